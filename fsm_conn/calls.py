@@ -1,0 +1,164 @@
+"""How a connection is called: by name, by attribute, patiently.
+
+What can be repeated is decided here, and only here: a request goes out again only when the caller called it
+idempotent, or when it provably never reached the plugin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import AsyncIterator, Generator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from fsm_conn.errors import CallTimeoutError, ConnectionLostError, RequestError
+from fsm_conn.links.base import CallOptions
+
+if TYPE_CHECKING:
+    from fsm_conn.connection import Connection
+
+__all__ = ["MethodCall", "ServiceProxy", "Services", "call_patiently", "split_arguments"]
+
+GRACE = 1.0
+"""Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
+
+
+def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOptions | None]:
+    """The whole request and the options among the positional arguments of a call, in either order.
+
+    Raises:
+        RequestError: more than one of either.
+    """
+    requests = [each for each in args if not isinstance(each, CallOptions)]
+    options = [each for each in args if isinstance(each, CallOptions)]
+    if len(requests) > 1 or len(options) > 1:
+        raise RequestError(
+            f"{method}: give at most one whole request and one CallOptions by position, and fields by keyword; "
+            f"got {len(args)} positional arguments"
+        )
+    return (requests[0] if requests else None), (options[0] if options else None)
+
+
+async def call_patiently(
+    conn: Connection, method: str, request: Any, fields: dict[str, Any], options: CallOptions
+) -> Any:
+    """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
+    loop = asyncio.get_running_loop()
+    end = None if options.timeout is None else loop.time() + options.timeout
+    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__")
+    while True:
+        try:
+            async with asyncio.timeout_at(end) as limit:
+                link = await conn._link_when_ready()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise CallTimeoutError(
+                f"{conn!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
+                f"the last error was: {conn.reason or 'none'}"
+            ) from None
+        try:
+            return await link.call(method, request, fields, _remaining(options, end, loop.time()))
+        except ConnectionLostError as error:
+            if not repeatable or (error.maybe_executed and not options.idempotent):
+                raise
+        await conn._left_serving(GRACE)
+
+
+def _remaining(options: CallOptions, end: float | None, now: float) -> CallOptions:
+    return options if end is None else attrs.evolve(options, timeout=max(end - now, 0.001))
+
+
+class Services:
+    """Every service by name: `conn.services["calculator"]`, also where `Connection` itself has such an attribute."""
+
+    __slots__ = ("_conn",)
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    def __getitem__(self, name: str) -> ServiceProxy:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"services[{name!r}]: give the name of a service")
+        return ServiceProxy(self._conn, name)
+
+    def __repr__(self) -> str:
+        return f"<services of {self._conn!r}>"
+
+
+class ServiceProxy:
+    """The methods of one service, as attributes: `conn.calculator.Add(a=5, b=3)`."""
+
+    __slots__ = ("_conn", "_name")
+
+    def __init__(self, conn: Connection, name: str) -> None:
+        self._conn = conn
+        self._name = name
+
+    def __getattr__(self, method: str) -> BoundMethod:
+        if method.startswith("__"):
+            raise AttributeError(method)
+        return BoundMethod(self._conn, f"{self._name}.{method}")
+
+    def __getitem__(self, method: str) -> BoundMethod:
+        return BoundMethod(self._conn, f"{self._name}.{method}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: who calls a service has mistaken it for a method of the connection."""
+        raise AttributeError(no_such_attribute(self._conn, self._name))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        raise AttributeError(no_such_attribute(self._conn, self._name))
+
+    def __repr__(self) -> str:
+        return f"<service {self._name!r} of {self._conn!r}>"
+
+
+def no_such_attribute(conn: Connection, name: str) -> str:
+    """What to say to somebody who took a service for a method of the connection."""
+    near = difflib.get_close_matches(name, [each for each in dir(conn) if not each.startswith("_")], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return (
+        f"{type(conn).__name__} has no method {name!r}; {hint}"
+        f"As a service, its methods are called as conn.{name}.<Method>(field=value)"
+    )
+
+
+class BoundMethod:
+    """One method of one service. Calling it makes a `MethodCall`."""
+
+    __slots__ = ("_conn", "_method")
+
+    def __init__(self, conn: Connection, method: str) -> None:
+        self._conn = conn
+        self._method = method
+
+    def __call__(self, /, *args: Any, **fields: Any) -> MethodCall:
+        """Arguments as for `Connection.call`."""
+        return MethodCall(self._conn, self._method, args, fields)
+
+    def __repr__(self) -> str:
+        return f"<method {self._method!r} of {self._conn!r}>"
+
+
+class MethodCall:
+    """A call about to be made: `await` it for one reply, `async for` over it for a stream of them."""
+
+    __slots__ = ("_args", "_conn", "_fields", "_method")
+
+    def __init__(self, conn: Connection, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+        self._conn = conn
+        self._method = method
+        self._args = args
+        self._fields = fields
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._conn.call(self._method, *self._args, **self._fields).__await__()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._conn.stream(self._method, *self._args, **self._fields)
+
+    def __repr__(self) -> str:
+        return f"<call of {self._method!r}, not made yet: await it, or iterate over it with async for>"

@@ -1,0 +1,550 @@
+"""`Connection`: the table of `lifecycle` at work on a link.
+
+Here stand the guards and effects that the table names, the activities of its states, and the public methods.
+None of them assigns a state: they fire triggers, and the table decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar
+
+from fsm_conn.calls import ServiceProxy, Services, call_patiently, split_arguments
+from fsm_conn.driver import EXPECTED, Driver, finish
+from fsm_conn.errors import (
+    ConnectAbandonedError,
+    ConnectFailedError,
+    LinkLostError,
+    NotConnectedError,
+    ProbeError,
+    StartTimeoutError,
+)
+from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, State, Trigger
+from fsm_conn.links.base import Link
+from fsm_conn.links.target import Target, resolve_target
+from fsm_conn.policy import RetryPolicy
+from fsm_conn.record import TransitionRecord
+
+__all__ = ["Connection"]
+
+_StubT = TypeVar("_StubT")
+_log = logging.getLogger("fsm_conn")
+_shared_rng = random.Random()  # noqa: S311 - jitter is no secret
+
+DISCONNECTED, CONNECTED, DISCONNECTING, FAILED = (
+    ConnectionState.DISCONNECTED,
+    ConnectionState.CONNECTED,
+    ConnectionState.DISCONNECTING,
+    ConnectionState.FAILED,
+)
+_ENDED = frozenset({DISCONNECTED, FAILED})
+_DEFAULT_RETRY = RetryPolicy()
+
+_REMEDIES = {
+    DISCONNECTED: "call 'await conn.connect()' first, or use 'async with'",
+    DISCONNECTING: "it is being closed; 'await conn.connect()' waits for that and connects again",
+    FAILED: "it has given up; 'await conn.connect()' tries again",
+}
+_WAIT = "'await conn.ensure_connected()' first, or pass CallOptions(wait_for_ready=True)"
+
+
+class Connection(Driver):
+    """A connection to a plugin, or to anything else a `Link` can reach, that keeps itself alive.
+
+    Args:
+        target: a command (list of strings) for a plugin process; an address (`"127.0.0.1:50051"`,
+            `"unix:/run/x.sock"`) of an endpoint that already runs; or a callable that makes a `Link`.
+        retry: when and how often a link is opened again. See `RetryPolicy` for the defaults.
+        start_timeout: seconds for one attempt to open a link; waiting in the queue of starts is not counted.
+        env: for a command: environment variables on top of this process's own. Never shown.
+        cwd: for a command: the directory it starts in.
+        mtls: for a command: None (default) uses mutual TLS where the plugin can, True insists on it, False
+            does without. For an address: `grpc.ChannelCredentials`, or None for plain text.
+        services: pb2 modules or service descriptors of services that the peer does not tell by reflection.
+        name: what to call this connection in messages; by default the program or the address.
+        history: how many `TransitionRecord`s to keep.
+        rng: where jitter is drawn from, for lives that can be repeated.
+
+    Making a connection starts nothing. What each method does in each state:
+
+    ==================== ============== ============== ============== ============== ============== ==============
+    method               disconnected   connecting     connected      reconnecting   disconnecting  failed
+    ==================== ============== ============== ============== ============== ============== ==============
+    `connect`            connects       joins          returns        joins          waits, then    connects
+                                                                                     connects
+    `ensure_connected`   as `connect`   as `connect`   as `connect`   as `connect`   as `connect`   as `connect`
+    `reconnect`          connects       joins          a fresh link   tries at once  waits, then    tries at once
+                                                                                     connects
+    `disconnect`         returns        abandons       closes         abandons       joins          ends there
+    `aclose`             as             as             as             as             as             as
+                         `disconnect`   `disconnect`   `disconnect`   `disconnect`   `disconnect`   `disconnect`
+    `call`, `stream`     refused        refused        served         refused        refused        refused
+    stub's methods       refused        refused        served         refused        refused        refused
+    a call that is       refused        waits          served         waits          refused        refused
+    `wait_for_ready` or
+    `idempotent`
+    `probe`              refused        refused        served         refused        refused        refused
+    `wait_for_state`     waits          waits          waits          waits          waits          waits
+    ==================== ============== ============== ============== ============== ============== ==============
+
+    "joins" waits for what is under way; "refused" raises `NotConnectedError` which says what to do; "ends there"
+    means that whoever waits finds the state `disconnected`. A state that a subclass adds behaves as `connecting`.
+    """
+
+    states: ClassVar[Sequence[State | str]] = STATES
+    transitions: ClassVar[Sequence[Any]] = TRANSITIONS
+    required_triggers = tuple(Trigger)
+
+    retry: RetryPolicy = _DEFAULT_RETRY
+    start_timeout: float = 10.0
+    close_timeout: float = 5.0
+    """Seconds a link may take to close before it is told to give up everything at once."""
+    failure_threshold: int = 3
+    """Failed probes in a row that count as a lost link. The default is Kubernetes' failureThreshold."""
+
+    _rng: random.Random = _shared_rng
+    _link: Link | None = None
+    _closing: asyncio.Task[None] | None = None
+    _callers: int = 0
+    _claimed: bool = False
+    _disconnects: int = 0
+    _outage_since: float = 0.0
+    _backoff: float = 0.0
+    _next_backoff: float = 0.0
+    _opened: int = 0
+    _failed_probes: int = 0
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        retry: RetryPolicy | None = None,
+        start_timeout: float | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        mtls: Any = None,
+        services: Any = None,
+        name: str | None = None,
+        history: int = 64,
+        rng: random.Random | None = None,
+    ) -> None:
+        if services is not None:
+            from fsm_conn.links.services import normalize_services
+
+            services = normalize_services(services)
+        name = None if name is None else _checked_name(name)
+        self._make_link, self.name = resolve_target(target, env, cwd, mtls, services, name)
+        if retry is not None:
+            self.retry = _checked_retry(retry)
+        if start_timeout is not None:
+            self.start_timeout = _checked_start_timeout(start_timeout)
+        if history != self._history_size:
+            self._history_size = _checked_history(history)
+        if rng is not None:
+            self._rng = rng
+
+    # --- guards: they read, and change nothing --------------------------------------------------------------
+
+    def may_retry(self, reason: BaseException | None) -> bool:
+        """Whether the policy lets a link be opened once more. Never after an error that cannot get better."""
+        if getattr(reason, "permanent", False):
+            return False
+        if self._has_been_stable():
+            return self.retry.permits(0, 0.0, 0.0)
+        return self.retry.permits(self.attempt, self._now() - self._outage_since, self._next_backoff)
+
+    def is_unhealthy(self, reason: BaseException | None) -> bool:
+        """Whether this failed probe is one too many."""
+        return self._failed_probes + 1 >= self.failure_threshold
+
+    # --- effects: they count, and wait for nothing ----------------------------------------------------------
+
+    def begin_outage(self, reason: BaseException | None) -> None:
+        """Attempts are counted, and the deadline runs, from here."""
+        self.attempt = 0
+        self._outage_since = self._now()
+        self._next_backoff = 0.0
+        self._opened = 0
+
+    def count_attempt(self, reason: BaseException | None) -> None:
+        """One more attempt begins. The pause after it is drawn now, so that guards have nothing to draw."""
+        self.attempt += 1
+        self._backoff = self._next_backoff
+        self._next_backoff = self.retry.delay(self.attempt, self._backoff, self._rng)
+
+    def forgive(self, reason: BaseException | None) -> None:
+        """A link that had been up for `stable_after` ended its outage: what follows is a new one."""
+        if self._has_been_stable():
+            self.begin_outage(reason)
+
+    def note_opened(self, reason: BaseException | None) -> None:
+        """The first link of an outage that came up is replaced at once when it is lost; later ones after a delay."""
+        self._opened += 1
+        if self._opened == 1:
+            self._next_backoff = 0.0
+
+    def forget_probes(self, reason: BaseException | None) -> None:
+        """Failed probes count only when they follow one another on one link."""
+        self._failed_probes = 0
+
+    def note_failed_probe(self, reason: BaseException | None) -> None:
+        """One more failed probe in a row."""
+        self._failed_probes += 1
+
+    # --- activities: what takes time ------------------------------------------------------------------------
+
+    async def while_connecting(self) -> str:
+        """Make the first attempt of an outage."""
+        await self._release()
+        await self._open_link()
+        return Trigger.OPENED
+
+    async def while_connected(self) -> str:
+        """Watch the link until it is lost."""
+        assert self._link is not None
+        reason = await self._link.lost()
+        if isinstance(reason, EXPECTED):
+            raise reason
+        raise LinkLostError(f"the link was lost: {reason!r}") from reason
+
+    async def while_reconnecting(self) -> str:
+        """Give back the old link, wait out the delay, and make a further attempt."""
+        await self._release()
+        await asyncio.sleep(self._backoff)
+        await self._open_link()
+        return Trigger.OPENED
+
+    async def while_disconnecting(self) -> str:
+        """Close the link."""
+        await self._release()
+        return Trigger.CLOSED
+
+    async def while_failed(self) -> None:
+        """Give back the link that was lost, and rest."""
+        await self._release()
+
+    # --- what applications call -----------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Connect, or join what is under way, and return once connected. All callers share one attempt.
+
+        Cancelling a caller ends its wait. When the last one that waits is cancelled before any has been told of
+        success, the attempt is abandoned: the state is `disconnected` by the time the cancellation goes on.
+
+        Raises:
+            ConnectFailedError: it ended in `failed`; has the reason and the number of attempts.
+            ConnectAbandonedError: `disconnect()` was called meanwhile.
+        """
+        self._refuse_from_activity("connect")
+        await self._settle(Trigger.CONNECT)
+
+    async def ensure_connected(self) -> None:
+        """Return at once when connected, and otherwise do as `connect()`. For use before a call."""
+        await self.connect()
+
+    async def reconnect(self) -> None:
+        """Replace the link by a fresh one, now, without waiting out any delay; attempts count from zero.
+
+        Raises: as `connect()`.
+        """
+        self._refuse_from_activity("reconnect")
+        await self._settle(Trigger.RECONNECT if self._handles(Trigger.RECONNECT) else Trigger.CONNECT)
+
+    async def disconnect(self) -> None:
+        """Close the link, or abandon what is under way, and return once `disconnected`. Nothing reconnects after it.
+
+        Cancelling the caller ends its wait; the closing goes on.
+        """
+        self._disconnects += 1
+        if self._handles(Trigger.DISCONNECT):
+            self.fire(Trigger.DISCONNECT)
+        await self._reach(_ENDED)
+        await self._observed()
+
+    async def aclose(self) -> None:
+        """The same as `disconnect()`, for `contextlib.aclosing`. The connection may be connected again."""
+        await self.disconnect()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """Call a method that answers with one message, and return that.
+
+        Args:
+            method: `service.Method`; the service by its full name, or a short one that is not ambiguous.
+            args: at most one whole request (a message; or, where the method takes a stream, an iterable of
+                messages or mappings), and at most one `CallOptions`.
+            fields: the fields of the request.
+
+        Raises:
+            NotConnectedError: not connected; nothing was sent.
+            ConnectionLostError: the link was lost under the call; says whether it may have been executed.
+            CallTimeoutError: the timeout passed while waiting for a connection.
+            UnknownNameError, AmbiguousNameError, RequestError: the call is wrong; the message lists what exists.
+            grpc.aio.AioRpcError: what the plugin answered, as it is.
+        """
+        if not args:
+            return await self._ready_link().call(method, None, fields, None)
+        request, options = split_arguments(method, args)
+        if options is not None and (options.idempotent or options.wait_for_ready):
+            return await call_patiently(self, method, request, fields, options)
+        return await self._ready_link().call(method, request, fields, options)
+
+    def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+        """Call a method that answers with a stream of messages: `async for reply in conn.stream(...)`.
+
+        Arguments and errors as for `call`. A stream that breaks is never sent again.
+        """
+        request, options = split_arguments(method, args)
+        return self._ready_link().stream(method, request, fields, options)
+
+    def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
+        """A compiled stub that always uses the present link, so it goes on working after a reconnect.
+
+        Its methods return grpc's own call objects and raise grpc's own errors; while there is no link,
+        they raise `NotConnectedError`.
+        """
+        from fsm_conn.links.stubs import ReconnectingChannel
+
+        return stub_class(ReconnectingChannel(self._present_channel))
+
+    @property
+    def services(self) -> Services:
+        """Every service by name: `conn.services["calculator"].Add(a=5, b=3)`."""
+        return Services(self)
+
+    def __getattr__(self, name: str) -> ServiceProxy:
+        if name.startswith("_") or hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return ServiceProxy(self, name)
+
+    async def probe(self, timeout: float = 5.0) -> float:
+        """Ask the peer once whether it is well, and return how long the answer took, in seconds.
+
+        What comes out is fired as `probe_passed` or `probe_failed`, and the table decides what follows:
+        `failure_threshold` failures in a row count as a lost link.
+
+        Raises:
+            NotConnectedError: not connected; nothing was asked.
+            ProbeError: the answer was bad, or did not come within `timeout` seconds.
+        """
+        link, visit, since = self._ready_link(), self._visit, self._now()
+        failure = await self._probe_failure(link, timeout)
+        if visit == self._visit and self._handles(Trigger.PROBE_PASSED):
+            self.fire(Trigger.PROBE_FAILED if failure else Trigger.PROBE_PASSED, failure)
+        if failure is not None:
+            raise failure
+        return self._now() - since
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self._state} attempt={self.attempt}>"
+
+    # --- how it is done -------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _handles(self, trigger: str) -> bool:
+        return self.lifecycle.handles(self._state, trigger)
+
+    def _has_been_stable(self) -> bool:
+        since = self._since
+        return self._state == CONNECTED and since is not None and self._now() - since >= self.retry.stable_after
+
+    async def _settle(self, trigger: str) -> None:
+        """Fire `trigger` if that is to be done, and wait for what comes of it."""
+        disconnects = self._disconnects
+        if self._state == DISCONNECTING:
+            await self._reach(_ENDED)
+            self._heed_disconnect(disconnects)
+        if not self._handles(trigger):
+            trigger = Trigger.CONNECT
+        if self._handles(trigger):
+            self._claimed = self._claimed and trigger != Trigger.CONNECT
+            self.fire(trigger)
+        self._callers += 1
+        try:
+            record = await self._reach(_SETTLED)
+            if record.dest == FAILED:
+                await self._rested()
+            await self._observed()
+        except asyncio.CancelledError:
+            await self._abandon_if_last()
+            raise
+        finally:
+            self._callers -= 1
+        self._heed_disconnect(disconnects)
+        self._judge(record)
+
+    def _judge(self, record: TransitionRecord) -> None:
+        """What a caller that waited is told."""
+        if record.dest == CONNECTED:
+            self._claimed = True
+        elif record.dest == FAILED:
+            raise self._connect_failed(record)
+        else:
+            raise ConnectAbandonedError(f"{self!r}: it was disconnected while connect() was waiting")
+
+    def _heed_disconnect(self, disconnects: int) -> None:
+        if disconnects != self._disconnects:
+            raise ConnectAbandonedError(f"{self!r}: disconnect() was called while connect() was waiting")
+
+    async def _abandon_if_last(self) -> None:
+        """The caller was cancelled. Nobody else waits, and nobody was told of success: then nobody wants it."""
+        if self._callers == 1 and not self._claimed and self._handles(Trigger.DISCONNECT):
+            self.fire(Trigger.DISCONNECT)
+            await self._reach(_ENDED)
+
+    def _connect_failed(self, record: TransitionRecord) -> ConnectFailedError:
+        many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
+        error = ConnectFailedError(
+            f"{self.name}: could not connect, given up {many}: {record.reason or 'for no known reason'}",
+            reason=record.reason,
+            attempts=record.attempt,
+        )
+        error.__cause__ = record.reason
+        return error
+
+    def _refuse_from_activity(self, method: str) -> None:
+        if self._is_acting():
+            raise RuntimeError(
+                f"{self!r}: {method}() was called from an activity of the same connection, which it would wait for; "
+                "return a trigger from the activity instead"
+            )
+
+    def _ready_link(self) -> Link:
+        """The link to call through: for everybody when connected, for an activity whenever there is one."""
+        link = self._link
+        if link is not None and (self._state == CONNECTED or self._is_acting()):
+            return link
+        raise self._not_connected()
+
+    def _not_connected(self) -> NotConnectedError:
+        state = self.state
+        remedy = _REMEDIES.get(state, _WAIT)
+        why = f" ({self.reason})" if state == FAILED and self.reason else ""
+        return NotConnectedError(f"{self.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
+
+    async def _link_when_ready(self) -> Link:
+        """As `_ready_link`, but wait while a connection is on its way."""
+        while self._state != CONNECTED and not self._is_acting():
+            if self._state in _SETTLED:
+                raise self._not_connected()
+            await self._reach(_SETTLED)
+        return self._ready_link()
+
+    async def _left_serving(self, limit: float) -> None:
+        """Wait until the state that serves calls is left, `limit` seconds at most."""
+        elsewhere = [name for name in self.lifecycle.states if name != CONNECTED]
+        try:
+            async with asyncio.timeout(limit):
+                await self._reach(elsewhere)
+        except TimeoutError:
+            _log.debug("%r: a call broke, but the link is still there", self)
+
+    def _present_channel(self) -> Any:
+        return self._ready_link().channel
+
+    async def _probe_failure(self, link: Link, timeout: float) -> ProbeError | None:
+        try:
+            async with asyncio.timeout(timeout):
+                await link.probe()
+        except TimeoutError:
+            return ProbeError(f"{self.name}: no answer to a health probe within {timeout:g} s")
+        except ProbeError as error:
+            return error
+        return None
+
+    async def _open_link(self) -> None:
+        link = self._make_link()
+        async with link.admission():
+            await self._open_in_time(link)
+            self._link = link
+
+    async def _open_in_time(self, link: Link) -> None:
+        limit = self._time_to_open()
+        try:
+            async with asyncio.timeout(limit) as timeout:
+                await link.open()
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.evidence()) from None
+
+    def _time_to_open(self) -> float:
+        if self.retry.deadline is None:
+            return self.start_timeout
+        left = self._outage_since + self.retry.deadline - self._now()
+        if left <= 0:
+            raise StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
+        return min(self.start_timeout, left)
+
+    async def _release(self) -> None:
+        """Close the link if there is one, in bounded time, through any cancellation."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(link), name=f"{self!r}.close")
+        if self._closing is not None:
+            try:
+                await finish(self._closing)
+            finally:
+                self._closing = None
+
+    async def _close(self, link: Link) -> None:
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                await link.close()
+        except Exception:
+            _log.warning("%r: the link did not close well", self, exc_info=True)
+
+    async def _last_will(self) -> None:
+        await self._release()
+
+    def _come_to_rest(self) -> None:
+        for trigger in (Trigger.DISCONNECT, Trigger.CLOSED):
+            if self._handles(trigger):
+                self.fire(trigger)
+
+
+_SETTLED = frozenset({CONNECTED, FAILED, DISCONNECTING, DISCONNECTED})
+"""What ends the wait of `connect()`."""
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name={name!r}: give a string that is not empty")
+    return name
+
+
+def _checked_retry(retry: object) -> RetryPolicy:
+    if not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry={retry!r}: give a RetryPolicy, such as RetryPolicy(max_attempts=5)")
+    return retry
+
+
+def _checked_start_timeout(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"start_timeout={value!r}: give a number of seconds")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"start_timeout={value!r}: give a finite number of seconds, more than zero")
+    return float(value)
+
+
+def _checked_history(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"history={value!r}: give a whole number of records to keep")
+    if value < 0:
+        raise ValueError(f"history={value!r}: give zero or more")
+    return value

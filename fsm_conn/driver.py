@@ -1,0 +1,388 @@
+"""Runs a declared life: dispatches triggers, and keeps the activity of the present state going.
+
+The table decides, the driver does. The rules that hold here:
+
+- Dispatch runs to completion. A trigger fired while another is being decided waits in this object's own queue.
+- The activity of a state is started when the state is entered, and cancelled when it is left; the next one
+  begins only after it has ended, so activities of one object never overlap.
+- A late activity cannot speak: what it returns or raises counts only while its visit to the state lasts.
+- Nothing is kept when there is nothing to do: an object at rest has no task, and is freed when it is dropped.
+
+Nothing here knows what a connection is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, ClassVar
+
+from fsm_conn.errors import FsmConnError
+from fsm_conn.lifecycle import State, Trigger
+from fsm_conn.machine import Lifecycle
+from fsm_conn.observers import Observers, TransitionCallback, is_observing
+from fsm_conn.record import TransitionRecord
+
+__all__ = ["EXPECTED", "Driver", "StateCallback", "finish"]
+
+EXPECTED = (OSError, TimeoutError, FsmConnError)
+"""Errors of the world outside, which fire a state's `on_error`. All others are bugs, and fire `fault`."""
+
+PATIENCE = 10.0
+"""Seconds that an activity may take to end after its state was left, before it is left behind."""
+
+StateCallback = Callable[[Any, Any], Awaitable[None] | None]
+
+_log = logging.getLogger("fsm_conn")
+_acting: ContextVar[tuple[Driver, int] | None] = ContextVar("fsm_conn_acting", default=None)
+"""Whose activity this context belongs to, and of which visit."""
+
+
+class Driver:
+    """An object whose life is a table. Subclasses declare `states` and `transitions`, and a `while_<state>` for
+    each state in which something is to be done.
+
+    Not safe for threads: use it from one event loop at a time.
+    """
+
+    states: ClassVar[Sequence[State | str]]
+    """The states of the table."""
+    transitions: ClassVar[Sequence[Any]]
+    """The rows of the table, in the order in which alternatives are asked."""
+    required_triggers: ClassVar[tuple[str, ...]] = ()
+    """Triggers which the class fires by itself; a table that handles one of them nowhere is refused."""
+    lifecycle: ClassVar[Lifecycle]
+    """The table, validated and bound to this class; made with the class."""
+
+    attempt: int = 0
+    """The attempt that has begun, for records."""
+
+    # What an instance has not changed yet is read from the class, so that making one costs next to nothing.
+    _state: str
+    _visit: int = 0
+    _since: float | None = None
+    _dispatching: bool = False
+    _halting: bool = False
+    _activity: asyncio.Task[Any] | None = None
+    _forsaking: asyncio.TimerHandle | None = None
+    _queue: deque[tuple[str, BaseException | None]] | None = None
+    _waiters: list[tuple[Collection[str], asyncio.Future[TransitionRecord]]] | None = None
+    _observers: Observers | None = None
+    _records: deque[TransitionRecord] | None = None
+    _last: TransitionRecord | None = None
+    _reason: BaseException | None = None
+    _history_size: int = 64
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.lifecycle = Lifecycle(cls, cls.states, cls.transitions, cls.required_triggers)
+        cls._state = str(cls.lifecycle.initial)
+
+    # --- what others may ask ------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Any:
+        """The present state: a member of the table's enumeration, which is also a `str`."""
+        return self.lifecycle.states[self._state].name
+
+    @property
+    def history(self) -> tuple[TransitionRecord, ...]:
+        """The last transitions, oldest first; how many are kept was said when the object was made."""
+        return tuple(self._records or ())
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that was behind a transition; None when there was none yet."""
+        return self._reason
+
+    @property
+    def observer_errors(self) -> int:
+        """How many times an observer raised, or was cancelled for taking too long."""
+        return self._observers.errors if self._observers else 0
+
+    def on_transition(self, callback: TransitionCallback) -> Callable[[], None]:
+        """Have `callback(record)` told of every row that is taken, internal ones included.
+
+        It may be a plain or an async function. It cannot hurt: what it raises is logged and counted, and an async
+        one that takes more than five seconds is cancelled. A plain one runs inside the dispatch, so keep it short.
+
+        Returns:
+            a function that unregisters it.
+        """
+        self._observers = self._observers or Observers()
+        return self._observers.add(callback)
+
+    def on_state_change(self, state: str, callback: StateCallback) -> Callable[[], None]:
+        """Have `callback(old, new)` called each time `state` is entered from another. Otherwise as `on_transition`.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        self._check_states((state,))
+        if not callable(callback):
+            raise TypeError(f"an observer must be callable, not {callback!r}")
+
+        def entered(record: TransitionRecord) -> Awaitable[None] | None:
+            changed = record.dest == state and record.source != state
+            return callback(record.source, record.dest) if changed else None
+
+        return self.on_transition(entered)
+
+    async def wait_for_state(self, *states: str) -> Any:
+        """Wait until one of `states` is the present one, and return it. Put `asyncio.timeout` around it for a limit.
+
+        Raises:
+            ValueError: there is no such state, or none was named.
+        """
+        if not states:
+            raise ValueError("wait_for_state: name at least one state")
+        self._check_states(states)
+        return (await self._reach(states)).dest
+
+    def fire(self, trigger: str, reason: BaseException | None = None) -> None:
+        """Dispatch `trigger`, now; from inside a guard, an effect or a plain observer, right after what is under way.
+
+        For triggers of one's own. Those of the base table are fired by its methods and activities.
+
+        Raises:
+            IllegalTriggerError: the present state does not handle it. Nothing was changed.
+        """
+        if self._dispatching:
+            self._queue = self._queue or deque()
+            self._queue.append((trigger, reason))
+            return
+        self._dispatching = True
+        try:
+            self._take(trigger, reason)
+        finally:
+            if self._queue:
+                self._drain(self._queue)
+            self._dispatching = False
+
+    # --- dispatch -----------------------------------------------------------------------------------------
+
+    def _take(self, trigger: str, reason: BaseException | None) -> None:
+        lifecycle, source, visit = self.lifecycle, self._state, self._visit
+        lifecycle.dispatch(self, trigger, reason)
+        now = asyncio.get_running_loop().time()
+        since = now if self._since is None else self._since
+        names, internal = lifecycle.states, visit == self._visit
+        record = TransitionRecord(
+            trigger, names[source].name, names[self._state].name, internal, reason, self.attempt, now - since, now
+        )
+        if self._records is None:
+            self._records = deque(maxlen=self._history_size)
+        self._records.append(record)
+        self._last = record
+        if reason is not None:
+            self._reason = reason
+        if not internal:
+            self._since = now
+            self._turn()
+            if self._waiters:
+                self._wake(record)
+        if self._observers is not None:
+            self._observers.publish(record)
+
+    def _drain(self, queue: deque[tuple[str, BaseException | None]]) -> None:
+        """Nobody waits for what was queued, so its errors are logged."""
+        while queue:
+            trigger, reason = queue.popleft()
+            try:
+                self._take(trigger, reason)
+            except Exception:
+                _log.exception("%r: the queued trigger %r was refused", self, str(trigger))
+
+    def _entered(self, reason: BaseException | None) -> None:
+        """Told by the machine whenever a state is entered; a visit is what tells one stay in a state from the next."""
+        self._visit += 1
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    async def _reach(self, states: Collection[str]) -> TransitionRecord:
+        """Wait until one of `states` is the present one, and return the record of how it came to be."""
+        if self._state in states:
+            return self._last or TransitionRecord("", self.state, self.state, True, None, self.attempt, 0.0, 0.0)
+        future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
+        entry = (states, future)
+        self._waiters = self._waiters or []
+        self._waiters.append(entry)
+        try:
+            return await future
+        finally:
+            if entry in self._waiters:
+                self._waiters.remove(entry)
+
+    def _wake(self, record: TransitionRecord) -> None:
+        still = []
+        for entry in self._waiters or ():
+            states, future = entry
+            if record.dest not in states:
+                still.append(entry)
+            elif not future.done():
+                future.set_result(record)
+        self._waiters = still
+
+    async def _rested(self) -> None:
+        """Wait until the present activity has ended."""
+        if self._activity is not None:
+            await asyncio.wait({self._activity})
+
+    async def _observed(self) -> None:
+        """Wait until the observers have been told of everything so far."""
+        if self._observers is not None:
+            await self._observers.flush()
+
+    def _check_states(self, names: Collection[str]) -> None:
+        known = [str(name) for name in self.lifecycle.states]
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{type(self).__name__} has no state {name!r}{hint} It has: {', '.join(known)}")
+
+    # --- activities ---------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """The state was entered: end the activity of the last visit, and begin that of this one."""
+        task = self._activity
+        if task is None:
+            self._begin()
+        elif not task.done():
+            task.cancel()
+            if self._forsaking is None:
+                self._forsaking = task.get_loop().call_later(PATIENCE, self._forsake, task)
+
+    def _begin(self) -> None:
+        name = self.lifecycle.activities.get(self._state)
+        if name is None or self._halting:
+            return
+        loop = asyncio.get_running_loop()
+        self._activity = loop.create_task(self._perform(name, self._visit), name=f"{self!r}.{name}")
+        self._activity.add_done_callback(partial(self._ended, self._visit))
+
+    async def _perform(self, name: str, visit: int) -> Any:
+        _acting.set((self, visit))
+        try:
+            return await getattr(self, name)()
+        except asyncio.CancelledError as cancelled:
+            if visit != self._visit:
+                raise
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                raise RuntimeError(f"{name}() awaited something that was cancelled, and let that pass") from cancelled
+            await self._last_will()
+            raise
+
+    def _is_acting(self) -> bool:
+        """Whether this is called from the activity of the present visit, or from a task that it made."""
+        acting = _acting.get()
+        return (
+            acting is not None and acting[0] is self and acting[1] == self._visit and not is_observing(self._observers)
+        )
+
+    def _ended(self, visit: int, task: asyncio.Task[Any]) -> None:
+        if task is not self._activity:
+            return  # left behind
+        self._activity = None
+        if self._forsaking is not None:
+            self._forsaking.cancel()
+            self._forsaking = None
+        if visit != self._visit:
+            self._ended_late(task)
+            self._begin()
+        elif task.cancelled():
+            self._halt()
+        else:
+            self._speak(task)
+
+    def _ended_late(self, task: asyncio.Task[Any]) -> None:
+        """Its state was left: nobody listens, but a bug is not to pass unseen."""
+        error = None if task.cancelled() else _error_of(task)
+        if error is not None and not isinstance(error, EXPECTED):
+            _log.error("%r: an activity failed after its state was left", self, exc_info=error)
+
+    def _speak(self, task: asyncio.Task[Any]) -> None:
+        """Fire what the activity of the present visit has returned or raised."""
+        error = _error_of(task)
+        if isinstance(error, EXPECTED):
+            self._say(self.lifecycle.states[self._state].on_error, _bare(error))
+        elif error is not None:
+            _log.error("%r: the activity of %s failed", self, self._state, exc_info=error)
+            self._say(Trigger.FAULT, error)
+        elif task.result() is not None:
+            self._say(task.result(), None)
+
+    def _say(self, trigger: str, reason: BaseException | None) -> None:
+        try:
+            self.fire(trigger, reason)
+        except Exception as error:
+            _log.error("%r: the activity of %s broke a rule", self, self._state, exc_info=error)
+            self.fire(Trigger.FAULT, error)
+
+    def _forsake(self, task: asyncio.Task[Any]) -> None:
+        """Rather break the rule that activities never overlap, and say so, than hang for ever."""
+        self._forsaking = None
+        if task is not self._activity:
+            return
+        _log.error(
+            "%r: %s ignores its cancellation and is left behind; let CancelledError pass in it", self, task.get_name()
+        )
+        task.cancel()
+        self._activity = None
+        self._begin()
+
+    # --- the end of the loop ------------------------------------------------------------------------------
+
+    async def _last_will(self) -> None:
+        """The activity was cancelled by a stranger, usually the end of the loop: give back what must not stay."""
+
+    def _halt(self) -> None:
+        """After the last will: bring the state to rest, and begin nothing any more."""
+        self._halting = True
+        try:
+            self._come_to_rest()
+        finally:
+            self._halting = False
+
+    def _come_to_rest(self) -> None:
+        self.fire(Trigger.FAULT, None)
+
+
+def _error_of(task: asyncio.Task[Any]) -> Exception | None:
+    """What a task that is done has raised. Not by `exception()`, after which the task still holds the traceback,
+    which holds a frame, which may hold the task.
+    """
+    try:
+        task.result()
+    except Exception as error:
+        return error
+    return None
+
+
+def _bare(error: BaseException) -> BaseException:
+    """An expected error without its tracebacks: they hold frames, which hold the object that keeps the error."""
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is not None and link.__traceback__ is not None:
+            link.__traceback__ = None
+            chain += [link.__cause__, link.__context__]
+    return error
+
+
+async def finish(task: asyncio.Task[Any]) -> None:
+    """Wait until `task` is done, whatever happens; a cancellation of the caller goes on afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,128 @@
+"""What a connection drives: the contract of a `Link`, and the options of one call.
+
+A link is one attempt at being connected: made for one `open`, thrown away after one `close`. It knows
+nothing of states, retries or policies. Whoever wants to drive something other than a plugin writes one of
+these and hands `Connection` a callable that makes it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+
+import attrs
+
+__all__ = ["CallOptions", "Link"]
+
+
+def _timeout(options: object, attribute: Any, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"CallOptions(timeout={value!r}): give a number of seconds, or None for no limit")
+    if not value > 0:
+        raise ValueError(f"CallOptions(timeout={value!r}): give more than zero seconds, or None for no limit")
+
+
+def _metadata(value: Any) -> tuple[tuple[str, str | bytes], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    try:
+        metadata = tuple((key, item) for key, item in pairs)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"CallOptions(metadata={type(value).__name__}): give a mapping, or pairs of key and value"
+        ) from None
+    for key, item in metadata:
+        if not isinstance(key, str) or not isinstance(item, (str, bytes)):
+            raise TypeError(f"CallOptions(metadata=...): {key!r} must be a str, and its value a str or bytes")
+    return metadata
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """Options of one call. Given as an object, by position, so that no option can collide with a field name."""
+
+    timeout: float | None = attrs.field(default=None, validator=_timeout)
+    """A deadline over the whole call, in seconds: waiting for a connection and repeats included. None: no limit."""
+    metadata: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), converter=_metadata, repr=False)
+    """gRPC metadata to send: a mapping or pairs. Not shown in `repr`, for it often carries tokens."""
+    idempotent: bool = False
+    """The request may be executed twice without harm, so after a lost link it is sent again, on the next one."""
+    wait_for_ready: bool = False
+    """Made while connecting or reconnecting, the call waits for the connection instead of failing at once."""
+
+
+class Link(abc.ABC):
+    """One connection to one peer: opened once, lost at most once, closed once.
+
+    Who implements it promises what each method's text says; who drives it promises to call `open` once, and
+    `close` once if and only if `open` returned.
+    """
+
+    @abc.abstractmethod
+    async def open(self) -> None:
+        """Make one attempt to connect. No retries, and no time limit: the caller has both.
+
+        However it ends other than by returning, by an error or by cancellation at any await, nothing is
+        left behind: no process, no task, no file descriptor, no file.
+
+        Raises:
+            LinkError: the attempt failed; `permanent` tells whether trying again can help.
+        """
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Give back everything. Called once, after `open` has returned, whether or not the link was lost.
+
+        Bounded in time on its own. When cancelled, it does the rest at once, without waiting, before the
+        cancellation goes on. Calls in flight fail promptly.
+        """
+
+    @abc.abstractmethod
+    async def lost(self) -> Exception:
+        """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer."""
+
+    async def probe(self) -> None:  # noqa: B027 - a peer that cannot be asked counts as well
+        """Ask the peer whether it is well. The caller sets the time limit.
+
+        Returns when it is, and when the peer has no way to tell.
+
+        Raises:
+            ProbeError: the peer said that it is not well, or could not be asked.
+        """
+
+    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        """Call a method that answers with one message.
+
+        Args:
+            method: `service.Method`, where the service may be a full or a short name.
+            request: a whole request message, or an iterable of them where the method takes a stream. None: `fields`.
+            fields: the fields of the request, by name.
+            options: options of this call. `idempotent` and `wait_for_ready` are the caller's business, not the link's.
+
+        Raises:
+            CallError: the call could not be made, or the link was lost under it.
+            grpc.aio.AioRpcError: what the peer itself answered.
+        """
+        raise TypeError(f"{type(self).__name__} makes no calls: define its method call()")
+
+    def stream(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        """Call a method that answers with a stream of messages. Arguments and errors as for `call`."""
+        raise TypeError(f"{type(self).__name__} makes no streaming calls: define its method stream()")
+
+    @property
+    def channel(self) -> Any:
+        """The open `grpc.aio.Channel`, for compiled stubs."""
+        raise TypeError(f"{type(self).__name__} has no gRPC channel, so it serves no compiled stubs")
+
+    def admission(self) -> AbstractAsyncContextManager[Any]:
+        """A context to hold around `open`, where attempts must queue; waiting in it is not counted as opening."""
+        return nullcontext()
+
+    def evidence(self) -> str:
+        """What the peer has said so far that could explain a failure, for error messages. Without secrets."""
+        return ""

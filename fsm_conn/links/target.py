@@ -1,0 +1,162 @@
+"""What a connection is to be made to: tells a command, an address and a maker of links apart, and checks each.
+
+Everything that can be known to be wrong about a target is refused here, when the connection is made, and
+without importing grpc or pyvider: a connection that is never opened costs neither.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fsm_conn.links.base import Link
+
+__all__ = ["LinkFactory", "Target", "resolve_target"]
+
+LinkFactory = Callable[[], Link]
+Target = Sequence[str | os.PathLike[str]] | str | LinkFactory
+
+_SCHEME = re.compile(r"^(unix|unix-abstract|dns|ipv4|ipv6|vsock):\S+$")
+_HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})$")
+
+
+def resolve_target(
+    target: Target,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    mtls: Any = None,
+    services: Any = None,
+    name: str | None = None,
+) -> tuple[LinkFactory, str]:
+    """A maker of links to `target`, and a name for it.
+
+    Args:
+        target: a command as a list of strings, an address, or a callable that makes a `Link`.
+        env: for a command: environment variables on top of this process's own.
+        cwd: for a command: the directory it starts in.
+        mtls: for a command: None, True or False; for an address: `grpc.ChannelCredentials`.
+        services: pb2 modules or service descriptors, for peers without reflection.
+        name: what to call it; None for a name made from the target.
+
+    Raises:
+        TypeError, ValueError: the target, or an option for it, is wrong; the message says what to give instead.
+    """
+    if isinstance(target, str):
+        _reject(target, "an address", env=env, cwd=cwd)
+        return _endpoint(_checked_address(target), mtls, services), name or target
+    if callable(target):
+        _reject("a callable", "a callable that makes links", env=env, cwd=cwd, mtls=mtls, services=services)
+        return target, name or str(getattr(target, "__name__", type(target).__name__))
+    command = _checked_command(target)
+    if mtls not in (None, True, False):
+        raise TypeError(
+            f"mtls={type(mtls).__name__}: for a command give True, False, or None for wherever the plugin can"
+        )
+    name = name or _command_name(command)
+    return _plugin(command, _checked_env(env), _checked_cwd(cwd), mtls, services, name), name
+
+
+def _plugin(
+    command: tuple[str, ...], env: dict[str, str] | None, cwd: str | None, mtls: bool | None, services: Any, name: str
+) -> LinkFactory:
+    def make() -> Link:
+        from fsm_conn.links.rpcplugin import PluginLink
+
+        return PluginLink(command, env=env, cwd=cwd, mtls=mtls, services=services or (), name=name)
+
+    return make
+
+
+def _endpoint(address: str, credentials: Any, services: Any) -> LinkFactory:
+    if isinstance(credentials, bool):
+        if credentials:
+            raise ValueError(
+                "mtls=True needs keys that only you have: for an address give mtls=grpc.ssl_channel_credentials(...)"
+            )
+        credentials = None
+
+    def make() -> Link:
+        from fsm_conn.links.grpc import EndpointLink
+
+        return EndpointLink(address, credentials=credentials, services=services or ())
+
+    return make
+
+
+def _checked_address(address: str) -> str:
+    if _SCHEME.match(address):
+        return address
+    match = _HOST_PORT.match(address)
+    if match and 0 < int(match[2]) < 65536:
+        return address
+    words = (
+        shlex.split(address, posix=True) if address.count('"') % 2 == 0 and address.count("'") % 2 == 0 else [address]
+    )
+    if match is None and words:
+        raise ValueError(
+            f"{address!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'; "
+            f"if it is a command, give it as a list: {words!r}"
+        )
+    raise ValueError(f"{address!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'")
+
+
+def _checked_command(command: Any) -> tuple[str, ...]:
+    if isinstance(command, (bytes, Mapping, set, frozenset)) or not isinstance(command, Sequence):
+        raise TypeError(
+            f"{type(command).__name__} is no target: give a command as a list of strings, "
+            "an address such as '127.0.0.1:50051', or a callable that makes a Link"
+        )
+    if not command:
+        raise ValueError("the command is empty: give at least the program to run")
+    words = []
+    for index, word in enumerate(command):
+        if not isinstance(word, (str, os.PathLike)):
+            raise TypeError(f"command[{index}] is {word!r}: every word of a command must be a string or a path")
+        words.append(os.fspath(word))
+    if not words[0]:
+        raise ValueError("command[0] is empty: give the program to run")
+    if any("\0" in word for word in words):
+        raise ValueError("a word of the command contains a NUL character")
+    return tuple(words)
+
+
+def _checked_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
+    if env is None:
+        return None
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env={type(env).__name__}: give a mapping of names to values")
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"env: {name!r} and its value must be strings, not {type(value).__name__}")
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise ValueError(f"env: {name!r} cannot be the name of a variable, or its value contains a NUL character")
+    return dict(env)
+
+
+def _checked_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
+    if cwd is None:
+        return None
+    if not isinstance(cwd, (str, os.PathLike)):
+        raise TypeError(f"cwd={cwd!r}: give a path")
+    return os.fspath(cwd)
+
+
+def _reject(target: str, kind: str, **options: Any) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(name + '=' for name in given)} cannot be used with {kind}, only with a command ({target!r})"
+        )
+
+
+def _command_name(command: tuple[str, ...]) -> str:
+    """The program, and for an interpreter its script. Never more: arguments may carry secrets."""
+    program = os.path.basename(command[0])
+    if re.match(r"(python|pypy)[\d.]*(\.exe)?$", program):
+        rest = [word for word in command[1:3] if word != "-m"]
+        if rest and not rest[0].startswith("-"):
+            return os.path.basename(rest[0])
+    return program

@@ -1,0 +1,136 @@
+"""Policies: what a connection may do, as frozen values and pure functions.
+
+A policy decides nothing by itself: the guards of the table ask it. It knows no clock, no event loop and no
+random source of its own; all three are arguments, so that every decision can be repeated exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+__all__ = ["Jitter", "RetryPolicy"]
+
+
+class Jitter(StrEnum):
+    """How a delay is spread, so that many connections that lost one peer do not return in step.
+
+    The names are those of the AWS Architecture Blog, "Exponential Backoff And Jitter" (2015).
+    """
+
+    NONE = "none"
+    """The delay as computed."""
+    EQUAL = "equal"
+    """Between half the delay and the whole of it."""
+    FULL = "full"
+    """Between zero and the delay."""
+    DECORRELATED = "decorrelated"
+    """Between `initial_delay` and three times the previous delay, capped."""
+
+
+def _seconds(*, zero: bool) -> Any:
+    """A validator: a finite number of seconds, not negative, and not zero unless `zero`."""
+
+    def validate(policy: object, attribute: Any, value: object) -> None:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise TypeError(f"RetryPolicy({attribute.name}={value!r}): give a number of seconds")
+        if not (0 <= value < float("inf")) or (value == 0 and not zero):
+            kind = "zero or more" if zero else "more than zero"
+            raise ValueError(f"RetryPolicy({attribute.name}={value!r}): give a finite number of seconds, {kind}")
+
+    return validate
+
+
+def _attempts(policy: object, attribute: Any, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"RetryPolicy(max_attempts={value!r}): give a whole number, or None for no limit")
+    if value < 1:
+        raise ValueError(f"RetryPolicy(max_attempts={value!r}): the first attempt counts, so give 1 or more")
+
+
+def _multiplier(policy: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"RetryPolicy(multiplier={value!r}): give a number")
+    if not (1 <= value < float("inf")):
+        raise ValueError(f"RetryPolicy(multiplier={value!r}): give a finite number, 1 or more")
+
+
+def _jitter(value: object) -> Jitter:
+    try:
+        return Jitter(value)  # type: ignore[arg-type]
+    except ValueError:
+        kinds = ", ".join(repr(str(kind)) for kind in Jitter)
+        raise ValueError(f"RetryPolicy(jitter={value!r}): give one of {kinds}") from None
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a link is opened again, and after how long.
+
+    An *outage* begins with `connect()`, with `reconnect()`, or with the loss of a link that had been up for
+    `stable_after`; it ends when a link stays up that long. `max_attempts` and `deadline` are per outage, so
+    a plugin that starts well and dies at once, again and again, does run out of attempts. The first attempt
+    of an outage is made at once, and so is the one after the first link that came up; all others wait.
+
+    The defaults allow five starts, with ten seconds up to count as recovered, which is what systemd allows a
+    service (StartLimitBurst=5, StartLimitIntervalSec=10s); the delays begin at a quarter of a second, about
+    one cold start of a Python plugin, and double, as in the gRPC connection backoff specification's shape.
+    """
+
+    max_attempts: int | None = attrs.field(default=5, validator=_attempts)
+    """Links opened, or tried to be, in one outage; the first one counts. None: no limit."""
+    initial_delay: float = attrs.field(default=0.25, validator=_seconds(zero=True))
+    """Seconds before the second attempt, before jitter."""
+    multiplier: float = attrs.field(default=2.0, validator=_multiplier)
+    """Each delay is this many times the one before."""
+    max_delay: float = attrs.field(default=30.0, validator=_seconds(zero=True))
+    """No delay is longer, in seconds."""
+    jitter: Jitter = attrs.field(default=Jitter.EQUAL, converter=_jitter)
+    """How delays are spread; a `Jitter` or its name."""
+    deadline: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds(zero=False)))
+    """Seconds for a whole outage: no attempt starts later, and none runs past it. None: no limit."""
+    stable_after: float = attrs.field(default=10.0, validator=_seconds(zero=True))
+    """Seconds a link must stay up before the outage counts as over and attempts start from zero."""
+
+    def delay(self, attempts: int, previous: float, rng: random.Random) -> float:
+        """The pause, in seconds, after `attempts` attempts (0 or more) and before the next.
+
+        Args:
+            attempts: attempts made in this outage; after none there is no pause.
+            previous: the pause before the last attempt, in seconds; only decorrelated jitter reads it.
+            rng: where jitter is drawn from.
+        """
+        if attempts == 0:
+            return 0.0
+        if self.jitter is Jitter.DECORRELATED:
+            low = min(self.initial_delay, self.max_delay)
+            return min(self.max_delay, rng.uniform(low, max(low, previous * 3)))
+        whole = self._exponential(attempts)
+        if self.jitter is Jitter.EQUAL:
+            return whole * (0.5 + rng.random() * 0.5)
+        if self.jitter is Jitter.FULL:
+            return whole * rng.random()
+        return whole
+
+    def permits(self, attempts: int, elapsed: float, delay: float) -> bool:
+        """Whether one more attempt may be made, `delay` seconds from now.
+
+        Args:
+            attempts: attempts made in this outage.
+            elapsed: seconds since the outage began.
+            delay: the pause before the attempt, in seconds.
+        """
+        if self.max_attempts is not None and attempts >= self.max_attempts:
+            return False
+        return self.deadline is None or elapsed + delay < self.deadline
+
+    def _exponential(self, attempts: int) -> float:
+        try:
+            return float(min(self.max_delay, self.initial_delay * self.multiplier ** (attempts - 1)))
+        except OverflowError:
+            return self.max_delay if self.initial_delay else 0.0

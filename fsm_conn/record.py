@@ -1,0 +1,39 @@
+"""What happened, as values: one `TransitionRecord` for each row of the table that was taken.
+
+Records hold no connection and no link, so that keeping them keeps nothing else alive.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["TransitionRecord"]
+
+
+class TransitionRecord(NamedTuple):
+    """One transition, written at the moment it was taken.
+
+    A named tuple and not an attrs class because one is made inside every dispatch: it costs a quarter.
+    """
+
+    trigger: str
+    """What was fired: a `Trigger`, or the name of one that a subclass added."""
+    source: str
+    """The state before."""
+    dest: str
+    """The state after. The same as `source` for an internal and for a self transition."""
+    internal: bool
+    """True when the state was not left at all, so its activity went on."""
+    reason: BaseException | None
+    """The error behind the transition; None when there was none."""
+    attempt: int
+    """The attempt of this outage that has begun; 0 before the first."""
+    dwell: float
+    """Seconds spent in `source`, by the event loop's clock."""
+    at: float
+    """When, in seconds of the event loop's clock (`loop.time()`)."""
+
+    def __str__(self) -> str:
+        arrow = f"{self.source} (stays)" if self.internal else f"{self.source} -> {self.dest}"
+        why = f": {type(self.reason).__name__}" if self.reason is not None else ""
+        return f"{arrow} on {self.trigger}{why}"

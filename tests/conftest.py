@@ -1,0 +1,18 @@
+"""Which event loop a test runs in: virtual time everywhere but where sockets and processes are real."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import async_solipsism
+import pytest
+
+HERE = Path(__file__).parent
+REAL = (HERE / "real", HERE / "links")
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
+    """One factory a test, so that ids stay as they are."""
+    real = any(room in item.path.parents for room in REAL)
+    return {"real": asyncio.new_event_loop} if real else {"virtual": async_solipsism.EventLoop}
