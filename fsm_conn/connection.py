@@ -230,6 +230,11 @@ class Connection(Driver):
 
     # --- what applications call -----------------------------------------------------------------------------
 
+    @property
+    def link(self) -> Link | None:
+        """The open link, for what is particular to its kind, such as a plugin's `pid`; None when there is none."""
+        return self._link
+
     async def connect(self) -> None:
         """Connect, or join what is under way, and return once connected. All callers share one attempt.
 

@@ -12,6 +12,13 @@ HERE = Path(__file__).parent
 REAL = (HERE / "real", HERE / "links")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts real processes, so that it can be left out: `pytest -m "not real"`."""
+    for item in items:
+        if HERE / "real" in item.path.parents:
+            item.add_marker(pytest.mark.real)
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
     """One factory a test, so that ids stay as they are."""
     real = any(room in item.path.parents for room in REAL)

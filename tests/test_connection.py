@@ -220,6 +220,20 @@ async def test_attempts_reset_only_after_stable_after() -> None:
     await conn.disconnect()
 
 
+async def test_a_link_that_was_up_long_enough_is_replaced_even_after_the_last_attempt() -> None:
+    """It took all attempts to come up, but then it stayed: its loss begins a new outage."""
+    peer = Peer(TRANSIENT, TRANSIENT)
+    conn = connection(peer)
+    await conn.connect()
+    assert conn.attempt == 3
+    await asyncio.sleep(10.01)
+    peer.lose()
+    await conn.wait_for_state("reconnecting")
+    await conn.ensure_connected()
+    assert conn.attempt == 1
+    await conn.disconnect()
+
+
 async def test_a_flap_that_is_always_forgiven_never_fails() -> None:
     """A link that lasts each time is replaced without end: a simulated day of it."""
     peer = Peer()
@@ -455,6 +469,30 @@ async def test_connect_cancelled_at_any_moment_leaves_nothing(moment: float) -> 
             await conn.connect()
     assert conn.state is S.DISCONNECTED
     nothing_is_left(conn, peer)
+
+
+async def test_a_later_connect_is_abandoned_like_the_first() -> None:
+    """What an earlier life was told is no claim on this one."""
+    peer = Peer()
+    conn = connection(peer)
+    await conn.connect()
+    await conn.disconnect()
+    peer.delay = 5
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await conn.connect()
+    assert conn.state is S.DISCONNECTED
+    nothing_is_left(conn, peer)
+
+
+async def test_waiters_that_were_cancelled_are_forgotten() -> None:
+    """Waiting in vain, again and again, costs no memory."""
+    conn = connection(Peer())
+    for _ in range(100):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await conn.wait_for_state("failed")
+    assert not conn._waiters
 
 
 async def test_wait_for_times_out_honestly() -> None:
@@ -797,6 +835,17 @@ async def test_on_state_change_has_the_documented_form() -> None:
     unsubscribe()
     await conn.connect()
     assert seen == [("connecting", "connected"), ("disconnecting", "disconnected")]
+    await conn.disconnect()
+
+
+async def test_an_observer_that_was_unsubscribed_by_another_is_told_nothing_more() -> None:
+    """Not even of the transition that is just being told."""
+    conn = connection(Peer())
+    seen: list[str] = []
+    conn.on_transition(lambda record: unsubscribe())
+    unsubscribe = conn.on_transition(lambda record: seen.append(str(record.dest)))
+    await conn.connect()
+    assert seen == []
     await conn.disconnect()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,7 @@ def _plugin(
     command: tuple[str, ...], env: dict[str, str] | None, cwd: str | None, mtls: bool | None, services: Any, name: str
 ) -> LinkFactory:
     def make() -> Link:
+        _import_grpc()
         from fsm_conn.links.rpcplugin import PluginLink
 
         return PluginLink(command, env=env, cwd=cwd, mtls=mtls, services=services or (), name=name)
@@ -79,11 +81,26 @@ def _endpoint(address: str, credentials: Any, services: Any) -> LinkFactory:
         credentials = None
 
     def make() -> Link:
+        _import_grpc()
         from fsm_conn.links.grpc import EndpointLink
 
         return EndpointLink(address, credentials=credentials, services=services or ())
 
     return make
+
+
+def _import_grpc() -> None:
+    """Import grpc so that its core does not write notes of its own on stderr, unless somebody wants them.
+
+    It reads GRPC_VERBOSITY when it is imported. A host that imports it earlier decides for itself.
+    """
+    if "grpc" in sys.modules or "GRPC_VERBOSITY" in os.environ:
+        return
+    os.environ["GRPC_VERBOSITY"] = "ERROR"
+    try:
+        import grpc.aio  # noqa: F401
+    finally:
+        del os.environ["GRPC_VERBOSITY"]
 
 
 def _checked_address(address: str) -> str:

@@ -1,0 +1,238 @@
+"""What a plugin prints: read for as long as it lives, kept in bounded space, shown line by line to who asks.
+
+A plugin whose pipes are not read stops as soon as they are full, so both are read from the first moment to the
+last. Most of what they hold is thrown away: a short tail explains a failure, and logging is optional.
+
+Rules that hold here:
+
+- The pipes are read by the loop's own readers, without threads and without anything to await: so there is no moment
+  at which a cancellation could leave one half set up, and what is left at exit can be read out at once.
+- Memory is bounded whatever is printed, and each visit to a pipe reads one chunk, so the loop gets its turn.
+- When nobody listens to the logger, output is not even split into lines.
+- Nothing leaves this module without having passed the redactor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO
+
+from fsm_conn.errors import HandshakeError
+from fsm_conn.links.handshake import LONGEST_LINE, quoted
+from fsm_conn.links.redact import Redactor
+
+__all__ = ["FirstLine", "LineLog", "Pipe", "Tail", "plugin_logger"]
+
+CHUNK = 64 * 1024
+"""Bytes per read: what a pipe holds on Linux."""
+DRAIN_LIMIT = 16
+"""Chunks to read from a pipe whose process has ended. A descendant that escaped may go on writing for ever."""
+TAIL_LINES = 20
+TAIL_BYTES = 8 * 1024
+LONGEST_LOGGED = 4 * 1024
+"""Characters of one line that are logged."""
+LINES_PER_SECOND = 1000
+"""More than these per stream are counted instead of logged: a flood must not become a flood of log records."""
+LONGEST_KEY = 200
+"""Lines. What follows the head of a private key is hidden up to its end, or this far."""
+
+plugin_logger = logging.getLogger("fsm_conn.plugin")
+
+
+class Pipe:
+    """The reading end of a pipe, fed to `sink` as data comes, and closed at its end.
+
+    Args:
+        loop: the loop that reads.
+        file: the pipe, unbuffered. It is closed here; whoever else closes it must call `close` first.
+        sink: called with each chunk.
+        on_end: called once, when the other end is closed by all who had it; not when `close` is called.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        file: IO[bytes],
+        sink: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._file = file
+        self._sink = sink
+        self._on_end = on_end
+        os.set_blocking(file.fileno(), False)
+        loop.add_reader(file.fileno(), self._read)
+
+    def _read(self) -> bool:
+        """Read one chunk. False: there is nothing more for now."""
+        try:
+            data = os.read(self._file.fileno(), CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._sink(data)
+            return True
+        self.close()
+        self._on_end()
+        return False
+
+    def drain(self) -> None:
+        """Read what the pipe holds now."""
+        for _ in range(DRAIN_LIMIT):
+            if self._file.closed or not self._read():
+                return
+
+    def close(self) -> None:
+        """Stop reading. May be called again, and after the loop was closed."""
+        if self._file.closed:
+            return
+        with suppress(RuntimeError):
+            self._loop.remove_reader(self._file.fileno())
+        self._file.close()
+
+
+class FirstLine:
+    """Catches the first line of a stream.
+
+    Attributes:
+        line: resolves to that line, or raises `HandshakeError` when it is too long or the stream ends before it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, redact: Redactor) -> None:
+        self._redact = redact
+        self.line: asyncio.Future[bytes] = loop.create_future()
+        # It may fail with nobody waiting: the process ended first. That is not worth a complaint from the loop.
+        self.line.add_done_callback(lambda line: line.cancelled() or line.exception())
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a chunk; returns what comes after the line."""
+        if self.line.done():
+            return data
+        searched = len(self._held)
+        self._held += data
+        end = self._held.find(b"\n", searched)
+        if end < 0 and len(self._held) <= LONGEST_LINE:
+            return b""
+        first, rest = (self._held[:end], self._held[end + 1 :]) if end >= 0 else (self._held, bytearray())
+        self._settle(bytes(first))
+        return bytes(rest)
+
+    def end(self) -> None:
+        """The stream has ended."""
+        if not self.line.done():
+            self._fail("the plugin closed its stdout before it printed a handshake line", bytes(self._held))
+
+    def _settle(self, line: bytes) -> None:
+        self._held = bytearray()
+        if len(line) > LONGEST_LINE:
+            self._fail(f"the plugin printed more than {LONGEST_LINE} bytes without a handshake line", line)
+        else:
+            self.line.set_result(line)
+
+    def _fail(self, message: str, printed: bytes) -> None:
+        shown = quoted(printed, self._redact) if printed else ""
+        self.line.set_exception(HandshakeError(f"{message}: {shown}" if shown else message, line=shown))
+
+
+class Tail:
+    """The last lines of a stream."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        # Twice what is shown: a secret that the front cuts in half lies before the part that is shown.
+        self._kept = (self._kept + data)[-2 * TAIL_BYTES :]
+
+    def lines(self, redact: Redactor) -> list[str]:
+        """The last lines, fit to be shown; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
+        text = redact(self._kept.decode("utf-8", "backslashreplace"))
+        if len(text) > TAIL_BYTES:
+            text = text[-TAIL_BYTES:].partition("\n")[2] or text[-TAIL_BYTES:]
+        return [line for line in map(str.rstrip, text.split("\n")) if line][-TAIL_LINES:]
+
+
+class LineLog:
+    """Writes a stream to the logger `fsm_conn.plugin` at INFO, line by line.
+
+    Args:
+        redact: makes a line fit to be shown.
+        clock: the loop's time, in seconds.
+        extra: attributes for every log record.
+    """
+
+    def __init__(self, redact: Redactor, clock: Callable[[], float], extra: Mapping[str, object]) -> None:
+        self._redact = redact
+        self._clock = clock
+        self._extra = dict(extra)
+        self._partial = b""
+        self._cut = False
+        self._key_lines = 0
+        self._window = clock()
+        self._logged = 0
+        self._dropped = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        if not plugin_logger.isEnabledFor(logging.INFO):
+            self._partial = b""
+            return
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines[: self._allowance(len(lines))]:
+            self._line(line)
+        if len(self._partial) > 2 * LONGEST_LOGGED:
+            self._cut_short()
+
+    def end(self) -> None:
+        """The stream has ended: log a last line that has no end, and what was left out."""
+        if self._partial:
+            self._line(self._partial)
+            self._partial = b""
+        self._report_dropped()
+
+    def _allowance(self, wanted: int) -> int:
+        now = self._clock()
+        if now - self._window >= 1:
+            self._report_dropped()
+            self._window, self._logged = now, 0
+        allowed = min(wanted, LINES_PER_SECOND - self._logged)
+        self._logged += allowed
+        self._dropped += wanted - allowed
+        return allowed
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            self._emit(f"... {self._dropped} lines left out: the plugin prints more than {LINES_PER_SECOND} a second")
+            self._dropped = 0
+
+    def _cut_short(self) -> None:
+        """The line under way is too long: show its beginning now, and forget the rest of it."""
+        if not self._cut:
+            self._line(self._partial)
+        self._cut, self._partial = True, b""
+
+    def _line(self, line: bytes) -> None:
+        if self._cut:
+            self._cut = False
+        elif text := self._shown(line):
+            self._emit(text)
+
+    def _shown(self, line: bytes) -> str:
+        if self._key_lines:
+            self._key_lines = 0 if b"-----END" in line else self._key_lines - 1
+            return ""
+        if b"PRIVATE KEY-----" in line and b"-----END" not in line:
+            self._key_lines = LONGEST_KEY
+        text = self._redact(line[: 2 * LONGEST_LOGGED].decode("utf-8", "backslashreplace")).rstrip()
+        return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+
+    def _emit(self, text: str) -> None:
+        plugin_logger.info("%s", text, extra=self._extra)

@@ -1,0 +1,88 @@
+"""Makes what a plugin printed fit to be shown: no secrets, no control characters.
+
+A plugin's output is untrusted, and it ends up in errors, logs and terminals. It may hold what the user
+handed to the plugin in `env=`, a private key, or escape sequences that rewrite a terminal.
+
+Rules that hold here:
+
+- Everything of a plugin that is quoted or logged passes through one `Redactor`.
+- A value that is no secret on its face (a level, a flag, a small number, a value the host's own environment
+  holds) is left readable, for evidence that is all asterisks helps nobody.
+- A private key is removed whole, even when only one end of it is in sight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+__all__ = ["HIDDEN", "Redactor", "sanitised", "secrets_in"]
+
+HIDDEN = "[redacted]"
+SHORTEST_SECRET = 4
+
+_PLAIN = frozenset({"true", "false", "none", "null", "auto", "trace", "debug", "info", "warn", "warning", "error"})
+_SMALL_NUMBER = re.compile(r"[0-9.,:-]{1,5}")
+_SECRET_NAME = re.compile(r"COOKIE|TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?)")
+_KEY_WHOLE = re.compile(
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL
+)
+_KEY_TAIL = re.compile(r"\A(?:[A-Za-z0-9+/=\s]|\\n)*-----END [A-Z ]{0,30}PRIVATE KEY-----")
+# The servers' own words on a refused cookie name the value that they had expected.
+_COOKIE_TOLD = re.compile(r"(?i)\b(expected|received)([=:] ?)('[^'\n]*'|\"[^\"\n]*\"|[^\s,.]+)")
+
+
+def sanitised(text: str) -> str:
+    """`text` without terminal escapes, and with other control characters (newline and tab aside) made visible."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", _ESCAPES.sub("", text))
+
+
+def secrets_in(env: Mapping[str, str], ambient: Collection[str] = ()) -> Iterator[str]:
+    """The values of `env` to keep out of sight.
+
+    Args:
+        env: what the user handed to the plugin.
+        ambient: values the plugin would have seen anyway, such as those of the host's environment.
+    """
+    for name, value in env.items():
+        if len(value) >= SHORTEST_SECRET and (_SECRET_NAME.search(name) or not _is_plain(value, ambient)):
+            yield value
+
+
+def _is_plain(value: str, ambient: Collection[str]) -> bool:
+    return value in ambient or value.lower() in _PLAIN or _SMALL_NUMBER.fullmatch(value) is not None
+
+
+def _pieces(secrets: Iterable[str]) -> Iterator[str]:
+    """Each secret, and each longer line of one that has several: output is often looked at line by line."""
+    for secret in secrets:
+        yield secret
+        if "\n" in secret:
+            yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET)
+
+
+def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
+    # The longest first, so that a secret that begins with another one is hidden whole.
+    pieces = sorted({piece for piece in _pieces(secrets) if len(piece) >= SHORTEST_SECRET}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, pieces))) if pieces else None
+
+
+def _hide_cookies(line: str) -> str:
+    return _COOKIE_TOLD.sub(rf"\1\2{HIDDEN}", line) if "cookie" in line.lower() else line
+
+
+class Redactor:
+    """Hides a given set of secrets. Its `repr` shows none of them."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = _pattern(secrets)
+
+    def __call__(self, text: str) -> str:
+        """`text`, fit to be shown: secrets, private keys and cookies hidden, control characters made visible."""
+        if self._secrets is not None:
+            text = self._secrets.sub(HIDDEN, text)
+        if "PRIVATE KEY-----" in text:
+            text = _KEY_TAIL.sub(HIDDEN, _KEY_WHOLE.sub(HIDDEN, text))
+        return sanitised("\n".join(map(_hide_cookies, text.split("\n"))))

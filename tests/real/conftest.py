@@ -1,0 +1,147 @@
+"""What tests of real processes share: the plugins they start, and a look at what was left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from fsm_conn.links import _pyvider, spawner  # imported here, so that no test pays for it
+
+assert _pyvider
+
+PLUGINS = Path(__file__).parent / "plugins"
+PYTHON = sys.executable
+CALCULATOR = (PYTHON, "-m", "fsm_conn.demo.calculator")
+
+
+def hostile(kind: str, *arguments: object) -> list[str]:
+    """The command of a plugin that misbehaves in one way."""
+    return [PYTHON, "-S", "-E", str(PLUGINS / "hostile.py"), kind, *map(str, arguments)]
+
+
+def children() -> set[int]:
+    """This process's child processes, zombies included."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with _gone_is_fine():
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descriptors() -> Counter[str]:
+    """Open pipes, process descriptors and sockets, by kind. What gRPC keeps to wake itself with is left out."""
+    kinds: Counter[str] = Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        with _gone_is_fine():
+            kind = os.readlink(f"/proc/self/fd/{fd}").split(":[")[0]
+            kinds[kind] += kind in ("pipe", "socket", "anon_inode:[pidfd]") or kind.endswith("pidfd]")
+    return +kinds
+
+
+def directories() -> set[str]:
+    """The private directories that this process has made."""
+    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith(f"fsm-{os.getpid()}-")}
+
+
+def threads() -> Counter[str]:
+    """The threads, by the kind of name they have."""
+    return Counter(thread.name.rstrip("0123456789") for thread in threading.enumerate())
+
+
+class _gone_is_fine:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool:
+        return kind is not None and issubclass(kind, (FileNotFoundError, ProcessLookupError))
+
+
+def _others() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+async def eventually(check: Callable[[], object], limit: float = 10.0) -> None:
+    """Wait until `check()` is true; fail after `limit` seconds."""
+    async with asyncio.timeout(limit):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+class Leftovers:
+    """What there was at one moment, to be compared with what there is later."""
+
+    def __init__(self) -> None:
+        self.before = self._now()
+
+    def _now(self) -> dict[str, object]:
+        return {
+            "processes": children(),
+            "descriptors": descriptors(),
+            "directories": directories(),
+            "threads": threads(),
+            "tasks": _others(),
+        }
+
+    def _grown(self) -> dict[str, object]:
+        now = self._now()
+        return {kind: more for kind, was in self.before.items() if (more := now[kind] - was)}  # type: ignore[operator]
+
+    async def none(self, limit: float = 5.0) -> None:
+        """Wait until nothing is left that was not there before; fail after `limit` seconds."""
+        end = time.monotonic() + limit
+        while grown := self._grown():
+            assert time.monotonic() < end, f"left behind: {grown}"
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_directory() -> Iterator[None]:
+    """A directory for temporary files of this run alone, so that other runs on the machine leave no traces in it."""
+    with tempfile.TemporaryDirectory(prefix="t-") as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", directory)
+        patch.setattr(tempfile, "tempdir", directory)
+        yield
+
+
+@pytest.fixture
+async def leftovers() -> Leftovers:
+    """To be asked within a test: `await leftovers.none()`."""
+    await _warm_up()
+    return Leftovers()
+
+
+@pytest.fixture
+async def no_leaks() -> AsyncIterator[None]:
+    """The test leaves no process, descriptor, private directory, thread or task behind."""
+    await _warm_up()
+    before = Leftovers()
+    yield
+    await before.none()
+
+
+async def _warm_up() -> None:
+    """What is made once per process, or once per loop, is no leak."""
+    await spawner.run(spawner._death_wrapper)
+    global _channel
+    if _channel is None:
+        _channel = grpc.aio.insecure_channel("unix:/nowhere")
+
+
+_channel: grpc.aio.Channel | None = None

@@ -1,0 +1,108 @@
+"""What the README shows, and the examples, do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = sorted(
+    path.name
+    for path in (ROOT / "examples").glob("*.py")
+    if "async def main" in path.read_text() and "plugin" not in path.stem
+)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **options, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, env=env
+    )
+
+
+def test_the_first_python_block_prints_what_it_promises() -> None:
+    """The tour of the calls, on a real plugin."""
+    result = run("-c", blocks("python")[0])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["8.0", "28.0", "1.0", "2.0", "3.0", "7.0", "2.0"]
+
+
+@pytest.mark.parametrize("block", blocks("python")[1:])
+def test_the_other_python_blocks_run(block: str) -> None:
+    """Declarations and configuration: without an error, and without a word."""
+    result = run("-c", block)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
+    """An environment of their own, then the demo, and the tests; CI runs the second."""
+    demo, tests = (block.strip() for block in blocks("sh"))
+    for command in (demo, tests):
+        assert "\n" not in command
+        assert command.startswith("python3.11 -m venv .venv && .venv/bin/pip install -q ")
+    assert demo.endswith(" . && .venv/bin/fsm-conn demo")
+    assert tests.endswith(" tox && .venv/bin/tox")
+    assert re.search(r"\^python3\.\* tox", (ROOT / ".ci" / "run").read_text())
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """Files that it names exist."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_python_blocks_compile(block: str) -> None:
+    """A typing error would otherwise hide behind the first line that fails."""
+    compile(block, "README.md", "exec")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name: str) -> None:
+    """To its end, without a word on stderr."""
+    result = run(str(ROOT / "examples" / name))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_authenticated_example_logs_in_again_after_the_kill() -> None:
+    """The additional state is lived through on the way back, and the secret is served by the new session."""
+    lines = run(str(ROOT / "examples" / "authenticated.py")).stdout.splitlines()
+    assert lines == [
+        "the secret called first",
+        "connected -> reconnecting on lost: PluginExitedError",
+        "reconnecting -> authenticating on opened",
+        "authenticating -> connected on authenticated",
+        "the secret called second",
+        "connected -> disconnecting on disconnect",
+        "disconnecting -> disconnected on closed",
+    ]
+
+
+def test_a_wrong_token_is_not_tried_again() -> None:
+    """The example's permanent error ends in failed at the first attempt."""
+    code = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from authenticated import Authenticated
+from fsm_conn import ConnectFailedError
+async def main():
+    conn = Authenticated([sys.executable, sys.argv[1] + "/vault_plugin.py"], "wrong", env={"VAULT_TOKEN": "right-token"})
+    try:
+        await conn.connect()
+    except ConnectFailedError as error:
+        print(error.attempts, error.reason)
+asyncio.run(main())
+"""
+    result = run("-c", code, str(ROOT / "examples"))
+    assert (result.stdout, result.stderr) == ("1 the plugin refused our token: wrong token\n", "")

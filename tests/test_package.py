@@ -1,0 +1,115 @@
+"""The package as a whole: what importing it costs, and that the rooms keep to their doors."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fsm_conn
+from fsm_conn import errors
+
+PACKAGE = Path(fsm_conn.__file__).parent
+
+MAY_IMPORT = {
+    "version": set(),
+    "errors": set(),
+    "record": set(),
+    "policy": set(),
+    "lifecycle": set(),
+    "links.base": set(),
+    "machine": {"errors", "lifecycle"},
+    "observers": {"record"},
+    "driver": {"errors", "lifecycle", "machine", "observers", "record"},
+    "links.target": {"links.base", "links.rpcplugin", "links.grpc"},
+    "calls": {"errors", "links.base", "connection"},  # the last for types only
+    "connection": {
+        "calls",
+        "driver",
+        "errors",
+        "lifecycle",
+        "links.base",
+        "links.target",
+        "links.services",
+        "links.stubs",
+        "policy",
+        "record",
+    },
+}
+
+
+def imported(module: str) -> set[str]:
+    """Our own modules that `module` imports, functions included."""
+    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.removeprefix("fsm_conn.") for name in names if name.startswith("fsm_conn.")}
+
+
+@pytest.mark.parametrize("module", sorted(MAY_IMPORT))
+def test_imports_point_one_way(module: str) -> None:
+    """Each room imports only from rooms below it."""
+    assert imported(module) <= MAY_IMPORT[module]
+
+
+@pytest.mark.parametrize(
+    "module", sorted(f"links.{path.stem}" for path in (PACKAGE / "links").glob("*.py") if path.stem != "__init__")
+)
+def test_links_know_nothing_of_connections(module: str) -> None:
+    """They import one another, errors, and nothing else of ours."""
+    assert {name for name in imported(module) if not name.startswith("links")} <= {"errors"}
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_importing_the_package_imports_neither_grpc_nor_pyvider() -> None:
+    """Nor does making a connection: the first link that needs them does."""
+    code = (
+        "import sys, fsm_conn; fsm_conn.Connection(['x']); fsm_conn.Connection('h:1'); import fsm_conn.cli;"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('grpc', 'google', 'pyvider', 'provide', 'structlog')])"
+    )
+    assert run(code) == "[]\n"
+
+
+def test_all_names_exist_and_are_sorted() -> None:
+    """`from fsm_conn import *` gives what the documentation names."""
+    assert fsm_conn.__all__ == sorted(fsm_conn.__all__)
+    assert all(hasattr(fsm_conn, name) for name in fsm_conn.__all__)
+    assert set(errors.__all__) <= set(fsm_conn.__all__)
+
+
+def test_everything_public_has_a_docstring() -> None:
+    """Classes and functions, and the methods of each."""
+    bare = []
+    for name in fsm_conn.__all__:
+        thing = getattr(fsm_conn, name)
+        members = inspect.getmembers(thing, inspect.isfunction) if inspect.isclass(thing) else []
+        own = [
+            (key, value)
+            for key, value in members
+            if not key.startswith("_") and value.__module__.startswith("fsm_conn")
+        ]
+        bare += [key for key, value in [(name, thing), *own] if not (value.__doc__ or "").strip()]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_errors_survive_pickling(name: str) -> None:
+    """Test runners and process pools carry them."""
+    error = getattr(errors, name)("what was wrong")
+    error.note = "kept"
+    copy: Any = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.note) == (type(error), "what was wrong", "kept")
+    assert isinstance(copy, fsm_conn.FsmConnError)
+
+
+def test_evidence_is_part_of_the_message() -> None:
+    """What the peer said last stands below what was wrong."""
+    assert str(errors.LinkError("it ended", evidence="| last words")) == "it ended\n| last words"
