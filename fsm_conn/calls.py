@@ -7,14 +7,15 @@ idempotent, or when it provably never reached the plugin.
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from fsm_conn.errors import CallTimeoutError, ConnectionLostError, RequestError
+from fsm_conn.hints import did_you_mean
 from fsm_conn.links.base import CallOptions
+from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection
@@ -50,11 +51,8 @@ async def call_patiently(
     repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__")
     while True:
         try:
-            async with asyncio.timeout_at(end) as limit:
-                link = await conn._link_when_ready()
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            link = await within(None if end is None else end - loop.time(), conn._link_when_ready())
+        except ExpiredError:
             raise CallTimeoutError(
                 f"{conn!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
                 f"the last error was: {conn.reason or 'none'}"
@@ -118,11 +116,10 @@ class ServiceProxy:
 
 def no_such_attribute(conn: Connection, name: str) -> str:
     """What to say to somebody who took a service for a method of the connection."""
-    near = difflib.get_close_matches(name, [each for each in dir(conn) if not each.startswith("_")], n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, [each for each in dir(conn) if not each.startswith("_")])
     return (
-        f"{type(conn).__name__} has no method {name!r}; {hint}"
-        f"As a service, its methods are called as conn.{name}.<Method>(field=value)"
+        f"{type(conn).__name__} has no method {name!r}{hint}; "
+        f"as a service, its methods are called as conn.{name}.<Method>(field=value)"
     )
 
 

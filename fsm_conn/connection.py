@@ -7,12 +7,12 @@ None of them assigns a state: they fire triggers, and the table decides.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
-import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from fsm_conn.calls import ServiceProxy, Services, call_patiently, split_arguments
 from fsm_conn.driver import EXPECTED, Driver, finish
@@ -26,15 +26,18 @@ from fsm_conn.errors import (
 )
 from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, State, Trigger
 from fsm_conn.links.base import Link
-from fsm_conn.links.target import Target, resolve_target
+from fsm_conn.links.target import LateLink, Target, resolve_target
 from fsm_conn.policy import RetryPolicy
 from fsm_conn.record import TransitionRecord
+from fsm_conn.timing import ExpiredError, within
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["Connection"]
 
 _StubT = TypeVar("_StubT")
 _log = logging.getLogger("fsm_conn")
-_shared_rng = random.Random()  # noqa: S311 - jitter is no secret
 
 DISCONNECTED, CONNECTED, DISCONNECTING, FAILED = (
     ConnectionState.DISCONNECTED,
@@ -107,7 +110,7 @@ class Connection(Driver):
     failure_threshold: int = 3
     """Failed probes in a row that count as a lost link. The default is Kubernetes' failureThreshold."""
 
-    _rng: random.Random = _shared_rng
+    _rng: random.Random | None = None
     _link: Link | None = None
     _closing: asyncio.Task[None] | None = None
     _callers: int = 0
@@ -175,6 +178,7 @@ class Connection(Driver):
         """One more attempt begins. The pause after it is drawn now, so that guards have nothing to draw."""
         self.attempt += 1
         self._backoff = self._next_backoff
+        self._rng = self._rng or _shared_rng()
         self._next_backoff = self.retry.delay(self.attempt, self._backoff, self._rng)
 
     def forgive(self, reason: BaseException | None) -> None:
@@ -454,25 +458,28 @@ class Connection(Driver):
         """Wait until the state that serves calls is left, `limit` seconds at most."""
         elsewhere = [name for name in self.lifecycle.states if name != CONNECTED]
         try:
-            async with asyncio.timeout(limit):
-                await self._reach(elsewhere)
-        except TimeoutError:
+            await within(limit, self._reach(elsewhere))
+        except ExpiredError:
             _log.debug("%r: a call broke, but the link is still there", self)
 
     def _present_channel(self) -> Any:
+        link = self._link
+        if link is not None and self._state == CONNECTED:  # what _ready_link() would find, a call cheaper
+            return link.channel
         return self._ready_link().channel
 
     async def _probe_failure(self, link: Link, timeout: float) -> ProbeError | None:
         try:
-            async with asyncio.timeout(timeout):
-                await link.probe()
-        except TimeoutError:
+            await within(timeout, link.probe())
+        except ExpiredError:
             return ProbeError(f"{self.name}: no answer to a health probe within {timeout:g} s")
         except ProbeError as error:
             return error
         return None
 
     async def _open_link(self) -> None:
+        if isinstance(self._make_link, LateLink):
+            await self._make_link.load()
         link = self._make_link()
         async with link.admission():
             await self._open_in_time(link)
@@ -481,11 +488,8 @@ class Connection(Driver):
     async def _open_in_time(self, link: Link) -> None:
         limit = self._time_to_open()
         try:
-            async with asyncio.timeout(limit) as timeout:
-                await link.open()
-        except TimeoutError:
-            if not timeout.expired():
-                raise
+            await within(limit, link.open())
+        except ExpiredError:
             raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.evidence()) from None
 
     def _time_to_open(self) -> float:
@@ -509,8 +513,7 @@ class Connection(Driver):
 
     async def _close(self, link: Link) -> None:
         try:
-            async with asyncio.timeout(self.close_timeout):
-                await link.close()
+            await within(self.close_timeout, link.close())
         except Exception:
             _log.warning("%r: the link did not close well", self, exc_info=True)
 
@@ -525,6 +528,14 @@ class Connection(Driver):
 
 _SETTLED = frozenset({CONNECTED, FAILED, DISCONNECTING, DISCONNECTED})
 """What ends the wait of `connect()`."""
+
+
+@functools.cache
+def _shared_rng() -> random.Random:
+    """For connections that were given none. Made late: importing random is a third of importing this package."""
+    import random
+
+    return random.Random()  # noqa: S311 - jitter is no secret
 
 
 def _checked_name(name: object) -> str:

@@ -14,7 +14,6 @@ Nothing here knows what a connection is.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -23,6 +22,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from fsm_conn.errors import FsmConnError
+from fsm_conn.hints import did_you_mean
 from fsm_conn.lifecycle import State, Trigger
 from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
@@ -61,6 +61,8 @@ class Driver:
 
     attempt: int = 0
     """The attempt that has begun, for records."""
+    forsaken_activities: int = 0
+    """Activities that ignored their cancellation for so long that they were left behind. Each is a bug."""
 
     # What an instance has not changed yet is read from the class, so that making one costs next to nothing.
     _state: str
@@ -242,9 +244,8 @@ class Driver:
         known = [str(name) for name in self.lifecycle.states]
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{type(self).__name__} has no state {name!r}{hint} It has: {', '.join(known)}")
+                hint = did_you_mean(name, known)
+                raise ValueError(f"{type(self).__name__} has no state {name!r}{hint}; it has: {', '.join(known)}")
 
     # --- activities ---------------------------------------------------------------------------------------
 
@@ -334,6 +335,7 @@ class Driver:
             "%r: %s ignores its cancellation and is left behind; let CancelledError pass in it", self, task.get_name()
         )
         task.cancel()
+        self.forsaken_activities += 1
         self._activity = None
         self._begin()
 

@@ -13,7 +13,6 @@ an object which was never added as a model, and that `event.transitions` maps a 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from typing import Any, Protocol
 from transitions import Machine
 
 from fsm_conn.errors import DeclarationError, IllegalTriggerError
+from fsm_conn.hints import did_you_mean
 from fsm_conn.lifecycle import Others, State, Transition
 
 __all__ = ["ACTIVITY_PREFIX", "Lifecycle", "Stateful"]
@@ -105,7 +105,7 @@ class Lifecycle:
         known = (
             ""
             if trigger in self._events
-            else f" (no row of its table knows that trigger{_nearest(trigger, self._events)})"
+            else f" (no row of its table knows that trigger{did_you_mean(trigger, self._events)})"
         )
         return IllegalTriggerError(
             f"{instance!r}: {str(trigger)!r} cannot happen in state {str(instance._state)!r}{known}; "
@@ -199,7 +199,7 @@ class _Validation:
                 self.wrong(
                     "transitions",
                     f"{_shown(row)} names the state {str(name)!r}, which states does not have"
-                    f"{_nearest(name, self.states)}; add it to states or mend the row",
+                    f"{did_you_mean(name, self.states)}; add it to states or mend the row",
                 )
         if not row.sources(self.states):
             self.wrong("transitions", f"{_shown(row)} starts from no state, so it can never be taken; remove it")
@@ -217,7 +217,7 @@ class _Validation:
             self.wrong(
                 "transitions",
                 f"{_shown(row)} names the {kind} {name!r}, but {self.owner.__name__} {problem}"
-                f"{_nearest(name, methods)}; define it as: def {name}(self, reason)",
+                f"{did_you_mean(name, methods)}; define it as: def {name}(self, reason)",
             )
         if inspect.iscoroutinefunction(method):
             self.wrong(
@@ -262,10 +262,8 @@ class _Validation:
                 continue
             state = name.removeprefix(ACTIVITY_PREFIX)
             if state not in self.states:
-                self.wrong(
-                    name,
-                    f"there is no state {state!r}{_nearest(state, self.states)}; add it to states or rename the method",
-                )
+                hint = did_you_mean(state, self.states)
+                self.wrong(name, f"there is no state {state!r}{hint}; add it to states or rename the method")
             if not inspect.iscoroutinefunction(getattr(self.owner, name)):
                 self.wrong(name, f"the activity of a state must be a coroutine; define it as: async def {name}(self)")
 
@@ -289,7 +287,7 @@ class _Validation:
                 self.wrong(
                     "transitions",
                     f"no state handles the trigger {str(trigger)!r}, which {self.owner.__name__} fires by itself"
-                    f"{_nearest(trigger, handled)}; add a row for it, or derive the table from the base class's",
+                    f"{did_you_mean(trigger, handled)}; add a row for it, or derive the table from the base class's",
                 )
 
     def wrong(self, where: str, what: str) -> None:
@@ -312,11 +310,6 @@ def _shown(row: Transition) -> str:
     dest = "(stays)" if row.dest is None else str(row.dest)
     guards = f" [{', '.join(row.guards)}]" if row.guards else ""
     return f"({row.trigger}: {source} -> {dest}{guards})"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _listed(names: Iterable[str]) -> str:

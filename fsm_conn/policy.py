@@ -6,11 +6,13 @@ random source of its own; all three are arguments, so that every decision can be
 
 from __future__ import annotations
 
-import random
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["Jitter", "RetryPolicy"]
 

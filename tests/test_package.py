@@ -24,11 +24,13 @@ MAY_IMPORT = {
     "policy": set(),
     "lifecycle": set(),
     "links.base": set(),
-    "machine": {"errors", "lifecycle"},
+    "hints": set(),
+    "timing": set(),
+    "machine": {"errors", "hints", "lifecycle"},
     "observers": {"record"},
-    "driver": {"errors", "lifecycle", "machine", "observers", "record"},
-    "links.target": {"links.base", "links.rpcplugin", "links.grpc"},
-    "calls": {"errors", "links.base", "connection"},  # the last for types only
+    "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record"},
+    "links.target": {"links", "links.base"},
+    "calls": {"errors", "hints", "links.base", "timing", "connection"},  # the last for types only
     "connection": {
         "calls",
         "driver",
@@ -40,6 +42,7 @@ MAY_IMPORT = {
         "links.stubs",
         "policy",
         "record",
+        "timing",
     },
 }
 

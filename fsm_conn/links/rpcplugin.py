@@ -165,7 +165,8 @@ class PluginLink(GrpcLink):
             if not self._has_calls():
                 await self._detach()
                 # gRPC closes the connection on a thread of its own, and tells nobody when.
-                await asyncio.sleep(HANG_UP)
+                if grace:
+                    await asyncio.sleep(HANG_UP)
             await self._client.stop_process(grace)
             await self._let_calls_fail()
         finally:

@@ -6,22 +6,23 @@ without importing grpc or pyvider: a connection that is never opened costs neith
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from fsm_conn.links.base import Link
 
-__all__ = ["LinkFactory", "Target", "resolve_target"]
+__all__ = ["LateLink", "LinkFactory", "Target", "resolve_target"]
 
 LinkFactory = Callable[[], Link]
 Target = Sequence[str | os.PathLike[str]] | str | LinkFactory
 
 _SCHEME = re.compile(r"^(unix|unix-abstract|dns|ipv4|ipv6|vsock):\S+$")
-_HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})$")
+_HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})$")
 
 
 def resolve_target(
@@ -47,7 +48,8 @@ def resolve_target(
     """
     if isinstance(target, str):
         _reject(target, "an address", env=env, cwd=cwd)
-        return _endpoint(_checked_address(target), mtls, services), name or target
+        options = {"credentials": _checked_credentials(mtls), "services": services or ()}
+        return LateLink("fsm_conn.links.grpc", "EndpointLink", _checked_address(target), **options), name or target
     if callable(target):
         _reject("a callable", "a callable that makes links", env=env, cwd=cwd, mtls=mtls, services=services)
         return target, name or str(getattr(target, "__name__", type(target).__name__))
@@ -57,36 +59,59 @@ def resolve_target(
             f"mtls={type(mtls).__name__}: for a command give True, False, or None for wherever the plugin can"
         )
     name = name or _command_name(command)
-    return _plugin(command, _checked_env(env), _checked_cwd(cwd), mtls, services, name), name
+    options = {
+        "env": _checked_env(env),
+        "cwd": _checked_cwd(cwd),
+        "mtls": mtls,
+        "services": services or (),
+        "name": name,
+    }
+    return LateLink("fsm_conn.links.rpcplugin", "PluginLink", command, **options), name
 
 
-def _plugin(
-    command: tuple[str, ...], env: dict[str, str] | None, cwd: str | None, mtls: bool | None, services: Any, name: str
-) -> LinkFactory:
-    def make() -> Link:
+def _checked_credentials(credentials: Any) -> Any:
+    if credentials is True:
+        raise ValueError(
+            "mtls=True needs keys that only you have: for an address give mtls=grpc.ssl_channel_credentials(...)"
+        )
+    return credentials or None
+
+
+class LateLink:
+    """A maker of links whose module is imported when the first of them is needed.
+
+    That takes some tenths of a second, so `load` does it on a thread of the package's own while the loop goes on.
+    """
+
+    __slots__ = ("_arguments", "_keywords", "_module", "_name")
+
+    def __init__(self, module: str, name: str, /, *arguments: Any, **keywords: Any) -> None:
+        self._module = module
+        self._name = name
+        self._arguments = arguments
+        self._keywords = keywords
+
+    def __call__(self) -> Link:
+        """Make a link."""
+        link: Link = getattr(_loaded(self._module), self._name)(*self._arguments, **self._keywords)
+        return link
+
+    async def load(self) -> None:
+        """Import what the link needs, if that was not done yet."""
+        if self._module not in _modules:
+            from fsm_conn.links import spawner
+
+            await spawner.run(_loaded, self._module)
+
+
+_modules: dict[str, ModuleType] = {}
+
+
+def _loaded(module: str) -> ModuleType:
+    if module not in _modules:
         _import_grpc()
-        from fsm_conn.links.rpcplugin import PluginLink
-
-        return PluginLink(command, env=env, cwd=cwd, mtls=mtls, services=services or (), name=name)
-
-    return make
-
-
-def _endpoint(address: str, credentials: Any, services: Any) -> LinkFactory:
-    if isinstance(credentials, bool):
-        if credentials:
-            raise ValueError(
-                "mtls=True needs keys that only you have: for an address give mtls=grpc.ssl_channel_credentials(...)"
-            )
-        credentials = None
-
-    def make() -> Link:
-        _import_grpc()
-        from fsm_conn.links.grpc import EndpointLink
-
-        return EndpointLink(address, credentials=credentials, services=services or ())
-
-    return make
+        _modules[module] = importlib.import_module(module)
+    return _modules[module]
 
 
 def _import_grpc() -> None:
@@ -109,15 +134,22 @@ def _checked_address(address: str) -> str:
     match = _HOST_PORT.match(address)
     if match and 0 < int(match[2]) < 65536:
         return address
-    words = (
-        shlex.split(address, posix=True) if address.count('"') % 2 == 0 and address.count("'") % 2 == 0 else [address]
-    )
+    words = _words(address)
     if match is None and words:
         raise ValueError(
             f"{address!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'; "
             f"if it is a command, give it as a list: {words!r}"
         )
     raise ValueError(f"{address!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'")
+
+
+def _words(text: str) -> list[str]:
+    import shlex  # only this error needs it
+
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quotation that does not end
+        return text.split()
 
 
 def _checked_command(command: Any) -> tuple[str, ...]:
