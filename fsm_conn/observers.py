@@ -87,7 +87,8 @@ class Observers:
             except Exception:
                 self._failed(callback, record)
                 continue
-            yield (callback, record, outcome) if inspect.isawaitable(outcome) else None
+            # In a task of its own: one that ignores its cancellation can be left behind.
+            yield (callback, record, asyncio.ensure_future(outcome)) if inspect.isawaitable(outcome) else None
 
     def _run_plain(self) -> None:
         """Run what needs no waiting; hand over to a task at the first thing that does."""
@@ -115,9 +116,7 @@ class Observers:
             # Only when cancelled, which means that the loop ends: who was not told yet never will be.
             self._pending.clear()
 
-    async def _wait_for(self, callback: Any, record: TransitionRecord, outcome: Awaitable[None]) -> None:
-        """In a task of its own: one that ignores its cancellation is left behind, not waited for."""
-        task = asyncio.ensure_future(outcome)
+    async def _wait_for(self, callback: Any, record: TransitionRecord, task: asyncio.Future[None]) -> None:
         try:
             done, _ = await asyncio.wait({task}, timeout=PATIENCE)
         finally:

@@ -288,8 +288,9 @@ class PluginClient(RPCPluginClient):
 
 async def why_not(channel: grpc.aio.Channel) -> str:
     """Why a channel cannot connect. It does not tell, but a call over it does, at once."""
+    ask: Any = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
     try:
-        await channel.unary_unary("/grpc.health.v1.Health/Check", None, None)(b"", timeout=1)
+        await ask(b"", timeout=1)
     except grpc.aio.AioRpcError as error:
         return error.details() or error.code().name
     return "it refused, and then it did not"

@@ -442,5 +442,5 @@ def _out_of_time(name: str) -> grpc.aio.AioRpcError:
 
 
 def _status_name(status: int) -> str:
-    names: Mapping[int, str] = health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR.values_by_number
+    names: Mapping[int, Any] = health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR.values_by_number
     return getattr(names.get(status), "name", str(status))
