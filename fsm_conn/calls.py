@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn.errors import CallTimeoutError, ConnectionLostError, RequestError
+from fsm_conn.errors import CallTimeoutError, ConnectionLostError, NotConnectedError, RequestError
 from fsm_conn.hints import did_you_mean
 from fsm_conn.links.base import CallOptions
 from fsm_conn.timing import ExpiredError, within
@@ -48,11 +48,16 @@ async def call_patiently(
     """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
-    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__")
+    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not conn._is_acting()
+    sent: ConnectionLostError | None = None
     while True:
         try:
             link = await within(None if end is None else end - loop.time(), conn._link_when_ready())
-        except ExpiredError:
+        except (ExpiredError, NotConnectedError) as error:
+            if sent is not None:
+                raise ConnectionLostError(f"{sent}; and then there was no connection to repeat it on") from error
+            if isinstance(error, NotConnectedError):
+                raise
             raise CallTimeoutError(
                 f"{conn!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
                 f"the last error was: {conn.reason or 'none'}"
@@ -62,7 +67,22 @@ async def call_patiently(
         except ConnectionLostError as error:
             if not repeatable or (error.maybe_executed and not options.idempotent):
                 raise
-        await conn._left_serving(GRACE)
+            sent = error if error.maybe_executed else sent
+        await conn._left_link(link, GRACE)
+
+
+async def stream_when_ready(
+    conn: Connection, method: str, request: Any, fields: dict[str, Any], options: CallOptions
+) -> AsyncIterator[Any]:
+    """A stream that waits for the connection before it is sent, and is sent once. Its timeout covers all of it."""
+    loop = asyncio.get_running_loop()
+    end = None if options.timeout is None else loop.time() + options.timeout
+    try:
+        link = await within(options.timeout, conn._link_when_ready())
+    except ExpiredError:
+        raise CallTimeoutError(f"{conn!r}: {method} waited {options.timeout:g} s for a connection") from None
+    async for reply in link.stream(method, request, fields, _remaining(options, end, loop.time())):
+        yield reply
 
 
 def _remaining(options: CallOptions, end: float | None, now: float) -> CallOptions:
@@ -141,7 +161,10 @@ class BoundMethod:
 
 
 class MethodCall:
-    """A call about to be made: `await` it for one reply, `async for` over it for a stream of them."""
+    """A call about to be made: `await` it for one reply, `async for` over it for a stream of them.
+
+    Until then nothing is sent. For a task of its own: `create_task(conn.call(...))`.
+    """
 
     __slots__ = ("_args", "_conn", "_fields", "_method")
 

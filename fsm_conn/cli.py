@@ -19,6 +19,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
+    if sys.stdout is None:  # it was closed: its number must not go to something else
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
@@ -32,10 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does. Python would complain at exit without this.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has gone, as `head` does
         return 0
+    except OSError as error:
+        _drop_output()
+        print(f"fsm-conn {chosen.command}: cannot write: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere; Python would complain at exit without this."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

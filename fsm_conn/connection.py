@@ -10,12 +10,14 @@ import asyncio
 import functools
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from fsm_conn.calls import ServiceProxy, Services, call_patiently, split_arguments
-from fsm_conn.driver import EXPECTED, Driver, finish
+from fsm_conn.calls import ServiceProxy, Services, call_patiently, split_arguments, stream_when_ready
+from fsm_conn.driver import Driver, finish, is_expected
 from fsm_conn.errors import (
     ConnectAbandonedError,
     ConnectFailedError,
@@ -113,6 +115,7 @@ class Connection(Driver):
     _rng: random.Random | None = None
     _link: Link | None = None
     _closing: asyncio.Task[None] | None = None
+    _unclosed: Link | None = None
     _callers: int = 0
     _claimed: bool = False
     _disconnects: int = 0
@@ -149,7 +152,11 @@ class Connection(Driver):
         if history != self._history_size:
             self._history_size = _checked_history(history)
         if rng is not None:
-            self._rng = rng
+            self._rng = _checked_rng(rng)
+        self._context = copy_context()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled; make another connection to the same target")
 
     # --- guards: they read, and change nothing --------------------------------------------------------------
 
@@ -212,7 +219,7 @@ class Connection(Driver):
         """Watch the link until it is lost."""
         assert self._link is not None
         reason = await self._link.lost()
-        if isinstance(reason, EXPECTED):
+        if is_expected(reason):
             raise reason
         raise LinkLostError(f"the link was lost: {reason!r}") from reason
 
@@ -314,9 +321,12 @@ class Connection(Driver):
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages: `async for reply in conn.stream(...)`.
 
-        Arguments and errors as for `call`. A stream that breaks is never sent again.
+        Arguments and errors as for `call`. With `wait_for_ready` or `idempotent` it waits for the connection before it
+        is sent; a stream that breaks is never sent again.
         """
         request, options = split_arguments(method, args)
+        if options is not None and (options.idempotent or options.wait_for_ready):
+            return stream_when_ready(self, method, request, fields, options)
         return self._ready_link().stream(method, request, fields, options)
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
@@ -349,6 +359,8 @@ class Connection(Driver):
             NotConnectedError: not connected; nothing was asked.
             ProbeError: the answer was bad, or did not come within `timeout` seconds.
         """
+        if not isinstance(timeout, (int, float)) or not timeout > 0:
+            raise ValueError(f"probe(timeout={timeout!r}): give a number of seconds, more than zero")
         link, visit, since = self._ready_link(), self._visit, self._now()
         failure = await self._probe_failure(link, timeout)
         if visit == self._visit and self._handles(Trigger.PROBE_PASSED):
@@ -374,6 +386,7 @@ class Connection(Driver):
 
     async def _settle(self, trigger: str) -> None:
         """Fire `trigger` if that is to be done, and wait for what comes of it."""
+        self._check_loop(asyncio.get_running_loop())
         disconnects = self._disconnects
         if self._state == DISCONNECTING:
             await self._reach(_ENDED)
@@ -381,19 +394,25 @@ class Connection(Driver):
         if not self._handles(trigger):
             trigger = Trigger.CONNECT
         if self._handles(trigger):
-            self._claimed = self._claimed and trigger != Trigger.CONNECT
+            self._claimed = self._claimed and self._state not in _ENDED
             self.fire(trigger)
         self._callers += 1
+        waits = True
         try:
             record = await self._reach(_SETTLED)
+            if record.dest != CONNECTED:
+                # Answered: an attempt that others may begin meanwhile is not ours.
+                waits = False
+                self._callers -= 1
             if record.dest == FAILED:
                 await self._rested()
             await self._observed()
         except asyncio.CancelledError:
-            await self._abandon_if_last()
+            if waits:
+                await self._abandon_if_last()
             raise
         finally:
-            self._callers -= 1
+            self._callers -= waits
         self._heed_disconnect(disconnects)
         self._judge(record)
 
@@ -414,7 +433,7 @@ class Connection(Driver):
         """The caller was cancelled. Nobody else waits, and nobody was told of success: then nobody wants it."""
         if self._callers == 1 and not self._claimed and self._handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
-            await self._reach(_ENDED)
+            await finish(asyncio.ensure_future(self._reach(_ENDED)))
 
     def _connect_failed(self, record: TransitionRecord) -> ConnectFailedError:
         many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
@@ -454,8 +473,10 @@ class Connection(Driver):
             await self._reach(_SETTLED)
         return self._ready_link()
 
-    async def _left_serving(self, limit: float) -> None:
-        """Wait until the state that serves calls is left, `limit` seconds at most."""
+    async def _left_link(self, link: Link, limit: float) -> None:
+        """A call broke on `link`: wait until it is replaced, or its loss was noticed, `limit` seconds at most."""
+        if link is not self._link:
+            return
         elsewhere = [name for name in self.lifecycle.states if name != CONNECTED]
         try:
             await within(limit, self._reach(elsewhere))
@@ -480,9 +501,15 @@ class Connection(Driver):
     async def _open_link(self) -> None:
         if isinstance(self._make_link, LateLink):
             await self._make_link.load()
-        link = self._make_link()
+        link, visit = self._make_link(), self._visit
+        if not isinstance(link, Link):
+            raise TypeError(f"{self.name}: the target made {link!r:.60}, which is not a Link")
         async with link.admission():
             await self._open_in_time(link)
+            if visit != self._visit:
+                # It ignored its cancellation, and was opened for a state that was left long ago.
+                await self._close(link)
+                raise asyncio.CancelledError
             self._link = link
 
     async def _open_in_time(self, link: Link) -> None:
@@ -504,14 +531,19 @@ class Connection(Driver):
         """Close the link if there is one, in bounded time, through any cancellation."""
         link, self._link = self._link, None
         if link is not None:
+            self._unclosed = link
             self._closing = asyncio.get_running_loop().create_task(self._close(link), name=f"{self!r}.close")
         if self._closing is not None:
             try:
                 await finish(self._closing)
             finally:
                 self._closing = None
+                if link is not None and self._unclosed is link:
+                    # The loop ends, and the task was cancelled before it had begun.
+                    await self._close(link)
 
     async def _close(self, link: Link) -> None:
+        self._unclosed = None
         try:
             await within(self.close_timeout, link.close())
         except Exception:
@@ -519,6 +551,9 @@ class Connection(Driver):
 
     async def _last_will(self) -> None:
         await self._release()
+
+    def _forget(self) -> None:
+        self._link = self._closing = None
 
     def _come_to_rest(self) -> None:
         for trigger in (Trigger.DISCONNECT, Trigger.CLOSED):
@@ -553,7 +588,7 @@ def _checked_retry(retry: object) -> RetryPolicy:
 def _checked_start_timeout(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"start_timeout={value!r}: give a number of seconds")
-    if not 0 < value < float("inf"):
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"start_timeout={value!r}: give a finite number of seconds, more than zero")
     return float(value)
 
@@ -561,6 +596,16 @@ def _checked_start_timeout(value: object) -> float:
 def _checked_history(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"history={value!r}: give a whole number of records to keep")
-    if value < 0:
-        raise ValueError(f"history={value!r}: give zero or more")
+    if not 0 <= value <= _MOST_RECORDS:
+        raise ValueError(f"history={value!r}: give zero or more, and at most {_MOST_RECORDS:,}")
     return value
+
+
+_MOST_RECORDS = 100_000_000
+
+
+def _checked_rng(rng: Any) -> random.Random:
+    if not callable(getattr(rng, "random", None)) or not callable(getattr(rng, "uniform", None)):
+        raise TypeError(f"rng={rng!r}: give a random.Random")
+    found: random.Random = rng
+    return found

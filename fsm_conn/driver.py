@@ -6,6 +6,8 @@ The table decides, the driver does. The rules that hold here:
 - The activity of a state is started when the state is entered, and cancelled when it is left; the next one
   begins only after it has ended, so activities of one object never overlap.
 - A late activity cannot speak: what it returns or raises counts only while its visit to the state lasts.
+- The end of the loop is met by one task, the *guardian*, which lives as long as there is something to do. It is
+  cancelled with all others, and what must not stay is given back in it: asyncio waits for no task made later.
 - Nothing is kept when there is nothing to do: an object at rest has no task, and is freed when it is dropped.
 
 Nothing here knows what a connection is.
@@ -14,10 +16,12 @@ Nothing here knows what a connection is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,7 +32,7 @@ from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
 from fsm_conn.record import TransitionRecord
 
-__all__ = ["EXPECTED", "Driver", "StateCallback", "finish"]
+__all__ = ["EXPECTED", "Driver", "StateCallback", "finish", "is_expected"]
 
 EXPECTED = (OSError, TimeoutError, FsmConnError)
 """Errors of the world outside, which fire a state's `on_error`. All others are bugs, and fire `fault`."""
@@ -70,6 +74,10 @@ class Driver:
     _since: float | None = None
     _dispatching: bool = False
     _halting: bool = False
+    _context: Context | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _guardian: asyncio.Task[None] | None = None
+    _peace: asyncio.Future[None] | None = None
     _activity: asyncio.Task[Any] | None = None
     _forsaking: asyncio.TimerHandle | None = None
     _queue: deque[tuple[str, BaseException | None]] | None = None
@@ -116,7 +124,7 @@ class Driver:
         Returns:
             a function that unregisters it.
         """
-        self._observers = self._observers or Observers()
+        self._observers = self._observers or Observers(self._own_context())
         return self._observers.add(callback)
 
     def on_state_change(self, state: str, callback: StateCallback) -> Callable[[], None]:
@@ -129,6 +137,7 @@ class Driver:
         if not callable(callback):
             raise TypeError(f"an observer must be callable, not {callback!r}")
 
+        @functools.wraps(callback, updated=())
         def entered(record: TransitionRecord) -> Awaitable[None] | None:
             changed = record.dest == state and record.source != state
             return callback(record.source, record.dest) if changed else None
@@ -136,7 +145,9 @@ class Driver:
         return self.on_transition(entered)
 
     async def wait_for_state(self, *states: str) -> Any:
-        """Wait until one of `states` is the present one, and return it. Put `asyncio.timeout` around it for a limit.
+        """Wait until one of `states` is entered, and return it; at once when it is the present one.
+
+        It may have been left again by the time this returns. Put `asyncio.timeout` around it for a limit.
 
         Raises:
             ValueError: there is no such state, or none was named.
@@ -158,20 +169,23 @@ class Driver:
             self._queue = self._queue or deque()
             self._queue.append((trigger, reason))
             return
+        loop = asyncio.get_running_loop()
+        self._check_loop(loop)
         self._dispatching = True
         try:
-            self._take(trigger, reason)
+            self._take(trigger, reason, loop.time())
         finally:
-            if self._queue:
-                self._drain(self._queue)
-            self._dispatching = False
+            try:
+                if self._queue:
+                    self._drain(self._queue)
+            finally:
+                self._dispatching = False
 
     # --- dispatch -----------------------------------------------------------------------------------------
 
-    def _take(self, trigger: str, reason: BaseException | None) -> None:
+    def _take(self, trigger: str, reason: BaseException | None, now: float) -> None:
         lifecycle, source, visit = self.lifecycle, self._state, self._visit
         lifecycle.dispatch(self, trigger, reason)
-        now = asyncio.get_running_loop().time()
         since = now if self._since is None else self._since
         names, internal = lifecycle.states, visit == self._visit
         record = TransitionRecord(
@@ -189,14 +203,14 @@ class Driver:
             if self._waiters:
                 self._wake(record)
         if self._observers is not None:
-            self._observers.publish(record)
+            self._observers.publish(record, plain_only=self._is_ending())
 
     def _drain(self, queue: deque[tuple[str, BaseException | None]]) -> None:
         """Nobody waits for what was queued, so its errors are logged."""
         while queue:
             trigger, reason = queue.popleft()
             try:
-                self._take(trigger, reason)
+                self._take(trigger, reason, asyncio.get_running_loop().time())
             except Exception:
                 _log.exception("%r: the queued trigger %r was refused", self, str(trigger))
 
@@ -231,9 +245,10 @@ class Driver:
         self._waiters = still
 
     async def _rested(self) -> None:
-        """Wait until the present activity has ended."""
-        if self._activity is not None:
-            await asyncio.wait({self._activity})
+        """Wait until the activity of the present visit has ended, or its state was left."""
+        visit = self._visit
+        while self._activity is not None and visit == self._visit and not self._is_acting():
+            await asyncio.wait({self._activity}, timeout=PATIENCE)
 
     async def _observed(self) -> None:
         """Wait until the observers have been told of everything so far."""
@@ -255,17 +270,33 @@ class Driver:
         if task is None:
             self._begin()
         elif not task.done():
-            task.cancel()
+            if not task.cancelling():  # a second cancellation would interrupt the cleaning up after the first
+                task.cancel()
             if self._forsaking is None:
                 self._forsaking = task.get_loop().call_later(PATIENCE, self._forsake, task)
 
     def _begin(self) -> None:
         name = self.lifecycle.activities.get(self._state)
-        if name is None or self._halting:
+        if self._is_ending():
             return
-        loop = asyncio.get_running_loop()
-        self._activity = loop.create_task(self._perform(name, self._visit), name=f"{self!r}.{name}")
-        self._activity.add_done_callback(partial(self._ended, self._visit))
+        if name is None:
+            self._make_peace()
+            return
+        loop, context = asyncio.get_running_loop(), self._own_context()
+        self._loop = loop
+        if self._guardian is None:
+            self._peace = loop.create_future()
+            self._guardian = loop.create_task(self._guard(self._peace), name=f"{self!r}", context=context.copy())
+            self._guardian.add_done_callback(self._guardian_ended, context=context)
+        task_name = f"{self!r}.{name}"
+        self._activity = loop.create_task(self._perform(name, self._visit), name=task_name, context=context.copy())
+        self._activity.add_done_callback(partial(self._ended, self._visit), context=context)
+
+    def _own_context(self) -> Context:
+        """What activities and observers run in: not the context of whoever happened to call."""
+        if self._context is None:
+            self._context = copy_context()
+        return self._context
 
     async def _perform(self, name: str, visit: int) -> Any:
         _acting.set((self, visit))
@@ -277,7 +308,6 @@ class Driver:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
                 raise RuntimeError(f"{name}() awaited something that was cancelled, and let that pass") from cancelled
-            await self._last_will()
             raise
 
     def _is_acting(self) -> bool:
@@ -297,27 +327,29 @@ class Driver:
         if visit != self._visit:
             self._ended_late(task)
             self._begin()
-        elif task.cancelled():
-            self._halt()
-        else:
+        elif not task.cancelled():
             self._speak(task)
+        elif not self._is_ending():
+            self._say(Trigger.FAULT, RuntimeError(f"{task.get_name()} was cancelled from outside"))
 
     def _ended_late(self, task: asyncio.Task[Any]) -> None:
         """Its state was left: nobody listens, but a bug is not to pass unseen."""
         error = None if task.cancelled() else _error_of(task)
-        if error is not None and not isinstance(error, EXPECTED):
+        if error is not None and not is_expected(error):
             _log.error("%r: an activity failed after its state was left", self, exc_info=error)
 
     def _speak(self, task: asyncio.Task[Any]) -> None:
         """Fire what the activity of the present visit has returned or raised."""
         error = _error_of(task)
-        if isinstance(error, EXPECTED):
+        if is_expected(error):
             self._say(self.lifecycle.states[self._state].on_error, _bare(error))
         elif error is not None:
             _log.error("%r: the activity of %s failed", self, self._state, exc_info=error)
             self._say(Trigger.FAULT, error)
         elif task.result() is not None:
             self._say(task.result(), None)
+        else:
+            self._make_peace()
 
     def _say(self, trigger: str, reason: BaseException | None) -> None:
         try:
@@ -341,33 +373,94 @@ class Driver:
 
     # --- the end of the loop ------------------------------------------------------------------------------
 
-    async def _last_will(self) -> None:
-        """The activity was cancelled by a stranger, usually the end of the loop: give back what must not stay."""
+    async def _guard(self, peace: asyncio.Future[None]) -> None:
+        """Live until there is nothing to do. Cancelled before that, which is how a loop ends: give back everything."""
+        try:
+            await peace
+        except asyncio.CancelledError:
+            await self._give_up()
+            raise
+        finally:
+            if self._peace is peace:
+                self._guardian = self._peace = None
 
-    def _halt(self) -> None:
-        """After the last will: bring the state to rest, and begin nothing any more."""
+    def _guardian_ended(self, task: asyncio.Task[None]) -> None:
+        """Cancelled before it had begun, it could not do its duty; but then nothing else has begun either."""
+        if task is self._guardian:
+            self._guardian = self._peace = None
+            self._rest_at_once()
+
+    def _rest_at_once(self) -> None:
         self._halting = True
         try:
             self._come_to_rest()
         finally:
             self._halting = False
 
+    async def _give_up(self) -> None:
+        self._halting = True
+        try:
+            while self._activity is not None:
+                if not self._activity.cancelling():
+                    self._activity.cancel()
+                await _outlast(self._activity)
+                await _outlast(asyncio.ensure_future(asyncio.sleep(0)))  # for its callback
+            await _outlast(asyncio.ensure_future(self._last_will()))
+            self._come_to_rest()
+        finally:
+            self._halting = False
+
+    def _make_peace(self) -> None:
+        """Nothing is to be done: the guardian may go."""
+        if self._peace is not None and not self._peace.done():
+            self._peace.set_result(None)
+            self._guardian = self._peace = self._loop = None
+
+    def _is_ending(self) -> bool:
+        """Whether the loop ends, so that nothing is to be begun any more."""
+        return self._halting or (self._guardian is not None and self._guardian.cancelling() > 0)
+
+    def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A loop that was closed under us took the activity along: begin at rest. One that still runs has the say."""
+        if self._loop is None or self._loop is loop:
+            return
+        if not self._loop.is_closed():
+            raise RuntimeError(f"{self!r} lives in another event loop; disconnect it there first")
+        self._loop = self._activity = self._guardian = self._peace = self._forsaking = self._waiters = None
+        self._forget()
+        self._rest_at_once()
+
+    def _forget(self) -> None:
+        """The loop was closed under us: let go of what belonged to it, for nothing can be awaited in it any more."""
+
+    async def _last_will(self) -> None:
+        """The loop ends: give back what must not stay."""
+
     def _come_to_rest(self) -> None:
+        """After the last will: bring the state to rest."""
         self.fire(Trigger.FAULT, None)
 
 
-def _error_of(task: asyncio.Task[Any]) -> Exception | None:
-    """What a task that is done has raised. Not by `exception()`, after which the task still holds the traceback,
-    which holds a frame, which may hold the task.
+def is_expected(error: BaseException | None) -> bool:
+    """Whether an error is one of the world outside, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_expected(each) for each in error.exceptions)
+    return isinstance(error, EXPECTED)
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a task that is done has raised.
+
+    Not by `exception()`, after which the task still holds the traceback, which holds a frame, which may hold the task.
     """
     try:
         task.result()
-    except Exception as error:
+    except BaseException as error:  # whatever it is, the life must go on
         return error
     return None
 
 
-def _bare(error: BaseException) -> BaseException:
+def _bare(error: BaseException | None) -> BaseException | None:
     """An expected error without its tracebacks: they hold frames, which hold the object that keeps the error."""
     chain: list[BaseException | None] = [error]
     while chain:
@@ -378,7 +471,13 @@ def _bare(error: BaseException) -> BaseException:
     return error
 
 
-async def finish(task: asyncio.Task[Any]) -> None:
+async def _outlast(task: asyncio.Future[Any]) -> None:
+    """Wait until `task` is done, whatever happens; whoever cancelled us is told so later."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await finish(task)
+
+
+async def finish(task: asyncio.Future[Any]) -> None:
     """Wait until `task` is done, whatever happens; a cancellation of the caller goes on afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

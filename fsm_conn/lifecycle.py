@@ -85,11 +85,14 @@ class Trigger(StrEnum):
     """An activity broke a rule or raised something nobody expected."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Others:
     """As the source of a row: every state of the table but the named ones, states of subclasses included."""
 
     names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"others({', '.join(repr(str(name)) for name in self.names)})"
 
 
 def others(*names: str) -> Others:
@@ -232,7 +235,8 @@ def insert_state(
         like: an existing state; its rows for all other triggers hold for `state` too.
 
     Raises:
-        ValueError: `state` exists already, `before` or `like` does not, or no row leads to `before` by `trigger`.
+        ValueError: `state` exists already, `before` or `like` does not, or no row leads to `before` by `trigger`,
+            or only under guards.
     """
     states, rows = tuple(base.states), tuple(base.transitions)
     known = {each.name: each for each in states}
@@ -248,6 +252,11 @@ def insert_state(
         triggers = _listed({row.trigger for row in rows if row.dest == before})
         raise ValueError(
             f"insert_state: no row leads to {str(before)!r} by the trigger {str(trigger)!r}; {triggers} lead there"
+        )
+    if any(row.guards for row in led_on):
+        raise ValueError(
+            f"insert_state: {str(trigger)!r} leads to {str(before)!r} under guards, which decide by the state that is "
+            "left; write the rows of the new table by hand"
         )
     led = [attrs.evolve(row, dest=state.name, effects=()) if row in led_on else row for row in rows]
     shared = [row if row.trigger == trigger else _with_source(row, state.name, like) for row in led]

@@ -14,7 +14,7 @@ an object which was never added as a model, and that `event.transitions` maps a 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from transitions import Machine
@@ -30,6 +30,9 @@ STATE_ATTRIBUTE = "_state"
 """Where an instance keeps the name of its state, as a plain string."""
 ENTERED = "_entered"
 """The method that an instance is told by when a state is entered; not called for internal transitions."""
+
+on_bound: list[Callable[[Lifecycle], None]] = []
+"""Told of each lifecycle when it has been bound to its class. For tools that watch tables run; empty in production."""
 
 
 class Stateful(Protocol):
@@ -78,6 +81,8 @@ class Lifecycle:
         }
         self.machine = self._build()
         self._events: Mapping[str, Any] = self.machine.events
+        for tell in tuple(on_bound):
+            tell(self)
 
     def dispatch(self, instance: Stateful, trigger: str, reason: BaseException | None = None) -> None:
         """Decide what `trigger` means for `instance` now, and change its state accordingly.
@@ -306,7 +311,7 @@ def _takes_reason(owner: type, name: str) -> bool:
 
 
 def _shown(row: Transition) -> str:
-    source = f"others{row.source.names!r}" if isinstance(row.source, Others) else "|".join(row.source)
+    source = repr(row.source) if isinstance(row.source, Others) else "|".join(row.source)
     dest = "(stays)" if row.dest is None else str(row.dest)
     guards = f" [{', '.join(row.guards)}]" if row.guards else ""
     return f"({row.trigger}: {source} -> {dest}{guards})"

@@ -92,7 +92,7 @@ class RetryPolicy:
     """Each delay is this many times the one before."""
     max_delay: float = attrs.field(default=30.0, validator=_seconds(zero=True))
     """No delay is longer, in seconds."""
-    jitter: Jitter = attrs.field(default=Jitter.EQUAL, converter=_jitter)
+    jitter: Jitter = attrs.field(default=Jitter.EQUAL, converter=_jitter, repr=lambda jitter: repr(str(jitter)))
     """How delays are spread; a `Jitter` or its name."""
     deadline: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds(zero=False)))
     """Seconds for a whole outage: no attempt starts later, and none runs past it. None: no limit."""

@@ -31,6 +31,7 @@ class Peer:
         self.closed = 0
         self.tried = 0
         self.calls: list[tuple[str, Any, dict[str, Any]]] = []
+        self.options: list[CallOptions | None] = []
         self.call_outcomes: list[Any] = []
         self.probe_outcomes: list[Any] = []
         self.open_times: list[float] = []
@@ -99,6 +100,7 @@ class PeerLink(Link):
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         self.peer.calls.append((method, request, dict(fields)))
+        self.peer.options.append(options)
         outcome = self.peer.call_outcomes.pop(0) if self.peer.call_outcomes else "reply"
         if outcome == "lost":
             self.peer.lose()

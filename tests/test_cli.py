@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,24 @@ def test_wrong_arguments_end_with_status_2_and_usage_on_stderr(arguments: tuple[
     assert (result.returncode, result.stdout) == (2, "")
     assert "usage: fsm-conn" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A full disk, and a closed stdout."""
+    if Path("/dev/full").exists():
+        result = subprocess.run(
+            f"{sys.executable} -m fsm_conn demo >/dev/full",
+            shell=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (result.returncode, result.stderr) == (1, "fsm-conn demo: cannot write: No space left on device\n")
+    result = subprocess.run(
+        f"{sys.executable} -m fsm_conn demo >&-", shell=True, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

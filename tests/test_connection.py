@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import random
 import weakref
@@ -799,6 +800,266 @@ def test_the_end_of_the_loop_during_an_attempt_and_a_delay() -> None:
         assert peer.open_now == 0
 
 
+async def just_connected(conn: Connection) -> None:
+    await conn.connect()
+
+
+async def disconnecting(conn: Connection) -> None:
+    await conn.connect()
+    keep(conn.disconnect())
+
+
+async def connecting(conn: Connection) -> None:
+    keep(swallow(conn.connect()))
+
+
+async def losing(conn: Connection) -> None:
+    await conn.connect()
+    conn._make_link.lose()  # type: ignore[attr-defined]
+
+
+async def reconnecting_by_hand(conn: Connection) -> None:
+    await conn.connect()
+    keep(swallow(conn.reconnect()))
+
+
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("begin", [just_connected, connecting, disconnecting, losing, reconnecting_by_hand])
+def test_the_end_of_the_loop_at_any_moment_leaves_nothing(
+    begin: Any, observed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each link that was opened is closed once, the state is at rest, no task is left, and the next loop works."""
+
+    async def audit(record: Any) -> None:
+        await asyncio.sleep(0)
+
+    for rounds in range(14):
+        for close_delay in (0, 0.001):
+            peer = Peer(close_delay=close_delay)
+            conn = connection(peer)
+            if observed:
+                conn.on_transition(audit)
+
+            async def main(conn: Connection = conn, rounds: int = rounds) -> None:
+                await begin(conn)
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+
+            asyncio.run(main())
+            assert (conn.state, peer.open_now) == (S.DISCONNECTED, 0), f"after {rounds} rounds"
+            asyncio.run(main())
+            assert (conn.state, peer.open_now) == (S.DISCONNECTED, 0), f"after {rounds} rounds, again"
+    gc.collect()
+    assert caplog.text == ""
+
+
+def test_a_loop_that_was_closed_under_a_connection_does_not_hang_the_next() -> None:
+    """Nobody cancelled anything: the life begins anew, at rest."""
+    peer = Peer()
+    conn = connection(peer)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(conn.connect())
+    tasks = asyncio.all_tasks(loop)
+    loop.close()
+    for task in tasks:
+        task.get_coro().close()  # type: ignore[union-attr]
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    async def again() -> None:
+        await conn.connect()
+        await conn.disconnect()
+
+    asyncio.run(again())
+    assert conn.state is S.DISCONNECTED
+
+
+def test_a_connection_cannot_be_used_from_a_second_loop_at_a_time() -> None:
+    """The loop in which it lives has the say."""
+    conn = connection(Peer())
+    first = asyncio.new_event_loop()
+    first.run_until_complete(conn.connect())
+    with pytest.raises(RuntimeError, match="lives in another event loop; disconnect it there first"):
+        asyncio.run(conn.disconnect())
+    first.run_until_complete(conn.disconnect())
+    first.close()
+
+
+def test_firing_outside_a_loop_changes_nothing() -> None:
+    """A thread without a loop cannot leave a connection in a state whose activity never began."""
+    conn = connection(Peer())
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        conn.fire("connect")
+    assert (conn.state, conn.history) == (S.DISCONNECTED, ())
+
+
+class Weird(BaseException):
+    """As pytest.fail() raises in a fake link."""
+
+
+async def test_an_activity_that_raises_no_exception_but_something_worse_is_a_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The life goes on; nobody hangs."""
+    with pytest.raises(ConnectFailedError) as caught:
+        await connection(Peer(Weird())).connect()
+    assert isinstance(caught.value.reason, Weird)
+
+
+async def test_an_observer_that_raises_something_worse_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """The others are told, before and after."""
+    conn = connection(Peer())
+    seen: list[str] = []
+
+    def worse(record: Any) -> None:
+        raise Weird
+
+    conn.on_transition(worse)
+    conn.on_transition(lambda record: seen.append(str(record.dest)))
+    await conn.connect()
+    await conn.disconnect()
+    assert seen == states(conn)
+    assert conn.observer_errors == 4
+
+
+async def test_a_group_of_expected_errors_is_expected() -> None:
+    """A TaskGroup in an activity wraps what is worth another attempt."""
+    peer = Peer(ExceptionGroup("several", [ConnectionResetError(), TRANSIENT]))
+    conn = connection(peer)
+    await conn.connect()
+    assert [str(record.trigger) for record in conn.history] == ["connect", "open_failed", "opened"]
+    await conn.disconnect()
+
+
+async def test_a_maker_that_makes_no_link_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    """By its name, and by what it made."""
+    with pytest.raises(ConnectFailedError, match="plug: the target made None, which is not a Link"):
+        await connection(lambda: None).connect()
+
+
+async def test_a_second_cancel_does_not_end_the_wait_for_the_cleaning_up() -> None:
+    """When the cancellation goes on, the state is disconnected, however often it was asked for."""
+
+    class Slow(Connection):
+        async def while_connecting(self) -> str:
+            try:
+                return await super().while_connecting()
+            finally:
+                await asyncio.sleep(2)
+
+    conn = Slow(Peer(then=HANG))
+    task = asyncio.create_task(conn.connect())
+    await asyncio.sleep(1)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.5)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert conn.state is S.DISCONNECTED
+
+
+async def test_a_cancelled_reconnect_out_of_failed_is_abandoned() -> None:
+    """Nobody else wanted it, and it was not going on before."""
+    peer = Peer(None, Permanent("gone"))
+    conn = connection(peer)
+    await conn.connect()
+    peer.lose()
+    await conn.wait_for_state("failed")
+    peer.then = HANG
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await conn.reconnect()
+    assert conn.state is S.DISCONNECTED
+    nothing_is_left(conn, peer)
+
+
+async def test_an_open_that_comes_too_late_is_closed_and_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """A link that ignored its cancellation, and was left behind, must not replace the one that is open by then."""
+
+    class Deaf(type(Peer()())):  # type: ignore[misc]
+        async def open(self) -> None:
+            end = now() + 30
+            while now() < end:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(end - now())
+            await super().open()
+
+    peer = Peer()
+    made: list[Any] = []
+
+    def make() -> Any:
+        link = (Deaf if not made else type(peer.made[0]))(peer) if made else Deaf(peer)
+        made.append(link)
+        peer.made.append(link)
+        return link
+
+    conn = connection(make, start_timeout=100)
+    first = asyncio.create_task(swallow(conn.connect()))
+    await asyncio.sleep(1)
+    await conn.disconnect()
+    await first
+    made[:] = [None]
+    conn._make_link = peer
+    await conn.connect()
+    live = conn.link
+    await asyncio.sleep(60)
+    assert conn.link is live
+    assert peer.open_now == 1
+    await conn.disconnect()
+    assert peer.open_now == 0
+    assert "left behind" in caplog.text
+
+
+async def test_activities_and_observers_run_in_the_context_the_connection_was_made_in() -> None:
+    """Not in that of whoever happened to call first."""
+    var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
+    seen: list[str] = []
+
+    class Looks(Connection):
+        async def while_connected(self) -> str:
+            seen.append(var.get())
+            return await super().while_connected()
+
+    async def observe(record: Any) -> None:
+        seen.append(var.get())
+
+    var.set("made here")
+    conn = Looks(Peer())
+    conn.on_state_change("connected", lambda old, new: observe(None))
+    var.set("called here")
+    await conn.connect()
+    assert seen == ["made here"] * 2
+    await conn.disconnect()
+
+
+async def test_an_observer_that_reconnects_does_not_spoil_later_activities() -> None:
+    """What it calls runs as if anybody else had called it."""
+    peer = Peer()
+    conn = Authenticated(peer, retry=RetryPolicy(max_attempts=2))
+    await conn.connect()
+
+    async def again(old: Any, new: Any) -> None:
+        await conn.reconnect()
+
+    conn.on_state_change("failed", again)
+    peer.script = [Permanent("gone")]
+    peer.lose()
+    await conn.wait_for_state("failed")
+    await conn.wait_for_state("connected")
+    assert states(conn)[-2:] == ["authenticating", "connected"]
+    await conn.disconnect()
+
+
+def test_a_connection_cannot_be_copied_or_pickled() -> None:
+    """Two of them would share a link."""
+    import copy
+    import pickle
+
+    conn = connection(Peer())
+    for use in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied or pickled; make another connection"):
+            use(conn)
+
+
 # --- watching ---------------------------------------------------------------------------------------------------
 
 
@@ -848,6 +1109,33 @@ async def test_an_observer_that_was_unsubscribed_by_another_is_told_nothing_more
     await conn.connect()
     assert seen == []
     await conn.disconnect()
+
+
+async def test_a_slow_observer_of_a_flapping_link_delays_nobody_without_bound(caplog: pytest.LogCaptureFixture) -> None:
+    """connect() waits for what has happened so far, and the backlog is bounded."""
+
+    class Flapping(type(Peer()())):  # type: ignore[misc]
+        async def lost(self) -> Exception:
+            await asyncio.sleep(0.1)
+            return LinkLostError("flap")
+
+    peer = Peer()
+    conn = connection(lambda: Flapping(peer), retry=RetryPolicy(max_attempts=None, initial_delay=0))
+
+    async def slow(record: Any) -> None:
+        await asyncio.sleep(1)
+
+    conn.on_transition(slow)
+    begin = now()
+    await conn.connect()
+    assert now() - begin < 5
+    await asyncio.sleep(600)
+    assert conn._observers is not None
+    assert len(conn._observers._pending) <= 1000
+    assert "1000 transitions wait to be told already" in caplog.text
+    begin = now()
+    await conn.disconnect()
+    assert now() - begin <= 31
 
 
 async def test_observers_cannot_hurt(caplog: pytest.LogCaptureFixture) -> None:
@@ -1028,6 +1316,89 @@ async def test_a_request_that_is_used_up_is_not_sent_again() -> None:
         with pytest.raises(ConnectionLostError):
             await conn.call("s.M", iter([1, 2]), CallOptions(idempotent=True))
         assert len(peer.calls) == 1
+
+
+async def test_a_repeatable_call_in_an_activity_is_not_repeated() -> None:
+    """The activity must end before there can be another link to repeat it on."""
+    peer = Peer()
+    peer.call_outcomes = ["lost"]
+
+    class Patient(Authenticated):
+        async def while_authenticating(self) -> str:
+            await self.call("auth.Login", CallOptions(idempotent=True, timeout=3))
+            return "authenticated"
+
+    conn = Patient(peer, retry=PLAIN)
+    await conn.connect()
+    assert states(conn) == ["connecting", "authenticating", "reconnecting", "authenticating", "connected"]
+    assert len(peer.calls) == 2
+    await conn.disconnect()
+
+
+async def test_a_call_that_cannot_be_repeated_any_more_does_not_deny_that_it_was_sent() -> None:
+    """Once it may have been executed, no later failure makes it unsent."""
+    for last, options in ((Permanent("gone"), {}), (HANG, {"timeout": 2})):
+        peer = Peer()
+        conn = connection(peer)
+        await conn.connect()
+        peer.call_outcomes = ["lost"]
+        peer.script = [last]
+        with pytest.raises(ConnectionLostError, match="and then there was no connection to repeat it on") as caught:
+            await conn.call("x.Pay", CallOptions(idempotent=True, **options))
+        assert caught.value.maybe_executed
+        await conn.disconnect()
+
+
+async def test_the_time_spent_waiting_is_taken_from_the_calls_own() -> None:
+    """The link is told what is left of the timeout."""
+    peer = Peer(delay=3)
+    conn = connection(peer)
+    waiting = asyncio.create_task(conn.connect())
+    call = asyncio.create_task(conn.call("s.M", CallOptions(wait_for_ready=True, timeout=10)))
+    await asyncio.gather(waiting, call)
+    assert peer.options == [CallOptions(wait_for_ready=True, timeout=7)]
+    await conn.disconnect()
+
+
+async def test_a_stream_waits_for_the_connection_when_it_is_asked_to() -> None:
+    """Before it is sent; and not beyond its timeout."""
+    conn, peer = await in_state("connecting")
+    with pytest.raises(CallTimeoutError, match=r"s\.M waited 3 s for a connection"):
+        await anext(conn.stream("s.M", CallOptions(wait_for_ready=True, timeout=3)))
+    task = asyncio.create_task(collected(conn.stream("s.M", CallOptions(wait_for_ready=True))))
+    await asyncio.sleep(1)
+    await conn.disconnect()
+    with pytest.raises(NotConnectedError):
+        await task
+    task = asyncio.create_task(collected(conn.stream("s.M", CallOptions(wait_for_ready=True))))
+    peer.script = []
+    connecting = asyncio.create_task(conn.connect())
+    with pytest.raises(NotConnectedError):
+        await task
+    assert await collected(conn.stream("s.M", CallOptions(wait_for_ready=True))) == [1, 2, 3]
+    await connecting
+    await conn.disconnect()
+
+
+async def collected(stream: Any) -> list[Any]:
+    return [item async for item in stream]
+
+
+async def test_an_open_waits_for_its_admission_without_using_up_its_time() -> None:
+    """start_timeout begins when the link is let in."""
+    begin = now()
+
+    class Queue(type(Peer()())):  # type: ignore[misc]
+        @contextlib.asynccontextmanager
+        async def admission(self) -> Any:
+            await asyncio.sleep(100)
+            yield
+
+    peer = Peer()
+    conn = connection(lambda: Queue(peer), start_timeout=1)
+    await conn.connect()
+    assert now() - begin == 100
+    await conn.disconnect()
 
 
 async def test_an_application_error_is_never_repeated() -> None:

@@ -362,6 +362,7 @@ def test_a_state_can_be_inserted_into_a_derived_table() -> None:
         ({"state": "failed"}, "already has a state 'failed'"),
         ({"before": "conected"}, "has no state 'conected'; it has 'connected'"),
         ({"like": "nowhere"}, "has no state 'nowhere'"),
+        ({"trigger": "lost", "before": "reconnecting"}, "'lost' leads to 'reconnecting' under guards"),
         ({"trigger": "lost"}, "no row leads to 'connected' by the trigger 'lost'; 'opened' lead there"),
     ],
 )

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "hints": set(),
     "timing": set(),
     "machine": {"errors", "hints", "lifecycle"},
-    "observers": {"record"},
+    "observers": {"record", "timing"},
     "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record"},
     "links.target": {"links", "links.base"},
     "calls": {"errors", "hints", "links.base", "timing", "connection"},  # the last for types only

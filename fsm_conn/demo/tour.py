@@ -43,8 +43,8 @@ class Page:
         )
         try:
             self._write(f"{record.at - self._begin:8.3f} s  {record.source:>13} -> {name}{why}".rstrip())
-        except BrokenPipeError:
-            self._closed = True  # nobody reads any more; what is written next from outside an observer ends the demo
+        except OSError:
+            self._closed = True  # it cannot be written; what is written next from outside an observer ends the demo
 
     def did(self, text: str) -> None:
         """Something that was done between transitions."""

@@ -8,6 +8,7 @@ these and hands `Connection` a callable that makes it.
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
@@ -22,8 +23,39 @@ def _timeout(options: object, attribute: Any, value: object) -> None:
         return
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"CallOptions(timeout={value!r}): give a number of seconds, or None for no limit")
-    if not value > 0:
-        raise ValueError(f"CallOptions(timeout={value!r}): give more than zero seconds, or None for no limit")
+    if not 0 < value <= LONGEST:
+        raise ValueError(
+            f"CallOptions(timeout={value!r}): give more than zero and at most {LONGEST:g} seconds, or None for no limit"
+        )
+
+
+LONGEST = 1e8
+"""Seconds, some three years: beyond it gRPC's own arithmetic overflows, and a call would fail at once."""
+
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_TEXT = re.compile(r"[ -~]*")
+
+
+def _flag(options: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"CallOptions({attribute.name}={value!r}): give True or False")
+
+
+def _check_metadata(key: object, value: object) -> None:
+    """The rules of gRPC's own wire format, which it tells in words that nobody understands."""
+    if not isinstance(key, str) or not isinstance(value, (str, bytes)):
+        raise TypeError(f"CallOptions(metadata=...): {key!r} must be a str, and its value a str or bytes")
+    if not _KEY.fullmatch(key):
+        hint = f"; write {key.lower()!r}" if _KEY.fullmatch(key.lower()) else ""
+        raise ValueError(
+            f"CallOptions(metadata=...): {key!r} may have only lower-case letters, digits, and _ . -{hint}"
+        )
+    if key.endswith("-bin") != isinstance(value, bytes):
+        raise TypeError(
+            f"CallOptions(metadata=...): {key!r}: bytes go with keys that end in '-bin', and with no others"
+        )
+    if isinstance(value, str) and not _TEXT.fullmatch(value):
+        raise ValueError(f"CallOptions(metadata=...): the value of {key!r} may have only printable ASCII characters")
 
 
 def _metadata(value: Any) -> tuple[tuple[str, str | bytes], ...]:
@@ -35,8 +67,7 @@ def _metadata(value: Any) -> tuple[tuple[str, str | bytes], ...]:
             f"CallOptions(metadata={type(value).__name__}): give a mapping, or pairs of key and value"
         ) from None
     for key, item in metadata:
-        if not isinstance(key, str) or not isinstance(item, (str, bytes)):
-            raise TypeError(f"CallOptions(metadata=...): {key!r} must be a str, and its value a str or bytes")
+        _check_metadata(key, item)
     return metadata
 
 
@@ -48,9 +79,9 @@ class CallOptions:
     """A deadline over the whole call, in seconds: waiting for a connection and repeats included. None: no limit."""
     metadata: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), converter=_metadata, repr=False)
     """gRPC metadata to send: a mapping or pairs. Not shown in `repr`, for it often carries tokens."""
-    idempotent: bool = False
+    idempotent: bool = attrs.field(default=False, validator=_flag)
     """The request may be executed twice without harm, so after a lost link it is sent again, on the next one."""
-    wait_for_ready: bool = False
+    wait_for_ready: bool = attrs.field(default=False, validator=_flag)
     """Made while connecting or reconnecting, the call waits for the connection instead of failing at once."""
 
 

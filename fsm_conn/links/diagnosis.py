@@ -75,7 +75,7 @@ def loss(process: PluginProcess, symptom: Exception) -> Exception:
     """Why an open link went away: its process ended, or else the symptom with what is known of the process."""
     if process.exited.done():
         return exit_error(process, "")
-    return LinkLostError(f"{symptom}, while the plugin's process {process.pid} goes on", evidence=process.evidence())
+    return LinkLostError(f"{symptom}; the plugin's process {process.pid} was still there", evidence=process.evidence())
 
 
 def _refused_cookie(evidence: str) -> bool:

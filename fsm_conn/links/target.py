@@ -74,6 +74,8 @@ def _checked_credentials(credentials: Any) -> Any:
         raise ValueError(
             "mtls=True needs keys that only you have: for an address give mtls=grpc.ssl_channel_credentials(...)"
         )
+    if credentials not in (None, False) and not hasattr(credentials, "_credentials"):
+        raise TypeError(f"mtls={type(credentials).__name__}: for an address give grpc.ChannelCredentials, or None")
     return credentials or None
 
 

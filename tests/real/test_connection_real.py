@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fsm_conn import (
     ConnectionState,
     HandshakeError,
     IncompatibleProtocolError,
+    LinkError,
     NotConnectedError,
     PluginExitedError,
     RequestError,
@@ -36,8 +38,10 @@ from fsm_conn import (
 from fsm_conn.demo import calculator_pb2
 from fsm_conn.demo.calculator_pb2 import Limit, Number, Operands
 from fsm_conn.demo.calculator_pb2_grpc import CalculatorStub
+from fsm_conn.links.gate import usable_cores
+from fsm_conn.links.rpcplugin import PluginLink
 
-from .conftest import CALCULATOR, Leftovers, children, hostile, is_alive
+from .conftest import CALCULATOR, Leftovers, children, descriptors, directories, eventually, hostile, is_alive
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -305,6 +309,48 @@ async def test_an_endpoint_that_already_runs_is_called_and_reconnected(tmp_path:
         assert (await conn.call("calculator.Add", CallOptions(wait_for_ready=True), a=1, b=2)).result == 3
     assert children() == set()
     await server.stop(None)
+
+
+@pytest.mark.parametrize("moment", range(24))
+def test_the_end_of_the_loop_at_any_moment_of_a_start_leaves_nothing(moment: int) -> None:
+    """No process, not even a zombie, no descriptor and no directory, while the host lives on."""
+
+    async def main(seconds: float) -> Connection:
+        conn = calculator(start_timeout=60)
+        globals()["started"] = asyncio.ensure_future(conn.connect())
+        await asyncio.sleep(seconds)
+        return conn
+
+    before = asyncio.run(present())
+    conn = asyncio.run(main(moment * 0.012))
+    assert conn.state is ConnectionState.DISCONNECTED
+    asyncio.run(settled(*before))
+
+
+async def present() -> Any:
+    return children(), descriptors(), directories()
+
+
+async def settled(processes: Any, fds: Any, private: Any) -> None:
+    await eventually(lambda: (children(), descriptors() - fds, directories()) == (processes, Counter(), private))
+
+
+async def test_plugins_start_at_most_one_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts many connections at once does not start all processes at once."""
+    starting, most = 0, 0
+
+    async def start(link: PluginLink) -> None:
+        nonlocal starting, most
+        starting += 1
+        most = max(most, starting)
+        await asyncio.sleep(0.01)
+        starting -= 1
+        raise LinkError("only counted")
+
+    monkeypatch.setattr(PluginLink, "open", start)
+    conns = [calculator(retry=ONCE) for _ in range(4 * usable_cores())]
+    await asyncio.gather(*(conn.connect() for conn in conns), return_exceptions=True)
+    assert most == usable_cores()
 
 
 def script(body: str, **env: str) -> subprocess.CompletedProcess[str]:

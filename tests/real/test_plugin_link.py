@@ -286,7 +286,7 @@ class TestLost:
         async with asyncio.timeout(QUICK):
             reason = await link.lost()
         assert isinstance(reason, LinkLostError)
-        assert "goes on" in str(reason)
+        assert "was still there" in str(reason)
         async with asyncio.timeout(QUICK):
             await link.close()
 

@@ -1,0 +1,75 @@
+"""For tests of connection classes: a simulated peer, virtual time, and lives by the thousand.
+
+    from fsm_conn.testing import lifecycle_test
+    TestAuthenticated = lifecycle_test(Authenticated)
+
+Needs the extra `testing`: `pip install 'fsm_conn[testing]'`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsm_conn.testing.exploring import Exploration, explore
+    from fsm_conn.testing.invariants import INVARIANTS, Invariant, ViolationError, invariant
+    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.replaying import replay, shortest
+    from fsm_conn.testing.simulated import Outcome, SimulatedLink, SimulatedPeer
+    from fsm_conn.testing.stateful import LifecycleMachine, lifecycle_test, policies
+    from fsm_conn.testing.trace import Step, Trace
+    from fsm_conn.testing.virtual import DeadlockError, VirtualLoop, run_virtually
+
+__all__ = [
+    "INVARIANTS",
+    "DeadlockError",
+    "Exploration",
+    "Invariant",
+    "Life",
+    "LifecycleMachine",
+    "Outcome",
+    "SimulatedLink",
+    "SimulatedPeer",
+    "Step",
+    "Trace",
+    "ViolationError",
+    "VirtualLoop",
+    "explore",
+    "invariant",
+    "lifecycle_test",
+    "policies",
+    "replay",
+    "run_virtually",
+    "shortest",
+]
+
+_HOMES = {
+    "Exploration": "fsm_conn.testing.exploring",
+    "explore": "fsm_conn.testing.exploring",
+    "INVARIANTS": "fsm_conn.testing.invariants",
+    "Invariant": "fsm_conn.testing.invariants",
+    "ViolationError": "fsm_conn.testing.invariants",
+    "invariant": "fsm_conn.testing.invariants",
+    "Life": "fsm_conn.testing.life",
+    "replay": "fsm_conn.testing.replaying",
+    "shortest": "fsm_conn.testing.replaying",
+    "Outcome": "fsm_conn.testing.simulated",
+    "SimulatedLink": "fsm_conn.testing.simulated",
+    "SimulatedPeer": "fsm_conn.testing.simulated",
+    "LifecycleMachine": "fsm_conn.testing.stateful",
+    "lifecycle_test": "fsm_conn.testing.stateful",
+    "policies": "fsm_conn.testing.stateful",
+    "Step": "fsm_conn.testing.trace",
+    "Trace": "fsm_conn.testing.trace",
+    "DeadlockError": "fsm_conn.testing.virtual",
+    "VirtualLoop": "fsm_conn.testing.virtual",
+    "run_virtually": "fsm_conn.testing.virtual",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, now: this package is imported by the pytest plugin, in every run of pytest."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

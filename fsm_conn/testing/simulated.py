@@ -1,0 +1,276 @@
+"""A peer that exists only in memory: everything it does is said by the test, and everything it is asked is counted.
+
+Two ways to say it. A *script* says beforehand what each open, probe and call does, for tests written by hand:
+
+    conn = Connection(SimulatedLink.script(opens=["ok", "refuse", Outcome("hang")]))
+
+Without one the peer does nothing until it is told to: what it was asked is pending, and `answer` decides it at any
+later moment, or never. That is how the harness drives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from fsm_conn.errors import ConnectionLostError, LinkError, LinkLostError, ProbeError
+from fsm_conn.links.base import CallOptions, Link
+
+__all__ = ["OUTCOMES", "Outcome", "PermanentRefusalError", "SimulatedLink", "SimulatedPeer"]
+
+OUTCOMES: Mapping[str, tuple[str, ...]] = {
+    "open": ("ok", "refuse", "refuse_for_good", "half", "crash", "hang"),
+    "close": ("ok", "fail", "hang"),
+    "probe": ("ok", "bad", "hang"),
+    "call": ("ok", "lost", "unsent", "garbage", "hang"),
+}
+"""What can become of each thing that a peer is asked to do.
+
+`refuse` is worth another attempt and `refuse_for_good` is not; `half` opens a link that is lost at once; `crash` raises
+what no link should; `hang` never ends; `lost` ends a call whose link went away, `unsent` one that was never sent.
+"""
+
+
+_CUT_OFF = {"call": "lost", "probe": "bad"}
+
+
+class PermanentRefusalError(LinkError):
+    """A refusal that cannot get better."""
+
+    permanent = True
+
+
+def _kind(instance: Any, attribute: Any, value: str) -> None:
+    known = sorted({kind for kinds in OUTCOMES.values() for kind in kinds})
+    if value not in known:
+        raise ValueError(f"Outcome({value!r}): give one of {', '.join(known)}")
+
+
+@attrs.frozen
+class Outcome:
+    """What becomes of one request."""
+
+    kind: str = attrs.field(default="ok", validator=_kind)
+    """See `OUTCOMES`."""
+    after: float = attrs.field(default=0.0, kw_only=True)
+    """Seconds until it happens."""
+    value: Any = attrs.field(default=None, kw_only=True)
+    """What a call that is `ok` returns."""
+
+
+@attrs.define(eq=False)
+class Pending:
+    """Something the peer was asked to do and has not done yet."""
+
+    what: str
+    link: SimulatedLink
+    decided: asyncio.Future[Outcome]
+
+
+class SimulatedPeer:
+    """Makes links: `Connection(SimulatedPeer())`.
+
+    Attributes:
+        asked: how many times each thing was asked: open, close, probe, call.
+        opened: links that were opened.
+        closed: links that were closed.
+        faults: rules of the link's contract that whoever drives it broke, such as closing twice.
+        links: the links made, oldest first; only the last few are kept.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.opened = 0
+        self.closed = 0
+        self.faults: list[str] = []
+        self.links: deque[SimulatedLink] = deque(maxlen=8)
+        self.pending: list[Pending] = []
+        self._scripts: dict[str, deque[Outcome]] = {}
+        self._default: dict[str, Outcome] = {}
+
+    __name__ = "simulated"
+
+    def __call__(self) -> SimulatedLink:
+        """Make a link."""
+        link = SimulatedLink(self)
+        self.links.append(link)
+        return link
+
+    @property
+    def open_now(self) -> int:
+        """Links that are open at present."""
+        return self.opened - self.closed
+
+    @property
+    def link(self) -> SimulatedLink | None:
+        """The open link, or None."""
+        return next((link for link in reversed(self.links) if link.is_open), None)
+
+    def script(self, what: str, outcomes: Iterable[Outcome | str], then: Outcome | str | None = "ok") -> None:
+        """Say what the next requests of a kind come to, and what all later ones do; None leaves those pending."""
+        if what not in OUTCOMES:
+            raise ValueError(f"script({what!r}): give one of {', '.join(OUTCOMES)}")
+        self._scripts[what] = deque(_outcome(each) for each in outcomes)
+        if then is not None:
+            self._default[what] = _outcome(then)
+
+    def heal(self) -> None:
+        """From now on all goes well: what is pending is answered, and what will be asked too."""
+        for what in OUTCOMES:
+            self.script(what, ())
+        for pending in list(self.pending):
+            if not pending.decided.done():
+                pending.decided.set_result(Outcome())
+
+    def answer(self, what: str, outcome: Outcome | str = "ok") -> bool:
+        """Decide the oldest pending request of a kind. False when there is none."""
+        for pending in self.pending:
+            if pending.what == what and not pending.decided.done():
+                pending.decided.set_result(_outcome(outcome))
+                return True
+        return False
+
+    def give_up(self, link: SimulatedLink) -> None:
+        """The calls and probes under way on a link that is closed fail at once, as a link's contract says."""
+        for pending in self.pending:
+            if pending.link is link and pending.what in _CUT_OFF and not pending.decided.done():
+                pending.decided.set_result(Outcome(_CUT_OFF[pending.what]))
+
+    def waits_for(self, what: str) -> bool:
+        """Whether a request of that kind is pending."""
+        return any(pending.what == what and not pending.decided.done() for pending in self.pending)
+
+    def lose(self, reason: Exception | None = None) -> bool:
+        """The open link goes away. False when there is none, or it has gone already."""
+        link = self.link
+        return link is not None and link.lose(reason)
+
+    async def decide(self, what: str, link: SimulatedLink) -> Outcome:
+        """What becomes of a request; waits as long as the script, or the test, lets it."""
+        self.asked[what] += 1
+        scripted = self._scripts.get(what)
+        outcome = scripted.popleft() if scripted else self._default.get(what)
+        if outcome is None:
+            outcome = await self._told(what, link)
+        if outcome.after:
+            await asyncio.sleep(outcome.after)
+        if outcome.kind == "hang":
+            await asyncio.get_running_loop().create_future()
+        return outcome
+
+    async def _told(self, what: str, link: SimulatedLink) -> Outcome:
+        pending = Pending(what, link, asyncio.get_running_loop().create_future())
+        self.pending.append(pending)
+        try:
+            return await pending.decided
+        finally:
+            self.pending.remove(pending)
+
+
+class SimulatedLink(Link):
+    """One link to a `SimulatedPeer`."""
+
+    def __init__(self, peer: SimulatedPeer) -> None:
+        self._peer = peer
+        self._gone: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.is_open = False
+        self.opens = 0
+        self.closes = 0
+
+    @classmethod
+    def script(
+        cls,
+        opens: Iterable[Outcome | str] = (),
+        closes: Iterable[Outcome | str] = (),
+        probes: Iterable[Outcome | str] = (),
+        calls: Iterable[Outcome | str] = (),
+        then: Outcome | str = "ok",
+    ) -> SimulatedPeer:
+        """A peer whose links do, one request after another, what is said here, and `then` for ever after.
+
+        Raises:
+            ValueError: an outcome that no peer knows.
+        """
+        peer = SimulatedPeer()
+        for what, outcomes in (("open", opens), ("close", closes), ("probe", probes), ("call", calls)):
+            peer.script(what, outcomes, then if what == "open" else "ok")
+        return peer
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has gone away."""
+        return self._gone.done()
+
+    def lose(self, reason: Exception | None = None) -> bool:
+        """Go away. False when it had gone already."""
+        if self._gone.done():
+            return False
+        self._gone.set_result(reason or LinkLostError("the simulated link went away"))
+        return True
+
+    async def open(self) -> None:
+        """Do as the peer's outcome says."""
+        self._rule(self.opens == 0, "a link was opened twice")
+        self.opens += 1
+        kind = (await self._peer.decide("open", self)).kind
+        if kind == "refuse":
+            raise LinkError("the simulated peer refused")
+        if kind == "refuse_for_good":
+            raise PermanentRefusalError("the simulated peer refused for good")
+        if kind == "crash":
+            raise KeyError("a bug in the simulated link")
+        self.is_open = True
+        self._peer.opened += 1
+        if kind == "half":
+            self.lose()
+
+    async def close(self) -> None:
+        """Be closed at once as far as counting goes; then take as long, or fail, as the outcome says."""
+        self._rule(
+            self.is_open, "a link was closed that was not open" if self.closes == 0 else "a link was closed twice"
+        )
+        self.closes += 1
+        if self.is_open:
+            self.is_open = False
+            self._peer.closed += 1
+        self._peer.give_up(self)
+        if (await self._peer.decide("close", self)).kind == "fail":
+            raise OSError("the simulated link could not close")
+
+    async def lost(self) -> Exception:
+        """Wait until it goes away."""
+        return await asyncio.shield(self._gone)
+
+    async def probe(self) -> None:
+        """Answer as the outcome says."""
+        if (await self._peer.decide("probe", self)).kind == "bad":
+            raise ProbeError("the simulated peer is not well")
+
+    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        """Answer as the outcome says; a call on a link that has gone is lost."""
+        self._rule(self.is_open, "a call was made on a link that was not open")
+        outcome = await self._peer.decide("call", self)
+        if outcome.kind == "unsent":
+            raise ConnectionLostError(f"{method} was not sent", maybe_executed=False)
+        if outcome.kind == "lost" or self._gone.done():
+            self.lose()
+            raise ConnectionLostError(f"{method} was lost", maybe_executed=True)
+        return object() if outcome.kind == "garbage" else outcome.value
+
+    async def stream(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        """A stream of the one reply that a call would have had."""
+        yield await self.call(method, request, fields, options)
+
+    def _rule(self, kept: bool, otherwise: str) -> None:
+        if not kept:
+            self._peer.faults.append(otherwise)
+
+
+def _outcome(value: Outcome | str) -> Outcome:
+    return value if isinstance(value, Outcome) else Outcome(value)

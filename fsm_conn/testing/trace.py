@@ -1,0 +1,68 @@
+"""What was done in a life, as data: a program to read, a table of what came of it, and something to live again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from fsm_conn.record import TransitionRecord
+
+__all__ = ["Step", "Trace", "table"]
+
+
+@attrs.frozen
+class Step:
+    """One step of a life: the name of a method of `Life`, and its arguments."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    rush: bool = False
+    """Whether the next step comes before anything else can run."""
+
+    def __str__(self) -> str:
+        arguments = [repr(each) for each in self.arguments] + (["rush=True"] if self.rush else [])
+        return f"life.{self.name}({', '.join(arguments)})"
+
+
+@attrs.define
+class Trace:
+    """A life to be lived again by `replay`."""
+
+    connection_class: type[Any]
+    options: dict[str, Any] = attrs.field(factory=dict)
+    """Keywords of `Life`: the policy, the seed, and so on."""
+    steps: list[Step] = attrs.field(factory=list)
+
+    def __str__(self) -> str:
+        """The life as a short program, ready to be pasted as a test."""
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        lines = [f"life = Life({self.connection_class.__qualname__}{options})", *map(str, self.steps)]
+        return "\n".join(lines)
+
+
+def table(records: Sequence[TransitionRecord], last: int = 40) -> str:
+    """The last transitions as lines of time, trigger, what it led to, and why."""
+    if not records:
+        return "  (no transition yet)"
+    shown = records[-last:]
+    left_out = [f"  ... {len(records) - last} earlier ones"] if len(records) > last else []
+    return "\n".join([*left_out, *_aligned(_cells(record) for record in shown)])
+
+
+def _cells(record: TransitionRecord) -> tuple[str, ...]:
+    dest = "(stays)" if record.internal else f"-> {record.dest}"
+    reason = (
+        "" if record.reason is None else f"{type(record.reason).__name__}: {str(record.reason).partition(chr(10))[0]}"
+    )
+    return f"{record.at:.3f} s", str(record.trigger), str(record.source), dest, reason
+
+
+def _aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = [("time", "trigger", "state", "", "reason"), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        ("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    ]

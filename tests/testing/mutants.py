@@ -1,0 +1,995 @@
+"""Faults of our own, sown on purpose: in the driver, the table, the handling of links, the observers and the policy.
+
+Each mutant is one small fault of a kind that a programmer makes. Its function puts the fault in by `patch`, which takes it
+out again, or returns a broken class. The harness must find every one of them; see `test_mutants`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from fsm_conn import Connection, ConnectionState, Trigger, driver, insert_state
+from fsm_conn.connection import _ENDED
+from fsm_conn.driver import Driver
+from fsm_conn.lifecycle import Transition, others
+from fsm_conn.machine import Lifecycle
+from fsm_conn.observers import Observers
+from fsm_conn.policy import Jitter, RetryPolicy
+from fsm_conn.testing import Life, ViolationError
+from fsm_conn.testing.stateful import offers
+
+__all__ = ["MUTANTS", "SUBJECTS", "Mutant", "hunt"]
+
+S, T = ConnectionState, Trigger
+Apply = Callable[[pytest.MonkeyPatch], type[Connection] | None]
+
+
+@attrs.frozen
+class Mutant:
+    """One fault."""
+
+    name: str
+    about: str
+    """What is wrong, in a sentence."""
+    apply: Apply
+    """Puts the fault in; returns the class to be tried, or None for the subject."""
+    subject: type[Connection]
+    """The class without the fault."""
+    unseen: str
+    """Why the harness does not find it yet; empty when it does."""
+
+
+MUTANTS: list[Mutant] = []
+
+
+class Greeting(Connection):
+    """A subject that fires a trigger from inside a dispatch, and has a state without an activity."""
+
+    states, transitions = insert_state(
+        Connection, "greeting", trigger=T.OPENED, before=S.CONNECTED, then="greeted", like=S.CONNECTING
+    )
+    transitions = tuple(attrs.evolve(row, effects="greet") if row.dest == "greeting" else row for row in transitions)
+
+    def greet(self, reason: BaseException | None) -> None:
+        """What is fired here happens right after the transition that is under way."""
+        self.fire("greeted")
+
+
+SUBJECTS: tuple[type[Connection], ...] = (Connection, Greeting)
+"""The classes that the mutants are mutants of; they have no fault."""
+
+
+def mutant(about: str, subject: type[Connection] = Connection, unseen: str = "") -> Callable[[Apply], Apply]:
+    """Put a function on the list."""
+
+    def decorate(apply: Apply) -> Apply:
+        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, subject, unseen))
+        return apply
+
+    return decorate
+
+
+def rows_changed(change: Callable[[Transition], list[Transition]]) -> type[Connection]:
+    """A `Connection` with another table: every row becomes what `change` makes of it."""
+    rows = [each for row in Connection.transitions for each in change(row)]
+    return type("Connection", (Connection,), {"transitions": tuple(rows)})
+
+
+def without_effect(name: str, trigger: str) -> type[Connection]:
+    """A `Connection` whose rows for `trigger` lack an effect."""
+    return rows_changed(
+        lambda row: [
+            attrs.evolve(row, effects=tuple(each for each in row.effects if each != name))
+            if row.trigger == trigger
+            else row
+        ]
+    )
+
+
+def policy(rng: random.Random) -> RetryPolicy:
+    """A policy that is quick to exhaust."""
+    return RetryPolicy(
+        max_attempts=rng.choice([1, 2, 3, 4]),
+        initial_delay=rng.choice([0.0, 1.0]),
+        multiplier=rng.choice([1.0, 2.0]),
+        max_delay=4.0,
+        jitter=rng.choice(list(Jitter)),
+        deadline=rng.choice([None, 12.0]),
+        stable_after=rng.choice([0.0, 5.0, 30.0]),
+    )
+
+
+def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> None:
+    """One random life to its end, always the same for a seed.
+
+    Raises:
+        ViolationError: an invariant does not hold.
+    """
+    rng = random.Random(seed)
+    life = Life(connection_class, seed=seed, retry=policy(rng), **options)
+    try:
+        for _ in range(steps):
+            name, arguments, rush = rng.choice(offers(life))
+            getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
+        life.end()
+    finally:
+        life.close()
+
+
+def hunt(connection_class: type[Connection], lives: int, **options: Any) -> ViolationError | None:
+    """The first violation in that many random lives, or None."""
+    for seed in range(lives):
+        try:
+            live(connection_class, seed, **options)
+        except ViolationError as error:
+            return error
+    return None
+
+
+# --- the table -----------------------------------------------------------------------------------------------
+
+
+@mutant("a lost link leads to disconnected, and nobody closes it")
+def lost_goes_to_disconnected(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(lambda row: [attrs.evolve(row, dest=S.DISCONNECTED) if row.trigger == T.LOST else row])
+
+
+@mutant("what could not be opened counts as connected")
+def open_failed_goes_to_connected(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(
+        lambda row: [attrs.evolve(row, dest=S.CONNECTED) if row.trigger == T.OPEN_FAILED and row.guards else row]
+    )
+
+
+@mutant("the retry row has lost its guard")
+def open_failed_is_always_retried(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(
+        lambda row: (
+            []
+            if row.trigger == T.OPEN_FAILED and row.dest == S.FAILED
+            else [attrs.evolve(row, guards=())]
+            if row.trigger == T.OPEN_FAILED
+            else [row]
+        )
+    )
+
+
+@mutant("the row by which a disconnecting connection becomes disconnected leads to failed")
+def closed_goes_to_failed(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(lambda row: [attrs.evolve(row, dest=S.FAILED) if row.trigger == T.CLOSED else row])
+
+
+@mutant("the row by which a disconnecting connection becomes disconnected leads back to connecting")
+def closed_goes_to_connecting(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(lambda row: [attrs.evolve(row, dest=S.CONNECTING) if row.trigger == T.CLOSED else row])
+
+
+@mutant("no row lets reconnecting be ended")
+def no_disconnect_while_reconnecting(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(
+        lambda row: [
+            attrs.evolve(row, source=others(S.DISCONNECTED, S.DISCONNECTING, S.RECONNECTING))
+            if row.trigger == T.DISCONNECT
+            else row
+        ]
+    )
+
+
+@mutant("disconnect goes to disconnected at once, with the link open")
+def disconnect_skips_disconnecting(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(lambda row: [attrs.evolve(row, dest=S.DISCONNECTED) if row.trigger == T.DISCONNECT else row])
+
+
+@mutant("an opened link leads from reconnecting back to reconnecting")
+def opened_goes_back_to_reconnecting(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(
+        lambda row: (
+            [attrs.evolve(row, source=S.CONNECTING), attrs.evolve(row, source=S.RECONNECTING, dest=None)]
+            if row.trigger == T.OPENED
+            else [row]
+        )
+    )
+
+
+@mutant("attempts are counted before the outage begins, which forgets the first one")
+def effects_in_the_wrong_order(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(lambda row: [attrs.evolve(row, effects=tuple(reversed(row.effects)))])
+
+
+@mutant("connect does not begin a new outage, so attempts go on counting from the last one")
+def connect_begins_no_outage(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("begin_outage", T.CONNECT)
+
+
+@mutant("reconnect does not begin a new outage")
+def reconnect_begins_no_outage(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("begin_outage", T.RECONNECT)
+
+
+@mutant("an attempt after a failed one is not counted")
+def failed_attempts_are_not_counted(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("count_attempt", T.OPEN_FAILED)
+
+
+@mutant("an attempt after a lost link is not counted")
+def lost_links_are_not_counted(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("count_attempt", T.LOST)
+
+
+@mutant(
+    "a passed probe does not make the failed ones before it forgotten",
+    unseen="failed probes are not counted independently",
+)
+def passed_probes_do_not_count(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("forget_probes", T.PROBE_PASSED)
+
+
+@mutant(
+    "failed probes of the last link count against the new one",
+    unseen="failed probes are not counted independently",
+)
+def probes_survive_the_link(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("forget_probes", T.OPENED)
+
+
+@mutant(
+    "failed probes are never noted",
+    unseen="failed probes are not counted independently",
+)
+def failed_probes_are_not_noted(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return without_effect("note_failed_probe", T.PROBE_FAILED)
+
+
+# --- guards and effects --------------------------------------------------------------------------------------
+
+
+@mutant("may_retry is inverted")
+def may_retry_inverted(patch: pytest.MonkeyPatch) -> None:
+    right = Connection.may_retry
+    patch.setattr(Connection, "may_retry", lambda self, reason: not right(self, reason))
+
+
+@mutant(
+    "an error that cannot get better is retried",
+    unseen="no invariant says that permanent errors are final",
+)
+def permanent_errors_are_retried(patch: pytest.MonkeyPatch) -> None:
+    right = Connection.may_retry
+    patch.setattr(Connection, "may_retry", lambda self, reason: right(self, None))
+
+
+@mutant(
+    "is_unhealthy is inverted",
+    unseen="failed probes are not counted independently",
+)
+def is_unhealthy_inverted(patch: pytest.MonkeyPatch) -> None:
+    right = Connection.is_unhealthy
+    patch.setattr(Connection, "is_unhealthy", lambda self, reason: not right(self, reason))
+
+
+@mutant("a guard counts, so that asking it changes the answer")
+def guard_counts(patch: pytest.MonkeyPatch) -> None:
+    def is_unhealthy(self: Any, reason: BaseException | None) -> bool:
+        self._failed_probes += 1
+        return bool(self._failed_probes >= self.failure_threshold)
+
+    patch.setattr(Connection, "is_unhealthy", is_unhealthy)
+
+
+@mutant("a guard draws the jitter, so that asking it twice gives two answers")
+def guard_draws(patch: pytest.MonkeyPatch) -> None:
+    def may_retry(self: Any, reason: BaseException | None) -> bool:
+        self._next_backoff = self.retry.delay(self.attempt + 1, self._backoff, self._rng)
+        return bool(self.retry.permits(self.attempt, self._now() - self._outage_since, self._next_backoff))
+
+    patch.setattr(Connection, "may_retry", may_retry)
+
+
+@mutant("a new outage does not reset the attempts")
+def attempts_are_not_reset(patch: pytest.MonkeyPatch) -> None:
+    def begin_outage(self: Any, reason: BaseException | None) -> None:
+        self._outage_since, self._next_backoff, self._opened = self._now(), 0.0, 0
+
+    patch.setattr(Connection, "begin_outage", begin_outage)
+
+
+@mutant(
+    "a new outage begins with the delay of the last one, so reconnect() does not try at once",
+    unseen="no invariant bounds a delay from above",
+)
+def backoff_is_not_reset(patch: pytest.MonkeyPatch) -> None:
+    def begin_outage(self: Any, reason: BaseException | None) -> None:
+        self.attempt, self._outage_since, self._opened = 0, self._now(), 0
+
+    patch.setattr(Connection, "begin_outage", begin_outage)
+
+
+@mutant(
+    "a link that came up ends the outage at once, however soon it is lost",
+    unseen="attempts are not counted independently",
+)
+def every_link_is_stable(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "_has_been_stable", lambda self: self._state == S.CONNECTED)
+
+
+@mutant("stable links are never forgiven")
+def nothing_is_forgiven(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "forgive", lambda self, reason: None)
+
+
+@mutant(
+    "every link that comes up is replaced without a delay when it is lost",
+    unseen="delays after a lost link are not checked",
+)
+def every_opened_link_clears_the_delay(patch: pytest.MonkeyPatch) -> None:
+    def note_opened(self: Any, reason: BaseException | None) -> None:
+        self._opened += 1
+        self._next_backoff = 0.0
+
+    patch.setattr(Connection, "note_opened", note_opened)
+
+
+# --- the policy ----------------------------------------------------------------------------------------------
+
+
+@mutant("one attempt too many is permitted")
+def one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
+    def permits(self: Any, attempts: int, elapsed: float, delay: float) -> bool:
+        if self.max_attempts is not None and attempts > self.max_attempts:
+            return False
+        return self.deadline is None or elapsed + delay < self.deadline
+
+    patch.setattr(RetryPolicy, "permits", permits)
+
+
+@mutant(
+    "one attempt too few is permitted",
+    unseen="no invariant says that it must not give up too early",
+)
+def one_attempt_too_few(patch: pytest.MonkeyPatch) -> None:
+    right = RetryPolicy.permits
+    patch.setattr(
+        RetryPolicy, "permits", lambda self, attempts, elapsed, delay: right(self, attempts + 1, elapsed, delay)
+    )
+
+
+@mutant(
+    "the deadline of an outage is ignored when a further attempt is decided on",
+    unseen="no invariant knows the deadline",
+)
+def deadline_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    right = RetryPolicy.permits
+    patch.setattr(RetryPolicy, "permits", lambda self, attempts, elapsed, delay: right(self, attempts, -1e9, delay))
+
+
+@mutant(
+    "an attempt runs past the deadline of its outage",
+    unseen="no invariant knows the deadline",
+)
+def attempts_run_past_the_deadline(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "_time_to_open", lambda self: self.start_timeout)
+
+
+@mutant(
+    "delays do not grow",
+    unseen="the invariant asks the same policy for the delay",
+)
+def delays_do_not_grow(patch: pytest.MonkeyPatch) -> None:
+    right = RetryPolicy.delay
+    patch.setattr(
+        RetryPolicy, "delay", lambda self, attempts, previous, rng: right(self, min(attempts, 1), previous, rng)
+    )
+
+
+@mutant("the delay is that of the attempt before")
+def delays_lag_behind(patch: pytest.MonkeyPatch) -> None:
+    right = RetryPolicy.delay
+    patch.setattr(RetryPolicy, "delay", lambda self, attempts, previous, rng: right(self, attempts - 1, previous, rng))
+
+
+# --- links ---------------------------------------------------------------------------------------------------
+
+
+@mutant("the delay before a further attempt is not waited out")
+def backoff_is_not_waited(patch: pytest.MonkeyPatch) -> None:
+    async def while_reconnecting(self: Any) -> str:
+        await self._release()
+        await self._open_link()
+        return T.OPENED
+
+    patch.setattr(Connection, "while_reconnecting", while_reconnecting)
+
+
+@mutant(
+    "the delay before a further attempt is waited out twice",
+    unseen="no invariant bounds a delay from above",
+)
+def backoff_is_waited_twice(patch: pytest.MonkeyPatch) -> None:
+    async def while_reconnecting(self: Any) -> str:
+        await self._release()
+        await asyncio.sleep(2 * self._backoff)
+        await self._open_link()
+        return T.OPENED
+
+    patch.setattr(Connection, "while_reconnecting", while_reconnecting)
+
+
+@mutant("reconnecting does not give back the old link")
+def release_skipped_on_reconnect(patch: pytest.MonkeyPatch) -> None:
+    async def while_reconnecting(self: Any) -> str:
+        await asyncio.sleep(self._backoff)
+        await self._open_link()
+        return T.OPENED
+
+    patch.setattr(Connection, "while_reconnecting", while_reconnecting)
+
+
+@mutant("reconnecting keeps the old link until the delay is over")
+def release_after_the_delay(patch: pytest.MonkeyPatch) -> None:
+    async def while_reconnecting(self: Any) -> str:
+        await asyncio.sleep(self._backoff)
+        await self._release()
+        await self._open_link()
+        return T.OPENED
+
+    patch.setattr(Connection, "while_reconnecting", while_reconnecting)
+
+
+@mutant("failed keeps the lost link")
+def release_skipped_when_failed(patch: pytest.MonkeyPatch) -> None:
+    async def while_failed(self: Any) -> None:
+        return None
+
+    patch.setattr(Connection, "while_failed", while_failed)
+
+
+@mutant("disconnecting does not close the link")
+def release_skipped_on_disconnect(patch: pytest.MonkeyPatch) -> None:
+    async def while_disconnecting(self: Any) -> str:
+        return T.CLOSED
+
+    patch.setattr(Connection, "while_disconnecting", while_disconnecting)
+
+
+@mutant("connecting opens two links and keeps one")
+def two_links_are_opened(patch: pytest.MonkeyPatch) -> None:
+    async def while_connecting(self: Any) -> str:
+        await self._open_link()
+        await self._open_link()
+        return T.OPENED
+
+    patch.setattr(Connection, "while_connecting", while_connecting)
+
+
+@mutant("the link is dropped and not closed")
+def close_skipped(patch: pytest.MonkeyPatch) -> None:
+    async def _release(self: Any) -> None:
+        self._link = None
+
+    patch.setattr(Connection, "_release", _release)
+
+
+@mutant("the link is closed and not forgotten, so it is closed again")
+def closed_twice(patch: pytest.MonkeyPatch) -> None:
+    async def _release(self: Any) -> None:
+        if self._link is not None:
+            await self._close(self._link)
+
+    patch.setattr(Connection, "_release", _release)
+
+
+@mutant("closing is cut off when the state is left", unseen="a close that is cut off counts as done")
+def closing_is_not_shielded(patch: pytest.MonkeyPatch) -> None:
+    async def _release(self: Any) -> None:
+        if self._link is not None:
+            await asyncio.sleep(0)
+            link, self._link = self._link, None
+            await self._close(link)
+
+    patch.setattr(Connection, "_release", _release)
+
+
+@mutant(
+    "closing is begun, and not waited for",
+    unseen="a close that is pending counts as done",
+)
+def closing_is_not_awaited(patch: pytest.MonkeyPatch) -> None:
+    async def _release(self: Any) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            asyncio.get_running_loop().create_task(self._close(link))
+
+    patch.setattr(Connection, "_release", _release)
+
+
+@mutant("closing may take for ever")
+def closing_has_no_limit(patch: pytest.MonkeyPatch) -> None:
+    async def _close(self: Any, link: Any) -> None:
+        try:
+            await link.close()
+        except Exception:
+            return
+
+    patch.setattr(Connection, "_close", _close)
+
+
+@mutant("a link that does not close well is taken for a bug")
+def closing_badly_is_a_bug(patch: pytest.MonkeyPatch) -> None:
+    async def _close(self: Any, link: Any) -> None:
+        try:
+            await link.close()
+        except OSError as error:
+            raise ValueError("could not close") from error
+
+    patch.setattr(Connection, "_close", _close)
+
+
+@mutant(
+    "opening may take for ever",
+    unseen="no invariant bounds the time in a state that opens",
+)
+def opening_has_no_limit(patch: pytest.MonkeyPatch) -> None:
+    async def _open_in_time(self: Any, link: Any) -> None:
+        await link.open()
+
+    patch.setattr(Connection, "_open_in_time", _open_in_time)
+
+
+@mutant("the link is kept before it is open, so one that failed to open is closed")
+def link_is_kept_too_early(patch: pytest.MonkeyPatch) -> None:
+    async def _open_link(self: Any) -> None:
+        self._link = self._make_link()
+        await self._open_in_time(self._link)
+
+    patch.setattr(Connection, "_open_link", _open_link)
+
+
+@mutant("the link is kept one turn of the loop after it is open, in which it may be forgotten")
+def link_is_kept_too_late(patch: pytest.MonkeyPatch) -> None:
+    async def _open_link(self: Any) -> None:
+        link = self._make_link()
+        await self._open_in_time(link)
+        await asyncio.sleep(0)
+        self._link = link
+
+    patch.setattr(Connection, "_open_link", _open_link)
+
+
+@mutant("the same link is opened again when the first attempt fails")
+def link_is_opened_again(patch: pytest.MonkeyPatch) -> None:
+    async def _open_link(self: Any) -> None:
+        link = self._make_link()
+        try:
+            await self._open_in_time(link)
+        except OSError:
+            await self._open_in_time(link)
+        self._link = link
+
+    patch.setattr(Connection, "_open_link", _open_link)
+
+
+@mutant(
+    "nobody notices that the link is lost",
+    unseen="no invariant says that a lost link is noticed",
+)
+def losses_go_unnoticed(patch: pytest.MonkeyPatch) -> None:
+    async def while_connected(self: Any) -> None:
+        return None
+
+    patch.setattr(Connection, "while_connected", while_connected)
+
+
+@mutant("calls are served in every state in which there is a link")
+def calls_are_served_everywhere(patch: pytest.MonkeyPatch) -> None:
+    async def _link_when_ready(self: Any) -> Any:
+        while self._link is None:
+            await self._reach({S.CONNECTED})
+        return self._link
+
+    patch.setattr(Connection, "_link_when_ready", _link_when_ready)
+
+
+# --- callers -------------------------------------------------------------------------------------------------
+
+
+@mutant(
+    "an attempt whose last caller was cancelled goes on",
+    unseen="no invariant says that an attempt which nobody wants ends",
+)
+def attempts_are_not_abandoned(patch: pytest.MonkeyPatch) -> None:
+    async def _abandon_if_last(self: Any) -> None:
+        return None
+
+    patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
+
+
+@mutant(
+    "an attempt is abandoned when any of its callers is cancelled",
+    unseen="nobody checks that ConnectAbandonedError has a disconnect() behind it",
+)
+def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
+    async def _abandon_if_last(self: Any) -> None:
+        if self._handles(T.DISCONNECT):
+            self.fire(T.DISCONNECT)
+            await self._reach(_ENDED)
+
+    patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
+
+
+@mutant(
+    "cancelling somebody who joins an established connection ends it for everybody",
+    unseen="no invariant says that a cancelled caller leaves an established connection alone",
+)
+def claims_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    async def _abandon_if_last(self: Any) -> None:
+        if self._callers == 1 and self._handles(T.DISCONNECT):
+            self.fire(T.DISCONNECT)
+            await self._reach(_ENDED)
+
+    patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
+
+
+@mutant(
+    "a claim is never given up, so that later attempts are not abandoned",
+    unseen="no invariant says that an attempt which nobody wants ends",
+)
+def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
+    def claimed(self: Any, value: bool) -> None:
+        if value:
+            vars(self)["kept"] = True
+
+    patch.setattr(Connection, "_claimed", property(lambda self: "kept" in vars(self), claimed))
+
+
+@mutant(
+    "abandoning does not wait until the link is closed",
+    unseen="nobody checks what holds at the moment when a caller is told",
+)
+def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    async def _abandon_if_last(self: Any) -> None:
+        if self._callers == 1 and not self._claimed and self._handles(T.DISCONNECT):
+            self.fire(T.DISCONNECT)
+
+    patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
+
+
+@mutant("a caller that was cancelled goes on waiting")
+def cancellation_is_swallowed(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._reach
+
+    async def _reach(self: Any, states: Any) -> Any:
+        try:
+            return await right(self, states)
+        except asyncio.CancelledError:
+            return await right(self, states)
+
+    patch.setattr(Driver, "_reach", _reach)
+
+
+@mutant("disconnect() only waits, and does not ask")
+def disconnect_does_not_ask(patch: pytest.MonkeyPatch) -> None:
+    async def disconnect(self: Any) -> None:
+        self._disconnects += 1
+        await self._reach(_ENDED)
+
+    patch.setattr(Connection, "disconnect", disconnect)
+
+
+@mutant(
+    "disconnect() returns before it is disconnected",
+    unseen="nobody checks what holds at the moment when a caller is told",
+)
+def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    async def disconnect(self: Any) -> None:
+        self._disconnects += 1
+        if self._handles(T.DISCONNECT):
+            self.fire(T.DISCONNECT)
+
+    patch.setattr(Connection, "disconnect", disconnect)
+
+
+@mutant(
+    "disconnect is not final: a connect() that waited for the end begins anew",
+    unseen="nobody checks what holds at the moment when a caller is told",
+)
+def disconnect_is_not_final(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "_heed_disconnect", lambda self, disconnects: None)
+
+
+@mutant(
+    "connect() returns before it is connected",
+    unseen="nobody checks what holds at the moment when a caller is told",
+)
+def connect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    async def connect(self: Any) -> None:
+        if self._handles(T.CONNECT):
+            self.fire(T.CONNECT)
+
+    patch.setattr(Connection, "connect", connect)
+
+
+@mutant(
+    "connect() that ended in failed returns as if it were connected",
+    unseen="nobody checks what holds at the moment when a caller is told",
+)
+def failure_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "_judge", lambda self, record: None)
+
+
+@mutant(
+    "connect() asks in every state, and is refused where that is not handled",
+    unseen="IllegalTriggerError counts as an honest answer",
+)
+def connect_does_not_join(patch: pytest.MonkeyPatch) -> None:
+    async def connect(self: Any) -> None:
+        self.fire(T.CONNECT)
+        await self._settle(T.CONNECT)
+
+    patch.setattr(Connection, "connect", connect)
+
+
+@mutant(
+    "a probe of an earlier visit speaks for the present one, and is refused where there is none",
+    unseen="IllegalTriggerError counts as an honest answer",
+)
+def stale_probe_speaks(patch: pytest.MonkeyPatch) -> None:
+    async def probe(self: Any, timeout: float = 5.0) -> float:
+        failure = await self._probe_failure(self._ready_link(), timeout)
+        self.fire(T.PROBE_FAILED if failure else T.PROBE_PASSED, failure)
+        if failure is not None:
+            raise failure
+        return 0.0
+
+    patch.setattr(Connection, "probe", probe)
+
+
+@mutant(
+    "a probe without an answer is waited for, for ever",
+    unseen="no invariant bounds how long a caller waits",
+)
+def probing_has_no_limit(patch: pytest.MonkeyPatch) -> None:
+    right = Connection.probe
+    patch.setattr(Connection, "probe", lambda self: right(self, 1e9))
+
+
+# --- the driver ----------------------------------------------------------------------------------------------
+
+
+@mutant("the activity of a state that is left is not cancelled")
+def activity_is_not_cancelled(patch: pytest.MonkeyPatch) -> None:
+    def _turn(self: Any) -> None:
+        if self._activity is None:
+            self._begin()
+
+    patch.setattr(Driver, "_turn", _turn)
+
+
+@mutant("the next activity begins before the last one has ended")
+def activities_overlap(patch: pytest.MonkeyPatch) -> None:
+    def _turn(self: Any) -> None:
+        if self._activity is not None:
+            self._activity.cancel()
+        self._begin()
+
+    patch.setattr(Driver, "_turn", _turn)
+
+
+@mutant("a self transition leaves the activity as it is")
+def self_transition_changes_nothing(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._turn
+
+    def _turn(self: Any) -> None:
+        if self._last.source != self._last.dest:
+            right(self)
+
+    patch.setattr(Driver, "_turn", _turn)
+
+
+@mutant("an activity whose state was left still speaks")
+def stale_activity_speaks(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._ended_late
+
+    def _ended_late(self: Any, task: Any) -> None:
+        if not task.cancelled():
+            self._speak(task)
+        right(self, task)
+
+    patch.setattr(Driver, "_ended_late", _ended_late)
+
+
+@mutant("after an activity that ended late the next one is not begun")
+def next_activity_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._ended
+
+    def _ended(self: Any, visit: int, task: Any) -> None:
+        if visit != self._visit:
+            vars(self)["_begin"] = lambda: None
+        try:
+            right(self, visit, task)
+        finally:
+            vars(self).pop("_begin", None)
+
+    patch.setattr(Driver, "_ended", _ended)
+
+
+@mutant("errors of the world outside are taken for bugs")
+def expected_errors_are_faults(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(driver, "EXPECTED", ())
+
+
+@mutant("what an activity returns is not fired")
+def activities_are_not_heard(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._say
+    patch.setattr(Driver, "_say", lambda self, trigger, reason: right(self, trigger, reason) if reason else None)
+
+
+@mutant("a visit is not counted, so that every transition looks internal")
+def visits_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Driver, "_entered", lambda self, reason: None)
+
+
+@mutant("a wake-up reaches only the first who waits")
+def wakeup_reaches_only_the_first(patch: pytest.MonkeyPatch) -> None:
+    def _wake(self: Any, record: Any) -> None:
+        entry = self._waiters.pop(0)
+        if record.dest in entry[0] and not entry[1].done():
+            entry[1].set_result(record)
+
+    patch.setattr(Driver, "_wake", _wake)
+
+
+@mutant("a wake-up is lost when the state was entered from itself or by an error")
+def wakeup_is_lost_after_an_error(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._wake
+    patch.setattr(Driver, "_wake", lambda self, record: right(self, record) if record.reason is None else None)
+
+
+@mutant("a waiter that was cancelled stays on the list, and is woken with the others")
+def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
+    async def _reach(self: Any, states: Any) -> Any:
+        if self._state in states:
+            return self._last
+        future = asyncio.get_running_loop().create_future()
+        self._waiters = self._waiters or []
+        self._waiters.append((states, future))
+        return await future
+
+    def _wake(self: Any, record: Any) -> None:
+        woken = [entry for entry in self._waiters if record.dest in entry[0]]
+        self._waiters = [entry for entry in self._waiters if record.dest not in entry[0]]
+        for _, future in woken:
+            future.set_result(record)
+
+    patch.setattr(Driver, "_reach", _reach)
+    patch.setattr(Driver, "_wake", _wake)
+
+
+@mutant("a trigger fired inside a dispatch is dispatched at once, and not afterwards", Greeting)
+def queue_is_bypassed(patch: pytest.MonkeyPatch) -> None:
+    right = Driver.fire
+
+    def fire(self: Any, trigger: str, reason: BaseException | None = None) -> None:
+        self._dispatching = False
+        right(self, trigger, reason)
+
+    patch.setattr(Driver, "fire", fire)
+
+
+@mutant("a trigger fired inside a dispatch is forgotten", Greeting)
+def queue_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Driver, "_drain", lambda self, queue: queue.clear())
+
+
+@mutant("what is queued is dispatched before the transition under way is told of", Greeting)
+def queue_overtakes(patch: pytest.MonkeyPatch) -> None:
+    right = Driver._turn
+
+    def _turn(self: Any) -> None:
+        right(self)
+        while self._queue:
+            self._dispatching = False
+            self.fire(*self._queue.popleft())
+
+    patch.setattr(Driver, "_turn", _turn)
+
+
+@mutant("internal transitions leave no record")
+def internal_transitions_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    right = Observers.publish
+
+    def publish(self: Any, record: Any, *more: Any, **named: Any) -> None:
+        if not record.internal:
+            right(self, record, *more, **named)
+
+    patch.setattr(Observers, "publish", publish)
+
+
+@mutant(
+    "a trigger that the state does not handle is taken for the first row that knows it",
+    unseen="no life fires a trigger that its state does not handle",
+)
+def illegal_triggers_are_taken(patch: pytest.MonkeyPatch) -> None:
+    right = Lifecycle.dispatch
+
+    def dispatch(self: Any, instance: Any, trigger: str, reason: BaseException | None = None) -> None:
+        if not self.handles(instance._state, trigger):
+            instance._state = next(str(row.dest) for row in self.transitions if row.trigger == trigger)
+            instance._entered(reason)
+            return
+        right(self, instance, trigger, reason)
+
+    patch.setattr(Lifecycle, "dispatch", dispatch)
+
+
+@mutant("the state is assigned by hand when the link is open")
+def state_is_assigned(patch: pytest.MonkeyPatch) -> None:
+    right = Connection._open_link
+
+    async def _open_link(self: Any) -> None:
+        await right(self)
+        self._state = str(S.CONNECTED)
+
+    patch.setattr(Connection, "_open_link", _open_link)
+
+
+# --- observers -----------------------------------------------------------------------------------------------
+
+
+@mutant("observers are told twice of a transition that an error is behind")
+def observers_are_told_twice(patch: pytest.MonkeyPatch) -> None:
+    right = Observers.publish
+
+    def publish(self: Any, record: Any, *more: Any, **named: Any) -> None:
+        right(self, record, *more, **named)
+        if record.reason is not None:
+            right(self, record, *more, **named)
+
+    patch.setattr(Observers, "publish", publish)
+
+
+@mutant("what happens while observers are being told is forgotten")
+def busy_observers_miss_records(patch: pytest.MonkeyPatch) -> None:
+    right = Observers.publish
+
+    def publish(self: Any, record: Any, *more: Any, **named: Any) -> None:
+        if self._task is None:
+            right(self, record, *more, **named)
+
+    patch.setattr(Observers, "publish", publish)
+
+
+@mutant("what happened last is told first")
+def observers_are_told_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
+    right = Observers.publish
+
+    def publish(self: Any, record: Any, *more: Any, **named: Any) -> None:
+        right(self, record, *more, **named)
+        if len(self._pending) > 2:
+            self._pending.insert(1, self._pending.pop())
+
+    patch.setattr(Observers, "publish", publish)
+
+
+@mutant("async observers are cancelled as soon as they begin")
+def observers_are_cancelled(patch: pytest.MonkeyPatch) -> None:
+    async def _wait_for(self: Any, callback: Any, record: Any, task: Any) -> None:
+        task.cancel()
+
+    patch.setattr(Observers, "_wait_for", _wait_for)
+
+
+@mutant(
+    "connect() and disconnect() return before the observers were told",
+    unseen="nobody checks what holds at the moment when a caller is told",
+)
+def flush_skipped(patch: pytest.MonkeyPatch) -> None:
+    async def flush(self: Any) -> None:
+        return None
+
+    patch.setattr(Observers, "flush", flush)

@@ -1,0 +1,406 @@
+"""The harness itself: the simulated peer, virtual time, lives, exploration, and failures that people can read."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from fsm_conn import (
+    CallOptions,
+    ConnectFailedError,
+    Connection,
+    ConnectionLostError,
+    ConnectionState,
+    ProbeError,
+    RetryPolicy,
+    insert_state,
+)
+from fsm_conn.testing import (
+    INVARIANTS,
+    DeadlockError,
+    Life,
+    LifecycleMachine,
+    Outcome,
+    SimulatedLink,
+    SimulatedPeer,
+    Trace,
+    ViolationError,
+    VirtualLoop,
+    explore,
+    invariant,
+    lifecycle_test,
+    replay,
+    run_virtually,
+    shortest,
+)
+
+RETRY = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none")
+
+
+class Authenticated(Connection):
+    states, transitions = insert_state(
+        Connection, "authenticating", trigger="opened", before="connected", then="authenticated", like="connecting"
+    )
+
+    async def while_authenticating(self) -> str:
+        await self.call("auth.Login", token="t")
+        return "authenticated"
+
+
+TestConnection = lifecycle_test(Connection, max_examples=150)
+TestAuthenticated = lifecycle_test(Authenticated, max_examples=100)
+
+
+# --- the simulated peer -----------------------------------------------------------------------------------------
+
+
+async def test_a_script_says_what_each_request_comes_to() -> None:
+    """Opens, probes and calls, one after another, and all is counted."""
+    peer = SimulatedLink.script(
+        opens=["refuse", Outcome("ok", after=0.5)],
+        probes=["bad"],
+        calls=[Outcome("ok", value=8), "lost", "unsent", "garbage"],
+    )
+    begin = asyncio.get_running_loop().time()
+    async with Connection(peer, retry=RETRY) as conn:
+        assert asyncio.get_running_loop().time() - begin == 1.5
+        with pytest.raises(ProbeError):
+            await conn.probe()
+        assert await conn.call("s.M") == 8
+        with pytest.raises(ConnectionLostError) as lost:
+            await conn.call("s.M")
+        await conn.wait_for_state("reconnecting")
+        await conn.ensure_connected()
+        with pytest.raises(ConnectionLostError) as unsent:
+            await conn.call("s.M", CallOptions(timeout=1))
+        assert (lost.value.maybe_executed, unsent.value.maybe_executed) == (True, False)
+        assert [type(reply) async for reply in conn.stream("s.M")] == [object]
+    assert (peer.opened, peer.closed, peer.faults) == (2, 2, [])
+    assert peer.asked["open"] == 3
+
+
+async def test_a_permanent_refusal_is_one() -> None:
+    """It is not retried."""
+    with pytest.raises(ConnectFailedError, match="at the first attempt: the simulated peer refused for good"):
+        await Connection(SimulatedLink.script(opens=["refuse_for_good"]), retry=RETRY).connect()
+
+
+async def test_without_a_script_the_peer_waits_to_be_told() -> None:
+    """What it was asked is pending until it is answered."""
+    peer = SimulatedPeer()
+    conn = Connection(peer)
+    task = asyncio.create_task(conn.connect())
+    await asyncio.sleep(1)
+    assert peer.waits_for("open")
+    assert peer.answer("open")
+    assert not peer.answer("open")
+    await task
+    assert peer.lose()
+    assert not peer.lose()
+    peer.heal()
+    await conn.disconnect()
+    assert peer.open_now == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Outcome("okay"), "Outcome\\('okay'\\): give one of bad, crash"),
+        (lambda: SimulatedPeer().script("opens", []), "script\\('opens'\\): give one of open, close, probe, call"),
+        (lambda: SimulatedLink.script(opens=["nope"]), "give one of"),
+    ],
+)
+def test_wrong_scripts_say_what_to_give(wrong: Any, message: str) -> None:
+    """A misspelt outcome is refused when the script is written."""
+    with pytest.raises(ValueError, match=message):
+        wrong()
+
+
+async def test_breaking_the_contract_of_a_link_is_noted() -> None:
+    """Closing twice, closing what is not open, and calling it."""
+    peer = SimulatedLink.script()
+    link = peer()
+    await link.close()
+    await link.open()
+    await link.close()
+    await link.close()
+    await link.open()
+    assert peer.faults == [
+        "a link was closed that was not open",
+        "a link was closed twice",
+        "a link was opened twice",
+    ]
+
+
+# --- virtual time -----------------------------------------------------------------------------------------------
+
+
+def test_a_simulated_hour_of_flapping_takes_no_hour() -> None:
+    """A loss every ten seconds: 360 of them, each recovered from."""
+
+    async def hour() -> int:
+        peer = SimulatedLink.script()
+        async with Connection(peer, retry=RetryPolicy(stable_after=5)) as conn:
+            for _ in range(360):
+                await asyncio.sleep(10)
+                peer.lose()
+                await conn.wait_for_state("reconnecting")
+                await conn.ensure_connected()
+            assert asyncio.get_running_loop().time() >= 3600
+        return peer.opened
+
+    assert run_virtually(hour()) == 361
+
+
+def test_a_deadlock_shows_who_waits_for_what() -> None:
+    """The name of the task, and the line at which it waits."""
+
+    async def stuck() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(DeadlockError, match=r"(?s)everybody waits.*stuck.*test_harness\.py:\d+: await asyncio"):
+        run_virtually(stuck())
+
+
+def test_a_loop_can_be_driven_by_hand() -> None:
+    """Run until blocked, one tick, some time; the clock moves only with time."""
+    loop = VirtualLoop()
+    seen: list[str] = []
+
+    async def two() -> None:
+        seen.append("begin")
+        await asyncio.sleep(0)
+        seen.append("tick")
+        await asyncio.sleep(5)
+        seen.append("five")
+
+    loop.create_task(two())
+    loop.tick()
+    assert seen == ["begin"]
+    loop.run_until_blocked()
+    assert (seen, loop.time()) == (["begin", "tick"], 0)
+    assert loop.next_timer() == 5
+    loop.advance(4)
+    assert (len(seen), loop.time()) == (2, 4)
+    loop.advance(1)
+    assert (seen[-1], loop.next_timer()) == ("five", None)
+    assert loop.inside(asyncio.get_running_loop) is loop
+    loop.close()
+
+
+def test_what_is_relied_on_of_asyncio_is_there() -> None:
+    """The inside of the loop that driving it by hand needs."""
+    loop = VirtualLoop()
+    handle, timer = loop.call_soon(print), loop.call_later(1, print)
+    assert list(loop._ready) == [handle]
+    assert list(loop._scheduled) == [timer]
+    loop.close()
+
+
+# --- lives ------------------------------------------------------------------------------------------------------
+
+
+def program(life: Life) -> Life:
+    """A life with a refusal, a loss and a recovery."""
+    life.connect()
+    life.answer("open", "refuse")
+    life.advance(1.0)
+    life.answer("open")
+    life.lose()
+    life.answer("close")
+    life.answer("open")
+    life.call(rush=True)
+    life.tick()
+    life.answer("call")
+    life.end()
+    return life
+
+
+def test_the_same_steps_give_the_same_life() -> None:
+    """Twice, to the last digit of every record; and once more by replaying its trace."""
+    first, second = program(Life(seed=1)), program(Life(seed=1))
+    third = replay(first.trace)
+    shown = [[str(record) + repr(record[4:]) for record in life.conn.history] for life in (first, second, third)]
+    assert shown[0] == shown[1] == shown[2]
+    assert len(shown[0]) == 7
+
+
+def test_a_trace_reads_as_a_program_that_lives_it_again() -> None:
+    """Pasted into a test, it does the same."""
+    life = program(Life(retry=RetryPolicy(max_attempts=4, initial_delay=1.0, jitter="none"), seed=3))
+    text = str(life.trace)
+    names: dict[str, Any] = {"Life": Life, "Connection": Connection, "RetryPolicy": RetryPolicy}
+    exec(text, names)
+    assert [str(record) for record in names["life"].conn.history] == [str(record) for record in life.conn.history]
+    assert text.splitlines()[1:4] == ["life.connect()", "life.answer('open', 'refuse')", "life.advance(1.0)"]
+    assert "life.call(rush=True)" in text
+
+
+class Leaky(Connection):
+    """Forgets to give back the lost link before it opens the next one."""
+
+    async def while_reconnecting(self) -> str:
+        await asyncio.sleep(self._backoff)
+        await self._open_link()
+        return "opened"
+
+
+def violation(connection_class: type[Connection], **options: Any) -> ViolationError:
+    found = explore(connection_class, depth=6, seconds=30, **options).violation
+    assert found is not None
+    return found
+
+
+def test_a_violation_is_a_program_a_table_and_a_remedy() -> None:
+    """What a user reads first: the invariant, what is wrong and what to do, then the shortest life."""
+    error = violation(Leaky)
+    text = str(error)
+    assert text.startswith(
+        "links_are_owned: 'reconnecting' owns no link, and one is open: its activity must release it\n"
+    )
+    assert "\n    life = Life(Leaky)\n    life.connect()\n    life.answer('open', 'half')\n" in text
+    assert "\n  0.000 s  connect  disconnected  -> connecting\n" in text
+    assert text.endswith(
+        "  0.000 s  lost     connected     -> reconnecting  LinkLostError: the simulated link went away\n"
+    )
+
+
+def test_a_violation_can_be_replayed_and_is_as_short_as_can_be() -> None:
+    """The regression test that comes of it, and the same with steps in it that do not matter."""
+    error = violation(Leaky)
+    assert error.trace is not None
+    with pytest.raises(ViolationError, match="links_are_owned"):
+        replay(error.trace)
+    padded = Trace(Leaky, error.trace.options, [error.trace.steps[0], *error.trace.steps])
+    with pytest.raises(ViolationError) as caught:
+        replay(padded)
+    short = shortest(caught.value)
+    assert short.trace is not None
+    assert len(short.trace.steps) == len(error.trace.steps)
+
+
+def test_lifecycle_test_finds_the_same() -> None:
+    """By chance instead of by walking everything."""
+    import unittest
+
+    case = lifecycle_test(Leaky, max_examples=200)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert len(result.failures) == 1
+    assert "life.connect()" in result.failures[0][1]
+
+
+def test_an_invariant_can_be_ignored_for_a_reason_and_only_for_one() -> None:
+    """By its name, which must exist."""
+    assert (
+        explore(Leaky, depth=4, ignore={"links_are_owned": "known", "at_most_one_link": "known"}).violation is not None
+    )
+    with pytest.raises(ValueError, match="there is no invariant 'links'; there are"):
+        Life(ignore={"links": "known"})
+    with pytest.raises(ValueError, match="say why 'links_are_owned' need not hold"):
+        Life(ignore={"links_are_owned": ""})
+
+
+def test_users_add_invariants_and_rules() -> None:
+    """An invariant is a function; a rule is a method of a derived machine."""
+    from hypothesis.stateful import rule
+
+    @invariant()
+    def never_failed(life: Life) -> str | None:
+        """Nothing ever fails."""
+        return "it failed" if life.state == "failed" else None
+
+    assert never_failed.doc == "Nothing ever fails."
+    assert violation(Connection, invariants=[never_failed]).invariant == "never_failed"
+
+    touched: list[str] = []
+
+    class WithRule(LifecycleMachine):
+        @rule()
+        def look(self) -> None:
+            assert self.life is not None
+            touched.append(self.life.state)
+
+    import unittest
+
+    result = unittest.TestResult()
+    case = lifecycle_test(Connection, max_examples=5, machine=WithRule)
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert result.wasSuccessful()
+    assert touched
+
+
+def test_invariants_have_names_and_say_what_they_mean() -> None:
+    """For the documentation, and for who ignores one."""
+    names = [each.name for each in INVARIANTS]
+    assert len(set(names)) == len(names)
+    assert all(each.doc.endswith(".") for each in INVARIANTS)
+    with pytest.raises(ValueError, match="give 'always', 'at rest' or 'at the end'"):
+        invariant("sometimes")
+
+
+def test_every_state_is_reached_often() -> None:
+    """No state of the base table gets less than one step in a hundred."""
+    import unittest
+
+    case = lifecycle_test(Connection, max_examples=60)
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult())
+    shares = case.machine.shares
+    total = sum(shares.values())
+    assert {state: count for state, count in shares.items() if count < total / 100} == {}
+    assert set(shares) == {str(state) for state in ConnectionState}
+
+
+def test_exploring_walks_everything_up_to_its_depth() -> None:
+    """Without a violation, in every state, and the same each time."""
+    first, second = explore(Connection, depth=4), explore(Connection, depth=4)
+    assert first.violation is None
+    assert first.complete
+    assert (first.moments, first.edges, first.states) == (second.moments, second.edges, second.states)
+    assert set(first.states) == {str(state) for state in ConnectionState}
+    assert str(first).startswith(f"{first.moments} moments and {first.edges} edges up to depth 4, all of them, in ")
+    assert explore(Authenticated, depth=5).violation is None
+
+
+def test_exploring_stops_at_its_limit_and_reports_progress() -> None:
+    """Whoever has only so many seconds is told that it was not all."""
+    seen: list[tuple[int, int]] = []
+    found = explore(Connection, depth=30, seconds=0.2, progress=lambda depth, moments: seen.append((depth, moments)))
+    assert not found.complete
+    assert seen
+    with pytest.raises(ValueError, match="give 1 or more"):
+        explore(Connection, depth=0)
+
+
+def test_a_class_with_more_arguments_is_made_by_the_user() -> None:
+    """`make` is called with what makes links, and with the keywords that Connection takes."""
+
+    class WithToken(Connection):
+        def __init__(self, target: Any, token: str, **options: Any) -> None:
+            super().__init__(target, **options)
+            self.token = token
+
+    life = Life(WithToken, make=lambda link, options: WithToken(link, "secret", **options))
+    assert life.conn.token == "secret"
+    life.end()
+
+
+def test_only_connections_can_be_tested() -> None:
+    """Anything else is refused at once."""
+    with pytest.raises(TypeError, match="give a subclass of Connection"):
+        lifecycle_test(int)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", ["hypothesis", "async_solipsism"])
+def test_a_missing_extra_is_named(missing: str) -> None:
+    """The error says what to install."""
+    code = f"import sys; sys.modules[{missing!r}] = None\ntry:\n    from fsm_conn.testing import lifecycle_test\nexcept ImportError as e:\n    print(e)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert (
+        result.stdout
+        == f"fsm_conn.testing needs {missing!r}, which is not installed: pip install 'fsm_conn[testing]'\n"
+    )

@@ -1,0 +1,223 @@
+"""Faults that users make in their subclasses: each is found, and the message says what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fsm_conn import Connection, ConnectionState, LinkError, Transition, Trigger, insert_state
+from fsm_conn.lifecycle import State
+from fsm_conn.testing import ViolationError, replay
+
+from .mutants import hunt
+
+S, T = ConnectionState, Trigger
+LIVES = 100
+
+LOGGING_IN: Any = insert_state(
+    Connection, "logging_in", trigger=T.OPENED, before=S.CONNECTED, then="logged_in", like=S.CONNECTING
+)
+
+
+class LoggingIn(Connection):
+    """As it should be: what the others below are compared with."""
+
+    states, transitions = LOGGING_IN
+
+    async def while_logging_in(self) -> str:
+        """Log in, in bounded time."""
+        async with asyncio.timeout(3):
+            await self.call("session.Login")
+        return "logged_in"
+
+
+class NoWayOut(Connection):
+    """The state has no activity, and nobody fires the trigger that leads on."""
+
+    states, transitions = LOGGING_IN
+
+
+class NeverEnds(Connection):
+    """The activity waits for something that never comes."""
+
+    states, transitions = LOGGING_IN
+
+    async def while_logging_in(self) -> str:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        return "logged_in"
+
+
+class SwallowsCancellation(Connection):
+    """The activity goes on when its state was left."""
+
+    states, transitions = LOGGING_IN
+
+    async def while_logging_in(self) -> str:
+        """Try until it works, whatever happens."""
+        while True:
+            try:
+                await self.call("session.Login")
+                return "logged_in"
+            except (LinkError, asyncio.CancelledError):
+                await asyncio.sleep(1)
+
+
+class ImpureGuard(LoggingIn):
+    """The guard counts how often it is asked."""
+
+    asked = 0
+
+    def may_retry(self, reason: BaseException | None) -> bool:
+        """Count, and say yes three times."""
+        self.asked += 1
+        return self.asked <= 3 and super().may_retry(reason)
+
+
+class MovesTheLink(LoggingIn):
+    """The activity takes the link away from the connection, which then cannot close it."""
+
+    async def while_logging_in(self) -> str:
+        """Keep the link in a place of one's own, and give it back when all went well."""
+        self._mine, self._link = self._link, None
+        async with asyncio.timeout(3):
+            await self._mine.call("session.Login", None, {}, None)
+        self._link = self._mine
+        return "logged_in"
+
+
+class OpensAnother(LoggingIn):
+    """The activity opens a link of its own for the login and forgets it when the login fails."""
+
+    async def while_logging_in(self) -> str:
+        """Log in over a second link."""
+        link = self._make_link()
+        await link.open()
+        await link.call("session.Login", None, {}, None)
+        await link.close()
+        return "logged_in"
+
+
+class WrongTrigger(LoggingIn):
+    """The activity returns a trigger that its state does not handle."""
+
+    async def while_logging_in(self) -> str:
+        """A name that is known, but not here."""
+        return str(T.LOST)
+
+
+class UnknownTrigger(LoggingIn):
+    """The activity returns a trigger that no row knows."""
+
+    async def while_logging_in(self) -> str:
+        """A name with a slip in it."""
+        return "loged_in"
+
+
+class AssignsState(LoggingIn):
+    """The activity assigns the state by hand."""
+
+    async def while_logging_in(self) -> None:
+        """Skip the table."""
+        self._state = str(S.CONNECTED)
+
+
+class EffectRaises(LoggingIn):
+    """An effect raises for a connection that was lost for the second time."""
+
+    times = 0
+
+    def forgive(self, reason: BaseException | None) -> None:
+        """Look up what is not there."""
+        raise KeyError("login_times")
+
+
+class OwnsNothing(LoggingIn):
+    """The state was declared by hand, and it was forgotten that a link is open in it."""
+
+    states = (*Connection.states, State("logging_in", on_error=T.OPEN_FAILED))
+
+
+class NeverDisconnects(LoggingIn):
+    """The table was changed so that a login cannot be ended."""
+
+    transitions = tuple(
+        Transition(row.trigger, tuple(name for name in row.sources(S) if name != "logging_in"), row.dest)
+        if row.trigger == T.DISCONNECT
+        else row
+        for row in LoggingIn.transitions
+    )
+
+
+class AsksItself(LoggingIn):
+    """The activity calls a method that waits for the activity."""
+
+    async def while_logging_in(self) -> str:
+        """Wait for oneself."""
+        await self.connect()
+        return "logged_in"
+
+
+STUCK = ("liveness", "still in 'logging_in'", "its activity must end, or some trigger must lead out of it")
+
+FAULTS: dict[type[Connection], tuple[str, ...]] = {
+    NoWayOut: STUCK,
+    NeverEnds: STUCK,
+    ImpureGuard: ("guards_are_pure", "may_retry() changed asked", "count in an effect, a guard must only read"),
+    MovesTheLink: ("links_are_owned", "owns no link, and one is open", "must release it"),
+    OpensAnother: ("at_most_one_link", "2 links are open", "release the old one before opening another"),
+    WrongTrigger: ("faults_have_a_cause", "'lost' cannot happen in state 'logging_in'", "what can: disconnect"),
+    UnknownTrigger: ("faults_have_a_cause", "'loged_in' cannot happen", "did you mean 'logged_in'?"),
+    AssignsState: ("moves_are_rows", "the state was assigned outside dispatch", "it is 'connected'"),
+    EffectRaises: ("faults_have_a_cause", "KeyError('login_times')"),
+    OwnsNothing: ("links_are_owned", "'logging_in' owns no link, and one is open"),
+    NeverDisconnects: ("nobody_waits_in_vain", "disconnect() still waits"),
+    AsksItself: ("faults_have_a_cause", "connect() was called from an activity", "return a trigger from the activity"),
+}
+"""Each fault, the invariant that finds it, and words of the message."""
+
+
+def found(connection_class: type[Connection], **options: Any) -> ViolationError:
+    violation = hunt(connection_class, LIVES, **options)
+    assert violation is not None, f"{connection_class.__name__} survived"
+    return violation
+
+
+def test_without_a_fault_there_is_nothing_to_find() -> None:
+    """The class that the faults were put into lives."""
+    assert hunt(LoggingIn, LIVES) is None
+
+
+@pytest.mark.parametrize("broken", FAULTS, ids=lambda broken: str(broken.__name__))
+def test_a_fault_is_found_and_the_message_says_what_to_do(broken: type[Connection]) -> None:
+    """In well under a second, and in the user's words: their state, their method."""
+    violation = found(broken)
+    name, *words = FAULTS[broken]
+    assert violation.invariant == name
+    for each in words:
+        assert each in violation.message
+
+
+@pytest.mark.parametrize("broken", FAULTS, ids=lambda broken: str(broken.__name__))
+def test_a_fault_shows_again_when_its_life_is_replayed(broken: type[Connection]) -> None:
+    """The trace is all that a regression test needs."""
+    violation = found(broken)
+    assert violation.trace is not None
+    with pytest.raises(ViolationError) as again:
+        replay(violation.trace)
+    assert str(again.value) == str(violation)
+
+
+def test_a_swallowed_cancellation_is_found_by_what_it_leaves_open() -> None:
+    """The first thing to be seen is a link in a state that has none."""
+    assert found(SwallowsCancellation).invariant == "links_are_owned"
+
+
+def test_a_swallowed_cancellation_is_named() -> None:
+    """Once the driver has lost its patience, the message says how to mend the activity."""
+    violation = found(SwallowsCancellation, ignore={"links_are_owned": "shows first, and blames the next state"})
+    assert violation.invariant == "activities_end_with_their_state"
+    assert "an activity ignored its cancellation and had to be left behind" in violation.message
+    assert "let CancelledError pass in it" in violation.message
