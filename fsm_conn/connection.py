@@ -7,10 +7,8 @@ None of them assigns a state: they fire triggers, and the table decides.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import copy_context
 from types import TracebackType
@@ -29,6 +27,14 @@ from fsm_conn.errors import (
 from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, State, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.target import LateLink, Target, resolve_target
+from fsm_conn.options import (
+    checked_history,
+    checked_name,
+    checked_retry,
+    checked_rng,
+    checked_start_timeout,
+    shared_rng,
+)
 from fsm_conn.policy import RetryPolicy
 from fsm_conn.record import TransitionRecord
 from fsm_conn.timing import ExpiredError, within
@@ -143,16 +149,16 @@ class Connection(Driver):
             from fsm_conn.links.services import normalize_services
 
             services = normalize_services(services)
-        name = None if name is None else _checked_name(name)
+        name = None if name is None else checked_name(name)
         self._make_link, self.name = resolve_target(target, env, cwd, mtls, services, name)
         if retry is not None:
-            self.retry = _checked_retry(retry)
+            self.retry = checked_retry(retry)
         if start_timeout is not None:
-            self.start_timeout = _checked_start_timeout(start_timeout)
+            self.start_timeout = checked_start_timeout(start_timeout)
         if history != self._history_size:
-            self._history_size = _checked_history(history)
+            self._history_size = checked_history(history)
         if rng is not None:
-            self._rng = _checked_rng(rng)
+            self._rng = checked_rng(rng)
         self._context = copy_context()
 
     def __reduce__(self) -> Any:
@@ -185,7 +191,7 @@ class Connection(Driver):
         """One more attempt begins. The pause after it is drawn now, so that guards have nothing to draw."""
         self.attempt += 1
         self._backoff = self._next_backoff
-        self._rng = self._rng or _shared_rng()
+        self._rng = self._rng or shared_rng()
         self._next_backoff = self.retry.delay(self.attempt, self._backoff, self._rng)
 
     def forgive(self, reason: BaseException | None) -> None:
@@ -563,49 +569,3 @@ class Connection(Driver):
 
 _SETTLED = frozenset({CONNECTED, FAILED, DISCONNECTING, DISCONNECTED})
 """What ends the wait of `connect()`."""
-
-
-@functools.cache
-def _shared_rng() -> random.Random:
-    """For connections that were given none. Made late: importing random is a third of importing this package."""
-    import random
-
-    return random.Random()  # noqa: S311 - jitter is no secret
-
-
-def _checked_name(name: object) -> str:
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"name={name!r}: give a string that is not empty")
-    return name
-
-
-def _checked_retry(retry: object) -> RetryPolicy:
-    if not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry={retry!r}: give a RetryPolicy, such as RetryPolicy(max_attempts=5)")
-    return retry
-
-
-def _checked_start_timeout(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"start_timeout={value!r}: give a number of seconds")
-    if not 0 < value <= sys.float_info.max:
-        raise ValueError(f"start_timeout={value!r}: give a finite number of seconds, more than zero")
-    return float(value)
-
-
-def _checked_history(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"history={value!r}: give a whole number of records to keep")
-    if not 0 <= value <= _MOST_RECORDS:
-        raise ValueError(f"history={value!r}: give zero or more, and at most {_MOST_RECORDS:,}")
-    return value
-
-
-_MOST_RECORDS = 100_000_000
-
-
-def _checked_rng(rng: Any) -> random.Random:
-    if not callable(getattr(rng, "random", None)) or not callable(getattr(rng, "uniform", None)):
-        raise TypeError(f"rng={rng!r}: give a random.Random")
-    found: random.Random = rng
-    return found

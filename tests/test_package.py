@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "machine": {"errors", "hints", "lifecycle"},
     "observers": {"record", "timing"},
     "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record"},
+    "options": {"policy"},
     "links.target": {"links", "links.base"},
     "calls": {"errors", "hints", "links.base", "timing", "connection"},  # the last for types only
     "connection": {
@@ -40,6 +41,7 @@ MAY_IMPORT = {
         "links.target",
         "links.services",
         "links.stubs",
+        "options",
         "policy",
         "record",
         "timing",

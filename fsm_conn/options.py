@@ -1,0 +1,64 @@
+"""The options of a connection: each is checked when it is given, with an error that says what to give instead."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+from fsm_conn.policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["checked_history", "checked_name", "checked_retry", "checked_rng", "checked_start_timeout", "shared_rng"]
+
+_MOST_RECORDS = 100_000_000
+
+
+@functools.cache
+def shared_rng() -> random.Random:
+    """For connections that were given none. Made late: importing random is a third of importing this package."""
+    import random
+
+    return random.Random()  # noqa: S311 - jitter is no secret
+
+
+def checked_name(name: object) -> str:
+    """What to call a connection in messages."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name={name!r}: give a string that is not empty")
+    return name
+
+
+def checked_retry(retry: object) -> RetryPolicy:
+    """When a link is opened again."""
+    if not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry={retry!r}: give a RetryPolicy, such as RetryPolicy(max_attempts=5)")
+    return retry
+
+
+def checked_start_timeout(value: object) -> float:
+    """Seconds for one attempt to open a link."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"start_timeout={value!r}: give a number of seconds")
+    if not 0 < value <= sys.float_info.max:
+        raise ValueError(f"start_timeout={value!r}: give a finite number of seconds, more than zero")
+    return float(value)
+
+
+def checked_history(value: object) -> int:
+    """How many records to keep."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"history={value!r}: give a whole number of records to keep")
+    if not 0 <= value <= _MOST_RECORDS:
+        raise ValueError(f"history={value!r}: give zero or more, and at most {_MOST_RECORDS:,}")
+    return value
+
+
+def checked_rng(rng: Any) -> random.Random:
+    """Where jitter is drawn from."""
+    if not callable(getattr(rng, "random", None)) or not callable(getattr(rng, "uniform", None)):
+        raise TypeError(f"rng={rng!r}: give a random.Random")
+    found: random.Random = rng
+    return found
