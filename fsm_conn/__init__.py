@@ -3,38 +3,45 @@
     async with Connection(["python", "calculator.py"]) as conn:
         reply = await conn.call("calculator.Add", a=5, b=3)
 
-Importing this package imports neither grpc nor pyvider: they come with the first link that needs them.
+Importing this package costs next to nothing: each name is imported when it is first asked for, and grpc and pyvider
+come with the first link that needs them.
 """
 
-from fsm_conn.connection import Connection
-from fsm_conn.errors import (
-    AmbiguousNameError,
-    BadCookieError,
-    CallError,
-    CallTimeoutError,
-    CommandNotExecutableError,
-    CommandNotFoundError,
-    ConnectAbandonedError,
-    ConnectFailedError,
-    ConnectionLostError,
-    DeclarationError,
-    FsmConnError,
-    HandshakeError,
-    IllegalTriggerError,
-    IncompatibleProtocolError,
-    LinkError,
-    LinkLostError,
-    NotConnectedError,
-    PluginExitedError,
-    ProbeError,
-    RequestError,
-    StartTimeoutError,
-    UnknownNameError,
-)
-from fsm_conn.lifecycle import ConnectionState, State, Transition, Trigger, insert_state, others
-from fsm_conn.links.base import CallOptions, Link
-from fsm_conn.policy import Jitter, RetryPolicy
-from fsm_conn.record import TransitionRecord
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsm_conn.connection import Connection
+    from fsm_conn.errors import (
+        AmbiguousNameError,
+        BadCookieError,
+        CallError,
+        CallTimeoutError,
+        CommandNotExecutableError,
+        CommandNotFoundError,
+        ConnectAbandonedError,
+        ConnectFailedError,
+        ConnectionLostError,
+        DeclarationError,
+        FsmConnError,
+        HandshakeError,
+        IllegalTriggerError,
+        IncompatibleProtocolError,
+        LinkError,
+        LinkLostError,
+        NotConnectedError,
+        PluginExitedError,
+        ProbeError,
+        RequestError,
+        StartTimeoutError,
+        UnknownNameError,
+    )
+    from fsm_conn.lifecycle import ConnectionState, State, Transition, Trigger, insert_state, others
+    from fsm_conn.links.base import CallOptions, Link
+    from fsm_conn.policy import Jitter, RetryPolicy
+    from fsm_conn.record import TransitionRecord
 
 __all__ = [
     "AmbiguousNameError",
@@ -72,3 +79,53 @@ __all__ = [
     "insert_state",
     "others",
 ]
+
+_HOMES = {
+    "AmbiguousNameError": "fsm_conn.errors",
+    "BadCookieError": "fsm_conn.errors",
+    "CallError": "fsm_conn.errors",
+    "CallOptions": "fsm_conn.links.base",
+    "CallTimeoutError": "fsm_conn.errors",
+    "CommandNotExecutableError": "fsm_conn.errors",
+    "CommandNotFoundError": "fsm_conn.errors",
+    "ConnectAbandonedError": "fsm_conn.errors",
+    "ConnectFailedError": "fsm_conn.errors",
+    "Connection": "fsm_conn.connection",
+    "ConnectionLostError": "fsm_conn.errors",
+    "ConnectionState": "fsm_conn.lifecycle",
+    "DeclarationError": "fsm_conn.errors",
+    "FsmConnError": "fsm_conn.errors",
+    "HandshakeError": "fsm_conn.errors",
+    "IllegalTriggerError": "fsm_conn.errors",
+    "IncompatibleProtocolError": "fsm_conn.errors",
+    "Jitter": "fsm_conn.policy",
+    "Link": "fsm_conn.links.base",
+    "LinkError": "fsm_conn.errors",
+    "LinkLostError": "fsm_conn.errors",
+    "NotConnectedError": "fsm_conn.errors",
+    "PluginExitedError": "fsm_conn.errors",
+    "ProbeError": "fsm_conn.errors",
+    "RequestError": "fsm_conn.errors",
+    "RetryPolicy": "fsm_conn.policy",
+    "StartTimeoutError": "fsm_conn.errors",
+    "State": "fsm_conn.lifecycle",
+    "Transition": "fsm_conn.lifecycle",
+    "TransitionRecord": "fsm_conn.record",
+    "Trigger": "fsm_conn.lifecycle",
+    "UnknownNameError": "fsm_conn.errors",
+    "insert_state": "fsm_conn.lifecycle",
+    "others": "fsm_conn.lifecycle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and keep it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -56,7 +56,17 @@ class Observers:
         errors: callbacks that raised, were cancelled for taking too long, or were not told for too much was waiting.
     """
 
-    __slots__ = ("_callbacks", "_context", "_flushing", "_pending", "_published", "_task", "_told_of", "errors")
+    __slots__ = (
+        "_callbacks",
+        "_context",
+        "_flushing",
+        "_pending",
+        "_plain_only",
+        "_published",
+        "_task",
+        "_told_of",
+        "errors",
+    )
 
     def __init__(self, context: Context) -> None:
         self._context = context.copy()
@@ -64,6 +74,7 @@ class Observers:
         self._callbacks: dict[object, TransitionCallback] = {}
         self._pending: deque[Iterator[Any]] = deque()
         self._published = self._told_of = 0
+        self._plain_only = False
         self._flushing: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self.errors = 0
@@ -87,9 +98,9 @@ class Observers:
             record: what happened.
             plain_only: the loop ends; what is async would begin and never go on, so it is not begun.
         """
+        self._plain_only = plain_only
         if plain_only:
-            self._tell_plain(record)
-            return
+            self._tell_the_rest()
         self._published += 1
         if len(self._pending) >= BACKLOG:
             self._failed("the slowest of them", record, f"{BACKLOG} transitions wait to be told already")
@@ -123,6 +134,10 @@ class Observers:
             except BaseException:  # an observer cannot hurt, whatever it raises
                 self._failed(callback, record)
                 continue
+            if self._plain_only:
+                if inspect.iscoroutine(outcome):
+                    outcome.close()
+                continue
             yield (callback, record, self._started(outcome)) if inspect.isawaitable(outcome) else None
 
     def _started(self, outcome: Any) -> asyncio.Future[Any]:
@@ -132,16 +147,6 @@ class Observers:
             return task
         future: asyncio.Future[Any] = asyncio.ensure_future(outcome)
         return future
-
-    def _tell_plain(self, record: TransitionRecord) -> None:
-        for callback in tuple(self._callbacks.values()):
-            try:
-                outcome = callback(record)
-            except Exception:
-                self._failed(callback, record)
-                continue
-            if inspect.iscoroutine(outcome):
-                outcome.close()
 
     def _run_plain(self) -> None:
         """Run what needs no waiting; hand over to a task at the first thing that does."""
@@ -162,19 +167,28 @@ class Observers:
         while True:
             if waiting is not None:
                 await self._wait_for(*waiting)
-            waiting = next(filter(None, self._pending[0]), None)
-            if waiting is None:
+            if self._pending:
+                waiting = next(filter(None, self._pending[0]), None)
+                if waiting is not None:
+                    continue
                 self._done_with_one()
-                if not self._pending:
-                    self._task = None
-                    return
+            if not self._pending:
+                self._task = None
+                return
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Cancelled, perhaps before it had begun: the loop ends, and nobody is told any more."""
+        """Cancelled, perhaps before it had begun: the loop ends."""
         if task is self._task:
-            self._task = None
-            while self._pending:
-                self._done_with_one()
+            self._plain_only = True
+            self._tell_the_rest()
+
+    def _tell_the_rest(self) -> None:
+        """The loop ends: the plain callbacks are told of what was waiting, in order; async ones would not get far."""
+        self._task = None
+        while self._pending:
+            for _, _, task in filter(None, self._pending[0]):
+                task.cancel()
+            self._done_with_one()
 
     def _done_with_one(self) -> None:
         self._pending.popleft()

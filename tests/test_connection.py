@@ -837,8 +837,10 @@ def test_the_end_of_the_loop_at_any_moment_leaves_nothing(
         for close_delay in (0, 0.001):
             peer = Peer(close_delay=close_delay)
             conn = connection(peer)
+            seen: list[Any] = []
             if observed:
                 conn.on_transition(audit)
+            conn.on_transition(seen.append)
 
             async def main(conn: Connection = conn, rounds: int = rounds) -> None:
                 await begin(conn)
@@ -849,6 +851,7 @@ def test_the_end_of_the_loop_at_any_moment_leaves_nothing(
             assert (conn.state, peer.open_now) == (S.DISCONNECTED, 0), f"after {rounds} rounds"
             asyncio.run(main())
             assert (conn.state, peer.open_now) == (S.DISCONNECTED, 0), f"after {rounds} rounds, again"
+            assert seen == list(conn.history), "plain observers are told to the end, in order"
     gc.collect()
     assert caplog.text == ""
 

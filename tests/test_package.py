@@ -90,6 +90,13 @@ def test_all_names_exist_and_are_sorted() -> None:
     assert set(errors.__all__) <= set(fsm_conn.__all__)
 
 
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module; and what there is can be listed before it was imported."""
+    with pytest.raises(AttributeError, match="module 'fsm_conn' has no attribute 'Conection'"):
+        fsm_conn.Conection
+    assert run("import fsm_conn; print('Connection' in dir(fsm_conn))") == "True\n"
+
+
 def test_everything_public_has_a_docstring() -> None:
     """Classes and functions, and the methods of each."""
     bare = []
