@@ -206,10 +206,13 @@ async def test_many_loops_in_many_threads() -> None:
             with lock:
                 inside += 1
                 most = max(most, inside)
-            await asyncio.sleep(0.0005)
-            with lock:
-                inside -= 1
-                passed += 1
+            try:
+                await asyncio.sleep(0.0005)
+                with lock:
+                    passed += 1
+            finally:  # one of them is cancelled, perhaps in here
+                with lock:
+                    inside -= 1
 
     async def crowd() -> None:
         visits = [asyncio.create_task(visit()) for _ in range(25)]
