@@ -26,6 +26,7 @@ from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostE
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.services import ServiceDirectory, normalize_services
+from fsm_conn.links.verdict import Verdict, is_forgotten
 
 __all__ = ["CHANNEL_OPTIONS", "EndpointLink", "GrpcLink"]
 
@@ -231,6 +232,7 @@ class GrpcLink(Link):
     async def _running(self, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> AsyncIterator[Any]:
         """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block."""
         feeder = None
+        verdict = Verdict(call)
         if found.client_streaming:
             feeder = asyncio.create_task(_feed(call, messages_for(found, request, fields)))
         self._streams.add(call)
@@ -241,8 +243,10 @@ class GrpcLink(Link):
             self._raise_if_closed(found.name)
             raise
         except grpc.aio.AioRpcError as error:
-            await self._raise_if_lost(found.name, error)
-            raise
+            await self._raise_if_lost(found.name, cause := verdict.on(error))
+            if cause.code() is grpc.StatusCode.OK and found.server_streaming:
+                return
+            raise cause from None
         finally:
             self._streams.discard(call)
             call.cancel()
@@ -302,7 +306,7 @@ class GrpcLink(Link):
         state. So when the channel still seems ready, somebody has to ask: either the peer gives a sign of
         life, or the question shows that it is gone. A peer that refuses every question is alive.
         """
-        if error.code() not in _BROKEN:
+        if error.code() not in _BROKEN and not is_forgotten(error):
             return False
         for _ in range(_TRIES):
             if self._is_lost() or await self._is_alive():

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from fsm_conn.errors import CallError
+from fsm_conn.links.verdict import Verdict
 
 __all__ = ["Reflection"]
 
@@ -107,12 +108,17 @@ class Reflection:
             response_deserializer=None,
         )
         stream = open_stream(timeout=_TIMEOUT)
+        verdict = Verdict(stream)
 
         async def ask(request: ServerReflectionRequest) -> ServerReflectionResponse:
             return _parsed(request, await _round_trip(stream, request))
 
         try:
             yield ask
+        except grpc.aio.AioRpcError as error:
+            if (cause := verdict.on(error)).code() is grpc.StatusCode.OK:
+                raise _unanswered() from None
+            raise cause from None
         finally:
             stream.cancel()
 
@@ -125,13 +131,17 @@ async def _round_trip(stream: Any, request: ServerReflectionRequest) -> object:
 
 def _parsed(request: ServerReflectionRequest, raw: object) -> ServerReflectionResponse:
     if not isinstance(raw, bytes):
-        raise CallError("the peer ended the exchange without an answer when it was asked for its services")
+        raise _unanswered()
     try:
         answer = ServerReflectionResponse.FromString(raw)
     except DecodeError as error:
         raise CallError(f"the peer's answer about its services is not valid: {error}") from error
     _check(request, answer)
     return answer
+
+
+def _unanswered() -> CallError:
+    return CallError("the peer ended the exchange without an answer when it was asked for its services")
 
 
 def _check(request: ServerReflectionRequest, answer: ServerReflectionResponse) -> None:

@@ -78,6 +78,18 @@ class Odd:
             yield request
             return
 
+    async def RefuseAtOnce(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you", (("why", "because"),))
+        yield b""
+
+    async def RefuseAll(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you", (("why", "because"),))
+        return b""
+
+    async def EndAtOnce(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        return
+        yield b""
+
     KINDS = (
         ("Hang", False, False),
         ("Refuse", False, False),
@@ -88,6 +100,9 @@ class Odd:
         ("RefuseAfterOne", False, True),
         ("HangOnStream", True, False),
         ("EndEarly", True, True),
+        ("EndAtOnce", True, True),
+        ("RefuseAtOnce", True, True),
+        ("RefuseAll", True, False),
     )
 
     @classmethod
@@ -418,6 +433,17 @@ async def test_nothing_is_sent_over_a_lost_link(link: EndpointLink, peer: Peer) 
     assert peer.connections == 1
 
 
+async def test_a_lookup_that_breaks_sent_nothing_however_grpc_words_it(link: EndpointLink, peer: Peer) -> None:
+    """A question that is being written when the connection breaks fails with an INTERNAL of gRPC's own."""
+    nothing = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details="Internal error from Core")
+    assert isinstance(await link._lookup_error("x.Y", error), CallError)
+    peer.cut()
+    lost = await link._lookup_error("x.Y", error)
+    assert isinstance(lost, ConnectionLostError)
+    assert not lost.maybe_executed
+
+
 async def test_a_lookup_that_breaks_sent_nothing(link: EndpointLink, peer: Peer) -> None:
     """The connection breaks while the method is looked up: the call itself never left."""
     pending = asyncio.create_task(call(link, "calculator.Add", a=1, b=2))
@@ -561,6 +587,20 @@ async def test_a_peer_may_end_before_the_requests_do(link: EndpointLink) -> None
 
     assert [reply.number async for reply in stream(link, "odd.EndEarly", endless())] == [7]
     assert released == ["requests"]
+
+
+async def test_a_peer_that_refuses_while_requests_are_written_is_heard(link: EndpointLink) -> None:
+    """Its own words arrive, not those that gRPC has for a request that could not be written any more."""
+    many = [{"number": number} for number in range(20)]
+    for _ in range(20):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await results(stream(link, "odd.RefuseAtOnce", many))
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, "not you")
+        assert ("why", "because") in list(caught.value.trailing_metadata())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(link, "odd.RefuseAll", many)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert await results(stream(link, "odd.EndAtOnce", many)) == []
 
 
 async def test_a_caller_cancelled_while_it_feeds_leaves_nothing(link: EndpointLink, peer: Peer) -> None:

@@ -508,6 +508,8 @@ class FakeChannel:
 
     def cancel(self) -> None: ...
 
+    def add_done_callback(self, callback: Any) -> None: ...  # it ends as it is read
+
 
 def files_answer(*raw: bytes) -> bytes:
     response = ServerReflectionResponse()
