@@ -19,6 +19,7 @@ from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import Life
 from fsm_conn.testing.replaying import take
 from fsm_conn.testing.trace import Step
+from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["Exploration", "explore"]
 
@@ -104,8 +105,15 @@ class _Walk:
         self.edges = self.steps = 0
         self.complete = True
         self.violation: ViolationError | None = None
+        self.loop = VirtualLoop()
 
     def run(self) -> Exploration:
+        try:
+            return self._walked()
+        finally:
+            self.loop.close()
+
+    def _walked(self) -> Exploration:
         began = time.monotonic()
         frontier: deque[tuple[Step, ...]] = deque([()])
         while frontier and self.violation is None and not self._is_over():
@@ -142,7 +150,7 @@ class _Walk:
             life.close()
 
     def _lived(self, path: tuple[Step, ...]) -> Life:
-        life = Life(self.connection_class, **self.options)
+        life = Life(self.connection_class, **{"loop": self._fresh_loop(), **self.options})
         for index, step in enumerate(path, start=1):
             life.checking = index == len(path)  # what comes before has been checked on the way to other moments
             take(life, step)
@@ -151,7 +159,16 @@ class _Walk:
         self.edges += bool(path)
         return life
 
+    def _fresh_loop(self) -> VirtualLoop:
+        """One loop for all lives, as long as none leaves anything behind in it."""
+        if self.loop.is_closed():
+            self.loop = VirtualLoop()
+        self.loop.begin_again()
+        return self.loop
+
     def _onward(self, life: Life, path: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+        if life.ended:
+            return []
         moment = life.abstract()
         if moment in self.known:
             return []
@@ -162,8 +179,11 @@ class _Walk:
         return following
 
     def _end(self, life: Life) -> None:
-        """From every moment the connection must come to rest, disconnect, and leave nothing."""
+        """In every moment what cannot happen is refused; and from there the life comes to rest, and leaves nothing."""
         try:
+            for trigger in life.refusals():
+                life.misfire(trigger, rush=True)
+                life.trace.steps.pop()  # it has changed nothing, and need not be shown
             life.end()
         except ViolationError as error:
             self.violation = error
@@ -171,5 +191,6 @@ class _Walk:
 
 def _steps(life: Life) -> list[Step]:
     found = [Step(name, arguments) for name, arguments in life.options(users=USERS)]
+    found.append(Step("loop_ends"))
     timer = life.next_timer()
     return found if timer is None else [*found, Step("advance", (timer,))]

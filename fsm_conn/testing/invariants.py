@@ -4,114 +4,70 @@ Each invariant is a function of the life that returns what is wrong, or None. It
 `ALWAYS`, after every step, even when others are about to run; `AT_REST`, when nothing can go on at the present time;
 `AT_THE_END`, when the peer does all it is asked, and the connection was disconnected for good.
 
-Beside these, the steps of a life have rules of their own, by the names `no_deadlock`, `refusals_change_nothing`,
-`cancellation_is_honest`, `errors_are_ours`, `liveness` and `disconnect_ends_disconnected`.
+Here stand those about states, links, activities and observers; those about the policy stand in `ledger`, those about
+callers in `callers`, those about time in `limits`.
+
+Beside these, the steps of a life have rules of their own, `RULES_OF_STEPS`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from fsm_conn.errors import FsmConnError
 from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.policy import Jitter, RetryPolicy
+from fsm_conn.machine import ACTIVITY_PREFIX
 from fsm_conn.record import TransitionRecord
-from fsm_conn.testing.trace import Trace, table
+from fsm_conn.testing.callers import OF_CALLERS
+from fsm_conn.testing.checking import (
+    ALWAYS,
+    AT_REST,
+    AT_THE_END,
+    Invariant,
+    ViolationError,
+    invariant,
+    new_records,
+)
+from fsm_conn.testing.customs import activity_of
+from fsm_conn.testing.ledger import OF_THE_POLICY
+from fsm_conn.testing.limits import OF_TIME
 
 if TYPE_CHECKING:
     from fsm_conn.testing.life import Life
 
-__all__ = ["ALWAYS", "AT_REST", "AT_THE_END", "INVARIANTS", "Invariant", "ViolationError", "invariant"]
-
-ALWAYS, AT_REST, AT_THE_END = "always", "at rest", "at the end"
-
-Check = Callable[["Life"], str | None]
-
-
-class ViolationError(FsmConnError, AssertionError):
-    """A life in which an invariant does not hold.
-
-    Attributes:
-        invariant: its name.
-        trace: the life that led there; `replay(trace)` lives it again.
-        records: the transitions that were taken.
-    """
-
-    def __init__(
-        self, invariant: str, message: str, trace: Trace | None = None, records: Sequence[TransitionRecord] = ()
-    ) -> None:
-        super().__init__(f"{invariant}: {message}")
-        self.invariant = invariant
-        self.message = message
-        self.trace = trace
-        self.records = tuple(records)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.invariant}: {self.message}\n\n"
-            f"The life that led there, as a program:\n\n{_indented(str(self.trace))}\n\n"
-            f"What came of it:\n\n{table(self.records)}\n"
-        )
-
-
-@attrs.frozen
-class Invariant:
-    """Something that must hold."""
-
-    name: str
-    moment: str
-    check: Check
-    """Returns what is wrong, or None."""
-
-    @property
-    def doc(self) -> str:
-        """What it says, in a sentence."""
-        return (self.check.__doc__ or "").strip()
-
-
-def invariant(moment: str = AT_REST) -> Callable[[Check], Invariant]:
-    """Make an invariant of a function of a `Life` that returns what is wrong, or None. Its name is the function's."""
-    if moment not in (ALWAYS, AT_REST, AT_THE_END):
-        raise ValueError(f"@invariant({moment!r}): give {ALWAYS!r}, {AT_REST!r} or {AT_THE_END!r}")
-
-    def decorate(check: Check) -> Invariant:
-        return Invariant(check.__name__, moment, check)
-
-    return decorate
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def _new(life: Life) -> Iterator[TransitionRecord]:
-    """Records that no check has seen yet."""
-    records = life.conn._records or ()
-    count = len(records)
-    for index in range(life.checked, count):
-        yield records[index]
+__all__ = [
+    "ALWAYS",
+    "AT_REST",
+    "AT_THE_END",
+    "INVARIANTS",
+    "RULES_OF_STEPS",
+    "Invariant",
+    "ViolationError",
+    "invariant",
+]
 
 
 @invariant(ALWAYS)
 def moves_are_rows(life: Life) -> str | None:
     """Every transition that was taken is a row of the table, and begins where the one before it ended."""
     lifecycle = life.conn.lifecycle
-    for record in _new(life):
+    for record in new_records(life):
         rows = lifecycle.machine.events[record.trigger].transitions.get(str(record.source), [])
         dests = [None if row.dest is None else str(row.dest) for row in rows]
         if (None if record.internal else str(record.dest)) not in dests:
             return f"the table has no row for {record}"
-    records = life.conn._records or ()
+    records = life.records
     for index in range(max(life.checked, 1), len(records)):
         if records[index - 1].dest != records[index].source:
-            return f"the state was assigned outside dispatch: {records[index - 1]}, and then {records[index]}"
-    if records and records[-1].dest != life.conn.state:
-        return f"the state was assigned outside dispatch: it is {life.state!r} after {records[-1]}"
+            return _assigned(f"{records[index - 1]}, and then {records[index]}")
+    if records and records[-1].dest != life.conn._state:
+        return _assigned(f"it is {life.state!r} after {records[-1]}")
     return None
+
+
+def _assigned(how: str) -> str:
+    return f"the state was assigned outside dispatch: {how}; fire a trigger instead of assigning a state"
 
 
 @invariant(ALWAYS)
@@ -125,7 +81,7 @@ def state_is_in_the_table(life: Life) -> str | None:
 def guards_are_pure(life: Life) -> str | None:
     """A guard asked twice gives the same answer, and changes nothing."""
     conn = life.conn
-    for name in _guards_of(life):
+    for name in life.customs.guards.get(conn._state, ()):
         before = dict(vars(conn))
         answers = [_asked(conn, name), _asked(conn, name)]
         if answers[0] != answers[1]:
@@ -134,12 +90,6 @@ def guards_are_pure(life: Life) -> str | None:
         if changed:
             return f"the guard {name}() changed {', '.join(changed)}; count in an effect, a guard must only read"
     return None
-
-
-def _guards_of(life: Life) -> list[str]:
-    lifecycle, state = life.conn.lifecycle, life.state
-    found = {name for row in lifecycle.transitions if state in row.sources(lifecycle.states) for name in row.guards}
-    return sorted(found)
 
 
 def _asked(conn: Any, name: str) -> Any:
@@ -172,64 +122,76 @@ def links_are_owned(life: Life) -> str | None:
 def activities_end_with_their_state(life: Life) -> str | None:
     """At most one activity runs, and it is that of the present state, or one that is still cleaning up."""
     if life.conn.forsaken_activities:
-        return "an activity ignored its cancellation and had to be left behind; let CancelledError pass in it"
-    names = [task.get_name() for task in asyncio.all_tasks(life.loop) if f".{_PREFIX}" in task.get_name()]
+        return _goes_on(_last_own_state(life), "had to be left behind")
+    running = "" if life.conn._activity is None else _activity_name(life.conn._activity)
+    if running in life.customs.own and running != activity_of(life.state) and _is_neglected(life):
+        return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
+    names = [task.get_name() for task in asyncio.all_tasks(life.loop) if _activity_name(task)]
     return None if len(names) <= 1 else f"activities overlap: {', '.join(sorted(names))}"
 
 
-_PREFIX = "while_"
+def _goes_on(state: str, consequence: str) -> str:
+    return (
+        f"the activity of {state!r} goes on after its state was left, and {consequence}; "
+        f"let CancelledError pass in {activity_of(state)}()"
+    )
 
 
-@invariant(ALWAYS)
-def attempts_are_within_policy(life: Life) -> str | None:
-    """No outage has more attempts than the policy allows."""
-    most = life.conn.retry.max_attempts
-    if most is not None and life.conn.attempt > most:
-        return f"attempt {life.conn.attempt} of at most {most} has begun"
-    return None
+def _last_own_state(life: Life) -> str:
+    """The state left last of those that have an activity of the class's own; of all, if there is none."""
+    left = [str(record.source) for record in life.records if not record.internal]
+    return next((state for state in reversed(left) if life.customs.acts_by_itself(state)), left[-1])
+
+
+def _activity_name(task: asyncio.Task[Any]) -> str:
+    """The name of the method, or nothing for a task that is no activity."""
+    name = task.get_name().rpartition(".")[2]
+    return name if name.startswith(ACTIVITY_PREFIX) else ""
+
+
+def _is_neglected(life: Life) -> bool:
+    """Whether it shows that nobody does what is to be done in the present state."""
+    return _loss_is_unseen(life) or life.conn.lifecycle.states[life.conn._state].owns_link != (life.peer.open_now > 0)
 
 
 @invariant(AT_REST)
-def delays_are_within_policy(life: Life) -> str | None:
-    """After a failed attempt the next one waits at least as long as the policy says."""
-    records = life.conn._records or ()
-    for at, count in reversed(life.opens_asked):
-        if count <= life.checked - 1:
-            break
-        record = records[count - 1]  # the transition after which the link was made
-        if record.trigger != Trigger.OPEN_FAILED or record.dest != ConnectionState.RECONNECTING:
-            continue
-        waited, least = at - record.at, _least_delay(life.conn.retry, record.attempt - 1)
-        if waited < least - 1e-5:
-            return f"attempt {record.attempt} began {waited:g} s after a failed one; the policy says {least:g} s"
+def losses_are_noticed(life: Life) -> str | None:
+    """A link that has gone is not called connected."""
+    if _loss_is_unseen(life):
+        return "the link is lost, and the state is still 'connected'; while_connected() must await link.lost()"
     return None
 
 
-def _least_delay(policy: RetryPolicy, attempts: int) -> float:
-    if policy.jitter is Jitter.DECORRELATED:
-        return min(policy.initial_delay, policy.max_delay)
-    whole = attrs.evolve(policy, jitter=Jitter.NONE).delay(attempts, 0.0, None)  # type: ignore[arg-type]
-    return {Jitter.NONE: whole, Jitter.EQUAL: whole / 2, Jitter.FULL: 0.0}[policy.jitter]
+def _loss_is_unseen(life: Life) -> bool:
+    link = life.peer.link
+    return life.conn._state == ConnectionState.CONNECTED and link is not None and link.is_lost
+
+
+@invariant(AT_REST)
+def disconnect_leads_out(life: Life) -> str | None:
+    """From every state `disconnect` leads on."""
+    if life.conn._state not in life.customs.inescapable:
+        return None
+    return (
+        f"disconnect() leads nowhere from {life.state!r}; add that state to the sources of a row for 'disconnect', "
+        f"such as Transition('disconnect', {life.state!r}, 'disconnecting')"
+    )
 
 
 @invariant(AT_REST)
 def plain_observers_saw_everything(life: Life) -> str | None:
     """Plain observers were told of every transition, once and in order, as soon as nothing else can go on."""
-    if len(life.seen) != len(life.conn._records or ()) or any(
-        life.seen[index] is not record for index, record in enumerate(_tail(life), life.checked)
+    if len(life.seen) != len(life.records) or any(
+        life.seen[index] is not record for index, record in enumerate(new_records(life), life.checked)
     ):
         return f"an observer was told of {len(life.seen)} transitions, and there were {len(life.conn.history)}"
     return None
 
 
-def _tail(life: Life) -> list[TransitionRecord]:
-    return list(_new(life))
-
-
 @invariant(AT_REST)
 def async_observers_saw_everything(life: Life) -> str | None:
     """Async observers were told of every transition, once and in order, as soon as nothing else can go on."""
-    seen, count = life.seen_slowly, len(life.conn._records or ())
+    seen, count = life.seen_slowly, len(life.records)
     if len(seen) != count or seen[life.checked :] != life.seen[life.checked :]:
         return f"an async observer was told of {len(seen)} transitions, and there were {count}"
     return None
@@ -252,8 +214,9 @@ def nobody_waits_in_vain(life: Life) -> str | None:
 @invariant(AT_REST)
 def cancelled_callers_go(life: Life) -> str | None:
     """A caller that was cancelled is gone, unless it is the last one of a connect() and its link is being closed."""
+    closing = life.state in life.customs.ending and life.state != ConnectionState.DISCONNECTED
     for user in life.users:
-        if user.cancelled and life.conn.state != ConnectionState.DISCONNECTING:
+        if user.cancelled and not closing:
             return f"{user.method}() was cancelled, and goes on waiting in {life.state!r}"
     return None
 
@@ -261,10 +224,31 @@ def cancelled_callers_go(life: Life) -> str | None:
 @invariant(ALWAYS)
 def faults_have_a_cause(life: Life) -> str | None:
     """`fault` is fired for bugs, and a life in which the peer's link did not crash has none."""
-    for record in _new(life):
+    for record in new_records(life):
         if record.trigger == Trigger.FAULT and "a bug in the simulated link" not in str(record.reason):
-            return f"the activity of {str(record.source)!r} has a bug: {record.reason!r}"
+            return f"{_culprit(life, record)} has a bug: {record.reason!r}"
     return None
+
+
+def _culprit(life: Life, record: TransitionRecord) -> str:
+    """What raised: a guard or an effect, for that is where a fault may hide from who looks into the activity."""
+    rows = life.conn.lifecycle.transitions
+    kinds = {name: "guard" for row in rows for name in row.guards} | {
+        name: "effect" for row in rows for name in row.effects
+    }
+    for frame in _innermost_first(None if record.reason is None else record.reason.__traceback__):
+        code = frame.f_code
+        if code.co_name in kinds and frame.f_locals.get("self") is life.conn:
+            return f"the {kinds[code.co_name]} {code.co_qualname}(), line {frame.f_lineno},"
+    return f"the activity of {str(record.source)!r}"
+
+
+def _innermost_first(traceback: TracebackType | None) -> list[FrameType]:
+    frames = []
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return frames[::-1]
 
 
 @invariant(AT_THE_END)
@@ -292,17 +276,32 @@ INVARIANTS: tuple[Invariant, ...] = (
     moves_are_rows,
     guards_are_pure,
     at_most_one_link,
-    links_are_owned,
     activities_end_with_their_state,
-    attempts_are_within_policy,
-    delays_are_within_policy,
+    links_are_owned,
+    losses_are_noticed,
+    disconnect_leads_out,
     plain_observers_saw_everything,
     async_observers_saw_everything,
     nobody_waits_in_vain,
     cancelled_callers_go,
     faults_have_a_cause,
+    *OF_THE_POLICY,
+    *OF_CALLERS,
+    *OF_TIME,
     all_links_are_closed,
     no_task_is_left,
     observers_raised_nothing,
 )
 """What every life is checked for, unless it is ignored for a reason."""
+
+RULES_OF_STEPS: dict[str, str] = {
+    "no_deadlock": "While time passes, somebody will act.",
+    "no_livelock": "What goes on at one time comes to an end.",
+    "refusals_change_nothing": "A trigger that a state does not handle is refused, and nothing has changed.",
+    "cancellation_is_honest": "Only a caller that was cancelled is told so.",
+    "errors_are_ours": "What callers are told are errors of this package.",
+    "liveness": "Once the peer does all it is asked, the connection comes to rest, and soon.",
+    "nothing_outlives_the_loop": "When the loop ends, all tasks end, all links are closed, and it is at rest.",
+    "disconnect_ends_disconnected": "After `disconnect()` it is disconnected.",
+}
+"""What is checked in the course of a step, by name; to be ignored in the same way."""

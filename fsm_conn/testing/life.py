@@ -15,21 +15,25 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
-import attrs
-
 from fsm_conn.connection import Connection
-from fsm_conn.errors import FsmConnError
-from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.errors import FsmConnError, IllegalTriggerError
+from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.links.base import CallOptions
 from fsm_conn.policy import RetryPolicy
 from fsm_conn.record import TransitionRecord
-from fsm_conn.testing.invariants import ALWAYS, AT_REST, AT_THE_END, INVARIANTS, Invariant, ViolationError
+from fsm_conn.testing.callers import Callers, User
+from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
+from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
+from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS
+from fsm_conn.testing.ledger import Asked, Ledger
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer
 from fsm_conn.testing.trace import Step, Trace
-from fsm_conn.testing.virtual import DeadlockError, VirtualLoop
+from fsm_conn.testing.virtual import DeadlockError, LivelockError, VirtualLoop
 
 __all__ = ["Life", "User", "make_connection"]
 
@@ -38,21 +42,14 @@ _log = logging.getLogger("fsm_conn")
 Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
+_BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 START_TIMEOUT = 5.0
 USERS = 6
 """At most so many callers at a time: more of them show nothing that fewer do not."""
+STUBBORNNESS = 20
+"""How often what swallows its cancellation is cancelled again, before it is left behind with its loop."""
 LIVENESS_BOUND = 600.0
 """Seconds within which a connection must come to rest once its peer does all that it is asked."""
-
-
-@attrs.define(eq=False)
-class User:
-    """Somebody who has called the connection and awaits the outcome."""
-
-    method: str
-    task: asyncio.Task[Any]
-    cancelled: bool = False
-    """Whether the harness cancelled the call."""
 
 
 def make_connection(connection_class: type[Connection]) -> Make:
@@ -72,6 +69,7 @@ class Life:
             and the keywords that `Connection` takes.
         ignore: names of invariants not to check, each with the reason why.
         invariants: further invariants.
+        loop: a loop to live in, at time zero; it is given back with no task in it. By default the life has its own.
     """
 
     def __init__(
@@ -84,23 +82,30 @@ class Life:
         make: Make | None = None,
         ignore: dict[str, str] | None = None,
         invariants: Iterable[Invariant] = (),
+        loop: VirtualLoop | None = None,
     ) -> None:
         self._all = _chosen((*INVARIANTS, *invariants), ignore or {})
+        self._ignored = frozenset(ignore or ())
         self.connection_class = connection_class
         given = (("retry", retry, POLICY), ("start_timeout", start_timeout, START_TIMEOUT), ("seed", seed, 0))
         self.trace = Trace(connection_class, {name: value for name, value, usual in given if value != usual})
-        self.loop = VirtualLoop()
+        self.loop = loop or VirtualLoop()
+        self._owns_loop = loop is None
+        self._closed = False
         self.peer = SimulatedPeer()
         self.users: list[User] = []
         self.answered: Counter[str] = Counter()
         self.seen: list[TransitionRecord] = []
         self.seen_slowly: list[TransitionRecord] = []
-        self.opens_asked: list[tuple[float, int]] = []
-        """When links were made, and after how many transitions."""
+        self.links_asked: list[Asked] = []
         self.steps_in: Counter[str] = Counter()
         options = {"retry": retry, "start_timeout": start_timeout, "name": "life", "history": 1_000_000}
         options["rng"] = random.Random(seed)  # noqa: S311 - jitter is no secret
         self.conn = (make or make_connection(connection_class))(self._make_link, options)
+        self.customs = customs_of(type(self.conn))
+        self.callers = Callers(self)
+        self.ledger = Ledger(self)
+        self.peer.closing_time = self.conn.close_timeout
         self.conn.on_transition(self.seen.append)
         self.conn.on_transition(self._see_slowly)
         self.checked = 0
@@ -110,8 +115,13 @@ class Life:
         self.ended = False
 
     def _make_link(self) -> Any:
-        self.opens_asked.append((self.loop.time(), len(self.conn._records or ())))
+        self.links_asked.append(Asked(self.loop.time(), len(self.records), self.peer.closed_at))
         return self.peer()
+
+    @property
+    def records(self) -> Sequence[TransitionRecord]:
+        """All transitions so far."""
+        return self.conn._records or ()
 
     async def _see_slowly(self, record: TransitionRecord) -> None:
         await asyncio.sleep(0)
@@ -152,15 +162,21 @@ class Life:
         """The caller with that number, counted from the oldest that still waits, is cancelled."""
         self._step("cancel", number, rush=rush)
         if number < len(self.users):
-            self.users[number].cancelled = True
+            self.callers.cancels(self.users[number])
             self.users[number].task.cancel()
         self._settle(rush)
 
     def fire(self, trigger: str, *, rush: bool = False) -> None:
-        """A trigger is fired from outside; when the state does not handle it, it must be refused without a trace."""
+        """A trigger is fired from outside; where the state does not handle it, it must be refused without a trace."""
         self._step("fire", trigger, rush=rush)
-        if self.loop.inside(lambda: self._changed_by_a_refusal(trigger)):
-            self._fail("refusals_change_nothing", f"{trigger!r} was refused, and yet something changed")
+        self._fire(trigger)
+        self._settle(rush)
+
+    def misfire(self, trigger: str, *, rush: bool = False) -> None:
+        """The same, but nothing happens where the state does handle it."""
+        self._step("misfire", trigger, rush=rush)
+        if not self.conn.lifecycle.handles(self.conn._state, trigger):
+            self._fire(trigger)
         self._settle(rush)
 
     def answer(self, what: str, kind: str = "ok", *, rush: bool = False) -> None:
@@ -205,36 +221,74 @@ class Life:
         finally:
             self.close()
 
+    def loop_ends(self) -> None:
+        """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and those alone are waited for.
+
+        Raises:
+            ViolationError: a task goes on, or something was left behind.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        self._step("loop_ends")
+        try:
+            tasks = asyncio.all_tasks(self.loop)
+            with _quiet(_log):
+                for task in tasks:
+                    task.cancel()
+                if tasks:
+                    self.loop.run_until_complete(asyncio.wait(tasks, timeout=LIVENESS_BOUND))
+            wrong = self._left_by_the_loop(tasks) if self.checking else ""
+            if wrong:
+                self._fail("nothing_outlives_the_loop", wrong)
+        finally:
+            self.close()
+
+    def _left_by_the_loop(self, tasks: set[asyncio.Task[Any]]) -> str:
+        stubborn = sorted(task.get_name() for task in tasks if not task.done())
+        if stubborn:
+            return f"the loop cannot end, for {stubborn[0]} goes on when it is cancelled; let CancelledError pass in it"
+        if self.peer.open_now:
+            return f"the loop has ended, and {self.peer.open_now} links are still open"
+        resting = self.conn.lifecycle.states[self.conn._state].final
+        return "" if resting else f"the loop has ended, and the connection is still in {self.state!r}"
+
     def close(self) -> None:
         """Give the loop back, whatever still runs in it."""
-        if self.loop.is_closed():
+        if self._closed:
             return
-        logs = [(log, log.disabled) for log in (_log, logging.getLogger("asyncio"))]
-        try:
-            for log, _ in logs:
-                log.disabled = True
-            for _ in range(20):
-                for task in (tasks := asyncio.all_tasks(self.loop)):
-                    task.cancel()
-                if not tasks:
-                    break
-                self.loop.run_until_blocked()
-            self.loop.close()
-        finally:
-            for log, before in logs:
-                log.disabled = before
+        self._closed = True
+        with _quiet(_log), _quiet(logging.getLogger("asyncio")):
+            self.peer.let_go()
+            try:
+                emptied = self._cancel_everything()
+            except LivelockError:
+                emptied = False
+            for user in self.users:
+                user.leave()
+            if self._owns_loop or not emptied:
+                self.loop.close()
+
+    def _cancel_everything(self) -> bool:
+        for _ in range(STUBBORNNESS):
+            tasks = asyncio.all_tasks(self.loop)
+            if not tasks:
+                return True
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_blocked()
+        return False
 
     # --- what could be done next ----------------------------------------------------------------------------
 
     @property
     def state(self) -> str:
         """The connection's state."""
-        return str(self.conn.state)
+        return self.conn._state
 
     def own_triggers(self) -> tuple[str, ...]:
         """Triggers that the class's table has beside those of the base table."""
-        known = {str(trigger) for trigger in Trigger}
-        return tuple(sorted({str(row.trigger) for row in self.conn.lifecycle.transitions} - known))
+        return self.customs.own_triggers
 
     def next_timer(self) -> float | None:
         """Seconds until something happens by itself; None when nothing will."""
@@ -258,6 +312,10 @@ class Life:
         handled = self.conn.lifecycle.handles
         steps += [("fire", (trigger,)) for trigger in self.own_triggers() if handled(self.state, trigger)]
         return steps
+
+    def refusals(self) -> list[str]:
+        """Triggers of the base table that must be refused now."""
+        return [trigger for trigger in _BASE_TRIGGERS if not self.conn.lifecycle.handles(self.conn._state, trigger)]
 
     def abstract(self) -> tuple[Any, ...]:
         """What tells this moment from others, as far as what can follow is concerned."""
@@ -284,8 +342,9 @@ class Life:
     def _use(self, method: str, function: Callable[[], Coroutine[Any, Any, Any]], rush: bool) -> None:
         self._step(method, rush=rush)
         if len(self.users) < USERS:
-            task = self.loop.create_task(_starting(function), name=f"user of {method}")
-            self.users.append(User(method, task))
+            user = User(method, self.loop.time())
+            user.task = self.loop.create_task(self.callers.serve(user, function), name=f"user of {method}")
+            self.users.append(user)
         self._settle(rush)
 
     def _step(self, name: str, *arguments: Any, rush: bool = False) -> None:
@@ -299,29 +358,38 @@ class Life:
         self._running(self.loop.run_until_blocked)
         self._check(ALWAYS, AT_REST)
 
-    def _changed_by_a_refusal(self, trigger: str) -> bool:
-        before, history = self.state, len(self.conn._records or ())
+    def _fire(self, trigger: str) -> None:
+        wrong = self.loop.inside(lambda: self._fired_wrongly(trigger))
+        if wrong:
+            self._fail("refusals_change_nothing", wrong)
+
+    def _fired_wrongly(self, trigger: str) -> str:
+        before, handled = (self.state, len(self.records)), self.conn.lifecycle.handles(self.conn._state, trigger)
         try:
             self.conn.fire(trigger)
-        except FsmConnError:
-            return (self.state, len(self.conn._records or ())) != (before, history)
-        return False
+        except IllegalTriggerError:
+            changed = (self.state, len(self.records)) != before
+            return f"{trigger!r} was refused, and yet something changed" if changed else ""
+        if handled:
+            self.callers.wishes()
+        return "" if handled else f"{trigger!r} cannot happen in {before[0]!r}, and was not refused"
 
     def _running(self, run: Callable[[], None]) -> None:
         """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
-        _log.disabled, before = True, _log.disabled
-        try:
-            run()
-        except DeadlockError as error:
-            self._fail("no_deadlock", str(error))
-        finally:
-            _log.disabled = before
-        self.users, done = (
-            [user for user in self.users if not user.task.done()],
-            [user for user in self.users if user.task.done()],
-        )
-        for user in done:
-            self._judge(user)
+        with _quiet(_log):
+            try:
+                run()
+            except DeadlockError as error:
+                self._fail("no_deadlock", str(error))
+            except LivelockError as error:
+                self._fail("no_livelock", str(error))
+        done = [user for user in self.users if user.task.done()]
+        if done:
+            self.users = [user for user in self.users if user not in done]
+            for user in done:
+                user.leave()
+            for user in done:
+                self._judge(user)
 
     def _judge(self, user: User) -> None:
         """What a caller was told must be something that callers are told."""
@@ -338,14 +406,14 @@ class Life:
             )
 
     def _check(self, *moments: str) -> None:
-        invariants = [each for moment in moments for each in self._all[moment]]
         if not self.checking:
             return
+        invariants = chain.from_iterable(self._all[moment] for moment in moments)
         broken = self.loop.inside(lambda: next(filter(None, map(self._broken, invariants)), None))
         if broken is not None:
             self._fail(*broken)
         if AT_REST in moments:
-            self.checked = len(self.conn._records or ())
+            self.checked = len(self.records)
 
     def _broken(self, invariant: Invariant) -> tuple[str, str] | None:
         message = invariant.check(self)
@@ -353,33 +421,41 @@ class Life:
 
     def _come_to_rest(self) -> None:
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        resting = {ConnectionState.CONNECTED, ConnectionState.FAILED, ConnectionState.DISCONNECTED}
-        if self.conn.state not in resting:
+        final = self.conn.lifecycle.states[self.conn._state].final
+        if not final and self.conn.state != ConnectionState.CONNECTED:
             self._fail(
                 "liveness",
                 f"{LIVENESS_BOUND:g} s after all faults stopped, the connection is still in {self.state!r}; "
-                f"its activity must end, or some trigger must lead out of it",
+                f"its activity must end, or some trigger must lead out of it, or it must be declared with final=True",
             )
 
     def _disconnect_for_good(self) -> None:
+        self.callers.ends()
         task = self.loop.create_task(self.conn.disconnect(), name="the last disconnect")
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         if not task.done() or self.conn.state != ConnectionState.DISCONNECTED:
             self._fail("disconnect_ends_disconnected", f"after disconnect() the connection is in {self.state!r}")
 
     def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
+        if name in self._ignored:
+            return
         self.ended = True
         error = ViolationError(name, message, self.trace, tuple(self.conn.history))
         self.close()
         raise error from cause
 
 
-async def _starting(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return await function()
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    log.disabled, before = True, log.disabled
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _chosen(invariants: Sequence[Invariant], ignore: dict[str, str]) -> dict[str, list[Invariant]]:
-    names = {invariant.name for invariant in invariants}
+    names = {*RULES_OF_STEPS, *(invariant.name for invariant in invariants)}
     for name, reason in ignore.items():
         if name not in names:
             raise ValueError(f"ignore: there is no invariant {name!r}; there are {', '.join(sorted(names))}")

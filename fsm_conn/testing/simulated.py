@@ -35,6 +35,7 @@ what no link should; `hang` never ends; `lost` ends a call whose link went away,
 """
 
 
+_MOMENT = 1e-3
 _CUT_OFF = {"call": "lost", "probe": "bad"}
 
 
@@ -80,6 +81,8 @@ class SimulatedPeer:
         closed: links that were closed.
         faults: rules of the link's contract that whoever drives it broke, such as closing twice.
         links: the links made, oldest first; only the last few are kept.
+        closing_time: seconds that a closing is to be given before it is cut off; None: nobody minds.
+        closed_at: when the last closing had ended, by the loop's clock.
     """
 
     def __init__(self) -> None:
@@ -89,6 +92,8 @@ class SimulatedPeer:
         self.faults: list[str] = []
         self.links: deque[SimulatedLink] = deque(maxlen=8)
         self.pending: list[Pending] = []
+        self.closing_time: float | None = None
+        self.closed_at = 0.0
         self._scripts: dict[str, deque[Outcome]] = {}
         self._default: dict[str, Outcome] = {}
 
@@ -125,6 +130,12 @@ class SimulatedPeer:
         for pending in list(self.pending):
             if not pending.decided.done():
                 pending.decided.set_result(Outcome())
+
+    def let_go(self) -> None:
+        """From now on links close at once."""
+        self.script("close", ())
+        while self.answer("close"):
+            pass
 
     def answer(self, what: str, outcome: Outcome | str = "ok") -> bool:
         """Decide the oldest pending request of a kind. False when there is none."""
@@ -238,7 +249,17 @@ class SimulatedLink(Link):
             self.is_open = False
             self._peer.closed += 1
         self._peer.give_up(self)
-        if (await self._peer.decide("close", self)).kind == "fail":
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            kind = (await self._peer.decide("close", self)).kind
+        except asyncio.CancelledError:
+            enough = self._peer.closing_time
+            self._rule(enough is None or loop.time() - begun > enough - _MOMENT, "the closing of a link was cut off")
+            raise
+        finally:
+            self._peer.closed_at = loop.time()
+        if kind == "fail":
             raise OSError("the simulated link could not close")
 
     async def lost(self) -> Exception:

@@ -29,9 +29,16 @@ __all__ = ["LifecycleMachine", "lifecycle_test", "policies"]
 TIMES = (0.001, 0.5, 1.0, 2.5, 6.0, 31.0)
 """Seconds that may pass in a step: shorter and longer than every delay and timeout of the usual policies."""
 
+ENDINGS = ("end", "end", "end", "loop_ends")
+
 # How often a step is offered, beside those that are not named here and are offered once.
-WEIGHTS = {"connect": 3, "answer": 3, "advance": 1, "cancel": 1, "disconnect": 1, "lose": 3}
-FAVOURED = {("answer", ("open", "ok")): 4, ("answer", ("call", "ok")): 2}
+WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 12}
+FAVOURED = {
+    ("answer", ("open", "ok")): 4,
+    ("answer", ("call", "ok")): 2,
+    ("answer", ("probe", "ok")): 8,
+    ("answer", ("probe", "bad")): 12,
+}
 
 
 def policies() -> Any:
@@ -43,7 +50,7 @@ def policies() -> Any:
         multiplier=st.sampled_from([1.0, 2.0]),
         max_delay=st.sampled_from([4.0]),
         jitter=st.sampled_from(Jitter),
-        deadline=st.sampled_from([None, 12.0]),
+        deadline=st.sampled_from([None, None, 3.0, 12.0]),
         stable_after=st.sampled_from([0.0, 5.0, 30.0]),
     )
 
@@ -62,14 +69,17 @@ class LifecycleMachine(stateful.RuleBasedStateMachine):  # type: ignore[misc, na
     shares: ClassVar[Counter[str]]
 
     life: Life | None = None
+    ending: str = "end"
+    """How the life ends: the name of a method of `Life`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.shares = Counter()
 
-    @stateful.initialize(retry=policies(), seed=st.integers(0, 3))
-    def begin(self, retry: RetryPolicy, seed: int) -> None:
+    @stateful.initialize(retry=policies(), seed=st.integers(0, 3), ending=st.sampled_from(ENDINGS))
+    def begin(self, retry: RetryPolicy, seed: int, ending: str) -> None:
         """A new connection."""
+        self.ending = ending
         make = type(self).__dict__.get("make") or type(self).make
         self.life = Life(
             self.connection_class,
@@ -92,10 +102,10 @@ class LifecycleMachine(stateful.RuleBasedStateMachine):  # type: ignore[misc, na
             getattr(self.life, name)(*arguments)
 
     def teardown(self) -> None:
-        """Whatever was done, the connection comes to rest, disconnects, and leaves nothing."""
+        """Whatever was done, the connection comes to rest, disconnects, and leaves nothing; or its loop ends."""
         if self.life is not None:
             try:
-                self.life.end()
+                getattr(self.life, self.ending)()
             finally:
                 self.life.close()
                 type(self).shares.update(self.life.steps_in)
@@ -108,6 +118,9 @@ def offers(life: Life) -> list[tuple[str, tuple[Any, ...], bool]]:
         weight = FAVOURED.get((name, arguments), WEIGHTS.get(name, 1))
         found += [(name, arguments, False)] * weight
         found.append((name, arguments, True))
+    refused = life.refusals()
+    if refused:
+        found.append(("misfire", (refused[len(found) % len(refused)],), False))
     found += [("advance", (seconds,), False) for seconds in TIMES]
     found.append(("tick", (), False))
     return found

@@ -3,14 +3,19 @@
 An hour of timeouts and delays passes in milliseconds, and always in the same way. Built on async-solipsism.
 
 All that is known of the inside of asyncio's loops stands here: that `_ready` holds what is about to run, and
-`_scheduled` the timers, soonest first. A contract test guards it.
+`_scheduled` the timers, soonest first; that `_run_once` runs what is ready, or jumps to the next timer when nothing is,
+and how it does that; and what `run_forever` does around it. A contract test guards it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import linecache
+import sys
+import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from fsm_conn.errors import FsmConnError
@@ -18,22 +23,52 @@ from fsm_conn.testing._extra import needed
 
 async_solipsism = needed("async_solipsism")
 
-__all__ = ["DeadlockError", "VirtualLoop", "run_virtually"]
+__all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtually"]
 
 T = TypeVar("T")
+
+ENDLESS = 20_000
+"""Rounds of the loop at one and the same time, after which it is taken for one without an end."""
 
 
 class DeadlockError(FsmConnError, RuntimeError):
     """Everybody waits for something that nobody will do. The message shows who waits, and where."""
 
 
+class LivelockError(FsmConnError, RuntimeError):
+    """Something goes on and on, and no time passes."""
+
+
+class _Clock(async_solipsism.clock.Clock):  # type: ignore[misc, name-defined]
+    """A clock that is read often, and is not troubled by what is left over when seconds are added up.
+
+    A timer that is due within the resolution of the clock fires at once, so there is nothing to advance by.
+    """
+
+    now = 0.0
+
+    def advance(self, delta: float) -> None:
+        if round(delta / self.resolution):
+            super().advance(delta)
+            self.now = float(self.time())
+
+
 class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined]
     """An event loop in virtual time, to be driven step by step or to run as any other."""
 
+    _thread_id: int | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = self._selector.clock = _Clock()
+
+    def time(self) -> float:
+        """The virtual time, in seconds."""
+        return self._clock.now
+
     def run_until_blocked(self) -> None:
         """Run until nothing can go on at the present time. The clock stands still."""
-        self.call_soon(self._stop_when_blocked)
-        self.run_forever()
+        self._drive(self._run_what_is_due)
 
     def tick(self) -> None:
         """Run what is ready now, once, and nothing that comes of it."""
@@ -42,11 +77,15 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
 
     def advance(self, seconds: float) -> None:
         """Let time pass: every timer fires when its time has come, and then run until blocked."""
-        if seconds > 0:
-            self.call_later(seconds, self._stop_when_blocked)
-            self.run_forever()
-        else:
-            self.run_until_blocked()
+        self._drive(partial(self._run_until, self.time() + seconds))
+
+    def begin_again(self) -> None:
+        """Forget the timers, and set the clock back to zero, for who comes next. No task is left in the loop."""
+        for timer in self._scheduled:
+            timer.cancel()
+        self._scheduled.clear()
+        self._timer_cancelled_count = 0
+        self._clock = self._selector.clock = _Clock()
 
     def next_timer(self) -> float | None:
         """Seconds until the next timer; None when there is none."""
@@ -68,15 +107,60 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
         except async_solipsism.SleepForeverError:
             raise DeadlockError(f"everybody waits, and nobody will act:\n{waiting(self)}") from None
 
-    def _stop_when_blocked(self) -> None:
-        if self._ready or self._is_due():
-            self.call_soon(self._stop_when_blocked)
+    def _drive(self, run: Callable[[], None]) -> None:
+        """As `run_forever` does: for the time being this is the running loop."""
+        hooks = sys.get_asyncgen_hooks()
+        self._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        asyncio._set_running_loop(self)
+        try:
+            run()
+        finally:
+            self._thread_id = None
+            asyncio._set_running_loop(None)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _run_until(self, end: float) -> None:
+        self._run_what_is_due()
+        while (timer := self.next_timer()) is not None and self.time() + timer < end + self._clock_resolution:
+            self._run_once()  # nothing is ready, so it jumps to the timer
+            self._run_what_is_due()
+        self._clock.advance(end - self.time())
+
+    def _run_what_is_due(self) -> None:
+        if len(self._selector.get_map()) > 1:  # sockets, beside the one by which a loop wakes itself
+            while self._ready or self._is_due():
+                self._run_once()
         else:
-            self.stop()
+            rounds = 0
+            while self._collected():
+                rounds += 1
+                if rounds > ENDLESS:
+                    raise LivelockError(f"something goes on and on, and no time passes:\n{waiting(self)}")
+                for _ in range(len(self._ready)):
+                    handle = self._ready.popleft()
+                    if not handle.cancelled():
+                        handle._run()
+
+    def _collected(self) -> bool:
+        """As the first half of `_run_once`, for a loop that has nothing to poll: what is due becomes ready."""
+        timers = self._scheduled
+        if timers:
+            limit = self.time() + self._clock_resolution
+            while timers and timers[0].when() < limit:
+                timer = heapq.heappop(timers)
+                timer._scheduled = False
+                self._ready.append(timer)
+                self._timer_cancelled_count -= timer.cancelled()
+        return bool(self._ready)
 
     def _is_due(self) -> bool:
+        if not self._scheduled:
+            return False
         limit = self.time() + self._clock_resolution
-        return any(not timer.cancelled() and timer.when() < limit for timer in self._scheduled[:8])
+        if self._scheduled[0].when() >= limit:
+            return False
+        return any(timer.when() < limit and not timer.cancelled() for timer in self._scheduled)
 
 
 def waiting(loop: asyncio.AbstractEventLoop) -> str:

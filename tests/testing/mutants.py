@@ -22,9 +22,9 @@ from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers
 from fsm_conn.policy import Jitter, RetryPolicy
 from fsm_conn.testing import Life, ViolationError
-from fsm_conn.testing.stateful import offers
+from fsm_conn.testing.stateful import ENDINGS, offers
 
-__all__ = ["MUTANTS", "SUBJECTS", "Mutant", "hunt"]
+__all__ = ["MUTANTS", "SUBJECTS", "Mutant", "hunt", "lived"]
 
 S, T = ConnectionState, Trigger
 Apply = Callable[[pytest.MonkeyPatch], type[Connection] | None]
@@ -41,8 +41,6 @@ class Mutant:
     """Puts the fault in; returns the class to be tried, or None for the subject."""
     subject: type[Connection]
     """The class without the fault."""
-    unseen: str
-    """Why the harness does not find it yet; empty when it does."""
 
 
 MUTANTS: list[Mutant] = []
@@ -65,11 +63,11 @@ SUBJECTS: tuple[type[Connection], ...] = (Connection, Greeting)
 """The classes that the mutants are mutants of; they have no fault."""
 
 
-def mutant(about: str, subject: type[Connection] = Connection, unseen: str = "") -> Callable[[Apply], Apply]:
+def mutant(about: str, subject: type[Connection] = Connection) -> Callable[[Apply], Apply]:
     """Put a function on the list."""
 
     def decorate(apply: Apply) -> Apply:
-        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, subject, unseen))
+        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, subject))
         return apply
 
     return decorate
@@ -100,12 +98,12 @@ def policy(rng: random.Random) -> RetryPolicy:
         multiplier=rng.choice([1.0, 2.0]),
         max_delay=4.0,
         jitter=rng.choice(list(Jitter)),
-        deadline=rng.choice([None, 12.0]),
+        deadline=rng.choice([None, None, 3.0, 12.0]),
         stable_after=rng.choice([0.0, 5.0, 30.0]),
     )
 
 
-def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> None:
+def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> Life:
     """One random life to its end, always the same for a seed.
 
     Raises:
@@ -117,9 +115,17 @@ def live(connection_class: type[Connection], seed: int, steps: int = 50, **optio
         for _ in range(steps):
             name, arguments, rush = rng.choice(offers(life))
             getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
-        life.end()
+        getattr(life, rng.choice(ENDINGS))()
     finally:
         life.close()
+    return life
+
+
+def lived(connection_class: type[Connection], seed: int) -> str:
+    """All that can be told of a random life: its program, every record to the last digit, and what callers were told."""
+    life = live(connection_class, seed)
+    lines = [repr(tuple(map(str, record[:5])) + tuple(record[5:])) for record in life.records]
+    return "\n".join([str(life.trace), *lines, repr(sorted(life.answered.items()))])
 
 
 def hunt(connection_class: type[Connection], lives: int, **options: Any) -> ViolationError | None:
@@ -222,26 +228,17 @@ def lost_links_are_not_counted(patch: pytest.MonkeyPatch) -> type[Connection]:
     return without_effect("count_attempt", T.LOST)
 
 
-@mutant(
-    "a passed probe does not make the failed ones before it forgotten",
-    unseen="failed probes are not counted independently",
-)
+@mutant("a passed probe does not make the failed ones before it forgotten")
 def passed_probes_do_not_count(patch: pytest.MonkeyPatch) -> type[Connection]:
     return without_effect("forget_probes", T.PROBE_PASSED)
 
 
-@mutant(
-    "failed probes of the last link count against the new one",
-    unseen="failed probes are not counted independently",
-)
+@mutant("failed probes of the last link count against the new one")
 def probes_survive_the_link(patch: pytest.MonkeyPatch) -> type[Connection]:
     return without_effect("forget_probes", T.OPENED)
 
 
-@mutant(
-    "failed probes are never noted",
-    unseen="failed probes are not counted independently",
-)
+@mutant("failed probes are never noted")
 def failed_probes_are_not_noted(patch: pytest.MonkeyPatch) -> type[Connection]:
     return without_effect("note_failed_probe", T.PROBE_FAILED)
 
@@ -255,19 +252,13 @@ def may_retry_inverted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "may_retry", lambda self, reason: not right(self, reason))
 
 
-@mutant(
-    "an error that cannot get better is retried",
-    unseen="no invariant says that permanent errors are final",
-)
+@mutant("an error that cannot get better is retried")
 def permanent_errors_are_retried(patch: pytest.MonkeyPatch) -> None:
     right = Connection.may_retry
     patch.setattr(Connection, "may_retry", lambda self, reason: right(self, None))
 
 
-@mutant(
-    "is_unhealthy is inverted",
-    unseen="failed probes are not counted independently",
-)
+@mutant("is_unhealthy is inverted")
 def is_unhealthy_inverted(patch: pytest.MonkeyPatch) -> None:
     right = Connection.is_unhealthy
     patch.setattr(Connection, "is_unhealthy", lambda self, reason: not right(self, reason))
@@ -299,10 +290,7 @@ def attempts_are_not_reset(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "begin_outage", begin_outage)
 
 
-@mutant(
-    "a new outage begins with the delay of the last one, so reconnect() does not try at once",
-    unseen="no invariant bounds a delay from above",
-)
+@mutant("a new outage begins with the delay of the last one, so reconnect() does not try at once")
 def backoff_is_not_reset(patch: pytest.MonkeyPatch) -> None:
     def begin_outage(self: Any, reason: BaseException | None) -> None:
         self.attempt, self._outage_since, self._opened = 0, self._now(), 0
@@ -310,10 +298,7 @@ def backoff_is_not_reset(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "begin_outage", begin_outage)
 
 
-@mutant(
-    "a link that came up ends the outage at once, however soon it is lost",
-    unseen="attempts are not counted independently",
-)
+@mutant("a link that came up ends the outage at once, however soon it is lost")
 def every_link_is_stable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_has_been_stable", lambda self: self._state == S.CONNECTED)
 
@@ -323,10 +308,7 @@ def nothing_is_forgiven(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "forgive", lambda self, reason: None)
 
 
-@mutant(
-    "every link that comes up is replaced without a delay when it is lost",
-    unseen="delays after a lost link are not checked",
-)
+@mutant("every link that comes up is replaced without a delay when it is lost")
 def every_opened_link_clears_the_delay(patch: pytest.MonkeyPatch) -> None:
     def note_opened(self: Any, reason: BaseException | None) -> None:
         self._opened += 1
@@ -348,10 +330,7 @@ def one_attempt_too_many(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RetryPolicy, "permits", permits)
 
 
-@mutant(
-    "one attempt too few is permitted",
-    unseen="no invariant says that it must not give up too early",
-)
+@mutant("one attempt too few is permitted")
 def one_attempt_too_few(patch: pytest.MonkeyPatch) -> None:
     right = RetryPolicy.permits
     patch.setattr(
@@ -359,27 +338,18 @@ def one_attempt_too_few(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-@mutant(
-    "the deadline of an outage is ignored when a further attempt is decided on",
-    unseen="no invariant knows the deadline",
-)
+@mutant("the deadline of an outage is ignored when a further attempt is decided on")
 def deadline_is_ignored(patch: pytest.MonkeyPatch) -> None:
     right = RetryPolicy.permits
     patch.setattr(RetryPolicy, "permits", lambda self, attempts, elapsed, delay: right(self, attempts, -1e9, delay))
 
 
-@mutant(
-    "an attempt runs past the deadline of its outage",
-    unseen="no invariant knows the deadline",
-)
+@mutant("an attempt runs past the deadline of its outage")
 def attempts_run_past_the_deadline(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_time_to_open", lambda self: self.start_timeout)
 
 
-@mutant(
-    "delays do not grow",
-    unseen="the invariant asks the same policy for the delay",
-)
+@mutant("delays do not grow")
 def delays_do_not_grow(patch: pytest.MonkeyPatch) -> None:
     right = RetryPolicy.delay
     patch.setattr(
@@ -406,10 +376,7 @@ def backoff_is_not_waited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "while_reconnecting", while_reconnecting)
 
 
-@mutant(
-    "the delay before a further attempt is waited out twice",
-    unseen="no invariant bounds a delay from above",
-)
+@mutant("the delay before a further attempt is waited out twice")
 def backoff_is_waited_twice(patch: pytest.MonkeyPatch) -> None:
     async def while_reconnecting(self: Any) -> str:
         await self._release()
@@ -484,7 +451,7 @@ def closed_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_release", _release)
 
 
-@mutant("closing is cut off when the state is left", unseen="a close that is cut off counts as done")
+@mutant("closing is cut off when the state is left")
 def closing_is_not_shielded(patch: pytest.MonkeyPatch) -> None:
     async def _release(self: Any) -> None:
         if self._link is not None:
@@ -495,10 +462,7 @@ def closing_is_not_shielded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_release", _release)
 
 
-@mutant(
-    "closing is begun, and not waited for",
-    unseen="a close that is pending counts as done",
-)
+@mutant("closing is begun, and not waited for")
 def closing_is_not_awaited(patch: pytest.MonkeyPatch) -> None:
     async def _release(self: Any) -> None:
         link, self._link = self._link, None
@@ -530,10 +494,7 @@ def closing_badly_is_a_bug(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_close", _close)
 
 
-@mutant(
-    "opening may take for ever",
-    unseen="no invariant bounds the time in a state that opens",
-)
+@mutant("opening may take for ever")
 def opening_has_no_limit(patch: pytest.MonkeyPatch) -> None:
     async def _open_in_time(self: Any, link: Any) -> None:
         await link.open()
@@ -574,10 +535,7 @@ def link_is_opened_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_open_link", _open_link)
 
 
-@mutant(
-    "nobody notices that the link is lost",
-    unseen="no invariant says that a lost link is noticed",
-)
+@mutant("nobody notices that the link is lost")
 def losses_go_unnoticed(patch: pytest.MonkeyPatch) -> None:
     async def while_connected(self: Any) -> None:
         return None
@@ -598,10 +556,7 @@ def calls_are_served_everywhere(patch: pytest.MonkeyPatch) -> None:
 # --- callers -------------------------------------------------------------------------------------------------
 
 
-@mutant(
-    "an attempt whose last caller was cancelled goes on",
-    unseen="no invariant says that an attempt which nobody wants ends",
-)
+@mutant("an attempt whose last caller was cancelled goes on")
 def attempts_are_not_abandoned(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
         return None
@@ -609,10 +564,7 @@ def attempts_are_not_abandoned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
 
-@mutant(
-    "an attempt is abandoned when any of its callers is cancelled",
-    unseen="nobody checks that ConnectAbandonedError has a disconnect() behind it",
-)
+@mutant("an attempt is abandoned when any of its callers is cancelled")
 def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
         if self._handles(T.DISCONNECT):
@@ -622,10 +574,7 @@ def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
 
-@mutant(
-    "cancelling somebody who joins an established connection ends it for everybody",
-    unseen="no invariant says that a cancelled caller leaves an established connection alone",
-)
+@mutant("cancelling somebody who joins an established connection ends it for everybody")
 def claims_are_ignored(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
         if self._callers == 1 and self._handles(T.DISCONNECT):
@@ -635,10 +584,7 @@ def claims_are_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
 
-@mutant(
-    "a claim is never given up, so that later attempts are not abandoned",
-    unseen="no invariant says that an attempt which nobody wants ends",
-)
+@mutant("a claim is never given up, so that later attempts are not abandoned")
 def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
     def claimed(self: Any, value: bool) -> None:
         if value:
@@ -647,10 +593,7 @@ def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_claimed", property(lambda self: "kept" in vars(self), claimed))
 
 
-@mutant(
-    "abandoning does not wait until the link is closed",
-    unseen="nobody checks what holds at the moment when a caller is told",
-)
+@mutant("abandoning does not wait until the link is closed")
 def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
         if self._callers == 1 and not self._claimed and self._handles(T.DISCONNECT):
@@ -681,10 +624,7 @@ def disconnect_does_not_ask(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "disconnect", disconnect)
 
 
-@mutant(
-    "disconnect() returns before it is disconnected",
-    unseen="nobody checks what holds at the moment when a caller is told",
-)
+@mutant("disconnect() returns before it is disconnected")
 def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def disconnect(self: Any) -> None:
         self._disconnects += 1
@@ -694,18 +634,12 @@ def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "disconnect", disconnect)
 
 
-@mutant(
-    "disconnect is not final: a connect() that waited for the end begins anew",
-    unseen="nobody checks what holds at the moment when a caller is told",
-)
+@mutant("disconnect is not final: a connect() that waited for the end begins anew")
 def disconnect_is_not_final(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_heed_disconnect", lambda self, disconnects: None)
 
 
-@mutant(
-    "connect() returns before it is connected",
-    unseen="nobody checks what holds at the moment when a caller is told",
-)
+@mutant("connect() returns before it is connected")
 def connect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def connect(self: Any) -> None:
         if self._handles(T.CONNECT):
@@ -714,18 +648,12 @@ def connect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "connect", connect)
 
 
-@mutant(
-    "connect() that ended in failed returns as if it were connected",
-    unseen="nobody checks what holds at the moment when a caller is told",
-)
+@mutant("connect() that ended in failed returns as if it were connected")
 def failure_is_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_judge", lambda self, record: None)
 
 
-@mutant(
-    "connect() asks in every state, and is refused where that is not handled",
-    unseen="IllegalTriggerError counts as an honest answer",
-)
+@mutant("connect() asks in every state, and is refused where that is not handled")
 def connect_does_not_join(patch: pytest.MonkeyPatch) -> None:
     async def connect(self: Any) -> None:
         self.fire(T.CONNECT)
@@ -734,10 +662,7 @@ def connect_does_not_join(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "connect", connect)
 
 
-@mutant(
-    "a probe of an earlier visit speaks for the present one, and is refused where there is none",
-    unseen="IllegalTriggerError counts as an honest answer",
-)
+@mutant("a probe of an earlier visit speaks for the present one, and is refused where there is none")
 def stale_probe_speaks(patch: pytest.MonkeyPatch) -> None:
     async def probe(self: Any, timeout: float = 5.0) -> float:
         failure = await self._probe_failure(self._ready_link(), timeout)
@@ -749,10 +674,7 @@ def stale_probe_speaks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "probe", probe)
 
 
-@mutant(
-    "a probe without an answer is waited for, for ever",
-    unseen="no invariant bounds how long a caller waits",
-)
+@mutant("a probe without an answer is waited for, for ever")
 def probing_has_no_limit(patch: pytest.MonkeyPatch) -> None:
     right = Connection.probe
     patch.setattr(Connection, "probe", lambda self: right(self, 1e9))
@@ -910,10 +832,7 @@ def internal_transitions_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Observers, "publish", publish)
 
 
-@mutant(
-    "a trigger that the state does not handle is taken for the first row that knows it",
-    unseen="no life fires a trigger that its state does not handle",
-)
+@mutant("a trigger that the state does not handle is taken for the first row that knows it")
 def illegal_triggers_are_taken(patch: pytest.MonkeyPatch) -> None:
     right = Lifecycle.dispatch
 
@@ -984,10 +903,7 @@ def observers_are_cancelled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Observers, "_wait_for", _wait_for)
 
 
-@mutant(
-    "connect() and disconnect() return before the observers were told",
-    unseen="nobody checks what holds at the moment when a caller is told",
-)
+@mutant("connect() and disconnect() return before the observers were told")
 def flush_skipped(patch: pytest.MonkeyPatch) -> None:
     async def flush(self: Any) -> None:
         return None

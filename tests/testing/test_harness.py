@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from typing import Any
@@ -37,6 +38,7 @@ from fsm_conn.testing import (
     run_virtually,
     shortest,
 )
+from fsm_conn.testing.invariants import RULES_OF_STEPS
 
 RETRY = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none")
 
@@ -136,6 +138,19 @@ async def test_breaking_the_contract_of_a_link_is_noted() -> None:
     ]
 
 
+async def test_cutting_a_closing_off_is_noted_where_somebody_minds() -> None:
+    """Who cuts it off before its time leaves a process behind."""
+    peer = SimulatedLink.script(closes=["hang", "hang"])
+    for closing_time in (None, 5.0):
+        peer.closing_time = closing_time
+        link = peer()
+        await link.open()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(link.close(), 1)
+        assert peer.closed_at == asyncio.get_running_loop().time()
+    assert peer.faults == ["the closing of a link was cut off"]
+
+
 # --- virtual time -----------------------------------------------------------------------------------------------
 
 
@@ -201,6 +216,31 @@ def test_what_is_relied_on_of_asyncio_is_there() -> None:
     loop.close()
 
 
+def test_a_loop_can_be_used_again() -> None:
+    """From time zero, and nothing that was set before comes to pass."""
+    loop = VirtualLoop()
+    seen: list[str] = []
+    loop.call_later(1, seen.append, "before")
+    loop.advance(0.5)
+    loop.begin_again()
+    loop.call_later(2, seen.append, "after")
+    assert loop.time() == 0
+    loop.advance(3)
+    assert (seen, loop.time(), loop.next_timer()) == (["after"], 3, None)
+    loop.close()
+
+
+def test_seconds_that_do_not_add_up_do_not_trouble_the_clock() -> None:
+    """A thousand times a tenth is a hundred, give or take what floats take; nothing warns, and every timer fires."""
+
+    async def naps() -> float:
+        for _ in range(1000):
+            await asyncio.sleep(0.1)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(naps()) == pytest.approx(100)
+
+
 # --- lives ------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +278,39 @@ def test_a_trace_reads_as_a_program_that_lives_it_again() -> None:
     assert [str(record) for record in names["life"].conn.history] == [str(record) for record in life.conn.history]
     assert text.splitlines()[1:4] == ["life.connect()", "life.answer('open', 'refuse')", "life.advance(1.0)"]
     assert "life.call(rush=True)" in text
+
+
+def test_the_loop_of_a_life_may_end() -> None:
+    """At any moment; everything is given back, and what clings to life is named."""
+
+    class Clings(Connection):
+        async def while_connecting(self) -> str:
+            for _ in range(3):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1000)
+            return await super().while_connecting()
+
+    life = Life()
+    life.connect()
+    life.answer("open")
+    life.loop_ends()
+    assert (life.state, life.peer.opened, life.peer.closed) == ("disconnected", 1, 1)
+    life = Life(Clings)
+    life.connect()
+    with pytest.raises(ViolationError, match=r"nothing_outlives_the_loop: .*goes on when it is cancelled"):
+        life.loop_ends()
+
+
+def test_what_cannot_happen_is_refused_and_what_can_is_left_alone() -> None:
+    """A misfire is never more than that, so that any part of a trace is a trace."""
+    life = Life()
+    life.misfire("connect")
+    assert life.records == ()
+    assert "connect" not in life.refusals()
+    for trigger in life.refusals():
+        life.misfire(trigger)
+    life.end()
+    assert [str(record) for record in life.records] == []
 
 
 class Leaky(Connection):
@@ -339,6 +412,8 @@ def test_invariants_have_names_and_say_what_they_mean() -> None:
     names = [each.name for each in INVARIANTS]
     assert len(set(names)) == len(names)
     assert all(each.doc.endswith(".") for each in INVARIANTS)
+    assert set(RULES_OF_STEPS).isdisjoint(names)
+    assert all(doc.endswith(".") for doc in RULES_OF_STEPS.values())
     with pytest.raises(ValueError, match="give 'always', 'at rest' or 'at the end'"):
         invariant("sometimes")
 

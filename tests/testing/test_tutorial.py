@@ -64,7 +64,7 @@ def test_the_regression_test_fails_with_the_bug_and_passes_without(monkeypatch: 
     regression = loaded("regression", monkeypatch)
     regression.test_a_login_under_way_can_be_ended()
     monkeypatch.setattr(regression, "PatientLogin", loaded("before", monkeypatch).PatientLogin)
-    with pytest.raises(ViolationError, match="links_are_owned"):
+    with pytest.raises(ViolationError, match="activities_end_with_their_state"):
         regression.test_a_login_under_way_can_be_ended()
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 from fsm_conn import Connection, ConnectionState, LinkError, Transition, Trigger, insert_state
+from fsm_conn.driver import PATIENCE
 from fsm_conn.lifecycle import State
-from fsm_conn.testing import ViolationError, replay
+from fsm_conn.testing import Life, ViolationError, replay
 
 from .mutants import hunt
 
@@ -160,6 +162,15 @@ class AsksItself(LoggingIn):
         return "logged_in"
 
 
+class Spins(LoggingIn):
+    """The activity asks again and again, and lets no time pass."""
+
+    async def while_logging_in(self) -> str:
+        """Wait for what will never be."""
+        while True:
+            await asyncio.sleep(0)
+
+
 STUCK = ("liveness", "still in 'logging_in'", "its activity must end, or some trigger must lead out of it")
 
 FAULTS: dict[type[Connection], tuple[str, ...]] = {
@@ -170,10 +181,25 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
     OpensAnother: ("at_most_one_link", "2 links are open", "release the old one before opening another"),
     WrongTrigger: ("faults_have_a_cause", "'lost' cannot happen in state 'logging_in'", "what can: disconnect"),
     UnknownTrigger: ("faults_have_a_cause", "'loged_in' cannot happen", "did you mean 'logged_in'?"),
-    AssignsState: ("moves_are_rows", "the state was assigned outside dispatch", "it is 'connected'"),
-    EffectRaises: ("faults_have_a_cause", "KeyError('login_times')"),
+    AssignsState: (
+        "moves_are_rows",
+        "the state was assigned outside dispatch",
+        "it is 'connected'",
+        "fire a trigger instead of assigning a state",
+    ),
+    SwallowsCancellation: (
+        "activities_end_with_their_state",
+        "the activity of 'logging_in' goes on after its state was left",
+        "let CancelledError pass in while_logging_in()",
+    ),
+    EffectRaises: ("faults_have_a_cause", "the effect EffectRaises.forgive(), line ", "KeyError('login_times')"),
     OwnsNothing: ("links_are_owned", "'logging_in' owns no link, and one is open"),
-    NeverDisconnects: ("nobody_waits_in_vain", "disconnect() still waits"),
+    NeverDisconnects: (
+        "disconnect_leads_out",
+        "disconnect() leads nowhere from 'logging_in'",
+        "Transition('disconnect', 'logging_in', 'disconnecting')",
+    ),
+    Spins: ("no_livelock", "goes on and on, and no time passes", "while_logging_in"),
     AsksItself: ("faults_have_a_cause", "connect() was called from an activity", "return a trigger from the activity"),
 }
 """Each fault, the invariant that finds it, and words of the message."""
@@ -210,14 +236,23 @@ def test_a_fault_shows_again_when_its_life_is_replayed(broken: type[Connection])
     assert str(again.value) == str(violation)
 
 
-def test_a_swallowed_cancellation_is_found_by_what_it_leaves_open() -> None:
-    """The first thing to be seen is a link in a state that has none."""
-    assert found(SwallowsCancellation).invariant == "links_are_owned"
+def test_a_swallowed_cancellation_is_noticed_by_the_driver_too() -> None:
+    """Where nothing else shows it, the driver loses its patience, and the message says how to mend the activity."""
 
+    class Deaf(LoggingIn):
+        async def while_logging_in(self) -> str:
+            for _ in range(15):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1)
+            return "logged_in"
 
-def test_a_swallowed_cancellation_is_named() -> None:
-    """Once the driver has lost its patience, the message says how to mend the activity."""
-    violation = found(SwallowsCancellation, ignore={"links_are_owned": "shows first, and blames the next state"})
-    assert violation.invariant == "activities_end_with_their_state"
-    assert "an activity ignored its cancellation and had to be left behind" in violation.message
-    assert "let CancelledError pass in it" in violation.message
+    life = Life(Deaf)
+    life.connect()
+    life.answer("open")
+    life.checking = False
+    life.disconnect()
+    life.advance(PATIENCE + 1)
+    life.checking = True
+    with pytest.raises(ViolationError, match="goes on after its state was left, and had to be left behind") as caught:
+        life.advance(1)
+    assert "let CancelledError pass in while_logging_in()" in caught.value.message

@@ -1,0 +1,258 @@
+"""Those who call the connection: what they are told must be true at the moment when they are told.
+
+A moment later it need not be: the link may be lost as soon as `connect()` has returned. So each call is judged in the
+caller's own task, when it ends, by what has happened since it began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, IllegalTriggerError, NotConnectedError
+from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.record import TransitionRecord
+from fsm_conn.testing.checking import ALWAYS, AT_REST, Invariant, invariant
+from fsm_conn.testing.customs import BASE_TRIGGERS, ENDED
+
+if TYPE_CHECKING:
+    from fsm_conn.testing.life import Life
+
+__all__ = ["CONNECTING_CALLS", "OF_CALLERS", "Callers", "User"]
+
+S, T = ConnectionState, Trigger
+CONNECTING_CALLS = frozenset({"connect", "ensure_connected", "reconnect"})
+"""Methods that wait until it is connected."""
+
+Method = Callable[[], Coroutine[Any, Any, Any]]
+
+
+@attrs.define(eq=False)
+class User:
+    """Somebody who has called the connection and awaits the outcome."""
+
+    method: str
+    since: float
+    """When the call was made."""
+    task: asyncio.Task[Any] = attrs.field(init=False)
+    cancelled_after: int | None = None
+    """After how many transitions the harness cancelled the call; None when it did not."""
+    told_after: int | None = None
+    """After how many transitions the caller was told; None as long as it waits."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the harness cancelled the call."""
+        return self.cancelled_after is not None
+
+    @property
+    def wants_connection(self) -> bool:
+        """Whether it waits until it is connected."""
+        return self.method in CONNECTING_CALLS
+
+    def leave(self) -> None:
+        """Be gone, if the task has ended; what was cancelled before it had begun was told nothing."""
+        if self.task.done():
+            self.told_after = self.cancelled_after if self.told_after is None else self.told_after
+            if not self.task.cancelled():
+                self.task.exception()  # asked for here, or asyncio would complain that nobody did
+
+    def was_leaving(self, index: int) -> bool:
+        """Whether it was cancelled, and not yet gone, when that transition was taken."""
+        begun, ended = self.cancelled_after, self.told_after
+        return begun is not None and begun <= index and (ended is None or index < ended)
+
+
+@attrs.frozen
+class Call:
+    """A call that has ended, and what had happened meanwhile."""
+
+    user: User
+    begun: int
+    """After how many transitions it began."""
+    state: str
+    """The state in which it began."""
+    joined: bool
+    """Whether that state did not handle what was asked for, so that the call only waits."""
+    ended: bool
+    """Whether `disconnect()` was called meanwhile, by another."""
+    since: Sequence[TransitionRecord]
+    """The transitions meanwhile."""
+
+    def came_to(self, *states: str) -> bool:
+        """Whether one of these states was entered meanwhile."""
+        return any(record.dest in states and not record.internal for record in self.since)
+
+    def first(self, *states: str) -> int:
+        """The number of transitions up to the first that entered one of these states; those before the call if none."""
+        for number, record in enumerate(self.since, self.begun + 1):
+            if record.dest in states and not record.internal:
+                return number
+        return self.begun
+
+
+class Callers:
+    """What those who called a connection were told.
+
+    Attributes:
+        lie: the first thing that was told and is not true; empty when there was none.
+        leaving: callers of `connect()` and its like that were cancelled.
+    """
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.lie = ""
+        self.leaving: list[User] = []
+        self._disconnects: list[int] = []
+        self._successes: list[int] = []
+        self._interests: list[int] = []
+
+    def ends(self) -> None:
+        """`disconnect()` is called now."""
+        self._disconnects.append(len(self.life.records))
+
+    def wishes(self) -> None:
+        """Somebody beside the callers wants what goes on: a trigger of the class's own was fired."""
+        self._interests.append(len(self.life.records))
+
+    def cancels(self, user: User) -> None:
+        """A caller is cancelled now."""
+        if not user.cancelled:
+            user.cancelled_after = len(self.life.records)
+            if user.wants_connection:
+                self.leaving.append(user)
+
+    def was_asked_for(self, index: int) -> bool:
+        """Whether that transition was asked for by `disconnect()`."""
+        return index in self._disconnects
+
+    def is_used(self, index: int) -> bool:
+        """Whether, when that transition was taken, a caller had been told of success since it last was at rest."""
+        return self._since_rest(self._successes, index)
+
+    def is_wanted(self, index: int) -> bool:
+        """The same, or somebody else had asked for it."""
+        return self.is_used(index) or self._since_rest(self._interests, index)
+
+    def _since_rest(self, marks: list[int], index: int) -> bool:
+        records = self.life.records
+        latest = max((mark for mark in marks if mark <= index), default=None)
+        return latest is not None and not any(records[n].source in ENDED for n in range(latest, index))
+
+    async def serve(self, user: User, method: Method) -> Any:
+        """Make the call, and judge at the moment of its end what the caller is told."""
+        life, error = self.life, None
+        begun, state, ends = len(life.records), life.state, len(self._disconnects)
+        joined = user.method in BASE_TRIGGERS and not life.conn.lifecycle.handles(state, user.method)
+        if user.method == "disconnect":
+            self.ends()
+        try:
+            return await method()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            user.told_after = len(life.records)
+            since = [life.records[index] for index in range(begun, user.told_after)]
+            call = Call(user, begun, state, joined, len(self._disconnects) > ends, since)
+            self.lie = self.lie or self._lie(call, error)
+
+    def _lie(self, call: Call, error: BaseException | None) -> str:
+        method = f"{call.user.method}()"
+        if isinstance(error, IllegalTriggerError):
+            return f"{method} raised {error!r}; its callers cannot know what is legal"
+        if isinstance(error, NotConnectedError) and call.state == S.CONNECTED and not call.since:
+            return f"{method} raised {error!r}, and it was connected"
+        if call.user.method == "disconnect":
+            wrong = self._lie_of_disconnect(call, error)
+        elif call.user.wants_connection:
+            wrong = self._lie_of_connect(call, error)
+        else:
+            wrong = ""
+        return wrong and f"{method} {wrong}"
+
+    def _lie_of_disconnect(self, call: Call, error: BaseException | None) -> str:
+        if error is not None:
+            return ""
+        if not call.came_to(*ENDED) and not (call.joined and call.state in ENDED):
+            return "returned, and it was not disconnected"
+        return self._untold(call.first(*ENDED))
+
+    def _lie_of_connect(self, call: Call, error: BaseException | None) -> str:
+        if isinstance(error, asyncio.CancelledError):
+            return self._left_too_early(call)
+        if isinstance(error, ConnectAbandonedError) and not self._was_ended(call):
+            return f"raised {error!r}, and nobody had called disconnect()"
+        if isinstance(error, ConnectFailedError):
+            failed = call.came_to(S.FAILED) or (call.joined and call.state == S.FAILED)
+            wrong = "" if failed else f"raised {error!r}, and it had not failed"
+            return wrong or self._untold(call.first(S.FAILED))
+        return "" if error is not None else self._lie_of_success(call)
+
+    def _lie_of_success(self, call: Call) -> str:
+        had_one = call.state == S.CONNECTED and (call.joined or call.user.method != "reconnect")
+        if not call.came_to(S.CONNECTED) and not had_one:
+            return "returned, and it was not connected"
+        if call.ended:
+            return "succeeded, although disconnect() was called after it"
+        self._successes.append(len(self.life.records))
+        return self._untold(call.begun if had_one else call.first(S.CONNECTED))
+
+    def _was_ended(self, call: Call) -> bool:
+        """By somebody's `disconnect()`, or by a trigger of the class's own."""
+        return call.ended or any(record.trigger not in BASE_TRIGGERS for record in call.since)
+
+    def _left_too_early(self, call: Call) -> str:
+        """A caller that abandons an attempt stays until that is closed."""
+        last, cancelled = len(self.life.records) - 1, call.user.cancelled_after
+        if cancelled is None or last < cancelled or self.life.conn.state != S.DISCONNECTING:
+            return ""
+        abandoned = self.life.records[last].trigger == T.DISCONNECT and not self.was_asked_for(last)
+        answered = call.ended or call.came_to(S.FAILED)
+        return "abandoned the attempt, and did not wait until it was closed" if abandoned and not answered else ""
+
+    def _untold(self, due: int) -> str:
+        untold = due - len(self.life.seen_slowly)
+        return f"returned before its observers were told of {untold} transitions" if untold > 0 else ""
+
+
+@invariant(ALWAYS)
+def callers_are_told_the_truth(life: Life) -> str | None:
+    """What a caller is told holds at the moment when it is told, and the observers were told before."""
+    return life.callers.lie or None
+
+
+@invariant(AT_REST)
+def unwanted_attempts_end(life: Life) -> str | None:
+    """An attempt that no caller waits for, and whose success nobody was told of, is abandoned."""
+    state, count = life.state, len(life.records)
+    if state == S.CONNECTED or state in ENDED or state in life.customs.ending or state in life.customs.inescapable:
+        return None
+    if any(user.wants_connection for user in life.users) or life.callers.is_wanted(count):
+        return None
+    return f"in {state!r}, nobody waits any more, and nobody was told of success: the attempt must be abandoned"
+
+
+@invariant(AT_REST)
+def only_disconnect_ends_what_is_used(life: Life) -> str | None:
+    """Once a caller was told of success, cancelling another one ends nothing."""
+    callers = life.callers
+    for index in range(life.checked, len(life.records)):
+        record = life.records[index]
+        if record.trigger != T.DISCONNECT or callers.was_asked_for(index) or not callers.is_used(index):
+            continue
+        for user in callers.leaving:
+            if user.was_leaving(index):
+                return f"{record}, because {user.method}() was cancelled; others use the connection"
+    return None
+
+
+OF_CALLERS: tuple[Invariant, ...] = (
+    callers_are_told_the_truth,
+    unwanted_attempts_end,
+    only_disconnect_ends_what_is_used,
+)
+"""What callers may rely on."""

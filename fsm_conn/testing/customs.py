@@ -1,0 +1,113 @@
+"""What a class under test does in its own way, and what its table says: so that nobody is measured by another's rules.
+
+An invariant that knows how `Connection` does something asks here first whether this class does it so. Found out once
+for each class, and forgotten with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from fsm_conn.connection import Connection
+from fsm_conn.lifecycle import ConnectionState, Transition, Trigger
+from fsm_conn.machine import ACTIVITY_PREFIX, Lifecycle
+
+__all__ = ["BASE_TRIGGERS", "ENDED", "Customs", "activity_of", "customs_of"]
+
+S, T = ConnectionState, Trigger
+ENDED = frozenset({S.DISCONNECTED, S.FAILED})
+"""States in which a connection rests without a link."""
+BASE_TRIGGERS = frozenset(map(str, Trigger))
+_GUARDS = frozenset({"may_retry", "is_unhealthy"})
+_OUTCOMES = frozenset({None, S.RECONNECTING, S.FAILED})
+
+
+def activity_of(state: str) -> str:
+    """The name of the method that is the activity of `state`."""
+    return ACTIVITY_PREFIX + state
+
+
+@attrs.frozen(eq=False)
+class Customs:
+    """The ways of one class."""
+
+    own: frozenset[str]
+    """Methods of `Connection` that the class has overridden, and activities that only it has."""
+    own_triggers: tuple[str, ...]
+    """Triggers that its table has beside those of the base table."""
+    guards: Mapping[str, tuple[str, ...]]
+    """For each state, the guards of the rows that start there."""
+    effects: Mapping[tuple[str, str, str], tuple[str, ...]]
+    """For each trigger, source and dest, what the first such row does."""
+    decided_elsewhere: frozenset[tuple[str, str]]
+    """Triggers in states where other guards than the base table's have a say, or other states may follow."""
+    ending: frozenset[str]
+    """States that a `disconnect` leads to or through."""
+    inescapable: tuple[str, ...]
+    """States that should let a `disconnect` through, and do not."""
+
+    def has_own(self, *names: str) -> bool:
+        """Whether any of these methods is the class's own."""
+        return not self.own.isdisjoint(names)
+
+    def acts_by_itself(self, *states: str) -> bool:
+        """Whether any of these states has an activity of the class's own."""
+        return self.has_own(*map(activity_of, states))
+
+
+_known: WeakKeyDictionary[type[Connection], Customs] = WeakKeyDictionary()
+
+
+def customs_of(owner: type[Connection]) -> Customs:
+    """The ways of a class."""
+    found = _known.get(owner)
+    if found is None:
+        found = _known[owner] = _found_out(owner)
+    return found
+
+
+def _found_out(owner: type[Connection]) -> Customs:
+    lifecycle = owner.lifecycle
+    rows = [(row, str(source)) for row in lifecycle.transitions for source in row.sources(lifecycle.states)]
+    ending = _ending(rows)
+    guards: dict[str, list[str]] = {str(name): [] for name in lifecycle.states}
+    effects: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    for row, source in rows:
+        guards[source] += row.guards
+        effects.setdefault((str(row.trigger), source, source if row.dest is None else str(row.dest)), row.effects)
+    return Customs(
+        own=_own(owner, lifecycle),
+        own_triggers=tuple(sorted({str(row.trigger) for row, _ in rows} - BASE_TRIGGERS)),
+        guards={state: tuple(sorted(set(names))) for state, names in guards.items()},
+        effects=effects,
+        decided_elsewhere=frozenset((str(row.trigger), source) for row, source in rows if _is_unusual(row)),
+        ending=ending,
+        inescapable=tuple(
+            str(state)
+            for state in lifecycle.states
+            if state not in ending and not lifecycle.handles(state, T.DISCONNECT)
+        ),
+    )
+
+
+def _own(owner: type[Connection], lifecycle: Lifecycle) -> frozenset[str]:
+    names = {name for name in dir(Connection) if not name.startswith("__")} | set(lifecycle.activities.values())
+    return frozenset(name for name in names if getattr(owner, name, None) is not getattr(Connection, name, None))
+
+
+def _is_unusual(row: Transition) -> bool:
+    return not _GUARDS.issuperset(row.guards) or row.dest not in _OUTCOMES
+
+
+def _ending(rows: list[tuple[Transition, str]]) -> frozenset[str]:
+    """From where a disconnect leads, on to `disconnected`, where it stops."""
+    found = {str(row.dest) for row, _ in rows if row.trigger == T.DISCONNECT and row.dest is not None}
+    found.add(str(S.DISCONNECTED))
+    fresh = found - {S.DISCONNECTED}
+    while fresh:
+        fresh = {str(row.dest) for row, source in rows if source in fresh and row.dest is not None} - found
+        found |= fresh
+    return frozenset(found)

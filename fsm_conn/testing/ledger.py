@@ -1,0 +1,324 @@
+"""The policy kept a second time: what it permits, counted from what happened, and not from the connection's counters.
+
+The connection's counters and the arithmetic of `RetryPolicy` may be what is wrong, so neither is asked. The ledger
+reads the transitions and the moments at which links were asked for, in the order in which they came about.
+
+What Connection does by its base table is taken as documented; what a class's own triggers mean is read from the effects
+of their rows. A class that decides in its own way is judged where that is possible: its guards may refuse more than the
+policy does, and never permit more. Whoever means the latter ignores the invariant, and the message says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.policy import Jitter, RetryPolicy
+from fsm_conn.record import TransitionRecord
+from fsm_conn.testing.checking import AT_REST, EPSILON, Invariant, invariant
+from fsm_conn.testing.customs import BASE_TRIGGERS
+
+if TYPE_CHECKING:
+    from fsm_conn.testing.life import Life
+
+__all__ = ["OF_THE_POLICY", "REASONS_TO_GIVE_UP", "Asked", "Decision", "Ledger"]
+
+S, T = ConnectionState, Trigger
+FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
+"""Triggers after which it is decided whether a link is opened again."""
+ASKING = frozenset({T.CONNECT, T.RECONNECT})
+"""Triggers that begin an outage."""
+OPENING = ("while_connecting", "while_reconnecting")
+COUNTING = ("begin_outage", "count_attempt", "forgive", "note_opened")
+
+AT_ONCE, WHENEVER = (0.0, 0.0), (0.0, math.inf)
+
+
+@attrs.frozen
+class Asked:
+    """A link was asked for."""
+
+    at: float
+    after: int
+    """How many transitions there had been."""
+    closed_at: float
+    """When the last closing of a link had ended."""
+
+
+@attrs.frozen
+class Decision:
+    """Whether to try again, as it stood when it was made."""
+
+    record: TransitionRecord
+    retry: RetryPolicy
+    attempts: int
+    """Attempts of the outage so far."""
+    elapsed: float
+    """Seconds since the outage began."""
+    delay: tuple[float, float]
+    """The least and the longest pause before a further attempt."""
+    is_free: bool
+    """Whether the class decides in its own way."""
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the error cannot get better."""
+        return bool(getattr(self.record.reason, "permanent", False))
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all attempts have been made."""
+        return self.retry.max_attempts is not None and self.attempts >= self.retry.max_attempts
+
+    @property
+    def is_surely_late(self) -> bool:
+        """Whether no further attempt can begin before the deadline."""
+        return self.retry.deadline is not None and self.elapsed + self.delay[0] >= self.retry.deadline + EPSILON
+
+    @property
+    def is_perhaps_late(self) -> bool:
+        """Whether the longest pause would go past the deadline."""
+        return self.retry.deadline is not None and self.elapsed + self.delay[1] >= self.retry.deadline - EPSILON
+
+
+REASONS_TO_GIVE_UP: tuple[Callable[[Decision], bool], ...] = (
+    lambda decision: decision.is_permanent,
+    lambda decision: decision.is_exhausted,
+    lambda decision: decision.is_perhaps_late,
+    lambda decision: decision.is_free,
+)
+"""One of them must hold whenever a connection gives up."""
+
+
+class Ledger:
+    """What happened in a life, in terms of outages, attempts, delays and probes.
+
+    Attributes:
+        attempts: attempts begun in the present outage.
+        since: when it began.
+        problems: what was wrong, by the name of the invariant; the first of each.
+    """
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.attempts = self.links = self.came_up = self.bad_probes = 0
+        self.since = 0.0
+        self.problems: dict[str, str] = {}
+        self._at_once = False
+        self._delay = WHENEVER
+        self._entered: TransitionRecord | None = None
+        self._records_read = self._links_read = 0
+
+    def up_to_date(self) -> Ledger:
+        """Read what was written since the last time."""
+        records, links = self.life.records, self.life.links_asked
+        while self._records_read < len(records) or self._links_read < len(links):
+            link = links[self._links_read] if self._links_read < len(links) else None
+            if link is None or self._records_read < link.after:
+                self._read_record(records[self._records_read])
+                self._records_read += 1
+            else:
+                self._read_link(link)
+                self._links_read += 1
+        return self
+
+    # --- transitions ----------------------------------------------------------------------------------------
+
+    def _read_record(self, record: TransitionRecord) -> None:
+        self._count_probe(record)
+        if record.internal:
+            return
+        stable = record.source == S.CONNECTED and record.dwell >= self.life.conn.retry.stable_after
+        if record.trigger in FAILING and stable:
+            self._begin_outage(record)
+        if record.trigger in FAILING:
+            self._judge(record)
+        if self._does(record, "begin_outage", record.trigger in ASKING):
+            self._begin_outage(record)
+        counted = self._does(record, "count_attempt", self._is_attempt(record))
+        self._delay = self._next_delay() if counted else WHENEVER
+        if counted:
+            self._count_attempt(record)
+        if self._does(record, "note_opened", record.trigger == T.OPENED and record.dest == S.CONNECTED):
+            self.came_up += 1
+            self._at_once = self._at_once or self.came_up == 1
+        self._entered = record
+
+    def _does(self, record: TransitionRecord, effect: str, by_base_table: bool) -> bool:
+        """Whether a transition has an effect: by what the base table documents, or by what an own row says."""
+        if record.trigger in BASE_TRIGGERS:
+            return by_base_table
+        row = (str(record.trigger), str(record.source), str(record.dest))
+        return effect in self.life.customs.effects.get(row, ())
+
+    @staticmethod
+    def _is_attempt(record: TransitionRecord) -> bool:
+        return record.trigger in ASKING or (record.trigger in FAILING and record.dest == S.RECONNECTING)
+
+    def _begin_outage(self, record: TransitionRecord) -> None:
+        self.attempts = self.links = self.came_up = 0
+        self.since, self._at_once = record.at, False
+
+    def _count_attempt(self, record: TransitionRecord) -> None:
+        self.attempts += 1
+        self._at_once = False
+        most = self.life.conn.retry.max_attempts
+        if most is not None and self.attempts > most:
+            self._wrong("attempts_are_counted", f"attempt {self.attempts} of at most {most} has begun")
+        elif record.attempt != self.attempts and not self.life.customs.has_own(*COUNTING):
+            self._wrong(
+                "attempts_are_counted",
+                f"{record} begins attempt {self.attempts} of this outage, and the connection calls it {record.attempt}",
+            )
+
+    # --- decisions ------------------------------------------------------------------------------------------
+
+    def _judge(self, record: TransitionRecord) -> None:
+        """Was it right to try again, or to give up?"""
+        decision = Decision(
+            record,
+            self.life.conn.retry,
+            self.attempts,
+            record.at - self.since,
+            self._next_delay(),
+            self._is_free(record),
+        )
+        if record.dest == S.FAILED:
+            if not any(reason(decision) for reason in REASONS_TO_GIVE_UP):
+                most = decision.retry.max_attempts or "any number of"
+                self._wrong("gives_up_only_when_it_must", f"{record} after {self.attempts} of {most} attempts")
+        elif record.dest == S.RECONNECTING:
+            self._judge_retry(decision)
+
+    def _judge_retry(self, decision: Decision) -> None:
+        record = decision.record
+        if decision.is_permanent:
+            self._wrong("permanent_errors_are_final", f"{record} is tried again, and cannot get better")
+        if decision.is_exhausted:
+            most = decision.retry.max_attempts
+            self._wrong("attempts_are_counted", f"{record} begins attempt {self.attempts + 1} of at most {most}")
+        if decision.is_surely_late:
+            self._wrong(
+                "deadlines_are_kept",
+                f"{record} tries again {decision.elapsed:g} s into an outage, of which the deadline is "
+                f"{decision.retry.deadline:g} s",
+            )
+
+    def _is_free(self, record: TransitionRecord) -> bool:
+        customs = self.life.customs
+        return (
+            customs.has_own("may_retry", *COUNTING)
+            or (str(record.trigger), str(record.source)) in customs.decided_elsewhere
+            or type(self.life.conn.retry) is not RetryPolicy
+        )
+
+    # --- delays ---------------------------------------------------------------------------------------------
+
+    def _next_delay(self) -> tuple[float, float]:
+        """The least and the longest pause before the next attempt, from the words of `RetryPolicy`'s docstring."""
+        retry = self.life.conn.retry
+        if type(retry) is not RetryPolicy or self.life.customs.has_own(*COUNTING):
+            return WHENEVER
+        if self.attempts == 0 or self._at_once:
+            return AT_ONCE
+        if retry.jitter is Jitter.DECORRELATED:
+            return min(retry.initial_delay, retry.max_delay), retry.max_delay
+        whole = min(retry.max_delay, retry.initial_delay * retry.multiplier ** (self.attempts - 1))
+        return {Jitter.NONE: whole, Jitter.EQUAL: whole / 2, Jitter.FULL: 0.0}[retry.jitter], whole
+
+    def _read_link(self, link: Asked) -> None:
+        record, customs = self._entered, self.life.customs
+        if record is None or self.life.conn.lifecycle.states[str(record.dest)].owns_link:
+            return
+        self.links += 1
+        if self.links > self.attempts and not customs.has_own(*OPENING, *COUNTING):
+            self._wrong("attempts_are_counted", f"{self.links} links were asked for in {self.attempts} attempts")
+        least, longest = self._delay
+        waited, idle = link.at - record.at, link.at - max(record.at, link.closed_at)
+        told = f"after {record} came a further attempt, and the policy says"
+        if waited < least - EPSILON:
+            self._wrong("delays_are_kept", f"{waited:g} s {told} {least:g} s at least")
+        if idle > longest + EPSILON and not customs.acts_by_itself(str(record.source), str(record.dest)):
+            self._wrong("delays_are_kept", f"{idle:g} s {told} {longest:g} s at most")
+
+    # --- probes ---------------------------------------------------------------------------------------------
+
+    def _count_probe(self, record: TransitionRecord) -> None:
+        if record.trigger == T.PROBE_FAILED and record.source == S.CONNECTED:
+            self.bad_probes += 1
+            threshold, customs = self.life.conn.failure_threshold, self.life.customs
+            unusual = (str(T.PROBE_FAILED), str(S.CONNECTED)) in customs.decided_elsewhere
+            if (self.bad_probes >= threshold) == record.internal and not (unusual or customs.has_own("is_unhealthy")):
+                self._wrong(
+                    "probes_are_counted",
+                    f"{record}, and it was failed probe number {self.bad_probes} in a row of {threshold}",
+                )
+        connected = record.dest == S.CONNECTED and record.source != S.CONNECTED
+        if record.trigger == T.PROBE_PASSED or self._does(record, "forget_probes", connected):
+            self.bad_probes = 0
+
+    def _wrong(self, name: str, message: str) -> None:
+        own = sorted(self.life.customs.own & {"may_retry", *OPENING})
+        if own:
+            message += f"; if {own[0]}() means that, say ignore={{{name!r}: '<why>'}}"
+        self.problems.setdefault(name, message)
+
+
+def _told(life: Life, name: str) -> str | None:
+    return life.ledger.up_to_date().problems.get(name)
+
+
+@invariant(AT_REST)
+def attempts_are_counted(life: Life) -> str | None:
+    """No outage has more attempts than the policy allows, each asks for one link, and none is left uncounted."""
+    return _told(life, "attempts_are_counted")
+
+
+@invariant(AT_REST)
+def delays_are_kept(life: Life) -> str | None:
+    """Between attempts passes what the policy says, no less and no more; the first lost link is replaced at once."""
+    return _told(life, "delays_are_kept")
+
+
+@invariant(AT_REST)
+def permanent_errors_are_final(life: Life) -> str | None:
+    """After an error that cannot get better there is no further attempt."""
+    return _told(life, "permanent_errors_are_final")
+
+
+@invariant(AT_REST)
+def gives_up_only_when_it_must(life: Life) -> str | None:
+    """As long as the policy allows another attempt, it is made."""
+    return _told(life, "gives_up_only_when_it_must")
+
+
+@invariant(AT_REST)
+def deadlines_are_kept(life: Life) -> str | None:
+    """No attempt begins after the deadline of its outage, and none runs past it."""
+    ledger, deadline = life.ledger.up_to_date(), life.conn.retry.deadline
+    if deadline is not None and life.conn.state in (S.CONNECTING, S.RECONNECTING) and life.peer.waits_for("open"):
+        late = life.loop.time() - ledger.since - deadline
+        if late > EPSILON and not life.customs.has_own(*OPENING, *COUNTING):
+            return f"an attempt runs {late:g} s past the deadline of its outage"
+    return ledger.problems.get("deadlines_are_kept")
+
+
+@invariant(AT_REST)
+def probes_are_counted(life: Life) -> str | None:
+    """As many failed probes in a row as the threshold says end a link, and no fewer."""
+    return _told(life, "probes_are_counted")
+
+
+OF_THE_POLICY: tuple[Invariant, ...] = (
+    attempts_are_counted,
+    delays_are_kept,
+    permanent_errors_are_final,
+    gives_up_only_when_it_must,
+    deadlines_are_kept,
+    probes_are_counted,
+)
+"""What the ledger tells."""

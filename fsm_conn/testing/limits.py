@@ -1,0 +1,78 @@
+"""How long things may take: no wait without an end, no delay without a reason, no going on before what must end has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsm_conn.driver import PATIENCE
+from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.testing.checking import AT_REST, EPSILON, Invariant, invariant
+from fsm_conn.testing.customs import activity_of
+
+if TYPE_CHECKING:
+    from fsm_conn.testing.life import Life
+
+__all__ = ["OF_TIME", "limit_of"]
+
+S, T = ConnectionState, Trigger
+PROBE_TIMEOUT = 5.0
+"""Seconds that `probe()` waits by default."""
+ASKED = frozenset({T.CONNECT, T.RECONNECT})
+
+
+def limit_of(life: Life, state: str) -> float | None:
+    """Seconds that something may be under way in `state` by the connection's own timeouts; None: nobody says.
+
+    A link of the last state may still be closing when the state is entered, and then be closed itself.
+    """
+    conn, customs = life.conn, life.customs
+    if customs.acts_by_itself(state):
+        return None
+    closing = 2 * conn.close_timeout
+    limits: dict[str, float] = {
+        S.CONNECTING: closing + conn.start_timeout,
+        S.RECONNECTING: closing + conn.start_timeout + conn.retry.max_delay,
+        S.DISCONNECTING: closing,
+    }
+    limit = limits.get(state)
+    cleaning = any(activity_of(each) in customs.own for each in conn.lifecycle.states)
+    return None if limit is None else limit + PATIENCE * cleaning
+
+
+@invariant(AT_REST)
+def waits_are_bounded(life: Life) -> str | None:
+    """No state in which something is under way lasts longer than its timeouts say, and no probe longer than its own."""
+    now, since = life.loop.time(), life.conn._since
+    limit = None if since is None else limit_of(life, life.state)
+    if since is not None and limit is not None and now - since > limit + EPSILON:
+        return f"{now - since:g} s in {life.state!r}, whose timeouts allow {limit:g} s"
+    for user in life.users:
+        waited = now - user.since
+        if user.method == "probe" and waited > PROBE_TIMEOUT + EPSILON and not life.customs.has_own("probe"):
+            return f"probe() has waited for {waited:g} s, and its timeout is {PROBE_TIMEOUT:g} s"
+    return None
+
+
+@invariant(AT_REST)
+def closing_is_waited_for(life: Life) -> str | None:
+    """Nobody goes on while a link is still being closed: not to rest, and not to the next link."""
+    if life.peer.waits_for("close") and (life.conn.state == S.DISCONNECTED or life.peer.waits_for("open")):
+        return f"a link is still being closed, and in {life.state!r} that is not waited for"
+    return None
+
+
+@invariant(AT_REST)
+def reconnect_is_prompt(life: Life) -> str | None:
+    """`reconnect()` and `connect()` wait out no delay: a link is asked for as soon as the last one is closed."""
+    if not life.records or life.peer.waits_for("close"):
+        return None
+    record, links = life.records[-1], life.links_asked
+    if record.trigger not in ASKED or life.customs.acts_by_itself(str(record.source), str(record.dest)):
+        return None
+    if record.dest not in (S.CONNECTING, S.RECONNECTING) or (links and links[-1].after == len(life.records)):
+        return None
+    return f"{record}, and no link is asked for yet"
+
+
+OF_TIME: tuple[Invariant, ...] = (waits_are_bounded, closing_is_waited_for, reconnect_is_prompt)
+"""What takes time, and how much."""

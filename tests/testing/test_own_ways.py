@@ -1,0 +1,196 @@
+"""Classes that do things in their own way are not measured by another's rules: no false alarms, and still no free pass."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+
+from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigger
+from fsm_conn.errors import LinkError
+from fsm_conn.lifecycle import State
+from fsm_conn.record import TransitionRecord
+from fsm_conn.testing import Life, ViolationError
+from fsm_conn.testing.ledger import REASONS_TO_GIVE_UP, Decision
+
+from .mutants import hunt
+
+S, T = ConnectionState, Trigger
+LIVES = 60
+BEGIN = ("begin_outage", "count_attempt")
+
+
+class GivesUpSooner(Connection):
+    """A guard that refuses more than the policy does."""
+
+    def may_retry(self, reason: BaseException | None) -> bool:
+        """Two attempts are enough for anybody."""
+        return self.attempt < 2 and super().may_retry(reason)
+
+
+class HasItsOwnGuard(Connection):
+    """The same by a row of its own, before those of the base table."""
+
+    transitions = (
+        Transition(T.LOST, S.CONNECTED, S.FAILED, guards="was_short", effects="forgive"),
+        *Connection.transitions,
+    )
+
+    def was_short(self, reason: BaseException | None) -> bool:
+        """A link that was lost within a second is not worth another."""
+        return self._since is not None and self._now() - self._since < 1
+
+
+class EndsWhenIdle(Connection):
+    """An activity that asks for the end."""
+
+    async def while_connected(self) -> str:
+        """Watch the link for three seconds."""
+        try:
+            async with asyncio.timeout(3):
+                return await super().while_connected()
+        except TimeoutError:
+            return T.DISCONNECT
+
+
+class SleepsLonger(Connection):
+    """Delays of its own, beside those of the policy."""
+
+    async def while_reconnecting(self) -> str:
+        """Wait for a second more."""
+        await self._release()
+        await asyncio.sleep(1)
+        return await super().while_reconnecting()
+
+
+class Looks(Connection):
+    """A state before the first attempt, which may fail before any link is asked for."""
+
+    states = (*Connection.states, State("looking", on_error=T.OPEN_FAILED))
+    transitions = (
+        *(
+            attrs.evolve(row, dest="looking")
+            if row.trigger == T.CONNECT
+            else attrs.evolve(row, source=(S.CONNECTING, S.RECONNECTING, "looking"))
+            if row.trigger == T.OPEN_FAILED
+            else row
+            for row in Connection.transitions
+        ),
+        Transition("found", "looking", S.CONNECTING),
+    )
+
+    async def while_looking(self) -> str:
+        """Some of the time there is nothing to be found."""
+        await asyncio.sleep(0.7)
+        if self._now() % 5 < 2:
+            raise LinkError("nothing found")
+        return "found"
+
+
+class HasTriggers(Connection):
+    """Triggers of its own: a second state with a link, a renewal, an expiry, and a recovery from failed."""
+
+    states = (*Connection.states, State("slow", on_error=T.LOST, owns_link=True, final=True))
+    transitions = (
+        *Connection.transitions,
+        Transition("slowed", S.CONNECTED, "slow"),
+        Transition("sped_up", "slow", S.CONNECTED),
+        Transition("renewed", S.CONNECTED, S.CONNECTED),
+        Transition("expired", S.CONNECTED, S.RECONNECTING, effects=BEGIN),
+        Transition("recovered", S.FAILED, S.CONNECTING, effects=BEGIN),
+        Transition(T.LOST, "slow", S.RECONNECTING, guards="may_retry", effects=("forgive", "count_attempt")),
+        Transition(T.LOST, "slow", S.FAILED, effects="forgive"),
+    )
+    while_slow = Connection.while_connected
+
+
+class Linear(RetryPolicy):
+    """Arithmetic of its own."""
+
+    def delay(self, attempts: int, previous: float, rng: Any) -> float:
+        """A little more each time."""
+        return 0.3 * attempts
+
+
+class HasItsOwnPolicy(Connection):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.retry = Linear(max_attempts=4)
+
+
+OWN_WAYS = (
+    GivesUpSooner,
+    HasItsOwnGuard,
+    EndsWhenIdle,
+    SleepsLonger,
+    Looks,
+    HasTriggers,
+    HasItsOwnPolicy,
+)
+
+
+@pytest.mark.parametrize("own", OWN_WAYS)
+def test_own_ways_raise_no_alarm(own: type[Connection]) -> None:
+    """What differs from Connection's ways is not wrong for that."""
+    violation = hunt(own, LIVES)
+    assert violation is None, violation
+
+
+class NeverGivesUp(Connection):
+    """A guard that permits more than the policy does."""
+
+    def may_retry(self, reason: BaseException | None) -> bool:
+        """Once more, for ever, where there is no deadline."""
+        patient = self.retry.deadline is None and self.retry.initial_delay > 0
+        return (patient and not getattr(reason, "permanent", False)) or super().may_retry(reason)
+
+
+def test_permitting_more_than_the_policy_is_told_with_the_way_to_switch_it_off() -> None:
+    """It is either a slip or the intention, and the message has a word for each."""
+    violation = hunt(NeverGivesUp, LIVES)
+    assert violation is not None
+    assert violation.invariant == "attempts_are_counted"
+    assert "if may_retry() means that, say ignore={'attempts_are_counted': '<why>'}" in violation.message
+    assert hunt(NeverGivesUp, LIVES, ignore={"attempts_are_counted": "it never gives up"}) is None
+
+
+def decision(attempts: int = 1, elapsed: float = 0.0, reason: BaseException | None = None, **options: Any) -> Decision:
+    record = TransitionRecord(T.OPEN_FAILED, S.CONNECTING, S.FAILED, False, reason, attempts, 0.0, elapsed)
+    return Decision(record, RetryPolicy(**options), attempts, elapsed, delay=(0.5, 1.0), is_free=False)
+
+
+class HopelessError(LinkError):
+    permanent = True
+
+
+def test_the_reasons_to_give_up() -> None:
+    """As long as there is none, the next attempt must be made."""
+    assert not any(reason(decision()) for reason in REASONS_TO_GIVE_UP)
+    for last in (
+        decision(attempts=5),
+        decision(reason=HopelessError("no")),
+        decision(elapsed=9.5, deadline=10),
+        attrs.evolve(decision(), is_free=True),
+    ):
+        assert sum(reason(last) for reason in REASONS_TO_GIVE_UP) == 1
+
+
+def test_what_the_harness_checks_in_its_steps_can_be_switched_off_too() -> None:
+    """By name, with a reason, as the invariants."""
+
+    class Rests(Connection):
+        states = (*Connection.states, "resting")
+        transitions = (*Connection.transitions, Transition("rest", S.CONNECTED, "resting"))
+
+    def lived(**options: Any) -> None:
+        life = Life(Rests, **options)
+        life.connect()
+        life.answer("open")
+        life.fire("rest")
+        life.end()
+
+    with pytest.raises(ViolationError, match="or it must be declared with final=True"):
+        lived(ignore={"links_are_owned": "not of interest here"})
+    lived(ignore={"links_are_owned": "not of interest here", "liveness": "it may rest there"})
