@@ -12,39 +12,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fsm_conn.testing.clock import VirtualTime
+    from fsm_conn.testing.conformance import conforms
+    from fsm_conn.testing.coverage import TransitionCoverage
     from fsm_conn.testing.exploring import Exploration, explore
     from fsm_conn.testing.invariants import INVARIANTS, Invariant, ViolationError, invariant
     from fsm_conn.testing.life import Life
     from fsm_conn.testing.replaying import replay, shortest
+    from fsm_conn.testing.report import Report
     from fsm_conn.testing.simulated import Outcome, SimulatedLink, SimulatedPeer
     from fsm_conn.testing.stateful import LifecycleMachine, lifecycle_test, policies
     from fsm_conn.testing.trace import Step, Trace
+    from fsm_conn.testing.tracefile import ConformanceError, TraceWriter, read_trace
     from fsm_conn.testing.virtual import DeadlockError, VirtualLoop, run_virtually
 
 __all__ = [
     "INVARIANTS",
+    "ConformanceError",
     "DeadlockError",
     "Exploration",
     "Invariant",
     "Life",
     "LifecycleMachine",
     "Outcome",
+    "Report",
     "SimulatedLink",
     "SimulatedPeer",
     "Step",
     "Trace",
+    "TraceWriter",
+    "TransitionCoverage",
     "ViolationError",
     "VirtualLoop",
+    "VirtualTime",
+    "conforms",
     "explore",
     "invariant",
     "lifecycle_test",
     "policies",
+    "read_trace",
     "replay",
     "run_virtually",
     "shortest",
 ]
 
 _HOMES = {
+    "VirtualTime": "fsm_conn.testing.clock",
+    "conforms": "fsm_conn.testing.conformance",
+    "TransitionCoverage": "fsm_conn.testing.coverage",
     "Exploration": "fsm_conn.testing.exploring",
     "explore": "fsm_conn.testing.exploring",
     "INVARIANTS": "fsm_conn.testing.invariants",
@@ -54,6 +69,7 @@ _HOMES = {
     "Life": "fsm_conn.testing.life",
     "replay": "fsm_conn.testing.replaying",
     "shortest": "fsm_conn.testing.replaying",
+    "Report": "fsm_conn.testing.report",
     "Outcome": "fsm_conn.testing.simulated",
     "SimulatedLink": "fsm_conn.testing.simulated",
     "SimulatedPeer": "fsm_conn.testing.simulated",
@@ -62,6 +78,9 @@ _HOMES = {
     "policies": "fsm_conn.testing.stateful",
     "Step": "fsm_conn.testing.trace",
     "Trace": "fsm_conn.testing.trace",
+    "ConformanceError": "fsm_conn.testing.tracefile",
+    "TraceWriter": "fsm_conn.testing.tracefile",
+    "read_trace": "fsm_conn.testing.tracefile",
     "DeadlockError": "fsm_conn.testing.virtual",
     "VirtualLoop": "fsm_conn.testing.virtual",
     "run_virtually": "fsm_conn.testing.virtual",

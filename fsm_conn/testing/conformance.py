@@ -3,315 +3,34 @@
     conn.on_transition(TraceWriter("trace.jsonl", connection=conn.name))      # in production
     conforms(Connection, "trace.jsonl")                                       # later, wherever
 
-A trace is a file of JSON lines, one for each `TransitionRecord`. It may hold several connections, and may begin
-anywhere in their lives. The check knows the table, and neither guards nor effects: a row whose guards would not have
-agreed passes, and an attempt may be any number.
-
-Of an error, its type and the first line of its message are written. Redact what must not be logged before it is raised.
+The check knows the table, and neither guards nor effects: a row whose guards would not have agreed passes, and an
+attempt may be any number. How a trace is written and read is in `tracefile`.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import secrets
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Protocol, Self
+from collections.abc import Iterable
 
 import attrs
 
 from fsm_conn.driver import Driver
-from fsm_conn.errors import FsmConnError
 from fsm_conn.hints import did_you_mean
 from fsm_conn.machine import Lifecycle
 from fsm_conn.record import TransitionRecord
+from fsm_conn.testing.tracefile import (
+    ConformanceError,
+    TraceLine,
+    TraceWriter,
+    lines_of,
+    read_trace,
+    write_record,
+)
 
 __all__ = ["ConformanceError", "TraceLine", "TraceWriter", "conforms", "read_trace", "write_record"]
 
-VERSION = 1
-LONGEST_MESSAGE = 1000
-"""Characters of a reason's message that are written."""
 TOLERANCE = 1e-6
 """Seconds by which times may differ, for traces that went through something that rounds."""
-
-
-class ConformanceError(FsmConnError, AssertionError):
-    """A line of a trace that could not have happened.
-
-    Attributes:
-        line: its number; the first is 1.
-        problem: what is wrong with it, and what the table allows there.
-    """
-
-    def __init__(self, line: int, problem: str) -> None:
-        super().__init__(line, problem)
-        self.line = line
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.problem}"
-
-
-@attrs.frozen(kw_only=True)
-class TraceLine:
-    """One transition, as it was read. The fields are those of a `TransitionRecord`, and whose it was."""
-
-    number: int
-    """Where it stands in the trace; the first is 1."""
-    trigger: str
-    source: str
-    dest: str
-    internal: bool
-    reason: tuple[str, str] | None
-    """The type and the first line of the message of the error behind it."""
-    attempt: int
-    dwell: float
-    at: float
-    connection: str | None = None
-    """The connection's name."""
-    connection_class: str | None = None
-    life: str | None = None
-    """What tells one writer from another, for instance those before and after a restart."""
-
-
-# --- writing ------------------------------------------------------------------------------------------------
-
-
-def write_record(
-    record: TransitionRecord,
-    *,
-    connection: str | None = None,
-    connection_class: str | None = None,
-    life: str | None = None,
-) -> str:
-    """A record as one line of JSON, without the end of the line.
-
-    Args:
-        record: the record.
-        connection: the connection's name.
-        connection_class: the name of its class.
-        life: what tells one writer from another.
-    """
-    data = {
-        "v": VERSION,
-        "trigger": str(record.trigger),
-        "source": str(record.source),
-        "dest": str(record.dest),
-        "internal": record.internal,
-        "reason": None if record.reason is None else _reason(record.reason),
-        "attempt": record.attempt,
-        "dwell": record.dwell,
-        "at": record.at,
-    }
-    whose = {"connection": connection, "class": connection_class, "life": life}
-    return json.dumps(data | {key: value for key, value in whose.items() if value is not None})
-
-
-def _reason(error: BaseException) -> dict[str, str]:
-    try:
-        message = next(iter(str(error).splitlines()), "")
-    except Exception:
-        message = "(an error that cannot be shown)"
-    return {"type": type(error).__name__, "message": message[:LONGEST_MESSAGE]}
-
-
-class _Writable(Protocol):
-    def write(self, text: str, /) -> Any: ...
-    def flush(self) -> Any: ...
-
-
-class TraceWriter:
-    """Appends every transition of a connection to a file: `conn.on_transition(TraceWriter(path))`.
-
-    It never raises into the connection. Each line is handed to the operating system at once and, for a path, in one
-    piece, so that several writers, and several processes, may append to the same file. A line that an earlier crash or
-    a full disk has left torn stays alone: the next one begins on a line of its own.
-
-    Args:
-        file: a path to append to, or an open text file, which stays open.
-        connection: the connection's name, for files that several share.
-        connection_class: the name of its class.
-
-    Attributes:
-        errors: how many lines could not be written.
-        last_error: why, the last time.
-
-    Raises:
-        OSError: the path cannot be opened.
-    """
-
-    def __init__(
-        self,
-        file: str | os.PathLike[str] | _Writable,
-        *,
-        connection: str | None = None,
-        connection_class: str | None = None,
-    ) -> None:
-        self.errors = 0
-        self.last_error: Exception | None = None
-        self._whose = {"connection": connection, "connection_class": connection_class, "life": secrets.token_hex(4)}
-        self._file: _Writable = _Appended(file) if isinstance(file, (str, os.PathLike)) else file
-
-    def __call__(self, record: TransitionRecord) -> None:
-        """Write one record."""
-        try:
-            self._file.write(write_record(record, **self._whose) + "\n")
-            self._file.flush()
-        except Exception as error:
-            self.errors += 1
-            self.last_error = error.with_traceback(None)
-
-    def close(self) -> None:
-        """Close the file if it was opened here. What is written later is counted as an error."""
-        if isinstance(self._file, _Appended):
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-class _Appended:
-    """A file to which whole lines are appended, each by one system call."""
-
-    _fd: int | None = None
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        self._torn = _ends_torn(self._fd)
-
-    def write(self, text: str) -> None:
-        if self._fd is None:
-            raise ValueError("the trace is closed")
-        data = (("\n" if self._torn else "") + text).encode()
-        self._torn = True
-        if os.write(self._fd, data) < len(data):
-            raise OSError("the line was not written as a whole")
-        self._torn = False
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _ends_torn(fd: int) -> bool:
-    try:
-        size = os.lseek(fd, 0, os.SEEK_END)
-    except OSError:
-        return False  # a pipe has no end to look at
-    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
-
-def read_trace(trace: str | os.PathLike[str] | Iterable[str]) -> list[TraceLine]:
-    """Read a trace: a path, or its lines. Empty lines are skipped.
-
-    Raises:
-        ConformanceError: a line is truncated or garbled.
-        OSError: the file cannot be read.
-    """
-    return list(_lines(trace))
-
-
-def _lines(trace: str | os.PathLike[str] | Iterable[Any]) -> Iterator[TraceLine]:
-    if isinstance(trace, (str, os.PathLike)):
-        with Path(trace).open(encoding="utf-8", errors="replace") as file:
-            yield from _lines(file)
-        return
-    for number, line in enumerate(trace, 1):
-        if isinstance(line, TraceLine):
-            yield line
-        elif isinstance(line, TransitionRecord):
-            yield _parse(number, write_record(line))
-        elif line.strip():
-            yield _parse(number, line)
-
-
-def _parse(number: int, line: str) -> TraceLine:
-    try:
-        data = json.loads(line, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise ConformanceError(number, f"truncated or garbled, {error}: {line.strip()[:80]!r}") from None
-    if not isinstance(data, dict):
-        raise ConformanceError(number, f"not a transition: {line.strip()[:80]!r}")
-    if data.get("v") != VERSION:
-        raise ConformanceError(number, f"of version {data.get('v')!r}; this release reads {VERSION}")
-    for name, kinds in _FIELDS.items():
-        if name not in data and type(None) not in kinds:
-            raise ConformanceError(number, f"{name!r} is missing")
-        if type(data.get(name)) not in kinds:
-            raise ConformanceError(number, f"{name!r} is {data[name]!r}, which is no {kinds[0].__name__}")
-    return _line(number, data)
-
-
-def _line(number: int, data: dict[str, Any]) -> TraceLine:
-    return TraceLine(
-        number=number,
-        trigger=data["trigger"],
-        source=data["source"],
-        dest=data["dest"],
-        internal=data["internal"],
-        reason=_read_reason(number, data.get("reason")),
-        attempt=data["attempt"],
-        dwell=_seconds(number, data, "dwell"),
-        at=_seconds(number, data, "at"),
-        connection=data.get("connection"),
-        connection_class=data.get("class"),
-        life=data.get("life"),
-    )
-
-
-def _seconds(number: int, data: dict[str, Any], name: str) -> float:
-    try:
-        value = float(data[name])
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise ConformanceError(number, f"{name!r} is no finite number of seconds")
-    return value
-
-
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "trigger": (str,),
-    "source": (str,),
-    "dest": (str,),
-    "internal": (bool,),
-    "reason": (dict, type(None)),
-    "attempt": (int,),
-    "dwell": (float, int),
-    "at": (float, int),
-    "connection": (str, type(None)),
-    "class": (str, type(None)),
-    "life": (str, type(None)),
-}
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no time")
-
-
-def _read_reason(number: int, reason: dict[str, Any] | None) -> tuple[str, str] | None:
-    if reason is None:
-        return None
-    kind, message = reason.get("type"), reason.get("message")
-    if not isinstance(kind, str) or not isinstance(message, str):
-        raise ConformanceError(number, f"'reason' is {reason!r}; a type and a message were expected")
-    return kind, message
-
-
-# --- checking -----------------------------------------------------------------------------------------------
 
 
 def conforms(
@@ -333,7 +52,7 @@ def conforms(
     """
     lifecycle = connection_class.lifecycle
     lives: dict[tuple[str | None, str | None], _Past] = {}
-    for line in _lines(trace):
+    for line in lines_of(trace):
         past = lives.setdefault((line.connection, line.life), _Past())
         problem = _wrong_row(lifecycle, line) or past.contradicts(lifecycle, line, strict)
         if problem:

@@ -11,13 +11,14 @@ For all tests below a directory, in its `conftest.py`:
 
     from fsm_conn.testing.plugin import in_virtual_time as pytest_asyncio_loop_factories
 
-The rule that holds here: this module is loaded in every run of pytest wherever the package is installed. So it
-imports nothing but pytest until something of it is used, and changes nothing for tests that use nothing of it.
+The rules that hold here: this module is loaded in every run of pytest wherever the package is installed, with the extra
+`testing` or without, with any version of pytest's other plugins. So it imports nothing but pytest, not even asyncio,
+until something of it is used; it changes nothing for tests that use nothing of it; and what is missing fails the test
+that needs it, with the remedy, and no other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
 import sys
@@ -29,27 +30,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from fsm_conn.connection import Connection
-    from fsm_conn.testing.coverage import Report
+    from fsm_conn.testing.clock import VirtualTime
     from fsm_conn.testing.simulated import SimulatedPeer
 
-__all__ = ["VirtualTime", "in_virtual_time", "simulated_peer", "virtual_time"]
+__all__ = ["in_virtual_time", "simulated_peer", "virtual_time"]
 
 _INSTALL = "pip install 'fsm_conn[testing]'"
-_WORKER = "fsm_conn_transition_coverage"
-_INSTANT = 1e-5
-"""Seconds after which everybody waits, in virtual time: more than the resolution of its clock."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the command line."""
     group = parser.getgroup("fsm_conn", "transition coverage (fsm_conn)")
-    group.addoption("--fsm-coverage", action="store_true", help="say which rows of the transition tables ran")
+    group.addoption(
+        "--fsm-coverage", action="store_true", help="say at the end which rows of the transition tables never ran"
+    )
     group.addoption(
         "--fsm-coverage-fail-under",
         type=_percentage,
         metavar="PCT",
-        help="fail when less than this share of rows was taken and of guards refused; implies --fsm-coverage",
+        help="fail below this percentage of rows taken and guards refused; implies --fsm-coverage",
     )
     group.addoption(
         "--fsm-coverage-json", type=Path, metavar="FILE", help="write what ran as JSON; implies --fsm-coverage"
@@ -58,7 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fsm-coverage-only",
         action="append",
         metavar="PATTERN",
-        help="only classes whose qualified name matches, such as 'shop.*'; may be repeated; implies --fsm-coverage",
+        help="of classes whose qualified name matches, such as 'shop.*'; may be repeated; implies --fsm-coverage. "
+        "Without it: of all, but of fsm_conn's own only those that ran",
     )
 
 
@@ -72,16 +75,18 @@ def _percentage(text: str) -> float:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, offer the async fixtures, and begin to count if that was asked for."""
     config.addinivalue_line("markers", "virtual_time: run this async test in virtual time (fsm_conn)")
-    config.pluginmanager.register(_async_fixtures(), "fsm_conn_async_fixtures")
+    config.pluginmanager.register(_async_fixtures(config), "fsm_conn_async_fixtures")
     names = ("fsm_coverage_fail_under", "fsm_coverage_json", "fsm_coverage_only")
-    if config.getoption("fsm_coverage") or any(config.getoption(name) is not None for name in names):
-        config.pluginmanager.register(_Coverage(config), "fsm_conn_coverage")
+    asked = config.getoption("fsm_coverage") or any(config.getoption(name) is not None for name in names)
+    if asked and not config.option.collectonly:
+        session = importlib.import_module("fsm_conn.testing.session")
+        config.pluginmanager.register(session.SessionCoverage(config), "fsm_conn_coverage")
 
 
 # --- virtual time -------------------------------------------------------------------------------------------
 
 
-def in_virtual_time(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def in_virtual_time(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], AbstractEventLoop]]:
     """Virtual time for all async tests below a `conftest.py`: import it there as `pytest_asyncio_loop_factories`."""
     return {"virtual": _needed("fsm_conn.testing.virtual").VirtualLoop}
 
@@ -96,12 +101,9 @@ class _VirtualLoops:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, Any, Any]:
-    """Give the loop in virtual time to a test that is marked so, or that asks for the fixture."""
-    marked = metafunc.definition.get_closest_marker("virtual_time") is not None
-    if not marked and "virtual_time" not in metafunc.fixturenames:
+    """Give the loop in virtual time to an async test that is marked so, or that asks for the fixture."""
+    if not _wants_virtual_time(metafunc.definition) or _lacks_for_virtual_time(metafunc.config):
         return (yield)
-    if inspect.iscoroutinefunction(metafunc.function):
-        _check_virtual_time_works(metafunc)
     manager, loops = metafunc.config.pluginmanager, _VirtualLoops()
     manager.register(loops)
     try:
@@ -110,29 +112,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, Any, Any
         manager.unregister(loops)
 
 
-def _check_virtual_time_works(metafunc: pytest.Metafunc) -> None:
-    if not hasattr(metafunc.config.hook, "pytest_asyncio_loop_factories"):
-        pytest.fail(
-            f"{metafunc.definition.nodeid}: virtual time needs pytest-asyncio 1.4 or later: {_INSTALL}", pytrace=False
-        )
-    _needed("fsm_conn.testing.virtual")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that wants virtual time where that cannot be had: it would run, and wait, in real time."""
+    if isinstance(item, pytest.Function) and _wants_virtual_time(item):
+        lacking = _lacks_for_virtual_time(item.config)
+        if lacking:
+            pytest.fail(lacking, pytrace=False)
 
 
-class VirtualTime:
-    """What the fixture `virtual_time` gives: the clock of the test's loop."""
+def _wants_virtual_time(test: pytest.Function) -> bool:
+    """Whether it is async and marked, or asks for our fixture, and not for one that a project has by the same name."""
+    if not _is_async(test.function):
+        return False
+    if test.get_closest_marker("virtual_time") is not None:
+        return True
+    fixtures = test._fixtureinfo.name2fixturedefs.get("virtual_time", ())
+    return any(each.func.__module__ == __name__ or "virtual_time" in each.argnames for each in fixtures[-1:])
 
-    def now(self) -> float:
-        """What the loop's clock shows, in seconds."""
-        return asyncio.get_running_loop().time()
 
-    async def pass_by(self, seconds: float) -> None:
-        """Let time pass, and then wait until everybody waits."""
-        await asyncio.sleep(seconds)
-        await self.settle()
+def _is_async(function: Any) -> bool:
+    """Whether pytest-asyncio would run it: a coroutine function, or one under Hypothesis' `@given`."""
+    given = getattr(function, "hypothesis", None)
+    return inspect.iscoroutinefunction(function if given is None else given.inner_test)
 
-    async def settle(self) -> None:
-        """Wait until everybody waits, so that nothing more can happen at the present time."""
-        await asyncio.sleep(_INSTANT)
+
+def _lacks_for_virtual_time(config: pytest.Config) -> str | None:
+    if not hasattr(config.hook, "pytest_asyncio_loop_factories"):
+        return f"virtual time needs pytest-asyncio 1.4 or later: {_INSTALL}"
+    return _lacks("fsm_conn.testing.virtual")
 
 
 @pytest.fixture
@@ -142,7 +150,9 @@ def virtual_time() -> VirtualTime:
 
     With pytest-asyncio. As a marker, for whole classes and modules: `@pytest.mark.virtual_time`.
     """
-    return VirtualTime()
+    _needed("fsm_conn.testing.virtual")
+    clock: VirtualTime = _needed("fsm_conn.testing.clock").VirtualTime()
+    return clock
 
 
 # --- peers --------------------------------------------------------------------------------------------------
@@ -169,7 +179,8 @@ async def _calculator() -> AsyncIterator[Connection]:
     time. It is connected when the test begins, and its process is gone after the test.
     """
     connection: type[Connection] = _needed("fsm_conn.connection").Connection
-    if type(asyncio.get_running_loop()).__module__.startswith(("fsm_conn.", "async_solipsism")):
+    loop = importlib.import_module("asyncio").get_running_loop()
+    if type(loop).__module__.startswith(("fsm_conn.", "async_solipsism")):
         pytest.fail(
             "the fixture 'calculator' starts a real process, which virtual time does not wait for", pytrace=False
         )
@@ -182,92 +193,34 @@ def _no_calculator() -> None:
     pytest.fail(f"the fixture 'calculator' needs pytest-asyncio, which is not loaded: {_INSTALL}", pytrace=False)
 
 
-def _async_fixtures() -> ModuleType:
+def _async_fixtures(config: pytest.Config) -> ModuleType:
     """A plugin of the async fixtures, made by pytest-asyncio if that is loaded, for its strict mode knows no others."""
-    pytest_asyncio: Any = sys.modules.get("pytest_asyncio")
-    fixture = pytest.fixture(_no_calculator) if pytest_asyncio is None else pytest_asyncio.fixture(_calculator)
+    pytest_asyncio: Any = sys.modules.get("pytest_asyncio.plugin")
+    is_loaded = pytest_asyncio is not None and config.pluginmanager.is_registered(pytest_asyncio)
+    fixture = pytest_asyncio.fixture(_calculator) if is_loaded else pytest.fixture(_no_calculator)
     plugin = ModuleType("fsm_conn_async_fixtures")
     vars(plugin)["calculator"] = fixture
     return plugin
 
 
+# --- what is missing ----------------------------------------------------------------------------------------
+
+
 def _needed(module: str) -> Any:
-    """Import a module of this package, for a test that uses it."""
+    """A module of this package, for a test that uses it."""
+    lacking = _lacks(module)
+    if lacking:
+        pytest.fail(lacking, pytrace=False)
+    return sys.modules[module]
+
+
+def _lacks(module: str) -> str | None:
+    """What a module of this package lacks, and the remedy; None when it can be imported."""
     try:
-        return importlib.import_module(module)
+        importlib.import_module(module)
     except ImportError as error:
         missing = error.name or module
-        pytest.fail(f"this needs {missing!r}, which is not installed: {_INSTALL}", pytrace=False)
-
-
-# --- transition coverage ------------------------------------------------------------------------------------
-
-
-class _Coverage:
-    """Counts in this process; under pytest-xdist, the controller adds up what the workers have counted."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        coverage = importlib.import_module("fsm_conn.testing.coverage")
-        self._read: Callable[[str], Report] = coverage.Report.from_json
-        self._counting = coverage.TransitionCoverage()
-        self._of_workers: list[Report] = []
-        self._lost = 0
-        self._problems: list[str] = []
-        self._least: float | None = config.getoption("fsm_coverage_fail_under")
-        self._file: Path | None = config.getoption("fsm_coverage_json")
-        self._only: list[str] | None = config.getoption("fsm_coverage_only")
-        self._counting.start()
-
-    def report(self) -> Report:
-        """What ran, here and in the workers, of the classes that matter."""
-        report: Report = self._counting.report().merge(*self._of_workers)
-        return report.only(self._only) if self._only else report.of_interest()
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """A worker has ended: take over what it has counted."""
-        counted = getattr(node, "workeroutput", {}).get(_WORKER)
-        if counted is None:
-            self._lost += 1
-        else:
-            self._of_workers.append(self._read(counted))
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """In a worker: hand over what was counted. Otherwise: write it down, and judge it."""
-        output = getattr(session.config, "workeroutput", None)
-        if output is not None:
-            output[_WORKER] = self._counting.report().to_json()
-            return
-        self._write()
-        self._judge()
-        if self._problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def _write(self) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_text(self.report().to_json() + "\n", encoding="utf-8")
-        except OSError as error:
-            self._problems.append(f"the transition coverage could not be written: {error}")
-
-    def _judge(self) -> None:
-        report = self.report()
-        if self._least is not None and report.percentage < self._least:
-            what = f"{report.percentage:.2f} %" if report.counts else "nothing, for no class was counted"
-            self._problems.append(f"transition coverage: {self._least:g} % are required, and it is {what}")
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say what ran, what did not, and what is wrong."""
-        terminalreporter.section("transition coverage (fsm_conn)")
-        for line in self.report().text().splitlines():
-            terminalreporter.write_line(line)
-        if self._lost:
-            terminalreporter.write_line(f"{self._lost} workers died, and what they counted is missing", yellow=True)
-        for problem in self._problems:
-            terminalreporter.write_line(problem, red=True, bold=True)
-
-    def pytest_unconfigure(self) -> None:
-        """Count no more."""
-        self._counting.stop()
+        if missing.partition(".")[0] == "fsm_conn":
+            raise  # nothing that the extra would bring
+        return f"this needs {missing!r}, which is not installed: {_INSTALL}"
+    return None

@@ -172,12 +172,16 @@ def test_ours_that_never_ran_are_no_concern_of_a_user() -> None:
 def test_the_text_says_what_was_never_taken() -> None:
     """Aligned, with a share for each class, and what is missing below it."""
     assert report(refused=0).merge(report("shop.LongerName")).text().splitlines() == [
-        "transition coverage: 50.0 % of 6 rows taken and guards refused",
-        "  shop.Door           1 of 3     33.3 %",
+        "transition coverage: 50.0 %, 3 of 6 (rows taken, guards refused)",
+        "  shop.Door         33.3 %, 1 of 3",
         "    never refused  push: shut -> open [is_unlocked]",
         "    never taken    kick: shut (stays)",
-        "  shop.LongerName     2 of 3     66.7 %",
+        "  shop.LongerName   66.7 %, 2 of 3",
         "    never taken    kick: shut (stays)",
+    ]
+    assert report(taken=0, refused=0).text().splitlines()[1:] == [
+        "  shop.Door    0.0 %, 0 of 3",
+        "    no row was ever tried",
     ]
     assert Report().text() == "transition coverage: no class was counted"
     assert Report().percentage == 0

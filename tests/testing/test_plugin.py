@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import configparser
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fsm_conn import machine
+from fsm_conn import machine, testing
 from fsm_conn.testing.coverage import Report
 
 pytest_plugins = ["pytester"]
 
 NAME = "fsm_conn.testing.plugin"
-INSTALLED = any(point.value == NAME for point in importlib.metadata.entry_points(group="pytest11"))
-PLUGIN = (*(() if INSTALLED else ("-p", NAME)), "-o", "asyncio_default_fixture_loop_scope=function")
+SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
+PLUGIN = ("-p", NAME, *SCOPE)
+ROOT = Path(__file__).parents[2]
 needs_xdist = pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
 
 DOOR = """
@@ -79,8 +82,8 @@ def test_the_summary_says_what_ran_and_what_did_not(shop: pytest.Pytester) -> No
     result.stdout.fnmatch_lines(
         [
             "*transition coverage (fsm_conn)*",
-            "transition coverage: 50.0 % of 4 rows taken and guards refused",
-            "  shop.Door *2 of 4 *50.0 %",
+            "transition coverage: 50.0 %, 2 of 4 (rows taken, guards refused)",
+            "  shop.Door   50.0 %, 2 of 4",
             "    never refused  push: shut -> open [[]may_open]",
             "    never taken    pull: open -> shut",
         ]
@@ -102,7 +105,7 @@ def test_too_little_fails_the_run(shop: pytest.Pytester, least: str, status: int
     result = run(shop, ONLY, f"--fsm-coverage-fail-under={least}")
     result.assert_outcomes(passed=2)
     assert result.ret == status
-    result.stdout.fnmatch_lines(["transition coverage: 50.0 % of 4 *"])
+    result.stdout.fnmatch_lines(["transition coverage: 50.0 %, 2 of 4 *"])
     if status:
         result.stdout.fnmatch_lines(["transition coverage: 50.1 % are required, and it is 50.00 %"])
 
@@ -157,7 +160,7 @@ def test_workers_are_added_up(shop: pytest.Pytester) -> None:
     path = shop.path / "coverage.json"
     result = run(shop, "-n2", ONLY, f"--fsm-coverage-json={path}", "--fsm-coverage-fail-under=51")
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["transition coverage: 50.0 % of 4 *", "*51 % are required, and it is 50.00 %"])
+    result.stdout.fnmatch_lines(["transition coverage: 50.0 %, 2 of 4 *", "*51 % are required, and it is 50.00 %"])
     assert result.ret == 1
     assert Report.from_json(path.read_text()).overlay("shop.Door")["push", "shut", "open"] == 2
     assert json.loads(path.read_text())["version"] == 1
@@ -168,7 +171,16 @@ def test_a_worker_that_died_is_told_of(shop: pytest.Pytester) -> None:
     """What it counted is missing, and that is said."""
     shop.makepyfile(test_dies="import os\ndef test_it(): os._exit(1)")
     result = run(shop, "-n1", "--fsm-coverage")
-    result.stdout.fnmatch_lines(["1 workers died, and what they counted is missing"])
+    result.stdout.fnmatch_lines(["the counts of 1 of 2 workers are missing: they died, or were stopped"])
+
+
+def test_a_run_that_only_collects_is_not_judged(shop: pytest.Pytester) -> None:
+    """Nothing ran, so nothing is said, written or failed, though a configuration file asks for it."""
+    path = shop.path / "coverage.json"
+    result = run(shop, "--collect-only", "--fsm-coverage-fail-under=100", f"--fsm-coverage-json={path}")
+    result.stdout.no_fnmatch_line("*transition coverage*")
+    assert result.ret == 0
+    assert not path.exists()
 
 
 # --- virtual time -------------------------------------------------------------------------------------------
@@ -216,6 +228,25 @@ def test_what_is_marked_runs_in_virtual_time(pytester: pytest.Pytester) -> None:
     result = run(pytester, "-v", "--strict-markers", *AUTO)
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(["*::test_marked PASSED*", "*::test_asks PASSED*", "*::test_real PASSED*"])
+
+
+def test_properties_run_in_virtual_time(pytester: pytest.Pytester) -> None:
+    """An async test under `@given`, which looks like a sync one."""
+    pytester.makepyfile(
+        """
+        import asyncio
+        import pytest
+        from hypothesis import given, strategies as st
+
+        @pytest.mark.asyncio
+        @pytest.mark.virtual_time
+        @given(st.integers(1000, 2000))
+        async def test_it(seconds):
+            assert type(asyncio.get_running_loop()).__name__ == "VirtualLoop"
+            await asyncio.sleep(seconds)
+        """
+    )
+    run(pytester).assert_outcomes(passed=1)
 
 
 def test_async_fixtures_are_in_virtual_time_too(pytester: pytest.Pytester) -> None:
@@ -363,6 +394,27 @@ def test_the_calculator_is_a_real_process(pytester: pytest.Pytester, mode: str) 
     result.assert_outcomes(passed=2)
 
 
+def test_pytest_asyncio_may_be_loaded_by_the_name_of_its_module(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no plugin is loaded by itself, some name them so; the fixtures are async all the same."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        "import pytest\n@pytest.mark.asyncio\n@pytest.mark.virtual_time\nasync def test_it(calculator): ..."
+    )
+    result = pytester.runpytest_subprocess(*PLUGIN, "-p", "pytest_asyncio.plugin")
+    result.stdout.fnmatch_lines(["*'calculator' starts a real process, which virtual time does not wait for*"])
+
+
+@pytest.mark.real
+def test_what_the_readme_shows_of_it_passes(pytester: pytest.Pytester) -> None:
+    """The block of Python that has tests in it."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    (shown,) = (block for block in blocks if "import pytest" in block)
+    pytester.makepyfile(shown)
+    pytester.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=2)
+
+
 def test_the_calculator_has_no_place_in_virtual_time(pytester: pytest.Pytester) -> None:
     """It would not be waited for, so that is said."""
     pytester.makepyfile(
@@ -386,48 +438,173 @@ def test_fixtures_and_options_are_documented(pytester: pytest.Pytester) -> None:
 
 
 def test_without_the_extra_the_error_names_it(pytester: pytest.Pytester) -> None:
-    """For each thing that needs more than pytest."""
+    """For each thing that needs more than pytest; other tests, in the same file too, go on."""
     pytester.makepyfile(
-        test_virtual="import pytest\n@pytest.mark.virtual_time\nasync def test_it(): ...",
-        test_calculator="def test_it(calculator): ...",
+        """
+        import pytest
+
+        @pytest.mark.virtual_time
+        async def test_marked(): ...
+
+        async def test_asks(virtual_time): ...
+
+        def test_calculator(calculator): ...
+
+        def test_other(): ...
+        """
     )
-    result = pytester.runpytest_subprocess(*PLUGIN, "-p", "no:asyncio", "-p", "no:asyncio_cooperative")
-    result.stdout.fnmatch_lines(["*virtual time needs pytest-asyncio 1.4 or later: pip install 'fsm_conn[[]testing]'"])
-    result = pytester.runpytest_subprocess(*PLUGIN, "-p", "no:asyncio", "test_calculator.py")
-    result.stdout.fnmatch_lines(["*'calculator' needs pytest-asyncio*: pip install 'fsm_conn[[]testing]'"])
+    result = pytester.runpytest_subprocess(*PLUGIN, "-p", "no:asyncio")
+    result.assert_outcomes(errors=3, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "virtual time needs pytest-asyncio 1.4 or later: pip install 'fsm_conn[[]testing]'",
+            "virtual time needs pytest-asyncio 1.4 or later: pip install 'fsm_conn[[]testing]'",
+            "the fixture 'calculator' needs pytest-asyncio*: pip install 'fsm_conn[[]testing]'",
+        ]
+    )
 
 
-def test_a_missing_library_is_named_with_the_extra(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where pytest-asyncio is there, and async-solipsism is not."""
+def test_a_missing_library_is_named_with_the_extra(pytester: pytest.Pytester) -> None:
+    """Where pytest-asyncio is there, and async-solipsism is not. The error is no chain of three; other tests go on."""
     pytester.makeconftest(
         "import sys\nsys.modules['async_solipsism'] = None\nsys.modules.pop('fsm_conn.testing.virtual', None)"
     )
-    pytester.makepyfile("import pytest\n@pytest.mark.asyncio\nasync def test_it(virtual_time): ...")
-    result = pytester.runpytest_subprocess(*PLUGIN)
-    result.stdout.fnmatch_lines(
-        ["*this needs 'async_solipsism', which is not installed: pip install 'fsm_conn[[]testing]'"]
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.asyncio
+        async def test_virtual(virtual_time): ...
+
+        def test_peer(simulated_peer): ...
+
+        def test_other(): ...
+        """
     )
-    assert result.ret != 0
+    result = pytester.runpytest_subprocess(*PLUGIN)
+    result.assert_outcomes(errors=1, passed=2)
+    result.stdout.fnmatch_lines(
+        ["this needs 'async_solipsism', which is not installed: pip install 'fsm_conn[[]testing]'"]
+    )
+    result.stdout.no_fnmatch_line("*During handling*")
 
 
-HEAVY = ("hypothesis", "async_solipsism", "grpc", "pyvider", "transitions", "attrs", "fsm_conn.connection")
-LOOK = f"print(sorted(set(sys.modules) & set({HEAVY!r})))"
+def test_a_projects_own_fixture_of_the_same_name_is_its_own(pytester: pytest.Pytester) -> None:
+    """The plugin is there wherever the package is installed: nobody's `virtual_time` is to change, unless he builds on ours."""
+    pytester.makepyfile(
+        test_own="""
+        import asyncio, pytest
+
+        @pytest.fixture
+        def virtual_time(): return 7
+
+        @pytest.mark.asyncio
+        async def test_it(virtual_time):
+            assert virtual_time == 7
+            assert type(asyncio.get_running_loop()).__name__ != "VirtualLoop"
+        """,
+        test_built="""
+        import asyncio, pytest
+
+        @pytest.fixture
+        def virtual_time(virtual_time): return virtual_time
+
+        @pytest.mark.asyncio
+        async def test_it(virtual_time):
+            await virtual_time.pass_by(3600)
+            assert type(asyncio.get_running_loop()).__name__ == "VirtualLoop"
+        """,
+    )
+    run(pytester).assert_outcomes(passed=2)
 
 
-def test_the_plugin_imports_nothing_but_pytest() -> None:
-    """It is loaded in every run of pytest wherever the package is installed."""
-    source = Path(sys.modules[Report.__module__].__file__ or "").with_name("plugin.py")
-    program = f"import sys, runpy; runpy.run_path({str(source)!r}); {LOOK}"
-    assert output(program) == "[]"
+def test_what_the_testing_package_offers_is_there() -> None:
+    """Each name comes from its room when it is first asked for; a slip of the pen is told."""
+    assert sorted(testing.__all__) == sorted(testing._HOMES)
+    assert all(hasattr(testing, name) for name in testing.__all__)
+    with pytest.raises(AttributeError, match=r"module 'fsm_conn\.testing' has no attribute 'explor'"):
+        testing.explor
 
 
-def test_importing_it_by_name_imports_no_library_of_the_extra() -> None:
-    """Nor grpc: the packages around it are to load late what they offer."""
-    assert output(f"import sys, {NAME}; wanted = {{'hypothesis', 'async_solipsism', 'grpc', 'pyvider'}}; "
-                  "print(sorted(wanted & set(sys.modules)))") == "[]"  # fmt: skip
-
-
-def output(program: str) -> str:
-    """What a program prints in an interpreter of its own."""
+@pytest.mark.parametrize("name", ["Report", "TraceWriter", "read_trace"])
+def test_what_only_reads_and_writes_needs_no_machine(name: str) -> None:
+    """A report can be read, and a trace be written in production, by programs that want nothing else of this package."""
+    program = f"import sys; from fsm_conn.testing import {name}; print(sorted({{'fsm_conn.driver', 'transitions', 'hypothesis'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    return result.stdout.strip()
+    assert result.stdout == "[]\n"
+
+
+# --- the entry point ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """The package is installed, as far as entry points are concerned, also where the tests run from the tree."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    info = pytester.mkdir("site") / "fsm_conn-0.dist-info"
+    info.mkdir()
+    points = config["options.entry_points"]["pytest11"].strip()
+    (info / "entry_points.txt").write_text(f"[pytest11]\n{points}\n", encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fsm_conn\nVersion: 0\n", encoding="utf-8")
+    (info / "RECORD").write_text("fsm_conn/__init__.py,,\nfsm_conn/testing/plugin.py,,\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(info.parent), prepend=os.pathsep)
+    return pytester
+
+
+@pytest.mark.parametrize(
+    "ways", [(), ("-p", NAME), ("-p", NAME, "-p", NAME), ("--fsm-coverage",)], ids=["alone", "-p", "twice", "asked"]
+)
+def test_installed_it_is_there_with_and_without_being_named(installed: pytest.Pytester, ways: tuple[str, ...]) -> None:
+    """Once, however often it is named: on the command line, and in a `conftest.py` too."""
+    installed.makeconftest(f"pytest_plugins = [{NAME!r}]")
+    installed.makepyfile("def test_it(simulated_peer): ...")
+    result = installed.runpytest_subprocess(*ways, *SCOPE, "-W", "error", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert "fsm_conn" in result.stdout.str()
+
+
+def test_named_it_is_there_where_no_plugin_is_loaded_by_itself(
+    installed: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not, when it is switched off by name."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    installed.makepyfile("def test_it(simulated_peer): ...")
+    installed.runpytest_subprocess("-p", NAME).assert_outcomes(passed=1)
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    result = installed.runpytest_subprocess("-p", f"no:{NAME}", *SCOPE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'simulated_peer' not found*"])
+
+
+def test_a_run_that_uses_nothing_of_it_imports_nothing_of_ours(installed: pytest.Pytester) -> None:
+    """No library of the extra need be installed; nothing of the package is imported that a project may want to measure."""
+    installed.makepyfile(
+        """
+        import sys
+
+        def test_it():
+            ours = {name for name in sys.modules if name.partition(".")[0] == "fsm_conn"}
+            assert ours == {"fsm_conn", "fsm_conn.testing", "fsm_conn.testing.plugin"}
+            heavy = {"hypothesis", "async_solipsism", "pytest_asyncio", "grpc", "google.protobuf", "pyvider",
+                     "transitions", "attrs", "attr", "asyncio"}
+            assert heavy & set(sys.modules) == set()
+        """
+    )
+    others = [
+        f"-pno:{name}" for name in ("asyncio", "hypothesispytest", "xdist", "xdist.looponfail", "timeout", "pytest_cov")
+    ]
+    installed.runpytest_subprocess(*others).assert_outcomes(passed=1)
+
+
+def test_lines_of_a_project_are_measured_as_without_it(installed: pytest.Pytester) -> None:
+    """A module that uses the package is imported by its tests, under whoever measures, and not before."""
+    pytest.importorskip("coverage")
+    installed.makepyfile(
+        shop="from fsm_conn import Connection\n\nclass Shop(Connection):\n    pass\n",
+        test_shop="def test_it():\n    import shop\n    assert shop.Shop\n",
+    )
+    measure = ("-m", "coverage", "run", "--include=*shop.py", "-m", "pytest", "-q", *SCOPE)
+    assert installed.run(sys.executable, *measure).ret == 0
+    result = installed.run(sys.executable, "-m", "coverage", "report", "--fail-under=100")
+    assert result.ret == 0, result.stdout.str()
