@@ -51,7 +51,8 @@ class RetryBudget:
             self._loop, self._turn = loop, asyncio.Lock()
             self._tokens, self._counted_at = self.burst, loop.time()
         async with self._turn:
-            await asyncio.sleep(max(0.0, 1 - self._count(loop.time())) / self.rate)
+            # In whole microseconds: a clock that runs by timers would not get over less.
+            await asyncio.sleep(round(max(0.0, 1 - self._count(loop.time())) / self.rate, 6))
             self._tokens = self._count(loop.time()) - 1
 
     def _count(self, now: float) -> float:

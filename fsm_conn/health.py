@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HealthStatus", "Monitor"]
 
+_SOON = 0.001
+"""Seconds. What is due so soon is due now: timers are no finer."""
+
 
 class HealthStatus(StrEnum):
     """What the last health probe of a connection has shown."""
@@ -66,19 +69,25 @@ class Monitor:
             self._sign_of_life = self._clock()
 
     async def run(self) -> NoReturn:
-        """Probe until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            if self._policy.watch:
-                group.create_task(self._listen())
-            while True:
-                await self._until_due()
-                await self._probe()
-                self._sign_of_life = self._clock()
+        """Probe until cancelled. What a probe or the link's watch raises that nobody expected is raised as it is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                if self._policy.watch:
+                    group.create_task(self._listen())
+                await self._ask()
+        except ExceptionGroup as bugs:
+            raise bugs.exceptions[0] from None
+
+    async def _ask(self) -> NoReturn:
+        while True:
+            await self._until_due()
+            await self._probe()
+            self._sign_of_life = self._clock()
 
     async def _until_due(self) -> None:
         """Wait for an interval without a sign of life, or for news."""
         pause = self._policy.pause(self._rng)
-        while (left := self._sign_of_life + pause - self._clock()) > 0:
+        while (left := self._sign_of_life + pause - self._clock()) > _SOON:
             try:
                 await within(left, self._news.wait())
             except ExpiredError:
