@@ -15,6 +15,7 @@ SUITE: tuple[str, ...] = (
     "many",
     "dispatch",
     "creation",
+    "storm",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""

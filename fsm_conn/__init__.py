@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fsm_conn.budget import RetryBudget
     from fsm_conn.connection import Connection
     from fsm_conn.errors import (
         AmbiguousNameError,
@@ -32,22 +33,34 @@ if TYPE_CHECKING:
         LinkError,
         LinkLostError,
         NotConnectedError,
+        NotServingError,
         PluginExitedError,
         ProbeError,
+        ProbeTimeoutError,
         RequestError,
         StartTimeoutError,
         UnknownNameError,
     )
-    from fsm_conn.lifecycle import ConnectionState, State, Transition, Trigger, insert_state, others
+    from fsm_conn.health import HealthStatus
+    from fsm_conn.lifecycle import (
+        ConnectionState,
+        State,
+        Transition,
+        Trigger,
+        insert_state,
+        others,
+    )
     from fsm_conn.links.base import CallOptions, Link
-    from fsm_conn.policy import Jitter, RetryPolicy
-    from fsm_conn.record import TransitionRecord
+    from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
+    from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 
 __all__ = [
     "AmbiguousNameError",
     "BadCookieError",
     "CallError",
     "CallOptions",
+    "CallOutcome",
+    "CallRecord",
     "CallTimeoutError",
     "CommandNotExecutableError",
     "CommandNotFoundError",
@@ -59,6 +72,8 @@ __all__ = [
     "DeclarationError",
     "FsmConnError",
     "HandshakeError",
+    "HealthPolicy",
+    "HealthStatus",
     "IllegalTriggerError",
     "IncompatibleProtocolError",
     "Jitter",
@@ -66,9 +81,12 @@ __all__ = [
     "LinkError",
     "LinkLostError",
     "NotConnectedError",
+    "NotServingError",
     "PluginExitedError",
     "ProbeError",
+    "ProbeTimeoutError",
     "RequestError",
+    "RetryBudget",
     "RetryPolicy",
     "StartTimeoutError",
     "State",
@@ -85,6 +103,8 @@ _HOMES = {
     "BadCookieError": "fsm_conn.errors",
     "CallError": "fsm_conn.errors",
     "CallOptions": "fsm_conn.links.base",
+    "CallOutcome": "fsm_conn.record",
+    "CallRecord": "fsm_conn.record",
     "CallTimeoutError": "fsm_conn.errors",
     "CommandNotExecutableError": "fsm_conn.errors",
     "CommandNotFoundError": "fsm_conn.errors",
@@ -96,6 +116,8 @@ _HOMES = {
     "DeclarationError": "fsm_conn.errors",
     "FsmConnError": "fsm_conn.errors",
     "HandshakeError": "fsm_conn.errors",
+    "HealthPolicy": "fsm_conn.policy",
+    "HealthStatus": "fsm_conn.health",
     "IllegalTriggerError": "fsm_conn.errors",
     "IncompatibleProtocolError": "fsm_conn.errors",
     "Jitter": "fsm_conn.policy",
@@ -103,9 +125,12 @@ _HOMES = {
     "LinkError": "fsm_conn.errors",
     "LinkLostError": "fsm_conn.errors",
     "NotConnectedError": "fsm_conn.errors",
+    "NotServingError": "fsm_conn.errors",
     "PluginExitedError": "fsm_conn.errors",
     "ProbeError": "fsm_conn.errors",
+    "ProbeTimeoutError": "fsm_conn.errors",
     "RequestError": "fsm_conn.errors",
+    "RetryBudget": "fsm_conn.budget",
     "RetryPolicy": "fsm_conn.policy",
     "StartTimeoutError": "fsm_conn.errors",
     "State": "fsm_conn.lifecycle",

@@ -1,7 +1,7 @@
-"""`Connection`: the table of `lifecycle` at work on a link.
+"""`Connection`: what applications call.
 
-Here stand the guards and effects that the table names, the activities of its states, and the public methods.
-None of them assigns a state: they fire triggers, and the table decides.
+Its methods fire triggers and wait for what the table makes of them; they assign no state, and touch no link but the one
+that `keeper` keeps.
 """
 
 from __future__ import annotations
@@ -9,38 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsm_conn.calls import ServiceProxy, Services, call_patiently, split_arguments, stream_when_ready
-from fsm_conn.driver import Driver, finish, is_expected
-from fsm_conn.errors import (
-    ConnectAbandonedError,
-    ConnectFailedError,
-    LinkLostError,
-    NotConnectedError,
-    ProbeError,
-    StartTimeoutError,
-)
-from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, State, Trigger
+from fsm_conn.driver import finish
+from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
+from fsm_conn.keeper import LinkKeeper
+from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.links.base import Link
-from fsm_conn.links.target import LateLink, Target, resolve_target
+from fsm_conn.links.target import Target, resolve_target
 from fsm_conn.options import (
+    checked_budget,
+    checked_health,
     checked_history,
     checked_name,
     checked_retry,
     checked_rng,
     checked_start_timeout,
-    shared_rng,
 )
-from fsm_conn.policy import RetryPolicy
+from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import TransitionRecord
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     import random
+
+    from fsm_conn.budget import RetryBudget
 
 __all__ = ["Connection"]
 
@@ -54,7 +51,6 @@ DISCONNECTED, CONNECTED, DISCONNECTING, FAILED = (
     ConnectionState.FAILED,
 )
 _ENDED = frozenset({DISCONNECTED, FAILED})
-_DEFAULT_RETRY = RetryPolicy()
 
 _REMEDIES = {
     DISCONNECTED: "call 'await conn.connect()' first, or use 'async with'",
@@ -64,13 +60,15 @@ _REMEDIES = {
 _WAIT = "'await conn.ensure_connected()' first, or pass CallOptions(wait_for_ready=True)"
 
 
-class Connection(Driver):
+class Connection(LinkKeeper):
     """A connection to a plugin, or to anything else a `Link` can reach, that keeps itself alive.
 
     Args:
         target: a command (list of strings) for a plugin process; an address (`"127.0.0.1:50051"`,
             `"unix:/run/x.sock"`) of an endpoint that already runs; or a callable that makes a `Link`.
         retry: when and how often a link is opened again. See `RetryPolicy` for the defaults.
+        health: how the peer's health is watched. By default it is not: the link is, and `probe()` asks by hand.
+        budget: a `RetryBudget` that many connections share.
         start_timeout: seconds for one attempt to open a link; waiting in the queue of starts is not counted.
         env: for a command: environment variables on top of this process's own. Never shown.
         cwd: for a command: the directory it starts in.
@@ -107,35 +105,17 @@ class Connection(Driver):
     means that whoever waits finds the state `disconnected`. A state that a subclass adds behaves as `connecting`.
     """
 
-    states: ClassVar[Sequence[State | str]] = STATES
-    transitions: ClassVar[Sequence[Any]] = TRANSITIONS
-    required_triggers = tuple(Trigger)
-
-    retry: RetryPolicy = _DEFAULT_RETRY
-    start_timeout: float = 10.0
-    close_timeout: float = 5.0
-    """Seconds a link may take to close before it is told to give up everything at once."""
-    failure_threshold: int = 3
-    """Failed probes in a row that count as a lost link. The default is Kubernetes' failureThreshold."""
-
-    _rng: random.Random | None = None
-    _link: Link | None = None
-    _closing: asyncio.Task[None] | None = None
-    _unclosed: Link | None = None
     _callers: int = 0
     _claimed: bool = False
     _disconnects: int = 0
-    _outage_since: float = 0.0
-    _backoff: float = 0.0
-    _next_backoff: float = 0.0
-    _opened: int = 0
-    _failed_probes: int = 0
 
     def __init__(
         self,
         target: Target,
         *,
         retry: RetryPolicy | None = None,
+        health: HealthPolicy | None = None,
+        budget: RetryBudget | None = None,
         start_timeout: float | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -153,6 +133,10 @@ class Connection(Driver):
         self._make_link, self.name = resolve_target(target, env, cwd, mtls, services, name)
         if retry is not None:
             self.retry = checked_retry(retry)
+        if health is not None:
+            self.health = checked_health(health)
+        if budget is not None:
+            self.budget = checked_budget(budget)
         if start_timeout is not None:
             self.start_timeout = checked_start_timeout(start_timeout)
         if history != self._history_size:
@@ -164,93 +148,7 @@ class Connection(Driver):
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled; make another connection to the same target")
 
-    # --- guards: they read, and change nothing --------------------------------------------------------------
-
-    def may_retry(self, reason: BaseException | None) -> bool:
-        """Whether the policy lets a link be opened once more. Never after an error that cannot get better."""
-        if getattr(reason, "permanent", False):
-            return False
-        if self._has_been_stable():
-            return self.retry.permits(0, 0.0, 0.0)
-        return self.retry.permits(self.attempt, self._now() - self._outage_since, self._next_backoff)
-
-    def is_unhealthy(self, reason: BaseException | None) -> bool:
-        """Whether this failed probe is one too many."""
-        return self._failed_probes + 1 >= self.failure_threshold
-
-    # --- effects: they count, and wait for nothing ----------------------------------------------------------
-
-    def begin_outage(self, reason: BaseException | None) -> None:
-        """Attempts are counted, and the deadline runs, from here."""
-        self.attempt = 0
-        self._outage_since = self._now()
-        self._next_backoff = 0.0
-        self._opened = 0
-
-    def count_attempt(self, reason: BaseException | None) -> None:
-        """One more attempt begins. The pause after it is drawn now, so that guards have nothing to draw."""
-        self.attempt += 1
-        self._backoff = self._next_backoff
-        self._rng = self._rng or shared_rng()
-        self._next_backoff = self.retry.delay(self.attempt, self._backoff, self._rng)
-
-    def forgive(self, reason: BaseException | None) -> None:
-        """A link that had been up for `stable_after` ended its outage: what follows is a new one."""
-        if self._has_been_stable():
-            self.begin_outage(reason)
-
-    def note_opened(self, reason: BaseException | None) -> None:
-        """The first link of an outage that came up is replaced at once when it is lost; later ones after a delay."""
-        self._opened += 1
-        if self._opened == 1:
-            self._next_backoff = 0.0
-
-    def forget_probes(self, reason: BaseException | None) -> None:
-        """Failed probes count only when they follow one another on one link."""
-        self._failed_probes = 0
-
-    def note_failed_probe(self, reason: BaseException | None) -> None:
-        """One more failed probe in a row."""
-        self._failed_probes += 1
-
-    # --- activities: what takes time ------------------------------------------------------------------------
-
-    async def while_connecting(self) -> str:
-        """Make the first attempt of an outage."""
-        await self._release()
-        await self._open_link()
-        return Trigger.OPENED
-
-    async def while_connected(self) -> str:
-        """Watch the link until it is lost."""
-        assert self._link is not None
-        reason = await self._link.lost()
-        if is_expected(reason):
-            raise reason
-        raise LinkLostError(f"the link was lost: {reason!r}") from reason
-
-    async def while_reconnecting(self) -> str:
-        """Give back the old link, wait out the delay, and make a further attempt."""
-        await self._release()
-        await asyncio.sleep(self._backoff)
-        await self._open_link()
-        return Trigger.OPENED
-
-    async def while_disconnecting(self) -> str:
-        """Close the link."""
-        await self._release()
-        return Trigger.CLOSED
-
-    async def while_failed(self) -> None:
-        """Give back the link that was lost, and rest."""
-        await self._release()
-
     # --- what applications call -----------------------------------------------------------------------------
-
-    @property
-    def link(self) -> Link | None:
-        """The open link, for what is particular to its kind, such as a plugin's `pid`; None when there is none."""
-        return self._link
 
     async def connect(self) -> None:
         """Connect, or join what is under way, and return once connected. All callers share one attempt.
@@ -317,12 +215,11 @@ class Connection(Driver):
             UnknownNameError, AmbiguousNameError, RequestError: the call is wrong; the message lists what exists.
             grpc.aio.AioRpcError: what the plugin answered, as it is.
         """
+        if self._calls:
+            return await self._calls.call(method, self._call(method, args, fields))
         if not args:
             return await self._ready_link().call(method, None, fields, None)
-        request, options = split_arguments(method, args)
-        if options is not None and (options.idempotent or options.wait_for_ready):
-            return await call_patiently(self, method, request, fields, options)
-        return await self._ready_link().call(method, request, fields, options)
+        return await self._call(method, args, fields)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages: `async for reply in conn.stream(...)`.
@@ -330,10 +227,8 @@ class Connection(Driver):
         Arguments and errors as for `call`. With `wait_for_ready` or `idempotent` it waits for the connection before it
         is sent; a stream that breaks is never sent again.
         """
-        request, options = split_arguments(method, args)
-        if options is not None and (options.idempotent or options.wait_for_ready):
-            return stream_when_ready(self, method, request, fields, options)
-        return self._ready_link().stream(method, request, fields, options)
+        replies = self._stream(method, args, fields)
+        return self._calls.stream(method, replies) if self._calls else replies
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """A compiled stub that always uses the present link, so it goes on working after a reconnect.
@@ -355,22 +250,27 @@ class Connection(Driver):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return ServiceProxy(self, name)
 
-    async def probe(self, timeout: float = 5.0) -> float:
+    async def probe(self, timeout: float | None = None) -> float:
         """Ask the peer once whether it is well, and return how long the answer took, in seconds.
 
-        What comes out is fired as `probe_passed` or `probe_failed`, and the table decides what follows:
-        `failure_threshold` failures in a row count as a lost link.
+        What comes out is fired as `probe_passed` or `probe_failed`, and the table decides what follows: as many
+        failures in a row as the `HealthPolicy` says count as a lost link. A peer without a health service passes.
+
+        Args:
+            timeout: seconds for the answer; by default those of the `HealthPolicy`.
 
         Raises:
             NotConnectedError: not connected; nothing was asked.
-            ProbeError: the answer was bad, or did not come within `timeout` seconds.
+            NotServingError: the answer was bad.
+            ProbeTimeoutError: it did not come within `timeout` seconds.
+            ProbeError: the peer could not be asked.
         """
+        if timeout is None:
+            timeout = self.health.timeout
         if not isinstance(timeout, (int, float)) or not timeout > 0:
             raise ValueError(f"probe(timeout={timeout!r}): give a number of seconds, more than zero")
-        link, visit, since = self._ready_link(), self._visit, self._now()
-        failure = await self._probe_failure(link, timeout)
-        if visit == self._visit and self._handles(Trigger.PROBE_PASSED):
-            self.fire(Trigger.PROBE_FAILED if failure else Trigger.PROBE_PASSED, failure)
+        link, since = self._ready_link(), self._now()
+        failure = await self._probe(link, timeout)
         if failure is not None:
             raise failure
         return self._now() - since
@@ -379,16 +279,6 @@ class Connection(Driver):
         return f"<{type(self).__name__} {self.name!r} {self._state} attempt={self.attempt}>"
 
     # --- how it is done -------------------------------------------------------------------------------------
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def _handles(self, trigger: str) -> bool:
-        return self.lifecycle.handles(self._state, trigger)
-
-    def _has_been_stable(self) -> bool:
-        since = self._since
-        return self._state == CONNECTED and since is not None and self._now() - since >= self.retry.stable_after
 
     async def _settle(self, trigger: str) -> None:
         """Fire `trigger` if that is to be done, and wait for what comes of it."""
@@ -451,6 +341,18 @@ class Connection(Driver):
         error.__cause__ = record.reason
         return error
 
+    async def _call(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+        request, options = split_arguments(method, args)
+        if options is not None and (options.idempotent or options.wait_for_ready):
+            return await call_patiently(self, method, request, fields, options)
+        return await self._ready_link().call(method, request, fields, options)
+
+    def _stream(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> AsyncIterator[Any]:
+        request, options = split_arguments(method, args)
+        if options is not None and (options.idempotent or options.wait_for_ready):
+            return stream_when_ready(self, method, request, fields, options)
+        return self._ready_link().stream(method, request, fields, options)
+
     def _refuse_from_activity(self, method: str) -> None:
         if self._is_acting():
             raise RuntimeError(
@@ -494,77 +396,6 @@ class Connection(Driver):
         if link is not None and self._state == CONNECTED:  # what _ready_link() would find, a call cheaper
             return link.channel
         return self._ready_link().channel
-
-    async def _probe_failure(self, link: Link, timeout: float) -> ProbeError | None:
-        try:
-            await within(timeout, link.probe())
-        except ExpiredError:
-            return ProbeError(f"{self.name}: no answer to a health probe within {timeout:g} s")
-        except ProbeError as error:
-            return error
-        return None
-
-    async def _open_link(self) -> None:
-        if isinstance(self._make_link, LateLink):
-            await self._make_link.load()
-        link, visit = self._make_link(), self._visit
-        if not isinstance(link, Link):
-            raise TypeError(f"{self.name}: the target made {link!r:.60}, which is not a Link")
-        async with link.admission():
-            await self._open_in_time(link)
-            if visit != self._visit:
-                # It ignored its cancellation, and was opened for a state that was left long ago.
-                await self._close(link)
-                raise asyncio.CancelledError
-            self._link = link
-
-    async def _open_in_time(self, link: Link) -> None:
-        limit = self._time_to_open()
-        try:
-            await within(limit, link.open())
-        except ExpiredError:
-            raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.evidence()) from None
-
-    def _time_to_open(self) -> float:
-        if self.retry.deadline is None:
-            return self.start_timeout
-        left = self._outage_since + self.retry.deadline - self._now()
-        if left <= 0:
-            raise StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
-        return min(self.start_timeout, left)
-
-    async def _release(self) -> None:
-        """Close the link if there is one, in bounded time, through any cancellation."""
-        link, self._link = self._link, None
-        if link is not None:
-            self._unclosed = link
-            self._closing = asyncio.get_running_loop().create_task(self._close(link), name=f"{self!r}.close")
-        if self._closing is not None:
-            try:
-                await finish(self._closing)
-            finally:
-                self._closing = None
-                if link is not None and self._unclosed is link:
-                    # The loop ends, and the task was cancelled before it had begun.
-                    await self._close(link)
-
-    async def _close(self, link: Link) -> None:
-        self._unclosed = None
-        try:
-            await within(self.close_timeout, link.close())
-        except Exception:
-            _log.warning("%r: the link did not close well", self, exc_info=True)
-
-    async def _last_will(self) -> None:
-        await self._release()
-
-    def _forget(self) -> None:
-        self._link = self._closing = None
-
-    def _come_to_rest(self) -> None:
-        for trigger in (Trigger.DISCONNECT, Trigger.CLOSED):
-            if self._handles(trigger):
-                self.fire(trigger)
 
 
 _SETTLED = frozenset({CONNECTED, FAILED, DISCONNECTING, DISCONNECTED})

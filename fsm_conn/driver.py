@@ -71,6 +71,8 @@ class Driver:
     # What an instance has not changed yet is read from the class, so that making one costs next to nothing.
     _state: str
     _visit: int = 0
+    _rested_visit: int = -1
+    _at_rest: asyncio.Future[None] | None = None
     _since: float | None = None
     _dispatching: bool = False
     _halting: bool = False
@@ -245,10 +247,19 @@ class Driver:
         self._waiters = still
 
     async def _rested(self) -> None:
-        """Wait until the activity of the present visit has ended, or its state was left."""
+        """Wait until the activity of the present visit has ended or only rests, or its state was left."""
         visit = self._visit
-        while self._activity is not None and visit == self._visit and not self._is_acting():
-            await asyncio.wait({self._activity}, timeout=PATIENCE)
+        while self._activity is not None and self._visit == visit != self._rested_visit and not self._is_acting():
+            self._at_rest = self._at_rest or asyncio.get_running_loop().create_future()
+            waited = (self._activity, self._at_rest)
+            await asyncio.wait(waited, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+
+    def _rest(self) -> None:
+        """Said by an activity which only waits from here on: nobody who waits for its work need wait any longer."""
+        self._rested_visit = self._visit
+        if self._at_rest is not None and not self._at_rest.done():
+            self._at_rest.set_result(None)
+        self._at_rest = None
 
     async def _observed(self) -> None:
         """Wait until the observers have been told of everything so far."""
@@ -348,7 +359,7 @@ class Driver:
             self._say(Trigger.FAULT, error)
         elif task.result() is not None:
             self._say(task.result(), None)
-        else:
+        if self._activity is None and not self._is_ending():
             self._make_peace()
 
     def _say(self, trigger: str, reason: BaseException | None) -> None:
@@ -426,7 +437,8 @@ class Driver:
             return
         if not self._loop.is_closed():
             raise RuntimeError(f"{self!r} lives in another event loop; disconnect it there first")
-        self._loop = self._activity = self._guardian = self._peace = self._forsaking = self._waiters = None
+        self._loop = self._activity = self._guardian = self._peace = None
+        self._forsaking = self._waiters = self._at_rest = None
         self._forget()
         self._rest_at_once()
 

@@ -28,8 +28,10 @@ __all__ = [
     "LinkError",
     "LinkLostError",
     "NotConnectedError",
+    "NotServingError",
     "PluginExitedError",
     "ProbeError",
+    "ProbeTimeoutError",
     "RequestError",
     "StartTimeoutError",
     "UnknownNameError",
@@ -60,7 +62,7 @@ class IllegalTriggerError(FsmConnError, RuntimeError):
         self.allowed = tuple(allowed)
 
 
-class NotConnectedError(FsmConnError, ConnectionError):
+class NotConnectedError(FsmConnError, ConnectionError, RuntimeError):
     """A call in a state that serves none. Nothing was sent; the message says what to do.
 
     Attributes:
@@ -167,6 +169,14 @@ class LinkLostError(LinkError):
 
 class ProbeError(LinkError):
     """A health probe failed: an answer that was bad, late or missing."""
+
+
+class NotServingError(ProbeError):
+    """A health probe was answered, with a status that is not SERVING."""
+
+
+class ProbeTimeoutError(ProbeError, TimeoutError):
+    """A health probe was not answered in time: the peer hangs."""
 
 
 class CallError(FsmConnError):

@@ -57,7 +57,7 @@ class ConnectionState(StrEnum):
     RECONNECTING = "reconnecting"
     """Waiting out a delay, or making a further attempt."""
     FAILED = "failed"
-    """Given up; at rest until `connect()`, `reconnect()` or `disconnect()`."""
+    """Given up; at rest until `connect()`, `reconnect()` or `disconnect()`; or until the policy has it try again."""
 
 
 class Trigger(StrEnum):
@@ -75,6 +75,8 @@ class Trigger(StrEnum):
     """A health probe was answered well."""
     PROBE_FAILED = "probe_failed"
     """A health probe was answered badly, late or not at all."""
+    RECOVER = "recover"
+    """The time to try once more, after giving up, has come."""
     RECONNECT = "reconnect"
     """Somebody asks for a fresh link, now."""
     DISCONNECT = "disconnect"
@@ -159,7 +161,8 @@ STATES: tuple[State, ...] = (
 """The states of a `Connection`."""
 
 _OPENING = (_S.CONNECTING, _S.RECONNECTING)
-_BEGIN = ("begin_outage", "count_attempt")
+_BEGIN = ("begin_outage", "forget_losses", "count_attempt")
+_AGAIN = ("forgive", "note_loss", "count_attempt")
 
 TRANSITIONS: tuple[Transition, ...] = (
     # Asked to connect: the first attempt of an outage is made at once.
@@ -168,7 +171,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # An attempt failed, or the link was lost: once more if the retry policy lets us, or give up.
     Transition(_T.OPEN_FAILED, _OPENING, _S.RECONNECTING, guards="may_retry", effects="count_attempt"),
     Transition(_T.OPEN_FAILED, _OPENING, _S.FAILED),
-    Transition(_T.LOST, _S.CONNECTED, _S.RECONNECTING, guards="may_retry", effects=("forgive", "count_attempt")),
+    Transition(_T.LOST, _S.CONNECTED, _S.RECONNECTING, guards=("may_restart", "may_retry"), effects=_AGAIN),
     Transition(_T.LOST, _S.CONNECTED, _S.FAILED, effects="forgive"),
     # Health: one failed probe is noted, enough of them in a row count as a lost link.
     Transition(_T.PROBE_PASSED, _S.CONNECTED, None, effects="forget_probes"),
@@ -176,11 +179,14 @@ TRANSITIONS: tuple[Transition, ...] = (
         _T.PROBE_FAILED,
         _S.CONNECTED,
         _S.RECONNECTING,
-        guards=("is_unhealthy", "may_retry"),
-        effects=("forgive", "count_attempt"),
+        guards=("is_unhealthy", "may_restart", "may_retry"),
+        effects=("condemn", *_AGAIN),
     ),
-    Transition(_T.PROBE_FAILED, _S.CONNECTED, _S.FAILED, guards="is_unhealthy", effects="forgive"),
+    Transition(_T.PROBE_FAILED, _S.CONNECTED, _S.FAILED, guards="is_unhealthy", effects=("condemn", "forgive")),
     Transition(_T.PROBE_FAILED, _S.CONNECTED, None, effects="note_failed_probe"),
+    # Given up, and some time has passed: one careful attempt, if that can help.
+    Transition(_T.RECOVER, _S.FAILED, _S.RECONNECTING, guards="may_recover", effects=("begin_trial", "count_attempt")),
+    Transition(_T.RECOVER, _S.FAILED, None),
     # Asked for a fresh link: now, whatever delay was being waited out.
     Transition(_T.RECONNECT, (_S.CONNECTED, _S.RECONNECTING, _S.FAILED), _S.RECONNECTING, effects=_BEGIN),
     # Asked to end: possible from everywhere, and it always ends in `disconnected`.

@@ -6,12 +6,23 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.policy import RetryPolicy
+from fsm_conn.policy import HealthPolicy, RetryPolicy
 
 if TYPE_CHECKING:
     import random
 
-__all__ = ["checked_history", "checked_name", "checked_retry", "checked_rng", "checked_start_timeout", "shared_rng"]
+    from fsm_conn.budget import RetryBudget
+
+__all__ = [
+    "checked_budget",
+    "checked_health",
+    "checked_history",
+    "checked_name",
+    "checked_retry",
+    "checked_rng",
+    "checked_start_timeout",
+    "shared_rng",
+]
 
 _MOST_RECORDS = 100_000_000
 
@@ -36,6 +47,22 @@ def checked_retry(retry: object) -> RetryPolicy:
     if not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry={retry!r}: give a RetryPolicy, such as RetryPolicy(max_attempts=5)")
     return retry
+
+
+def checked_health(health: object) -> HealthPolicy:
+    """How the peer's health is watched."""
+    if not isinstance(health, HealthPolicy):
+        raise TypeError(f"health={health!r}: give a HealthPolicy, such as HealthPolicy(interval=30)")
+    return health
+
+
+def checked_budget(budget: object) -> RetryBudget:
+    """What many connections share their retries by."""
+    from fsm_conn.budget import RetryBudget
+
+    if not isinstance(budget, RetryBudget):
+        raise TypeError(f"budget={budget!r}: give a RetryBudget, the same to each connection that shares it")
+    return budget
 
 
 def checked_start_timeout(value: object) -> float:

@@ -14,7 +14,7 @@ import attrs
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Jitter", "RetryPolicy"]
+__all__ = ["HealthPolicy", "Jitter", "RetryPolicy"]
 
 
 class Jitter(StrEnum):
@@ -33,26 +33,53 @@ class Jitter(StrEnum):
     """Between `initial_delay` and three times the previous delay, capped."""
 
 
-def _seconds(*, zero: bool) -> Any:
-    """A validator: a finite number of seconds, not negative, and not zero unless `zero`."""
+def _seconds(*, zero: bool, none: bool = False) -> Any:
+    """A validator: a finite number of seconds, not negative, not zero unless `zero`, and not None unless `none`."""
 
     def validate(policy: object, attribute: Any, value: object) -> None:
+        if none and value is None:
+            return
+        given = f"{type(policy).__name__}({attribute.name}={value!r})"
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"RetryPolicy({attribute.name}={value!r}): give a number of seconds")
+            raise TypeError(f"{given}: give a number of seconds")
         if not (0 <= value < float("inf")) or (value == 0 and not zero):
             kind = "zero or more" if zero else "more than zero"
-            raise ValueError(f"RetryPolicy({attribute.name}={value!r}): give a finite number of seconds, {kind}")
+            raise ValueError(f"{given}: give a finite number of seconds, {kind}")
 
     return validate
 
 
-def _attempts(policy: object, attribute: Any, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"RetryPolicy(max_attempts={value!r}): give a whole number, or None for no limit")
-    if value < 1:
-        raise ValueError(f"RetryPolicy(max_attempts={value!r}): the first attempt counts, so give 1 or more")
+def _whole(least: int, *, none: bool = False, why: str = "") -> Any:
+    """A validator: a whole number, `least` or more; or None for no limit, if `none`."""
+
+    def validate(policy: object, attribute: Any, value: object) -> None:
+        if none and value is None:
+            return
+        given = f"{type(policy).__name__}({attribute.name}={value!r})"
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{given}: give a whole number{', or None for no limit' if none else ''}")
+        if value < least:
+            raise ValueError(f"{given}: {why}give {least} or more")
+
+    return validate
+
+
+def _share(policy: object, attribute: Any, value: object) -> None:
+    given = f"{type(policy).__name__}({attribute.name}={value!r})"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{given}: give a number")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{given}: give a share between 0 and 1")
+
+
+def _flag(policy: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{type(policy).__name__}({attribute.name}={value!r}): give True or False")
+
+
+def _text(policy: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(policy).__name__}({attribute.name}={value!r}): give a string")
 
 
 def _multiplier(policy: object, attribute: Any, value: object) -> None:
@@ -84,7 +111,7 @@ class RetryPolicy:
     one cold start of a Python plugin, and double, as in the gRPC connection backoff specification's shape.
     """
 
-    max_attempts: int | None = attrs.field(default=5, validator=_attempts)
+    max_attempts: int | None = attrs.field(default=5, validator=_whole(1, none=True, why="the first one counts: "))
     """Links opened, or tried to be, in one outage; the first one counts. None: no limit."""
     initial_delay: float = attrs.field(default=0.25, validator=_seconds(zero=True))
     """Seconds before the second attempt, before jitter."""
@@ -94,10 +121,19 @@ class RetryPolicy:
     """No delay is longer, in seconds."""
     jitter: Jitter = attrs.field(default=Jitter.EQUAL, converter=_jitter, repr=lambda jitter: repr(str(jitter)))
     """How delays are spread; a `Jitter` or its name."""
-    deadline: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds(zero=False)))
+    deadline: float | None = attrs.field(default=None, validator=_seconds(zero=False, none=True))
     """Seconds for a whole outage: no attempt starts later, and none runs past it. None: no limit."""
     stable_after: float = attrs.field(default=10.0, validator=_seconds(zero=True))
     """Seconds a link must stay up before the outage counts as over and attempts start from zero."""
+    max_restarts: int | None = attrs.field(default=None, validator=_whole(0, none=True))
+    """Losses of an open link within `restart_window` that are made good; one more ends in `failed`, however well
+    each recovery went. The *intensity* of Erlang's supervisors. None: no limit."""
+    restart_window: float = attrs.field(default=60.0, validator=_seconds(zero=False))
+    """Seconds in which losses are counted for `max_restarts`; the *period* of Erlang's supervisors."""
+    recover_after: float | None = attrs.field(default=None, validator=_seconds(zero=False, none=True))
+    """Seconds in `failed` after which one careful attempt is made: if it fails, or its link does not stay up for
+    `stable_after`, back to `failed`. The *half-open* state of a circuit breaker (Nygard, "Release It!"). Errors that
+    cannot get better, and bugs, are not recovered from. None: stay until somebody asks."""
 
     def delay(self, attempts: int, previous: float, rng: random.Random) -> float:
         """The pause, in seconds, after `attempts` attempts (0 or more) and before the next.
@@ -131,8 +167,53 @@ class RetryPolicy:
             return False
         return self.deadline is None or elapsed + delay < self.deadline
 
+    def permits_restart(self, losses: int) -> bool:
+        """Whether an open link may be replaced after so many losses within `restart_window`, this one included."""
+        return self.max_restarts is None or losses <= self.max_restarts
+
+    def recovery_pause(self, rng: random.Random) -> float:
+        """Seconds to stay in `failed` before the careful attempt: `recover_after`, or up to half as much again when
+        there is jitter, so that many connections that failed together do not come back together.
+        """
+        assert self.recover_after is not None
+        spread = 0.0 if self.jitter is Jitter.NONE else 0.5
+        return self.recover_after * (1 + spread * rng.random())
+
     def _exponential(self, attempts: int) -> float:
         try:
             return float(min(self.max_delay, self.initial_delay * self.multiplier ** (attempts - 1)))
         except OverflowError:
             return self.max_delay if self.initial_delay else 0.0
+
+
+@attrs.frozen(kw_only=True)
+class HealthPolicy:
+    """How the health of a peer is watched while connected.
+
+    The peer is asked by the gRPC health-checking protocol (https://github.com/grpc/grpc/blob/master/doc/health-checking.md):
+    `Check` at the interval, and at once when its `Watch` stream, where it has one, says that something has changed. A
+    peer without the health service is watched by its link alone.
+
+    A peer that hangs is noticed within `interval + timeout`, and given up after `failure_threshold` such failures in a
+    row. `timeout` and `failure_threshold` have the values that Kubernetes' probes are usually given and default to.
+    """
+
+    interval: float | None = attrs.field(default=30, validator=_seconds(zero=False, none=True))
+    """Seconds between two probes, at most. None: no probes but those made by `probe()`."""
+    timeout: float = attrs.field(default=5.0, validator=_seconds(zero=False))
+    """Seconds for the answer to one probe."""
+    failure_threshold: int = attrs.field(default=3, validator=_whole(1))
+    """Failed probes in a row that count as a lost link."""
+    service: str = attrs.field(default="", validator=_text)
+    """The service to ask for, by its full name; empty: the peer as a whole."""
+    jitter: float = attrs.field(default=0.1, validator=_share)
+    """The share of the interval by which a probe may come early, so that many connections do not probe in step."""
+    skip_when_busy: bool = attrs.field(default=True, validator=_flag)
+    """Whether a call that succeeds counts as a sign of life, after which no probe is made for an interval."""
+    watch: bool = attrs.field(default=True, validator=_flag)
+    """Whether to listen to the peer's `Watch` stream."""
+
+    def pause(self, rng: random.Random) -> float:
+        """Seconds between the last sign of life and the next probe."""
+        assert self.interval is not None
+        return self.interval * (1 - self.jitter * rng.random())

@@ -1,13 +1,14 @@
-"""What happened, as values: one `TransitionRecord` for each row of the table that was taken.
+"""What happened, as values: one `TransitionRecord` for each row of the table that was taken, one `CallRecord` per call.
 
 Records hold no connection and no link, so that keeping them keeps nothing else alive.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["TransitionRecord"]
+__all__ = ["CallOutcome", "CallRecord", "TransitionRecord"]
 
 
 class TransitionRecord(NamedTuple):
@@ -37,3 +38,29 @@ class TransitionRecord(NamedTuple):
         arrow = f"{self.source} (stays)" if self.internal else f"{self.source} -> {self.dest}"
         why = f": {type(self.reason).__name__}" if self.reason is not None else ""
         return f"{arrow} on {self.trigger}{why}"
+
+
+class CallOutcome(StrEnum):
+    """How a call ended."""
+
+    SUCCEEDED = "succeeded"
+    """It was answered, and a stream of answers was read to its end."""
+    FAILED = "failed"
+    """It was refused, by this side or by the plugin, or the link was lost under it."""
+    CANCELLED = "cancelled"
+    """Its caller was cancelled, or dropped the stream of answers."""
+
+
+class CallRecord(NamedTuple):
+    """One call, written at the moment it ended. A named tuple for the reason that `TransitionRecord` is one."""
+
+    method: str
+    """As the caller named it: `service.Method`."""
+    outcome: CallOutcome
+    """How it ended."""
+    error: BaseException | None
+    """What its caller was told instead of an answer; None when it succeeded."""
+    seconds: float
+    """From the call to its end, waiting for a connection and repeats included, by the event loop's clock."""
+    at: float
+    """When it ended, in seconds of the event loop's clock (`loop.time()`)."""

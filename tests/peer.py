@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from fsm_conn import CallOptions, ConnectionLostError, Link, LinkError, LinkLostError, ProbeError
+from fsm_conn import CallOptions, ConnectionLostError, Link, LinkError, LinkLostError, NotServingError
 
 HANG = "hang"
 
@@ -34,6 +34,10 @@ class Peer:
         self.options: list[CallOptions | None] = []
         self.call_outcomes: list[Any] = []
         self.probe_outcomes: list[Any] = []
+        self.probes: list[tuple[float, str]] = []
+        self.has_health = True
+        self.announcements: asyncio.Queue[bool] | None = None
+        self.condemned = 0
         self.open_times: list[float] = []
         self.close_error: BaseException | None = None
 
@@ -91,12 +95,23 @@ class PeerLink(Link):
     async def lost(self) -> Exception:
         return await asyncio.shield(self.gone)
 
-    async def probe(self) -> None:
+    def condemn(self) -> None:
+        self.peer.condemned += 1
+
+    async def probe(self, service: str = "") -> bool:
+        self.peer.probes.append((asyncio.get_running_loop().time(), service))
         outcome = self.peer.probe_outcomes.pop(0) if self.peer.probe_outcomes else None
         if outcome == HANG:
             await asyncio.get_running_loop().create_future()
+        if isinstance(outcome, BaseException):
+            raise outcome
         if isinstance(outcome, str):
-            raise ProbeError(outcome)
+            raise NotServingError(outcome)
+        return self.peer.has_health
+
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        while self.peer.announcements is not None:
+            yield await self.peer.announcements.get()
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         self.peer.calls.append((method, request, dict(fields)))

@@ -22,6 +22,7 @@ from fsm_conn import (
     Connection,
     ConnectionLostError,
     ConnectionState,
+    HealthPolicy,
     IllegalTriggerError,
     LinkError,
     LinkLostError,
@@ -1470,7 +1471,7 @@ async def test_enough_failed_probes_end_in_failed_when_no_retry_is_allowed() -> 
     """The table's second alternative."""
     peer = Peer()
     conn = connection(peer, retry=RetryPolicy(max_attempts=1))
-    conn.failure_threshold = 1
+    conn.health = HealthPolicy(interval=None, failure_threshold=1)
     await conn.connect()
     peer.probe_outcomes = ["bad"]
     with pytest.raises(ProbeError):

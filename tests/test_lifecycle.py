@@ -94,16 +94,17 @@ fault         disconnected   failed
 fault         disconnecting  disconnected
 fault         failed         -
 fault         reconnecting   failed
-lost          connected      reconnecting[may_retry]|failed
+lost          connected      reconnecting[may_restart,may_retry]|failed
 open_failed   connecting     reconnecting[may_retry]|failed
 open_failed   reconnecting   reconnecting[may_retry]|failed
 opened        connecting     connected
 opened        reconnecting   connected
-probe_failed  connected      reconnecting[is_unhealthy,may_retry]|failed[is_unhealthy]|-
+probe_failed  connected      reconnecting[is_unhealthy,may_restart,may_retry]|failed[is_unhealthy]|-
 probe_passed  connected      -
 reconnect     connected      reconnecting
 reconnect     failed         reconnecting
 reconnect     reconnecting   reconnecting
+recover       failed         reconnecting[may_recover]|-
 """
 
 

@@ -87,7 +87,7 @@ def test_what_limits_attempts() -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"max_attempts": 0}, ValueError, "the first attempt counts, so give 1 or more"),
+        ({"max_attempts": 0}, ValueError, "the first one counts: give 1 or more"),
         ({"max_attempts": 1.5}, TypeError, "give a whole number, or None for no limit"),
         ({"max_attempts": True}, TypeError, "give a whole number"),
         (

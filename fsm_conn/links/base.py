@@ -115,14 +115,29 @@ class Link(abc.ABC):
     async def lost(self) -> Exception:
         """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer."""
 
-    async def probe(self) -> None:  # noqa: B027 - a peer that cannot be asked counts as well
+    def condemn(self) -> None:  # noqa: B027 - most links have nothing to leave out
+        """Be told, before `close`, that the peer does not answer any more: leave out what it would have to answer."""
+
+    async def probe(self, service: str = "") -> bool:
         """Ask the peer whether it is well. The caller sets the time limit.
 
-        Returns when it is, and when the peer has no way to tell.
+        Args:
+            service: the service that is meant; empty: the peer as a whole.
+
+        Returns:
+            True when it said that it is, False when it has no way to tell.
 
         Raises:
-            ProbeError: the peer said that it is not well, or could not be asked.
+            NotServingError: it said that it is not.
+            ProbeError: it could not be asked.
         """
+        return False
+
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        """Yield whether the peer is well each time it says so by itself. Ends at once when it never will."""
+        never: tuple[bool, ...] = ()
+        for word in never:
+            yield word
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Call a method that answers with one message.

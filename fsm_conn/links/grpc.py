@@ -22,7 +22,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostError, ProbeError
+from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostError, NotServingError, ProbeError
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.services import ServiceDirectory, normalize_services
@@ -43,6 +43,9 @@ _ENDPOINT_OPTIONS = (*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 5000))
 
 _READY = grpc.ChannelConnectivity.READY
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 # The codes a call ends with when its connection breaks, or its peer is shut down under it.
 _BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 # Codes that say that the peer cannot tell how it is: no health service, or none that answers for all of it.
@@ -129,26 +132,55 @@ class GrpcLink(Link):
         channel: grpc.aio.Channel = self._channel
         return channel
 
-    async def probe(self) -> None:
-        """Ask the standard health service how the peer is as a whole.
+    async def probe(self, service: str = "") -> bool:
+        """Ask the standard health service how the peer is.
 
-        Returns when it is well, and when it has no way to tell: no such service, or none for the whole.
         Protocol: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
+        Returns:
+            True when it is well, False when it has no way to tell: no health service, or none that knows `service`.
+
         Raises:
-            ProbeError: the peer said that it is not well, or could not be asked.
+            NotServingError: the peer said that it is not well.
+            ProbeError: the peer could not be asked, or what it said makes no sense.
         """
         try:
-            answer = await self._health_check()
+            answer = await self._health_check(service)
         except grpc.aio.AioRpcError as error:
             if error.code() in _CANNOT_TELL:
-                return
+                return False
             raise ProbeError(f"the health check failed: {error.code().name}: {error.details()}") from error
-        if answer is None or answer.status != health_pb2.HealthCheckResponse.SERVING:
-            status = "nothing readable" if answer is None else _status_name(answer.status)
-            raise ProbeError(f"the health check was answered with {status}")
+        if answer is None:
+            raise ProbeError("the health check was answered with nothing readable")
+        if answer.status != _SERVING:
+            raise NotServingError(f"the health check was answered with {_status_name(answer.status)}")
+        return True
 
-    async def _health_check(self, timeout: float | None = None) -> Any:
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        """Yield whether the peer is well, now and whenever its health service says that this has changed."""
+        if self._is_lost():
+            return
+        watch: Any = self.channel.unary_stream(
+            _HEALTH_WATCH,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        call = watch(health_pb2.HealthCheckRequest(service=service))
+        self._streams.add(call)
+        try:
+            async for answer in call:
+                if answer is not None and answer.status != _SERVICE_UNKNOWN:
+                    yield answer.status == _SERVING
+        except grpc.aio.AioRpcError:
+            return  # it has no such stream, or it broke: what there is to know comes from probes, or from the link
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+        finally:
+            self._streams.discard(call)
+            call.cancel()
+
+    async def _health_check(self, service: str = "", timeout: float | None = None) -> Any:
         if self._is_lost():
             raise ProbeError(f"there is nobody to ask: {self._reason}")
         check: Any = self.channel.unary_unary(
@@ -157,7 +189,7 @@ class GrpcLink(Link):
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         try:
-            return await check(health_pb2.HealthCheckRequest(service=""), timeout=timeout)
+            return await check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
         except asyncio.CancelledError:
             if _is_being_cancelled() or not self._is_lost():
                 raise

@@ -73,6 +73,7 @@ class PluginLink(GrpcLink):
         self._keeper: asyncio.Task[None] | None = None
         self._verdict: Exception | None = None
         self._closing = False
+        self._condemned = False
 
     def __repr__(self) -> str:
         return f"<PluginLink {self._name} {self._process or 'not started'}>"
@@ -151,13 +152,17 @@ class PluginLink(GrpcLink):
         await asyncio.wait((self._process.exited,), timeout=diagnosis.SETTLE)
         return diagnosis.loss(self._process, reason)
 
+    def condemn(self) -> None:
+        """The plugin hangs: `close` kills it at once."""
+        self._condemned = True
+
     async def close(self) -> None:
         """End the plugin and close the channel. Bounded: about two seconds for a plugin that does not want to end.
 
         When cancelled, the plugin is killed and the rest done at once.
         """
         assert self._client is not None
-        grace = 0 if self._is_lost() else GRACE
+        grace = 0 if self._condemned or self._is_lost() else GRACE
         self._closing = True
         self._lose(LinkLostError("the link was closed"))
         try:

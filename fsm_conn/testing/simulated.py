@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.errors import ConnectionLostError, LinkError, LinkLostError, ProbeError
+from fsm_conn.errors import ConnectionLostError, LinkError, LinkLostError, NotServingError
 from fsm_conn.links.base import CallOptions, Link
 
 __all__ = ["OUTCOMES", "Outcome", "PermanentRefusalError", "SimulatedLink", "SimulatedPeer"]
@@ -266,10 +266,11 @@ class SimulatedLink(Link):
         """Wait until it goes away."""
         return await asyncio.shield(self._gone)
 
-    async def probe(self) -> None:
+    async def probe(self, service: str = "") -> bool:
         """Answer as the outcome says."""
         if (await self._peer.decide("probe", self)).kind == "bad":
-            raise ProbeError("the simulated peer is not well")
+            raise NotServingError("the simulated peer is not well")
+        return True
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Answer as the outcome says; a call on a link that has gone is lost."""

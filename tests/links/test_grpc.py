@@ -131,12 +131,28 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc,unused-ignore
         self.status: Any = health_pb2.HealthCheckResponse.SERVING
         self.code: grpc.StatusCode | None = None
         self.asked: Callable[[], Any] = lambda: None
+        self.words: list[Any] = []
+        self.watched: list[str] = []
+        self.unwatched = asyncio.Event()
+        self.rewatched = asyncio.Event()
 
     async def Check(self, request: Any, context: Any) -> Any:
         self.asked()
         if self.code is not None:
             await context.abort(self.code, "the details")
         return health_pb2.HealthCheckResponse(status=self.status)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if request.service:
+            self.watched.append(request.service)
+        else:
+            self.rewatched.set()
+        try:
+            for word in self.words:
+                yield health_pb2.HealthCheckResponse(status=word)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.unwatched.set()
 
 
 class Peer:
@@ -646,7 +662,8 @@ async def test_a_peer_without_health_service_is_taken_to_be_well(tmp_path: Path)
     await peer.start(health=False)
     link = EndpointLink(peer.address)
     await link.open()
-    await link.probe()
+    assert await link.probe() is False
+    assert [word async for word in link.watch()] == []
     await link.close()
     await peer.stop()
 
@@ -659,6 +676,32 @@ async def test_a_probe_of_a_peer_that_is_not_well(link: EndpointLink, peer: Peer
     peer.health.code = grpc.StatusCode.INTERNAL
     with pytest.raises(ProbeError, match="INTERNAL: the details"):
         await link.probe()
+
+
+async def test_the_peer_s_own_word_on_its_health(link: EndpointLink, peer: Peer) -> None:
+    """A watch tells how the peer is, now and at each change, and ends with the link; the peer sees it cancelled."""
+    watch: Any = link.watch("calculator")
+    peer.health.words = [0, 3, 1, 2]  # unknown, unknown service, serving, not serving
+    assert [await anext(watch) for _ in range(3)] == [False, True, False]
+    await watch.aclose()
+    await asyncio.wait_for(peer.health.unwatched.wait(), 10)
+    assert peer.health.watched == ["calculator"]
+    peer.health.words = []
+    watch = link.watch()
+    pending = asyncio.ensure_future(anext(watch, "the end"))
+    await asyncio.wait_for(peer.health.rewatched.wait(), 10)
+    peer.cut()
+    assert await pending == "the end"
+    assert [word async for word in link.watch()] == []
+
+
+async def test_closing_ends_a_watch(link: EndpointLink, peer: Peer) -> None:
+    """Its reader is not cancelled for that."""
+    watch: Any = link.watch()
+    pending = asyncio.ensure_future(anext(watch, "the end"))
+    await asyncio.wait_for(peer.health.rewatched.wait(), 10)
+    await link.close()
+    assert await pending == "the end"
 
 
 async def test_a_probe_of_a_lost_link(link: EndpointLink, peer: Peer) -> None:

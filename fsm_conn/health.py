@@ -1,0 +1,102 @@
+"""Watches the health of a peer while a connection is connected: when to ask, not what follows.
+
+A probe is asked for an interval after the last sign of life, and at once when the peer says by itself that it is not
+well, or no longer unwell. What its outcome means is decided by the table, which this module does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fsm_conn.record import CallOutcome, CallRecord
+from fsm_conn.timing import ExpiredError, within
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.links.base import Link
+    from fsm_conn.policy import HealthPolicy
+
+__all__ = ["HealthStatus", "Monitor"]
+
+_SOON = 0.001
+"""Seconds. What is due so soon is due now: timers are no finer."""
+
+
+class HealthStatus(StrEnum):
+    """What the last health probe of a connection has shown."""
+
+    UNKNOWN = "unknown"
+    """The present link was not probed yet, or there is none."""
+    SERVING = "serving"
+    """The peer said that it is well."""
+    NOT_SERVING = "not serving"
+    """The peer said that it is not."""
+    NO_ANSWER = "no answer"
+    """The peer did not answer in time, or could not be asked."""
+    UNSUPPORTED = "no health service"
+    """The peer has no way to tell: it is watched by its link alone."""
+
+
+class Monitor:
+    """The probe loop of one link.
+
+    Args:
+        policy: when to ask.
+        link: the link whose peer is listened to.
+        probe: asks once, and deals with the outcome.
+        rng: where jitter is drawn from.
+    """
+
+    def __init__(
+        self, policy: HealthPolicy, link: Link, probe: Callable[[], Awaitable[Any]], rng: random.Random
+    ) -> None:
+        self._policy = policy
+        self._link = link
+        self._probe = probe
+        self._rng = rng
+        self._clock = asyncio.get_running_loop().time
+        self._sign_of_life = self._clock()
+        self._news = asyncio.Event()
+        self._is_well = True
+
+    def heard(self, call: CallRecord) -> None:
+        """Be told of a call; one that succeeded is a sign of life."""
+        if self._policy.skip_when_busy and call.outcome is CallOutcome.SUCCEEDED:
+            self._sign_of_life = self._clock()
+
+    async def run(self) -> NoReturn:
+        """Probe until cancelled. What a probe or the link's watch raises that nobody expected is raised as it is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                if self._policy.watch:
+                    group.create_task(self._listen())
+                await self._ask()
+        except ExceptionGroup as bugs:
+            raise bugs.exceptions[0] from None
+
+    async def _ask(self) -> NoReturn:
+        while True:
+            await self._until_due()
+            await self._probe()
+            self._sign_of_life = self._clock()
+
+    async def _until_due(self) -> None:
+        """Wait for an interval without a sign of life, or for news."""
+        pause = self._policy.pause(self._rng)
+        while (left := self._sign_of_life + pause - self._clock()) > _SOON:
+            try:
+                await within(left, self._news.wait())
+            except ExpiredError:
+                continue
+            break
+        self._news.clear()
+
+    async def _listen(self) -> None:
+        async for is_well in self._link.watch(self._policy.service):
+            if not (is_well and self._is_well):
+                self._news.set()
+            self._is_well = is_well

@@ -1,0 +1,355 @@
+"""Keeps one link: the guards, effects and activities that the table of `lifecycle` names.
+
+The rules that hold here:
+
+- Guards read, effects count, activities wait. Nothing here assigns a state: triggers are fired, and the table decides.
+- A link has one owner. `_open_link` hands it to this object, `_release` takes it away, once, and closes it in bounded
+  time, through any cancellation.
+- Time is the loop's, and chance comes from `_rng`, drawn by effects and activities, never by guards.
+
+Nothing here knows of callers; see `connection` for what applications call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fsm_conn.callwatch import CallCallback, CallWatch
+from fsm_conn.driver import Driver, finish, is_expected
+from fsm_conn.errors import LinkLostError, NotServingError, ProbeError, ProbeTimeoutError, StartTimeoutError
+from fsm_conn.health import HealthStatus, Monitor
+from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, State, Trigger
+from fsm_conn.links.base import Link
+from fsm_conn.links.target import LateLink
+from fsm_conn.options import shared_rng
+from fsm_conn.policy import HealthPolicy, RetryPolicy
+from fsm_conn.timing import ExpiredError, within
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.budget import RetryBudget
+
+__all__ = ["LinkKeeper"]
+
+_log = logging.getLogger("fsm_conn")
+_DEFAULT_RETRY = RetryPolicy()
+_BY_HAND = HealthPolicy(interval=None)
+
+
+class LinkKeeper(Driver):
+    """The part of a connection that its table drives."""
+
+    states: ClassVar[Sequence[State | str]] = STATES
+    transitions: ClassVar[Sequence[Any]] = TRANSITIONS
+    required_triggers = tuple(Trigger)
+
+    name: str = ""
+    retry: RetryPolicy = _DEFAULT_RETRY
+    health: HealthPolicy = _BY_HAND
+    budget: RetryBudget | None = None
+    start_timeout: float = 10.0
+    close_timeout: float = 5.0
+    """Seconds a link may take to close before it is told to give up everything at once."""
+
+    _make_link: Callable[[], Any]
+    _rng: random.Random | None = None
+    _link: Link | None = None
+    _closing: asyncio.Task[None] | None = None
+    _unclosed: Link | None = None
+    _outage_since: float = 0.0
+    _backoff: float = 0.0
+    _next_backoff: float = 0.0
+    _opened: int = 0
+    _on_trial: bool = False
+    _losses: deque[float] | None = None
+    _failed_probes: int = 0
+    _probing: int = 0
+    _calls: CallWatch | None = None
+    _health_status: HealthStatus = HealthStatus.UNKNOWN
+
+    # --- guards: they read, and change nothing --------------------------------------------------------------
+
+    def may_retry(self, reason: BaseException | None) -> bool:
+        """Whether the policy lets a link be opened once more. Never after an error that cannot get better."""
+        if getattr(reason, "permanent", False):
+            return False
+        if self._has_been_stable():
+            return self.retry.permits(0, 0.0, 0.0)
+        if self._on_trial:
+            return False
+        return self.retry.permits(self.attempt, self._now() - self._outage_since, self._next_backoff)
+
+    def may_restart(self, reason: BaseException | None) -> bool:
+        """Whether the policy lets an open link that was lost be replaced, so soon after the last ones that were."""
+        return self.retry.max_restarts is None or self.retry.permits_restart(1 + self._recent_losses())
+
+    def may_recover(self, reason: BaseException | None) -> bool:
+        """Whether one more attempt may help: not after a bug, nor after an error that cannot get better."""
+        cause = self._reason
+        return self.retry.recover_after is not None and is_expected(cause) and not getattr(cause, "permanent", False)
+
+    def is_unhealthy(self, reason: BaseException | None) -> bool:
+        """Whether this failed probe is one too many."""
+        return self._failed_probes + 1 >= self.health.failure_threshold
+
+    # --- effects: they count, and wait for nothing ----------------------------------------------------------
+
+    def begin_outage(self, reason: BaseException | None) -> None:
+        """Attempts are counted, and the deadline runs, from here."""
+        self.attempt = 0
+        self._outage_since = self._now()
+        self._next_backoff = 0.0
+        self._opened = 0
+        self._on_trial = False
+
+    def begin_trial(self, reason: BaseException | None) -> None:
+        """A new outage, of which one failure is enough."""
+        self.begin_outage(reason)
+        self._on_trial = True
+
+    def count_attempt(self, reason: BaseException | None) -> None:
+        """One more attempt begins. The pause after it is drawn now, so that guards have nothing to draw."""
+        self.attempt += 1
+        self._backoff = self._next_backoff
+        self._next_backoff = self.retry.delay(self.attempt, self._backoff, self._random())
+
+    def forgive(self, reason: BaseException | None) -> None:
+        """A link that had been up for `stable_after` ended its outage: what follows is a new one."""
+        if self._has_been_stable():
+            self.begin_outage(reason)
+
+    def note_loss(self, reason: BaseException | None) -> None:
+        """One more open link was lost; of those that are too old, nothing is remembered."""
+        if self.retry.max_restarts is None:
+            return
+        if self._losses is None or self._losses.maxlen != self.retry.max_restarts + 1:
+            self._losses = deque(self._losses or (), maxlen=self.retry.max_restarts + 1)
+        self._losses.append(self._now())
+
+    def forget_losses(self, reason: BaseException | None) -> None:
+        """Somebody wants the connection, whatever has been."""
+        self._losses = None
+
+    def note_opened(self, reason: BaseException | None) -> None:
+        """The first link of an outage that came up is replaced at once when it is lost; later ones after a delay."""
+        self._opened += 1
+        if self._opened == 1:
+            self._next_backoff = 0.0
+
+    def forget_probes(self, reason: BaseException | None) -> None:
+        """Failed probes count only when they follow one another on one link."""
+        self._failed_probes = 0
+
+    def note_failed_probe(self, reason: BaseException | None) -> None:
+        """One more failed probe in a row."""
+        self._failed_probes += 1
+
+    def condemn(self, reason: BaseException | None) -> None:
+        """A peer that does not answer will not answer a farewell either: its link is to be closed without one."""
+        if self._link is not None and isinstance(reason, ProbeTimeoutError):
+            self._link.condemn()
+
+    # --- activities: what takes time ------------------------------------------------------------------------
+
+    async def while_connecting(self) -> str:
+        """Make the first attempt of an outage."""
+        await self._release()
+        await self._open_link()
+        return Trigger.OPENED
+
+    async def while_connected(self) -> str:
+        """Watch the link until it is lost, and the health of the peer if the policy says so."""
+        assert self._link is not None
+        self._health_status = HealthStatus.UNKNOWN
+        reason = await (self._link.lost() if self.health.interval is None else self._lost_or_ailing(self._link))
+        if is_expected(reason):
+            raise reason
+        raise LinkLostError(f"the link was lost: {reason!r}") from reason
+
+    async def while_reconnecting(self) -> str:
+        """Give back the old link, wait out the delay, and make a further attempt."""
+        await self._release()
+        await asyncio.sleep(self._backoff)
+        if self.budget is not None:
+            await self.budget.admit()
+        await self._open_link()
+        return Trigger.OPENED
+
+    async def while_disconnecting(self) -> str:
+        """Close the link."""
+        await self._release()
+        return Trigger.CLOSED
+
+    async def while_failed(self) -> str | None:
+        """Give back the link that was lost, and rest; for a while, if the policy has it try once more."""
+        await self._release()
+        if self.retry.recover_after is None:
+            return None
+        self._rest()
+        await asyncio.sleep(self.retry.recovery_pause(self._random()))
+        return Trigger.RECOVER
+
+    # --- what others may ask --------------------------------------------------------------------------------
+
+    @property
+    def link(self) -> Link | None:
+        """The open link, for what is particular to its kind, such as a plugin's `pid`; None when there is none."""
+        return self._link
+
+    @property
+    def health_status(self) -> HealthStatus:
+        """What the last probe of the present link has shown."""
+        return self._health_status if self._state == ConnectionState.CONNECTED else HealthStatus.UNKNOWN
+
+    def on_call(self, callback: CallCallback) -> Callable[[], None]:
+        """Have `callback(record)` told of every call by `call`, `stream` and by attribute, when it has ended.
+
+        It runs in the context of the caller, so keep it short. It cannot hurt: what it raises is logged and counted.
+        Calls through a compiled stub are gRPC's own; watch these with an interceptor of gRPC.
+
+        Returns:
+            a function that unregisters it.
+
+        Raises:
+            TypeError: it is async, or cannot be called at all.
+        """
+        self._calls = self._calls or CallWatch()
+        return self._calls.add(callback)
+
+    @property
+    def observer_errors(self) -> int:
+        """How many times an observer, of transitions or of calls, raised, or was cancelled for taking too long."""
+        return super().observer_errors + (self._calls.errors if self._calls is not None else 0)
+
+    # --- how it is done -------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _random(self) -> random.Random:
+        self._rng = self._rng or shared_rng()
+        return self._rng
+
+    def _handles(self, trigger: str) -> bool:
+        return self.lifecycle.handles(self._state, trigger)
+
+    def _has_been_stable(self) -> bool:
+        since = self._since
+        connected = self._state == ConnectionState.CONNECTED
+        return connected and since is not None and self._now() - since >= self.retry.stable_after
+
+    def _recent_losses(self) -> int:
+        since = self._now() - self.retry.restart_window
+        return sum(at > since for at in self._losses or ())
+
+    async def _lost_or_ailing(self, link: Link) -> Exception:
+        """Wait for the loss of the link, and probe meanwhile; what the probes say, the table decides."""
+        monitor = Monitor(self.health, link, self._probe_unless_probed, self._random())
+        deafen = self.on_call(monitor.heard)
+        probes = asyncio.ensure_future(monitor.run())
+        loss = asyncio.ensure_future(link.lost())
+        try:
+            await asyncio.wait((probes, loss), return_when=asyncio.FIRST_COMPLETED)
+            return loss.result() if loss.done() else await probes
+        finally:
+            deafen()
+            for task in (probes, loss):
+                task.cancel()
+            await finish(asyncio.gather(probes, loss, return_exceptions=True))
+
+    async def _probe_unless_probed(self) -> None:
+        if self._probing == 0 and self._link is not None:
+            await self._probe(self._link, self.health.timeout)
+
+    async def _probe(self, link: Link, timeout: float) -> ProbeError | None:
+        """Ask once, have the table decide what that means, and return what was wrong."""
+        visit = self._visit
+        self._probing += 1
+        try:
+            status, failure = await self._ask(link, timeout)
+        finally:
+            self._probing -= 1
+        if visit == self._visit:
+            self._health_status = status
+            if self._handles(Trigger.PROBE_PASSED):
+                self.fire(Trigger.PROBE_FAILED if failure else Trigger.PROBE_PASSED, failure)
+        return failure
+
+    async def _ask(self, link: Link, timeout: float) -> tuple[HealthStatus, ProbeError | None]:
+        try:
+            told = await within(timeout, link.probe(self.health.service))
+        except ExpiredError:
+            late = ProbeTimeoutError(f"{self.name}: no answer to a health probe within {timeout:g} s")
+            return HealthStatus.NO_ANSWER, late
+        except NotServingError as error:
+            return HealthStatus.NOT_SERVING, error
+        except ProbeError as error:
+            return HealthStatus.NO_ANSWER, error
+        return HealthStatus.SERVING if told else HealthStatus.UNSUPPORTED, None
+
+    async def _open_link(self) -> None:
+        if isinstance(self._make_link, LateLink):
+            await self._make_link.load()
+        link, visit = self._make_link(), self._visit
+        if not isinstance(link, Link):
+            raise TypeError(f"{self.name}: the target made {link!r:.60}, which is not a Link")
+        async with link.admission():
+            await self._open_in_time(link)
+            if visit != self._visit:
+                # It ignored its cancellation, and was opened for a state that was left long ago.
+                await self._close(link)
+                raise asyncio.CancelledError
+            self._link = link
+
+    async def _open_in_time(self, link: Link) -> None:
+        limit = self._time_to_open()
+        try:
+            await within(limit, link.open())
+        except ExpiredError:
+            raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.evidence()) from None
+
+    def _time_to_open(self) -> float:
+        if self.retry.deadline is None:
+            return self.start_timeout
+        left = self._outage_since + self.retry.deadline - self._now()
+        if left <= 0:
+            raise StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
+        return min(self.start_timeout, left)
+
+    async def _release(self) -> None:
+        """Close the link if there is one, in bounded time, through any cancellation."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._unclosed = link
+            self._closing = asyncio.get_running_loop().create_task(self._close(link), name=f"{self!r}.close")
+        if self._closing is not None:
+            try:
+                await finish(self._closing)
+            finally:
+                self._closing = None
+                if link is not None and self._unclosed is link:
+                    # The loop ends, and the task was cancelled before it had begun.
+                    await self._close(link)
+
+    async def _close(self, link: Link) -> None:
+        self._unclosed = None
+        try:
+            await within(self.close_timeout, link.close())
+        except Exception:
+            _log.warning("%r: the link did not close well", self, exc_info=True)
+
+    async def _last_will(self) -> None:
+        await self._release()
+
+    def _forget(self) -> None:
+        self._link = self._closing = None
+
+    def _come_to_rest(self) -> None:
+        for trigger in (Trigger.DISCONNECT, Trigger.CLOSED):
+            if self._handles(trigger):
+                self.fire(trigger)

@@ -1,0 +1,151 @@
+"""Metrics for Prometheus, through its own client library.
+
+Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what only grows, and as labels only
+what has few values. Give connections names from a small set: each is a label value.
+
+The gauge of states is made at each scrape from what is attached then, and not counted up and down: so it cannot drift,
+a connection that was dropped is gone from it, and none of the library's locks is taken while memory is being freed.
+For the same reason it is not part of the library's multiprocess mode, which serves no such collectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fsm_conn.record import CallRecord, TransitionRecord
+from fsm_conn.telemetry._extra import missing
+from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
+from fsm_conn.telemetry.watching import Measuring, Telemetry
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+except ImportError as error:
+    raise missing("PrometheusMetrics", "prometheus", error) from error
+
+if TYPE_CHECKING:
+    from fsm_conn.connection import Connection
+
+__all__ = ["PrometheusMetrics"]
+
+CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds. The library's default begins at 5 ms, where a call of a plugin on the same machine has long ended."""
+CONNECT_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds: from a running endpoint at hand to some minutes of backoff."""
+
+
+class _Meters:
+    """The metrics that are counted as things happen."""
+
+    def __init__(
+        self, registry: CollectorRegistry, call_buckets: Sequence[float], connect_buckets: Sequence[float]
+    ) -> None:
+        self.methods = KnownMethods("unknown")
+        self.transitions = Counter(
+            "fsm_conn_transitions",
+            "Transitions of the state machine, those within a state included.",
+            ("connection", "trigger", "source", "dest"),
+            registry=registry,
+        )
+        self.attempts = Counter(
+            "fsm_conn_attempts",
+            "Attempts to open a link, by how they ended.",
+            ("connection", "outcome"),
+            registry=registry,
+        )
+        self.probes = Counter(
+            "fsm_conn_probes", "Health probes, by how they ended.", ("connection", "outcome"), registry=registry
+        )
+        self.connects = Histogram(
+            "fsm_conn_connect_seconds",
+            "From the request to connect, or the loss of the link, to the end of the last attempt.",
+            ("connection", "outcome"),
+            registry=registry,
+            buckets=connect_buckets,
+        )
+        self.calls = Histogram(
+            "fsm_conn_call_seconds",
+            "Calls, waiting for a connection and repeats included.",
+            ("connection", "method", "outcome"),
+            registry=registry,
+            buckets=call_buckets,
+        )
+
+
+class _Watch(Measuring):
+    def __init__(self, conn: Connection, meters: _Meters) -> None:
+        super().__init__(conn)
+        self._meters = meters
+
+    def moved(self, record: TransitionRecord) -> None:
+        row = (str(record.trigger), str(record.source), str(record.dest))
+        self._meters.transitions.labels(self.name, *row).inc()
+
+    def probed(self, outcome: str) -> None:
+        self._meters.probes.labels(self.name, outcome).inc()
+
+    def attempted(self, outcome: ConnectOutcome, record: TransitionRecord) -> None:
+        self._meters.attempts.labels(self.name, str(outcome)).inc()
+
+    def ended(self, outcome: ConnectOutcome, seconds: float, record: TransitionRecord) -> None:
+        self._meters.connects.labels(self.name, str(outcome)).observe(seconds)
+
+    def called(self, record: CallRecord) -> None:
+        method = self._meters.methods.named(record)
+        self._meters.calls.labels(self.name, method, str(record.outcome)).observe(record.seconds)
+
+
+class PrometheusMetrics(Telemetry[_Watch]):
+    """Counts and times for Prometheus, of all connections that are attached to it. Make one for each registry.
+
+    ================================================ ============ ==================================================
+    metric                                           type         counts, or seconds
+    ================================================ ============ ==================================================
+    `fsm_conn_state{connection,state}`               gauge        connections of that name in that state: 0 or 1
+    `fsm_conn_transitions_total{connection,trigger,` counter      transitions, those within a state included
+    `source,dest}`
+    `fsm_conn_attempts_total{connection,outcome}`    counter      attempts: `succeeded`, `failed`, `abandoned`
+    `fsm_conn_probes_total{connection,outcome}`      counter      probes: `passed`, `failed`
+    `fsm_conn_connect_seconds{connection,outcome}`   histogram    from the request, or the loss, to the last attempt
+    `fsm_conn_call_seconds{connection,method,`       histogram    calls: `succeeded`, `failed`, `cancelled`
+    `outcome}`
+    ================================================ ============ ==================================================
+
+    Connections of the same name are added up. What was counted stays when a connection is detached or dropped, as
+    counters must; its part of `fsm_conn_state` vanishes. The method of a call that does not exist is `unknown`.
+
+    Args:
+        registry: where to register; by default the library's own.
+        call_buckets: upper bounds for `fsm_conn_call_seconds`.
+        connect_buckets: upper bounds for `fsm_conn_connect_seconds`.
+
+    Raises:
+        ValueError: the registry has such metrics already.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        call_buckets: Sequence[float] = CALL_BUCKETS,
+        connect_buckets: Sequence[float] = CONNECT_BUCKETS,
+    ) -> None:
+        super().__init__()
+        registry = REGISTRY if registry is None else registry
+        self._meters = _Meters(registry, call_buckets, connect_buckets)
+        registry.register(self)
+
+    def _watch(self, conn: Connection) -> _Watch:
+        return _Watch(conn, self._meters)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Called by the library, to find metrics of the same name."""
+        yield GaugeMetricFamily("fsm_conn_state", "Connections by state.", labels=("connection", "state"))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Called by the library, at each scrape, on a thread of its own."""
+        for family in self.describe():
+            for labels, count in self._count_by_state().items():
+                family.add_metric(labels, count)
+            yield family
