@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsm_conn.budget import RetryBudget
+    from fsm_conn.clients import AutoReconnectClient, HealthMonitoredClient, ManagedConnection, StatefulConnection
     from fsm_conn.connection import Connection
     from fsm_conn.errors import (
         AmbiguousNameError,
@@ -51,11 +52,14 @@ if TYPE_CHECKING:
         others,
     )
     from fsm_conn.links.base import CallOptions, Link
+    from fsm_conn.metrics import Metrics
     from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
     from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+    from fsm_conn.report import HealthReport
 
 __all__ = [
     "AmbiguousNameError",
+    "AutoReconnectClient",
     "BadCookieError",
     "CallError",
     "CallOptions",
@@ -72,7 +76,9 @@ __all__ = [
     "DeclarationError",
     "FsmConnError",
     "HandshakeError",
+    "HealthMonitoredClient",
     "HealthPolicy",
+    "HealthReport",
     "HealthStatus",
     "IllegalTriggerError",
     "IncompatibleProtocolError",
@@ -80,6 +86,8 @@ __all__ = [
     "Link",
     "LinkError",
     "LinkLostError",
+    "ManagedConnection",
+    "Metrics",
     "NotConnectedError",
     "NotServingError",
     "PluginExitedError",
@@ -90,6 +98,7 @@ __all__ = [
     "RetryPolicy",
     "StartTimeoutError",
     "State",
+    "StatefulConnection",
     "Transition",
     "TransitionRecord",
     "Trigger",
@@ -100,6 +109,7 @@ __all__ = [
 
 _HOMES = {
     "AmbiguousNameError": "fsm_conn.errors",
+    "AutoReconnectClient": "fsm_conn.clients",
     "BadCookieError": "fsm_conn.errors",
     "CallError": "fsm_conn.errors",
     "CallOptions": "fsm_conn.links.base",
@@ -116,7 +126,9 @@ _HOMES = {
     "DeclarationError": "fsm_conn.errors",
     "FsmConnError": "fsm_conn.errors",
     "HandshakeError": "fsm_conn.errors",
+    "HealthMonitoredClient": "fsm_conn.clients",
     "HealthPolicy": "fsm_conn.policy",
+    "HealthReport": "fsm_conn.report",
     "HealthStatus": "fsm_conn.health",
     "IllegalTriggerError": "fsm_conn.errors",
     "IncompatibleProtocolError": "fsm_conn.errors",
@@ -124,6 +136,8 @@ _HOMES = {
     "Link": "fsm_conn.links.base",
     "LinkError": "fsm_conn.errors",
     "LinkLostError": "fsm_conn.errors",
+    "ManagedConnection": "fsm_conn.clients",
+    "Metrics": "fsm_conn.metrics",
     "NotConnectedError": "fsm_conn.errors",
     "NotServingError": "fsm_conn.errors",
     "PluginExitedError": "fsm_conn.errors",
@@ -134,6 +148,7 @@ _HOMES = {
     "RetryPolicy": "fsm_conn.policy",
     "StartTimeoutError": "fsm_conn.errors",
     "State": "fsm_conn.lifecycle",
+    "StatefulConnection": "fsm_conn.clients",
     "Transition": "fsm_conn.lifecycle",
     "TransitionRecord": "fsm_conn.record",
     "Trigger": "fsm_conn.lifecycle",

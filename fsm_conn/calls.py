@@ -7,20 +7,29 @@ idempotent, or when it provably never reached the plugin.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn.errors import CallTimeoutError, ConnectionLostError, NotConnectedError, RequestError
+from fsm_conn.errors import (
+    CallTimeoutError,
+    ConnectAbandonedError,
+    ConnectFailedError,
+    ConnectionLostError,
+    NotConnectedError,
+    RequestError,
+)
 from fsm_conn.hints import did_you_mean
-from fsm_conn.links.base import CallOptions
+from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection
 
 __all__ = ["MethodCall", "ServiceProxy", "Services", "call_patiently", "split_arguments"]
+
+_NO_CONNECTION = (NotConnectedError, ConnectFailedError, ConnectAbandonedError)
 
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
@@ -43,20 +52,34 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
 
 
 async def call_patiently(
-    conn: Connection, method: str, request: Any, fields: dict[str, Any], options: CallOptions
+    conn: Connection,
+    method: str,
+    request: Any,
+    fields: dict[str, Any],
+    options: CallOptions,
+    ready: Callable[[], Awaitable[Link]],
 ) -> Any:
-    """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
+    """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it.
+
+    Args:
+        conn: the connection.
+        method: as for `Connection.call`, and so are the next two.
+        request: the whole request, or None.
+        fields: the fields of the request.
+        options: the options of the call.
+        ready: waits for a link to call through, and returns it.
+    """
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
     repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not conn._is_acting()
     sent: ConnectionLostError | None = None
     while True:
         try:
-            link = await within(None if end is None else end - loop.time(), conn._link_when_ready())
-        except (ExpiredError, NotConnectedError) as error:
+            link = await within(None if end is None else end - loop.time(), ready())
+        except (ExpiredError, *_NO_CONNECTION) as error:
             if sent is not None:
                 raise ConnectionLostError(f"{sent}; and then there was no connection to repeat it on") from error
-            if isinstance(error, NotConnectedError):
+            if not isinstance(error, ExpiredError):
                 raise
             raise CallTimeoutError(
                 f"{conn!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "

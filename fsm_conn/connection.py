@@ -344,7 +344,7 @@ class Connection(LinkKeeper):
     async def _call(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
         request, options = split_arguments(method, args)
         if options is not None and (options.idempotent or options.wait_for_ready):
-            return await call_patiently(self, method, request, fields, options)
+            return await call_patiently(self, method, request, fields, options, self._link_when_ready)
         return await self._ready_link().call(method, request, fields, options)
 
     def _stream(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> AsyncIterator[Any]:

@@ -38,12 +38,13 @@ BACKLOG = 1000
 TransitionCallback = Callable[[TransitionRecord], Awaitable[None] | None]
 
 _log = logging.getLogger("fsm_conn")
-_observing: ContextVar[Observers | None] = ContextVar("fsm_conn_observing", default=None)
+_observing: ContextVar[object] = ContextVar("fsm_conn_observing", default=None)
+"""The mark of those whose async callback this is; a mark, for the context is theirs, and would be a cycle with them."""
 
 
 def is_observing(observers: Observers | None) -> bool:
     """Whether this is called from an async callback of `observers`."""
-    return observers is not None and _observing.get() is observers
+    return observers is not None and _observing.get() is observers._mark
 
 
 class Observers:
@@ -60,6 +61,7 @@ class Observers:
         "_callbacks",
         "_context",
         "_flushing",
+        "_mark",
         "_pending",
         "_plain_only",
         "_published",
@@ -70,7 +72,8 @@ class Observers:
 
     def __init__(self, context: Context) -> None:
         self._context = context.copy()
-        self._context.run(_observing.set, self)
+        self._mark = object()
+        self._context.run(_observing.set, self._mark)
         self._callbacks: dict[object, TransitionCallback] = {}
         self._pending: deque[Iterator[Any]] = deque()
         self._published = self._told_of = 0

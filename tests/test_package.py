@@ -48,6 +48,18 @@ MAY_IMPORT = {
         "policy",
         "timing",
     },
+    "metrics": {"errors", "keeper", "lifecycle", "record"},  # keeper for types only
+    "report": {"health"},
+    "clients": {
+        "calls",
+        "connection",
+        "lifecycle",
+        "links.base",
+        "links.target",
+        "metrics",
+        "policy",
+        "report",
+    },
     "connection": {
         "budget",
         "calls",

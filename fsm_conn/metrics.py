@@ -1,0 +1,144 @@
+"""Counts of what has happened to a connection, by what its observers are told.
+
+Nothing else writes them: no caller has to remember to count, and what is not counted did not happen. What could
+contradict something else is not kept but computed, so no count can drift from another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+from fsm_conn.errors import NotConnectedError
+from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+
+if TYPE_CHECKING:
+    from fsm_conn.keeper import LinkKeeper
+
+__all__ = ["Metrics"]
+
+SAMPLES = 1024
+"""Latencies that are kept, those of the calls that succeeded last: ten of them lie above the 99th percentile."""
+
+_LOSSES = frozenset({Trigger.LOST, Trigger.PROBE_FAILED})
+
+
+def _latencies() -> deque[float]:
+    return deque(maxlen=SAMPLES)
+
+
+@attrs.define(eq=False)
+class Metrics:
+    """The counts of the connections that it watches, usually one.
+
+        metrics = Metrics()
+        metrics.watch(conn)
+
+    It holds no connection, so that keeping it keeps nothing else alive. A call is counted when it has ended.
+    """
+
+    succeeded_calls: int = attrs.field(default=0, init=False)
+    """Calls that were answered."""
+    failed_calls: int = attrs.field(default=0, init=False)
+    """Calls that ended with an error, whoever's it was."""
+    cancelled_calls: int = attrs.field(default=0, init=False)
+    """Calls whose caller was cancelled, or dropped the stream of answers."""
+    refused_calls: int = attrs.field(default=0, init=False)
+    """Of those that failed: calls that were not made, because the connection was not connected."""
+    last_successful_call: datetime | None = attrs.field(default=None, init=False)
+    """When a call succeeded last, in UTC; None: none has."""
+    connection_count: int = attrs.field(default=0, init=False)
+    """How many times `connected` was entered."""
+    disconnection_count: int = attrs.field(default=0, init=False)
+    """How many times `disconnected` was entered."""
+    failed_connection_count: int = attrs.field(default=0, init=False)
+    """How many times `failed` was entered."""
+    reconnect_count: int = attrs.field(default=0, init=False)
+    """How many times `connected` was entered again, after a link that was lost or replaced, without a disconnect
+    between. Attempts that failed do not count."""
+    losses: int = attrs.field(default=0, init=False)
+    """How many times `connected` was left because the link was lost, or its peer was no longer well."""
+    passed_probes: int = attrs.field(default=0, init=False)
+    """Health probes that were answered well."""
+    failed_probes: int = attrs.field(default=0, init=False)
+    """Health probes that were answered badly, late or not at all."""
+    connected_since: float | None = attrs.field(default=None, init=False)
+    """When `connected` was entered, in seconds of the event loop's clock; None when it is not the state."""
+    connected_at: datetime | None = attrs.field(default=None, init=False)
+    """When `connected` was entered last, in UTC; None: never."""
+    _was_connected: bool = attrs.field(default=False, init=False)
+    _latencies: deque[float] = attrs.field(factory=_latencies, init=False, repr=False)
+
+    def watch(self, conn: LinkKeeper) -> Callable[[], None]:
+        """Count what happens to `conn` from now on.
+
+        Returns:
+            a function that ends it.
+        """
+        endings = conn.on_transition(self.on_transition), conn.on_call(self.on_call)
+
+        def unsubscribe() -> None:
+            for end in endings:
+                end()
+
+        return unsubscribe
+
+    @property
+    def total_calls(self) -> int:
+        """Calls that have ended: those that succeeded, failed or were cancelled."""
+        return self.succeeded_calls + self.failed_calls + self.cancelled_calls
+
+    @property
+    def success_rate(self) -> float:
+        """The share, from 0 to 1, of calls that succeeded among those that nobody cancelled; 0 before the first."""
+        judged = self.succeeded_calls + self.failed_calls
+        return self.succeeded_calls / judged if judged else 0.0
+
+    def latency(self, percent: int) -> float | None:
+        """Seconds within which so many percent of the calls that succeeded last were answered (the nearest rank).
+
+        Waiting for a connection and repeats are part of it; of a stream, it is the time to its end. None before the
+        first such call.
+        """
+        ordered = sorted(self._latencies)
+        return ordered[max(-(-len(ordered) * percent // 100), 1) - 1] if ordered else None
+
+    def on_call(self, call: CallRecord) -> None:
+        """Be told of a call that has ended."""
+        if call.outcome is CallOutcome.SUCCEEDED:
+            self.succeeded_calls += 1
+            self.last_successful_call = datetime.now(UTC)
+            self._latencies.append(call.seconds)
+        elif call.outcome is CallOutcome.CANCELLED:
+            self.cancelled_calls += 1
+        else:
+            self.failed_calls += 1
+            self.refused_calls += isinstance(call.error, NotConnectedError)
+
+    def on_transition(self, record: TransitionRecord) -> None:
+        """Be told of a row of the table that was taken."""
+        self.passed_probes += record.trigger == Trigger.PROBE_PASSED
+        self.failed_probes += record.trigger == Trigger.PROBE_FAILED
+        if record.source == record.dest:
+            return
+        if record.source == ConnectionState.CONNECTED:
+            self.connected_since = None
+            self.losses += record.trigger in _LOSSES
+        if record.dest == ConnectionState.CONNECTED:
+            self._note_connected(record.at)
+        elif record.dest == ConnectionState.DISCONNECTED:
+            self.disconnection_count += 1
+            self._was_connected = False
+        elif record.dest == ConnectionState.FAILED:
+            self.failed_connection_count += 1
+
+    def _note_connected(self, at: float) -> None:
+        self.connection_count += 1
+        self.reconnect_count += self._was_connected
+        self._was_connected = True
+        self.connected_since, self.connected_at = at, datetime.now(UTC)
