@@ -73,6 +73,11 @@ class CallWatch:
             raise
         self._tell(method, None, began, clock())
 
+    def refused(self, method: str, error: Exception) -> None:
+        """Tell of a call that was refused before it began."""
+        now = asyncio.get_running_loop().time()
+        self._tell(method, error, now, now)
+
     def _tell(self, method: str, error: BaseException | None, began: float, now: float) -> None:
         record = CallRecord(method, _outcome(error), error, now - began, now)
         for callback in tuple(self._callbacks.values()):

@@ -227,8 +227,14 @@ class Connection(LinkKeeper):
         Arguments and errors as for `call`. With `wait_for_ready` or `idempotent` it waits for the connection before it
         is sent; a stream that breaks is never sent again.
         """
-        replies = self._stream(method, args, fields)
-        return self._calls.stream(method, replies) if self._calls else replies
+        if not self._calls:
+            return self._stream(method, args, fields)
+        try:
+            replies = self._stream(method, args, fields)
+        except Exception as error:
+            self._calls.refused(method, error)
+            raise
+        return self._calls.stream(method, replies)
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """A compiled stub that always uses the present link, so it goes on working after a reconnect.
@@ -279,6 +285,11 @@ class Connection(LinkKeeper):
         return f"<{type(self).__name__} {self.name!r} {self._state} attempt={self.attempt}>"
 
     # --- how it is done -------------------------------------------------------------------------------------
+
+    def begin_trial(self, reason: BaseException | None) -> None:
+        """As the keeper does; and from here on the connection lives for its policy's sake, whoever joins or leaves."""
+        super().begin_trial(reason)
+        self._claimed = True
 
     async def _settle(self, trigger: str) -> None:
         """Fire `trigger` if that is to be done, and wait for what comes of it."""

@@ -70,17 +70,19 @@ class Monitor:
 
     async def run(self) -> NoReturn:
         """Probe until cancelled. What a probe or the link's watch raises that nobody expected is raised as it is."""
+        # No TaskGroup: it holds the task it is in, which, once cancelled, holds it: a cycle, with the connection in it.
+        listening = asyncio.ensure_future(self._listen())
         try:
-            async with asyncio.TaskGroup() as group:
-                if self._policy.watch:
-                    group.create_task(self._listen())
-                await self._ask()
-        except ExceptionGroup as bugs:
-            raise bugs.exceptions[0] from None
+            await self._ask(listening)
+        finally:
+            listening.cancel()
+            await asyncio.wait((listening,))
 
-    async def _ask(self) -> NoReturn:
+    async def _ask(self, listening: asyncio.Future[None]) -> NoReturn:
         while True:
             await self._until_due()
+            if listening.done():
+                listening.result()
             await self._probe()
             self._sign_of_life = self._clock()
 
@@ -96,7 +98,13 @@ class Monitor:
         self._news.clear()
 
     async def _listen(self) -> None:
-        async for is_well in self._link.watch(self._policy.service):
-            if not (is_well and self._is_well):
-                self._news.set()
-            self._is_well = is_well
+        if not self._policy.watch:
+            return
+        try:
+            async for is_well in self._link.watch(self._policy.service):
+                if not (is_well and self._is_well):
+                    self._news.set()
+                self._is_well = is_well
+        except Exception:
+            self._news.set()
+            raise

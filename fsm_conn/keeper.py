@@ -350,6 +350,11 @@ class LinkKeeper(Driver):
         self._link = self._closing = None
 
     def _come_to_rest(self) -> None:
-        for trigger in (Trigger.DISCONNECT, Trigger.CLOSED):
-            if self._handles(trigger):
-                self.fire(trigger)
+        """Disconnect, without the activities: each state on the way ends as if its own had failed."""
+        if self._handles(Trigger.DISCONNECT):
+            self.fire(Trigger.DISCONNECT)
+        for _ in self.lifecycle.states:
+            if self._state == ConnectionState.DISCONNECTED:
+                return
+            on_error = str(self.lifecycle.states[self._state].on_error)
+            self.fire(next(filter(self._handles, (Trigger.CLOSED, on_error, Trigger.FAULT))))

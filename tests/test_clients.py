@@ -134,7 +134,7 @@ def test_a_client_and_its_counts_are_freed_by_reference_counting_alone(no_gc: No
     """A fresh one, and one that has lived."""
 
     async def main() -> list[weakref.ref[Any]]:
-        fresh, lived, peer = client(Peer()), client(Peer(), health=HealthPolicy(interval=None)), Peer()
+        fresh, lived, peer = client(Peer()), client(Peer()), Peer()
         await lived.connect()
         await lived.call("a.B")
         await lived.disconnect()

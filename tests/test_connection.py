@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 from peer import HANG, TRANSIENT, Peer, Permanent
 
@@ -31,9 +32,13 @@ from fsm_conn import (
     RequestError,
     RetryPolicy,
     StartTimeoutError,
+    State,
+    Transition,
     Trigger,
     insert_state,
+    others,
 )
+from fsm_conn.testing import run_virtually
 
 PLAIN = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none", stable_after=10.0)
 S = ConnectionState
@@ -1593,3 +1598,44 @@ async def test_jitter_comes_from_the_injected_source() -> None:
 
     assert [round(x, 6) for x in await life(1)] == [round(x, 6) for x in await life(1)]
     assert await life(1) != await life(2)
+
+
+# --- a subclass with a state on the way to disconnecting ------------------------------------------------------
+
+
+class Draining(Connection):
+    """Takes its leave before it closes its link."""
+
+    states = (*Connection.states, State("draining", on_error="drained", owns_link=True))
+    transitions = (
+        Transition("disconnect", "connected", "draining"),
+        *(
+            attrs.evolve(row, source=others("disconnected", "disconnecting", "connected", "draining"))
+            if row.trigger == "disconnect"
+            else row
+            for row in Connection.transitions
+        ),
+        Transition("drained", "draining", "disconnecting"),
+    )
+
+    async def while_draining(self) -> str:
+        await asyncio.sleep(0.1)
+        return "drained"
+
+
+def test_a_state_on_the_way_to_disconnecting_is_not_where_the_end_of_the_loop_leaves_it() -> None:
+    """It comes to rest, and can be connected in another loop."""
+    peer, conns = Peer(), []
+
+    async def connect_and_leave() -> None:
+        conns.append(Draining(peer))
+        await conns[0].connect()
+
+    async def connect_again() -> None:
+        async with asyncio.timeout(1), conns[0]:
+            assert conns[0].state is S.CONNECTED
+
+    run_virtually(connect_and_leave())
+    assert (conns[0].state, peer.open_now) == (S.DISCONNECTED, 0)
+    run_virtually(connect_again())
+    assert (conns[0].state, peer.open_now) == (S.DISCONNECTED, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -21,11 +23,14 @@ from fsm_conn import (
     HealthPolicy,
     HealthStatus,
     LinkLostError,
+    NotConnectedError,
     NotServingError,
     ProbeError,
     ProbeTimeoutError,
+    RequestError,
     RetryPolicy,
 )
+from fsm_conn.testing import run_virtually
 
 S = ConnectionState
 STEADY = HealthPolicy(interval=10, timeout=2, failure_threshold=2, jitter=0)
@@ -379,3 +384,34 @@ def test_an_observer_of_calls_must_be_a_plain_function(wrong: Any) -> None:
     """Nobody would wait for an async one."""
     with pytest.raises(TypeError, match="an observer of calls must be a plain function"):
         Connection(["x"]).on_call(wrong)
+
+
+async def test_a_stream_that_is_refused_is_told_of_too() -> None:
+    """As a call is: not connected, or wrong arguments."""
+    conn = Connection(Peer())
+    calls: list[CallRecord] = []
+    conn.on_call(calls.append)
+    with pytest.raises(NotConnectedError):
+        conn.stream("a.B")
+    with pytest.raises(RequestError):
+        conn.stream("a.B", {}, {})
+    assert [(call.method, call.outcome, call.seconds) for call in calls] == [("a.B", CallOutcome.FAILED, 0)] * 2
+
+
+def test_a_connection_that_was_watched_is_freed_by_reference_counting() -> None:
+    """Its monitor leaves no cycle behind."""
+
+    async def life() -> weakref.ref[Connection]:
+        conn = connection(Peer())
+        await conn.connect()
+        await asyncio.sleep(35)
+        await conn.disconnect()
+        await asyncio.sleep(0)
+        return weakref.ref(conn)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run_virtually(life())() is None
+    finally:
+        gc.enable()

@@ -130,8 +130,15 @@ class Callers:
         return index in self._disconnects
 
     def is_used(self, index: int) -> bool:
-        """Whether, when that transition was taken, a caller had been told of success since it last was at rest."""
-        return self._since_rest(self._successes, index)
+        """Whether, when that transition was taken, a caller had been told of success since it last was at rest.
+
+        Or it had come back from `failed` by itself, as the policy says, and lives for the policy's sake.
+        """
+        return self._since_rest(self._successes, index) or self._since_rest(self._recoveries(), index)
+
+    def _recoveries(self) -> list[int]:
+        records = enumerate(self.life.records, 1)
+        return [count for count, record in records if record.trigger == T.RECOVER and not record.internal]
 
     def is_wanted(self, index: int) -> bool:
         """The same, or somebody else had asked for it."""
@@ -227,7 +234,7 @@ def callers_are_told_the_truth(life: Life) -> str | None:
 
 @invariant(AT_REST)
 def unwanted_attempts_end(life: Life) -> str | None:
-    """An attempt that no caller waits for, and whose success nobody was told of, is abandoned."""
+    """An attempt that no caller waits for, nobody was told of and no policy asked for is abandoned."""
     state, count = life.state, len(life.records)
     if state == S.CONNECTED or state in ENDED or state in life.customs.ending or state in life.customs.inescapable:
         return None

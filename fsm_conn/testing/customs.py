@@ -21,7 +21,7 @@ S, T = ConnectionState, Trigger
 ENDED = frozenset({S.DISCONNECTED, S.FAILED})
 """States in which a connection rests without a link."""
 BASE_TRIGGERS = frozenset(map(str, Trigger))
-_GUARDS = frozenset({"may_retry", "is_unhealthy"})
+_GUARDS = frozenset({"may_retry", "may_restart", "is_unhealthy"})
 _OUTCOMES = frozenset({None, S.RECONNECTING, S.FAILED})
 
 

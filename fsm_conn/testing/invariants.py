@@ -200,15 +200,22 @@ def async_observers_saw_everything(life: Life) -> str | None:
 @invariant(AT_REST)
 def nobody_waits_in_vain(life: Life) -> str | None:
     """Who waits for a connection is told as soon as there is one, or will be none."""
-    state, conn = life.conn.state, life.conn
+    state = life.conn.state
     waiting = [user.method for user in life.users]
     if state == ConnectionState.CONNECTED:
         forgotten = [each for each in waiting if each in ("connect", "ensure_connected", "reconnect", "disconnect")]
-    elif state in (ConnectionState.DISCONNECTED, ConnectionState.FAILED) and conn._activity is None:
+    elif state in (ConnectionState.DISCONNECTED, ConnectionState.FAILED) and not _is_cleaning_up(life):
         forgotten = waiting
     else:
         forgotten = []
     return f"in {life.state!r}, {forgotten[0]}() still waits" if forgotten else None
+
+
+def _is_cleaning_up(life: Life) -> bool:
+    """Whether an activity of a state of rest has more to do than to wait for the time to try again."""
+    if life.conn._activity is None:
+        return False
+    return life.peer.waits_for("close") or life.peer.open_now > 0 or life.customs.acts_by_itself(life.state)
 
 
 @invariant(AT_REST)

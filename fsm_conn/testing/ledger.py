@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from fsm_conn.driver import is_expected
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.policy import Jitter, RetryPolicy
 from fsm_conn.record import TransitionRecord
@@ -30,10 +31,14 @@ __all__ = ["OF_THE_POLICY", "REASONS_TO_GIVE_UP", "Asked", "Decision", "Ledger"]
 S, T = ConnectionState, Trigger
 FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
 """Triggers after which it is decided whether a link is opened again."""
+LOSING = frozenset({T.LOST, T.PROBE_FAILED})
+"""Those of them that are the end of a link which was open."""
 ASKING = frozenset({T.CONNECT, T.RECONNECT})
+"""Triggers by which somebody asks for a link, whatever has been."""
+BEGINNING = ASKING | {T.RECOVER}
 """Triggers that begin an outage."""
 OPENING = ("while_connecting", "while_reconnecting")
-COUNTING = ("begin_outage", "count_attempt", "forgive", "note_opened")
+COUNTING = ("begin_outage", "begin_trial", "count_attempt", "forgive", "note_loss", "forget_losses", "note_opened")
 
 AT_ONCE, WHENEVER = (0.0, 0.0), (0.0, math.inf)
 
@@ -61,6 +66,10 @@ class Decision:
     """Seconds since the outage began."""
     delay: tuple[float, float]
     """The least and the longest pause before a further attempt."""
+    losses: int
+    """Links that were lost within the window of the restart intensity, this one included; 0 when none was open."""
+    is_trial: bool
+    """Whether this was the one careful attempt of a connection that had given up."""
     is_free: bool
     """Whether the class decides in its own way."""
 
@@ -73,6 +82,11 @@ class Decision:
     def is_exhausted(self) -> bool:
         """Whether all attempts have been made."""
         return self.retry.max_attempts is not None and self.attempts >= self.retry.max_attempts
+
+    @property
+    def is_too_often(self) -> bool:
+        """Whether links were lost more often than the policy makes good."""
+        return self.retry.max_restarts is not None and self.losses > self.retry.max_restarts
 
     @property
     def is_surely_late(self) -> bool:
@@ -89,6 +103,8 @@ REASONS_TO_GIVE_UP: tuple[Callable[[Decision], bool], ...] = (
     lambda decision: decision.is_permanent,
     lambda decision: decision.is_exhausted,
     lambda decision: decision.is_perhaps_late,
+    lambda decision: decision.is_too_often,
+    lambda decision: decision.is_trial,
     lambda decision: decision.is_free,
 )
 """One of them must hold whenever a connection gives up."""
@@ -100,6 +116,8 @@ class Ledger:
     Attributes:
         attempts: attempts begun in the present outage.
         since: when it began.
+        on_trial: whether it is the one careful attempt of a connection that had given up.
+        losses: when links were lost that were replaced, since somebody asked for one.
         problems: what was wrong, by the name of the invariant; the first of each.
     """
 
@@ -108,7 +126,8 @@ class Ledger:
         self.attempts = self.links = self.came_up = self.bad_probes = 0
         self.since = 0.0
         self.problems: dict[str, str] = {}
-        self._at_once = False
+        self.losses: list[float] = []
+        self._at_once = self.on_trial = False
         self._delay = WHENEVER
         self._entered: TransitionRecord | None = None
         self._records_read = self._links_read = 0
@@ -132,13 +151,8 @@ class Ledger:
         self._count_probe(record)
         if record.internal:
             return
-        stable = record.source == S.CONNECTED and record.dwell >= self.life.conn.retry.stable_after
-        if record.trigger in FAILING and stable:
-            self._begin_outage(record)
-        if record.trigger in FAILING:
-            self._judge(record)
-        if self._does(record, "begin_outage", record.trigger in ASKING):
-            self._begin_outage(record)
+        self._decide(record)
+        self._note_outage(record)
         counted = self._does(record, "count_attempt", self._is_attempt(record))
         self._delay = self._next_delay() if counted else WHENEVER
         if counted:
@@ -147,6 +161,24 @@ class Ledger:
             self.came_up += 1
             self._at_once = self._at_once or self.came_up == 1
         self._entered = record
+
+    def _decide(self, record: TransitionRecord) -> None:
+        if record.trigger in FAILING:
+            if record.source == S.CONNECTED and record.dwell >= self.life.conn.retry.stable_after:
+                self._begin_outage(record)
+            self._judge(record)
+        elif record.trigger == T.RECOVER:
+            self._judge_recovery(record)
+
+    def _note_outage(self, record: TransitionRecord) -> None:
+        if self._does(record, "begin_outage", record.trigger in BEGINNING):
+            self._begin_outage(record)
+        if self._does(record, "begin_trial", record.trigger == T.RECOVER):
+            self.on_trial = True
+        if self._does(record, "forget_losses", record.trigger in ASKING):
+            self.losses.clear()
+        if self._does(record, "note_loss", record.trigger in LOSING and record.dest == S.RECONNECTING):
+            self.losses.append(record.at)
 
     def _does(self, record: TransitionRecord, effect: str, by_base_table: bool) -> bool:
         """Whether a transition has an effect: by what the base table documents, or by what an own row says."""
@@ -157,11 +189,11 @@ class Ledger:
 
     @staticmethod
     def _is_attempt(record: TransitionRecord) -> bool:
-        return record.trigger in ASKING or (record.trigger in FAILING and record.dest == S.RECONNECTING)
+        return record.trigger in BEGINNING or (record.trigger in FAILING and record.dest == S.RECONNECTING)
 
     def _begin_outage(self, record: TransitionRecord) -> None:
         self.attempts = self.links = self.came_up = 0
-        self.since, self._at_once = record.at, False
+        self.since, self._at_once, self.on_trial = record.at, False, False
 
     def _count_attempt(self, record: TransitionRecord) -> None:
         self.attempts += 1
@@ -185,6 +217,8 @@ class Ledger:
             self.attempts,
             record.at - self.since,
             self._next_delay(),
+            self._losses_with(record),
+            self.on_trial,
             self._is_free(record),
         )
         if record.dest == S.FAILED:
@@ -201,6 +235,13 @@ class Ledger:
         if decision.is_exhausted:
             most = decision.retry.max_attempts
             self._wrong("attempts_are_counted", f"{record} begins attempt {self.attempts + 1} of at most {most}")
+        if decision.is_too_often:
+            window = f"{decision.retry.max_restarts} in {decision.retry.restart_window:g} s"
+            self._wrong(
+                "restarts_are_limited", f"{record} is loss {decision.losses}, and the policy makes good {window}"
+            )
+        if decision.is_trial:
+            self._wrong("recovery_is_careful", f"{record} ends a careful attempt, and is tried again")
         if decision.is_surely_late:
             self._wrong(
                 "deadlines_are_kept",
@@ -208,10 +249,26 @@ class Ledger:
                 f"{decision.retry.deadline:g} s",
             )
 
+    def _losses_with(self, record: TransitionRecord) -> int:
+        window = self.life.conn.retry.restart_window
+        return sum(at > record.at - window for at in (*self.losses, record.at)) if record.trigger in LOSING else 0
+
+    def _judge_recovery(self, record: TransitionRecord) -> None:
+        """A connection that has given up tries once more: was it time, and could it help?"""
+        pause, cause = self.life.conn.retry.recover_after, self._entered
+        if self.life.customs.has_own("may_recover", "while_failed"):
+            return
+        if pause is None or cause is None:
+            self._wrong("recovery_is_careful", f"{record}, and no policy has asked for it")
+        elif getattr(cause.reason, "permanent", False) or not is_expected(cause.reason):
+            self._wrong("recovery_is_careful", f"{record} after {cause}, which cannot get better")
+        elif not pause - EPSILON <= record.dwell <= pause * 1.5 + 2 * self.life.conn.close_timeout + EPSILON:
+            self._wrong("recovery_is_careful", f"{record} after {record.dwell:g} s; the policy says {pause:g} s")
+
     def _is_free(self, record: TransitionRecord) -> bool:
         customs = self.life.customs
         return (
-            customs.has_own("may_retry", *COUNTING)
+            customs.has_own("may_retry", "may_restart", *COUNTING)
             or (str(record.trigger), str(record.source)) in customs.decided_elsewhere
             or type(self.life.conn.retry) is not RetryPolicy
         )
@@ -250,7 +307,7 @@ class Ledger:
     def _count_probe(self, record: TransitionRecord) -> None:
         if record.trigger == T.PROBE_FAILED and record.source == S.CONNECTED:
             self.bad_probes += 1
-            threshold, customs = self.life.conn.failure_threshold, self.life.customs
+            threshold, customs = self.life.conn.health.failure_threshold, self.life.customs
             unusual = (str(T.PROBE_FAILED), str(S.CONNECTED)) in customs.decided_elsewhere
             if (self.bad_probes >= threshold) == record.internal and not (unusual or customs.has_own("is_unhealthy")):
                 self._wrong(
@@ -297,6 +354,18 @@ def gives_up_only_when_it_must(life: Life) -> str | None:
 
 
 @invariant(AT_REST)
+def restarts_are_limited(life: Life) -> str | None:
+    """No more links that were lost within the window are replaced than the restart intensity allows."""
+    return _told(life, "restarts_are_limited")
+
+
+@invariant(AT_REST)
+def recovery_is_careful(life: Life) -> str | None:
+    """Who has given up tries again only if that may help, after the pause, and once."""
+    return _told(life, "recovery_is_careful")
+
+
+@invariant(AT_REST)
 def deadlines_are_kept(life: Life) -> str | None:
     """No attempt begins after the deadline of its outage, and none runs past it."""
     ledger, deadline = life.ledger.up_to_date(), life.conn.retry.deadline
@@ -318,6 +387,8 @@ OF_THE_POLICY: tuple[Invariant, ...] = (
     delays_are_kept,
     permanent_errors_are_final,
     gives_up_only_when_it_must,
+    restarts_are_limited,
+    recovery_is_careful,
     deadlines_are_kept,
     probes_are_counted,
 )

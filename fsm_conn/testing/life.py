@@ -24,8 +24,8 @@ from fsm_conn.connection import Connection
 from fsm_conn.errors import FsmConnError, IllegalTriggerError
 from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.links.base import CallOptions
-from fsm_conn.policy import RetryPolicy
-from fsm_conn.record import TransitionRecord
+from fsm_conn.policy import HealthPolicy, RetryPolicy
+from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 from fsm_conn.testing.callers import Callers, User
 from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
 from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
@@ -63,6 +63,7 @@ class Life:
     Args:
         connection_class: the class under test.
         retry: the policy; by default three attempts with delays of 1 and 2 s, and 30 s up to count as stable.
+        health: how the peer's health is watched; None: as the class has it.
         start_timeout: seconds for one open.
         seed: for the jitter.
         make: how to make the connection, for classes whose constructors take more: called with what makes links
@@ -77,6 +78,7 @@ class Life:
         connection_class: type[Connection] = Connection,
         *,
         retry: RetryPolicy = POLICY,
+        health: HealthPolicy | None = None,
         start_timeout: float = START_TIMEOUT,
         seed: int = 0,
         make: Make | None = None,
@@ -87,7 +89,12 @@ class Life:
         self._all = _chosen((*INVARIANTS, *invariants), ignore or {})
         self._ignored = frozenset(ignore or ())
         self.connection_class = connection_class
-        given = (("retry", retry, POLICY), ("start_timeout", start_timeout, START_TIMEOUT), ("seed", seed, 0))
+        given = (
+            ("retry", retry, POLICY),
+            ("health", health, None),
+            ("start_timeout", start_timeout, START_TIMEOUT),
+            ("seed", seed, 0),
+        )
         self.trace = Trace(connection_class, {name: value for name, value, usual in given if value != usual})
         self.loop = loop or VirtualLoop()
         self._owns_loop = loop is None
@@ -100,9 +107,15 @@ class Life:
         self.links_asked: list[Asked] = []
         self.steps_in: Counter[str] = Counter()
         options = {"retry": retry, "start_timeout": start_timeout, "name": "life", "history": 1_000_000}
+        if health is not None:
+            options["health"] = health
         options["rng"] = random.Random(seed)  # noqa: S311 - jitter is no secret
         self.conn = (make or make_connection(connection_class))(self._make_link, options)
         self.customs = customs_of(type(self.conn))
+        self.sign_of_life = 0.0
+        """When a call was answered last, if that counts as a sign of life."""
+        if self.conn.health.interval is not None and self.conn.health.skip_when_busy:
+            self.conn.on_call(self._hear)
         self.callers = Callers(self)
         self.ledger = Ledger(self)
         self.peer.closing_time = self.conn.close_timeout
@@ -122,6 +135,10 @@ class Life:
     def records(self) -> Sequence[TransitionRecord]:
         """All transitions so far."""
         return self.conn._records or ()
+
+    def _hear(self, call: CallRecord) -> None:
+        if call.outcome is CallOutcome.SUCCEEDED:
+            self.sign_of_life = call.at
 
     async def _see_slowly(self, record: TransitionRecord) -> None:
         await asyncio.sleep(0)
@@ -183,6 +200,12 @@ class Life:
         """The peer does what it was asked longest ago: `open`, `close`, `probe` or `call`."""
         self._step("answer", what, kind, rush=rush)
         self.peer.answer(what, kind)
+        self._settle(rush)
+
+    def announce(self, well: bool, *, rush: bool = False) -> None:
+        """The peer says by itself whether it is well."""
+        self._step("announce", well, rush=rush)
+        self.loop.inside(lambda: self.peer.announce(well))
         self._settle(rush)
 
     def lose(self, *, rush: bool = False) -> None:
@@ -308,6 +331,8 @@ class Life:
         link = self.peer.link
         if link is not None and not link.is_lost:
             steps.append(("lose", ()))
+            if link.news is not None:
+                steps += [("announce", (False,)), ("announce", (True,))]
         steps += [("cancel", (number,)) for number in range(len(self.users))]
         handled = self.conn.lifecycle.handles
         steps += [("fire", (trigger,)) for trigger in self.own_triggers() if handled(self.state, trigger)]
@@ -333,6 +358,8 @@ class Life:
             conn._failed_probes,
             conn._claimed,
             conn._opened,
+            conn._on_trial,
+            len(conn._losses or ()),
             conn._activity is not None,
             round(self.next_timer() or 0.0, 3),
         )

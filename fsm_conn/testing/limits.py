@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["OF_TIME", "limit_of"]
 
 S, T = ConnectionState, Trigger
-PROBE_TIMEOUT = 5.0
-"""Seconds that `probe()` waits by default."""
 ASKED = frozenset({T.CONNECT, T.RECONNECT})
+PROBED = frozenset({T.PROBE_PASSED, T.PROBE_FAILED})
+WATCHING = ("while_connected", "probe")
 
 
 def limit_of(life: Life, state: str) -> float | None:
@@ -48,8 +48,22 @@ def waits_are_bounded(life: Life) -> str | None:
         return f"{now - since:g} s in {life.state!r}, whose timeouts allow {limit:g} s"
     for user in life.users:
         waited = now - user.since
-        if user.method == "probe" and waited > PROBE_TIMEOUT + EPSILON and not life.customs.has_own("probe"):
-            return f"probe() has waited for {waited:g} s, and its timeout is {PROBE_TIMEOUT:g} s"
+        allowed = life.conn.health.timeout
+        if user.method == "probe" and waited > allowed + EPSILON and not life.customs.has_own("probe"):
+            return f"probe() has waited for {waited:g} s, and its timeout is {allowed:g} s"
+    return None
+
+
+@invariant(AT_REST)
+def peers_are_asked(life: Life) -> str | None:
+    """While connected, no more than the interval and the timeout pass without a probe or a call that was answered."""
+    policy, since = life.conn.health, life.conn._since
+    if policy.interval is None or since is None or life.state != S.CONNECTED or life.customs.has_own(*WATCHING):
+        return None
+    probes = (record.at for record in reversed(life.records) if record.trigger in PROBED)
+    silent = life.loop.time() - max(since, life.sign_of_life, next(probes, 0.0))
+    if silent > policy.interval + policy.timeout + EPSILON:
+        return f"nothing was heard of the peer for {silent:g} s, and nobody has asked"
     return None
 
 
@@ -74,5 +88,5 @@ def reconnect_is_prompt(life: Life) -> str | None:
     return f"{record}, and no link is asked for yet"
 
 
-OF_TIME: tuple[Invariant, ...] = (waits_are_bounded, closing_is_waited_for, reconnect_is_prompt)
+OF_TIME: tuple[Invariant, ...] = (waits_are_bounded, peers_are_asked, closing_is_waited_for, reconnect_is_prompt)
 """What takes time, and how much."""

@@ -131,6 +131,14 @@ class SimulatedPeer:
             if not pending.decided.done():
                 pending.decided.set_result(Outcome())
 
+    def announce(self, well: bool) -> bool:
+        """Say, unasked, whether it is well; whether anybody listens."""
+        listeners = [link for link in self.links if link.news is not None and not link.is_lost]
+        for link in listeners:
+            assert link.news is not None
+            link.news.put_nowait(well)
+        return bool(listeners)
+
     def let_go(self) -> None:
         """From now on links close at once."""
         self.script("close", ())
@@ -191,6 +199,7 @@ class SimulatedLink(Link):
         self.is_open = False
         self.opens = 0
         self.closes = 0
+        self.news: asyncio.Queue[bool] | None = None
 
     @classmethod
     def script(
@@ -271,6 +280,15 @@ class SimulatedLink(Link):
         if (await self._peer.decide("probe", self)).kind == "bad":
             raise NotServingError("the simulated peer is not well")
         return True
+
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        """Pass on what the peer announces."""
+        self.news = asyncio.Queue()
+        try:
+            while True:
+                yield await self.news.get()
+        finally:
+            self.news = None
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Answer as the outcome says; a call on a link that has gone is lost."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from fsm_conn.connection import Connection
-from fsm_conn.policy import Jitter, RetryPolicy
+from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.invariants import Invariant
 from fsm_conn.testing.life import Life, Make
@@ -24,7 +24,7 @@ hypothesis = needed("hypothesis")
 st = needed("hypothesis.strategies")
 stateful = needed("hypothesis.stateful")
 
-__all__ = ["LifecycleMachine", "lifecycle_test", "policies"]
+__all__ = ["LifecycleMachine", "health_policies", "lifecycle_test", "policies"]
 
 TIMES = (0.001, 0.5, 1.0, 2.5, 6.0, 31.0)
 """Seconds that may pass in a step: shorter and longer than every delay and timeout of the usual policies."""
@@ -52,7 +52,23 @@ def policies() -> Any:
         jitter=st.sampled_from(Jitter),
         deadline=st.sampled_from([None, None, 3.0, 12.0]),
         stable_after=st.sampled_from([0.0, 5.0, 30.0]),
+        max_restarts=st.sampled_from([None, None, 1]),
+        restart_window=st.sampled_from([3.0, 60.0]),
+        recover_after=st.sampled_from([None, None, 2.0]),
     )
+
+
+def health_policies() -> Any:
+    """A strategy for health policies that are quick to lose patience; or None, for the class's own."""
+    quick = st.builds(
+        HealthPolicy,
+        interval=st.sampled_from([2.0, 6.0]),
+        timeout=st.sampled_from([1.0]),
+        failure_threshold=st.sampled_from([1, 2]),
+        jitter=st.sampled_from([0.0, 0.5]),
+        skip_when_busy=st.booleans(),
+    )
+    return st.one_of(st.none(), st.none(), quick)
 
 
 class LifecycleMachine(stateful.RuleBasedStateMachine):  # type: ignore[misc, name-defined]
@@ -76,14 +92,17 @@ class LifecycleMachine(stateful.RuleBasedStateMachine):  # type: ignore[misc, na
         super().__init_subclass__(**kwargs)
         cls.shares = Counter()
 
-    @stateful.initialize(retry=policies(), seed=st.integers(0, 3), ending=st.sampled_from(ENDINGS))
-    def begin(self, retry: RetryPolicy, seed: int, ending: str) -> None:
+    @stateful.initialize(
+        retry=policies(), health=health_policies(), seed=st.integers(0, 3), ending=st.sampled_from(ENDINGS)
+    )
+    def begin(self, retry: RetryPolicy, health: HealthPolicy | None, seed: int, ending: str) -> None:
         """A new connection."""
         self.ending = ending
         make = type(self).__dict__.get("make") or type(self).make
         self.life = Life(
             self.connection_class,
             retry=retry,
+            health=health,
             seed=seed,
             make=make,
             ignore=self.ignore,

@@ -17,10 +17,11 @@ import pytest
 from fsm_conn import Connection, ConnectionState, Trigger, driver, insert_state
 from fsm_conn.connection import _ENDED
 from fsm_conn.driver import Driver
+from fsm_conn.health import Monitor
 from fsm_conn.lifecycle import Transition, others
 from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers
-from fsm_conn.policy import Jitter, RetryPolicy
+from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing import Life, ViolationError
 from fsm_conn.testing.stateful import ENDINGS, offers
 
@@ -100,7 +101,22 @@ def policy(rng: random.Random) -> RetryPolicy:
         jitter=rng.choice(list(Jitter)),
         deadline=rng.choice([None, None, 3.0, 12.0]),
         stable_after=rng.choice([0.0, 5.0, 30.0]),
+        max_restarts=rng.choice([None, None, 1]),
+        restart_window=rng.choice([3.0, 60.0]),
+        recover_after=rng.choice([None, None, 2.0]),
     )
+
+
+def health(rng: random.Random) -> HealthPolicy | None:
+    """A policy that is quick to lose patience; or none."""
+    quick = HealthPolicy(
+        interval=rng.choice([2.0, 6.0]),
+        timeout=1.0,
+        failure_threshold=rng.choice([1, 2]),
+        jitter=rng.choice([0.0, 0.5]),
+        skip_when_busy=rng.choice([True, False]),
+    )
+    return rng.choice([None, None, quick])
 
 
 def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> Life:
@@ -110,7 +126,7 @@ def live(connection_class: type[Connection], seed: int, steps: int = 50, **optio
         ViolationError: an invariant does not hold.
     """
     rng = random.Random(seed)
-    life = Life(connection_class, seed=seed, retry=policy(rng), **options)
+    life = Life(connection_class, **{"seed": seed, "retry": policy(rng), "health": health(rng), **options})
     try:
         for _ in range(steps):
             name, arguments, rush = rng.choice(offers(life))
@@ -268,7 +284,7 @@ def is_unhealthy_inverted(patch: pytest.MonkeyPatch) -> None:
 def guard_counts(patch: pytest.MonkeyPatch) -> None:
     def is_unhealthy(self: Any, reason: BaseException | None) -> bool:
         self._failed_probes += 1
-        return bool(self._failed_probes >= self.failure_threshold)
+        return bool(self._failed_probes >= self.health.failure_threshold)
 
     patch.setattr(Connection, "is_unhealthy", is_unhealthy)
 
@@ -664,14 +680,98 @@ def connect_does_not_join(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a probe of an earlier visit speaks for the present one, and is refused where there is none")
 def stale_probe_speaks(patch: pytest.MonkeyPatch) -> None:
-    async def probe(self: Any, timeout: float = 5.0) -> float:
-        failure = await self._probe_failure(self._ready_link(), timeout)
+    async def _probe(self: Any, link: Any, timeout: float) -> Any:
+        _, failure = await self._ask(link, timeout)
         self.fire(T.PROBE_FAILED if failure else T.PROBE_PASSED, failure)
-        if failure is not None:
-            raise failure
-        return 0.0
+        return failure
 
-    patch.setattr(Connection, "probe", probe)
+    patch.setattr(Connection, "_probe", _probe)
+
+
+@mutant("the restart intensity is not asked")
+def restarts_have_no_limit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "may_restart", lambda self, reason: True)
+
+
+@mutant("one loss fewer than the restart intensity allows is made good")
+def restarts_are_limited_too_soon(patch: pytest.MonkeyPatch) -> None:
+    right = Connection._recent_losses
+    patch.setattr(Connection, "_recent_losses", lambda self: right(self) + 1)
+
+
+@mutant("losses are never forgotten, however long ago they were")
+def losses_never_grow_old(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "_recent_losses", lambda self: len(self._losses or ()))
+
+
+@mutant("losses are not forgotten when somebody asks for the connection")
+def losses_survive_a_connect(patch: pytest.MonkeyPatch) -> type[Connection]:
+    return rows_changed(
+        lambda row: [attrs.evolve(row, effects=tuple(each for each in row.effects if each != "forget_losses"))]
+    )
+
+
+@mutant("losses are not noted")
+def losses_are_not_noted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "note_loss", lambda self, reason: None)
+
+
+@mutant("a careful attempt has as many successors as any")
+def trials_are_not_careful(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "begin_trial", Connection.begin_outage)
+
+
+@mutant("the mark of a careful attempt outlives it")
+def trials_never_end(patch: pytest.MonkeyPatch) -> None:
+    right = Connection.begin_outage
+
+    def begin_outage(self: Any, reason: BaseException | None) -> None:
+        trial = self._on_trial
+        right(self, reason)
+        self._on_trial = trial
+
+    patch.setattr(Connection, "begin_outage", begin_outage)
+
+
+@mutant("what cannot get better is tried again after a while")
+def hopeless_cases_recover(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "may_recover", lambda self, reason: self.retry.recover_after is not None)
+
+
+@mutant("the careful attempt comes at once")
+def recovery_is_rash(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RetryPolicy, "recovery_pause", lambda self, rng: 0.0)
+
+
+@mutant("whoever waits is told of the failure only after the pause before the careful attempt")
+def recovery_holds_up_callers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Connection, "_rest", lambda self: None)
+
+
+@mutant("the peer is never asked how it is")
+def peer_is_not_asked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Monitor, "_until_due", lambda self: asyncio.Event().wait())
+
+
+@mutant("the peer is asked once, and then never again")
+def peer_is_asked_once(patch: pytest.MonkeyPatch) -> None:
+    right = Monitor._until_due
+
+    async def _until_due(self: Any) -> None:
+        await right(self)
+        self._policy = attrs.evolve(self._policy, interval=1e6)
+
+    patch.setattr(Monitor, "_until_due", _until_due)
+
+
+@mutant("the probe loop of a link that was lost goes on")
+def monitors_pile_up(patch: pytest.MonkeyPatch) -> None:
+    async def _lost_or_ailing(self: Any, link: Any) -> Any:
+        monitor = Monitor(self.health, link, self._probe_unless_probed, self._random())
+        self._piled = [*getattr(self, "_piled", []), asyncio.ensure_future(monitor.run())]
+        return await link.lost()
+
+    patch.setattr(Connection, "_lost_or_ailing", _lost_or_ailing)
 
 
 @mutant("a probe without an answer is waited for, for ever")

@@ -158,7 +158,8 @@ def test_permitting_more_than_the_policy_is_told_with_the_way_to_switch_it_off()
 
 def decision(attempts: int = 1, elapsed: float = 0.0, reason: BaseException | None = None, **options: Any) -> Decision:
     record = TransitionRecord(T.OPEN_FAILED, S.CONNECTING, S.FAILED, False, reason, attempts, 0.0, elapsed)
-    return Decision(record, RetryPolicy(**options), attempts, elapsed, delay=(0.5, 1.0), is_free=False)
+    retry = RetryPolicy(**options)
+    return Decision(record, retry, attempts, elapsed, delay=(0.5, 1.0), losses=1, is_trial=False, is_free=False)
 
 
 class HopelessError(LinkError):
@@ -172,6 +173,8 @@ def test_the_reasons_to_give_up() -> None:
         decision(attempts=5),
         decision(reason=HopelessError("no")),
         decision(elapsed=9.5, deadline=10),
+        decision(max_restarts=0),
+        attrs.evolve(decision(), is_trial=True),
         attrs.evolve(decision(), is_free=True),
     ):
         assert sum(reason(last) for reason in REASONS_TO_GIVE_UP) == 1
