@@ -15,7 +15,9 @@ SUITE: tuple[str, ...] = (
     "many",
     "dispatch",
     "creation",
+    "tracking",
     "storm",
+    "harness",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""

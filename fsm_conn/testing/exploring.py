@@ -148,6 +148,7 @@ class _Walk:
             return self._onward(life, path)
         finally:
             life.close()
+            self.steps += sum(life.steps_in.values())
 
     def _lived(self, path: tuple[Step, ...]) -> Life:
         life = Life(self.connection_class, **{"loop": self._fresh_loop(), **self.options})
@@ -155,7 +156,6 @@ class _Walk:
             life.checking = index == len(path)  # what comes before has been checked on the way to other moments
             take(life, step)
         life.checking = True
-        self.steps += len(path)
         self.edges += bool(path)
         return life
 

@@ -1,0 +1,94 @@
+"""What a step of the test harness costs, and an hour of flapping.
+
+Random lives are chosen as `lifecycle_test` offers their steps, but by `random` instead of Hypothesis, whose own share
+is the same for whatever it tests; `explore` walks the base class. Both check every invariant. The hour is an hour of
+virtual time, in which the link is lost every ten seconds. Times are of this process's CPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from benchmarks.core import Progress, Row, row_of
+from fsm_conn import Connection
+from fsm_conn.testing import Life, SimulatedPeer, explore, run_virtually
+from fsm_conn.testing.stateful import offers
+
+STEPS = 50
+HOUR = 3600.0
+FLAP = 10.0
+
+
+def rows(quick: bool, progress: Progress) -> list[Row]:
+    """Measure."""
+    rounds = 3 if quick else 15
+    lives, walks, hours = [], [], []
+    for done in range(rounds):
+        progress.at(done, rounds)
+        lives.append(_random_lives(seed=done))
+        walks.append(_walk())
+        hours.append(_hour())
+    return [
+        row_of(
+            lives,
+            name="step of a random life",
+            work=f"lives of {STEPS} steps, all invariants checked",
+            unit="us",
+            goal=500.0,
+            detail="2,000 steps/s are 500 us",
+        ),
+        row_of(
+            walks,
+            name="step of explore",
+            work="the base class, to a depth of 6, all invariants checked",
+            unit="us",
+            goal=100.0,
+            detail="10,000 steps/s are 100 us",
+        ),
+        row_of(hours, name="an hour of flapping", work=f"a link lost every {FLAP:g} s", unit="s", goal=0.5),
+    ]
+
+
+def _random_lives(seed: int) -> float:
+    rng, steps, began = random.Random(seed), 0, time.process_time()
+    for number in range(20):
+        life = Life(Connection, seed=number)
+        try:
+            for _ in range(STEPS):
+                name, arguments, rush = rng.choice(offers(life))
+                getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
+            life.end()
+        finally:
+            life.close()
+        steps += sum(life.steps_in.values())
+    return (time.process_time() - began) / steps * 1e6
+
+
+def _walk() -> float:
+    began = time.process_time()
+    walked = explore(Connection, depth=6)
+    return (time.process_time() - began) / walked.steps * 1e6
+
+
+def _hour() -> float:
+    began = time.process_time()
+    lost = run_virtually(_flapping())
+    assert lost == HOUR / FLAP, "a link was not replaced"
+    return time.process_time() - began
+
+
+async def _flapping() -> int:
+    peer, loop = SimulatedPeer(), asyncio.get_running_loop()
+    peer.script("open", ())
+    for what in ("close", "probe", "call"):
+        peer.script(what, ())
+    async with Connection(peer) as conn:
+        end, lost = loop.time() + HOUR, 0
+        while loop.time() < end:
+            await asyncio.sleep(FLAP)
+            await conn.ensure_connected()
+            peer.lose()
+            lost += 1
+    return lost
