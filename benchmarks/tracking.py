@@ -29,7 +29,8 @@ class Echo(Link):
 
     async def lost(self) -> Exception:
         """Never."""
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Answer."""
