@@ -8,22 +8,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from fsm_conn.errors import CallTimeoutError, ConnectionLostError, NotConnectedError, RequestError
+from fsm_conn.errors import CallTimeoutError, ConnectionLostError, NotConnectedError, PoolError, RequestError
 from fsm_conn.hints import did_you_mean
 from fsm_conn.links.base import CallOptions
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
+    from fsm_conn.links.base import Link
 
 __all__ = ["MethodCall", "ServiceProxy", "Services", "call_patiently", "split_arguments"]
 
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
+
+
+class Caller(Protocol):
+    """What calls are made on: a connection, a pool, or a lease."""
+
+    async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """Call a method that answers with one message."""
+
+    def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+        """Call a method that answers with a stream of messages."""
+
+
+class Source(Protocol):
+    """Where the link for a patient call comes from: a connection or a pool."""
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that was met."""
+
+    def _is_acting(self) -> bool: ...
+    async def _link_when_ready(self) -> Link: ...
+    async def _left_link(self, link: Link, limit: float) -> None: ...
 
 
 def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOptions | None]:
@@ -43,24 +65,24 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
 
 
 async def call_patiently(
-    conn: Connection, method: str, request: Any, fields: dict[str, Any], options: CallOptions
+    source: Source, method: str, request: Any, fields: dict[str, Any], options: CallOptions
 ) -> Any:
     """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
-    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not conn._is_acting()
+    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not source._is_acting()
     sent: ConnectionLostError | None = None
     while True:
         try:
-            link = await within(None if end is None else end - loop.time(), conn._link_when_ready())
-        except (ExpiredError, NotConnectedError) as error:
+            link = await within(None if end is None else end - loop.time(), source._link_when_ready())
+        except (ExpiredError, NotConnectedError, PoolError) as error:
             if sent is not None:
                 raise ConnectionLostError(f"{sent}; and then there was no connection to repeat it on") from error
-            if isinstance(error, NotConnectedError):
+            if not isinstance(error, ExpiredError):
                 raise
             raise CallTimeoutError(
-                f"{conn!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
-                f"the last error was: {conn.reason or 'none'}"
+                f"{source!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
+                f"the last error was: {source.reason or 'none'}"
             ) from None
         try:
             return await link.call(method, request, fields, _remaining(options, end, loop.time()))
@@ -68,19 +90,19 @@ async def call_patiently(
             if not repeatable or (error.maybe_executed and not options.idempotent):
                 raise
             sent = error if error.maybe_executed else sent
-        await conn._left_link(link, GRACE)
+        await source._left_link(link, GRACE)
 
 
 async def stream_when_ready(
-    conn: Connection, method: str, request: Any, fields: dict[str, Any], options: CallOptions
+    source: Source, method: str, request: Any, fields: dict[str, Any], options: CallOptions
 ) -> AsyncIterator[Any]:
     """A stream that waits for the connection before it is sent, and is sent once. Its timeout covers all of it."""
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
     try:
-        link = await within(options.timeout, conn._link_when_ready())
+        link = await within(options.timeout, source._link_when_ready())
     except ExpiredError:
-        raise CallTimeoutError(f"{conn!r}: {method} waited {options.timeout:g} s for a connection") from None
+        raise CallTimeoutError(f"{source!r}: {method} waited {options.timeout:g} s for a connection") from None
     async for reply in link.stream(method, request, fields, _remaining(options, end, loop.time())):
         yield reply
 
@@ -94,7 +116,7 @@ class Services:
 
     __slots__ = ("_conn",)
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Caller) -> None:
         self._conn = conn
 
     def __getitem__(self, name: str) -> ServiceProxy:
@@ -111,7 +133,7 @@ class ServiceProxy:
 
     __slots__ = ("_conn", "_name")
 
-    def __init__(self, conn: Connection, name: str) -> None:
+    def __init__(self, conn: Caller, name: str) -> None:
         self._conn = conn
         self._name = name
 
@@ -134,7 +156,7 @@ class ServiceProxy:
         return f"<service {self._name!r} of {self._conn!r}>"
 
 
-def no_such_attribute(conn: Connection, name: str) -> str:
+def no_such_attribute(conn: Caller, name: str) -> str:
     """What to say to somebody who took a service for a method of the connection."""
     hint = did_you_mean(name, [each for each in dir(conn) if not each.startswith("_")])
     return (
@@ -148,7 +170,7 @@ class BoundMethod:
 
     __slots__ = ("_conn", "_method")
 
-    def __init__(self, conn: Connection, method: str) -> None:
+    def __init__(self, conn: Caller, method: str) -> None:
         self._conn = conn
         self._method = method
 
@@ -168,7 +190,7 @@ class MethodCall:
 
     __slots__ = ("_args", "_conn", "_fields", "_method")
 
-    def __init__(self, conn: Connection, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    def __init__(self, conn: Caller, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
         self._conn = conn
         self._method = method
         self._args = args
