@@ -7,22 +7,28 @@ refuses everything. Returning it is synchronous: there is no await at which it c
 from __future__ import annotations
 
 import asyncio
+import os
 import traceback
+from asyncio import current_task
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from fsm_conn.calls import ServiceProxy, Services
 from fsm_conn.errors import LeaseError
 
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection
-    from fsm_conn.pool.pool import ConnectionPool
-    from fsm_conn.pool.slots import Slot
+    from fsm_conn.pool.desk import Desk
+    from fsm_conn.pool.slots import Holder, Slot
 
-__all__ = ["Lease"]
+__all__ = ["Lease", "WatchedLease"]
 
 _StubT = TypeVar("_StubT")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+FRAMES = 8
+"""Lines of the traceback that a watched lease keeps."""
 
 
 class Lease:
@@ -33,32 +39,43 @@ class Lease:
 
     or, where a block does not fit: `client = await pool.acquire()`, and `client.release()` at the end. It is called as
     a `Connection` is; what else a connection has is reached by `client.connection`.
+
+    A lease that is dropped without having been released is given back by itself, and the log says so.
     """
 
-    __slots__ = ("__weakref__", "_pool", "_slot", "_task", "_timeout", "_timer", "_was_held", "_where")
+    __slots__ = ("__weakref__", "_holder", "_pool", "_slot", "_timeout")
 
-    def __init__(self, pool: ConnectionPool, timeout: float | None) -> None:
+    def __init__(self, pool: Desk, timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
         self._slot: Slot | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._where = ""
-        self._was_held = False
+        self._holder: Holder | None = None
 
     async def __aenter__(self) -> Lease:
-        pool = self._pool
-        if self._was_held:
+        if self._holder is not None:
             raise self._misused("acquired a second time")
+        holder: Holder = ref(current_task())  # type: ignore[arg-type]  # whatever is awaited, is awaited in a task
+        self._holder = holder
+        pool = self._pool  # from here on, as short as it can be: see `Desk._slot_for`
         if pool._free and not pool._is_slow:
             slot = pool._free.pop()
-            slot.holders.append(self)
+            slot.holders.append(holder)
         else:
-            slot = await pool._slot_for(self)
+            try:
+                awaited = pool._slot_for(holder, self._timeout)
+                try:
+                    slot = await awaited
+                except BaseException:
+                    if isinstance(awaited, asyncio.Future):
+                        pool._leave_line(awaited, holder)
+                    raise
+                if not slot.in_service:
+                    slot = await pool._another_slot(slot, holder)
+            except BaseException:
+                self._holder = None
+                raise
+        slot.leases += 1
         self._slot = slot
-        self._was_held = True
-        self._task = asyncio.current_task()
-        slot.served += 1
         return self
 
     async def __aexit__(
@@ -71,8 +88,8 @@ class Lease:
         return self.__aenter__().__await__()
 
     def __del__(self) -> None:
-        if self._slot is not None:
-            self._pool._lost_lease(self, self._slot)
+        if self._slot is not None and self._holder is not None:
+            self._pool._forgotten(self._slot, self._holder, f"{self!r} was never released{self._place()}")
 
     def release(self) -> None:
         """Give the connection back. Does not wait.
@@ -82,14 +99,14 @@ class Lease:
         """
         slot = self._slot
         if slot is None:
-            raise self._misused("released again" if self._was_held else "released before it was acquired")
-        self._slot = self._task = None
-        self._pool._returned(self, slot)
+            raise self._misused("released again" if self._holder is not None else "released before it was acquired")
+        self._slot = None
+        self._pool._returned(slot, self._holder)  # type: ignore[arg-type]
 
     @property
     def is_held(self) -> bool:
         """Whether the connection may be used."""
-        return self._slot is not None
+        return self._slot is not None and not self._slot.is_closed
 
     @property
     def connection(self) -> Connection:
@@ -97,9 +114,14 @@ class Lease:
 
         Raises:
             LeaseError: it is not held.
+            PoolClosed: the pool was closed meanwhile, and the connection with it.
         """
         if self._slot is None:
-            raise self._misused("used after it had been released" if self._was_held else "used before it was acquired")
+            raise self._misused(
+                "used after it had been released" if self._holder is not None else "used before it was acquired"
+            )
+        if self._slot.is_closed:
+            raise self._pool._closed()
         return self._slot.conn
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
@@ -129,19 +151,46 @@ class Lease:
     def __repr__(self) -> str:
         if self._slot is not None:
             return f"<lease of {self._slot.conn!r}>"
-        return f"<lease of {self._pool.name!r}, {'released' if self._was_held else 'not acquired yet'}>"
-
-    def _remember_where(self) -> None:
-        """Keep where it was acquired, without what belongs to this package."""
-        frames = [frame for frame in traceback.extract_stack() if "fsm_conn" not in frame.filename.split("/")]
-        self._where = "".join(traceback.format_list(frames[-8:]))
+        return f"<lease of {self._pool.name!r}, {'released' if self._holder is not None else 'not acquired yet'}>"
 
     def _place(self) -> str:
-        return (
-            f"; it was acquired at\n{self._where}"
-            if self._where
-            else "; where, is told with PoolPolicy(track_leases=True)"
-        )
+        return "; PoolPolicy(track_leases=True) tells where it was acquired"
 
     def _misused(self, what: str) -> LeaseError:
         return LeaseError(f"{self!r} was {what}; acquire a lease for each use: async with pool.acquire() as client")
+
+
+class WatchedLease(Lease):
+    """A lease that is reported when it is held for too long, and may remember where it was acquired."""
+
+    __slots__ = ("_timer", "_where")
+
+    _timer: asyncio.TimerHandle | None
+    _where: list[traceback.FrameSummary] | None
+
+    async def __aenter__(self) -> Lease:
+        self._timer = self._where = None
+        await super().__aenter__()
+        policy = self._pool.policy
+        if policy.track_leases:
+            self._where = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
+        if policy.lease_limit is not None:
+            self._timer = asyncio.get_running_loop().call_later(policy.lease_limit, _report, ref(self))
+        return self
+
+    def release(self) -> None:
+        """As any lease."""
+        super().release()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _place(self) -> str:
+        if not self._where:
+            return super()._place()
+        return "; it was acquired at\n" + "".join(traceback.format_list(self._where[-FRAMES:]))
+
+
+def _report(reference: ref[WatchedLease]) -> None:
+    lease = reference()
+    if lease is not None and lease.is_held:
+        lease._pool._overdue(lease, lease._place())

@@ -51,13 +51,15 @@ POOL_STATES: tuple[State, ...] = (
 
 POOL_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.OPEN, _S.CLOSED, _S.OPENING, effects="make_slots"),
-    Transition(_T.OPENED, _S.OPENING, _S.OPEN),
+    Transition(_T.OPENED, _S.OPENING, _S.OPEN, effects="begin_service"),
     # Not all of it could be opened: none of it stays.
-    Transition(_T.OPEN_FAILED, _S.OPENING, _S.DRAINING, effects=("note_failure", "refuse_waiters")),
+    Transition(_T.OPEN_FAILED, _S.OPENING, _S.DRAINING, effects="end_service"),
     # From here on nobody is served, and whoever waits is told so at once.
-    Transition(_T.CLOSE, (_S.OPENING, _S.OPEN), _S.DRAINING, effects="refuse_waiters"),
-    Transition(_T.DRAINED, _S.DRAINING, _S.CLOSED),
-    Transition(_T.FAULT, (_S.OPENING, _S.OPEN), _S.DRAINING, effects=("note_failure", "refuse_waiters")),
-    Transition(_T.FAULT, (_S.DRAINING, _S.CLOSED), _S.CLOSED),
+    Transition(_T.CLOSE, (_S.OPENING, _S.OPEN), _S.DRAINING, effects="end_service"),
+    Transition(_T.DRAINED, _S.DRAINING, _S.CLOSED, effects="forget_slots"),
+    # A bug in an activity: nothing is served on top of it.
+    Transition(_T.FAULT, (_S.OPENING, _S.OPEN), _S.DRAINING, effects="end_service"),
+    Transition(_T.FAULT, _S.DRAINING, _S.CLOSED, effects="forget_slots"),
+    Transition(_T.FAULT, _S.CLOSED, None),
 )
 """The transitions of a `ConnectionPool`."""

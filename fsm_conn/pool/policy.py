@@ -30,22 +30,23 @@ class PoolPolicy:
     max_overflow: int = attrs.field(default=2, validator=whole(0))
     """Connections beyond `size` that are opened at once when all others are leased."""
     standby: int = attrs.field(default=0, validator=whole(0))
-    """Connections beyond `size` that are kept open and lease nothing until one of the others is lost."""
+    """Connections beyond `size` that are kept open and are not leased until one of the others is lost."""
     leases_per_connection: int = attrs.field(default=1, validator=whole(1))
     """Leases of one connection at a time. gRPC carries many calls at once; a plugin may still do one after another."""
     acquire_timeout: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
     """Seconds that `acquire()` waits when it is given no timeout. None: as long as it takes."""
     max_waiters: int | None = attrs.field(default=None, validator=whole(0, none=True))
-    """How many may wait; one more is refused at once. None: any number."""
+    """How many may wait for a lease to be returned; one more is refused at once. Waiting for a connection that is
+    started for one is not counted. None: any number."""
     max_lifetime: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
-    """Seconds after which a link is replaced by a fresh one, when it is not leased. None: never."""
+    """Seconds after which a link is replaced by a fresh one, as soon as nobody uses it. None: never."""
     max_idle: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
-    """Seconds without a lease after which a connection is closed, down to `min_idle`, until it is needed again.
-    None: never."""
+    """Seconds without use after which a connection is closed, down to `min_idle` (and `standby`), until it is needed
+    again. None: never."""
     min_idle: int = attrs.field(default=0, validator=whole(0))
     """Connections that stay open however long nobody needs them."""
     overflow_linger: float = attrs.field(default=5.0, validator=seconds(zero=True))
-    """Seconds for which a connection beyond `size` stays open without a lease."""
+    """Seconds for which a connection beyond `size` stays open without use."""
     jitter: float = attrs.field(default=0.1, validator=share)
     """The share by which `max_lifetime` may be cut short, drawn once for each link, so that not all end together."""
     lease_limit: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
@@ -53,8 +54,12 @@ class PoolPolicy:
     track_leases: bool = attrs.field(default=False, validator=flag)
     """Whether each lease remembers where it was acquired, for such reports. It costs some microseconds each."""
     replacement: RetryPolicy = attrs.field(default=_REPLACEMENT, validator=attrs.validators.instance_of(RetryPolicy))
-    """How long to wait before a connection that ended in `failed` is tried anew, as its `delay`; the other settings
-    are not used."""
+    """The pauses before a connection that has given up is tried anew, as its `delay`; without an end, and without
+    regard to the other settings, so that capacity is back when the peer is."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_idle > self.size:
+            raise ValueError(f"PoolPolicy(min_idle={self.min_idle!r}): give at most size={self.size}")
 
     def lifetime(self, rng: random.Random) -> float | None:
         """Seconds that the link which came up just now may live; None: any time."""

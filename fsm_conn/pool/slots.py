@@ -1,35 +1,56 @@
 """One place of a pool, and the connection that fills it.
 
-A slot is kept by one task. It connects, and connects again after a pause when the connection ended in `failed`; while a
-link is open it offers the slot to its pool, and takes it back in the same moment in which the link is lost, told by the
-connection's own transitions. What the pool decides about slots is `pool`'s business; nothing here knows of waiters.
+The rules that hold here:
+
+- A slot is kept by one task at a time. It connects, and connects again after a pause when the connection has given up,
+  for ever, whatever is raised; so a slot that is awake comes back as soon as its peer does.
+- While a link is open, and `on_open` has agreed with it, the slot is *in service*. It is taken out of service in the
+  same moment in which the link is lost, told by the connection's own transitions.
+- What the pool makes of that is its own business; nothing here knows of waiters or leases.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 from fsm_conn.driver import finish
-from fsm_conn.errors import ConnectFailedError
-from fsm_conn.lifecycle import ConnectionState
+from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
+from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     import random
 
     from fsm_conn.connection import Connection
-    from fsm_conn.pool.lease import Lease
     from fsm_conn.pool.policy import PoolPolicy
     from fsm_conn.record import TransitionRecord
 
-__all__ = ["CountedLink", "Kind", "Slot"]
+__all__ = ["CountedLink", "Holder", "Kind", "Slot", "current_holder"]
+
+Holder = ref["asyncio.Task[Any]"]
+"""Who uses a slot: the task, as a weak reference, for the slot must not keep alive what has forgotten it."""
+
+Greet = Callable[["Connection"], Awaitable[None]]
 
 _log = logging.getLogger("fsm_conn.pool")
 CONNECTED = ConnectionState.CONNECTED
+
+SHORTEST_PAUSE = 0.01
+"""Seconds between two tries of a connection that gives up at once, whatever the policy says."""
+
+
+def current_holder() -> Holder:
+    """The running task, as who uses a slot."""
+    task = asyncio.current_task()
+    assert task is not None
+    return ref(task)
 
 
 class Kind(StrEnum):
@@ -41,45 +62,65 @@ class Kind(StrEnum):
     """Opened because all others were leased; closed when it was not needed for a while."""
 
 
+class Owner(Protocol):
+    """Whom a slot tells."""
+
+    def _offered(self, slot: Slot, *, is_new: bool) -> None:
+        """It came into service; with a new link, or with the one that it had."""
+
+    def _withdrawn(self, slot: Slot) -> None:
+        """It went out of service."""
+
+    def _troubled(self, slot: Slot) -> None:
+        """An attempt to make its connection has failed; `cause` tells why."""
+
+    def _vacated(self, slot: Slot) -> None:
+        """A call that went through it has ended."""
+
+    def _stopped(self, slot: Slot) -> None:
+        """Its task was cancelled by somebody else, so nobody keeps it."""
+
+
 class Slot:
     """One place.
 
     Args:
         conn: the connection that fills it.
         kind: what it is there for.
+        owner: whom it tells what becomes of it.
         policy: the pool's.
         rng: where jitter is drawn from.
-        on_open: called with the connection after each of its links came up, before the slot is offered.
-        offer: told when the slot can be leased.
-        withdraw: told when it cannot any more; may be told again.
-        troubled: told when an attempt to make the connection has failed.
+        greet: awaited with the connection for each of its links, before the slot comes into service.
 
     Attributes:
-        in_service: whether a link is open and ready to be leased.
-        holders: the leases that hold it now.
-        calls: calls of the pool's own that go through it now.
-        served: how many leases it had.
-        links: how many links it had in service.
-        active: whether the pool counts it among those that it leases, rather than as standby.
-        resetting: whether what the last lease has left is being cleaned up.
-        cause: what the connection failed with, since it was last in service; None when it did not.
-        has_given_up: whether its connection ended in `failed`, since it was last in service.
+        is_overflow: whether it is there for a while only.
+        in_service: whether a link is open and agreed with.
+        is_active: whether it is one of those that are leased, rather than standby.
+        is_stale: whether its link is to be replaced before the next lease.
+        resets: how many leases' leftovers are being cleaned up.
+        is_ready: all of that in one: whether it may be leased, but for the leases that it has already.
+        is_closed: whether it is closed for good.
+        holders: those who lease it.
+        callers: those whose calls, made without a lease, go through it.
+        leases: how many leases it had.
+        cause: what the connection last failed with, since it was in service; None when it did not.
+        has_given_up: whether its connection has given up, since it was in service.
         expires_at: when the present link is to be replaced, by the loop's clock; None: never.
-        idle_since: since when nobody has leased it, by the loop's clock.
-        stale: whether the link is to be replaced before the next lease.
+        idle_since: since when nobody has used it, by the loop's clock.
     """
 
     __slots__ = (
-        "_offer",
-        "_on_open",
+        "_agreed",
+        "_ending",
+        "_greet",
+        "_lasted",
+        "_owner",
         "_policy",
         "_rng",
+        "_served",
         "_task",
-        "_troubled",
         "_unsubscribe",
-        "_withdraw",
-        "active",
-        "calls",
+        "callers",
         "cause",
         "conn",
         "expires_at",
@@ -87,45 +128,45 @@ class Slot:
         "holders",
         "idle_since",
         "in_service",
+        "is_active",
+        "is_closed",
+        "is_overflow",
+        "is_ready",
+        "is_stale",
         "kind",
-        "links",
-        "resetting",
-        "served",
-        "stale",
+        "leases",
+        "resets",
     )
 
     def __init__(
-        self,
-        conn: Connection,
-        kind: Kind,
-        *,
-        policy: PoolPolicy,
-        rng: random.Random,
-        on_open: Callable[[Connection], Awaitable[None]] | None,
-        offer: Callable[[Slot], None],
-        withdraw: Callable[[Slot], None],
-        troubled: Callable[[Slot], None],
+        self, conn: Connection, kind: Kind, owner: Owner, *, policy: PoolPolicy, rng: random.Random, greet: Greet | None
     ) -> None:
         self.conn = conn
         self.kind = kind
-        self.active = self.in_service = self.stale = self.resetting = self.has_given_up = False
-        self.holders: list[Lease] = []
-        self.calls = self.served = self.links = 0
+        self.is_overflow = kind is Kind.OVERFLOW
+        self.in_service = self.is_active = self.is_stale = self.is_ready = self.is_closed = self.has_given_up = False
+        self.holders: list[Holder] = []
+        self.callers: list[Holder] = []
+        self.resets = self.leases = 0
         self.cause: BaseException | None = None
         self.expires_at: float | None = None
         self.idle_since = 0.0
+        self._owner = owner
         self._policy = policy
         self._rng = rng
-        self._on_open = on_open
-        self._offer = offer
-        self._withdraw = withdraw
-        self._troubled = troubled
+        self._greet = greet
+        self._agreed: Link | None = None
+        self._served: Link | None = None
+        self._lasted = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._unsubscribe = conn.on_transition(self._moved)
 
     def __repr__(self) -> str:
         service = "in service" if self.in_service else "out of service"
         return f"<{self.kind} slot of {self.conn!r}, {service}, leases={len(self.holders)}>"
+
+    # --- what it is -----------------------------------------------------------------------------------------
 
     @property
     def is_awake(self) -> bool:
@@ -133,116 +174,205 @@ class Slot:
         return self._task is not None
 
     @property
-    def is_leasable(self) -> bool:
-        """Whether it can be leased, but for the leases that it has already."""
-        return self.active and self.in_service and not self.stale and not self.resetting
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it can be leased now."""
-        return self.is_leasable and len(self.holders) < self._policy.leases_per_connection
-
-    @property
     def is_hopeful(self) -> bool:
         """Whether it is in service, or on its way and nothing has failed yet."""
         return self.in_service or (self.is_awake and self.cause is None)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is somebody whom closing it would hurt."""
+        return bool(self.holders or self.callers or self.resets)
+
+    @property
+    def room(self) -> int:
+        """How many more leases it could have."""
+        return max(0, self._policy.leases_per_connection - len(self.holders))
+
+    @property
+    def load(self) -> int:
+        """How many use it."""
+        return len(self.holders) + len(self.callers)
+
+    # --- what the pool makes of it ----------------------------------------------------------------------------
+
+    def activate(self, active: bool) -> None:
+        """Count it among those that are leased, or not."""
+        self.is_active = active
+        self._judge()
+
+    def outdate(self) -> None:
+        """Have its link replaced before the next lease."""
+        self.is_stale = True
+        self.expires_at = None
+        self._judge()
+
+    def begin_reset(self) -> None:
+        """What a lease has left is being cleaned up."""
+        self.resets += 1
+        self._judge()
+
+    def end_reset(self) -> None:
+        """It was cleaned up."""
+        self.resets -= 1
+        self._judge()
+
     def wake(self) -> None:
         """Begin to keep it."""
-        if self._task is None:
+        if self._task is None and not self.is_closed:
             self.cause, self.has_given_up = None, False
-            self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"{self.conn!r}.slot")
+            before, self._ending = self._ending, None
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._keep(before), name=f"{self.conn!r}.slot")
+            self._task.add_done_callback(self._ended)
 
     def sleep(self) -> asyncio.Task[None] | None:
         """Stop keeping it: its connection is closed by the task that is returned; None when there is nothing to do."""
         task, self._task = self._task, None
         self._leave_service()
         if task is not None:
+            self._ending = task
             task.cancel()
         return task
 
     def dismiss(self) -> asyncio.Task[None] | None:
         """As `sleep`, for good: it is not heard of any more."""
+        self.is_closed = True
+        task = self.sleep()
         self._unsubscribe()
-        return self.sleep()
+        return task
+
+    @contextmanager
+    def called(self) -> Iterator[None]:
+        """Count a call that goes through it without a lease."""
+        caller = current_holder()
+        self.callers.append(caller)
+        try:
+            yield
+        finally:
+            self.callers.remove(caller)
+            self._owner._vacated(self)
 
     def renew(self) -> None:
         """Replace its link by a fresh one."""
-        self.stale = False
-        if self._task is not None and self.conn.state == CONNECTED:
+        if self.in_service:
             self._leave_service()
-            self.conn.fire("reconnect")
+            self.conn.fire(Trigger.RECONNECT)
 
-    async def _keep(self) -> None:
-        failures = 0
+    # --- how it is kept -----------------------------------------------------------------------------------------
+
+    async def _keep(self, before: asyncio.Task[None] | None) -> None:
+        """Be in service whenever that is possible, and end disconnected."""
+        failures, pause = 0, 0.0
         try:
+            if before is not None:
+                await asyncio.wait({before})
             while True:
-                lasted = await self._serve()
-                failures = 1 if lasted >= self.conn.retry.stable_after else failures + 1
-                await asyncio.sleep(self._policy.replacement.delay(failures, 0.0, self._rng))
+                await self._serve()
+                failures = 1 if self._lasted >= self.conn.retry.stable_after else failures + 1
+                pause = self._policy.replacement.delay(failures, pause, self._rng)
+                with suppress(ExpiredError):  # it may recover by itself before that
+                    await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(CONNECTED))
         finally:
             await finish(asyncio.ensure_future(self.conn.disconnect()))
 
-    async def _serve(self) -> float:
-        """Connect, and be in service until the connection has given up; how long its last link was, in seconds."""
-        clock, elsewhere = asyncio.get_running_loop().time, set(self.conn.lifecycle.states) - {CONNECTED}
-        lasted = 0.0
-        while True:
-            try:
-                await self.conn.connect()
-                if self._on_open is not None:
-                    await self._on_open(self.conn)
-            except ConnectFailedError as error:
-                self._give_up(error.reason or error)
-                return lasted
-            except Exception as error:
-                _log.warning("%r: on_open failed, so its link is given up", self.conn, exc_info=True)
-                self._give_up(error)
-                await self.conn.disconnect()
-                return lasted
-            if self.conn.state == CONNECTED:
+    async def _serve(self) -> None:
+        """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""
+        clock = asyncio.get_running_loop().time
+        elsewhere = [name for name in self.conn.lifecycle.states if name != CONNECTED]
+        self._lasted = 0.0
+        while await self._come_up():
+            if self.conn.state == CONNECTED and self.conn.link is self._agreed:
                 since = clock()
                 self._enter_service()
                 await self.conn.wait_for_state(*elsewhere)
-                lasted = clock() - since
+                self._lasted = clock() - since
 
-    def _give_up(self, cause: BaseException) -> None:
+    async def _come_up(self) -> bool:
+        """Connect, and have `on_open` agree with the link; whether to go on."""
+        try:
+            await self.conn.connect()
+        except ConnectAbandonedError:
+            return True  # somebody has disconnected it under us; once more, then
+        except ConnectFailedError as error:
+            return self._give_up(error.reason or error)
+        except Exception as error:
+            _log.exception("%r: its connection could not be made", self)
+            return self._give_up(error)
+        link = self.conn.link
+        if self._greet is not None and link is not None and link is not self._agreed:
+            try:
+                await self._greeted_in_time(self._greet)
+            except Exception as error:
+                if self.conn.link is not link:
+                    return True  # lost meanwhile: that is why
+                _log.warning("%r: on_open failed, so its link is given up", self.conn, exc_info=True)
+                self._give_up(error)
+                await self.conn.disconnect()
+                return False
+        self._agreed = link
+        return True
+
+    async def _greeted_in_time(self, greet: Greet) -> None:
+        try:
+            await within(self.conn.start_timeout, greet(self.conn))
+        except ExpiredError:
+            raise StartTimeoutError(
+                f"{self.conn.name}: on_open did not end within {self.conn.start_timeout:g} s"
+            ) from None
+
+    def _give_up(self, cause: BaseException) -> bool:
         self.has_given_up = True
         self._fail(cause)
+        return False
 
     def _fail(self, cause: BaseException) -> None:
         self.cause = cause
-        self._troubled(self)
+        self._owner._troubled(self)
 
     def _moved(self, record: TransitionRecord) -> None:
         """The connection moved: out of service at once, whoever wins the race for the loop."""
         if record.dest == CONNECTED or record.internal:
             return
         self._leave_service()
-        if record.trigger == "open_failed" and self.is_awake:
+        if record.trigger == Trigger.OPEN_FAILED and self.is_awake:
             self._fail(record.reason or RuntimeError("it could not be opened"))
 
     def _enter_service(self) -> None:
         now = asyncio.get_running_loop().time()
-        lifetime = self._policy.lifetime(self._rng)
-        self.expires_at = None if lifetime is None else now + lifetime
+        is_new = self._served is not self._agreed
+        if is_new:
+            self._served = self._agreed
+            lifetime = self._policy.lifetime(self._rng)
+            self.expires_at = None if lifetime is None else now + lifetime
+            self.is_stale = False
         self.idle_since = now
-        self.cause = None
+        self.cause, self.has_given_up = None, False
         self.in_service = True
-        self.stale = self.has_given_up = False
-        self.links += 1
-        self._offer(self)
+        self._judge()
+        self._owner._offered(self, is_new=is_new)
 
     def _leave_service(self) -> None:
         if self.in_service:
             self.in_service = False
-            self._withdraw(self)
+            self._judge()
+            self._owner._withdrawn(self)
+
+    def _judge(self) -> None:
+        self.is_ready = self.is_active and self.in_service and not self.is_stale and not self.resets
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%r: the task that kept it has failed", self, exc_info=task.exception())
+        if task is self._task:
+            self._task = None
+            self._leave_service()
+            self._owner._stopped(self)
 
 
 class CountedLink(Link):
     """The link of a slot, for calls that are made without a lease: while one is under way, the slot counts it.
 
-    Attributes:
+    Args:
         slot: whose link it is.
         link: the link itself.
     """
@@ -265,19 +395,15 @@ class CountedLink(Link):
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """As the link."""
-        self.slot.calls += 1
-        try:
-            return await self.link.call(method, request, fields, options)
-        finally:
-            self.slot.calls -= 1
+        with self.slot.called():
+            reply, watch = self.link.call(method, request, fields, options), self.slot.conn._calls
+            return await (watch.call(method, reply) if watch else reply)
 
     async def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> AsyncIterator[Any]:
         """As the link."""
-        self.slot.calls += 1
-        try:
-            async for reply in self.link.stream(method, request, fields, options):
+        with self.slot.called():
+            replies, watch = self.link.stream(method, request, fields, options), self.slot.conn._calls
+            async for reply in watch.stream(method, replies) if watch else replies:
                 yield reply
-        finally:
-            self.slot.calls -= 1

@@ -8,44 +8,76 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fsm_conn.pool.lease import Lease
-    from fsm_conn.pool.slots import Slot
+    from fsm_conn.pool.slots import Holder, Slot
 
 __all__ = ["Waiters"]
 
+FEW = 16
+"""Waiters who have left and may stay in the queue, whatever its length."""
+
 
 class Waiters:
-    """The queue of a pool."""
+    """The queue of a pool.
 
-    __slots__ = ("_queue",)
+    Args:
+        waited: told how many seconds somebody has waited who was served.
 
-    def __init__(self) -> None:
-        self._queue: deque[tuple[asyncio.Future[Slot], Lease]] = deque()
+    Who leaves is passed over when his turn comes; when there are many of them, they are taken out.
+    """
+
+    __slots__ = ("_left", "_queue", "_waited")
+
+    def __init__(self, waited: Callable[[float], None]) -> None:
+        self._waited = waited
+        self._queue: deque[tuple[asyncio.Future[Slot], Holder, float]] = deque()
+        self._left = 0
 
     def __len__(self) -> int:
-        return sum(not waiter.done() for waiter, _ in self._queue)
+        return sum(not waiter.done() for waiter, _, _ in self._queue)
 
     def __bool__(self) -> bool:
-        while self._queue and self._queue[0][0].done():
-            self._queue.popleft()
-        return bool(self._queue)
+        return any(not waiter.done() for waiter, _, _ in self._queue)
 
-    def join(self, lease: Lease) -> asyncio.Future[Slot]:
-        """Queue up. Done when a slot was handed over, or with the error that says why none will be."""
-        waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._queue.append((waiter, lease))
+    def join(self, holder: Holder, loop: asyncio.AbstractEventLoop, *, first: bool = False) -> asyncio.Future[Slot]:
+        """Queue up. Done when a slot was handed over, or with the error that says why none will be.
+
+        Args:
+            holder: what the slot is told when it is handed over.
+            loop: the running loop.
+            first: ahead of everybody: for who was served already, with something that was of no use.
+        """
+        waiter: asyncio.Future[Slot] = loop.create_future()
+        if first:
+            self._queue.appendleft((waiter, holder, loop.time()))
+        else:
+            self._queue.append((waiter, holder, loop.time()))
         return waiter
+
+    def leave(self, waiter: asyncio.Future[Slot]) -> None:
+        """Wait no longer. Harmless for who was served."""
+        waiter.cancel()
+        self._left += 1
+        if self._left > FEW + len(self._queue) // 2:
+            self._queue = deque(entry for entry in self._queue if not entry[0].done())
+            self._left = 0
 
     def serve(self, slot: Slot) -> bool:
         """Hand `slot` over to whoever came first; whether there was somebody."""
-        if not self:
-            return False
-        waiter, lease = self._queue.popleft()
-        slot.holders.append(lease)
-        waiter.set_result(slot)
-        return True
+        while self._queue:
+            waiter, holder, since = self._queue.popleft()
+            if not waiter.done():
+                slot.holders.append(holder)
+                waiter.set_result(slot)
+                self._waited(waiter.get_loop().time() - since)
+                return True
+        return False
 
-    def refuse(self, why: Callable[[], BaseException]) -> None:
-        """Tell all of them why nobody will be served, each by an error of its own."""
-        while self:
-            self._queue.popleft()[0].set_exception(why())
+    def refuse(self, why: Callable[[], BaseException]) -> int:
+        """Tell all of them why nobody will be served, each by an error of its own; how many they were."""
+        refused = 0
+        while self._queue:
+            waiter, _, _ = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_exception(why())
+                refused += 1
+        return refused
