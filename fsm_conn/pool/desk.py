@@ -199,10 +199,10 @@ class Desk:
 
     def _put(self, slot: Slot) -> None:
         """Serve whoever waits from a slot, as long as it has room; what room is left is free."""
-        room = slot.room if slot.is_ready else 0
+        room = slot.room if slot.is_leasable else 0
         while room and self._line.serve(slot):
             room -= 1
-        if not room:
+        if not room or not slot.is_ready:
             self._leave_free(slot)
         elif slot not in self._free:
             # Taken from the end: what is there for a while only comes last.

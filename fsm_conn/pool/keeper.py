@@ -20,7 +20,7 @@ from fsm_conn.driver import Driver
 from fsm_conn.errors import PoolClosed, PoolUnavailableError
 from fsm_conn.lifecycle import State
 from fsm_conn.pool.lifecycle import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
-from fsm_conn.pool.roster import Roster, unavailable
+from fsm_conn.pool.roster import SOON, Roster, unavailable
 from fsm_conn.pool.slots import Holder, Kind
 from fsm_conn.pool.waiters import Waiters
 from fsm_conn.timing import ExpiredError, within
@@ -162,7 +162,7 @@ class PoolKeeper(Roster, Driver):
         while users := sum(1 for _ in self._awaited()):
             self._news.clear()
             left = None if self._drain_until is None else self._drain_until - self._now()
-            if left is not None and left <= 0:
+            if left is not None and left < SOON:
                 _log.warning("%r: %d leases or calls did not end in time, and are cut off", self, users)
                 return
             with suppress(ExpiredError):
@@ -186,9 +186,6 @@ class PoolKeeper(Roster, Driver):
     def _report(self, ready: int) -> None:
         for progress in self._progress:
             progress(ready, len(self._slots))
-
-    def _leased_now(self) -> int:
-        return sum(len(slot.holders) for slot in self._slots)
 
     def _closed(self) -> PoolClosed:
         if self._was_forked:

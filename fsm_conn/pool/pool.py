@@ -23,6 +23,7 @@ from fsm_conn.pool.lease import Lease
 from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots import CountedLink, Slot, current_holder
+from fsm_conn.pool.stats import leased
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class ConnectionPool(PoolKeeper):
         serving = sum(slot.in_service for slot in self._slots)
         return (
             f"<{type(self).__name__} {self.name!r} {self._state} {serving} of {self.policy.size} in service, "
-            f"{self._leased_now()} leased, {len(self._line)} waiting>"
+            f"{leased(self._slots)} leased, {len(self._line)} waiting>"
         )
 
     # --- how it is done -----------------------------------------------------------------------------------------
@@ -312,7 +313,7 @@ class ConnectionPool(PoolKeeper):
 
 
 def _burden(slot: Slot) -> tuple[bool, bool, int]:
-    return slot.is_stale, slot.is_overflow, slot.load
+    return slot.is_stale or slot.is_old, slot.is_overflow, slot.load
 
 
 def _merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) -> PoolPolicy:

@@ -63,6 +63,7 @@ class Roster(Desk):
         self._rng = rng
         self._slots: list[Slot] = []
         self._most = policy.size + policy.standby + policy.max_overflow
+        self._is_plain = policy.max_idle is None and policy.leases_per_connection == 1
         self._closing: set[asyncio.Task[None]] = set()
         self._made = 0
         self._news: asyncio.Event | None = None
@@ -79,6 +80,7 @@ class Roster(Desk):
         if slot.is_overflow or self._active() < self.policy.size:
             slot.activate(True)
         self._tidy(slot)
+        self._provide()  # for who counted on a slot that has become standby
         self._tell()
 
     def _withdrawn(self, slot: Slot) -> None:
@@ -121,7 +123,7 @@ class Roster(Desk):
             return
         if not slot.is_used:
             slot.idle_since = self._now()
-            if slot.is_stale:
+            if slot.is_stale or slot.is_old:
                 slot.renew()
             elif slot.is_overflow and self._is_spare(slot):
                 self._close(slot)
@@ -135,13 +137,16 @@ class Roster(Desk):
 
     def _provide(self) -> None:
         """Somebody waits: wake or make as many slots as would serve them, or tell them that none can be had."""
-        if len(self._slots) >= self._most and self.policy.max_idle is None and self._slots[0].in_service:
+        if self._is_plain and len(self._slots) >= self._most and self._slots[0].in_service:
             return  # as a rule there is nothing to decide
         if not self._line or not self._is_open():
             return
         if self._is_hopeless():
             self._counts.refused += self._line.refuse(self._why_unavailable)
             return
+        for slot in self._slots:
+            if slot.is_old and slot.is_leasable:
+                self._put(slot)
         asleep, overflow = self._asleep(), self._room_for_overflow()
         missing, wanted = len(self._line) - self._coming(), self._places()
         while missing > 0 and (wanted or overflow):
@@ -224,7 +229,7 @@ class Roster(Desk):
 
     def _retire(self, slot: Slot) -> None:
         """It is too old: its link is replaced, now or when it is not used any more."""
-        slot.outdate()
+        slot.expire()
         self._leave_free(slot)
         self._tidy(slot)
 

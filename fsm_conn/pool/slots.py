@@ -97,6 +97,7 @@ class Slot:
         in_service: whether a link is open and agreed with.
         is_active: whether it is one of those that are leased, rather than standby.
         is_stale: whether its link is to be replaced before the next lease.
+        is_old: whether its link is to be replaced when nobody uses it.
         resets: how many leases' leftovers are being cleaned up.
         is_ready: all of that in one: whether it may be leased, but for the leases that it has already.
         is_closed: whether it is closed for good.
@@ -130,6 +131,7 @@ class Slot:
         "in_service",
         "is_active",
         "is_closed",
+        "is_old",
         "is_overflow",
         "is_ready",
         "is_stale",
@@ -144,7 +146,8 @@ class Slot:
         self.conn = conn
         self.kind = kind
         self.is_overflow = kind is Kind.OVERFLOW
-        self.in_service = self.is_active = self.is_stale = self.is_ready = self.is_closed = self.has_given_up = False
+        self.in_service = self.is_active = self.is_ready = self.is_stale = self.is_old = False
+        self.is_closed = self.has_given_up = False
         self.holders: list[Holder] = []
         self.callers: list[Holder] = []
         self.resets = self.leases = 0
@@ -184,6 +187,14 @@ class Slot:
         return bool(self.holders or self.callers or self.resets)
 
     @property
+    def is_leasable(self) -> bool:
+        """Whether it may be leased to somebody who would have to wait otherwise: as long as an old link is used, it may
+        be used by more than one.
+        """
+        worn = self.is_old and self.is_active and self.in_service and not self.is_stale and not self.resets
+        return self.is_ready or (worn and self.is_used)
+
+    @property
     def room(self) -> int:
         """How many more leases it could have."""
         return max(0, self._policy.leases_per_connection - len(self.holders))
@@ -203,6 +214,11 @@ class Slot:
     def outdate(self) -> None:
         """Have its link replaced before the next lease."""
         self.is_stale = True
+        self._judge()
+
+    def expire(self) -> None:
+        """Its link has become too old."""
+        self.is_old = True
         self.expires_at = None
         self._judge()
 
@@ -344,7 +360,7 @@ class Slot:
             self._served = self._agreed
             lifetime = self._policy.lifetime(self._rng)
             self.expires_at = None if lifetime is None else now + lifetime
-            self.is_stale = False
+            self.is_stale = self.is_old = False
         self.idle_since = now
         self.cause, self.has_given_up = None, False
         self.in_service = True
@@ -358,7 +374,8 @@ class Slot:
             self._owner._withdrawn(self)
 
     def _judge(self) -> None:
-        self.is_ready = self.is_active and self.in_service and not self.is_stale and not self.resets
+        usable = self.is_active and self.in_service and not self.is_stale and not self.resets
+        self.is_ready = usable and not self.is_old
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

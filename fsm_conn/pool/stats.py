@@ -12,7 +12,7 @@ from fsm_conn.pool.slots import Slot
 if TYPE_CHECKING:
     from fsm_conn.pool.policy import PoolPolicy
 
-__all__ = ["PoolStats"]
+__all__ = ["PoolStats", "leased"]
 
 KEPT_WAITS = 1024
 """Waits that the percentiles are computed from: the last ones."""
@@ -58,7 +58,7 @@ class PoolStats:
             "overflow_connections": sum(slot.in_service and slot.is_overflow for slot in slots),
             "available_in_pool": sum(slot.room for slot in slots if slot.is_ready),
             "standby": sum(slot.in_service and not slot.is_active for slot in slots),
-            "leased": sum(len(slot.holders) for slot in slots),
+            "leased": leased(slots),
             "waiting": waiting,
             "wait_ms": _percentiles(self.wait_seconds),
             "stats": {
@@ -73,6 +73,11 @@ class PoolStats:
                 "leaked": self.leaked,
             },
         }
+
+
+def leased(slots: Iterable[Slot]) -> int:
+    """How many leases are held; those that were cut off are not."""
+    return sum(len(slot.holders) for slot in slots if not slot.is_closed)
 
 
 def _misses(slots: Iterable[Slot]) -> int:

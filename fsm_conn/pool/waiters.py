@@ -55,7 +55,8 @@ class Waiters:
 
     def leave(self, waiter: asyncio.Future[Slot]) -> None:
         """Wait no longer. Harmless for who was served."""
-        waiter.cancel()
+        if not waiter.get_loop().is_closed():
+            waiter.cancel()
         self._left += 1
         if self._left > FEW + len(self._queue) // 2:
             self._queue = deque(entry for entry in self._queue if not entry[0].done())

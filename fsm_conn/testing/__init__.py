@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fsm_conn.testing.exploring import Exploration, explore
     from fsm_conn.testing.invariants import INVARIANTS, Invariant, ViolationError, invariant
     from fsm_conn.testing.life import Life
+    from fsm_conn.testing.pool_stateful import pool_test
     from fsm_conn.testing.replaying import replay, shortest
     from fsm_conn.testing.simulated import Outcome, SimulatedLink, SimulatedPeer
     from fsm_conn.testing.stateful import LifecycleMachine, lifecycle_test, policies
@@ -39,6 +40,7 @@ __all__ = [
     "invariant",
     "lifecycle_test",
     "policies",
+    "pool_test",
     "replay",
     "run_virtually",
     "shortest",
@@ -52,6 +54,7 @@ _HOMES = {
     "ViolationError": "fsm_conn.testing.invariants",
     "invariant": "fsm_conn.testing.invariants",
     "Life": "fsm_conn.testing.life",
+    "pool_test": "fsm_conn.testing.pool_stateful",
     "replay": "fsm_conn.testing.replaying",
     "shortest": "fsm_conn.testing.replaying",
     "Outcome": "fsm_conn.testing.simulated",
