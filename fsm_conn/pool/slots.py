@@ -288,8 +288,11 @@ class Slot:
                 pause = self._policy.replacement.delay(failures, pause, self._rng)
                 with suppress(ExpiredError):  # it may recover by itself before that
                     await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(CONNECTED))
-        finally:
+        except GeneratorExit:  # the loop was closed under us, and nothing can be awaited any more
+            raise
+        except BaseException:
             await finish(asyncio.ensure_future(self.conn.disconnect()))
+            raise
 
     async def _serve(self) -> None:
         """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""

@@ -72,7 +72,7 @@ class PoolLife:
         make: MakePool | None = None,
     ) -> None:
         given = (("policy", policy, SMALL), ("retry", retry, POLICY), ("hooks", hooks, ""), ("seed", seed, 0))
-        self.trace = PoolTrace(pool_class, {name: value for name, value, usual in given if value != usual})  # type: ignore[arg-type]
+        self.trace = PoolTrace(pool_class, {name: value for name, value, usual in given if value != usual})
         self.policy = policy
         self.hooks = hooks
         self.loop = VirtualLoop()
@@ -169,6 +169,12 @@ class PoolLife:
         self._let_go(number, "forget")
         self._settle(rush)
 
+    def release_and_cancel(self, number: int = 0, *, rush: bool = False) -> None:
+        """The lease with that number is released, and who is served by that is cancelled before it can know."""
+        self._step("release_and_cancel", (number,), rush)
+        self._let_go(number, "release and cancel")
+        self._settle(rush)
+
     def cancel(self, number: int = 0, *, rush: bool = False) -> None:
         """The user with that number, counted from the oldest, is cancelled, whatever it awaits."""
         self._step("cancel", (number,), rush)
@@ -262,7 +268,7 @@ class PoolLife:
             steps += [("call", ()), ("call_patiently", ())]
         held = sum(user.is_holding for user in self.users)
         steps += [("release", (number,)) for number in range(min(held, 3))]
-        steps += [("forget", (0,))] if held else []
+        steps += [("forget", (0,)), ("release_and_cancel", (0,))] if held else []
         steps += [("cancel", (number,)) for number in range(len(self.users))]
         steps += [("cancel_other", (number,)) for number in range(len(self.others))]
         for what in ("open", "close", "call"):
@@ -290,8 +296,11 @@ class PoolLife:
             raise
         finally:
             self.model.let_go(user)
-            if word == "release":
+            if word != "forget":
                 lease.release()
+                if word == "release and cancel" and self.model.waiting:
+                    self.cancelled.add(self.model.waiting[0].task)
+                    self.model.waiting[0].task.cancel()
             elif lease.is_held:
                 self.model.leaked += 1
 

@@ -15,6 +15,7 @@ import attrs
 
 from fsm_conn.connection import Connection
 from fsm_conn.errors import PoolClosed, PoolError, PoolFullError, PoolTimeoutError, PoolUnavailableError
+from fsm_conn.links.base import Link
 from fsm_conn.pool.lease import Lease
 from fsm_conn.pool.lifecycle import PoolState
 from fsm_conn.pool.pool import ConnectionPool
@@ -57,6 +58,8 @@ class PoolModel:
         served_since: those who were served since the last look.
         asking: connections that `on_acquire` is looking at, and for how many users.
         grants, timeouts, refusals, leaked: counts, as the statistics of the pool have them.
+        unavailable: how many were told that nothing can connect, since the last look.
+        links_before: the links that were in service at the last look.
         losses: links that were lost since the last look.
     """
 
@@ -67,6 +70,8 @@ class PoolModel:
         self.served_since: list[PoolUser] = []
         self.arrivals: dict[PoolUser, int] = {}
         self.grants = self.timeouts = self.refusals = self.leaked = self.losses = 0
+        self.unavailable = 0
+        self.links_before: list[Link | None] = []
         self.asking: Counter[Connection] = Counter()
         self.unexpected: BaseException | None = None
 
@@ -89,6 +94,7 @@ class PoolModel:
         self.waiting.remove(user)
         self.timeouts += isinstance(error, PoolTimeoutError)
         self.refusals += isinstance(error, (PoolClosed, PoolFullError, PoolUnavailableError))
+        self.unavailable += isinstance(error, PoolUnavailableError)
         if not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
             self.unexpected = error
 
@@ -225,6 +231,14 @@ def standby_stands_by(pool: ConnectionPool, model: PoolModel, now: float) -> str
     return f"{idle[0]!r} stands by, and {active} are active" if idle and active < pool.policy.size else None
 
 
+def unavailable_is_unavailable(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Nobody is told that nothing can connect while a link is in service all along."""
+    links = [slot.conn.link for slot in pool._slots if slot.in_service]
+    lasted = [link for link in links if link in model.links_before]
+    told, model.unavailable, model.links_before = model.unavailable, 0, links
+    return f"{told} were told that nothing can connect, and {len(lasted)} links are open" if told and lasted else None
+
+
 def errors_are_documented(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """Who acquires is told nothing but what is documented."""
     return None if model.unexpected is None else f"somebody who acquired was told {model.unexpected!r}"
@@ -250,6 +264,7 @@ POOL_RULES: tuple[Rule, ...] = (
     overflow_starts_at_once,
     first_come_first_served,
     standby_stands_by,
+    unavailable_is_unavailable,
     closed_is_empty,
 )
 """What must hold whenever nothing can go on at the present time."""

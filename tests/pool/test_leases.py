@@ -226,7 +226,7 @@ async def test_a_waiter_whose_connection_is_lost_as_it_is_served_waits_on(opened
 
 async def test_a_timeout_is_a_deadline_over_everything(opened: Any) -> None:
     """Waiting and starting together take no longer, and the error says whose and how long."""
-    pool, peer = await opened(1, 1, peer=Peer(None, then=HANG))
+    pool, _ = await opened(1, 1, peer=Peer(None, then=HANG))
     async with pool.acquire():
         began = now()
         with pytest.raises(PoolTimeoutError, match=r"1 leased.*no connection became free within 2 s"):
@@ -444,7 +444,7 @@ async def test_hooks_and_observers_may_use_the_pool(opened: Any) -> None:
             async with pool.acquire(timeout=5) as other:
                 assert other.connection is not conn
 
-    pool, peer = await opened(2, on_release=look)
+    pool, _ = await opened(2, on_release=look)
     lease = await pool.acquire()
 
     def observe(record: Any) -> None:
