@@ -16,6 +16,7 @@ SUITE: tuple[str, ...] = (
     "dispatch",
     "creation",
     "storm",
+    "pool",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""

@@ -63,7 +63,7 @@ class Roster(Desk):
         self._rng = rng
         self._slots: list[Slot] = []
         self._most = policy.size + policy.standby + policy.max_overflow
-        self._is_plain = policy.max_idle is None and policy.leases_per_connection == 1
+        self._is_plain = policy.max_idle is None and policy.max_lifetime is None
         self._closing: set[asyncio.Task[None]] = set()
         self._made = 0
         self._news: asyncio.Event | None = None

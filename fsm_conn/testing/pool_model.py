@@ -94,7 +94,7 @@ class PoolModel:
         self.waiting.remove(user)
         self.timeouts += isinstance(error, PoolTimeoutError)
         self.refusals += isinstance(error, (PoolClosed, PoolFullError, PoolUnavailableError))
-        self.unavailable += isinstance(error, PoolUnavailableError)
+        self.unavailable += isinstance(error, PoolUnavailableError) and "has no connection" in str(error)
         if not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
             self.unexpected = error
 
@@ -244,6 +244,15 @@ def errors_are_documented(pool: ConnectionPool, model: PoolModel, now: float) ->
     return None if model.unexpected is None else f"somebody who acquired was told {model.unexpected!r}"
 
 
+def closing_keeps_its_limit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """When the time for leases is up, their connections are closed."""
+    until = pool._drain_until
+    if pool.state != PoolState.DRAINING or until is None or now <= until + SLACK:
+        return None
+    left = [slot for slot in pool._slots if not slot.is_closed]
+    return f"{now - until:g} s beyond the limit of closing there is still {left[0]!r}" if left else None
+
+
 def closed_is_empty(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """A closed pool has no slots, and nothing is being closed."""
     if pool.state != PoolState.CLOSED:
@@ -265,6 +274,7 @@ POOL_RULES: tuple[Rule, ...] = (
     first_come_first_served,
     standby_stands_by,
     unavailable_is_unavailable,
+    closing_keeps_its_limit,
     closed_is_empty,
 )
 """What must hold whenever nothing can go on at the present time."""
