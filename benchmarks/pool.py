@@ -6,13 +6,16 @@ the rows are against the fastest of those that are installed. Fairness is told b
 leases the task with the most of them had for each of the one with the fewest.
 
 On real plugins: all seven of the documented default pool are leased at once; one of two slots, with one standby, is
-killed, and the next idempotent call is timed; and fifty callers go on while one is killed every half second.
+killed, and the next idempotent call is timed; and fifty callers go on while one is killed every half second. Then many
+are opened by one pool: how long that takes, against the CPU time of one start, in the plugin and here, for each of them
+on all cores; how late the loop runs what is due meanwhile; and how long closing takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import statistics
 import time
@@ -20,9 +23,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks.core import Progress, Row, against, row_of, turns
+from benchmarks.leftovers import children
 from benchmarks.peers import PEERS, SIZE, Acquire, installed
 from benchmarks.plugin import COMMAND
 from fsm_conn import CallOptions, ConnectionPool, Link, PoolPolicy
+from fsm_conn.links.gate import usable_cores
 
 PAIRS = 2000
 """Leases of one task in one turn."""
@@ -47,7 +52,8 @@ class Nothing(Link):
 def rows(quick: bool, progress: Progress) -> list[Row]:
     """Measure."""
     found = asyncio.run(_side_by_side(5 if quick else 40, 0.5 if quick else 2.0, progress))
-    return found + asyncio.run(_on_plugins(5 if quick else 30, 3.0 if quick else 30.0, progress))
+    found += asyncio.run(_on_plugins(5 if quick else 30, 3.0 if quick else 30.0, progress))
+    return found + asyncio.run(_many(8 if quick else 64, progress))
 
 
 # --- on links that cost nothing -------------------------------------------------------------------------------------
@@ -209,3 +215,56 @@ async def _under_fire(seconds: float) -> Row:
         goal=0,
         detail=f"{answered} answered in {seconds:g} s",
     )
+
+
+# --- many at once ---------------------------------------------------------------------------------------------------
+
+
+async def _many(count: int, progress: Progress) -> list[Row]:
+    cores = usable_cores()
+    one = statistics.median([await _cpu_of_one_start() for _ in range(5)])
+    lags: list[float] = []
+    pool = ConnectionPool(COMMAND, count, 0)
+    watcher = asyncio.create_task(_watch(lags))
+    began = time.perf_counter()
+    await pool.initialize(lambda ready, of: progress.at(ready, of, "starts"))
+    opening = time.perf_counter() - began
+    watcher.cancel()
+    began = time.perf_counter()
+    await pool.close_all()
+    closing = time.perf_counter() - began
+    work, least = f"{count} plugins on {cores} cores", one * count / cores
+    return [
+        Row(
+            name="opening many",
+            work=f"{work}, against the CPU time of their starts",
+            value=opening / least,
+            unit="x",
+            goal=1.15,
+            detail=f"{opening:.2f} against {least:.2f} s",
+        ),
+        Row(name="loop lag while opening many", work=work, value=max(lags) * 1e3, unit="ms", goal=100, strict=True),
+        Row(name="closing many", work=work, value=closing, unit="s", goal=3),
+        Row(name="processes left of many", work=work, value=len(children()), unit="", goal=0),
+    ]
+
+
+async def _cpu_of_one_start() -> float:
+    """Seconds, of the plugin and of this process; what closing it takes is little, and part of it."""
+    began = _cpu()
+    async with ConnectionPool(COMMAND, 1, 0):
+        pass
+    return _cpu() - began
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime + time.process_time()
+
+
+async def _watch(lags: list[float]) -> None:
+    """How much later than asked a sleep ends, again and again."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(0.01)
+        lags.append(time.perf_counter() - began - 0.01)

@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "pool.lifecycle": {"lifecycle"},
     "pool.policy": {"policy", "validators"},
     "pool.slots": {"connection", "driver", "errors", "lifecycle", "links.base", "pool.policy", "record", "timing"},
-    "pool.waiters": {"pool.slots"},
+    "pool.waiters": {"pool.slots", "pool.stats"},
     "pool.stats": {"pool.policy", "pool.slots"},
     # The desk for types only, as `calls` has the connection.
     "pool.lease": {"calls", "connection", "errors", "links.stubs", "pool.desk", "pool.slots"},

@@ -60,7 +60,7 @@ class Desk:
         self._free: list[Slot] = []
         self._resets: set[asyncio.Task[None]] = set()
         self._counts = PoolStats()
-        self._line = Waiters(self._counts.waited)
+        self._line = Waiters(self._counts)
         self._is_slow = True
         """Whether there may be more to a lease than taking what is free and giving it back."""
         watched = policy.lease_limit is not None or policy.track_leases

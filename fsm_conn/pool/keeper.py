@@ -131,7 +131,7 @@ class PoolKeeper(Roster, Driver):
                 self.fire(trigger)
 
     def _forget(self) -> None:
-        self._line = Waiters(self._counts.waited)
+        self._line = Waiters(self._counts)
         self._free = []
         self._resets, self._closing, self._watchers, self._news = set(), set(), set(), None
         for slot in self._slots:
@@ -150,7 +150,9 @@ class PoolKeeper(Roster, Driver):
 
     def _admit(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop and not self._was_forked:
+        if loop is self._loop and self._state in _SERVING and not self._was_forked:
+            return loop
+        if not self._was_forked:
             self._check_loop(loop)
         if self._was_forked or self._state not in _SERVING:
             self._counts.refused += 1

@@ -38,11 +38,6 @@ class PoolStats:
         self.timeouts = self.refused = self.leaked = self.waits = 0
         self.wait_seconds: deque[float] = deque(maxlen=KEPT_WAITS)
 
-    def waited(self, seconds: float) -> None:
-        """Somebody got a connection after a wait."""
-        self.waits += 1
-        self.wait_seconds.append(seconds)
-
     def absorb(self, slot: Slot) -> None:
         """The slot goes; what it has counted stays."""
         self.leases += slot.leases

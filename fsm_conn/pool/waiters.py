@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fsm_conn.pool.slots import Holder, Slot
+    from fsm_conn.pool.stats import PoolStats
 
 __all__ = ["Waiters"]
 
@@ -20,15 +21,15 @@ class Waiters:
     """The queue of a pool.
 
     Args:
-        waited: told how many seconds somebody has waited who was served.
+        counts: what counts how long those who were served had waited.
 
     Who leaves is passed over when his turn comes; when there are many of them, they are taken out.
     """
 
-    __slots__ = ("_left", "_queue", "_waited")
+    __slots__ = ("_counts", "_left", "_queue")
 
-    def __init__(self, waited: Callable[[float], None]) -> None:
-        self._waited = waited
+    def __init__(self, counts: PoolStats) -> None:
+        self._counts = counts
         self._queue: deque[tuple[asyncio.Future[Slot], Holder, float]] = deque()
         self._left = 0
 
@@ -46,7 +47,7 @@ class Waiters:
             loop: the running loop.
             first: ahead of everybody: for who was served already, with something that was of no use.
         """
-        waiter: asyncio.Future[Slot] = loop.create_future()
+        waiter: asyncio.Future[Slot] = asyncio.Future(loop=loop)  # in its short form, for it is made for each wait
         if first:
             self._queue.appendleft((waiter, holder, loop.time()))
         else:
@@ -69,7 +70,9 @@ class Waiters:
             if not waiter.done():
                 slot.holders.append(holder)
                 waiter.set_result(slot)
-                self._waited(waiter.get_loop().time() - since)
+                counts = self._counts
+                counts.waits += 1
+                counts.wait_seconds.append(waiter.get_loop().time() - since)
                 return True
         return False
 
