@@ -18,6 +18,7 @@ SUITE: tuple[str, ...] = (
     "tracking",
     "storm",
     "harness",
+    "pool",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""

@@ -31,11 +31,17 @@ if TYPE_CHECKING:
         HandshakeError,
         IllegalTriggerError,
         IncompatibleProtocolError,
+        LeaseError,
         LinkError,
         LinkLostError,
         NotConnectedError,
         NotServingError,
         PluginExitedError,
+        PoolClosed,
+        PoolError,
+        PoolFullError,
+        PoolTimeoutError,
+        PoolUnavailableError,
         ProbeError,
         ProbeTimeoutError,
         RequestError,
@@ -54,6 +60,10 @@ if TYPE_CHECKING:
     from fsm_conn.links.base import CallOptions, Link
     from fsm_conn.metrics import Metrics
     from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
+    from fsm_conn.pool.lease import Lease
+    from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
+    from fsm_conn.pool.policy import PoolPolicy
+    from fsm_conn.pool.pool import ConnectionPool
     from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
     from fsm_conn.report import HealthReport
 
@@ -72,6 +82,7 @@ __all__ = [
     "ConnectFailedError",
     "Connection",
     "ConnectionLostError",
+    "ConnectionPool",
     "ConnectionState",
     "DeclarationError",
     "FsmConnError",
@@ -83,6 +94,8 @@ __all__ = [
     "IllegalTriggerError",
     "IncompatibleProtocolError",
     "Jitter",
+    "Lease",
+    "LeaseError",
     "Link",
     "LinkError",
     "LinkLostError",
@@ -91,6 +104,14 @@ __all__ = [
     "NotConnectedError",
     "NotServingError",
     "PluginExitedError",
+    "PoolClosed",
+    "PoolError",
+    "PoolFullError",
+    "PoolPolicy",
+    "PoolState",
+    "PoolTimeoutError",
+    "PoolTrigger",
+    "PoolUnavailableError",
     "ProbeError",
     "ProbeTimeoutError",
     "RequestError",
@@ -122,6 +143,7 @@ _HOMES = {
     "ConnectFailedError": "fsm_conn.errors",
     "Connection": "fsm_conn.connection",
     "ConnectionLostError": "fsm_conn.errors",
+    "ConnectionPool": "fsm_conn.pool.pool",
     "ConnectionState": "fsm_conn.lifecycle",
     "DeclarationError": "fsm_conn.errors",
     "FsmConnError": "fsm_conn.errors",
@@ -133,6 +155,8 @@ _HOMES = {
     "IllegalTriggerError": "fsm_conn.errors",
     "IncompatibleProtocolError": "fsm_conn.errors",
     "Jitter": "fsm_conn.policy",
+    "Lease": "fsm_conn.pool.lease",
+    "LeaseError": "fsm_conn.errors",
     "Link": "fsm_conn.links.base",
     "LinkError": "fsm_conn.errors",
     "LinkLostError": "fsm_conn.errors",
@@ -141,6 +165,14 @@ _HOMES = {
     "NotConnectedError": "fsm_conn.errors",
     "NotServingError": "fsm_conn.errors",
     "PluginExitedError": "fsm_conn.errors",
+    "PoolClosed": "fsm_conn.errors",
+    "PoolError": "fsm_conn.errors",
+    "PoolFullError": "fsm_conn.errors",
+    "PoolPolicy": "fsm_conn.pool.policy",
+    "PoolState": "fsm_conn.pool.lifecycle",
+    "PoolTimeoutError": "fsm_conn.errors",
+    "PoolTrigger": "fsm_conn.pool.lifecycle",
+    "PoolUnavailableError": "fsm_conn.errors",
     "ProbeError": "fsm_conn.errors",
     "ProbeTimeoutError": "fsm_conn.errors",
     "RequestError": "fsm_conn.errors",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -18,21 +18,41 @@ from fsm_conn.errors import (
     ConnectFailedError,
     ConnectionLostError,
     NotConnectedError,
+    PoolError,
     RequestError,
 )
 from fsm_conn.hints import did_you_mean
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.timing import ExpiredError, within
 
-if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
-
 __all__ = ["MethodCall", "ServiceProxy", "Services", "call_patiently", "split_arguments"]
 
-_NO_CONNECTION = (NotConnectedError, ConnectFailedError, ConnectAbandonedError)
+_NO_CONNECTION = (NotConnectedError, ConnectFailedError, ConnectAbandonedError, PoolError)
 
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
+
+
+class Caller(Protocol):
+    """What calls are made on: a connection, a pool, or a lease."""
+
+    async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """Call a method that answers with one message."""
+
+    def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+        """Call a method that answers with a stream of messages."""
+
+
+class Source(Protocol):
+    """Where the link for a patient call comes from: a connection or a pool."""
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that was met."""
+
+    def _is_acting(self) -> bool: ...
+    async def _link_when_ready(self) -> Link: ...
+    async def _left_link(self, link: Link, limit: float) -> None: ...
 
 
 def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOptions | None]:
@@ -52,7 +72,7 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
 
 
 async def call_patiently(
-    conn: Connection,
+    source: Source,
     method: str,
     request: Any,
     fields: dict[str, Any],
@@ -62,7 +82,7 @@ async def call_patiently(
     """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it.
 
     Args:
-        conn: the connection.
+        source: the connection, or the pool.
         method: as for `Connection.call`, and so are the next two.
         request: the whole request, or None.
         fields: the fields of the request.
@@ -71,7 +91,7 @@ async def call_patiently(
     """
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
-    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not conn._is_acting()
+    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not source._is_acting()
     sent: ConnectionLostError | None = None
     while True:
         try:
@@ -82,8 +102,8 @@ async def call_patiently(
             if not isinstance(error, ExpiredError):
                 raise
             raise CallTimeoutError(
-                f"{conn!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
-                f"the last error was: {conn.reason or 'none'}"
+                f"{source!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
+                f"the last error was: {source.reason or 'none'}"
             ) from None
         try:
             return await link.call(method, request, fields, _remaining(options, end, loop.time()))
@@ -91,19 +111,19 @@ async def call_patiently(
             if not repeatable or (error.maybe_executed and not options.idempotent):
                 raise
             sent = error if error.maybe_executed else sent
-        await conn._left_link(link, GRACE)
+        await source._left_link(link, GRACE)
 
 
 async def stream_when_ready(
-    conn: Connection, method: str, request: Any, fields: dict[str, Any], options: CallOptions
+    source: Source, method: str, request: Any, fields: dict[str, Any], options: CallOptions
 ) -> AsyncIterator[Any]:
     """A stream that waits for the connection before it is sent, and is sent once. Its timeout covers all of it."""
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
     try:
-        link = await within(options.timeout, conn._link_when_ready())
+        link = await within(options.timeout, source._link_when_ready())
     except ExpiredError:
-        raise CallTimeoutError(f"{conn!r}: {method} waited {options.timeout:g} s for a connection") from None
+        raise CallTimeoutError(f"{source!r}: {method} waited {options.timeout:g} s for a connection") from None
     async for reply in link.stream(method, request, fields, _remaining(options, end, loop.time())):
         yield reply
 
@@ -117,7 +137,7 @@ class Services:
 
     __slots__ = ("_conn",)
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Caller) -> None:
         self._conn = conn
 
     def __getitem__(self, name: str) -> ServiceProxy:
@@ -134,7 +154,7 @@ class ServiceProxy:
 
     __slots__ = ("_conn", "_name")
 
-    def __init__(self, conn: Connection, name: str) -> None:
+    def __init__(self, conn: Caller, name: str) -> None:
         self._conn = conn
         self._name = name
 
@@ -157,7 +177,7 @@ class ServiceProxy:
         return f"<service {self._name!r} of {self._conn!r}>"
 
 
-def no_such_attribute(conn: Connection, name: str) -> str:
+def no_such_attribute(conn: Caller, name: str) -> str:
     """What to say to somebody who took a service for a method of the connection."""
     hint = did_you_mean(name, [each for each in dir(conn) if not each.startswith("_")])
     return (
@@ -171,7 +191,7 @@ class BoundMethod:
 
     __slots__ = ("_conn", "_method")
 
-    def __init__(self, conn: Connection, method: str) -> None:
+    def __init__(self, conn: Caller, method: str) -> None:
         self._conn = conn
         self._method = method
 
@@ -191,7 +211,7 @@ class MethodCall:
 
     __slots__ = ("_args", "_conn", "_fields", "_method")
 
-    def __init__(self, conn: Connection, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    def __init__(self, conn: Caller, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
         self._conn = conn
         self._method = method
         self._args = args

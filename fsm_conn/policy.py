@@ -7,9 +7,11 @@ random source of its own; all three are arguments, so that every decision can be
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
+
+from fsm_conn.validators import factor, flag, seconds, share, text, whole
 
 if TYPE_CHECKING:
     import random
@@ -31,62 +33,6 @@ class Jitter(StrEnum):
     """Between zero and the delay."""
     DECORRELATED = "decorrelated"
     """Between `initial_delay` and three times the previous delay, capped."""
-
-
-def _seconds(*, zero: bool, none: bool = False) -> Any:
-    """A validator: a finite number of seconds, not negative, not zero unless `zero`, and not None unless `none`."""
-
-    def validate(policy: object, attribute: Any, value: object) -> None:
-        if none and value is None:
-            return
-        given = f"{type(policy).__name__}({attribute.name}={value!r})"
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"{given}: give a number of seconds")
-        if not (0 <= value < float("inf")) or (value == 0 and not zero):
-            kind = "zero or more" if zero else "more than zero"
-            raise ValueError(f"{given}: give a finite number of seconds, {kind}")
-
-    return validate
-
-
-def _whole(least: int, *, none: bool = False, why: str = "") -> Any:
-    """A validator: a whole number, `least` or more; or None for no limit, if `none`."""
-
-    def validate(policy: object, attribute: Any, value: object) -> None:
-        if none and value is None:
-            return
-        given = f"{type(policy).__name__}({attribute.name}={value!r})"
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{given}: give a whole number{', or None for no limit' if none else ''}")
-        if value < least:
-            raise ValueError(f"{given}: {why}give {least} or more")
-
-    return validate
-
-
-def _share(policy: object, attribute: Any, value: object) -> None:
-    given = f"{type(policy).__name__}({attribute.name}={value!r})"
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{given}: give a number")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{given}: give a share between 0 and 1")
-
-
-def _flag(policy: object, attribute: Any, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{type(policy).__name__}({attribute.name}={value!r}): give True or False")
-
-
-def _text(policy: object, attribute: Any, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(policy).__name__}({attribute.name}={value!r}): give a string")
-
-
-def _multiplier(policy: object, attribute: Any, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"RetryPolicy(multiplier={value!r}): give a number")
-    if not (1 <= value < float("inf")):
-        raise ValueError(f"RetryPolicy(multiplier={value!r}): give a finite number, 1 or more")
 
 
 def _jitter(value: object) -> Jitter:
@@ -111,26 +57,26 @@ class RetryPolicy:
     one cold start of a Python plugin, and double, as in the gRPC connection backoff specification's shape.
     """
 
-    max_attempts: int | None = attrs.field(default=5, validator=_whole(1, none=True, why="the first one counts: "))
+    max_attempts: int | None = attrs.field(default=5, validator=whole(1, none=True, why="the first one counts: "))
     """Links opened, or tried to be, in one outage; the first one counts. None: no limit."""
-    initial_delay: float = attrs.field(default=0.25, validator=_seconds(zero=True))
+    initial_delay: float = attrs.field(default=0.25, validator=seconds(zero=True))
     """Seconds before the second attempt, before jitter."""
-    multiplier: float = attrs.field(default=2.0, validator=_multiplier)
+    multiplier: float = attrs.field(default=2.0, validator=factor)
     """Each delay is this many times the one before."""
-    max_delay: float = attrs.field(default=30.0, validator=_seconds(zero=True))
+    max_delay: float = attrs.field(default=30.0, validator=seconds(zero=True))
     """No delay is longer, in seconds."""
     jitter: Jitter = attrs.field(default=Jitter.EQUAL, converter=_jitter, repr=lambda jitter: repr(str(jitter)))
     """How delays are spread; a `Jitter` or its name."""
-    deadline: float | None = attrs.field(default=None, validator=_seconds(zero=False, none=True))
+    deadline: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
     """Seconds for a whole outage: no attempt starts later, and none runs past it. None: no limit."""
-    stable_after: float = attrs.field(default=10.0, validator=_seconds(zero=True))
+    stable_after: float = attrs.field(default=10.0, validator=seconds(zero=True))
     """Seconds a link must stay up before the outage counts as over and attempts start from zero."""
-    max_restarts: int | None = attrs.field(default=None, validator=_whole(0, none=True))
+    max_restarts: int | None = attrs.field(default=None, validator=whole(0, none=True))
     """Losses of an open link within `restart_window` that are made good; one more ends in `failed`, however well
     each recovery went. The *intensity* of Erlang's supervisors. None: no limit."""
-    restart_window: float = attrs.field(default=60.0, validator=_seconds(zero=False))
+    restart_window: float = attrs.field(default=60.0, validator=seconds(zero=False))
     """Seconds in which losses are counted for `max_restarts`; the *period* of Erlang's supervisors."""
-    recover_after: float | None = attrs.field(default=None, validator=_seconds(zero=False, none=True))
+    recover_after: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
     """Seconds in `failed` after which one careful attempt is made: if it fails, or its link does not stay up for
     `stable_after`, back to `failed`. The *half-open* state of a circuit breaker (Nygard, "Release It!"). Errors that
     cannot get better, and bugs, are not recovered from. None: stay until somebody asks."""
@@ -198,19 +144,19 @@ class HealthPolicy:
     row. `timeout` and `failure_threshold` have the values that Kubernetes' probes are usually given and default to.
     """
 
-    interval: float | None = attrs.field(default=30, validator=_seconds(zero=False, none=True))
+    interval: float | None = attrs.field(default=30, validator=seconds(zero=False, none=True))
     """Seconds between two probes, at most. None: no probes but those made by `probe()`."""
-    timeout: float = attrs.field(default=5.0, validator=_seconds(zero=False))
+    timeout: float = attrs.field(default=5.0, validator=seconds(zero=False))
     """Seconds for the answer to one probe."""
-    failure_threshold: int = attrs.field(default=3, validator=_whole(1))
+    failure_threshold: int = attrs.field(default=3, validator=whole(1))
     """Failed probes in a row that count as a lost link."""
-    service: str = attrs.field(default="", validator=_text)
+    service: str = attrs.field(default="", validator=text)
     """The service to ask for, by its full name; empty: the peer as a whole."""
-    jitter: float = attrs.field(default=0.1, validator=_share)
+    jitter: float = attrs.field(default=0.1, validator=share)
     """The share of the interval by which a probe may come early, so that many connections do not probe in step."""
-    skip_when_busy: bool = attrs.field(default=True, validator=_flag)
+    skip_when_busy: bool = attrs.field(default=True, validator=flag)
     """Whether a call that succeeds counts as a sign of life, after which no probe is made for an interval."""
-    watch: bool = attrs.field(default=True, validator=_flag)
+    watch: bool = attrs.field(default=True, validator=flag)
     """Whether to listen to the peer's `Watch` stream."""
 
     def pause(self, rng: random.Random) -> float:

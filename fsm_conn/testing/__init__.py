@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fsm_conn.testing.exploring import Exploration, explore
     from fsm_conn.testing.invariants import INVARIANTS, Invariant, ViolationError, invariant
     from fsm_conn.testing.life import Life
+    from fsm_conn.testing.pool_stateful import pool_test
     from fsm_conn.testing.replaying import replay, shortest
     from fsm_conn.testing.report import Report
     from fsm_conn.testing.simulated import Outcome, SimulatedLink, SimulatedPeer
@@ -50,6 +51,7 @@ __all__ = [
     "invariant",
     "lifecycle_test",
     "policies",
+    "pool_test",
     "read_trace",
     "replay",
     "run_virtually",
@@ -67,6 +69,7 @@ _HOMES = {
     "ViolationError": "fsm_conn.testing.invariants",
     "invariant": "fsm_conn.testing.invariants",
     "Life": "fsm_conn.testing.life",
+    "pool_test": "fsm_conn.testing.pool_stateful",
     "replay": "fsm_conn.testing.replaying",
     "shortest": "fsm_conn.testing.replaying",
     "Report": "fsm_conn.testing.report",

@@ -1,0 +1,270 @@
+"""A pool: what a lease costs over other libraries' pools, and what a killed slot costs its callers.
+
+On links that cost nothing, one task acquires and releases; then a hundred tasks do on ten connections, each giving way
+to the others once while it holds one. The pools take turns in one run, so a ratio can be trusted where a time cannot;
+the rows are against the fastest of those that are installed. Fairness is told by a run that ends after a time: how many
+leases the task with the most of them had for each of the one with the fewest.
+
+On real plugins: all seven of the documented default pool are leased at once; one of two slots, with one standby, is
+killed, and the next idempotent call is timed; and fifty callers go on while one is killed every half second. Then many
+are opened by one pool: how long that takes, against the CPU time of one start, in the plugin and here, for each of them
+on all cores; how late the loop runs what is due meanwhile; and how long closing takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import statistics
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from benchmarks.core import Progress, Row, against, row_of, turns
+from benchmarks.leftovers import children
+from benchmarks.peers import PEERS, SIZE, Acquire, installed
+from benchmarks.plugin import COMMAND
+from fsm_conn import CallOptions, ConnectionPool, Link, PoolPolicy
+from fsm_conn.links.gate import usable_cores
+
+PAIRS = 2000
+"""Leases of one task in one turn."""
+TASKS = 100
+EACH = 20
+"""Leases of each task in one turn."""
+IDEMPOTENT = CallOptions(idempotent=True, timeout=60)
+
+
+class Nothing(Link):
+    """A link that costs nothing."""
+
+    async def open(self) -> None:
+        self.gone: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None: ...
+
+    async def lost(self) -> Exception:
+        return await self.gone
+
+
+def rows(quick: bool, progress: Progress) -> list[Row]:
+    """Measure."""
+    found = asyncio.run(_side_by_side(5 if quick else 40, 0.5 if quick else 2.0, progress))
+    found += asyncio.run(_on_plugins(5 if quick else 30, 3.0 if quick else 30.0, progress))
+    return found + asyncio.run(_many(8 if quick else 64, progress))
+
+
+# --- on links that cost nothing -------------------------------------------------------------------------------------
+
+
+async def _side_by_side(rounds: int, seconds: float, progress: Progress) -> list[Row]:
+    alone: dict[str, list[float]] = {}
+    crowded: dict[str, list[float]] = {}
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(ConnectionPool(Nothing, SIZE, 0))
+        parts: dict[str, Acquire] = {"fsm_conn": pool.acquire}
+        for name, make in installed().items():
+            parts[name] = await stack.enter_async_context(make())
+        for _, (name, acquire) in turns(tuple(parts.items()), rounds, progress, "leases"):
+            alone.setdefault(name, []).append(await _alone(acquire))
+            crowded.setdefault(name, []).append(await _crowded(acquire))
+        fairness = await _fairness(pool.acquire, seconds)
+    missing = sorted(set(PEERS) - set(parts))
+    note = f"; not installed: {', '.join(missing)}" if missing else ""
+    return [
+        _against_the_fastest(alone, "acquire and release", "one task", 0.75, note),
+        _against_the_fastest(crowded, "acquire and release, waiting", f"{TASKS} tasks on {SIZE}", 1 / 1.2, note),
+        Row(
+            name="fairness",
+            work=f"{TASKS} tasks on {SIZE}: most leases of a task for the fewest",
+            value=fairness[1] / fairness[0],
+            unit="x",
+            goal=1.01,
+            detail=f"{fairness[0]} to {fairness[1]}",
+        ),
+    ]
+
+
+def _against_the_fastest(times: dict[str, list[float]], name: str, work: str, goal: float, note: str) -> Row:
+    medians = {peer: statistics.median(taken) for peer, taken in times.items()}
+    told = ", ".join(f"{peer} {seconds * 1e6:.2f} us" for peer, seconds in medians.items())
+    ours = times.pop("fsm_conn")
+    if not times:
+        return row_of([taken * 1e6 for taken in ours], name=name, work=work, unit="us", detail=told + note)
+    fastest = min(times, key=medians.__getitem__)
+    return row_of(
+        against(ours, times[fastest]),
+        name=name,
+        work=f"{work}, against {fastest}",
+        unit="x",
+        goal=goal,
+        detail=told + note,
+    )
+
+
+async def _alone(acquire: Acquire) -> float:
+    began = time.perf_counter()
+    for _ in range(PAIRS):
+        async with acquire():
+            pass
+    return (time.perf_counter() - began) / PAIRS
+
+
+async def _crowded(acquire: Acquire) -> float:
+    async def use() -> None:
+        for _ in range(EACH):
+            async with acquire():
+                await asyncio.sleep(0)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(use() for _ in range(TASKS)))
+    return (time.perf_counter() - began) / (TASKS * EACH)
+
+
+async def _fairness(acquire: Acquire, seconds: float) -> tuple[int, int]:
+    counts = [0] * TASKS
+    end = time.perf_counter() + seconds
+
+    async def use(number: int) -> None:
+        while time.perf_counter() < end:
+            async with acquire():
+                await asyncio.sleep(0)
+                counts[number] += 1
+
+    await asyncio.gather(*map(use, range(TASKS)))
+    return min(counts), max(counts)
+
+
+# --- on real plugins ------------------------------------------------------------------------------------------------
+
+
+async def _on_plugins(kills: int, seconds: float, progress: Progress) -> list[Row]:
+    return [await _all_seven(), await _standby(kills, progress), await _under_fire(seconds)]
+
+
+async def _all_seven() -> Row:
+    async with ConnectionPool(COMMAND) as pool:
+        began = time.perf_counter()
+        leases = await asyncio.gather(*(_taken(pool) for _ in range(7)))
+        took = time.perf_counter() - began
+        for lease in leases:
+            lease.release()
+    return Row(
+        name="the default pool, all leased at once",
+        work="seven leases, two of them overflow that is started",
+        value=took,
+        unit="s",
+        detail=f"{len(leases)} leased",
+    )
+
+
+async def _taken(pool: ConnectionPool) -> Any:
+    return await pool.acquire(timeout=60)
+
+
+async def _standby(kills: int, progress: Progress) -> Row:
+    taken = []
+    async with ConnectionPool(COMMAND, 1, 0, policy=PoolPolicy(standby=1)) as pool:
+        for done in range(kills):
+            progress.at(done, kills, "kills")
+            while pool.get_pool_stats()["standby"] < 1:
+                await asyncio.sleep(0.05)
+            for slot in pool._slots:  # each plugin has been called: the first call looks its methods up
+                await slot.conn.call("calculator.Add", a=1, b=2)
+            victim: Any = next(slot for slot in pool._slots if slot.is_active).conn.link
+            began = time.perf_counter()
+            os.kill(victim.pid, signal.SIGKILL)
+            await pool.call("calculator.Add", IDEMPOTENT, a=1, b=2)
+            taken.append((time.perf_counter() - began) * 1e3)
+    return row_of(
+        taken, name="kill -9 to the next answer", work="one slot, one standby", unit="ms", goal=25, strict=True
+    )
+
+
+async def _under_fire(seconds: float) -> Row:
+    end = time.monotonic() + seconds
+    answered = failed = 0
+
+    async def use(pool: ConnectionPool) -> None:
+        nonlocal answered, failed
+        while time.monotonic() < end:
+            try:
+                await pool.call("calculator.Add", IDEMPOTENT, a=1, b=2)
+                answered += 1
+            except Exception as error:
+                failed += 1
+                print(f"not answered: {error!r}")
+
+    async with ConnectionPool(COMMAND, 2, 0, policy=PoolPolicy(standby=1)) as pool:
+        callers = [asyncio.create_task(use(pool)) for _ in range(50)]
+        while time.monotonic() < end:
+            await asyncio.sleep(0.5)
+            for slot in pool._slots:
+                link: Any = slot.conn.link
+                if slot.is_active and link is not None:
+                    os.kill(link.pid, signal.SIGKILL)
+                    break
+        await asyncio.gather(*callers)
+    return Row(
+        name="calls that were not answered",
+        work="50 callers, idempotent, a slot killed every 0.5 s",
+        value=failed,
+        unit="",
+        goal=0,
+        detail=f"{answered} answered in {seconds:g} s",
+    )
+
+
+# --- many at once ---------------------------------------------------------------------------------------------------
+
+
+async def _many(count: int, progress: Progress) -> list[Row]:
+    cores = usable_cores()
+    one = statistics.median([await _cpu_of_one_start() for _ in range(5)])
+    lags: list[float] = []
+    pool = ConnectionPool(COMMAND, count, 0)
+    watcher = asyncio.create_task(_watch(lags))
+    began = time.perf_counter()
+    await pool.initialize(lambda ready, of: progress.at(ready, of, "starts"))
+    opening = time.perf_counter() - began
+    watcher.cancel()
+    began = time.perf_counter()
+    await pool.close_all()
+    closing = time.perf_counter() - began
+    work, least = f"{count} plugins on {cores} cores", one * count / cores
+    return [
+        Row(
+            name="opening many",
+            work=f"{work}, against the CPU time of their starts",
+            value=opening / least,
+            unit="x",
+            goal=1.15,
+            detail=f"{opening:.2f} against {least:.2f} s",
+        ),
+        Row(name="loop lag while opening many", work=work, value=max(lags) * 1e3, unit="ms", goal=100, strict=True),
+        Row(name="closing many", work=work, value=closing, unit="s", goal=3),
+        Row(name="processes left of many", work=work, value=len(children()), unit="", goal=0),
+    ]
+
+
+async def _cpu_of_one_start() -> float:
+    """Seconds, of the plugin and of this process; what closing it takes is little, and part of it."""
+    began = _cpu()
+    async with ConnectionPool(COMMAND, 1, 0):
+        pass
+    return _cpu() - began
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime + time.process_time()
+
+
+async def _watch(lags: list[float]) -> None:
+    """How much later than asked a sleep ends, again and again."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(0.01)
+        lags.append(time.perf_counter() - began - 0.01)

@@ -1,0 +1,66 @@
+"""What a pool may do, as a frozen value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from fsm_conn.policy import RetryPolicy
+from fsm_conn.validators import flag, seconds, share, whole
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["PoolPolicy"]
+
+_REPLACEMENT = RetryPolicy(max_attempts=None, initial_delay=0.5, max_delay=10.0)
+
+
+@attrs.frozen(kw_only=True)
+class PoolPolicy:
+    """How many connections a pool keeps, for how long, and who gets one.
+
+    The names are those of SQLAlchemy's and psycopg's pools. The defaults of `size` and `max_overflow` are the
+    documented ones.
+    """
+
+    size: int = attrs.field(default=5, validator=whole(1))
+    """Connections that the pool keeps."""
+    max_overflow: int = attrs.field(default=2, validator=whole(0))
+    """Connections beyond `size` that are opened at once when all others are leased."""
+    standby: int = attrs.field(default=0, validator=whole(0))
+    """Connections beyond `size` that are kept open and are not leased until one of the others is lost."""
+    leases_per_connection: int = attrs.field(default=1, validator=whole(1))
+    """Leases of one connection at a time. gRPC carries many calls at once; a plugin may still do one after another."""
+    acquire_timeout: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
+    """Seconds that `acquire()` waits when it is given no timeout. None: as long as it takes."""
+    max_waiters: int | None = attrs.field(default=None, validator=whole(0, none=True))
+    """How many may wait for a lease to be returned; one more is refused at once. Waiting for a connection that is
+    started for one is not counted. None: any number."""
+    max_lifetime: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
+    """Seconds after which a link is replaced by a fresh one, as soon as nobody uses it. None: never."""
+    max_idle: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
+    """Seconds without use after which a connection is closed, down to `min_idle` (and `standby`), until it is needed
+    again. None: never."""
+    min_idle: int = attrs.field(default=0, validator=whole(0))
+    """Connections that stay open however long nobody needs them."""
+    overflow_linger: float = attrs.field(default=5.0, validator=seconds(zero=True))
+    """Seconds for which a connection beyond `size` stays open without use."""
+    jitter: float = attrs.field(default=0.1, validator=share)
+    """The share by which `max_lifetime` may be cut short, drawn once for each link, so that not all end together."""
+    lease_limit: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
+    """Seconds after which a lease is reported in the log as perhaps forgotten. None: never."""
+    track_leases: bool = attrs.field(default=False, validator=flag)
+    """Whether each lease remembers where it was acquired, for such reports. It costs some microseconds each."""
+    replacement: RetryPolicy = attrs.field(default=_REPLACEMENT, validator=attrs.validators.instance_of(RetryPolicy))
+    """The pauses before a connection that has given up is tried anew, as its `delay`; without an end, and without
+    regard to the other settings, so that capacity is back when the peer is."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_idle > self.size:
+            raise ValueError(f"PoolPolicy(min_idle={self.min_idle!r}): give at most size={self.size}")
+
+    def lifetime(self, rng: random.Random) -> float | None:
+        """Seconds that the link which came up just now may live; None: any time."""
+        return None if self.max_lifetime is None else self.max_lifetime * (1 - self.jitter * rng.random())

@@ -1,0 +1,338 @@
+"""`ConnectionPool`: what applications call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from fsm_conn.calls import call_patiently, split_arguments, stream_when_ready
+from fsm_conn.connection import Connection
+from fsm_conn.driver import finish
+from fsm_conn.errors import PoolTimeoutError
+from fsm_conn.options import checked_rng
+from fsm_conn.pool.desk import Hook
+from fsm_conn.pool.keeper import DRAIN_TIMEOUT, PoolKeeper
+from fsm_conn.pool.lease import Lease
+from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
+from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.slots import CountedLink, Slot, current_holder
+from fsm_conn.pool.stats import leased
+from fsm_conn.timing import ExpiredError, within
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.links.base import Link
+    from fsm_conn.links.target import Target
+
+__all__ = ["ConnectionPool"]
+
+
+class ConnectionPool(PoolKeeper):
+    """Connections to one target, leased to whoever needs one.
+
+        async with ConnectionPool(["python", "calculator.py"], pool_size=3) as pool:
+            async with pool.acquire(timeout=2.0) as client:
+                reply = await client.calculator.Add(a=1, b=2)
+            reply = await pool.call("calculator.Add", a=1, b=2)
+
+    Args:
+        target: as for `Connection`: a command, an address, or a callable that makes a `Link`.
+        pool_size: connections to keep; 5, unless the policy says otherwise.
+        max_overflow: connections beyond that, opened at once when all are leased; 2, unless the policy says otherwise.
+        policy: everything else, see `PoolPolicy`.
+        connection_class: what the connections are: `Connection`, or the application's own subclass of it.
+        on_open: called with each connection after each of its links came up, before it is leased: to authenticate, for
+            instance. It has `start_timeout` seconds. If it raises, the link is given up, and the connection is made
+            anew after a pause; while the pool is being opened, that fails.
+        on_acquire: called with the connection before it is leased: to check it. If it raises, the link is replaced, and
+            the caller gets another connection; the error, after `pool_size + 1` of them. It has the time that
+            `acquire` has.
+        on_release: called with the connection after a lease: to clean up; others get the connection when that is done.
+            If it raises, the link is replaced. Not called for a link that was lost, nor while the pool is closed.
+        name: what to call this pool in messages; by default the program or the address.
+        rng: where jitter is drawn from, for lives that can be repeated.
+        options: what else `connection_class` takes, such as `retry`, `env`, `mtls`, `services`.
+
+    Hooks may be plain or async functions. Making a pool starts nothing. What each method does in each state:
+
+    =============== ======================== ==================== ======================== =========================
+    method          closed                   opening              open                     draining
+    =============== ======================== ==================== ======================== =========================
+    `initialize`    opens                    joins                returns                  waits, then opens
+    `close_all`     returns                  abandons             closes                   joins; may shorten it
+    `acquire`       `PoolClosed`             waits                served, or waits         `PoolClosed`
+    `call`,         `PoolClosed`             waits                served, or waits         `PoolClosed`
+    `stream`
+    =============== ======================== ==================== ======================== =========================
+
+    A lease that is held when the pool is closed, and not returned in time, raises `PoolClosed` when it is used. A pool
+    that was open when its process was forked refuses everything in the child.
+    """
+
+    _openers: int = 0
+
+    def __init__(
+        self,
+        target: Target,
+        pool_size: int | None = None,
+        max_overflow: int | None = None,
+        *,
+        policy: PoolPolicy | None = None,
+        connection_class: type[Connection] = Connection,
+        on_open: Hook | None = None,
+        on_acquire: Hook | None = None,
+        on_release: Hook | None = None,
+        name: str | None = None,
+        rng: random.Random | None = None,
+        **options: Any,
+    ) -> None:
+        if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
+            raise TypeError(f"connection_class={connection_class!r}: give a subclass of Connection")
+        for what, hook in (("on_open", on_open), ("on_acquire", on_acquire), ("on_release", on_release)):
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{what}={hook!r}: give a function that takes a connection")
+        if rng is not None:
+            options["rng"] = checked_rng(rng)
+
+        def make(name: str | None) -> Connection:
+            return connection_class(target, name=name, **options)
+
+        super().__init__(_merged(policy, pool_size, max_overflow), make, on_open, on_acquire, on_release, rng)
+        self.name = make(name).name  # what is wrong with the options is told here
+        self._context = copy_context()
+        self._closers = []
+        _pools.add(self)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled; make another pool for the same target")
+
+    # --- opening and closing ----------------------------------------------------------------------------------
+
+    async def initialize(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Open all connections, at most one start per core at a time. All callers share one opening.
+
+        When the last caller that waits is cancelled, the opening is abandoned, and nothing is left behind.
+
+        Args:
+            progress: called with how many connections are up, and how many there will be, whenever that changes. What
+                it raises ends the opening.
+
+        Raises:
+            PoolUnavailableError: one could not be made; has all causes. Nothing is left behind.
+            PoolClosed: `close_all()` was called meanwhile.
+        """
+        if self._was_forked:
+            raise self._closed()
+        self._check_loop(asyncio.get_running_loop())
+        if self._state == PoolState.DRAINING:
+            await self._reach((PoolState.CLOSED,))
+        if self._state == PoolState.CLOSED:
+            self.fire(PoolTrigger.OPEN)
+        if progress is not None and self._state == PoolState.OPENING:
+            self._progress = (*self._progress, progress)
+        self._openers += 1
+        try:
+            record = await self._reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
+        except asyncio.CancelledError:
+            if self._openers == 1 and self._state == PoolState.OPENING:
+                self._begin_closing(0.0)
+                await finish(asyncio.ensure_future(self._reach((PoolState.CLOSED,))))
+            raise
+        finally:
+            self._openers -= 1
+        if record.dest != PoolState.OPEN:
+            await self._reach((PoolState.CLOSED,))
+            await self._observed()
+            raise self._closed_for(record.reason)
+        await self._observed()
+
+    async def close_all(self, timeout: float | None = DRAIN_TIMEOUT) -> None:
+        """Refuse everybody from now on, wait for the leases that are held, and close all connections.
+
+        Whoever waits for a connection gets `PoolClosed` at once. Calls under way are waited for as leases are. What the
+        calling task holds itself is not waited for. Joins a closing that is under way; the shorter timeout counts.
+        Cancelling the caller ends its wait; the closing goes on. The pool can be opened again.
+
+        Args:
+            timeout: seconds to wait for leases; then their connections are closed under them. None: without limit.
+        """
+        if timeout is not None and (not isinstance(timeout, (int, float)) or not timeout >= 0):
+            raise ValueError(f"close_all(timeout={timeout!r}): give a number of seconds, or None for no limit")
+        if self._was_forked:
+            raise self._closed()
+        if self._state != PoolState.CLOSED:
+            self._check_loop(asyncio.get_running_loop())
+        if self._state != PoolState.CLOSED:
+            closer = current_holder()
+            self._closers.append(closer)
+            try:
+                self._begin_closing(timeout)
+                await self._reach((PoolState.CLOSED,))
+            finally:
+                self._closers.remove(closer)
+        await self._observed()
+
+    async def aclose(self) -> None:
+        """The same as `close_all()`, for `contextlib.aclosing`."""
+        await self.close_all()
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close_all()
+
+    # --- use ----------------------------------------------------------------------------------------------------
+
+    def acquire(self, timeout: float | None = None) -> Lease:
+        """A lease: `async with pool.acquire() as client`, or `client = await pool.acquire()` and `client.release()`.
+
+        First come, first served. When all connections are leased, one more is opened at once, up to `max_overflow`.
+
+        Args:
+            timeout: seconds to wait, starting a connection included; None: the policy's `acquire_timeout`.
+
+        Raises: when it is entered or awaited,
+            PoolClosed: the pool is not open.
+            PoolTimeoutError: nothing became free in time.
+            PoolFullError: as many wait already as the policy allows.
+            PoolUnavailableError: no connection can be made at present, with the causes.
+        """
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
+            raise ValueError(f"acquire(timeout={timeout!r}): give a number of seconds, more than zero, or None")
+        return self._lease_class(self, timeout)
+
+    async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """Call through whichever connection has least to do; no lease is held. As `Connection.call` otherwise.
+
+        When there is none, it waits for one, as `acquire()` does; but it is repeated, on whichever is there by then,
+        only when the caller calls it idempotent.
+
+        Raises: as `Connection.call`, and as `acquire` when there is no connection.
+        """
+        request, options = split_arguments(method, args)
+        if options is not None and (options.idempotent or options.wait_for_ready):
+            return await call_patiently(self, method, request, fields, options, self._link_when_ready)
+        link = await self._link_in_time()
+        return await link.call(method, request, fields, options)
+
+    async def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+        """As `call`, for a method that answers with a stream."""
+        request, options = split_arguments(method, args)
+        if options is not None and (options.idempotent or options.wait_for_ready):
+            replies = stream_when_ready(self, method, request, fields, options)
+        else:
+            link = await self._link_in_time()
+            replies = link.stream(method, request, fields, options)
+        async for reply in replies:
+            yield reply
+
+    def get_pool_stats(self) -> dict[str, Any]:
+        """How the pool is doing, and what it has done since it was made.
+
+        Returns:
+            a dict with these keys; the first four and the first five of `stats` are the documented ones:
+
+            - `pool_size`: as it was given.
+            - `total_connections`, `overflow_connections`: in service now, and those of them beyond `pool_size`.
+            - `available_in_pool`: leases that could be had now without waiting.
+            - `standby`: in service, and waiting to take the place of one that is lost.
+            - `leased`, `waiting`: leases that are held, and acquires that wait, now.
+            - `wait_ms`: percentiles `p50`, `p95`, `p99` of the last 1024 waits, in milliseconds.
+            - `stats`: counts. `connections_created`: links that came into service. `pool_hits`, also called
+              `connections_reused`: leases of a connection that was there. `pool_misses`: leases for which one had to be
+              opened beyond `pool_size`. `overflow_used`: connections opened beyond `pool_size`. `waits`: leases that
+              had to be waited for. `timeouts`, `refused`: acquires that were not served. `leaked`: leases that were
+              dropped without having been released.
+        """
+        return self._counts.as_dict(self.policy, self._slots, len(self._line))
+
+    def __repr__(self) -> str:
+        serving = sum(slot.in_service for slot in self._slots)
+        return (
+            f"<{type(self).__name__} {self.name!r} {self._state} {serving} of {self.policy.size} in service, "
+            f"{leased(self._slots)} leased, {len(self._line)} waiting>"
+        )
+
+    # --- how it is done -----------------------------------------------------------------------------------------
+
+    def _begin_closing(self, timeout: float | None) -> None:
+        until = None if timeout is None else self._now() + timeout
+        if self._is_serving():
+            self._drain_until = until
+            self.fire(PoolTrigger.CLOSE)
+        elif until is not None and (self._drain_until is None or until < self._drain_until):
+            self._drain_until = until
+        self._tell()
+
+    def _least_busy(self) -> Slot | None:
+        """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all."""
+        usable = [slot for slot in self._slots if slot.in_service and slot.is_active]
+        return min(usable, key=_burden, default=None)
+
+    async def _link_in_time(self) -> Link:
+        limit = self.policy.acquire_timeout
+        try:
+            return await within(limit, self._link_when_ready())
+        except ExpiredError:
+            self._counts.timeouts += 1
+            raise PoolTimeoutError(f"{self!r}: no connection came up within {limit:g} s") from None
+
+    async def _link_when_ready(self) -> Link:
+        while True:
+            self._admit()
+            slot = self._least_busy()
+            if slot is not None and slot.conn.link is not None:
+                return CountedLink(slot, slot.conn.link)
+            if self._is_open():
+                self._have_one_come()
+            await self._change()
+
+    def _have_one_come(self) -> None:
+        """Nothing is in service: wake a slot if all are asleep; raise why, if all that was tried has failed."""
+        if self._is_hopeless():
+            self._counts.refused += 1
+            raise self._why_unavailable()
+        if not any(slot.is_awake for slot in self._slots):
+            self._slots[0].wake()
+
+    async def _left_link(self, link: Link, limit: float) -> None:
+        assert isinstance(link, CountedLink)
+        await link.slot.conn._left_link(link.link, limit)
+
+
+def _burden(slot: Slot) -> tuple[bool, bool, int]:
+    return slot.is_stale or slot.is_old, slot.is_overflow, slot.load
+
+
+def _merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) -> PoolPolicy:
+    if policy is None:
+        policy = PoolPolicy()
+    elif not isinstance(policy, PoolPolicy):
+        raise TypeError(f"policy={policy!r}: give a PoolPolicy")
+    if size is not None:
+        policy = attrs.evolve(policy, size=size)
+    return policy if overflow is None else attrs.evolve(policy, max_overflow=overflow)
+
+
+_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child shares its parent's sockets and knows none of its processes: it must not use what is open."""
+    for pool in tuple(_pools):
+        pool._disown()
+
+
+os.register_at_fork(after_in_child=_after_fork)

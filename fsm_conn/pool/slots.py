@@ -1,0 +1,429 @@
+"""One place of a pool, and the connection that fills it.
+
+The rules that hold here:
+
+- A slot is kept by one task at a time. It connects, and connects again after a pause when the connection has given up,
+  for ever, whatever is raised; so a slot that is awake comes back as soon as its peer does.
+- While a link is open, and `on_open` has agreed with it, the slot is *in service*. It is taken out of service in the
+  same moment in which the link is lost, told by the connection's own transitions.
+- What the pool makes of that is its own business; nothing here knows of waiters or leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
+
+from fsm_conn.driver import finish
+from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
+from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.timing import ExpiredError, within
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.connection import Connection
+    from fsm_conn.pool.policy import PoolPolicy
+    from fsm_conn.record import TransitionRecord
+
+__all__ = ["CountedLink", "Holder", "Kind", "Slot", "current_holder"]
+
+Holder = ref["asyncio.Task[Any]"]
+"""Who uses a slot: the task, as a weak reference, for the slot must not keep alive what has forgotten it."""
+
+Greet = Callable[["Connection"], Awaitable[None]]
+
+_log = logging.getLogger("fsm_conn.pool")
+CONNECTED = ConnectionState.CONNECTED
+
+SHORTEST_PAUSE = 0.01
+"""Seconds between two tries of a connection that gives up at once, whatever the policy says."""
+
+
+def current_holder() -> Holder:
+    """The running task, as who uses a slot."""
+    task = asyncio.current_task()
+    assert task is not None
+    return ref(task)
+
+
+class Kind(StrEnum):
+    """What a slot is there for."""
+
+    REGULAR = "regular"
+    """One of the pool's `size`, or of its standby."""
+    OVERFLOW = "overflow"
+    """Opened because all others were leased; closed when it was not needed for a while."""
+
+
+class Owner(Protocol):
+    """Whom a slot tells."""
+
+    def _offered(self, slot: Slot, *, is_new: bool) -> None:
+        """It came into service; with a new link, or with the one that it had."""
+
+    def _withdrawn(self, slot: Slot) -> None:
+        """It went out of service."""
+
+    def _troubled(self, slot: Slot) -> None:
+        """An attempt to make its connection has failed; `cause` tells why."""
+
+    def _vacated(self, slot: Slot) -> None:
+        """A call that went through it has ended."""
+
+    def _stopped(self, slot: Slot) -> None:
+        """Its task was cancelled by somebody else, so nobody keeps it."""
+
+
+class Slot:
+    """One place.
+
+    Args:
+        conn: the connection that fills it.
+        kind: what it is there for.
+        owner: whom it tells what becomes of it.
+        policy: the pool's.
+        rng: where jitter is drawn from.
+        greet: awaited with the connection for each of its links, before the slot comes into service.
+
+    Attributes:
+        is_overflow: whether it is there for a while only.
+        in_service: whether a link is open and agreed with.
+        is_active: whether it is one of those that are leased, rather than standby.
+        is_stale: whether its link is to be replaced before the next lease.
+        is_old: whether its link is to be replaced when nobody uses it.
+        resets: how many leases' leftovers are being cleaned up.
+        is_ready: all of that in one: whether it may be leased, but for the leases that it has already.
+        is_closed: whether it is closed for good.
+        holders: those who lease it.
+        callers: those whose calls, made without a lease, go through it.
+        leases: how many leases it had.
+        cause: what the connection last failed with, since it was in service; None when it did not.
+        has_given_up: whether its connection has given up, since it was in service.
+        expires_at: when the present link is to be replaced, by the loop's clock; None: never.
+        idle_since: since when nobody has used it, by the loop's clock.
+    """
+
+    __slots__ = (
+        "_agreed",
+        "_ending",
+        "_greet",
+        "_lasted",
+        "_owner",
+        "_policy",
+        "_rng",
+        "_served",
+        "_task",
+        "_unsubscribe",
+        "callers",
+        "cause",
+        "conn",
+        "expires_at",
+        "has_given_up",
+        "holders",
+        "idle_since",
+        "in_service",
+        "is_active",
+        "is_closed",
+        "is_old",
+        "is_overflow",
+        "is_ready",
+        "is_stale",
+        "kind",
+        "leases",
+        "resets",
+    )
+
+    def __init__(
+        self, conn: Connection, kind: Kind, owner: Owner, *, policy: PoolPolicy, rng: random.Random, greet: Greet | None
+    ) -> None:
+        self.conn = conn
+        self.kind = kind
+        self.is_overflow = kind is Kind.OVERFLOW
+        self.in_service = self.is_active = self.is_ready = self.is_stale = self.is_old = False
+        self.is_closed = self.has_given_up = False
+        self.holders: list[Holder] = []
+        self.callers: list[Holder] = []
+        self.resets = self.leases = 0
+        self.cause: BaseException | None = None
+        self.expires_at: float | None = None
+        self.idle_since = 0.0
+        self._owner = owner
+        self._policy = policy
+        self._rng = rng
+        self._greet = greet
+        self._agreed: Link | None = None
+        self._served: Link | None = None
+        self._lasted = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._unsubscribe = conn.on_transition(self._moved)
+
+    def __repr__(self) -> str:
+        service = "in service" if self.in_service else "out of service"
+        return f"<{self.kind} slot of {self.conn!r}, {service}, leases={len(self.holders)}>"
+
+    # --- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether it is kept at all, rather than closed because nobody needs it."""
+        return self._task is not None
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether it is in service, or on its way and nothing has failed yet."""
+        return self.in_service or (self.is_awake and self.cause is None)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is somebody whom closing it would hurt."""
+        return bool(self.holders or self.callers or self.resets)
+
+    @property
+    def is_leasable(self) -> bool:
+        """Whether it may be leased to somebody who would have to wait otherwise: as long as an old link is used, it may
+        be used by more than one.
+        """
+        worn = self.is_old and self.is_active and self.in_service and not self.is_stale and not self.resets
+        return self.is_ready or (worn and self.is_used)
+
+    @property
+    def room(self) -> int:
+        """How many more leases it could have."""
+        return max(0, self._policy.leases_per_connection - len(self.holders))
+
+    @property
+    def load(self) -> int:
+        """How many use it."""
+        return len(self.holders) + len(self.callers)
+
+    # --- what the pool makes of it ----------------------------------------------------------------------------
+
+    def activate(self, active: bool) -> None:
+        """Count it among those that are leased, or not."""
+        self.is_active = active
+        self._judge()
+
+    def outdate(self) -> None:
+        """Have its link replaced before the next lease."""
+        self.is_stale = True
+        self._judge()
+
+    def expire(self) -> None:
+        """Its link has become too old."""
+        self.is_old = True
+        self.expires_at = None
+        self._judge()
+
+    def begin_reset(self) -> None:
+        """What a lease has left is being cleaned up."""
+        self.resets += 1
+        self._judge()
+
+    def end_reset(self) -> None:
+        """It was cleaned up."""
+        self.resets -= 1
+        self._judge()
+
+    def wake(self) -> None:
+        """Begin to keep it."""
+        if self._task is None and not self.is_closed:
+            self.cause, self.has_given_up = None, False
+            before, self._ending = self._ending, None
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._keep(before), name=f"{self.conn!r}.slot")
+            self._task.add_done_callback(self._ended)
+
+    def sleep(self) -> asyncio.Task[None] | None:
+        """Stop keeping it: its connection is closed by the task that is returned; None when there is nothing to do."""
+        task, self._task = self._task, None
+        self._leave_service()
+        if task is not None:
+            self._ending = task
+            task.cancel()
+        return task
+
+    def dismiss(self) -> asyncio.Task[None] | None:
+        """As `sleep`, for good: it is not heard of any more."""
+        self.is_closed = True
+        task = self.sleep()
+        self._unsubscribe()
+        return task
+
+    @contextmanager
+    def called(self) -> Iterator[None]:
+        """Count a call that goes through it without a lease."""
+        caller = current_holder()
+        self.callers.append(caller)
+        try:
+            yield
+        finally:
+            self.callers.remove(caller)
+            self._owner._vacated(self)
+
+    def renew(self) -> None:
+        """Replace its link by a fresh one."""
+        if self.in_service:
+            self._leave_service()
+            self.conn.fire(Trigger.RECONNECT)
+
+    # --- how it is kept -----------------------------------------------------------------------------------------
+
+    async def _keep(self, before: asyncio.Task[None] | None) -> None:
+        """Be in service whenever that is possible, and end disconnected."""
+        failures, pause = 0, 0.0
+        try:
+            if before is not None:
+                await asyncio.wait({before})
+            while True:
+                await self._serve()
+                failures = 1 if self._lasted >= self.conn.retry.stable_after else failures + 1
+                pause = self._policy.replacement.delay(failures, pause, self._rng)
+                with suppress(ExpiredError):  # it may recover by itself before that
+                    await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(CONNECTED))
+        except GeneratorExit:  # the loop was closed under us, and nothing can be awaited any more
+            raise
+        except BaseException:
+            await finish(asyncio.ensure_future(self.conn.disconnect()))
+            raise
+
+    async def _serve(self) -> None:
+        """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""
+        clock = asyncio.get_running_loop().time
+        elsewhere = [name for name in self.conn.lifecycle.states if name != CONNECTED]
+        self._lasted = 0.0
+        while await self._come_up():
+            if self.conn.state == CONNECTED and self.conn.link is self._agreed:
+                since = clock()
+                self._enter_service()
+                await self.conn.wait_for_state(*elsewhere)
+                self._lasted = clock() - since
+
+    async def _come_up(self) -> bool:
+        """Connect, and have `on_open` agree with the link; whether to go on."""
+        try:
+            await self.conn.connect()
+        except ConnectAbandonedError:
+            return True  # somebody has disconnected it under us; once more, then
+        except ConnectFailedError as error:
+            return self._give_up(error.reason or error)
+        except Exception as error:
+            _log.exception("%r: its connection could not be made", self)
+            return self._give_up(error)
+        link = self.conn.link
+        if self._greet is not None and link is not None and link is not self._agreed:
+            try:
+                await self._greeted_in_time(self._greet)
+            except Exception as error:
+                if self.conn.link is not link:
+                    return True  # lost meanwhile: that is why
+                _log.warning("%r: on_open failed, so its link is given up", self.conn, exc_info=True)
+                self._give_up(error)
+                await self.conn.disconnect()
+                return False
+        self._agreed = link
+        return True
+
+    async def _greeted_in_time(self, greet: Greet) -> None:
+        try:
+            await within(self.conn.start_timeout, greet(self.conn))
+        except ExpiredError:
+            raise StartTimeoutError(
+                f"{self.conn.name}: on_open did not end within {self.conn.start_timeout:g} s"
+            ) from None
+
+    def _give_up(self, cause: BaseException) -> bool:
+        self.has_given_up = True
+        self._fail(cause)
+        return False
+
+    def _fail(self, cause: BaseException) -> None:
+        self.cause = cause
+        self._owner._troubled(self)
+
+    def _moved(self, record: TransitionRecord) -> None:
+        """The connection moved: out of service at once, whoever wins the race for the loop."""
+        if record.dest == CONNECTED or record.internal:
+            return
+        self._leave_service()
+        if record.trigger == Trigger.OPEN_FAILED and self.is_awake:
+            self._fail(record.reason or RuntimeError("it could not be opened"))
+
+    def _enter_service(self) -> None:
+        now = asyncio.get_running_loop().time()
+        is_new = self._served is not self._agreed
+        if is_new:
+            self._served = self._agreed
+            lifetime = self._policy.lifetime(self._rng)
+            self.expires_at = None if lifetime is None else now + lifetime
+            self.is_stale = self.is_old = False
+        self.idle_since = now
+        self.cause, self.has_given_up = None, False
+        self.in_service = True
+        self._judge()
+        self._owner._offered(self, is_new=is_new)
+
+    def _leave_service(self) -> None:
+        if self.in_service:
+            self.in_service = False
+            self._judge()
+            self._owner._withdrawn(self)
+
+    def _judge(self) -> None:
+        usable = self.is_active and self.in_service and not self.is_stale and not self.resets
+        self.is_ready = usable and not self.is_old
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%r: the task that kept it has failed", self, exc_info=task.exception())
+        if task is self._task:
+            self._task = None
+            self._leave_service()
+            self._owner._stopped(self)
+
+
+class CountedLink(Link):
+    """The link of a slot, for calls that are made without a lease: while one is under way, the slot counts it.
+
+    Args:
+        slot: whose link it is.
+        link: the link itself.
+    """
+
+    def __init__(self, slot: Slot, link: Link) -> None:
+        self.slot = slot
+        self.link = link
+
+    async def open(self) -> None:
+        """Refuse: it is open already."""
+        raise TypeError("a link of a pool is opened by its slot")
+
+    async def close(self) -> None:
+        """Refuse: others use it."""
+        raise TypeError("a link of a pool is closed by its slot")
+
+    async def lost(self) -> Exception:
+        """As the link."""
+        return await self.link.lost()
+
+    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        """As the link."""
+        with self.slot.called():
+            reply, watch = self.link.call(method, request, fields, options), self.slot.conn._calls
+            return await (watch.call(method, reply) if watch else reply)
+
+    async def stream(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        """As the link."""
+        with self.slot.called():
+            replies, watch = self.link.stream(method, request, fields, options), self.slot.conn._calls
+            async for reply in watch.stream(method, replies) if watch else replies:
+                yield reply

@@ -1,0 +1,88 @@
+"""What a pool counts, and how it tells of it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fsm_conn.pool.slots import Slot
+
+if TYPE_CHECKING:
+    from fsm_conn.pool.policy import PoolPolicy
+
+__all__ = ["PoolStats", "leased"]
+
+KEPT_WAITS = 1024
+"""Waits that the percentiles are computed from: the last ones."""
+
+
+class PoolStats:
+    """Counts since the pool was made. Those of its present slots stand in the slots.
+
+    Attributes:
+        created: links that came into service.
+        leases: leases of slots that are gone.
+        misses: leases of slots that are gone, for which a connection had to be opened beyond the pool's size.
+        overflow_used: connections that were opened beyond the pool's size.
+        timeouts: acquires that ended for want of time.
+        refused: acquires that were refused: closed, full, or unavailable.
+        leaked: leases that were dropped without having been released.
+        waits: acquires that had to wait, and got a connection.
+        wait_seconds: how long the last of them did.
+    """
+
+    def __init__(self) -> None:
+        self.created = self.leases = self.misses = self.overflow_used = 0
+        self.timeouts = self.refused = self.leaked = self.waits = 0
+        self.wait_seconds: deque[float] = deque(maxlen=KEPT_WAITS)
+
+    def absorb(self, slot: Slot) -> None:
+        """The slot goes; what it has counted stays."""
+        self.leases += slot.leases
+        self.misses += _misses((slot,))
+
+    def as_dict(self, policy: PoolPolicy, slots: Sequence[Slot], waiting: int) -> dict[str, Any]:
+        """The documented keys, and more beside them; see `ConnectionPool.get_pool_stats`."""
+        misses = self.misses + _misses(slots)
+        hits = self.leases + sum(slot.leases for slot in slots) - misses
+        return {
+            "pool_size": policy.size,
+            "total_connections": sum(slot.in_service for slot in slots),
+            "overflow_connections": sum(slot.in_service and slot.is_overflow for slot in slots),
+            "available_in_pool": sum(slot.room for slot in slots if slot.is_ready),
+            "standby": sum(slot.in_service and not slot.is_active for slot in slots),
+            "leased": leased(slots),
+            "waiting": waiting,
+            "wait_ms": _percentiles(self.wait_seconds),
+            "stats": {
+                "connections_created": self.created,
+                "connections_reused": hits,
+                "pool_hits": hits,
+                "pool_misses": misses,
+                "overflow_used": self.overflow_used,
+                "waits": self.waits,
+                "timeouts": self.timeouts,
+                "refused": self.refused,
+                "leaked": self.leaked,
+            },
+        }
+
+
+def leased(slots: Iterable[Slot]) -> int:
+    """How many leases are held; those that were cut off are not."""
+    return sum(len(slot.holders) for slot in slots if not slot.is_closed)
+
+
+def _misses(slots: Iterable[Slot]) -> int:
+    """The first leases of overflow."""
+    return sum(slot.is_overflow and slot.leases > 0 for slot in slots)
+
+
+def _percentiles(seconds: Iterable[float]) -> dict[str, float]:
+    waits = list(seconds)
+    if len(waits) < 2:
+        waits = (waits or [0.0]) * 2
+    cuts = statistics.quantiles(waits, n=100, method="inclusive")
+    return {f"p{share}": round(cuts[share - 1] * 1000, 3) for share in (50, 95, 99)}

@@ -1,0 +1,87 @@
+"""Those who wait for a connection, first come, first served. Whoever was cancelled is passed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsm_conn.pool.slots import Holder, Slot
+    from fsm_conn.pool.stats import PoolStats
+
+__all__ = ["Waiters"]
+
+FEW = 16
+"""Waiters who have left and may stay in the queue, whatever its length."""
+
+
+class Waiters:
+    """The queue of a pool.
+
+    Args:
+        counts: what counts how long those who were served had waited.
+
+    Who leaves is passed over when his turn comes; when there are many of them, they are taken out.
+    """
+
+    __slots__ = ("_counts", "_left", "_queue")
+
+    def __init__(self, counts: PoolStats) -> None:
+        self._counts = counts
+        self._queue: deque[tuple[asyncio.Future[Slot], Holder, float]] = deque()
+        self._left = 0
+
+    def __len__(self) -> int:
+        return sum(not waiter.done() for waiter, _, _ in self._queue)
+
+    def __bool__(self) -> bool:
+        return any(not waiter.done() for waiter, _, _ in self._queue)
+
+    def join(self, holder: Holder, loop: asyncio.AbstractEventLoop, *, first: bool = False) -> asyncio.Future[Slot]:
+        """Queue up. Done when a slot was handed over, or with the error that says why none will be.
+
+        Args:
+            holder: what the slot is told when it is handed over.
+            loop: the running loop.
+            first: ahead of everybody: for who was served already, with something that was of no use.
+        """
+        waiter: asyncio.Future[Slot] = asyncio.Future(loop=loop)  # in its short form, for it is made for each wait
+        if first:
+            self._queue.appendleft((waiter, holder, loop.time()))
+        else:
+            self._queue.append((waiter, holder, loop.time()))
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Slot]) -> None:
+        """Wait no longer. Harmless for who was served."""
+        if not waiter.get_loop().is_closed():
+            waiter.cancel()
+        self._left += 1
+        if self._left > FEW + len(self._queue) // 2:
+            self._queue = deque(entry for entry in self._queue if not entry[0].done())
+            self._left = 0
+
+    def serve(self, slot: Slot) -> bool:
+        """Hand `slot` over to whoever came first; whether there was somebody."""
+        while self._queue:
+            waiter, holder, since = self._queue.popleft()
+            if not waiter.done():
+                slot.holders.append(holder)
+                waiter.set_result(slot)
+                counts = self._counts
+                counts.waits += 1
+                counts.wait_seconds.append(waiter.get_loop().time() - since)
+                return True
+        return False
+
+    def refuse(self, why: Callable[[], BaseException]) -> int:
+        """Tell all of them why nobody will be served, each by an error of its own; how many they were."""
+        refused = 0
+        while self._queue:
+            waiter, _, _ = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_exception(why())
+                refused += 1
+        return refused

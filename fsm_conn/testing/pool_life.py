@@ -1,0 +1,428 @@
+"""One life of a pool, lived step by step in virtual time against a simulated peer, beside a model of what must be.
+
+As a `Life` is for a connection: each method is one step, what was done is kept as a trace that reads as a program, and
+after every step the pool is compared with the model, see `pool_model`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import attrs
+
+from fsm_conn.connection import Connection
+from fsm_conn.errors import FsmConnError
+from fsm_conn.links.base import CallOptions
+from fsm_conn.policy import RetryPolicy
+from fsm_conn.pool.lifecycle import PoolState
+from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.record import TransitionRecord
+from fsm_conn.testing.invariants import ViolationError
+from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
+from fsm_conn.testing.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
+from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer
+from fsm_conn.testing.trace import Step, Trace
+from fsm_conn.testing.virtual import DeadlockError, VirtualLoop
+
+__all__ = ["HOOKS", "MakePool", "PoolLife", "PoolTrace"]
+
+MakePool = Callable[[Callable[[], Any], dict[str, Any]], ConnectionPool]
+
+SMALL = PoolPolicy(size=2, max_overflow=1)
+USERS = 7
+"""At most so many users at a time: more of them show nothing that fewer do not."""
+HOOKS = ("", "plain", "async", "failing")
+"""What the hooks of a pool under test may be; a failing one fails now and then."""
+
+
+class PoolTrace(Trace):
+    """The steps of one life of a pool."""
+
+    def __str__(self) -> str:
+        """The life as a short program, ready to be pasted as a test."""
+        return super().__str__().replace("life = Life(", "life = PoolLife(", 1)
+
+
+class PoolLife:
+    """A pool, its simulated peer, and those who use it.
+
+    Args:
+        pool_class: the class under test.
+        policy: the pool's; by default two connections and one of overflow.
+        retry: that of its connections; by default three attempts with delays of 1 and 2 s.
+        hooks: what its hooks are like, one of `HOOKS`.
+        seed: for the jitter, and for what failing hooks do.
+        make: how to make the pool, for constructors that take more: called with what makes links and the keywords
+            that `ConnectionPool` takes.
+    """
+
+    def __init__(
+        self,
+        pool_class: type[ConnectionPool] = ConnectionPool,
+        *,
+        policy: PoolPolicy = SMALL,
+        retry: RetryPolicy = POLICY,
+        hooks: str = "",
+        seed: int = 0,
+        make: MakePool | None = None,
+    ) -> None:
+        given = (("policy", policy, SMALL), ("retry", retry, POLICY), ("hooks", hooks, ""), ("seed", seed, 0))
+        self.trace = PoolTrace(pool_class, {name: value for name, value, usual in given if value != usual})
+        self.policy = policy
+        self.hooks = hooks
+        self.loop = VirtualLoop()
+        self.peer = SimulatedPeer()
+        self.links: list[SimulatedLink] = []
+        self.model = PoolModel()
+        self.users: list[PoolUser] = []
+        self.others: list[tuple[str, asyncio.Task[Any]]] = []
+        """Those who opened, closed or called."""
+        self.cancelled: set[asyncio.Task[Any]] = set()
+        self.records: list[TransitionRecord] = []
+        self.ended = False
+        self._rng = random.Random(seed)  # noqa: S311 - chance is no secret here
+        options: dict[str, Any] = {"policy": policy, "retry": retry, "start_timeout": START_TIMEOUT, "name": "pool"}
+        options["rng"] = random.Random(seed)  # noqa: S311
+        if hooks:
+            options |= {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._hook}
+        self.pool = make(self._make_link, options) if make is not None else pool_class(self._make_link, **options)
+        self.pool.on_transition(self.records.append)
+
+    def _make_link(self) -> SimulatedLink:
+        self.links = [link for link in self.links if link.is_open or not link.closes]
+        self.links.append(self.peer())
+        return self.links[-1]
+
+    def _hook(self, conn: Connection) -> Any:
+        return self._slow_hook() if self.hooks == "async" else self._fast_hook()
+
+    def _fast_hook(self) -> None:
+        if self.hooks == "failing" and not self.ended and self._rng.random() < 0.2:
+            raise OSError("the hook failed")
+
+    def _ask(self, conn: Connection) -> Any:
+        return self._asked_slowly(conn) if self.hooks == "async" else self._fast_hook()
+
+    async def _asked_slowly(self, conn: Connection) -> None:
+        self.model.asking[conn] += 1
+        try:
+            await self._slow_hook()
+        finally:
+            self.model.asking[conn] -= 1
+
+    async def _slow_hook(self) -> None:
+        await asyncio.sleep(self._rng.choice((0.0, 0.5)))
+        self._fast_hook()
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    def initialize(self, *, rush: bool = False) -> None:
+        """Somebody calls `initialize()`. `rush`, here and below: the next step comes before anything else can run."""
+        self._use("initialize", (), self.pool.initialize, rush)
+
+    def open(self) -> None:
+        """The pool is opened, and the peer does all it is asked meanwhile."""
+        self._step("open", (), False)
+        self._other("initialize", self.pool.initialize)
+        for _ in range(50):
+            self._running(self.loop.run_until_blocked)
+            if not self.peer.answer("open"):
+                break
+        self._settle(False)
+
+    def close_all(self, timeout: float = 5.0, *, rush: bool = False) -> None:
+        """Somebody calls `close_all()`."""
+        self._use("close_all", (timeout,), lambda: self.pool.close_all(timeout), rush)
+
+    def call(self, *, rush: bool = False) -> None:
+        """Somebody makes a call without a lease."""
+        self._use("call", (), lambda: self.pool.call("simulated.Call", n=1), rush)
+
+    def call_patiently(self, *, rush: bool = False) -> None:
+        """Somebody makes an idempotent call without a lease, with a deadline."""
+        options = CallOptions(idempotent=True, timeout=20)
+        self._use("call_patiently", (), lambda: self.pool.call("simulated.Call", options, n=1), rush)
+
+    def acquire(self, timeout: float | None = None, *, rush: bool = False) -> None:
+        """Somebody acquires a lease, and holds it until told to release or to forget it."""
+        self._step("acquire", (timeout,), rush)
+        if len(self.users) < USERS:
+            user = PoolUser(timeout)
+            user.task = self.loop.create_task(self._hold(user), name="user of acquire")
+            self.users.append(user)
+        self._settle(rush)
+
+    def release(self, number: int = 0, *, rush: bool = False) -> None:
+        """The lease with that number, counted from the oldest that is held, is released."""
+        self._step("release", (number,), rush)
+        self._let_go(number, "release")
+        self._settle(rush)
+
+    def forget(self, number: int = 0, *, rush: bool = False) -> None:
+        """The lease with that number is dropped without having been released."""
+        self._step("forget", (number,), rush)
+        self._let_go(number, "forget")
+        self._settle(rush)
+
+    def release_and_cancel(self, number: int = 0, *, rush: bool = False) -> None:
+        """The lease with that number is released, and who is served by that is cancelled before it can know."""
+        self._step("release_and_cancel", (number,), rush)
+        self._let_go(number, "release and cancel")
+        self._settle(rush)
+
+    def cancel(self, number: int = 0, *, rush: bool = False) -> None:
+        """The user with that number, counted from the oldest, is cancelled, whatever it awaits."""
+        self._step("cancel", (number,), rush)
+        if number < len(self.users):
+            self.cancelled.add(self.users[number].task)
+            self.users[number].task.cancel()
+        self._settle(rush)
+
+    def cancel_other(self, number: int = 0, *, rush: bool = False) -> None:
+        """Of those who opened, closed or called, one is cancelled."""
+        self._step("cancel_other", (number,), rush)
+        if number < len(self.others):
+            self.cancelled.add(self.others[number][1])
+            self.others[number][1].cancel()
+        self._settle(rush)
+
+    def answer(self, what: str, kind: str = "ok", *, rush: bool = False) -> None:
+        """The peer does what it was asked longest ago: `open`, `close` or `call`."""
+        self._step("answer", (what, kind), rush)
+        self.model.losses += kind in ("half", "lost")
+        self.peer.answer(what, kind)
+        self._settle(rush)
+
+    def lose(self, number: int = 0, *, rush: bool = False) -> None:
+        """The open link with that number, counted from the oldest, goes away."""
+        self._step("lose", (number,), rush)
+        links = self.open_links()
+        if number < len(links):
+            self.model.losses += 1
+            links[number].lose()
+        self._settle(rush)
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self._step("advance", (seconds,), False)
+        self._running(lambda: self.loop.advance(seconds))
+        self._check()
+
+    def tick(self) -> None:
+        """What is ready runs, once, and nothing that comes of it."""
+        self._step("tick", (), False)
+        self._running(self.loop.tick)
+
+    def end(self) -> None:
+        """From now on all goes well: the pool is as large as it was made, serves everybody, and leaves nothing.
+
+        Raises:
+            ViolationError: a rule does not hold, now or at the end.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        self._step("end", (), False)
+        try:
+            self.peer.heal()
+            self._all_let_go()
+            self._serve_as_many_as_ever()
+            self._close_for_good()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the loop back, whatever still runs in it."""
+        if self.loop.is_closed():
+            return
+        with _quiet():
+            for _ in range(20):
+                for task in (tasks := asyncio.all_tasks(self.loop)):
+                    task.cancel()
+                if not tasks:
+                    break
+                self.loop.run_until_blocked()
+            self.loop.close()
+
+    # --- what could be done next ----------------------------------------------------------------------------
+
+    def open_links(self) -> list[SimulatedLink]:
+        """The links that are open and not lost, oldest first."""
+        return [link for link in self.links if link.is_open and not link.is_lost]
+
+    def options(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Steps that mean something now."""
+        steps: list[tuple[str, tuple[Any, ...]]] = []
+        if self.pool.state == PoolState.CLOSED:
+            steps += [("open", ()), ("initialize", ())]
+        else:
+            steps += [("close_all", (5.0,)), ("close_all", (0.0,))]
+        if len(self.users) < USERS:
+            steps += [("acquire", (None,)), ("acquire", (4.0,))]
+        if len(self.others) < USERS:
+            steps += [("call", ()), ("call_patiently", ())]
+        held = sum(user.is_holding for user in self.users)
+        steps += [("release", (number,)) for number in range(min(held, 3))]
+        steps += [("forget", (0,)), ("release_and_cancel", (0,))] if held else []
+        steps += [("cancel", (number,)) for number in range(len(self.users))]
+        steps += [("cancel_other", (number,)) for number in range(len(self.others))]
+        for what in ("open", "close", "call"):
+            if self.peer.waits_for(what):
+                steps += [("answer", (what, kind)) for kind in OUTCOMES[what] if kind != "hang"]
+        steps += [("lose", (number,)) for number in range(len(self.open_links()))]
+        return steps
+
+    # --- how --------------------------------------------------------------------------------------------------
+
+    async def _hold(self, user: PoolUser) -> None:
+        """Acquire, hold, and give back; the model is told of each."""
+        user.word = self.loop.create_future()
+        self.model.arrived(user, self.loop.time())
+        try:
+            lease = await self.pool.acquire(user.timeout)
+        except BaseException as error:
+            self.model.refused(user, error)
+            raise
+        self.model.served(user, lease)
+        try:
+            word = await user.word
+        except BaseException:
+            word = "release"
+            raise
+        finally:
+            self.model.let_go(user)
+            if word != "forget":
+                lease.release()
+                if word == "release and cancel" and self.model.waiting:
+                    self.cancelled.add(self.model.waiting[0].task)
+                    self.model.waiting[0].task.cancel()
+            elif lease.is_held:
+                self.model.leaked += 1
+
+    def _let_go(self, number: int, word: str) -> None:
+        held = [user for user in self.users if user.is_holding]
+        if number < len(held) and not held[number].word.done():
+            held[number].word.set_result(word)
+
+    def _use(
+        self, name: str, arguments: tuple[Any, ...], function: Callable[[], Coroutine[Any, Any, Any]], rush: bool
+    ) -> None:
+        self._step(name, arguments, rush)
+        if len(self.others) < USERS:
+            self._other(name, function)
+        self._settle(rush)
+
+    def _other(self, name: str, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.others.append((name, self.loop.create_task(function(), name=f"user of {name}")))
+
+    def _step(self, name: str, arguments: tuple[Any, ...], rush: bool) -> None:
+        self.trace.steps.append(Step(name, arguments, rush))
+
+    def _settle(self, rush: bool) -> None:
+        if not rush:
+            self._running(self.loop.run_until_blocked)
+            self._check()
+
+    def _running(self, run: Callable[[], None]) -> None:
+        try:
+            with _quiet():
+                run()
+        except DeadlockError as error:
+            self._fail("no_deadlock", str(error))
+        tasks = [user.task for user in self.users] + [task for _, task in self.others]
+        self.users = [user for user in self.users if not user.task.done()]
+        self.others = [(name, task) for name, task in self.others if not task.done()]
+        for task in tasks:
+            if task.done():
+                self._judge(task)
+
+    def _judge(self, task: asyncio.Task[Any]) -> None:
+        """What a user was told must be something that users are told."""
+        if task.cancelled():
+            if task not in self.cancelled:
+                self._fail("cancellation_is_honest", f"a {task.get_name()} was cancelled, and nobody had cancelled it")
+            self.cancelled.discard(task)
+        elif task.exception() is not None and not self._is_known(task.exception()):
+            error = task.exception()
+            self._fail("errors_are_ours", f"a {task.get_name()} was told {error!r}", error)
+
+    def _is_known(self, error: BaseException | None) -> bool:
+        return isinstance(error, FsmConnError) or (isinstance(error, OSError) and self.hooks == "failing")
+
+    def _check(self) -> None:
+        broken = self.loop.inside(lambda: broken_at_rest(self.pool, self.model, self.loop.time()))
+        if broken is None and self.peer.faults:
+            broken = "links_are_used_rightly", self.peer.faults[0]
+        if broken is not None:
+            self._fail(*broken)
+
+    def _all_let_go(self) -> None:
+        for user in self.users:
+            if not user.word_is_given:
+                user.word.set_result("release")
+        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        for user in self.users:
+            if not user.word_is_given:  # it had not begun to acquire
+                user.word.set_result("release")
+        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        if self.users or self.others:
+            left = [user.task.get_name() for user in self.users] + [name for name, _ in self.others]
+            self._fail(
+                "nobody_is_forgotten", f"{LIVENESS_BOUND:g} s after all faults stopped, there still wait: {left}"
+            )
+        self._check()
+
+    def _serve_as_many_as_ever(self) -> None:
+        if self.pool.state == PoolState.CLOSED:
+            self._other("initialize", self.pool.initialize)
+            self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        for _ in range(self.policy.size * self.policy.leases_per_connection):
+            user = PoolUser(None)
+            user.task = self.loop.create_task(self._hold(user), name="user at the end")
+            self.users.append(user)
+        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        served = sum(user.is_holding for user in self.users)
+        if served < self.policy.size * self.policy.leases_per_connection:
+            self._fail("no_slot_is_lost", f"all is well, and only {served} could be served at once: {self.pool!r}")
+        self._check()
+        for user in self.users:
+            user.word.set_result("release")
+        self._running(self.loop.run_until_blocked)
+
+    def _close_for_good(self) -> None:
+        self._other("close_all", lambda: self.pool.close_all(5.0))
+        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        self._check()
+        broken = broken_at_the_end(self.pool, self.loop)
+        if broken is None and self.peer.open_now:
+            broken = "everything_is_closed", f"{self.peer.open_now} links are open"
+        if broken is not None:
+            self._fail(*broken)
+
+    def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
+        self.ended = True
+        error = ViolationError(name, message, self.trace, tuple(self.records))
+        self.close()
+        raise error from cause
+
+
+@attrs.define
+class _quiet:  # noqa: N801 - a context manager
+    """What goes wrong is found by the rules; logged, it would hide the life that is shown."""
+
+    _before: list[tuple[logging.Logger, bool]] = attrs.field(factory=list)
+
+    def __enter__(self) -> None:
+        for name in ("fsm_conn", "fsm_conn.pool", "asyncio"):
+            log = logging.getLogger(name)
+            self._before.append((log, log.disabled))
+            log.disabled = True
+
+    def __exit__(self, *error: object) -> None:
+        for log, disabled in self._before:
+            log.disabled = disabled

@@ -1,0 +1,297 @@
+"""What a pool must be at every moment, told by a model so simple that it cannot be wrong.
+
+The model knows who waits, in which order, who holds a lease, and how many were served or refused: lists and counters
+kept by the users themselves. `broken_at_rest` compares the pool with it whenever nothing can go on at the present time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from fsm_conn.connection import Connection
+from fsm_conn.errors import PoolClosed, PoolError, PoolFullError, PoolTimeoutError, PoolUnavailableError
+from fsm_conn.links.base import Link
+from fsm_conn.pool.lease import Lease
+from fsm_conn.pool.lifecycle import PoolState
+from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.pool.slots import Slot
+
+__all__ = ["POOL_RULES", "PoolModel", "PoolUser", "broken_at_rest", "broken_at_the_end"]
+
+SLACK = 0.01
+"""Seconds by which a deadline may be passed, for timers are no finer."""
+
+
+@attrs.define(eq=False)
+class PoolUser:
+    """Somebody who has acquired a lease, or waits for one."""
+
+    timeout: float | None
+    task: asyncio.Task[Any] = attrs.field(init=False)
+    word: asyncio.Future[str] = attrs.field(init=False)
+    """Done when it is to give the lease back; tells how."""
+    deadline: float | None = None
+    lease: Lease | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether it holds a lease."""
+        return self.lease is not None and not self.word.done()
+
+    @property
+    def word_is_given(self) -> bool:
+        """Whether it was told to give the lease back, or has not begun."""
+        return not hasattr(self, "word") or self.word.done()
+
+
+class PoolModel:
+    """What the users know.
+
+    Attributes:
+        waiting: those who wait, in the order in which they came.
+        holding: those who hold a lease.
+        served_since: those who were served since the last look.
+        asking: connections that `on_acquire` is looking at, and for how many users.
+        grants, timeouts, refusals, leaked: counts, as the statistics of the pool have them.
+        unavailable: how many were told that nothing can connect, since the last look.
+        links_before: the links that were in service at the last look.
+        losses: links that were lost since the last look.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[PoolUser] = []
+        self.holding: list[PoolUser] = []
+        self.waited_before: list[PoolUser] = []
+        self.served_since: list[PoolUser] = []
+        self.arrivals: dict[PoolUser, int] = {}
+        self.grants = self.timeouts = self.refusals = self.leaked = self.losses = 0
+        self.unavailable = 0
+        self.links_before: list[Link | None] = []
+        self.asking: Counter[Connection] = Counter()
+        self.unexpected: BaseException | None = None
+
+    def arrived(self, user: PoolUser, now: float) -> None:
+        """It acquires."""
+        user.deadline = None if user.timeout is None else now + user.timeout
+        self.arrivals[user] = len(self.arrivals)
+        self.waiting.append(user)
+
+    def served(self, user: PoolUser, lease: Lease) -> None:
+        """It was given a lease."""
+        user.lease = lease
+        self.waiting.remove(user)
+        self.holding.append(user)
+        self.served_since.append(user)
+        self.grants += 1
+
+    def refused(self, user: PoolUser, error: BaseException) -> None:
+        """It was told why not, or was cancelled."""
+        self.waiting.remove(user)
+        self.timeouts += isinstance(error, PoolTimeoutError)
+        self.refusals += isinstance(error, (PoolClosed, PoolFullError, PoolUnavailableError))
+        self.unavailable += isinstance(error, PoolUnavailableError) and "has no connection" in str(error)
+        if not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
+            self.unexpected = error
+
+    def let_go(self, user: PoolUser) -> None:
+        """It does not hold the lease any more."""
+        self.holding.remove(user)
+        user.lease = None
+
+
+Rule = Callable[[ConnectionPool, PoolModel, float], "str | None"]
+
+
+def counts_are_equal(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """What the statistics count is what the users count."""
+    told = pool.get_pool_stats()
+    held = sum(user.lease is not None and user.lease.is_held for user in model.holding)
+    asking = sum(model.asking[slot.conn] for slot in pool._slots if not slot.is_closed)
+    counted = told["stats"]
+    pairs = {
+        "waiting": (told["waiting"], len(model.waiting) - model.asking.total()),
+        "leased": (told["leased"], held + asking),
+        "leases": (counted["pool_hits"] + counted["pool_misses"], model.grants),
+        "timeouts": (counted["timeouts"] >= model.timeouts, True),
+        "refused": (counted["refused"] >= model.refusals, True),
+        "leaked": (counted["leaked"], model.leaked),
+    }
+    return next((f"{what}: {one}, and the users say {two}" for what, (one, two) in pairs.items() if one != two), None)
+
+
+def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """There are `size` and `standby` regular slots, at most `max_overflow` others, and at most `size` active ones."""
+    policy = pool.policy
+    regular = [slot for slot in pool._slots if not slot.is_overflow]
+    expected = 0 if pool.state == PoolState.CLOSED else policy.size + policy.standby
+    if len(regular) != expected:
+        return f"{len(regular)} regular slots instead of {expected}"
+    if len(pool._slots) - len(regular) > policy.max_overflow:
+        return f"{len(pool._slots) - len(regular)} slots of overflow"
+    active = sum(slot.is_active for slot in regular)
+    in_service = sum(slot.in_service for slot in regular)
+    if pool.state == PoolState.OPEN and active != min(policy.size, in_service):
+        return f"{active} active slots, of {in_service} in service"
+    return None
+
+
+def slots_in_service_are_connected(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """A slot in service has a link, and what is awake is kept by somebody."""
+    for slot in pool._slots:
+        if slot.in_service and (slot.conn.state != "connected" or slot.conn.link is None):
+            return f"{slot!r} is in service"
+        if slot.in_service and not slot.is_awake:
+            return f"{slot!r} is kept by nobody"
+    return None
+
+
+def leases_fit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """No connection has more leases than the policy lets it have, and each lease holds the slot that it says."""
+    most = pool.policy.leases_per_connection
+    for slot in pool._slots:
+        if len(slot.holders) > most:
+            return f"{slot!r} is leased more than {most} times"
+    held: list[Slot] = [
+        user.lease._slot for user in model.holding if user.lease is not None and user.lease._slot is not None
+    ]
+    strange = [slot for slot in held if slot not in pool._slots and not slot.is_closed]
+    if strange:
+        return f"{strange[0]!r} is leased, and not the pool's any more"
+    counted = [(slot, held.count(slot) + model.asking[slot.conn]) for slot in pool._slots if not slot.is_closed]
+    miscounted = [(slot, users) for slot, users in counted if len(slot.holders) != users]
+    return f"{miscounted[0][0]!r}, but {miscounted[0][1]} users hold it" if miscounted else None
+
+
+def free_is_what_can_be_leased(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Every slot that is ready and has room is free, once, and nothing else is."""
+    ready = [slot for slot in pool._slots if slot.is_ready and slot.room and pool._is_serving()]
+    if sorted(map(id, ready)) != sorted(map(id, pool._free)):
+        return f"free are {pool._free}, and ready are {ready}"
+    return None
+
+
+def nobody_waits_in_vain(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Who waits does so while something is on its way or leased, and nothing is free; not beyond the deadline."""
+    late = [user for user in model.waiting if user.deadline is not None and now > user.deadline + SLACK]
+    if late:
+        return f"somebody waits {now - (late[0].deadline or 0):g} s beyond the deadline"
+    waiting = len(model.waiting) - model.asking.total()
+    if not waiting:
+        return None
+    if pool._free:
+        return f"{waiting} wait while {pool._free} is free"
+    if any(slot.is_leasable and slot.room for slot in pool._slots):
+        return f"{waiting} wait while {pool._slots} could be leased"
+    if not pool._is_serving():
+        return f"{waiting} wait while the pool is {pool.state}"
+    if pool.state == PoolState.OPEN and not any(slot.is_hopeful for slot in pool._slots):
+        return f"{waiting} wait while nothing can connect"
+    return None
+
+
+def overflow_starts_at_once(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Who waits has a connection on its way, or there are as many of them as there may be."""
+    overflow = [slot for slot in pool._slots if slot.is_overflow]
+    if pool.state != PoolState.OPEN or len(overflow) >= pool.policy.max_overflow:
+        return None
+    most = pool.policy.leases_per_connection
+    places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool._slots)
+    fresh = [slot for slot in pool._slots if not slot.in_service and slot.is_hopeful]
+    cleaned = [slot for slot in pool._slots if slot.resets]
+    regular = sum(not slot.is_overflow for slot in fresh)
+    coming = (min(places, regular) + sum(slot.is_overflow for slot in fresh) + len(cleaned)) * most
+    waiting = len(model.waiting) - model.asking.total()
+    return f"{waiting} wait, and {coming} can be served soon" if waiting > coming else None
+
+
+def first_come_first_served(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Nobody was served before somebody who had come earlier and still waits. But who was given a link that was lost
+    at that moment, or refused by a hook, waits again.
+    """
+    still = [user for user in model.waited_before if user in model.waiting]
+    served, lost = model.served_since, model.losses
+    model.waited_before, model.served_since, model.losses = list(model.waiting), [], 0
+    if not still or not served or lost or pool._on_acquire is not None:
+        return None
+    first, last = min(map(model.arrivals.__getitem__, still)), max(map(model.arrivals.__getitem__, served))
+    return f"number {last} was served, while number {first} waits" if last > first else None
+
+
+def standby_stands_by(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """While somebody of the standby is in service, no place of an active slot is empty."""
+    if pool.state != PoolState.OPEN:
+        return None
+    idle = [slot for slot in pool._slots if slot.in_service and not slot.is_active]
+    active = sum(slot.is_active and not slot.is_overflow for slot in pool._slots)
+    return f"{idle[0]!r} stands by, and {active} are active" if idle and active < pool.policy.size else None
+
+
+def unavailable_is_unavailable(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Nobody is told that nothing can connect while a link is in service all along."""
+    links = [slot.conn.link for slot in pool._slots if slot.in_service]
+    lasted = [link for link in links if link in model.links_before]
+    told, model.unavailable, model.links_before = model.unavailable, 0, links
+    return f"{told} were told that nothing can connect, and {len(lasted)} links are open" if told and lasted else None
+
+
+def errors_are_documented(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Who acquires is told nothing but what is documented."""
+    return None if model.unexpected is None else f"somebody who acquired was told {model.unexpected!r}"
+
+
+def closing_keeps_its_limit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """When the time for leases is up, their connections are closed."""
+    until = pool._drain_until
+    if pool.state != PoolState.DRAINING or until is None or now <= until + SLACK:
+        return None
+    left = [slot for slot in pool._slots if not slot.is_closed]
+    return f"{now - until:g} s beyond the limit of closing there is still {left[0]!r}" if left else None
+
+
+def closed_is_empty(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """A closed pool has no slots, and nothing is being closed."""
+    if pool.state != PoolState.CLOSED:
+        return None
+    if pool._slots or pool._closing or pool._resets:
+        return f"it is closed, and has {pool._slots or pool._closing or pool._resets}"
+    return None
+
+
+POOL_RULES: tuple[Rule, ...] = (
+    errors_are_documented,
+    counts_are_equal,
+    slots_are_as_many_as_said,
+    slots_in_service_are_connected,
+    leases_fit,
+    free_is_what_can_be_leased,
+    nobody_waits_in_vain,
+    overflow_starts_at_once,
+    first_come_first_served,
+    standby_stands_by,
+    unavailable_is_unavailable,
+    closing_keeps_its_limit,
+    closed_is_empty,
+)
+"""What must hold whenever nothing can go on at the present time."""
+
+
+def broken_at_rest(pool: ConnectionPool, model: PoolModel, now: float) -> tuple[str, str] | None:
+    """The name of a rule that does not hold, and what is wrong; None when all hold."""
+    for rule in POOL_RULES:
+        message = rule(pool, model, now)
+        if message is not None:
+            return rule.__name__, message
+    return None
+
+
+def broken_at_the_end(pool: ConnectionPool, loop: asyncio.AbstractEventLoop) -> tuple[str, str] | None:
+    """What is left of a pool that was closed for good; None when nothing is."""
+    if pool.state != PoolState.CLOSED:
+        return "closing_ends_closed", f"it was closed, and is {pool.state}"
+    tasks = [task.get_name() for task in asyncio.all_tasks(loop) if not task.done()]
+    return ("everything_is_closed", f"tasks are left: {tasks}") if tasks else None

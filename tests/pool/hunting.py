@@ -1,0 +1,57 @@
+"""Random lives of a pool, always the same for a seed: what hunts the mutants, and what code without faults survives."""
+
+from __future__ import annotations
+
+import random
+
+from fsm_conn import ConnectionPool, PoolPolicy, RetryPolicy
+from fsm_conn.testing import ViolationError
+from fsm_conn.testing.pool_life import HOOKS, PoolLife
+from fsm_conn.testing.pool_stateful import pool_offers
+
+__all__ = ["hunt", "live"]
+
+
+def policy(rng: random.Random) -> PoolPolicy:
+    """A policy of a small pool, in which everything happens soon."""
+    return PoolPolicy(
+        size=rng.choice([1, 2, 3]),
+        max_overflow=rng.choice([0, 1, 2]),
+        standby=rng.choice([0, 0, 1]),
+        leases_per_connection=rng.choice([1, 1, 2]),
+        acquire_timeout=rng.choice([None, None, 10.0]),
+        max_waiters=rng.choice([None, None, 0, 2]),
+        max_lifetime=rng.choice([None, 20.0]),
+        max_idle=rng.choice([None, 5.0]),
+        min_idle=rng.choice([0, 1]),
+        overflow_linger=rng.choice([0.0, 2.0]),
+        lease_limit=rng.choice([None, 3.0]),
+        replacement=RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=4.0, jitter="full"),
+    )
+
+
+def live(pool_class: type[ConnectionPool], seed: int, steps: int = 50) -> None:
+    """One random life to its end.
+
+    Raises:
+        ViolationError: a rule does not hold.
+    """
+    rng = random.Random(seed)
+    life = PoolLife(pool_class, policy=policy(rng), hooks=rng.choice(HOOKS), seed=seed)
+    try:
+        for _ in range(steps):
+            name, arguments, rush = rng.choice(pool_offers(life))
+            getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
+        life.end()
+    finally:
+        life.close()
+
+
+def hunt(pool_class: type[ConnectionPool], lives: int) -> ViolationError | None:
+    """The first violation in that many lives, or None."""
+    for seed in range(lives):
+        try:
+            live(pool_class, seed)
+        except ViolationError as error:
+            return error
+    return None

@@ -1,0 +1,56 @@
+"""The harness finds the faults that it is there to find: every one that was sown is killed.
+
+Run with `-s` to see the list: what was wrong, which rule found it, and after how long.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import Phase, settings
+
+from fsm_conn import ConnectionPool
+from fsm_conn.testing import ViolationError, pool_test
+
+from .hunting import hunt
+from .mutants import MUTANTS, Mutant
+
+LIVES = 600
+SECONDS = 30.0
+SLIPS = ("TypeError", "AttributeError", "NameError")
+"""What a mutant dies of that no longer fits the code which it replaces."""
+FEW = ("served_and_cancelled_is_lost", "returned_past_the_line", "never_tried_again", "waiters_are_not_woken")
+
+
+def test_there_are_enough_mutants_and_each_says_what_is_wrong() -> None:
+    """At least fifteen, with names and descriptions of their own."""
+    assert len(MUTANTS) >= 15
+    assert len({mutant.name for mutant in MUTANTS}) == len({mutant.about for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", [pytest.param(mutant, id=mutant.name) for mutant in MUTANTS])
+def test_random_lives_kill(mutant: Mutant) -> None:
+    """The fault is found in time."""
+    begun = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        mutant.apply(patch)
+        violation = hunt(ConnectionPool, LIVES)
+    seconds = time.perf_counter() - begun
+    assert violation is not None, f"survived {LIVES} lives: {mutant.about}"
+    print(
+        f"\n{seconds:6.2f} s  {mutant.name}: {mutant.about}\n          {violation.invariant}: {violation.message:.120}"
+    )
+    assert seconds < SECONDS
+    assert not any(slip in violation.message for slip in SLIPS), f"the mutant itself is broken: {violation}"
+
+
+@pytest.mark.parametrize("mutant", [pytest.param(mutant, id=mutant.name) for mutant in MUTANTS if mutant.name in FEW])
+def test_hypothesis_kills(mutant: Mutant) -> None:
+    """What users run finds it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        mutant.apply(patch)
+        case = pool_test(ConnectionPool)
+        case.settings = settings(case.settings, derandomize=True, database=None, phases=[Phase.generate])
+        with pytest.raises(ViolationError):
+            case("runTest").runTest()
