@@ -41,11 +41,11 @@ class Authenticated(Connection):
         self._session = ""
 
     async def while_authenticating(self) -> str:
-        """Log in over the new link; nobody else is served until that is done."""
+        """Log in over the new link; nobody else is served until that is done. How long that may take is said here."""
         import grpc
 
         try:
-            reply = await self.call("vault.Login", token=self._token)
+            reply = await self.call("vault.Login", CallOptions(timeout=self.start_timeout), token=self._token)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 raise WrongTokenError(f"the plugin refused our token: {error.details()}") from None

@@ -8,6 +8,9 @@ finds none waits, first come, first served.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+from fsm_conn.validators import is_finite, shown
 
 __all__ = ["RetryBudget"]
 
@@ -19,7 +22,7 @@ class RetryBudget:
         plugins = [Connection(command, budget=budget) for command in commands]
 
     The first attempt after `connect()` is not a retry; what follows a failed attempt or a lost link is, and so is what
-    `reconnect()` asks for. Use it from one event loop at a time; a new loop begins with a full bucket.
+    `reconnect()` asks for. It is of one event loop, until that is closed; a new loop begins with a full bucket.
 
     Args:
         rate: tokens that come back per second; more than zero.
@@ -33,10 +36,12 @@ class RetryBudget:
         for name, value in (("rate", rate), ("burst", burst)):
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise TypeError(f"RetryBudget({name}={value!r}): give a number")
-        if not 0 < rate < float("inf"):
-            raise ValueError(f"RetryBudget(rate={rate!r}): give a finite number of retries per second, more than zero")
-        if not 1 <= burst < float("inf"):
-            raise ValueError(f"RetryBudget(burst={burst!r}): give a finite number of retries at once, 1 or more")
+        if not (is_finite(rate) and rate > 0):
+            raise ValueError(
+                f"RetryBudget(rate={shown(rate)}): give a finite number of retries per second, more than zero"
+            )
+        if not (is_finite(burst) and burst >= 1):
+            raise ValueError(f"RetryBudget(burst={shown(burst)}): give a finite number of retries at once, 1 or more")
         self.rate = float(rate)
         self.burst = float(burst)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -45,9 +50,15 @@ class RetryBudget:
         self._counted_at = 0.0
 
     async def admit(self) -> None:
-        """Wait for a token and take it. Cancelled, it takes none."""
+        """Wait for a token and take it. Cancelled, it takes none.
+
+        Raises:
+            RuntimeError: another loop, in which it was used before, is not closed.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError(f"{self!r} is used in another event loop; give each loop its own")
             self._loop, self._turn = loop, asyncio.Lock()
             self._tokens, self._counted_at = self.burst, loop.time()
         async with self._turn:
@@ -59,6 +70,9 @@ class RetryBudget:
         self._tokens = min(self.burst, self._tokens + (now - self._counted_at) * self.rate)
         self._counted_at = now
         return self._tokens
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled; share the one object")
 
     def __repr__(self) -> str:
         return f"<RetryBudget rate={self.rate:g}/s burst={self.burst:g}>"

@@ -23,12 +23,15 @@ from fsm_conn.errors import (
 )
 from fsm_conn.hints import did_you_mean
 from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.streams import closing
 from fsm_conn.timing import ExpiredError, within
 
 __all__ = ["MethodCall", "ServiceProxy", "Services", "call_patiently", "split_arguments"]
 
 _NO_CONNECTION = (NotConnectedError, ConnectFailedError, ConnectAbandonedError, PoolError)
 
+_MOMENT = 1e-6
+"""Seconds. Less is left of a deadline only because sums of seconds are not exact."""
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
 
@@ -51,7 +54,8 @@ class Source(Protocol):
         """The last error that was met."""
 
     def _is_acting(self) -> bool: ...
-    async def _link_when_ready(self) -> Link: ...
+    def _endings(self) -> int: ...
+    async def _link_when_ready(self, end: float | None = None) -> Link: ...
     async def _left_link(self, link: Link, limit: float) -> None: ...
 
 
@@ -77,7 +81,7 @@ async def call_patiently(
     request: Any,
     fields: dict[str, Any],
     options: CallOptions,
-    ready: Callable[[], Awaitable[Link]],
+    ready: Callable[[float | None], Awaitable[Link]],
 ) -> Any:
     """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it.
 
@@ -87,15 +91,16 @@ async def call_patiently(
         request: the whole request, or None.
         fields: the fields of the request.
         options: the options of the call.
-        ready: waits for a link to call through, and returns it.
+        ready: waits for a link to call through, and returns it; told when the call's time is up, by the loop's clock.
     """
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
     repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not source._is_acting()
     sent: ConnectionLostError | None = None
+    endings = source._endings()
     while True:
         try:
-            link = await within(None if end is None else end - loop.time(), ready())
+            link = await _in_time(end, ready)
         except (ExpiredError, *_NO_CONNECTION) as error:
             if sent is not None:
                 raise ConnectionLostError(f"{sent}; and then there was no connection to repeat it on") from error
@@ -111,7 +116,23 @@ async def call_patiently(
             if not repeatable or (error.maybe_executed and not options.idempotent):
                 raise
             sent = error if error.maybe_executed else sent
-        await source._left_link(link, GRACE)
+            lost = error
+        await source._left_link(link, GRACE if end is None else min(GRACE, end - loop.time()))
+        if endings != source._endings():
+            # Somebody said that this is the end: a call has no business to begin anew.
+            raise ConnectionLostError(
+                f"{lost}; and disconnect() was called, so it was not sent again", maybe_executed=sent is not None
+            ) from lost
+
+
+async def _in_time(end: float | None, ready: Callable[[float | None], Awaitable[Link]]) -> Link:
+    """A link to call through, if there is one before `end`."""
+    if end is None:
+        return await ready(None)
+    left = end - asyncio.get_running_loop().time()
+    if left < _MOMENT:
+        raise ExpiredError
+    return await within(left, ready(end))
 
 
 async def stream_when_ready(
@@ -121,11 +142,12 @@ async def stream_when_ready(
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
     try:
-        link = await within(options.timeout, source._link_when_ready())
+        link = await _in_time(end, source._link_when_ready)
     except ExpiredError:
         raise CallTimeoutError(f"{source!r}: {method} waited {options.timeout:g} s for a connection") from None
-    async for reply in link.stream(method, request, fields, _remaining(options, end, loop.time())):
-        yield reply
+    async with closing(link.stream(method, request, fields, _remaining(options, end, loop.time()))) as replies:
+        async for reply in replies:
+            yield reply
 
 
 def _remaining(options: CallOptions, end: float | None, now: float) -> CallOptions:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fsm_conn.record import CallOutcome, CallRecord
+from fsm_conn.streams import closing
 
 __all__ = ["CallCallback", "CallWatch"]
 
@@ -39,7 +40,7 @@ class CallWatch:
         Raises:
             TypeError: it cannot be called, or is async: it runs inside the call, and nobody would wait for it.
         """
-        if not callable(callback) or inspect.iscoroutinefunction(callback):
+        if not callable(callback) or any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
             raise TypeError(f"an observer of calls must be a plain function, not {callback!r}")
         key = object()
         self._callbacks[key] = callback
@@ -66,8 +67,9 @@ class CallWatch:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            async for reply in replies:
-                yield reply
+            async with closing(replies):
+                async for reply in replies:
+                    yield reply
         except BaseException as error:
             self._tell(method, error, began, clock())
             raise
@@ -80,10 +82,14 @@ class CallWatch:
 
     def _tell(self, method: str, error: BaseException | None, began: float, now: float) -> None:
         record = CallRecord(method, _outcome(error), error, now - began, now)
-        for callback in tuple(self._callbacks.values()):
+        for key, callback in tuple(self._callbacks.items()):
+            if key not in self._callbacks:
+                continue
             try:
                 callback(record)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # an observer cannot hurt, whatever it raises
                 self.errors += 1
                 _log.exception("observer %r failed on a call of %s", callback, method)
 

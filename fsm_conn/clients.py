@@ -14,6 +14,7 @@ import attrs
 
 from fsm_conn.calls import call_patiently, split_arguments
 from fsm_conn.connection import Connection
+from fsm_conn.errors import NotConnectedError
 from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.target import Target
@@ -50,11 +51,26 @@ class _Client(Connection):
         request, options = split_arguments(method, args)
         return await call_patiently(self, method, request, fields, options or _NO_OPTIONS, self._link_when_connected)
 
-    async def _link_when_connected(self) -> Link:
-        """As `_link_when_ready`, but connect when nobody else does."""
+    async def _link_when_connected(self, end: float | None = None) -> Link:
+        """As `_link_when_ready`, but connect when nobody else does.
+
+        A call that runs out of time leaves what it has begun to the policy, for the next call: else impatient calls
+        would begin one outage after the other, each with an attempt that waits for nothing.
+        """
+        disconnects = self._disconnects
         if self._state != ConnectionState.CONNECTED and not self._is_acting():
-            await self.ensure_connected()
-        return await self._link_when_ready()
+            await self._begin_connecting()
+        try:
+            return await self._link_when_ready(end)
+        except NotConnectedError:
+            self._heed_disconnect(disconnects)
+            last = self._last
+            if last is not None and last.dest == ConnectionState.FAILED:
+                raise self._connect_failed(last) from None
+            raise
+
+    def _is_left_to_the_policy(self, end: float | None) -> bool:
+        return end is not None and self._now() >= end
 
 
 class ManagedConnection(_Client):

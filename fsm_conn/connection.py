@@ -19,7 +19,7 @@ from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.keeper import LinkKeeper
 from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.links.base import Link
+from fsm_conn.links.base import LONGEST, Link
 from fsm_conn.links.target import Target, resolve_target
 from fsm_conn.options import (
     checked_budget,
@@ -191,7 +191,11 @@ class Connection(LinkKeeper):
         await self.disconnect()
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except ConnectFailedError:
+            await self.disconnect()  # nobody is left to do it, and a policy may have it try again
+            raise
         return self
 
     async def __aexit__(
@@ -273,9 +277,11 @@ class Connection(LinkKeeper):
         """
         if timeout is None:
             timeout = self.health.timeout
-        if not isinstance(timeout, (int, float)) or not timeout > 0:
-            raise ValueError(f"probe(timeout={timeout!r}): give a number of seconds, more than zero")
-        link, since = self._ready_link(), self._now()
+        elif not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+            raise TypeError(f"probe(timeout={timeout!r}): give a number of seconds")
+        elif not 0 < timeout <= LONGEST:
+            raise ValueError(f"probe(timeout={timeout!r}): give more than zero and at most {LONGEST:g} seconds")
+        link, since = self._ready_link(in_use=False), self._now()
         failure = await self._probe(link, timeout)
         if failure is not None:
             raise failure
@@ -298,11 +304,7 @@ class Connection(LinkKeeper):
         if self._state == DISCONNECTING:
             await self._reach(_ENDED)
             self._heed_disconnect(disconnects)
-        if not self._handles(trigger):
-            trigger = Trigger.CONNECT
-        if self._handles(trigger):
-            self._claimed = self._claimed and self._state not in _ENDED
-            self.fire(trigger)
+        self._ask_for(trigger)
         self._callers += 1
         waits = True
         try:
@@ -322,6 +324,24 @@ class Connection(LinkKeeper):
             self._callers -= waits
         self._heed_disconnect(disconnects)
         self._judge(record)
+
+    def _ask_for(self, trigger: str) -> None:
+        """Fire `trigger`, or else `connect`, if either is to be done in this state."""
+        trigger = trigger if self._handles(trigger) else Trigger.CONNECT
+        if self._handles(trigger):
+            # What comes back from `failed` by itself is wanted by its policy, whoever asks for it sooner and leaves.
+            recovers = self._state == FAILED and self.may_recover(None)
+            self._claimed = recovers or (self._claimed and self._state not in _ENDED)
+            self.fire(trigger)
+
+    async def _begin_connecting(self) -> None:
+        """Have somebody connect, and do not wait for it."""
+        self._check_loop(asyncio.get_running_loop())
+        if self._state == DISCONNECTING:
+            disconnects = self._disconnects
+            await self._reach(_ENDED)
+            self._heed_disconnect(disconnects)
+        self._ask_for(Trigger.CONNECT)
 
     def _judge(self, record: TransitionRecord) -> None:
         """What a caller that waited is told."""
@@ -371,10 +391,16 @@ class Connection(LinkKeeper):
                 "return a trigger from the activity instead"
             )
 
-    def _ready_link(self) -> Link:
-        """The link to call through: for everybody when connected, for an activity whenever there is one."""
+    def _ready_link(self, *, in_use: bool = True) -> Link:
+        """The link to call through: for everybody when connected, for an activity whenever there is one.
+
+        Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
+        """
         link = self._link
-        if link is not None and (self._state == CONNECTED or self._is_acting()):
+        if link is not None and self._state == CONNECTED:
+            self._claimed = self._claimed or in_use
+            return link
+        if link is not None and self._is_acting():
             return link
         raise self._not_connected()
 
@@ -384,13 +410,30 @@ class Connection(LinkKeeper):
         why = f" ({self.reason})" if state == FAILED and self.reason else ""
         return NotConnectedError(f"{self.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
 
-    async def _link_when_ready(self) -> Link:
-        """As `_ready_link`, but wait while a connection is on its way."""
+    async def _link_when_ready(self, end: float | None = None) -> Link:
+        """As `_ready_link`, but wait while a connection is on its way; until `end`, when whoever waits is cancelled."""
         while self._state != CONNECTED and not self._is_acting():
             if self._state in _SETTLED:
                 raise self._not_connected()
-            await self._reach(_SETTLED)
+            self._callers += 1
+            try:
+                await self._reach(_SETTLED)
+            except asyncio.CancelledError:
+                if self._is_left_to_the_policy(end):
+                    self._claimed = True
+                await self._abandon_if_last()
+                raise
+            finally:
+                self._callers -= 1
         return self._ready_link()
+
+    def _is_left_to_the_policy(self, end: float | None) -> bool:
+        """Whether the attempt goes on when the last call that waits for it is cancelled now."""
+        return False
+
+    def _endings(self) -> int:
+        """How many times `disconnect()` was called: a call that is sent again heeds that."""
+        return self._disconnects
 
     async def _left_link(self, link: Link, limit: float) -> None:
         """A call broke on `link`: wait until it is replaced, or its loss was noticed, `limit` seconds at most."""
@@ -405,6 +448,7 @@ class Connection(LinkKeeper):
     def _present_channel(self) -> Any:
         link = self._link
         if link is not None and self._state == CONNECTED:  # what _ready_link() would find, a call cheaper
+            self._claimed = True
             return link.channel
         return self._ready_link().channel
 

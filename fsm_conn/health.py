@@ -1,7 +1,8 @@
 """Watches the health of a peer while a connection is connected: when to ask, not what follows.
 
-A probe is asked for an interval after the last sign of life, and at once when the peer says by itself that it is not
-well, or no longer unwell. What its outcome means is decided by the table, which this module does not know.
+A probe is asked for an interval after the last sign of life, and sooner when the peer says by itself that it is not
+well, or no longer unwell: at once, or, as news may come in floods, a least pause after the last probe, in which all
+news are one. What its outcome means is decided by the table, which this module does not know.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fsm_conn.driver import is_expected
 from fsm_conn.record import CallOutcome, CallRecord
 from fsm_conn.timing import ExpiredError, within
 
@@ -24,6 +26,8 @@ __all__ = ["HealthStatus", "Monitor"]
 
 _SOON = 0.001
 """Seconds. What is due so soon is due now: timers are no finer."""
+LEAST_PAUSE = 1.0
+"""Seconds between a probe and the next that news ask for, at most: a tenth of the interval where that is less."""
 
 
 class HealthStatus(StrEnum):
@@ -60,6 +64,8 @@ class Monitor:
         self._rng = rng
         self._clock = asyncio.get_running_loop().time
         self._sign_of_life = self._clock()
+        self._least_pause = min(LEAST_PAUSE, (policy.interval or 0.0) / 10)
+        self._not_before = self._sign_of_life
         self._news = asyncio.Event()
         self._is_well = True
 
@@ -85,15 +91,18 @@ class Monitor:
                 listening.result()
             await self._probe()
             self._sign_of_life = self._clock()
+            self._not_before = self._sign_of_life + self._least_pause
+            await asyncio.sleep(0)  # neither the wait nor the probe need have waited: others have a turn, whatever
 
     async def _until_due(self) -> None:
-        """Wait for an interval without a sign of life, or for news."""
+        """Wait for an interval without a sign of life, or for news, which are checked no sooner than they may be."""
         pause = self._policy.pause(self._rng)
         while (left := self._sign_of_life + pause - self._clock()) > _SOON:
             try:
                 await within(left, self._news.wait())
             except ExpiredError:
                 continue
+            await asyncio.sleep(max(0.0, self._not_before - self._clock()))
             break
         self._news.clear()
 
@@ -105,6 +114,7 @@ class Monitor:
                 if not (is_well and self._is_well):
                     self._news.set()
                 self._is_well = is_well
-        except Exception:
+        except Exception as error:
             self._news.set()
-            raise
+            if not is_expected(error):
+                raise

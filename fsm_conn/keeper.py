@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fsm_conn.callwatch import CallCallback, CallWatch
@@ -68,7 +69,8 @@ class LinkKeeper(Driver):
     _on_trial: bool = False
     _losses: deque[float] | None = None
     _failed_probes: int = 0
-    _probing: int = 0
+    _failures_counted: int = 0
+    _entry_reason: BaseException | None = None
     _calls: CallWatch | None = None
     _health_status: HealthStatus = HealthStatus.UNKNOWN
 
@@ -90,8 +92,9 @@ class LinkKeeper(Driver):
 
     def may_recover(self, reason: BaseException | None) -> bool:
         """Whether one more attempt may help: not after a bug, nor after an error that cannot get better."""
-        cause = self._reason
-        return self.retry.recover_after is not None and is_expected(cause) and not getattr(cause, "permanent", False)
+        cause = self._entry_reason
+        is_hopeless = cause is not None and (not is_expected(cause) or getattr(cause, "permanent", False))
+        return self.retry.recover_after is not None and not is_hopeless
 
     def is_unhealthy(self, reason: BaseException | None) -> bool:
         """Whether this failed probe is one too many."""
@@ -127,9 +130,11 @@ class LinkKeeper(Driver):
         """One more open link was lost; of those that are too old, nothing is remembered."""
         if self.retry.max_restarts is None:
             return
-        if self._losses is None or self._losses.maxlen != self.retry.max_restarts + 1:
-            self._losses = deque(self._losses or (), maxlen=self.retry.max_restarts + 1)
-        self._losses.append(self._now())
+        losses = self._losses = self._losses or deque()
+        since = self._now() - self.retry.restart_window
+        while losses and (losses[0] <= since or len(losses) > self.retry.max_restarts):
+            losses.popleft()
+        losses.append(self._now())
 
     def forget_losses(self, reason: BaseException | None) -> None:
         """Somebody wants the connection, whatever has been."""
@@ -176,7 +181,7 @@ class LinkKeeper(Driver):
         await self._release()
         await asyncio.sleep(self._backoff)
         if self.budget is not None:
-            await self.budget.admit()
+            await self._admitted(self.budget)
         await self._open_link()
         return Trigger.OPENED
 
@@ -228,6 +233,10 @@ class LinkKeeper(Driver):
 
     # --- how it is done -------------------------------------------------------------------------------------
 
+    def _entered(self, reason: BaseException | None) -> None:
+        super()._entered(reason)
+        self._entry_reason = reason
+
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -249,7 +258,7 @@ class LinkKeeper(Driver):
 
     async def _lost_or_ailing(self, link: Link) -> Exception:
         """Wait for the loss of the link, and probe meanwhile; what the probes say, the table decides."""
-        monitor = Monitor(self.health, link, self._probe_unless_probed, self._random())
+        monitor = Monitor(self.health, link, partial(self._probe, link, self.health.timeout), self._random())
         deafen = self.on_call(monitor.heard)
         probes = asyncio.ensure_future(monitor.run())
         loss = asyncio.ensure_future(link.lost())
@@ -262,22 +271,20 @@ class LinkKeeper(Driver):
                 task.cancel()
             await finish(asyncio.gather(probes, loss, return_exceptions=True))
 
-    async def _probe_unless_probed(self) -> None:
-        if self._probing == 0 and self._link is not None:
-            await self._probe(self._link, self.health.timeout)
-
     async def _probe(self, link: Link, timeout: float) -> ProbeError | None:
-        """Ask once, have the table decide what that means, and return what was wrong."""
-        visit = self._visit
-        self._probing += 1
-        try:
-            status, failure = await self._ask(link, timeout)
-        finally:
-            self._probing -= 1
+        """Ask once, have the table decide what that means, and return what was wrong.
+
+        Failures at one time are one: only what began after the last failure that counted is one more in a row.
+        """
+        visit, counted = self._visit, self._failures_counted
+        status, failure = await self._ask(link, timeout)
         if visit == self._visit:
             self._health_status = status
-            if self._handles(Trigger.PROBE_PASSED):
-                self.fire(Trigger.PROBE_FAILED if failure else Trigger.PROBE_PASSED, failure)
+            if failure is None and self._handles(Trigger.PROBE_PASSED):
+                self.fire(Trigger.PROBE_PASSED)
+            elif failure is not None and counted == self._failures_counted and self._handles(Trigger.PROBE_FAILED):
+                self._failures_counted += 1
+                self.fire(Trigger.PROBE_FAILED, failure)
         return failure
 
     async def _ask(self, link: Link, timeout: float) -> tuple[HealthStatus, ProbeError | None]:
@@ -313,13 +320,28 @@ class LinkKeeper(Driver):
         except ExpiredError:
             raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.evidence()) from None
 
+    async def _admitted(self, budget: RetryBudget) -> None:
+        """Wait for the budget, no longer than the outage may last."""
+        try:
+            await within(self._time_left(), budget.admit())
+        except ExpiredError:
+            raise self._too_late() from None
+
     def _time_to_open(self) -> float:
+        left = self._time_left()
+        return self.start_timeout if left is None else min(self.start_timeout, left)
+
+    def _time_left(self) -> float | None:
+        """Seconds of the outage's deadline; None: there is none."""
         if self.retry.deadline is None:
-            return self.start_timeout
+            return None
         left = self._outage_since + self.retry.deadline - self._now()
         if left <= 0:
-            raise StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
-        return min(self.start_timeout, left)
+            raise self._too_late()
+        return left
+
+    def _too_late(self) -> StartTimeoutError:
+        return StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
 
     async def _release(self) -> None:
         """Close the link if there is one, in bounded time, through any cancellation."""

@@ -162,7 +162,8 @@ STATES: tuple[State, ...] = (
 
 _OPENING = (_S.CONNECTING, _S.RECONNECTING)
 _BEGIN = ("begin_outage", "forget_losses", "count_attempt")
-_AGAIN = ("forgive", "note_loss", "count_attempt")
+_NO_MORE = ("forgive", "note_loss")
+_AGAIN = (*_NO_MORE, "count_attempt")
 
 TRANSITIONS: tuple[Transition, ...] = (
     # Asked to connect: the first attempt of an outage is made at once.
@@ -172,7 +173,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.OPEN_FAILED, _OPENING, _S.RECONNECTING, guards="may_retry", effects="count_attempt"),
     Transition(_T.OPEN_FAILED, _OPENING, _S.FAILED),
     Transition(_T.LOST, _S.CONNECTED, _S.RECONNECTING, guards=("may_restart", "may_retry"), effects=_AGAIN),
-    Transition(_T.LOST, _S.CONNECTED, _S.FAILED, effects="forgive"),
+    Transition(_T.LOST, _S.CONNECTED, _S.FAILED, effects=_NO_MORE),
     # Health: one failed probe is noted, enough of them in a row count as a lost link.
     Transition(_T.PROBE_PASSED, _S.CONNECTED, None, effects="forget_probes"),
     Transition(
@@ -182,7 +183,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         guards=("is_unhealthy", "may_restart", "may_retry"),
         effects=("condemn", *_AGAIN),
     ),
-    Transition(_T.PROBE_FAILED, _S.CONNECTED, _S.FAILED, guards="is_unhealthy", effects=("condemn", "forgive")),
+    Transition(_T.PROBE_FAILED, _S.CONNECTED, _S.FAILED, guards="is_unhealthy", effects=("condemn", *_NO_MORE)),
     Transition(_T.PROBE_FAILED, _S.CONNECTED, None, effects="note_failed_probe"),
     # Given up, and some time has passed: one careful attempt, if that can help.
     Transition(_T.RECOVER, _S.FAILED, _S.RECONNECTING, guards="may_recover", effects=("begin_trial", "count_attempt")),

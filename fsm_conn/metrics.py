@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fsm_conn.errors import NotConnectedError
+from fsm_conn.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 
@@ -24,6 +24,9 @@ __all__ = ["Metrics"]
 
 SAMPLES = 1024
 """Latencies that are kept, those of the calls that succeeded last: ten of them lie above the 99th percentile."""
+
+_REFUSED = (NotConnectedError, ConnectFailedError, ConnectAbandonedError, CallTimeoutError)
+"""What a call fails by that was not made."""
 
 _LOSSES = frozenset({Trigger.LOST, Trigger.PROBE_FAILED})
 
@@ -49,7 +52,8 @@ class Metrics:
     cancelled_calls: int = attrs.field(default=0, init=False)
     """Calls whose caller was cancelled, or dropped the stream of answers."""
     refused_calls: int = attrs.field(default=0, init=False)
-    """Of those that failed: calls that were not made, because the connection was not connected."""
+    """Of those that failed: calls that were not made, because the connection was not connected: at once, or when it
+    could not be connected, or not within the timeout of the call."""
     last_successful_call: datetime | None = attrs.field(default=None, init=False)
     """When a call succeeded last, in UTC; None: none has."""
     connection_count: int = attrs.field(default=0, init=False)
@@ -118,7 +122,7 @@ class Metrics:
             self.cancelled_calls += 1
         else:
             self.failed_calls += 1
-            self.refused_calls += isinstance(call.error, NotConnectedError)
+            self.refused_calls += isinstance(call.error, _REFUSED)
 
     def on_transition(self, record: TransitionRecord) -> None:
         """Be told of a row of the table that was taken."""

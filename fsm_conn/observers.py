@@ -2,13 +2,15 @@
 
 The rules that hold here:
 
-- Callbacks of one transition run in the order of registration, and those of the next transition after them.
-  As long as all of them are plain functions they run at once, inside the dispatch; from the first awaitable
-  on, what remains is handed to a task that keeps the order.
+- Every callback is called at once, inside the dispatch, in the order of registration. For a plain function that is
+  all: it is told of every transition, whatever the others do.
+- What an async function does, and in general whatever awaitable a callback returns, is queued, and run by a task: one
+  after the other, those of one transition in the order of registration, and those of the next transition after them.
+  So an async callback delays the other async ones, and nobody else.
 - An exception is logged and counted, and goes no further. An async callback that takes longer than `PATIENCE`
   seconds is cancelled, logged and counted.
 - `flush()` waits until every callback of what has happened so far has run; what happens later is not waited for.
-- Nothing grows without bound, and nobody waits without bound.
+- Nothing grows without bound, and nobody waits without bound: beyond `BACKLOG`, async callbacks miss transitions.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import contextlib
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -33,9 +35,11 @@ PATIENCE = 5.0
 FLUSH_PATIENCE = 30.0
 """Seconds that `connect()` and `disconnect()` wait for slow observers, all in all."""
 BACKLOG = 1000
-"""Transitions that may wait to be told. With an observer slower than the transitions come, later ones are not told."""
+"""Transitions that may wait for async callbacks. If one is too slow, all of them miss later ones."""
 
 TransitionCallback = Callable[[TransitionRecord], Awaitable[None] | None]
+_Slow = deque[tuple[object, TransitionCallback, Awaitable[Any]]]
+"""What async callbacks have still to do about one transition, each with its key."""
 
 _log = logging.getLogger("fsm_conn")
 _observing: ContextVar[object] = ContextVar("fsm_conn_observing", default=None)
@@ -54,7 +58,8 @@ class Observers:
         context: what async callbacks run in.
 
     Attributes:
-        errors: callbacks that raised, were cancelled for taking too long, or were not told for too much was waiting.
+        errors: callbacks that raised, or were cancelled for taking too long, and transitions of which the async ones
+            were not told because too much was waiting.
     """
 
     __slots__ = (
@@ -63,8 +68,7 @@ class Observers:
         "_flushing",
         "_mark",
         "_pending",
-        "_plain_only",
-        "_published",
+        "_queued",
         "_task",
         "_told_of",
         "errors",
@@ -75,9 +79,8 @@ class Observers:
         self._mark = object()
         self._context.run(_observing.set, self._mark)
         self._callbacks: dict[object, TransitionCallback] = {}
-        self._pending: deque[Iterator[Any]] = deque()
-        self._published = self._told_of = 0
-        self._plain_only = False
+        self._pending: deque[tuple[TransitionRecord, _Slow]] = deque()
+        self._queued = self._told_of = 0
         self._flushing: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self.errors = 0
@@ -95,23 +98,36 @@ class Observers:
         return unsubscribe
 
     def publish(self, record: TransitionRecord, plain_only: bool = False) -> None:
-        """Tell everybody of `record`: now, or after what is still being told.
+        """Tell everybody of `record`: plain callbacks now, and async ones after what they are still being told.
+
+        Not to be called from a callback: the driver dispatches what is fired in one after what is under way.
 
         Args:
             record: what happened.
             plain_only: the loop ends; what is async would begin and never go on, so it is not begun.
         """
-        self._plain_only = plain_only
         if plain_only:
-            self._tell_the_rest()
-        self._published += 1
-        if len(self._pending) >= BACKLOG:
-            self._failed("the slowest of them", record, f"{BACKLOG} transitions wait to be told already")
-            self._told_of += 1
-            return
-        self._pending.append(self._telling(record))
-        if self._task is None and len(self._pending) == 1:
-            self._run_plain()
+            self._drop_what_waits()
+        slow: _Slow = deque()
+        try:
+            for key, callback in tuple(self._callbacks.items()):
+                if key in self._callbacks:
+                    outcome = self._call(callback, record)
+                    if outcome is not None and inspect.isawaitable(outcome):
+                        slow.append((key, callback, outcome))
+        finally:
+            if plain_only:
+                _drop(slow)
+            elif slow:
+                self._enqueue(record, slow)
+
+    def _call(self, callback: TransitionCallback, record: TransitionRecord) -> Any:
+        try:
+            return callback(record)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # an observer cannot hurt, whatever it raises
+            self._failed(callback, record)
 
     async def flush(self) -> None:
         """Wait until everybody has been told of everything so far, `FLUSH_PATIENCE` seconds at most.
@@ -121,81 +137,63 @@ class Observers:
         if self._task is None or is_observing(self):
             return
         told = asyncio.get_running_loop().create_future()
-        self._flushing.append((self._published, told))
+        self._flushing.append((self._queued, told))
         with contextlib.suppress(ExpiredError):
             await within(FLUSH_PATIENCE, told)
 
-    def _telling(self, record: TransitionRecord) -> Iterator[Any]:
-        """One step per callback, yielding what it must be waited for, or None."""
-        for key, callback in tuple(self._callbacks.items()):
-            if key not in self._callbacks:
-                continue
-            try:
-                outcome = callback(record)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # an observer cannot hurt, whatever it raises
-                self._failed(callback, record)
-                continue
-            if self._plain_only:
-                if inspect.iscoroutine(outcome):
-                    outcome.close()
-                continue
-            yield (callback, record, self._started(outcome)) if inspect.isawaitable(outcome) else None
+    def _enqueue(self, record: TransitionRecord, slow: _Slow) -> None:
+        if len(self._pending) >= BACKLOG:
+            _drop(slow)
+            self._failed("the slowest of them", record, f"{BACKLOG} transitions wait to be told already")
+            return
+        self._pending.append((record, slow))
+        self._queued += 1
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run_slow(self._pending), context=self._context.copy())
+            self._task.add_done_callback(self._ended, context=self._context)
 
-    def _started(self, outcome: Any) -> asyncio.Future[Any]:
+    async def _run_slow(self, pending: deque[tuple[TransitionRecord, _Slow]]) -> None:
+        """Run what waits until nothing does. `pending` is emptied under this task when it is to stop."""
+        while pending:
+            record, slow = pending[0]
+            while slow:
+                key, callback, awaitable = slow.popleft()
+                if key in self._callbacks:
+                    await self._wait_for(callback, record, self._started(awaitable))
+                else:
+                    _close(awaitable)
+            if pending:
+                pending.popleft()
+                self._told(1)
+        if pending is self._pending:
+            self._task = None
+
+    def _started(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
         """In a task of its own: one that ignores its cancellation can be left behind."""
-        if inspect.iscoroutine(outcome):
-            task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(outcome, context=self._context.copy())
-            return task
-        future: asyncio.Future[Any] = asyncio.ensure_future(outcome)
-        return future
-
-    def _run_plain(self) -> None:
-        """Run what needs no waiting; hand over to a task at the first thing that does."""
-        while self._pending:
-            try:
-                waiting = next(filter(None, self._pending[0]), None)
-            except BaseException:
-                self._done_with_one()
-                raise
-            if waiting is not None:
-                loop = asyncio.get_running_loop()
-                self._task = loop.create_task(self._run_slow(waiting), context=self._context.copy())
-                self._task.add_done_callback(self._ended, context=self._context)
-                return
-            self._done_with_one()
-
-    async def _run_slow(self, waiting: Any) -> None:
-        while True:
-            if waiting is not None:
-                await self._wait_for(*waiting)
-            if self._pending:
-                waiting = next(filter(None, self._pending[0]), None)
-                if waiting is not None:
-                    continue
-                self._done_with_one()
-            if not self._pending:
-                self._task = None
-                return
+        if asyncio.isfuture(awaitable):
+            return awaitable
+        work = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Cancelled, perhaps before it had begun: the loop ends."""
         if task is self._task:
-            self._plain_only = True
-            self._tell_the_rest()
+            self._drop_what_waits()
 
-    def _tell_the_rest(self) -> None:
-        """The loop ends: the plain callbacks are told of what was waiting, in order; async ones would not get far."""
+    def _drop_what_waits(self) -> None:
+        """The loop ends: async callbacks would not get far any more."""
         self._task = None
-        while self._pending:
-            for _, _, task in filter(None, self._pending[0]):
-                task.cancel()
-            self._done_with_one()
+        pending, self._pending = self._pending, deque()
+        dropped = len(pending)
+        while pending:
+            _drop(pending.popleft()[1])
+        self._told(dropped)
 
-    def _done_with_one(self) -> None:
-        self._pending.popleft()
-        self._told_of += 1
+    def _told(self, transitions: int) -> None:
+        """Of so many more: those who waited for it may go on."""
+        self._told_of += transitions
         still = []
         for until, told in self._flushing:
             if until > self._told_of:
@@ -204,7 +202,7 @@ class Observers:
                 told.set_result(None)
         self._flushing = still
 
-    async def _wait_for(self, callback: Any, record: TransitionRecord, task: asyncio.Future[None]) -> None:
+    async def _wait_for(self, callback: Any, record: TransitionRecord, task: asyncio.Future[Any]) -> None:
         try:
             done, _ = await asyncio.wait({task}, timeout=PATIENCE)
         finally:
@@ -223,3 +221,18 @@ class Observers:
         shown = getattr(callback, "__wrapped__", callback)
         with contextlib.suppress(Exception):
             _log.error("observer %r failed on %s%s", shown, record, why and f": {why}", exc_info=not why)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _drop(slow: _Slow) -> None:
+    while slow:
+        _close(slow.popleft()[2])
+
+
+def _close(awaitable: Awaitable[Any]) -> None:
+    """It is not begun; Python warns of a coroutine of which nobody says so."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()

@@ -68,12 +68,14 @@ class RetryPolicy:
     jitter: Jitter = attrs.field(default=Jitter.EQUAL, converter=_jitter, repr=lambda jitter: repr(str(jitter)))
     """How delays are spread; a `Jitter` or its name."""
     deadline: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
-    """Seconds for a whole outage: no attempt starts later, and none runs past it. None: no limit."""
+    """Seconds for a whole outage: no attempt starts later, and none runs past it. None: no limit. An outage lasts until
+    a link has been up for `stable_after`: with a deadline shorter than that, a link that is lost after the deadline and
+    before `stable_after` is not replaced."""
     stable_after: float = attrs.field(default=10.0, validator=seconds(zero=True))
     """Seconds a link must stay up before the outage counts as over and attempts start from zero."""
     max_restarts: int | None = attrs.field(default=None, validator=whole(0, none=True))
-    """Losses of an open link within `restart_window` that are made good; one more ends in `failed`, however well
-    each recovery went. The *intensity* of Erlang's supervisors. None: no limit."""
+    """Losses of an open link within `restart_window` that are made good; one more, which counts too, ends in `failed`,
+    however well each recovery went. The *intensity* of Erlang's supervisors. None: no limit."""
     restart_window: float = attrs.field(default=60.0, validator=seconds(zero=False))
     """Seconds in which losses are counted for `max_restarts`; the *period* of Erlang's supervisors."""
     recover_after: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
@@ -137,15 +139,17 @@ class HealthPolicy:
     """How the health of a peer is watched while connected.
 
     The peer is asked by the gRPC health-checking protocol (https://github.com/grpc/grpc/blob/master/doc/health-checking.md):
-    `Check` at the interval, and at once when its `Watch` stream, where it has one, says that something has changed. A
-    peer without the health service is watched by its link alone.
+    `Check` at the interval, and at once when its `Watch` stream, where it has one, says that something has changed; but
+    however much it says, the next such probe comes a second after the last, or a tenth of the interval if that is less.
+    A peer without the health service is watched by its link alone.
 
     A peer that hangs is noticed within `interval + timeout`, and given up after `failure_threshold` such failures in a
-    row. `timeout` and `failure_threshold` have the values that Kubernetes' probes are usually given and default to.
+    row: with the defaults after 3 x (30 + 5) s, which is 105 s. Probes at one time that fail are one failure. `timeout`
+    and `failure_threshold` have the values that Kubernetes' probes are usually given and default to.
     """
 
-    interval: float | None = attrs.field(default=30, validator=seconds(zero=False, none=True))
-    """Seconds between two probes, at most. None: no probes but those made by `probe()`."""
+    interval: float | None = attrs.field(default=30, validator=seconds(least=0.01, none=True))
+    """Seconds between two probes, at most; 0.01 or more. None: no probes but those made by `probe()`."""
     timeout: float = attrs.field(default=5.0, validator=seconds(zero=False))
     """Seconds for the answer to one probe."""
     failure_threshold: int = attrs.field(default=3, validator=whole(1))

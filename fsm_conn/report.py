@@ -47,7 +47,7 @@ class HealthReport:
     cancelled_calls: int
     """Calls whose caller was cancelled, or dropped the stream of answers."""
     refused_calls: int
-    """Of those that failed: calls that were not made, because the connection was not connected."""
+    """Of those that failed: calls that were not made, because the connection was not connected. See `Metrics`."""
     latency_p50_ms: float | None
     """Milliseconds within which half of the calls that succeeded last were answered; None: none has. See `Metrics`."""
     latency_p95_ms: float | None

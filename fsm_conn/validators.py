@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-__all__ = ["factor", "flag", "seconds", "share", "text", "whole"]
+__all__ = ["factor", "flag", "is_finite", "seconds", "share", "shown", "text", "whole"]
 
 
-def seconds(*, zero: bool, none: bool = False) -> Any:
-    """A validator: a finite number of seconds, not negative, not zero unless `zero`, and not None unless `none`."""
+def is_finite(value: float) -> bool:
+    """Whether a number is neither infinite, nor none at all, nor too large for a float."""
+    try:
+        return abs(float(value)) < float("inf")
+    except OverflowError:
+        return False
+
+
+def shown(value: object) -> str:
+    """A value as it was given; of an integer that nobody wants to read, or that Python refuses to write, its size."""
+    if isinstance(value, int) and abs(value) > 1 << 64:
+        return f"<an integer of {value.bit_length()} bits>"
+    return repr(value)
+
+
+def _given(policy: object, attribute: Any, value: object) -> str:
+    return f"{type(policy).__name__}({attribute.name}={shown(value)})"
+
+
+def seconds(*, zero: bool = False, none: bool = False, least: float = 0.0) -> Any:
+    """A validator: a finite number of seconds, `least` or more, not zero unless `zero`, and not None unless `none`."""
 
     def validate(policy: object, attribute: Any, value: object) -> None:
         if none and value is None:
             return
-        given = f"{type(policy).__name__}({attribute.name}={value!r})"
+        given = _given(policy, attribute, value)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise TypeError(f"{given}: give a number of seconds")
-        if not (0 <= value < float("inf")) or (value == 0 and not zero):
-            kind = "zero or more" if zero else "more than zero"
+        if not (is_finite(value) and value >= least) or (value == 0 and not zero):
+            kind = f"{least:g} or more" if least else "zero or more" if zero else "more than zero"
             raise ValueError(f"{given}: give a finite number of seconds, {kind}")
 
     return validate
@@ -29,18 +49,20 @@ def whole(least: int, *, none: bool = False, why: str = "") -> Any:
     def validate(policy: object, attribute: Any, value: object) -> None:
         if none and value is None:
             return
-        given = f"{type(policy).__name__}({attribute.name}={value!r})"
+        given = _given(policy, attribute, value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{given}: give a whole number{', or None for no limit' if none else ''}")
         if value < least:
             raise ValueError(f"{given}: {why}give {least} or more")
+        if value > sys.maxsize:
+            raise ValueError(f"{given}: give at most {sys.maxsize}{', or None for no limit' if none else ''}")
 
     return validate
 
 
 def share(policy: object, attribute: Any, value: object) -> None:
     """A share: a number between 0 and 1."""
-    given = f"{type(policy).__name__}({attribute.name}={value!r})"
+    given = _given(policy, attribute, value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{given}: give a number")
     if not 0 <= value <= 1:
@@ -50,19 +72,19 @@ def share(policy: object, attribute: Any, value: object) -> None:
 def flag(policy: object, attribute: Any, value: object) -> None:
     """True or False, and nothing that is like them."""
     if not isinstance(value, bool):
-        raise TypeError(f"{type(policy).__name__}({attribute.name}={value!r}): give True or False")
+        raise TypeError(f"{_given(policy, attribute, value)}: give True or False")
 
 
 def text(policy: object, attribute: Any, value: object) -> None:
     """A string."""
     if not isinstance(value, str):
-        raise TypeError(f"{type(policy).__name__}({attribute.name}={value!r}): give a string")
+        raise TypeError(f"{_given(policy, attribute, value)}: give a string")
 
 
 def factor(policy: object, attribute: Any, value: object) -> None:
     """A finite number, 1 or more."""
-    given = f"{type(policy).__name__}({attribute.name}={value!r})"
+    given = _given(policy, attribute, value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{given}: give a number")
-    if not (1 <= value < float("inf")):
+    if not (is_finite(value) and value >= 1):
         raise ValueError(f"{given}: give a finite number, 1 or more")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import async_solipsism
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peer import TRANSIENT, Peer
 
-from fsm_conn import Connection, RetryBudget, RetryPolicy
+from fsm_conn import ConnectFailedError, Connection, RetryBudget, RetryPolicy, StartTimeoutError
 
 STUBBORN = RetryPolicy(max_attempts=None, initial_delay=0, jitter="none")
 
@@ -80,6 +83,59 @@ async def test_disconnect_does_not_wait_for_the_budget() -> None:
     assert isinstance(connecting.exception(), ConnectionError)
 
 
+async def test_the_deadline_of_an_outage_holds_while_waiting_for_the_budget() -> None:
+    """It says so, and takes no token."""
+    budget = RetryBudget(rate=0.01)
+    since = now()
+    await budget.admit()
+    conn = Connection(Peer(then=TRANSIENT), retry=RetryPolicy(deadline=5, jitter="none"), budget=budget)
+    with pytest.raises(ConnectFailedError) as failure:
+        await conn.connect()
+    assert now() - since == 5
+    assert isinstance(failure.value.__cause__, StartTimeoutError)
+    assert "the retry policy's deadline of 5 s has passed" in str(failure.value)
+    await budget.admit()
+    assert now() - since == 100
+    await conn.disconnect()
+
+
+async def test_a_deadline_that_has_passed_takes_no_token() -> None:
+    """However full the bucket is: here the old link took so long to close."""
+    budget = RetryBudget(rate=0.01)
+    peer = Peer(close_delay=4)
+    conn = Connection(peer, retry=RetryPolicy(deadline=3, stable_after=1), budget=budget)
+    await conn.connect()
+    await asyncio.sleep(2)
+    peer.lose()
+    await conn.wait_for_state("failed")
+    assert isinstance(conn.reason, StartTimeoutError)
+    since = now()
+    await budget.admit()
+    assert now() == since
+    await conn.disconnect()
+
+
+def test_a_budget_is_of_one_loop_as_long_as_that_lives() -> None:
+    """Two loops would each have a full bucket."""
+    budget = RetryBudget(rate=1)
+    with (
+        asyncio.Runner(loop_factory=async_solipsism.EventLoop) as first,
+        asyncio.Runner(loop_factory=async_solipsism.EventLoop) as second,
+    ):
+        first.run(budget.admit())
+        with pytest.raises(RuntimeError, match=r"<RetryBudget .*> is used in another event loop; give each loop its"):
+            second.run(budget.admit())
+        first.close()
+        second.run(budget.admit())
+
+
+@pytest.mark.parametrize("use", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_budget_cannot_be_copied_or_pickled(use: Callable[[RetryBudget], Any]) -> None:
+    """A second one would allow as much again."""
+    with pytest.raises(TypeError, match=r"<RetryBudget .*> cannot be copied or pickled; share"):
+        use(RetryBudget(rate=1))
+
+
 def test_a_new_loop_begins_with_a_full_bucket() -> None:
     """Time of one loop means nothing in another."""
     budget = RetryBudget(rate=0.1, burst=2)
@@ -130,6 +186,8 @@ def test_never_more_than_the_budget_allows(rate: float, burst: int, asked: list[
         ({"rate": 0}, "rate=0.*more than zero"),
         ({"rate": "1"}, "rate='1'.*a number"),
         ({"rate": float("inf")}, "rate=inf.*finite"),
+        ({"rate": 10**400}, "rate=<an integer of 1329 bits>.*finite"),
+        ({"rate": 1, "burst": 10**400}, "burst=<an integer of 1329 bits>.*finite"),
         ({"rate": 1, "burst": 0}, "burst=0.*1 or more"),
         ({"rate": 1, "burst": True}, "burst=True.*a number"),
     ],

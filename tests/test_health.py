@@ -6,12 +6,13 @@ import asyncio
 import gc
 import random
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peer import HANG, Peer
+from peer import HANG, Peer, PeerLink
 
 from fsm_conn import (
     CallOptions,
@@ -22,6 +23,7 @@ from fsm_conn import (
     ConnectionState,
     HealthPolicy,
     HealthStatus,
+    LinkError,
     LinkLostError,
     NotConnectedError,
     NotServingError,
@@ -127,18 +129,60 @@ async def test_a_call_that_fails_is_no_sign_of_life() -> None:
         await conn.disconnect()
 
 
-async def test_no_probe_while_another_is_under_way() -> None:
-    """One that somebody makes by hand counts."""
+async def test_a_probe_by_hand_does_not_stand_in_for_those_at_the_interval() -> None:
+    """However long it waits, the peer is watched meanwhile."""
     peer = Peer()
     peer.probe_outcomes = [HANG]
     conn = connection(peer, HealthPolicy(interval=1, timeout=5, failure_threshold=5, jitter=0))
     await conn.connect()
     since = now()
     by_hand = asyncio.create_task(conn.probe(timeout=7.5))
-    await asyncio.sleep(9.5)
-    assert asked(peer, since) == [0, 8, 9]
+    await asyncio.sleep(3.5)
+    assert asked(peer, since) == [0, 1, 2, 3]
     with pytest.raises(ProbeTimeoutError, match=r"plug: no answer to a health probe within 7\.5 s"):
         await by_hand
+    await conn.disconnect()
+
+
+async def test_a_probe_by_hand_without_an_end_does_not_blind_the_monitor() -> None:
+    """A peer that hangs is noticed in time, whoever asks it beside."""
+    peer = Peer()
+    peer.probe_outcomes = [HANG, HANG]
+    conn = connection(peer, HealthPolicy(interval=1, timeout=1, failure_threshold=1, jitter=0))
+    await conn.connect()
+    since = now()
+    by_hand = asyncio.create_task(conn.probe(timeout=1000))
+    await conn.wait_for_state(S.RECONNECTING)
+    assert now() - since == 2
+    by_hand.cancel()
+    await conn.disconnect()
+
+
+async def test_news_during_a_probe_by_hand_are_not_lost() -> None:
+    """They are checked at once, as ever."""
+    peer = Peer()
+    peer.announcements = asyncio.Queue()
+    peer.probe_outcomes = [HANG]
+    conn = connection(peer, HealthPolicy(interval=100, jitter=0))
+    await conn.connect()
+    since = now()
+    by_hand = asyncio.create_task(conn.probe(timeout=2))
+    await asyncio.sleep(1)
+    peer.announcements.put_nowait(False)
+    await asyncio.sleep(20)
+    assert asked(peer, since) == [0, 1]
+    with pytest.raises(ProbeTimeoutError):
+        await by_hand
+    await conn.disconnect()
+
+
+async def test_the_shortest_interval_leaves_the_loop_to_others() -> None:
+    """Though its probes take no time at all, and its pauses, by jitter, hardly any."""
+    peer = Peer()
+    conn = connection(peer, HealthPolicy(interval=0.01, jitter=1))
+    await conn.connect()
+    await asyncio.wait_for(asyncio.sleep(1), timeout=2)
+    assert len(peer.probes) >= 100
     await conn.disconnect()
 
 
@@ -236,6 +280,106 @@ async def test_news_of_the_peer_are_checked_at_once() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.parametrize(("interval", "least"), [(100, 1), (5, 0.5)])
+async def test_a_flood_of_news_is_no_flood_of_probes(interval: float, least: float) -> None:
+    """The first is checked at once; those that follow are one, and it waits for the least pause after the last."""
+    peer = Peer()
+    peer.announcements = asyncio.Queue()
+    conn = connection(peer, HealthPolicy(interval=interval, jitter=0))
+    await conn.connect()
+    since = now()
+    for number in range(3 * 64):
+        peer.announcements.put_nowait(number % 2 == 1)
+        await asyncio.sleep(least / 64)
+    await asyncio.sleep(least * 2)
+    assert asked(peer, since) == pytest.approx([0, least, 2 * least, 3 * least], abs=1e-6)
+    await conn.disconnect()
+
+
+async def test_a_moment_of_being_unwell_is_not_three_failures() -> None:
+    """However often the peer says so meanwhile."""
+    peer = Peer()
+    peer.announcements = asyncio.Queue()
+    peer.probe_outcomes = ["bad"]
+    conn = connection(peer, HealthPolicy(interval=100))
+    await conn.connect()
+    for _ in range(100):
+        peer.announcements.put_nowait(False)
+        await asyncio.sleep(0.001)
+    assert [record.trigger for record in conn.history] == ["connect", "opened", "probe_failed"]
+    await asyncio.sleep(5)
+    assert (conn.state, peer.opened, conn.health_status) == (S.CONNECTED, 1, HealthStatus.SERVING)
+    await conn.disconnect()
+
+
+class BreaksOff(PeerLink):
+    """Its news end with an error."""
+
+    error: Exception
+
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        await asyncio.sleep(3)
+        raise self.error
+        yield True
+
+
+class Unheard(Peer):
+    """Makes links whose news end with `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def __call__(self) -> PeerLink:
+        link = BreaksOff(self)
+        link.error = self.error
+        self.made.append(link)
+        return link
+
+
+@pytest.mark.parametrize("error", [OSError("reset"), LinkError("no such stream"), TimeoutError()])
+async def test_news_that_break_off_are_a_reason_to_ask_and_no_loss(error: Exception) -> None:
+    """The peer is probed once, at once, and from then on at the interval."""
+    peer = Unheard(error)
+    conn = connection(peer)
+    await conn.connect()
+    since = now()
+    await asyncio.sleep(24)
+    assert asked(peer, since) == [3, 13, 23]
+    assert (conn.state, conn.reason) == (S.CONNECTED, None)
+    await conn.disconnect()
+
+
+async def test_a_bug_in_a_link_s_watch_is_a_fault() -> None:
+    """It is seen, with its own type."""
+    peer = Unheard(ZeroDivisionError("a bug"))
+    conn = connection(peer)
+    await conn.connect()
+    since = now()
+    await conn.wait_for_state(S.FAILED)
+    assert now() - since == 3
+    assert isinstance(conn.reason, ZeroDivisionError)
+    await conn.disconnect()
+
+
+async def test_probes_made_at_one_moment_are_not_failures_in_a_row() -> None:
+    """A failed one counts if it began after the last that counted; each of the others is still told of."""
+    peer = Peer()
+    peer.probe_outcomes = [*[HANG] * 3, "bad", "bad"]
+    conn = connection(peer, HealthPolicy(interval=None, failure_threshold=3))
+    await conn.connect()
+    told = await asyncio.gather(*(conn.probe() for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in told] == [ProbeTimeoutError] * 3
+    assert [record.trigger for record in conn.history] == ["connect", "opened", "probe_failed"]
+    with pytest.raises(NotServingError):
+        await conn.probe()
+    assert conn.state is S.CONNECTED
+    with pytest.raises(NotServingError):
+        await conn.probe()
+    assert conn.state is S.RECONNECTING
+    await conn.disconnect()
+
+
 async def test_news_are_not_listened_to_when_the_policy_says_so() -> None:
     """`watch=False`."""
     peer = Peer()
@@ -278,12 +422,16 @@ async def test_the_loss_of_the_link_ends_a_probe_under_way() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"interval": 0}, "interval=0.*more than zero"),
+        ({"interval": 0}, "interval=0.*finite number of seconds, 0.01 or more"),
+        ({"interval": 0.001}, "interval=0.001.*finite number of seconds, 0.01 or more"),
+        ({"interval": 10**400}, "interval=<an integer of 1329 bits>.*finite number of seconds, 0.01 or more"),
         ({"interval": "10"}, "interval='10'.*a number of seconds"),
         ({"timeout": -1}, "timeout=-1.*more than zero"),
         ({"timeout": None}, "timeout=None.*a number of seconds"),
         ({"failure_threshold": 0}, "failure_threshold=0.*give 1 or more"),
+        ({"failure_threshold": 10**400}, "failure_threshold=<an integer of 1329 bits>.*at most"),
         ({"failure_threshold": 1.5}, "failure_threshold=1.5.*a whole number"),
+        ({"jitter": 10**5000}, "jitter=<an integer of 16610 bits>.*a share between 0 and 1"),
         ({"jitter": 2}, "jitter=2.*a share between 0 and 1"),
         ({"jitter": "1"}, "jitter='1'.*a number"),
         ({"service": None}, "service=None.*a string"),

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from peer import HANG, TRANSIENT, Peer
 
 from fsm_conn import (
+    AutoReconnectClient,
     CallOptions,
+    CallTimeoutError,
+    ConnectAbandonedError,
     ConnectFailedError,
     Connection,
     ConnectionLostError,
@@ -116,6 +119,23 @@ async def test_a_failed_call_has_no_latency() -> None:
     with pytest.raises(NotConnectedError):
         await conn.call("a.B")
     assert metrics.latency(50) is None
+
+
+async def test_a_call_that_could_not_be_made_is_refused_however_long_it_waited() -> None:
+    """It was given up with the connection, abandoned, or its time was up before there was one. Nothing was sent."""
+    for peer, retry, seconds, expected in (
+        (Peer(then=TRANSIENT), QUICK, None, ConnectFailedError),
+        (Peer(HANG), QUICK, None, ConnectAbandonedError),
+        (Peer(HANG), QUICK, 2, CallTimeoutError),
+    ):
+        conn, metrics = AutoReconnectClient(peer, retry=retry), Metrics()
+        metrics.watch(conn)
+        calling = asyncio.ensure_future(conn.call_with_auto_reconnect("a.B", CallOptions(timeout=seconds)))
+        await asyncio.sleep(10)
+        await conn.disconnect()
+        with pytest.raises(expected):
+            await calling
+        assert (metrics.failed_calls, metrics.refused_calls, peer.calls) == (1, 1, [])
 
 
 # --- transitions ------------------------------------------------------------------------------------------------

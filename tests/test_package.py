@@ -31,11 +31,12 @@ MAY_IMPORT = {
     "observers": {"record", "timing"},
     "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record"},
     "options": {"budget", "policy"},
-    "budget": set(),
-    "health": {"links.base", "policy", "record", "timing"},
-    "callwatch": {"record"},
+    "budget": {"validators"},
+    "health": {"driver", "links.base", "policy", "record", "timing"},
+    "streams": set(),
+    "callwatch": {"record", "streams"},
     "links.target": {"links", "links.base"},
-    "calls": {"errors", "hints", "links.base", "timing", "connection"},  # the last for types only
+    "calls": {"errors", "hints", "links.base", "streams", "timing", "connection"},  # the last for types only
     "keeper": {
         "budget",
         "callwatch",
@@ -54,6 +55,7 @@ MAY_IMPORT = {
     "clients": {
         "calls",
         "connection",
+        "errors",
         "lifecycle",
         "links.base",
         "links.target",

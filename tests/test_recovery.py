@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peer import TRANSIENT, Peer, Permanent
 
-from fsm_conn import ConnectFailedError, Connection, ConnectionState, NotConnectedError, RetryPolicy
+from fsm_conn import ConnectFailedError, Connection, ConnectionState, NotConnectedError, RetryPolicy, Transition
 
 S = ConnectionState
 
@@ -64,6 +65,29 @@ async def test_without_a_limit_a_link_is_replaced_for_ever() -> None:
     conn = connection(peer)
     await conn.connect()
     assert [await lose_after(conn, peer, 10) for _ in range(100)] == [S.RECONNECTING] * 100
+    await conn.disconnect()
+
+
+async def test_a_limit_may_be_as_high_as_any() -> None:
+    """And no more is remembered than lies in the window."""
+    peer = Peer()
+    conn = connection(peer, max_restarts=sys.maxsize, restart_window=100)
+    await conn.connect()
+    assert [await lose_after(conn, peer, 30) for _ in range(50)] == [S.RECONNECTING] * 50
+    assert conn._losses is not None
+    assert len(conn._losses) == 4
+    await conn.disconnect()
+
+
+async def test_the_loss_that_led_to_failed_counts() -> None:
+    """After the way back, it is one of those in the window."""
+    peer = Peer()
+    conn = connection(peer, max_restarts=1, restart_window=60, recover_after=5, stable_after=1)
+    await conn.connect()
+    assert await lose_after(conn, peer, 2) is S.RECONNECTING
+    assert await lose_after(conn, peer, 28) is S.FAILED
+    assert await lose_after(conn, peer, 28) is S.FAILED, "two within 60 s: this one, and the one before"
+    assert await lose_after(conn, peer, 58) is S.RECONNECTING
     await conn.disconnect()
 
 
@@ -166,6 +190,43 @@ async def test_nothing_recovers_by_itself_from_what_cannot_get_better(error: Exc
     assert (peer.tried, conn.state) == (1, S.FAILED)
     assert (conn.history[-1].trigger, conn.history[-1].internal) == ("recover", True)
     assert len(asyncio.all_tasks()) == 1
+
+
+class Expires(Connection):
+    """May be given up by a trigger of its own."""
+
+    transitions = (
+        *Connection.transitions,
+        Transition("expired", S.CONNECTED, S.FAILED),
+        Transition("noted", S.FAILED, None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "after", "recovers"),
+    [
+        (None, None, None, True),
+        (Permanent("long ago"), None, None, True),
+        (None, TRANSIENT, Permanent("noted, and no cause"), True),
+        (TRANSIENT, Permanent("not there"), TRANSIENT, False),
+        (None, ZeroDivisionError("a bug"), None, False),
+    ],
+)
+async def test_what_counts_is_why_it_was_given_up(
+    before: Exception | None, reason: Exception | None, after: Exception | None, recovers: bool
+) -> None:
+    """And not what happened before or after that; who gives no reason says nothing against another attempt."""
+    peer = Peer(before)
+    conn = Expires(peer, retry=RetryPolicy(max_attempts=1, recover_after=5))
+    if before is not None:
+        with pytest.raises(ConnectFailedError):
+            await conn.connect()
+    await conn.connect()
+    conn.fire("expired", reason)
+    conn.fire("noted", after)
+    await asyncio.sleep(100)
+    assert conn.state is (S.CONNECTED if recovers else S.FAILED)
+    await conn.disconnect()
 
 
 async def test_disconnect_ends_the_pause() -> None:

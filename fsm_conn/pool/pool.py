@@ -289,7 +289,11 @@ class ConnectionPool(PoolKeeper):
             self._counts.timeouts += 1
             raise PoolTimeoutError(f"{self!r}: no connection came up within {limit:g} s") from None
 
-    async def _link_when_ready(self) -> Link:
+    def _endings(self) -> int:
+        """None that a call need heed: a pool that is closed serves nobody."""
+        return 0
+
+    async def _link_when_ready(self, end: float | None = None) -> Link:
         while True:
             self._admit()
             slot = self._least_busy()

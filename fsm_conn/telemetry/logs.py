@@ -93,7 +93,11 @@ class LogObserver(Telemetry[_Watch]):
 
     Levels of transitions: DEBUG for a probe that passed, INFO for what was asked for and went well, WARNING for what
     has an error behind it (a lost link, a failed attempt or probe), ERROR for giving up and for bugs. Of calls: WARNING
-    for those that failed or were slow, DEBUG for all others. Records hold what errors say, which is free of secrets.
+    for those that failed or were slow, DEBUG for all others.
+
+    Records hold what errors say. What this package itself writes into them holds no secrets, and those among the values
+    of `env=` are hidden in what it quotes of a plugin's output. What the plugin answers, such as the text of a status,
+    is passed on as it is: if that quotes a secret, so does the record.
 
     Args:
         calls: whether calls are logged too.
@@ -102,10 +106,14 @@ class LogObserver(Telemetry[_Watch]):
 
     def __init__(self, *, calls: bool = True, slow_after: float | None = None) -> None:
         super().__init__()
-        if slow_after is not None and not slow_after > 0:
-            raise ValueError(
-                f"LogObserver(slow_after={slow_after!r}): give a number of seconds, more than zero, or None"
-            )
+        if not isinstance(calls, bool):
+            raise TypeError(f"LogObserver(calls={calls!r}): give True or False")
+        if slow_after is not None:
+            wrong = f"LogObserver(slow_after={slow_after!r}): give a number of seconds, more than zero, or None"
+            if not isinstance(slow_after, (int, float)) or isinstance(slow_after, bool):
+                raise TypeError(wrong)
+            if not slow_after > 0:
+                raise ValueError(wrong)
         self._calls = calls
         self._slow_after = slow_after
 

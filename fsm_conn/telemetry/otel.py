@@ -210,7 +210,9 @@ class OpenTelemetry(Telemetry[_Watch]):
     `fsm_conn.probes`, `fsm_conn.connect.duration` and `rpc.client.call.duration`, both in seconds. What is detached or
     dropped vanishes from the first of them.
 
-    Attach it before any async observer: those after one of these are told later, outside the context of the caller.
+    Spans hold what errors say. What this package itself writes into them holds no secrets, and those among the values
+    of `env=` are hidden in what it quotes of a plugin's output. What the plugin answers, such as the text of a status,
+    is passed on as it is: if that quotes a secret, so does the span.
 
     Args:
         tracer_provider: makes the spans; by default the global one.

@@ -10,8 +10,9 @@ For the same reason it is not part of the library's multiprocess mode, which ser
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsm_conn.record import CallRecord, TransitionRecord
 from fsm_conn.telemetry._extra import missing
@@ -38,37 +39,35 @@ CONNECT_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 class _Meters:
     """The metrics that are counted as things happen."""
 
-    def __init__(
-        self, registry: CollectorRegistry, call_buckets: Sequence[float], connect_buckets: Sequence[float]
-    ) -> None:
+    def __init__(self, call_buckets: Sequence[float], connect_buckets: Sequence[float]) -> None:
         self.methods = KnownMethods("unknown")
         self.transitions = Counter(
             "fsm_conn_transitions",
             "Transitions of the state machine, those within a state included.",
             ("connection", "trigger", "source", "dest"),
-            registry=registry,
+            registry=None,
         )
         self.attempts = Counter(
             "fsm_conn_attempts",
             "Attempts to open a link, by how they ended.",
             ("connection", "outcome"),
-            registry=registry,
+            registry=None,
         )
         self.probes = Counter(
-            "fsm_conn_probes", "Health probes, by how they ended.", ("connection", "outcome"), registry=registry
+            "fsm_conn_probes", "Health probes, by how they ended.", ("connection", "outcome"), registry=None
         )
         self.connects = Histogram(
             "fsm_conn_connect_seconds",
             "From the request to connect, or the loss of the link, to the end of the last attempt.",
             ("connection", "outcome"),
-            registry=registry,
+            registry=None,
             buckets=connect_buckets,
         )
         self.calls = Histogram(
             "fsm_conn_call_seconds",
             "Calls, waiting for a connection and repeats included.",
             ("connection", "method", "outcome"),
-            registry=registry,
+            registry=None,
             buckets=call_buckets,
         )
 
@@ -121,7 +120,7 @@ class PrometheusMetrics(Telemetry[_Watch]):
         connect_buckets: upper bounds for `fsm_conn_connect_seconds`.
 
     Raises:
-        ValueError: the registry has such metrics already.
+        ValueError: the registry has such metrics already. Nothing was registered.
     """
 
     def __init__(
@@ -133,8 +132,12 @@ class PrometheusMetrics(Telemetry[_Watch]):
     ) -> None:
         super().__init__()
         registry = REGISTRY if registry is None else registry
-        self._meters = _Meters(registry, call_buckets, connect_buckets)
-        registry.register(self)
+        self._meters = meters = _Meters(call_buckets, connect_buckets)
+        with contextlib.ExitStack() as undo:
+            for each in (meters.transitions, meters.attempts, meters.probes, meters.connects, meters.calls, self):
+                _register(registry, each)
+                undo.callback(registry.unregister, each)
+            undo.pop_all()
 
     def _watch(self, conn: Connection) -> _Watch:
         return _Watch(conn, self._meters)
@@ -149,3 +152,13 @@ class PrometheusMetrics(Telemetry[_Watch]):
             for labels, count in self._count_by_state().items():
                 family.add_metric(labels, count)
             yield family
+
+
+def _register(registry: CollectorRegistry, collector: Any) -> None:
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise ValueError(
+            "PrometheusMetrics(): the registry has such metrics already; make one for each registry, and attach all "
+            f"connections to it ({error})"
+        ) from error

@@ -7,10 +7,11 @@ nor being closed, so in a state that a subclass adds too. One stretch of that is
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Any
 
-from fsm_conn.errors import AmbiguousNameError, CallTimeoutError, NotConnectedError, RequestError, UnknownNameError
+from fsm_conn.errors import ConnectionLostError, FsmConnError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.record import CallRecord, TransitionRecord
 
@@ -34,7 +35,6 @@ _S = ConnectionState
 _NOT_CONNECTING = frozenset({_S.DISCONNECTED, _S.CONNECTED, _S.DISCONNECTING, _S.FAILED})
 _ATTEMPT_BEGINS = frozenset({_S.CONNECTING, _S.RECONNECTING})
 _PROBES: dict[str, str] = {Trigger.PROBE_PASSED: "passed", Trigger.PROBE_FAILED: "failed"}
-_PROVES_NOTHING = (AmbiguousNameError, CallTimeoutError, NotConnectedError, RequestError, UnknownNameError)
 
 
 class ConnectOutcome(StrEnum):
@@ -109,8 +109,9 @@ def error_text(error: BaseException) -> str:
 class KnownMethods:
     """Which methods get a name of their own: those that exist, so that wrong input cannot make metrics grow.
 
-    A method is known from the first call of it by which one can tell: it was answered, broke on a lost link, or was
-    cancelled. It is not by a name that nobody knows, nor by a call that was refused before its name was looked up.
+    A method is known from the first call of it by which one can tell: it was answered, or was sent and broke on a lost
+    link. It is not by a name that nobody knows, nor by a call that was refused before its name was looked up, nor by
+    one that was cancelled or never sent: its name may not have been looked up yet.
     """
 
     __slots__ = ("_known", "_other")
@@ -131,4 +132,8 @@ class KnownMethods:
 
 
 def _proves_nothing(error: BaseException | None) -> bool:
-    return isinstance(error, _PROVES_NOTHING) or status_code(error) == "UNIMPLEMENTED"
+    if isinstance(error, ConnectionLostError):
+        return not error.maybe_executed
+    if isinstance(error, (FsmConnError, asyncio.CancelledError, GeneratorExit)):
+        return True
+    return status_code(error) == "UNIMPLEMENTED"

@@ -11,8 +11,9 @@ import abc
 import contextlib
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from fsm_conn.connection import Connection
 from fsm_conn.record import CallRecord, TransitionRecord
 from fsm_conn.telemetry.reading import (
     ConnectOutcome,
@@ -21,9 +22,6 @@ from fsm_conn.telemetry.reading import (
     connect_outcome,
     probe_outcome,
 )
-
-if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
 
 __all__ = ["Measuring", "Telemetry", "Watch"]
 
@@ -110,7 +108,12 @@ class Telemetry(abc.ABC, Generic[WatchT]):
 
         Returns:
             a function that detaches; calling it twice is harmless. The same one when `conn` is attached already.
+
+        Raises:
+            TypeError: `conn` is no connection.
         """
+        if not isinstance(conn, Connection):
+            raise TypeError(f"{type(self).__name__}.attach(conn={conn!r}): give a Connection")
         key = id(conn)
         if key not in self._watches:
             self._watches[key] = self._begin(conn, key)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from fsm_conn.driver import is_expected
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, IllegalTriggerError, NotConnectedError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.record import TransitionRecord
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["CONNECTING_CALLS", "OF_CALLERS", "Callers", "User"]
 
 S, T = ConnectionState, Trigger
+ASKING = (T.CONNECT, T.RECONNECT)
 CONNECTING_CALLS = frozenset({"connect", "ensure_connected", "reconnect"})
 """Methods that wait until it is connected."""
 
@@ -52,6 +54,11 @@ class User:
     def wants_connection(self) -> bool:
         """Whether it waits until it is connected."""
         return self.method in CONNECTING_CALLS
+
+    @property
+    def keeps_attempt(self) -> bool:
+        """Whether an attempt goes on for its sake: it waits until it is connected, or has a call that does."""
+        return self.wants_connection or self.method == "call_patiently"
 
     def leave(self) -> None:
         """Be gone, if the task has ended; what was cancelled before it had begun was told nothing."""
@@ -118,11 +125,16 @@ class Callers:
         """Somebody beside the callers wants what goes on: a trigger of the class's own was fired."""
         self._interests.append(len(self.life.records))
 
+    def asks(self, what: str) -> None:
+        """The peer is asked something now. A call is asked by somebody who uses the connection."""
+        if what == "call" and self.life.conn._state == S.CONNECTED:
+            self._successes.append(len(self.life.records))
+
     def cancels(self, user: User) -> None:
         """A caller is cancelled now."""
         if not user.cancelled:
             user.cancelled_after = len(self.life.records)
-            if user.wants_connection:
+            if user.keeps_attempt:
                 self.leaving.append(user)
 
     def was_asked_for(self, index: int) -> bool:
@@ -130,15 +142,23 @@ class Callers:
         return index in self._disconnects
 
     def is_used(self, index: int) -> bool:
-        """Whether, when that transition was taken, a caller had been told of success since it last was at rest.
+        """Whether, when that transition was taken, somebody had used it, or was told of success, since it was at rest.
 
-        Or it had come back from `failed` by itself, as the policy says, and lives for the policy's sake.
+        Or it had come back from `failed`, from which the policy has it come back by itself: then it lives for the
+        policy's sake, even if somebody has asked for it sooner.
         """
         return self._since_rest(self._successes, index) or self._since_rest(self._recoveries(), index)
 
     def _recoveries(self) -> list[int]:
-        records = enumerate(self.life.records, 1)
-        return [count for count, record in records if record.trigger == T.RECOVER and not record.internal]
+        found, cause = [], None
+        recovers = self.life.conn.retry.recover_after is not None
+        for count, record in enumerate(self.life.records, 1):
+            if recovers and record.source == S.FAILED != record.dest and record.trigger in (*ASKING, T.RECOVER):
+                hopeless = getattr(cause, "permanent", False) or not (cause is None or is_expected(cause))
+                found += [] if hopeless else [count]
+            if record.dest == S.FAILED and not record.internal:
+                cause = record.reason
+        return found
 
     def is_wanted(self, index: int) -> bool:
         """The same, or somebody else had asked for it."""
@@ -238,7 +258,7 @@ def unwanted_attempts_end(life: Life) -> str | None:
     state, count = life.state, len(life.records)
     if state == S.CONNECTED or state in ENDED or state in life.customs.ending or state in life.customs.inescapable:
         return None
-    if any(user.wants_connection for user in life.users) or life.callers.is_wanted(count):
+    if any(user.keeps_attempt for user in life.users) or life.callers.is_wanted(count):
         return None
     return f"in {state!r}, nobody waits any more, and nobody was told of success: the attempt must be abandoned"
 

@@ -117,7 +117,7 @@ class Ledger:
         attempts: attempts begun in the present outage.
         since: when it began.
         on_trial: whether it is the one careful attempt of a connection that had given up.
-        losses: when links were lost that were replaced, since somebody asked for one.
+        losses: when links were lost, since somebody asked for one.
         problems: what was wrong, by the name of the invariant; the first of each.
     """
 
@@ -177,7 +177,7 @@ class Ledger:
             self.on_trial = True
         if self._does(record, "forget_losses", record.trigger in ASKING):
             self.losses.clear()
-        if self._does(record, "note_loss", record.trigger in LOSING and record.dest == S.RECONNECTING):
+        if self._does(record, "note_loss", record.trigger in LOSING and record.dest in (S.RECONNECTING, S.FAILED)):
             self.losses.append(record.at)
 
     def _does(self, record: TransitionRecord, effect: str, by_base_table: bool) -> bool:
@@ -260,7 +260,7 @@ class Ledger:
             return
         if pause is None or cause is None:
             self._wrong("recovery_is_careful", f"{record}, and no policy has asked for it")
-        elif getattr(cause.reason, "permanent", False) or not is_expected(cause.reason):
+        elif cause.reason is not None and (getattr(cause.reason, "permanent", False) or not is_expected(cause.reason)):
             self._wrong("recovery_is_careful", f"{record} after {cause}, which cannot get better")
         elif not pause - EPSILON <= record.dwell <= pause * 1.5 + 2 * self.life.conn.close_timeout + EPSILON:
             self._wrong("recovery_is_careful", f"{record} after {record.dwell:g} s; the policy says {pause:g} s")

@@ -117,6 +117,7 @@ class Life:
         if self.conn.health.interval is not None and self.conn.health.skip_when_busy:
             self.conn.on_call(self._hear)
         self.callers = Callers(self)
+        self.peer.on_asked = self.callers.asks
         self.ledger = Ledger(self)
         self.peer.closing_time = self.conn.close_timeout
         self.conn.on_transition(self.seen.append)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -83,6 +83,7 @@ class SimulatedPeer:
         links: the links made, oldest first; only the last few are kept.
         closing_time: seconds that a closing is to be given before it is cut off; None: nobody minds.
         closed_at: when the last closing had ended, by the loop's clock.
+        on_asked: called with what it is asked, at once.
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,7 @@ class SimulatedPeer:
         self.pending: list[Pending] = []
         self.closing_time: float | None = None
         self.closed_at = 0.0
+        self.on_asked: Callable[[str], None] = lambda what: None
         self._scripts: dict[str, deque[Outcome]] = {}
         self._default: dict[str, Outcome] = {}
 
@@ -171,6 +173,7 @@ class SimulatedPeer:
     async def decide(self, what: str, link: SimulatedLink) -> Outcome:
         """What becomes of a request; waits as long as the script, or the test, lets it."""
         self.asked[what] += 1
+        self.on_asked(what)
         scripted = self._scripts.get(what)
         outcome = scripted.popleft() if scripted else self._default.get(what)
         if outcome is None:

@@ -33,6 +33,7 @@ def run(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
 PRINTED = {
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
+    "ConnectionPool": "3.0 4.0 2",
 }
 """What those blocks print that print something, by a word that is only in them."""
 

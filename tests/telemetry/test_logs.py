@@ -178,3 +178,19 @@ def test_a_wrong_setting_is_refused(value: float) -> None:
     """When the observer is made, not with the first call."""
     with pytest.raises(ValueError, match="give a number of seconds, more than zero, or None"):
         LogObserver(slow_after=value)
+
+
+@pytest.mark.parametrize("value", ["1", True, b"1", [1]])
+def test_what_is_no_number_of_seconds_is_refused(value: Any) -> None:
+    """Not taken for one, and named."""
+    with pytest.raises(
+        TypeError, match=r"LogObserver\(slow_after=.*\): give a number of seconds, more than zero, or None"
+    ):
+        LogObserver(slow_after=value)
+
+
+@pytest.mark.parametrize("value", ["no", None, 0])
+def test_whether_calls_are_logged_is_true_or_false(value: Any) -> None:
+    """A "no" would mean yes."""
+    with pytest.raises(TypeError, match=r"LogObserver\(calls=.*\): give True or False"):
+        LogObserver(calls=value)

@@ -62,8 +62,8 @@ async def test_connecting_is_one_span_with_its_attempts(sdk: Otel) -> None:
     await conn.disconnect()
 
 
-async def test_told_late_it_writes_the_times_at_which_it_happened(sdk: Otel) -> None:
-    """A slow observer that came first delays what is told, and not the times."""
+async def test_a_slow_observer_that_came_first_delays_nothing(sdk: Otel) -> None:
+    """Neither what is told nor the times that are written."""
     conn = Connection(Peer(delay=1), retry=PLAIN, name="plug")
 
     async def slow(record: Any) -> None:
@@ -75,7 +75,7 @@ async def test_told_late_it_writes_the_times_at_which_it_happened(sdk: Otel) -> 
     await conn.connect()
     (span,) = sdk.spans
     assert lasted(span) == 1.0
-    assert before - 4.1 * SECOND < span.start_time < time.time_ns() - 3.9 * SECOND
+    assert before - 0.1 * SECOND < span.start_time < time.time_ns() + 0.1 * SECOND
     await conn.disconnect()
 
 

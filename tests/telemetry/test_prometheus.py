@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from peer import Peer
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from readings import Prometheus
 
 from fsm_conn import Connection
@@ -32,12 +32,28 @@ async def test_the_scrape_as_it_reads() -> None:
 
 
 def test_a_registry_takes_one_of_them() -> None:
-    """The library says so, and the first one goes on."""
+    """It is said what to do instead, and the first one goes on."""
     registry = CollectorRegistry()
     PrometheusMetrics(registry)
-    with pytest.raises(ValueError, match="Duplicated timeseries"):
+    with pytest.raises(ValueError, match=r"make one for each registry, and attach all connections to it \(Duplicated"):
         PrometheusMetrics(registry)
     assert b"fsm_conn_state" in generate_latest(registry)
+
+
+def test_a_registry_that_takes_only_some_of_it_takes_nothing() -> None:
+    """A second try, after what was in the way is gone, does not meet the leftovers of the first."""
+    registry = CollectorRegistry()
+    other = Counter("fsm_conn_probes", "Of somebody else.", registry=registry)
+    with pytest.raises(ValueError, match="has such metrics already"):
+        PrometheusMetrics(registry)
+    registry.unregister(other)
+    PrometheusMetrics(registry)
+
+
+def test_wrong_buckets_are_not_taken_for_a_second_one() -> None:
+    """The library says what is wrong with them."""
+    with pytest.raises(ValueError, match="Buckets not in sorted order"):
+        PrometheusMetrics(CollectorRegistry(), call_buckets=(2, 1))
 
 
 async def test_buckets_of_one_s_own() -> None:

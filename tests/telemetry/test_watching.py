@@ -17,7 +17,19 @@ from peer import Peer
 from readings import Otel, Prometheus
 
 import fsm_conn
-from fsm_conn import AmbiguousNameError, CallOutcome, CallRecord, Connection, RequestError, TransitionRecord, telemetry
+from fsm_conn import (
+    AmbiguousNameError,
+    CallError,
+    CallOutcome,
+    CallRecord,
+    ConnectAbandonedError,
+    ConnectFailedError,
+    Connection,
+    ConnectionLostError,
+    RequestError,
+    TransitionRecord,
+    telemetry,
+)
 from fsm_conn.telemetry import LogObserver, reading
 from fsm_conn.telemetry.reading import KnownMethods
 
@@ -66,6 +78,14 @@ async def test_attaching_twice_is_attaching_once(observer: Any) -> None:
     assert len(conn._observers._callbacks) == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("thing", [None, "plug", Connection])
+def test_only_a_connection_can_be_attached(observer: Any, thing: Any) -> None:
+    """Refused with the name of what was given it, and nothing is kept."""
+    with pytest.raises(TypeError, match=rf"{type(observer).__name__}\.attach\(conn=.*\): give a Connection"):
+        observer.attach(thing)
+    assert observer._watches == {}
+
+
 async def test_all_of_them_at_once_and_none_is_in_the_way() -> None:
     """Nobody raises anything in a life with everything in it."""
     peer = Peer()
@@ -95,9 +115,18 @@ def test_which_errors_leave_a_name_unknown() -> None:
     """Those by which one cannot tell whether there is such a method."""
     methods = KnownMethods("unknown")
     unimplemented = grpc.aio.AioRpcError(grpc.StatusCode.UNIMPLEMENTED, grpc.aio.Metadata(), grpc.aio.Metadata())
-    for error in (AmbiguousNameError("which?"), RequestError("two requests"), unimplemented):
+    nothing_was_sent = (
+        ConnectionLostError("not sent", maybe_executed=False),
+        ConnectFailedError("gave up", reason=None, attempts=1),
+        ConnectAbandonedError("disconnected"),
+        CallError("the peer could not be asked"),
+        asyncio.CancelledError(),
+        GeneratorExit(),
+    )
+    for error in (AmbiguousNameError("which?"), RequestError("two requests"), unimplemented, *nothing_was_sent):
         assert methods.named(call("a.B", error)) == "unknown"
     assert methods.named(call(["not", "a", "name"], TypeError("unhashable"))) == "['not', 'a', 'name']"
+    assert methods.named(call("a.Sent", ConnectionLostError("lost", maybe_executed=True))) == "a.Sent"
     assert methods.named(call("a.B", OSError("broken"))) == "a.B"
     assert methods.named(call("a.B", RequestError("no such field"))) == "a.B"
 
@@ -162,7 +191,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 MAY_IMPORT = {
     "_extra": set(),
     "reading": {"errors", "lifecycle", "record"},
-    "watching": {"connection", "record", "telemetry.reading"},  # the first for types only
+    "watching": {"connection", "record", "telemetry.reading"},
     "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching"},
     "otel": {
         "connection",

@@ -561,7 +561,7 @@ def losses_go_unnoticed(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("calls are served in every state in which there is a link")
 def calls_are_served_everywhere(patch: pytest.MonkeyPatch) -> None:
-    async def _link_when_ready(self: Any) -> Any:
+    async def _link_when_ready(self: Any, end: float | None = None) -> Any:
         while self._link is None:
             await self._reach({S.CONNECTED})
         return self._link
@@ -767,7 +767,7 @@ def peer_is_asked_once(patch: pytest.MonkeyPatch) -> None:
 @mutant("the probe loop of a link that was lost goes on")
 def monitors_pile_up(patch: pytest.MonkeyPatch) -> None:
     async def _lost_or_ailing(self: Any, link: Any) -> Any:
-        monitor = Monitor(self.health, link, self._probe_unless_probed, self._random())
+        monitor = Monitor(self.health, link, lambda: self._probe(link, self.health.timeout), self._random())
         self._piled = [*getattr(self, "_piled", []), asyncio.ensure_future(monitor.run())]
         return await link.lost()
 
