@@ -13,6 +13,7 @@ Which slots there are is not decided here; see `roster`.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import inspect
 import logging
@@ -41,7 +42,7 @@ async def called(hook: Hook, conn: Connection) -> None:
         await outcome
 
 
-class Desk:
+class Desk(abc.ABC):
     """The part of a pool that hands out leases and takes them back.
 
     Args:
@@ -68,29 +69,29 @@ class Desk:
 
     # --- what the other parts of the pool do ------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _admit(self) -> asyncio.AbstractEventLoop:
         """The running loop, if anybody is served in it; else raise what tells why not."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _closed(self) -> PoolClosed:
         """What tells that the pool is closed, and what to do."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _provide(self) -> None:
         """Somebody waits: have more slots come, or refuse those who wait."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _to_come(self) -> int:
         """How many who wait need not wait for a lease to be returned, for a connection is, or can be, started."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _tidy(self, slot: Slot) -> None:
         """The slot is not leased any more, or has changed: do what is to be done to it before it is leased again."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _is_serving(self) -> bool:
         """Whether what is given back is for others, rather than to be closed."""
-        raise NotImplementedError
 
     # --- taking -----------------------------------------------------------------------------------------------
 

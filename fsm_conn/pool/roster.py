@@ -13,6 +13,7 @@ The rules that hold here:
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
@@ -69,9 +70,9 @@ class Roster(Desk):
         self._news: asyncio.Event | None = None
         self._watchers: set[asyncio.Future[None]] = set()
 
+    @abc.abstractmethod
     def _is_ending(self) -> bool:
         """Whether the loop ends, so that nothing is to be begun any more."""
-        raise NotImplementedError
 
     # --- what slots tell --------------------------------------------------------------------------------------
 
@@ -257,9 +258,9 @@ class Roster(Desk):
 
     # --- how it is done -----------------------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _is_open(self) -> bool:
         """Whether all connections have been there once, and nobody has asked to close them."""
-        raise NotImplementedError
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -62,7 +62,7 @@ FEW = ("may_retry_inverted", "close_skipped", "stale_activity_speaks", "wakeup_r
 def test_hypothesis_kills(mutant: Mutant) -> None:
     """What users run finds it too."""
     with pytest.MonkeyPatch.context() as patch:
-        case = lifecycle_test(mutant.apply(patch) or mutant.subject)
+        case = lifecycle_test(mutant.apply(patch) or mutant.subject, max_examples=2000)  # it ends at the first
         case.settings = settings(case.settings, derandomize=True, database=None, phases=[Phase.generate])
         with pytest.raises(ViolationError):
             case("runTest").runTest()
