@@ -157,7 +157,8 @@ class Connection(LinkKeeper):
         success, the attempt is abandoned: the state is `disconnected` by the time the cancellation goes on.
 
         Raises:
-            ConnectFailedError: it ended in `failed`; has the reason and the number of attempts.
+            ConnectFailedError: it ended in `failed`; has the reason and the number of attempts. With a policy that has
+                `recover_after` it goes on trying from time to time, until `disconnect()` is called.
             ConnectAbandonedError: `disconnect()` was called meanwhile.
         """
         self._refuse_from_activity("connect")
@@ -169,6 +170,8 @@ class Connection(LinkKeeper):
 
     async def reconnect(self) -> None:
         """Replace the link by a fresh one, now, without waiting out any delay; attempts count from zero.
+
+        Only for a token of a shared `RetryBudget` does it wait.
 
         Raises: as `connect()`.
         """
