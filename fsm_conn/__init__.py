@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fsm_conn.health import HealthStatus
     from fsm_conn.lifecycle import (
         ConnectionState,
+        Fires,
         State,
         Transition,
         Trigger,
@@ -85,6 +86,7 @@ __all__ = [
     "ConnectionPool",
     "ConnectionState",
     "DeclarationError",
+    "Fires",
     "FsmConnError",
     "HandshakeError",
     "HealthMonitoredClient",
@@ -146,6 +148,7 @@ _HOMES = {
     "ConnectionPool": "fsm_conn.pool.pool",
     "ConnectionState": "fsm_conn.lifecycle",
     "DeclarationError": "fsm_conn.errors",
+    "Fires": "fsm_conn.lifecycle",
     "FsmConnError": "fsm_conn.errors",
     "HandshakeError": "fsm_conn.errors",
     "HealthMonitoredClient": "fsm_conn.clients",

@@ -17,13 +17,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from fsm_conn.callwatch import CallCallback, CallWatch
 from fsm_conn.driver import Driver, finish, is_expected
 from fsm_conn.errors import LinkLostError, NotServingError, ProbeError, ProbeTimeoutError, StartTimeoutError
 from fsm_conn.health import HealthStatus, Monitor
-from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, State, Trigger
+from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, Fires, State, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.target import LateLink
 from fsm_conn.options import shared_rng
@@ -161,13 +161,13 @@ class LinkKeeper(Driver):
 
     # --- activities: what takes time ------------------------------------------------------------------------
 
-    async def while_connecting(self) -> str:
+    async def while_connecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
         """Make the first attempt of an outage."""
         await self._release()
         await self._open_link()
         return Trigger.OPENED
 
-    async def while_connected(self) -> str:
+    async def while_connected(self) -> Annotated[str, Fires(Trigger.PROBE_PASSED, Trigger.PROBE_FAILED)]:
         """Watch the link until it is lost, and the health of the peer if the policy says so."""
         assert self._link is not None
         self._health_status = HealthStatus.UNKNOWN
@@ -176,7 +176,7 @@ class LinkKeeper(Driver):
             raise reason
         raise LinkLostError(f"the link was lost: {reason!r}") from reason
 
-    async def while_reconnecting(self) -> str:
+    async def while_reconnecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
         """Give back the old link, wait out the delay, and make a further attempt."""
         await self._release()
         await asyncio.sleep(self._backoff)
@@ -185,12 +185,12 @@ class LinkKeeper(Driver):
         await self._open_link()
         return Trigger.OPENED
 
-    async def while_disconnecting(self) -> str:
+    async def while_disconnecting(self) -> Annotated[str, Fires(Trigger.CLOSED)]:
         """Close the link."""
         await self._release()
         return Trigger.CLOSED
 
-    async def while_failed(self) -> str | None:
+    async def while_failed(self) -> Annotated[str | None, Fires(Trigger.RECOVER)]:
         """Give back the link that was lost, and rest; for a while, if the policy has it try once more."""
         await self._release()
         if self.retry.recover_after is None:

@@ -34,6 +34,7 @@ __all__ = [
     "TRANSITIONS",
     "ConnectionState",
     "Declares",
+    "Fires",
     "Others",
     "State",
     "Transition",
@@ -141,11 +142,30 @@ class Transition:
     effects: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """Names of methods called in order, before the state changes."""
 
+    timer: str | None = attrs.field(default=None, kw_only=True)
+    """For readers: the setting that says after how long the source's own activity fires the trigger."""
+
     def sources(self, states: Iterable[str]) -> tuple[str, ...]:
         """The states this row starts from, in a table of `states`."""
         if isinstance(self.source, Others):
             return tuple(name for name in states if name not in self.source.names)
         return self.source
+
+
+class Fires:
+    """On an activity, what it fires: `async def while_idle(self) -> Annotated[str, Fires("woken", "expired")]`.
+
+    `Literal["woken", "expired"]` says the same, but a subclass that overrides the activity cannot widen it. Checks
+    compare it with the table, diagrams tell by it what comes from within. Nothing at run time depends on it.
+    """
+
+    __slots__ = ("triggers",)
+
+    def __init__(self, *triggers: str) -> None:
+        self.triggers = triggers
+
+    def __repr__(self) -> str:
+        return f"Fires({', '.join(repr(str(trigger)) for trigger in self.triggers)})"
 
 
 _S, _T = ConnectionState, Trigger
@@ -186,8 +206,15 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.PROBE_FAILED, _S.CONNECTED, _S.FAILED, guards="is_unhealthy", effects=("condemn", *_NO_MORE)),
     Transition(_T.PROBE_FAILED, _S.CONNECTED, None, effects="note_failed_probe"),
     # Given up, and some time has passed: one careful attempt, if that can help.
-    Transition(_T.RECOVER, _S.FAILED, _S.RECONNECTING, guards="may_recover", effects=("begin_trial", "count_attempt")),
-    Transition(_T.RECOVER, _S.FAILED, None),
+    Transition(
+        _T.RECOVER,
+        _S.FAILED,
+        _S.RECONNECTING,
+        guards="may_recover",
+        effects=("begin_trial", "count_attempt"),
+        timer="recover_after",
+    ),
+    Transition(_T.RECOVER, _S.FAILED, None, timer="recover_after"),
     # Asked for a fresh link: now, whatever delay was being waited out.
     Transition(_T.RECONNECT, (_S.CONNECTED, _S.RECONNECTING, _S.FAILED), _S.RECONNECTING, effects=_BEGIN),
     # Asked to end: possible from everywhere, and it always ends in `disconnected`.

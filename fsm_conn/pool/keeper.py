@@ -14,11 +14,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from fsm_conn.driver import Driver
 from fsm_conn.errors import PoolClosed, PoolUnavailableError
-from fsm_conn.lifecycle import State
+from fsm_conn.lifecycle import Fires, State
 from fsm_conn.pool.lifecycle import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
 from fsm_conn.pool.roster import SOON, Roster, unavailable
 from fsm_conn.pool.slots import Holder, Kind
@@ -81,7 +81,7 @@ class PoolKeeper(Roster, Driver):
 
     # --- activities -----------------------------------------------------------------------------------------
 
-    async def while_opening(self) -> str:
+    async def while_opening(self) -> Annotated[str, Fires(PoolTrigger.OPENED)]:
         """Wake all slots, and wait until they are in service. The first that cannot be ends it."""
         assert self._news is not None
         for slot in self._slots:
@@ -108,7 +108,7 @@ class PoolKeeper(Roster, Driver):
             with suppress(ExpiredError):
                 await within(None if due is None else due - self._now(), self._news.wait())
 
-    async def while_draining(self) -> str:
+    async def while_draining(self) -> Annotated[str, Fires(PoolTrigger.DRAINED)]:
         """Wait for the leases, as long as was said, then close all connections under whoever still holds them."""
         try:
             await self._returned_by_all()
