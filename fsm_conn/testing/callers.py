@@ -150,10 +150,11 @@ class Callers:
         return self._since_rest(self._successes, index) or self._since_rest(self._recoveries(), index)
 
     def _recoveries(self) -> list[int]:
+        if self.life.conn.retry.recover_after is None:
+            return []
         found, cause = [], None
-        recovers = self.life.conn.retry.recover_after is not None
         for count, record in enumerate(self.life.records, 1):
-            if recovers and record.source == S.FAILED != record.dest and record.trigger in (*ASKING, T.RECOVER):
+            if record.source == S.FAILED != record.dest and record.trigger in (*ASKING, T.RECOVER):
                 hopeless = getattr(cause, "permanent", False) or not (cause is None or is_expected(cause))
                 found += [] if hopeless else [count]
             if record.dest == S.FAILED and not record.internal:

@@ -86,10 +86,14 @@ def guards_are_pure(life: Life) -> str | None:
         answers = [_asked(conn, name), _asked(conn, name)]
         if answers[0] != answers[1]:
             return f"the guard {name}() said {answers[0]} and then {answers[1]}; a guard must only read"
-        changed = sorted(key for key in {*before, *vars(conn)} if before.get(key) != vars(conn).get(key))
+        changed = [] if before == vars(conn) else _differences(before, vars(conn))
         if changed:
             return f"the guard {name}() changed {', '.join(changed)}; count in an effect, a guard must only read"
     return None
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
 
 
 def _asked(conn: Any, name: str) -> Any:
@@ -126,6 +130,8 @@ def activities_end_with_their_state(life: Life) -> str | None:
     running = "" if life.conn._activity is None else _activity_name(life.conn._activity)
     if running in life.customs.own and running != activity_of(life.state) and _is_neglected(life):
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
+    if life.checked == len(life.records):
+        return None  # no transition since the last time, so no activity has begun
     names = [task.get_name() for task in asyncio.all_tasks(life.loop) if _activity_name(task)]
     return None if len(names) <= 1 else f"activities overlap: {', '.join(sorted(names))}"
 

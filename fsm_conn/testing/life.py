@@ -17,7 +17,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from functools import lru_cache
 from typing import Any
 
 from fsm_conn.connection import Connection
@@ -86,7 +86,7 @@ class Life:
         invariants: Iterable[Invariant] = (),
         loop: VirtualLoop | None = None,
     ) -> None:
-        self._all = _chosen((*INVARIANTS, *invariants), ignore or {})
+        self._all = _chosen((*INVARIANTS, *invariants), tuple((ignore or {}).items()))
         self._ignored = frozenset(ignore or ())
         self.connection_class = connection_class
         given = (
@@ -443,16 +443,20 @@ class Life:
     def _check(self, *moments: str) -> None:
         if not self.checking:
             return
-        invariants = chain.from_iterable(self._all[moment] for moment in moments)
-        broken = self.loop.inside(lambda: next(filter(None, map(self._broken, invariants)), None))
+        broken = self.loop.inside(lambda: self._broken(moments))
         if broken is not None:
             self._fail(*broken)
         if AT_REST in moments:
             self.checked = len(self.records)
 
-    def _broken(self, invariant: Invariant) -> tuple[str, str] | None:
-        message = invariant.check(self)
-        return None if message is None else (invariant.name, message)
+    def _broken(self, moments: Iterable[str]) -> tuple[str, str] | None:
+        """The first invariant that does not hold, and what is wrong."""
+        for moment in moments:
+            for invariant in self._all[moment]:
+                message = invariant.check(self)
+                if message is not None:
+                    return invariant.name, message
+        return None
 
     def _come_to_rest(self) -> None:
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
@@ -489,15 +493,16 @@ def _quiet(log: logging.Logger) -> Iterator[None]:
         log.disabled = before
 
 
-def _chosen(invariants: Sequence[Invariant], ignore: dict[str, str]) -> dict[str, list[Invariant]]:
+@lru_cache(maxsize=16)  # life after life has the same
+def _chosen(invariants: tuple[Invariant, ...], ignore: tuple[tuple[str, str], ...]) -> dict[str, list[Invariant]]:
     names = {*RULES_OF_STEPS, *(invariant.name for invariant in invariants)}
-    for name, reason in ignore.items():
+    for name, reason in ignore:
         if name not in names:
             raise ValueError(f"ignore: there is no invariant {name!r}; there are {', '.join(sorted(names))}")
         if not reason:
             raise ValueError(f"ignore: say why {name!r} need not hold")
     chosen: dict[str, list[Invariant]] = {ALWAYS: [], AT_REST: [], AT_THE_END: []}
     for invariant in invariants:
-        if invariant.name not in ignore:
+        if invariant.name not in dict(ignore):
             chosen[invariant.moment].append(invariant)
     return chosen
