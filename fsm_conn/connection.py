@@ -410,6 +410,8 @@ class Connection(LinkKeeper):
     def _not_connected(self) -> NotConnectedError:
         state = self.state
         remedy = _REMEDIES.get(state, _WAIT)
+        if state == FAILED and self.may_recover(None):
+            remedy += f" now, or wait: it tries by itself after {self.retry.recover_after:g} s"
         why = f" ({self.reason})" if state == FAILED and self.reason else ""
         return NotConnectedError(f"{self.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
 

@@ -138,6 +138,8 @@ async def test_one_careful_attempt_after_each_pause() -> None:
     with pytest.raises(ConnectFailedError):
         await conn.connect()
     assert now() - since == 3, "whoever waits is told at once, not after the pause"
+    with pytest.raises(NotConnectedError, match=r"tries again now, or wait: it tries by itself after 60 s$"):
+        await conn.call("a.B")
     await conn.wait_for_state(S.CONNECTED)
     assert [at - since for at in peer.open_times] == [0, 1, 3, 63, 123, 183]
     moves = [(str(record.trigger), str(record.dest)) for record in conn.history][-6:]

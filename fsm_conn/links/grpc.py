@@ -48,8 +48,6 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 # The codes a call ends with when its connection breaks, or its peer is shut down under it.
 _BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
-# Codes that say that the peer cannot tell how it is: no health service, or none that answers for all of it.
-_CANNOT_TELL = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND})
 _NEVER_SENT = "failed to connect to all addresses"
 # How long, in seconds, to wait for a sign of life when a call failed and the channel still seems ready.
 _SIGN_OF_LIFE = 0.25
@@ -138,17 +136,20 @@ class GrpcLink(Link):
         Protocol: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
         Returns:
-            True when it is well, False when it has no way to tell: no health service, or none that knows `service`.
+            True when it is well, False when it has no way to tell: no health service, or none that answers for all.
 
         Raises:
-            NotServingError: the peer said that it is not well.
+            NotServingError: the peer said that it is not well, or that it does not know the `service` that was named,
+                which by the protocol is the same.
             ProbeError: the peer could not be asked, or what it said makes no sense.
         """
         try:
             answer = await self._health_check(service)
         except grpc.aio.AioRpcError as error:
-            if error.code() in _CANNOT_TELL:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return False
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return _unknown(service)
             raise ProbeError(f"the health check failed: {error.code().name}: {error.details()}") from error
         if answer is None:
             raise ProbeError("the health check was answered with nothing readable")
@@ -169,7 +170,7 @@ class GrpcLink(Link):
         self._streams.add(call)
         try:
             async for answer in call:
-                if answer is not None and answer.status != _SERVICE_UNKNOWN:
+                if answer is not None and (service or answer.status != _SERVICE_UNKNOWN):
                     yield answer.status == _SERVING
         except grpc.aio.AioRpcError:
             return  # it has no such stream, or it broke: what there is to know comes from probes, or from the link
@@ -465,6 +466,16 @@ def _is_being_cancelled() -> bool:
 def _unreadable(found: Method) -> Any:
     # gRPC logs a reply that cannot be parsed, and returns None.
     raise CallError(f"{found.name} was answered, but not with a valid {found.response_class.DESCRIPTOR.full_name}")
+
+
+def _unknown(service: str) -> bool:
+    """What it means that the health service knows nothing of `service`; empty: of the peer as a whole."""
+    if service:
+        raise NotServingError(
+            f"the peer's health service knows no service {service!r}; HealthPolicy(service=...) takes its full name, "
+            "or nothing for the peer as a whole"
+        )
+    return False
 
 
 def _out_of_time(name: str) -> grpc.aio.AioRpcError:

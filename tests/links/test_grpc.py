@@ -18,7 +18,15 @@ from grpc_reflection.v1alpha import reflection
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 from fsm_conn.demo.calculator import Calculator
-from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostError, ProbeError, RequestError
+from fsm_conn.errors import (
+    CallError,
+    ConnectionLostError,
+    LinkError,
+    LinkLostError,
+    NotServingError,
+    ProbeError,
+    RequestError,
+)
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.grpc import EndpointLink
 
@@ -653,7 +661,14 @@ async def test_a_peer_that_cannot_tell_is_taken_to_be_well(
 ) -> None:
     """No health service, or none that speaks for the whole."""
     peer.health.code = code
-    await link.probe()
+    assert await link.probe() is False
+
+
+async def test_a_service_that_the_peer_does_not_know_is_not_served(link: EndpointLink, peer: Peer) -> None:
+    """A misspelt name must not pass for a peer without a health service."""
+    peer.health.code = grpc.StatusCode.NOT_FOUND
+    with pytest.raises(NotServingError, match=r"knows no service 'calcluator'; HealthPolicy\(service=...\) takes"):
+        await link.probe("calcluator")
 
 
 async def test_a_peer_without_health_service_is_taken_to_be_well(tmp_path: Path) -> None:
@@ -682,7 +697,7 @@ async def test_the_peer_s_own_word_on_its_health(link: EndpointLink, peer: Peer)
     """A watch tells how the peer is, now and at each change, and ends with the link; the peer sees it cancelled."""
     watch: Any = link.watch("calculator")
     peer.health.words = [0, 3, 1, 2]  # unknown, unknown service, serving, not serving
-    assert [await anext(watch) for _ in range(3)] == [False, True, False]
+    assert [await anext(watch) for _ in range(4)] == [False, False, True, False]
     await watch.aclose()
     await asyncio.wait_for(peer.health.unwatched.wait(), 10)
     assert peer.health.watched == ["calculator"]
@@ -693,6 +708,14 @@ async def test_the_peer_s_own_word_on_its_health(link: EndpointLink, peer: Peer)
     peer.cut()
     assert await pending == "the end"
     assert [word async for word in link.watch()] == []
+
+
+async def test_a_watch_of_a_peer_that_cannot_speak_for_the_whole(link: EndpointLink, peer: Peer) -> None:
+    """That it does not know says nothing; the next word does."""
+    peer.health.words = [3, 1]
+    watch: Any = link.watch()
+    assert await anext(watch) is True
+    await watch.aclose()
 
 
 async def test_closing_ends_a_watch(link: EndpointLink, peer: Peer) -> None:
