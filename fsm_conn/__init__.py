@@ -9,8 +9,9 @@ come with the first link that needs them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fsm_conn.lazy import lazily
 
 if TYPE_CHECKING:
     from fsm_conn.budget import RetryBudget
@@ -192,15 +193,4 @@ _HOMES = {
     "others": "fsm_conn.lifecycle",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, and keep it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -10,8 +10,9 @@ dropped is forgotten. `OpenTelemetry` needs the extra `opentelemetry`, `Promethe
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fsm_conn.lazy import lazily
 
 if TYPE_CHECKING:
     from fsm_conn.telemetry.logs import LogObserver
@@ -26,13 +27,4 @@ _HOMES = {
     "PrometheusMetrics": "fsm_conn.telemetry.prometheus",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, and its library with it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -8,8 +8,9 @@ Needs the extra `testing`: `pip install 'fsm_conn[testing]'`.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fsm_conn.lazy import lazily
 
 if TYPE_CHECKING:
     from fsm_conn.testing.clock import VirtualTime
@@ -89,9 +90,4 @@ _HOMES = {
     "run_virtually": "fsm_conn.testing.virtual",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, now: this package is imported by the pytest plugin, in every run of pytest."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -16,6 +16,7 @@ from fsm_conn.policy import RetryPolicy
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing._extra import needed
+from fsm_conn.testing.cases import case_of
 from fsm_conn.testing.pool_life import HOOKS, MakePool, PoolLife
 from fsm_conn.testing.stateful import TIMES
 
@@ -130,18 +131,6 @@ def pool_test(
         "pool_class": pool_class,
         "make": staticmethod(make) if make is not None else None,
         "hooks": tuple(hooks),
-        "__module__": pool_class.__module__,
-        "__qualname__": f"{pool_class.__qualname__}Lives",
     }
-    found: Any = type(f"{pool_class.__name__}Lives", (machine,), members)
-    test_case: type[Any] = found.TestCase
-    test_case.settings = hypothesis.settings(
-        max_examples=max_examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        report_multiple_bugs=False,
-        print_blob=False,
-    )
-    test_case.machine = found
-    return test_case
+    case: type[Any] = case_of(machine, pool_class, members, max_examples, steps)
+    return case

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from fsm_conn.connection import Connection
 from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
+from fsm_conn.testing.cases import case_of
 from fsm_conn.testing.invariants import Invariant
 from fsm_conn.testing.life import Life, Make
 
@@ -177,18 +178,6 @@ def lifecycle_test(
         "make": staticmethod(make) if make is not None else None,
         "ignore": dict(ignore or {}),
         "invariants_added": tuple(invariants),
-        "__module__": connection_class.__module__,
-        "__qualname__": f"{connection_class.__qualname__}Lives",
     }
-    found: Any = type(f"{connection_class.__name__}Lives", (machine,), members)
-    test_case: type[Any] = found.TestCase
-    test_case.settings = hypothesis.settings(
-        max_examples=max_examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        report_multiple_bugs=False,
-        print_blob=False,
-    )
-    test_case.machine = found
-    return test_case
+    case: type[Any] = case_of(machine, connection_class, members, max_examples, steps)
+    return case
