@@ -204,7 +204,7 @@ MAY_IMPORT = {
         "version",
     },
     "prometheus": {"connection", "record", "telemetry._extra", "telemetry.reading", "telemetry.watching"},
-    "__init__": {"telemetry.logs", "telemetry.otel", "telemetry.prometheus"},
+    "__init__": {"lazy", "telemetry.logs", "telemetry.otel", "telemetry.prometheus"},
 }
 
 

@@ -585,7 +585,7 @@ def test_a_run_that_uses_nothing_of_it_imports_nothing_of_ours(installed: pytest
 
         def test_it():
             ours = {name for name in sys.modules if name.partition(".")[0] == "fsm_conn"}
-            assert ours == {"fsm_conn", "fsm_conn.testing", "fsm_conn.testing.plugin"}
+            assert ours == {"fsm_conn", "fsm_conn.lazy", "fsm_conn.testing", "fsm_conn.testing.plugin"}
             heavy = {"hypothesis", "async_solipsism", "pytest_asyncio", "grpc", "google.protobuf", "pyvider",
                      "transitions", "attrs", "attr", "asyncio"}
             assert heavy & set(sys.modules) == set()
