@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsm_conn.chart import ChartState
-from fsm_conn.checks.subject import Problem, Subject, quoted, shown
+from fsm_conn.checks.subject import Problem, Subject, quoted
 from fsm_conn.hints import did_you_mean
 from fsm_conn.keeper import LinkKeeper
 from fsm_conn.lifecycle import Trigger
 
 __all__ = [
     "loops_without_wait",
-    "rows_without_activity",
     "states_nothing_ends",
+    "triggers_without_activity",
     "unhandled_triggers",
     "unknown_triggers",
 ]
@@ -36,9 +36,10 @@ def unknown_triggers(subject: Subject) -> Iterator[Problem]:
 
 def unhandled_triggers(subject: Subject) -> Iterator[Problem]:
     """FSM107."""
+    known = subject.chart.triggers
     for state in subject.chart.states:
         for trigger in state.fires or ():
-            if trigger in subject.chart.triggers and (trigger, state.name) not in subject.graph.alternatives:
+            if trigger in known and (trigger, state.name) not in subject.graph.alternatives:
                 handled = quoted(t for t, source in subject.graph.alternatives if source == state.name)
                 message = (
                     f"{state.activity}() says that it fires {trigger!r}, and {state.name!r} handles only {handled}"
@@ -55,18 +56,17 @@ def states_nothing_ends(subject: Subject) -> Iterator[Problem]:
         )
 
 
-def rows_without_activity(subject: Subject) -> Iterator[Problem]:
+def triggers_without_activity(subject: Subject) -> Iterator[Problem]:
     """FSM113. Only of rows that name their states: one for all states means those that it is for.
 
     Of a state that nothing ends, that is said, and not this.
     """
     inner, stuck = _inner(subject), [state.name for state in _stuck(subject)]
     without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in stuck}
-    for row in subject.chart.rows:
-        sources = [name for name in row.sources if name in without]
-        if row.trigger in inner and row.every_but is None and sources:
-            message = f"only activities fire {row.trigger!r}, and there is none in {quoted(sources)}"
-            yield Problem("FSM113", shown(row, sources), message)
+    for (trigger, source), rows in subject.graph.alternatives.items():
+        if trigger in inner and source in without and any(row.every_but is None for row in rows):
+            message = f"only activities fire {trigger!r}, which {source!r} handles, and it has none"
+            yield Problem("FSM113", f"{trigger} in {source}", message)
 
 
 def _stuck(subject: Subject) -> list[ChartState]:
@@ -83,7 +83,8 @@ def _stuck(subject: Subject) -> list[ChartState]:
 
 def _inner(subject: Subject) -> frozenset[str]:
     """The triggers that only activities fire, as far as is known: not those that the class has a public method for."""
-    fired = {trigger for state in subject.chart.states for trigger in _fired(state)}
+    handled = subject.graph.alternatives
+    fired = {t for state in subject.chart.states for t in _fired(state) if (t, state.name) in handled}
     return frozenset(t for t in fired if not callable(getattr(subject.chart.owner, t, None)))
 
 

@@ -24,6 +24,7 @@ class Graph:
         self.chart = chart
         self.states = {state.name: state for state in chart.states}
         self.alternatives = chart.alternatives
+        self._entered: dict[str, frozenset[str]] = {}
 
     @cached_property
     def dead(self) -> dict[int, list[str]]:
@@ -37,23 +38,29 @@ class Graph:
         return found
 
     @cached_property
-    def rows(self) -> dict[str, tuple[ChartRow, ...]]:
+    def rows(self) -> dict[str, list[ChartRow]]:
         """For each state, the rows of its own that can be taken there."""
-        return {
-            name: tuple(
-                row for row in self.chart.rows if name in row.sources and name not in self.dead.get(row.index, ())
-            )
-            for name in self.states
-        }
+        found: dict[str, list[ChartRow]] = {name: [] for name in self.states}
+        for row in self.chart.rows:
+            dead = self.dead.get(row.index, ())
+            for source in row.sources:
+                if source not in dead:
+                    found[source].append(row)
+        return found
 
     @cached_property
     def reachable(self) -> frozenset[str]:
-        """Where life can lead; every state, where it is not said how it begins."""
+        """Where life can lead; every state, where it is not known how it begins or goes on."""
         initial = self.chart.initial
-        if initial is None:
+        if initial is None or self.strays:
             return frozenset(self.states)
         parts = (state.name for state in self.chart.states if initial in self.family(state))
-        return self.spread(parts, lambda name: (dest for _, dest in self.ways(name)))
+        return self.spread(parts, self.onward)
+
+    @cached_property
+    def strays(self) -> tuple[ChartRow, ...]:
+        """Rows that lead to states which do not exist. With one of them, nothing is concluded from where ways lead."""
+        return tuple(row for row in self.chart.rows if row.dest is not None and row.dest not in self.states)
 
     def spread(self, begin: Iterable[str], onward: Callable[[str], Iterable[str]]) -> frozenset[str]:
         """What can be reached from `begin`, itself included, where `onward` says what can be reached from each."""
@@ -64,16 +71,35 @@ class Graph:
             fresh = {dest for name in fresh for dest in onward(name)} - found
         return frozenset(found)
 
-    def ways(self, name: str, *, by_fault: bool = True) -> Iterator[tuple[ChartRow, str]]:
-        """Each row that can be taken in the state, with every state that it enters."""
-        for each in self.family(self.states[name]):
-            for row in self.rows[each.name]:
-                if row.dest is not None and (by_fault or not self.is_fault(row)):
-                    yield from ((row, dest) for dest in self.entered(row.dest))
+    def onward(self, name: str) -> frozenset[str]:
+        """The states that can follow this one, by a fault too."""
+        return self._led(name, by_fault=True)
+
+    def ahead(self, name: str) -> frozenset[str]:
+        """The states that can follow this one when there is no fault."""
+        return self._led(name, by_fault=False)
+
+    def coming_from(self) -> Callable[[str], Iterable[str]]:
+        """For each state, those from which it can follow without a fault."""
+        found: dict[str, list[str]] = {}
+        for name in self.states:
+            for dest in self.ahead(name):
+                found.setdefault(dest, []).append(name)
+        return lambda name: found.get(name, ())
 
     def leads_on(self, name: str) -> list[ChartRow]:
         """The rows that lead from the state to another, without a fault."""
-        return list({row.index: row for row, dest in self.ways(name, by_fault=False) if dest != name}.values())
+        return [
+            row
+            for each in self.family(self.states[name])
+            for row in self.rows[each.name]
+            if row.dest in self.states and not self.is_fault(row) and self.entered(row.dest) != {name}
+        ]
+
+    def _led(self, name: str, *, by_fault: bool) -> frozenset[str]:
+        rows = (row for each in self.family(self.states[name]) for row in self.rows[each.name])
+        dests = {row.dest for row in rows if row.dest in self.states and (by_fault or not self.is_fault(row))}
+        return frozenset[str]().union(*map(self.entered, dests))
 
     def is_fault(self, row: ChartRow) -> bool:
         """Whether it is there for bugs: nobody is to count on one."""
@@ -87,12 +113,23 @@ class Graph:
 
     def entered(self, name: str) -> frozenset[str]:
         """What is entered with a state: what it is a part of, and its initial parts."""
-        whole = frozenset(each.name for each in self.family(self.states[name]))
-        return whole | self.spread((name,), self.initial_parts)
+        found = self._entered.get(name)
+        if found is None:
+            whole = frozenset(each.name for each in self.family(self.states[name]))
+            found = self._entered[name] = whole | self.spread((name,), self.initial_parts)
+        return found
 
     def initial_parts(self, name: str) -> list[str]:
         """The parts of a state in which it begins."""
-        return [state.name for state in self.chart.states if state.parent == name and state.initial]
+        return self._initial_parts.get(name, [])
+
+    @cached_property
+    def _initial_parts(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for state in self.chart.states:
+            if state.parent is not None and state.initial:
+                found.setdefault(state.parent, []).append(state.name)
+        return found
 
     @cached_property
     def leaves(self) -> tuple[ChartState, ...]:

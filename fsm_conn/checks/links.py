@@ -15,7 +15,9 @@ from fsm_conn.lifecycle import ConnectionState, Trigger
 
 __all__ = ["attempts_not_counted", "links_not_as_declared", "no_way_to_disconnect"]
 
-OPENS, RELEASES, LINK, COUNTS = "_open_link", "_release", "_link", "count_attempt"
+OPENS, RELEASES, COUNTS = "_open_link", "_release", "count_attempt"
+BY_HAND = frozenset({"link", "_link"})
+"""What code of one's own uses that opens or closes a link otherwise."""
 
 
 def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
@@ -26,24 +28,24 @@ def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
         if row.dest is None:
             continue
         sources = [source for source in row.sources if row in subject.graph.rows[source]]
-        if subject.chart.state(row.dest).owns_link:
+        if subject.graph.states[row.dest].owns_link:
             wrong = [source for source in sources if _comes_without_link(subject, row, source)]
             message = (
                 f"there is no link when {row.trigger!r} leads from {quoted(wrong)} to {row.dest!r}, which owns one"
             )
         else:
-            wrong = [source for source in sources if subject.chart.state(source).owns_link]
-            wrong = wrong if _leaves_link_open(subject, subject.keeper, row.dest) else []
-            message = f"the link of {quoted(wrong)} stays open in {row.dest!r}, whose activity closes none"
+            wrong = [source for source in sources if subject.graph.states[source].owns_link]
+            wrong = wrong if wrong and _leaves_link_open(subject, subject.keeper, row.dest) else []
+            message = f"the link of {quoted(wrong)} stays open in {row.dest!r}, for all that its activity's code shows"
         if wrong:
             yield Problem("FSM111", shown(row, wrong), message)
 
 
 def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
-    state = subject.chart.state(source)
+    state = subject.graph.states[source]
     if state.owns_link:
         return False
-    if state.activity is None or subject.keeper is None or not may_use(subject.keeper, state.activity, OPENS, LINK):
+    if state.activity is None or subject.keeper is None or not may_use(subject.keeper, state.activity, OPENS, BY_HAND):
         return True
     if state.fires is None:  # it does not say: then only what its errors fire is certain
         return row.trigger in (state.on_error, Trigger.FAULT)
@@ -51,8 +53,8 @@ def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
 
 
 def _leaves_link_open(subject: Subject, owner: type[LinkKeeper], dest: str) -> bool:
-    activity = subject.chart.state(dest).activity
-    return activity is None or not may_use(owner, activity, RELEASES, LINK)
+    activity = subject.graph.states[dest].activity
+    return activity is None or not may_use(owner, activity, RELEASES, BY_HAND)
 
 
 def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:
@@ -61,10 +63,7 @@ def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:
         return
     graph, rows = subject.graph, subject.chart.rows
     begun = {row.dest for row in rows if row.trigger == Trigger.DISCONNECT and row.dest is not None}
-    ending = graph.spread(
-        begun,
-        lambda name: () if name == ConnectionState.DISCONNECTED else (dest for _, dest in graph.ways(name)),
-    )
+    ending = graph.spread(begun, lambda name: () if name == ConnectionState.DISCONNECTED else graph.onward(name))
     for state in graph.leaves:
         excused = state.name in ending or state.name == ConnectionState.DISCONNECTED
         if not excused and (Trigger.DISCONNECT, state.name) not in graph.alternatives:
@@ -85,6 +84,4 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
     for row in subject.chart.rows:
         sources = [source for source in row.sources if source in spent and row in subject.graph.rows[source]]
         if row.dest in opening and sources and not any(may_use(keeper, each, COUNTS) for each in row.effects):
-            yield Problem(
-                "FSM114", shown(row, sources), f"({shown(row, sources)}) begins an attempt that is not counted"
-            )
+            yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")

@@ -112,7 +112,8 @@ _LIST = (
         "FSM107",
         "unhandled-trigger",
         _ERROR,
-        "An activity says that it fires a trigger which its own state does not handle; fired, it becomes a `fault`.",
+        "An activity says that it fires a trigger which its own state does not handle: that is a `fault`, or passes "
+        "unheeded.",
         "Add a row for the trigger in that state, or mend the annotation.",
     ),
     Rule(
@@ -154,9 +155,9 @@ _LIST = (
     ),
     Rule(
         "FSM113",
-        "row-without-activity",
+        "trigger-without-activity",
         _WARNING,
-        "The row is for a trigger that only activities fire, and starts from a state without one.",
+        "The state handles a trigger that only activities fire, in a row that names it, and has no activity.",
         "Write the `while_` method of the state, or leave the state out of the row.",
     ),
     Rule(
@@ -173,6 +174,13 @@ _LIST = (
         _WARNING,
         "A method that takes a reason is called by nobody, and is named almost like a guard or effect of the table.",
         "Mend the name, so that it overrides what it is to override, or remove the method.",
+    ),
+    Rule(
+        "FSM116",
+        "unknown-state",
+        _ERROR,
+        "The row of a plain machine leads to a state that it does not have.",
+        "Mend the name, or add the state.",
     ),
     Rule(
         "FSM199",

@@ -18,6 +18,7 @@ __all__ = ["AcceptanceError", "check"]
 ATTRIBUTE = "accepted_findings"
 """Where a class says which of its findings are meant."""
 
+_Location = tuple[str | None, int | None]
 _CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     shape.unreachable_states,
     shape.trap_states,
@@ -28,12 +29,13 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     activities.unhandled_triggers,
     activities.states_nothing_ends,
     activities.loops_without_wait,
-    activities.rows_without_activity,
+    activities.triggers_without_activity,
     links.links_not_as_declared,
     links.no_way_to_disconnect,
     links.attempts_not_counted,
     names.unresolved_callbacks,
     names.callbacks_nearly_named,
+    names.unknown_states,
 )
 
 
@@ -63,12 +65,13 @@ def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Findin
     subject = Subject.of(machine)
     own, inherited = _declared(subject)
     given = _checked(accept or {}, "accept")
-    found = [_finding(subject, problem) for each in _CHECKS for problem in each(subject)]
+    locate = cache(_location)
+    found = [_finding(subject, problem, locate) for each in _CHECKS for problem in each(subject)]
     accepted = {**inherited, **own, **given}
     kept = [each for each in found if each.code not in accepted and each.key not in accepted]
     known = {each.code for each in found} | {each.key for each in found}
     # What a base class accepts, a subclass may have mended.
-    kept += [_finding(subject, _idle(key)) for key in {**own, **given} if key not in known]
+    kept += [_finding(subject, _idle(key), locate) for key in {**own, **given} if key not in known]
     return tuple(sorted(kept, key=lambda each: (each.code, each.place)))
 
 
@@ -103,16 +106,15 @@ def _idle(key: str) -> Problem:
     return Problem("FSM199", key, f"{key!r} was accepted, and is not found")
 
 
-def _finding(subject: Subject, problem: Problem) -> Finding:
+def _finding(subject: Subject, problem: Problem, locate: Callable[[Any], _Location]) -> Finding:
     rule = RULES[problem.code]
-    file, line = _location(problem.source or subject.chart.owner)
+    file, line = locate(problem.source or subject.chart.owner)
     return Finding(
         rule.code, rule.severity, subject.chart.name, problem.place, problem.message, rule.remedy, file, line
     )
 
 
-@cache
-def _location(source: Any) -> tuple[str | None, int | None]:
+def _location(source: Any) -> _Location:
     if source is None:
         return None, None
     try:

@@ -35,21 +35,24 @@ def trap_states(subject: Subject) -> Iterator[Problem]:
 def no_way_home(subject: Subject) -> Iterator[Problem]:
     """FSM103. A trap at the end of the way is its own finding."""
     graph, initial = subject.graph, subject.chart.initial
-    if initial is None:
+    if initial is None or graph.strays:
         return
     home = {initial.name, *graph.initial_parts(initial.name)} | {
         state.name for state in graph.leaves if _is_final(graph, state)
     }
     ends = home | {state.name for state in _traps(graph)}
+    safe = graph.spread(ends, graph.coming_from())
     for state in graph.leaves:
-        led = graph.spread((state.name,), lambda name: (dest for _, dest in graph.ways(name, by_fault=False)))
-        if not led & ends:
+        if state.name not in safe:
+            led = graph.spread((state.name,), graph.ahead)
             onward = quoted(each.name for each in graph.leaves if each.name in led and each is not state)
             message = f"from {state.name!r} there is only the way to {onward}, and not to {quoted(sorted(home))}"
             yield Problem("FSM103", state.name, message, subject.activity(state.name))
 
 
 def _traps(graph: Graph) -> list[ChartState]:
+    if graph.strays:
+        return []
     return [state for state in graph.leaves if not _is_final(graph, state) and not graph.leads_on(state.name)]
 
 
@@ -77,7 +80,7 @@ def rows_never_taken(subject: Subject) -> Iterator[Problem]:
     for index, sources in subject.graph.dead.items():
         row = subject.chart.rows[index]
         why = _why_never(row, subject.graph.alternatives[row.trigger, sources[0]])
-        yield Problem("FSM105", shown(row, sources), f"({shown(row, sources)}) is never taken: {why}")
+        yield Problem("FSM105", shown(row, sources), f"it is never taken: {why}")
 
 
 def _why_never(row: ChartRow, alternatives: tuple[ChartRow, ...]) -> str:

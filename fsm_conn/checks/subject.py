@@ -51,7 +51,7 @@ class Subject:
 
     def activity(self, state: str) -> Any:
         """The function that is the state's activity; None when it has none."""
-        name = self.chart.state(state).activity
+        name = self.graph.states[state].activity
         return None if name is None else getattr(self.chart.owner, name)
 
 
