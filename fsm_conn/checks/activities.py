@@ -119,5 +119,6 @@ def _unhindered(subject: Subject, state: ChartState) -> frozenset[str]:
     paced = getattr(subject.chart.owner, state.activity or "", None) is LinkKeeper.while_reconnecting
     if paced or state.timeout is not None or any(row.timer for row in rows):
         return frozenset()
-    alone = [row for row in rows if len(subject.graph.alternatives[row.trigger, state.name]) == 1 and not row.guards]
+    # Alternatives end with a row without guards, so one that is alone has none.
+    alone = [row for row in rows if len(subject.graph.alternatives[row.trigger, state.name]) == 1]
     return frozenset(row.dest for row in alone if row.dest is not None and row.trigger in _fired(state))

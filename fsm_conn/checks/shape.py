@@ -28,7 +28,7 @@ def trap_states(subject: Subject) -> Iterator[Problem]:
     """FSM102."""
     for state in _traps(subject.graph):
         handled = [row for each in subject.graph.family(state) for row in subject.graph.rows[each.name]]
-        but = f"; what it handles are {quoted(dict.fromkeys(row.trigger for row in handled))}" if handled else ""
+        but = f"; it handles {quoted(dict.fromkeys(row.trigger for row in handled))}" if handled else ""
         yield Problem("FSM102", state.name, f"nothing leads on from {state.name!r}{but}", subject.activity(state.name))
 
 

@@ -160,11 +160,11 @@ async def asks(self: Any) -> Literal["enter"]:
     return "enter"
 
 
-def circle(**options: Any) -> type[Shop]:
+def circle(*before: Transition, **options: Any) -> type[Shop]:
     """Whose activities fire one another's triggers."""
     return shop(
+        *before,
         Transition("leave", "open", "closed", **options),
-        *((Transition("leave", "open", None),) if "guards" in options else ()),
         replacing="leave",
         while_open=waits,
         while_closed=asks,
@@ -203,6 +203,48 @@ def may_rety(self: Any, reason: BaseException | None) -> bool:
 
 def is_asked(self: Any, reason: BaseException | None) -> bool:
     return self.may_rety(reason)
+
+
+def waiting_for_done(**members: Any) -> type[Shop]:
+    """In a state without an activity, for what the activity of another fires."""
+    rows = (Transition("done", ("open", "busy"), "closed"), Transition("work", "open", "busy"))
+    return shop(*rows, states=("busy",), while_open=opens_it, **members)
+
+
+def replaced(trigger: str, *rows: Transition) -> type[Connection]:
+    """A connection with other rows for a trigger."""
+    kept = tuple(row for row in Connection.transitions if row.trigger != trigger)
+    return type("Mine", (Connection,), {"transitions": (*rows, *kept)})
+
+
+def connection_always_restarted(state: str) -> type[Connection]:
+    """Whatever the policy says."""
+    lost = Transition("lost", "connected", state, effects=("begin_outage", "count_attempt"))
+    failed = Transition("open_failed", "reconnecting", "reconnecting", effects="count_attempt")
+    rows = tuple(row for row in Connection.transitions if row.trigger not in ("lost", "open_failed"))
+    given_up = Transition("open_failed", "connecting", "failed")
+    return type("Mine", (Connection,), {"transitions": (lost, failed, given_up, *rows)})
+
+
+def looking(effects: tuple[str, ...]) -> type[Connection]:
+    """A connection that looks for its peer after it was asked to connect, and counts the attempt with that."""
+    rows = tuple(row for row in Connection.transitions if row.trigger != "connect")
+    if not effects:
+        return replaced("connect", Transition("connect", ("disconnected", "failed"), "connecting"))
+    mine = (
+        Transition("connect", ("disconnected", "failed"), "looking", effects=effects),
+        Transition("found", "looking", "connecting"),
+    )
+    return type(
+        "Mine",
+        (Connection,),
+        {"states": (*Connection.states, "looking"), "transitions": (*mine, *rows), "while_looking": finds},
+    )
+
+
+async def finds(self: Any) -> Literal["found"]:
+    await self._release()
+    return "found"
 
 
 PAIRS: dict[str, Pair] = {
@@ -251,7 +293,7 @@ PAIRS: dict[str, Pair] = {
             Transition("knock", "locked", None),
             states=(State("locked", final=True),),
         ),
-        "nothing leads on from 'locked'; what it handles are 'knock', 'fault'",
+        "nothing leads on from 'locked'; it handles 'knock', 'fault'",
     ),
     "a state that leads only to itself": Pair(
         lambda: plain(row("burn", "solid", "ash"), row("stir", "ash", "="), states=("solid", "liquid", "ash")),
@@ -362,6 +404,16 @@ PAIRS: dict[str, Pair] = {
         ),
         "nothing fires what leads on from 'busy': 'done'; it has no activity",
     ),
+    "a state that waits for an activity, or for a method": Pair(
+        waiting_for_done,
+        ("FSM108 busy",),
+        lambda: waiting_for_done(done=lambda self: self.fire("done")),
+    ),
+    "a row for a state without the activity that fires it": Pair(
+        lambda: shop(Transition("done", ("closed", "open"), "closed"), while_open=opens_it),
+        ("FSM113 done in closed",),
+        lambda: shop(Transition("done", "*", "closed"), while_open=opens_it),
+    ),
     "a circle of activities": Pair(
         circle,
         ("FSM109 closed|open",),
@@ -369,7 +421,7 @@ PAIRS: dict[str, Pair] = {
         "activities fire what leads from 'closed', 'open' round again",
     ),
     "a circle of activities that a guard may end": Pair(
-        circle, ("FSM109 closed|open",), lambda: circle(guards="is_late")
+        circle, ("FSM109 closed|open",), lambda: circle(Transition("leave", "open", None, "is_late"))
     ),
     "a lost link that is opened again at once": Pair(
         lambda: connection_always_restarted("connecting"),
@@ -478,6 +530,14 @@ PAIRS: dict[str, Pair] = {
             begin_again=lambda self, reason: self.count_attempt(reason),
         ),
     ),
+    "a further attempt that is not counted": Pair(
+        lambda: replaced("open_failed", Transition("open_failed", ("connecting", "reconnecting"), "reconnecting")),
+        ("FSM114 open_failed: connecting|reconnecting -> reconnecting",),
+        lambda: replaced(
+            "open_failed",
+            Transition("open_failed", ("connecting", "reconnecting"), "reconnecting", effects="count_attempt"),
+        ),
+    ),
     "an attempt that was counted before": Pair(
         lambda: looking(effects=()),
         ("FSM114 connect: disconnected|failed -> connecting",),
@@ -501,39 +561,3 @@ PAIRS: dict[str, Pair] = {
         "there is no state 'gass' (did you mean 'gas'?)",
     ),
 }
-
-
-def replaced(trigger: str, *rows: Transition) -> type[Connection]:
-    """A connection with other rows for a trigger."""
-    kept = tuple(row for row in Connection.transitions if row.trigger != trigger)
-    return type("Mine", (Connection,), {"transitions": (*rows, *kept)})
-
-
-def connection_always_restarted(state: str) -> type[Connection]:
-    """Whatever the policy says."""
-    lost = Transition("lost", "connected", state, effects=("begin_outage", "count_attempt"))
-    failed = Transition("open_failed", "reconnecting", "reconnecting", effects="count_attempt")
-    rows = tuple(row for row in Connection.transitions if row.trigger not in ("lost", "open_failed"))
-    given_up = Transition("open_failed", "connecting", "failed")
-    return type("Mine", (Connection,), {"transitions": (lost, failed, given_up, *rows)})
-
-
-def looking(effects: tuple[str, ...]) -> type[Connection]:
-    """A connection that looks for its peer after it was asked to connect, and counts the attempt with that."""
-    rows = tuple(row for row in Connection.transitions if row.trigger != "connect")
-    if not effects:
-        return replaced("connect", Transition("connect", ("disconnected", "failed"), "connecting"))
-    mine = (
-        Transition("connect", ("disconnected", "failed"), "looking", effects=effects),
-        Transition("found", "looking", "connecting"),
-    )
-    return type(
-        "Mine",
-        (Connection,),
-        {"states": (*Connection.states, "looking"), "transitions": (*mine, *rows), "while_looking": finds},
-    )
-
-
-async def finds(self: Any) -> Literal["found"]:
-    await self._release()
-    return "found"
