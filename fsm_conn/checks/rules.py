@@ -62,7 +62,7 @@ class Finding:
         return f"{self.code} {self.place}"
 
 
-_ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 
 _LIST = (
     Rule(
