@@ -239,19 +239,23 @@ class _Validation:
 
     def alternatives_end_unguarded(self) -> None:
         for (trigger, source), rows in self.alternatives().items():
-            guarded = [bool(row.guards) for row in rows]
-            if guarded[-1]:
+            for place, row in enumerate(rows):
+                self.can_be_taken(row, rows[:place], source)
+            if rows[-1].guards:
                 self.wrong(
                     "transitions",
                     f"in state {source!r}, {trigger!r} may find no row, for the last one, {_shown(rows[-1])}, "
                     "has a guard; add a last row without guards that says what happens otherwise",
                 )
-            if not all(guarded[:-1]):
-                first = guarded.index(False)
+
+    def can_be_taken(self, row: Transition, earlier: Sequence[Transition], source: str) -> None:
+        for each in earlier:
+            if set(each.guards) <= set(row.guards):
+                why = "is taken whenever its guards agree" if each.guards else "has no guard"
                 self.wrong(
                     "transitions",
-                    f"in state {source!r}, {_shown(rows[first + 1])} can never be taken, "
-                    f"for {_shown(rows[first])} before it has no guard; remove one, or put the guarded one first",
+                    f"in state {source!r}, {_shown(row)} can never be taken, for {_shown(each)} before it {why}; "
+                    "remove one, or put the one with more guards first",
                 )
 
     def alternatives(self) -> dict[tuple[str, str], list[Transition]]:

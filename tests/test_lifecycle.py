@@ -261,7 +261,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "row behind an unguarded one",
         {"transitions": [Transition("press", "off", "on"), Transition("press", "off", None)]},
-        r"can never be taken",
+        r"can never be taken, for \(press: off -> on\) before it has no guard; remove one",
+    ),
+    (
+        "row behind a more general one",
+        {
+            "transitions": [
+                Transition("press", "off", "on", "is_allowed"),
+                Transition("press", "off", "off", ("is_ready", "is_allowed")),
+                Transition("press", "off", None),
+            ],
+            "owner": type("Ready", (Thing,), {"is_ready": Thing.is_allowed}),
+        },
+        r"\(press: off -> off \[is_ready, is_allowed\]\) can never be taken, for \(press: off -> on \[is_allowed\]\) before it is taken whenever its guards agree; remove one, or put the one with more guards first",
     ),
     ("no initial state", {"states": ["off", "on"]}, r"0 states are initial"),
     (

@@ -1,0 +1,128 @@
+"""Checks of names: those of a plain machine that stand for nothing, and those of ours that miss what they stand for.
+
+`transitions` looks its callbacks up when they are called, and its states when they are entered; a class of ours is
+refused when it is made. All that is known about the inside of `transitions` here stands in `_callbacks`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from types import FunctionType
+from typing import Any
+
+from transitions import Machine
+
+from fsm_conn.checks.reach import names_in
+from fsm_conn.checks.subject import Problem, Subject, quoted, shown
+from fsm_conn.hints import did_you_mean
+
+__all__ = ["callbacks_nearly_named", "unknown_states", "unresolved_callbacks"]
+
+_OF_MACHINES = (
+    "prepare_event",
+    "before_state_change",
+    "after_state_change",
+    "finalize_event",
+    "on_exception",
+    "on_final",
+)
+_OF_STATES = ("on_enter", "on_exit", "on_timeout", "on_final")
+_OF_ROWS = ("prepare", "before", "after")
+NEAR = 0.8
+"""How much of two names must agree, by difflib's measure, for one to be taken for a slip in writing the other."""
+
+
+def unresolved_callbacks(subject: Subject) -> Iterator[Problem]:
+    """FSM110. Of a machine without models nothing is known."""
+    if not isinstance(subject.machine, Machine):
+        return
+    places: dict[str, list[str]] = {}
+    for name, place in _callbacks(subject.machine):
+        places.setdefault(name, []).append(place)
+    for name, found in places.items():
+        without = [model for model in subject.machine.models if not _is_known(model, name)]
+        if without:
+            known = [each for each in dir(without[0]) if not each.startswith("__")]
+            owner = type(without[0]).__name__
+            message = (
+                f"{owner} has no {name!r}{did_you_mean(name, known)}, the callback of {'; '.join(dict.fromkeys(found))}"
+            )
+            yield Problem("FSM110", name, message)
+
+
+def _callbacks(machine: Any) -> Iterator[tuple[str, str]]:
+    """Each callback that is given by name, and where."""
+    yield from _named(machine, _OF_MACHINES, "the machine")
+    yield from _within(machine.states, machine.events)
+
+
+def _within(states: Mapping[str, Any], events: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for trigger, event in events.items():
+        for source, rows in event.transitions.items():
+            for row in rows:
+                place = f"{trigger} in {source}"
+                yield from _named(row, _OF_ROWS, place)
+                yield from ((each.func, place) for each in row.conditions if isinstance(each.func, str))
+    for name, state in states.items():
+        yield from _named(state, _OF_STATES, f"state {name!r}")
+        yield from _within(getattr(state, "states", {}), getattr(state, "events", {}))
+
+
+def _named(thing: Any, attributes: tuple[str, ...], place: str) -> Iterator[tuple[str, str]]:
+    for attribute in attributes:
+        yield from ((each, place) for each in getattr(thing, attribute, None) or () if isinstance(each, str))
+
+
+def _is_known(model: Any, name: str) -> bool:
+    """Whether a callback of this name will be found; without calling the model's properties."""
+    missing = object()
+    if inspect.getattr_static(model, name, missing) is not missing:
+        return True
+    if isinstance(model, Machine):
+        return hasattr(model, name)
+    if hasattr(type(model), "__getattr__"):
+        return True  # it may know any name
+    return _is_importable(name)
+
+
+def _is_importable(path: str) -> bool:
+    """As the machine itself would find it: by importing the module."""
+    module, _, name = path.rpartition(".")
+    try:
+        return bool(module) and hasattr(importlib.import_module(module), name)
+    except (ImportError, TypeError, ValueError):
+        return False
+
+
+def unknown_states(subject: Subject) -> Iterator[Problem]:
+    """FSM116."""
+    for row in subject.graph.strays:
+        hint = did_you_mean(row.dest, subject.graph.states)
+        yield Problem("FSM116", shown(row), f"there is no state {row.dest!r}{hint}")
+
+
+def callbacks_nearly_named(subject: Subject) -> Iterator[Problem]:
+    """FSM115. Of functions `(self, reason)` outside this package that override nothing and that no method names."""
+    owner = subject.chart.owner
+    if owner is None:
+        return
+    known = {name for row in subject.chart.rows for name in (*row.guards, *row.effects)}
+    own = [each for each in owner.__mro__ if each.__module__.partition(".")[0] not in ("fsm_conn", "builtins")]
+    used = {name for each in own for found in vars(each).values() for name in names_in(found)}
+    for each in own:
+        for name, found in vars(each).items():
+            if name in known or name in used or not _takes_reason(found):
+                continue
+            near = difflib.get_close_matches(name, known, 1, NEAR)
+            if near and not any(name in vars(base) for base in owner.__mro__ if base is not each):
+                message = f"nothing calls {each.__name__}.{name}(); did you mean {quoted(near)}?"
+                yield Problem("FSM115", name, message, found)
+
+
+def _takes_reason(found: Any) -> bool:
+    if not isinstance(found, FunctionType):
+        return False
+    return tuple(inspect.signature(found).parameters)[1:] == ("reason",)
