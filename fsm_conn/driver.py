@@ -20,7 +20,7 @@ import contextlib
 import functools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, ClassVar
@@ -60,6 +60,8 @@ class Driver:
     """The rows of the table, in the order in which alternatives are asked."""
     required_triggers: ClassVar[tuple[str, ...]] = ()
     """Triggers which the class fires by itself; a table that handles one of them nowhere is refused."""
+    accepted_findings: ClassVar[Mapping[str, str]] = {}
+    """Findings of `fsm_conn.checks` that are meant, each by its code, or its code and place, with the reason why."""
     lifecycle: ClassVar[Lifecycle]
     """The table, validated and bound to this class; made with the class."""
 

@@ -140,6 +140,13 @@ def test_a_plain_machine(kind: type[Machine]) -> None:
     )
 
 
+def test_a_source_that_there_is_not_is_shown_as_it_was_declared() -> None:
+    """`transitions` lets it pass; who reads the machine is to see it."""
+    machine = Machine(None, ["a", "b"], initial="a", auto_transitions=False)
+    machine.add_transition("go", ["zz", "b", "a"], "b")
+    assert chart_of(machine).rows == (ChartRow(0, "go", ("a", "b", "zz"), "b"),)
+
+
 def test_time_limits_of_a_plain_machine() -> None:
     @add_state_features(Timeout)
     class Impatient(Machine):
