@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from fsm_conn.chart import ChartError, chart_of
-from fsm_conn.diagrams.dot import to_dot
+from fsm_conn.diagrams.dot import picture_dot, to_dot
 from fsm_conn.diagrams.drawing import drawing_of
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.diagrams.graphviz import to_png, to_svg
@@ -142,10 +142,10 @@ def diagram(
     drawing = drawing_of(chart, overlays)
     if form is Format.MERMAID:
         return to_mermaid(drawing, colours)
-    dot = to_dot(drawing, colours)
-    if form is Format.SVG:
-        return to_svg(dot, drawing.title, drawing.summary)
-    return to_png(dot) if form is Format.PNG else dot
+    if form is Format.DOT:
+        return to_dot(drawing, colours)
+    picture = picture_dot(drawing, colours)
+    return to_png(picture) if form is Format.PNG else to_svg(picture, drawing.title, drawing.summary)
 
 
 def write(

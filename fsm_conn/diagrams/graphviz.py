@@ -9,15 +9,17 @@ import re
 from html import escape
 from typing import Any
 
-from fsm_conn.diagrams.dot import FONT
 from fsm_conn.diagrams.errors import needed
+from fsm_conn.diagrams.labels import FONT
 
 __all__ = ["to_png", "to_svg"]
 
 _FAMILY = f"{FONT}, Verdana, Geneva, sans-serif"
 """Fonts as wide as the one that the cells were measured for, wherever the picture is looked at."""
-_HEAD = re.compile(r"\A.*?<svg ", re.DOTALL)
-_ROOT_TITLE = re.compile(r'(<g id="graph0".*?>)\s*<title>.*?</title>', re.DOTALL)
+_HEAD = re.compile(r"\A.*?graphviz version (\S+).*?<svg ", re.DOTALL)
+_COMMENT = re.compile(r"<!-- .*? -->\n", re.DOTALL)
+_OTHER_TITLES = re.compile(r'(<g id="(?:graph|clust|edge)\d+" class="\w+"[^>]*>)\n<title>.*?</title>', re.DOTALL)
+"""Of all but states and rows: they would say the names that Graphviz goes by."""
 DPI = 144
 """Dots per inch of a PNG: twice those of a plain screen."""
 
@@ -49,7 +51,9 @@ def _graph(dot: str) -> Any:
 
 
 def _accessible(svg: str, title: str, summary: str) -> str:
-    svg = _HEAD.sub('<svg role="img" aria-labelledby="title desc" ', svg, count=1)
+    drawn_by = _HEAD.match(svg)
+    svg = _COMMENT.sub("", _HEAD.sub('<svg role="img" aria-labelledby="title desc" ', svg, count=1))
     svg = svg.replace(f'font-family="{FONT}"', f'font-family="{_FAMILY}"')
-    told = f'<title id="title">{escape(title)}</title>\n<desc id="desc">{escape(summary)}</desc>\n'
-    return _ROOT_TITLE.sub(lambda found: found[1], svg, count=1).replace('<g id="graph0"', told + '<g id="graph0"', 1)
+    told = f"<!-- Graphviz {drawn_by[1]} -->\n" if drawn_by is not None else ""
+    told += f'<title id="title">{escape(title)}</title>\n<desc id="desc">{escape(summary)}</desc>\n'
+    return _OTHER_TITLES.sub(r"\1", svg).replace('<g id="graph0"', f'{told}<g id="graph0"', 1)
