@@ -7,7 +7,7 @@ it promise of the labels of edges, least of all of loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fsm_conn.diagrams.drawing import Drawing, Edge, Kind, Node
 from fsm_conn.diagrams.labels import BODY, FONT, Labels
@@ -122,6 +122,7 @@ class _Writing:
 class _Picture(_Writing):
     def __init__(self, drawing: Drawing, palette: Palette) -> None:
         super().__init__(drawing, palette)
+        self.depths = _depths(drawing)
         titles = [_title(edge) for edge in drawing.edges]
         self.stops = dict(zip(map(id, drawing.edges), _distinct(titles, self.ids.values()), strict=True))
 
@@ -133,9 +134,53 @@ class _Picture(_Writing):
                 yield f"{indent}{self.stops[id(edge)]} [label=<{self.labels.of_edge(edge.lines)}>]"
 
     def edge(self, edge: Edge) -> Iterator[str]:
+        """Written from the upper end to the lower one, so that the stop comes to lie between them."""
         stop, look = self.stops[id(edge)], list(self.look(edge))
-        yield f"    {self.ids[edge.source]} -> {stop} [{', '.join([*look, *self.tail(edge), 'arrowhead=none'])}]"
-        yield f"    {stop} -> {self.ids[edge.dest]} [{', '.join([*look, *self.head(edge)])}]"
+        source, dest = self.ids[edge.source], self.ids[edge.dest]
+        tail, head = list(self.tail(edge)), list(self.head(edge))
+        if self.depths[edge.dest] >= self.depths[edge.source]:
+            yield f"    {source} -> {stop} [{', '.join([*look, *tail, 'dir=none'])}]"
+            yield f"    {stop} -> {dest} [{', '.join([*look, *head])}]"
+        else:
+            yield f"    {dest} -> {stop} [{', '.join([*look, *map(_turned, head), 'dir=back'])}]"
+            yield f"    {stop} -> {source} [{', '.join([*look, *map(_turned, tail), 'dir=none'])}]"
+
+
+def _depths(drawing: Drawing) -> dict[str, int]:
+    """Where each node stands when they are listed as life goes, what leads on before what it leads to.
+
+    In reverse postorder from the initial states, so that only an edge that closes a circle leads back.
+    """
+    nexts: dict[str, list[str]] = {node.key: [] for node in drawing.nodes}
+    for edge in drawing.edges:
+        nexts[edge.source].append(edge.dest)
+    seen: set[str] = set()
+    left: list[str] = []
+    for start in sorted(drawing.nodes, key=lambda node: not node.initial):
+        if start.key not in seen:
+            _walk(start.key, nexts, seen, left)
+    return {key: depth for depth, key in enumerate(reversed(left))} | {
+        node.key: -1 for node in drawing.nodes if node.initial or node.kind is Kind.ANY
+    }
+
+
+def _walk(start: str, nexts: Mapping[str, Sequence[str]], seen: set[str], left: list[str]) -> None:
+    """Depth first, without recursion: a machine may be a long chain."""
+    seen.add(start)
+    path = [(start, iter(nexts[start]))]
+    while path:
+        key, following = path[-1]
+        unseen = next((each for each in following if each not in seen), None)
+        if unseen is None:
+            left.append(key)
+            path.pop()
+        else:
+            seen.add(unseen)
+            path.append((unseen, iter(nexts[unseen])))
+
+
+def _turned(end: str) -> str:
+    return end.replace("lhead=", "ltail=", 1) if end.startswith("lhead=") else end.replace("ltail=", "lhead=", 1)
 
 
 def _title(edge: Edge) -> str:
