@@ -224,9 +224,7 @@ class _Plain:
 
     def chart(self) -> Chart:
         states = tuple(self.states(self.machine.states, None, self.machine.initial))
-        return Chart(
-            self.machine.name.rstrip(": ") or type(self.machine).__name__, states, self.rows([s.name for s in states])
-        )
+        return Chart(self.machine.name.rstrip(": ") or type(self.machine).__name__, states, self.rows(states))
 
     def states(self, states: Mapping[str, Any], parent: str | None, initial: Any) -> Iterator[ChartState]:
         entered = {str(getattr(each, "name", each)) for each in _listed(initial)}
@@ -245,8 +243,9 @@ class _Plain:
             )
             yield from self.states(getattr(state, "states", {}), path, getattr(state, "initial", None))
 
-    def rows(self, order: list[str]) -> tuple[ChartRow, ...]:
+    def rows(self, states: tuple[ChartState, ...]) -> tuple[ChartRow, ...]:
         """One for all sources for which a row was declared alike."""
+        order = [state.name for state in states]
         found: dict[tuple[Any, ...], list[str]] = {}
         for scope, events in self.events(self.machine.states, "", self.machine.events):
             for trigger, event in events.items():
@@ -255,7 +254,8 @@ class _Plain:
                 for source, alternatives in event.transitions.items():
                     for place, row in enumerate(alternatives):
                         found.setdefault((trigger, place, *self.row(scope, row)), []).append(scope + source)
-        whole = sorted(order)
+        # `*` of a hierarchical machine is all outer states, and those inside do as the one around them does.
+        whole = sorted(order), sorted(state.name for state in states if state.parent is None)
         return tuple(
             ChartRow(
                 index,
@@ -264,7 +264,7 @@ class _Plain:
                 dest,
                 guards,
                 effects,
-                () if len(order) > 2 and sorted(sources) == whole else None,
+                () if len(sources) > 2 and sorted(sources) in whole else None,
             )
             for index, ((trigger, _, dest, guards, effects), sources) in enumerate(found.items())
         )

@@ -3,6 +3,9 @@
 Every name is written as text, never as an identifier unless it is a plain word; in texts, all that could mean something
 to Mermaid is written by number (`#59;`). In the light theme no theme is named, so that the page's own holds, which may
 be a dark one.
+
+Mermaid draws all loops of a state on top of one another, so those of one state share a line, on which they are told one
+below the other.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ from collections.abc import Iterator, Sequence
 from fsm_conn.diagrams.drawing import Drawing, Kind, Line, Node
 from fsm_conn.diagrams.themes import PALETTES, Theme, Tone
 
-__all__ = ["to_mermaid"]
+__all__ = ["OR", "to_mermaid"]
+
+OR = "— or —"
+"""Between the rows that share a line."""
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_SPECIAL = re.compile(r"[^\w ./,()*=+!?'$«»…-]")
+_SPECIAL = re.compile(r"[^\w ./,()*=+!?'$«»…—-]")
 _RESERVED = frozenset(
     re.findall(
         r"\w+",
@@ -44,9 +50,19 @@ class _Writing:
         yield f"    accTitle: {_text(self.drawing.title)}"
         yield f"    accDescr: {_text(self.drawing.summary)}"
         yield from self.inside(None, "    ")
-        for edge in self.drawing.edges:
-            yield f"    {self.ids[edge.source]} --> {self.ids[edge.dest]} : {_joined(edge.lines)}"
+        for source, dest, text in self.edges():
+            yield f"    {self.ids[source]} --> {self.ids[dest]} : {text}"
         yield from self.classes()
+
+    def edges(self) -> Iterator[tuple[str, str, str]]:
+        loops: dict[str, list[str]] = {}
+        for edge in self.drawing.edges:
+            if edge.source == edge.dest:
+                loops.setdefault(edge.source, []).append(_joined(edge.lines))
+            else:
+                yield edge.source, edge.dest, _joined(edge.lines)
+        for state, texts in loops.items():
+            yield state, state, f"<br>{OR}<br>".join(texts)
 
     def inside(self, parent: str | None, indent: str) -> Iterator[str]:
         for node in self.drawing.inside(parent):

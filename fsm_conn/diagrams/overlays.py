@@ -158,7 +158,10 @@ def _counted(counts: Mapping[int, Mapping[str, Count]], row: ChartRow, sources: 
     missed = [visible(source) for source, count in here.items() if not count.taken]
     told = [Line(f"taken {taken}", Tone.WARN if missed or (row.guards and not refused) else Tone.GOOD)]
     if missed:
-        told += [Line(text, Tone.WARN) for text in wrapped(["never from", *missed])]
+        told += [
+            Line(text, Tone.WARN)
+            for text in wrapped([f"never from {missed[0]}", *(f"or {name}" for name in missed[1:])])
+        ]
     if row.guards:
         told.append(Line(f"refused {refused}", Tone.GOOD) if refused else Line("never refused", Tone.WARN))
     return told

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["WIDTH", "guard_words", "seconds", "visible", "wrapped"]
 
-WIDTH = 30
+WIDTH = 24
 """Characters after which a line of a label is broken, where it can be."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
