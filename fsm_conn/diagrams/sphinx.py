@@ -1,0 +1,94 @@
+"""For Sphinx: `.. fsm-conn-diagram:: module:Class`, drawn from the table when the documentation is built.
+
+In `conf.py`: `extensions = ["fsm_conn.diagrams.sphinx"]`. In a page:
+
+    .. fsm-conn-diagram:: fsm_conn:Connection
+       :format: svg
+       :theme: light
+       :state: connected
+       :caption: The life of a connection
+       :alt: Six states and eighteen transitions
+
+All options may be left out. `svg`, the default, and `png` become an image, and need the extra `diagrams`; `rst` becomes
+the tables of states and rows; the other formats stand there as text. A page is built anew when the module has changed.
+"""
+
+from __future__ import annotations
+
+import base64
+from inspect import getsourcefile
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata, OptionSpec
+
+from fsm_conn.chart import chart_of
+from fsm_conn.diagrams import Format, diagram
+from fsm_conn.diagrams.drawing import drawing_of
+from fsm_conn.diagrams.finding import machine_named
+from fsm_conn.diagrams.themes import Theme
+from fsm_conn.errors import FsmConnError
+from fsm_conn.version import __version__
+
+__all__ = ["FsmConnDiagram", "setup"]
+
+_IMAGES = {Format.SVG: "image/svg+xml", Format.PNG: "image/png"}
+_OPTIONS = ("format", "theme", "state", "caption", "alt")
+_HEADING = 3
+"""Lines before the tables: a title would be a section, which cannot stand everywhere."""
+
+
+class FsmConnDiagram(SphinxDirective):
+    """The directive."""
+
+    required_arguments = 1
+    option_spec: ClassVar[OptionSpec] = dict.fromkeys(_OPTIONS, directives.unchanged)
+
+    def run(self) -> list[nodes.Node]:
+        """Draw, or say in the log and on the page what is wrong."""
+        try:
+            made = self._made(machine_named(self.arguments[0]))
+        except (FsmConnError, ImportError) as error:
+            raise self.error(f"{self.name}: {error}") from error
+        self.add_name(made[0])
+        return self._captioned(made)
+
+    def _made(self, machine: Any) -> list[nodes.Node]:
+        self._depend_on(machine)
+        format = self.options.get("format", Format.SVG)
+        drawn = diagram(machine, format, theme=self.options.get("theme", Theme.LIGHT), state=self.options.get("state"))
+        if format in _IMAGES:
+            return [self._image(machine, _IMAGES[format], drawn if isinstance(drawn, bytes) else drawn.encode())]
+        text = drawn if isinstance(drawn, str) else ""
+        if format == Format.RST:
+            return self.parse_text_to_nodes("\n".join(text.splitlines()[_HEADING:]))
+        return [nodes.literal_block(text, text, language="text")]
+
+    def _image(self, machine: Any, kind: str, drawn: bytes) -> nodes.Node:
+        """The picture stands in the page itself; for what cannot have that, Sphinx makes a file of it."""
+        drawing = drawing_of(chart_of(machine))
+        alt = self.options.get("alt", f"{drawing.title}. {drawing.summary}")
+        return nodes.image(uri=f"data:{kind};base64,{base64.b64encode(drawn).decode()}", alt=alt)
+
+    def _captioned(self, made: list[nodes.Node]) -> list[nodes.Node]:
+        if "caption" not in self.options:
+            return made
+        words, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
+        caption = nodes.caption("", "", *words)
+        self.set_source_info(caption)
+        return [nodes.figure("", *made, caption), *messages]
+
+    def _depend_on(self, machine: Any) -> None:
+        owner = chart_of(machine).owner
+        path = getsourcefile(owner) if owner is not None else None
+        if path is not None:
+            self.env.note_dependency(path)
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Make the directive known."""
+    app.add_directive("fsm-conn-diagram", FsmConnDiagram)
+    return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
