@@ -437,6 +437,30 @@ class TestPrivateDirectory:
         assert (treasure / "gold").read_text() == "mine"
         assert not os.path.lexists(os.fsdecode(line))
 
+    async def test_deeper_than_recursion(self) -> None:
+        """Directories nested deeper than Python recurses and a path may be long are removed all the same."""
+        process, line = await printed(*hostile("deep", 3000))
+        await process.stop(0)
+        assert not os.path.lexists(os.fsdecode(line))
+
+    def test_locked(self) -> None:
+        """What it took our permissions away from is removed all the same."""
+        top = Path(tempfile.mkdtemp(dir="/tmp"))  # where others may go
+        os.chmod(top, 0o777)
+        me = os.geteuid()
+        os.seteuid(65534 if me == 0 else me)  # permissions mean nothing to root
+        try:
+            for path in (base := top / "base", base / "a", base / "a" / "b"):
+                path.mkdir()
+                (path / "file").touch()
+            for path in (base / "a" / "b", base / "a", base):
+                path.chmod(0)
+            spawner.remove_directory(str(base))
+        finally:
+            os.seteuid(me)
+        assert list(top.iterdir()) == []
+        top.rmdir()
+
 
 HOST = """
 import asyncio, os, sys

@@ -97,6 +97,14 @@ elif kind == "mess":
         os.symlink(rest[0], os.path.join(base, "link"))
     say(base)
     forever()
+elif kind == "deep":
+    base = os.environ["TMPDIR"]
+    os.chdir(base)
+    for _ in range(int(rest[0])):
+        os.mkdir("d")
+        os.chdir("d")
+    say(base)
+    forever()
 elif kind == "replace-directory":
     base = os.environ["TMPDIR"]
     os.rmdir(base)
