@@ -36,7 +36,7 @@ from fsm_conn.links.grpc import CHANNEL_OPTIONS
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
-from fsm_conn.links.redact import Redactor, secrets_in
+from fsm_conn.links.redact import Redactor, Unshown, secrets_in
 
 __all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
 
@@ -117,7 +117,11 @@ class PluginClient(RPCPluginClient):
         self.logger = _StandardLogger()
         self.process: PluginProcess | None = None
         self._settings = settings
-        self._env: dict[str, str] = {}
+        self._env = Unshown()
+
+    def __repr__(self) -> str:
+        """Not the base's, which shows the private key."""
+        return f"<PluginClient {self._settings.name} {self.process or 'not started'}>"
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,6 @@ class PluginClient(RPCPluginClient):
     # -- the process -------------------------------------------------------------------------------------------------
 
     async def _launch_process(self) -> None:
-        given = self._settings.env
         self._env = self._environment()
         self.process = await PluginProcess.spawn(
             self._settings.command,
@@ -168,12 +171,12 @@ class PluginClient(RPCPluginClient):
             cwd=self._settings.cwd,
             name=self._settings.name,
             redact=self._redactor(),
-            own_directory=[name for name in DIRECTORY_NAMES if name not in given],
+            own_directory=[name for name in DIRECTORY_NAMES if name not in self._settings.env],
         )
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self) -> Unshown:
         """The plugin's environment: the host's, what a host tells its plugin, and last what the user says."""
-        env = {name: value for name, value in os.environ.items() if name not in INHERITED_FROM_OUR_HOST}
+        env = Unshown({name: value for name, value in os.environ.items() if name not in INHERITED_FROM_OUR_HOST})
         env["PYTHONUNBUFFERED"] = "1"
         env[rpcplugin_config.plugin_magic_cookie_key] = rpcplugin_config.plugin_magic_cookie_value
         if self.client_cert:
