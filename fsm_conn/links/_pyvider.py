@@ -133,7 +133,7 @@ class PluginClient(RPCPluginClient):
         await self._launch_process()
         assert self.process is not None
         offered = offered_versions(self._env.get("PLUGIN_PROTOCOL_VERSIONS", ""))
-        self._accept(await diagnosis.read_handshake(self.process, offered))
+        self._accept(await diagnosis.read_handshake(self.process, offered, self._directories()))
 
     def _accept(self, handshake: Handshake) -> None:
         if self._settings.mtls and not handshake.certificate:
@@ -186,6 +186,11 @@ class PluginClient(RPCPluginClient):
         if self.client_cert:
             env["PLUGIN_CLIENT_CERT"] = self.client_cert
         return env
+
+    def _directories(self) -> list[str]:
+        """Where the user told the plugin to put its socket."""
+        given = map(self._settings.env.get, DIRECTORY_NAMES)
+        return [os.path.join(self._settings.cwd or os.getcwd(), directory) for directory in given if directory]
 
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")

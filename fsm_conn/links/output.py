@@ -129,11 +129,19 @@ class FirstLine:
         if not self.line.done():
             self._fail("the plugin closed its stdout before it printed a handshake line", bytes(self._held))
 
+    def told(self) -> str:
+        """What there is of the line so far, in words, fit to be shown."""
+        if self.line.done() and self.line.exception() is None:
+            return f"its first line on stdout was {quoted(self.line.result(), self._redact)}"
+        if self._held:
+            return f"it had printed {quoted(bytes(self._held), self._redact)} on stdout, and no end of line"
+        return "it had printed nothing on stdout"
+
     def _settle(self, line: bytes) -> None:
-        self._held = bytearray()
         if len(line) > LONGEST_LINE:
             self._fail(f"the plugin printed more than {LONGEST_LINE} bytes without a handshake line", line)
         else:
+            self._held = bytearray()
             self.line.set_result(line)
 
     def _fail(self, message: str, printed: bytes) -> None:

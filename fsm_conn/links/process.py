@@ -132,6 +132,11 @@ class PluginProcess:
         return f"<PluginProcess {self.pid} {describe_status(self.returncode) if self.exited.done() else 'running'}>"
 
     @property
+    def directory(self) -> str:
+        """Its private directory."""
+        return self._directory
+
+    @property
     def returncode(self) -> int | None:
         """Its return code, or None while it runs."""
         return self.exited.result() if self.exited.done() else None
@@ -169,6 +174,10 @@ class PluginProcess:
     def first_line(self) -> asyncio.Future[bytes]:
         """Resolves to the first line of its stdout, or raises `HandshakeError`. Shield it."""
         return self._first.line
+
+    def first_words(self) -> str:
+        """What it printed first on stdout, fit to be shown."""
+        return self._first.told()
 
     def evidence(self) -> str:
         """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""

@@ -173,7 +173,8 @@ class TestBad:
             ("1|1|unix|/tmp/x|netrpc|", IncompatibleProtocolError, "net/rpc"),
             ("1|6|tcp|192.0.2.1:80|grpc|", HandshakeError, "not on this machine"),
             ("1|7|unix|/tmp/x|grpc|", IncompatibleProtocolError, "this host offered 5, 6"),
-            ("1|6|unix|/nowhere/s.sock|grpc|", HandshakeError, "cannot be reached"),
+            ("1|6|unix|/nowhere/s.sock|grpc|", HandshakeError, "outside of the directory that the plugin was given"),
+            ("1|6|unix|TMPDIR/s.sock|grpc|", HandshakeError, "cannot be reached"),
         ],
     )
     async def test_wrong_line(self, line: str, kind: type[LinkError], words: str) -> None:

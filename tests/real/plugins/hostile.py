@@ -44,7 +44,7 @@ elif kind == "garbage-exit":
     say("usage: thing [options]")
     sys.exit(2)
 elif kind == "line":
-    say(rest[0])
+    say(rest[0].replace("TMPDIR", os.environ["TMPDIR"]))
     forever()
 elif kind == "exit":
     say("no license found\nset LICENSE", sys.stderr)
