@@ -176,9 +176,11 @@ class TestWrongCommands:
         assert not caught.value.permanent
 
 
-@pytest.fixture(params=["pidfd", "polling"])
-def watch(request: pytest.FixtureRequest) -> dict[str, bool]:
-    """Both ways to notice an exit."""
+@pytest.fixture(params=["pidfd", "polling", "no waitid"])
+def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """All ways to notice an exit."""
+    if request.param == "no waitid":
+        monkeypatch.delattr(os, "waitid")
     return {"use_pidfd": request.param == "pidfd"}
 
 
@@ -252,7 +254,14 @@ class TestEnding:
         process.abandon()
         assert process.returncode in (0, -signal.SIGTERM)
 
-    async def test_taken_by_somebody_else(self) -> None:
+    async def test_its_status_is_told(self, watch: dict[str, bool]) -> None:
+        """However its exit is noticed, its status is known."""
+        process, _ = await printed("sh", "-c", "echo ready; exit 7", **watch)
+        async with asyncio.timeout(QUICK):
+            assert await process.exited == 7
+        await process.stop()
+
+    async def test_taken_by_somebody_else(self, watch: dict[str, bool]) -> None:
         """A host that reaps every child does not confuse it, nor is a stranger killed."""
         process = await started(*hostile("silent"), use_pidfd=False)
         os.kill(process.pid, signal.SIGKILL)
