@@ -36,7 +36,7 @@ from fsm_conn.links.grpc import CHANNEL_OPTIONS
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
-from fsm_conn.links.redact import Redactor, Unshown, secrets_in
+from fsm_conn.links.redact import Redactor, Unshown, secrets_around, secrets_in
 
 __all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
 
@@ -194,7 +194,8 @@ class PluginClient(RPCPluginClient):
 
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
-        return Redactor([*secrets_in(self._settings.env, set(os.environ.values())), cookie])
+        given = secrets_in(self._settings.env, set(os.environ.values()))
+        return Redactor([*given, *secrets_around(os.environ), cookie])
 
     # -- the channel -------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """Makes what a plugin printed fit to be shown: no secrets, no control characters.
 
 A plugin's output is untrusted, and it ends up in errors, logs and terminals. It may hold what the user
-handed to the plugin in `env=`, a private key, or escape sequences that rewrite a terminal.
+handed to the plugin in `env=`, what the host's own environment holds, a private key, or escape sequences that rewrite
+a terminal.
 
 Rules that hold here:
 
 - Everything of a plugin that is quoted or logged passes through one `Redactor`.
-- A value that is no secret on its face (a level, a flag, a small number, a value the host's own environment
-  holds) is left readable, for evidence that is all asterisks helps nobody.
+- A value that is no secret on its face (a level, a flag, a small number, a value that the host's own environment
+  holds under a name that promises no secret) is left readable, for evidence that is all asterisks helps nobody.
 - A private key is removed whole, even when only one end of it is in sight.
 - Half a secret is a secret: who cuts text before it is redacted says where, and what is left of one there is hidden.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["HIDDEN", "Redactor", "Unshown", "sanitised", "secrets_in"]
+__all__ = ["HIDDEN", "Redactor", "Unshown", "sanitised", "secrets_around", "secrets_in"]
 
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
@@ -56,6 +57,13 @@ def secrets_in(env: Mapping[str, str], ambient: Collection[str] = ()) -> Iterato
     """
     for name, value in env.items():
         if len(value) >= SHORTEST_SECRET and (_SECRET_NAME.search(name) or not _is_plain(value, ambient)):
+            yield value
+
+
+def secrets_around(environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of the host's own environment that a plugin sees, and is not to show, by their names."""
+    for name, value in environ.items():
+        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(name) and not _is_plain(value, ()):
             yield value
 
 

@@ -8,6 +8,9 @@ Rules that hold here:
 - A socket is where the plugin was told to put it: in its private directory, or in one that the user named instead.
 - No link is followed out of there, and none is taken for a socket.
 - What is not there yet is nobody's: the plugin may make it a moment later, or else it cannot be reached.
+
+A plugin that is out to deceive may put something else in the place of its socket right after it was looked at; this is
+no wall against a program that runs as the same user, and could as well pass on by itself what it is sent.
 """
 
 from __future__ import annotations

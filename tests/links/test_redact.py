@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fsm_conn.links.handshake import quoted
 from fsm_conn.links.output import LINES_PER_SECOND, LONGEST_LOGGED, TAIL_BYTES, LineLog, Tail
-from fsm_conn.links.redact import HIDDEN, Redactor, secrets_in
+from fsm_conn.links.redact import HIDDEN, Redactor, secrets_around, secrets_in
 
 # Upper-case letters are in secrets alone.
 REMAINS = re.compile(r"[A-Z]{4,}")
@@ -91,3 +91,9 @@ def test_what_is_a_secret() -> None:
     """By its name, or because the host's own environment does not hold it; not a level, a flag or a small number."""
     env = {"TOKEN": "info", "LEVEL": "debug", "PORT": "8080", "HOME": "/root", "WORD": "hunter2", "PIN": "123"}
     assert set(secrets_in(env, {"/root"})) == {"info", "hunter2"}
+
+
+def test_what_is_a_secret_of_the_host() -> None:
+    """By its name alone, and not when its value is a level, a flag or a small number."""
+    env = {"AWS_SECRET_ACCESS_KEY": "hunter2", "KEY_COUNT": "12", "TOKENS": "true", "HOME": "/root", "PASSWORD": "x"}
+    assert set(secrets_around(env)) == {"hunter2"}
