@@ -81,8 +81,8 @@ async def _met_by_others(fault: Fault, outside: str) -> BaseException | None:
         for _ in range(2 if fault.lost_after else 1):
             if fault.call == "Count":
                 [reply async for reply in stub.Count(Limit(limit=1))]
-            elif fault.call:
-                await stub.Add(Operands(a=5, b=3), timeout=fault.timeout)
+            elif fault.call and await stub.Add(Operands(a=5, b=3), timeout=fault.timeout) is None:
+                return AssertionError("no error, and no reply either: it is None")
     except Exception as error:
         return error
     return None

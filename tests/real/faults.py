@@ -167,6 +167,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="refuses the cookie (pyvider's own server)",
         command=[PYTHON, "-m", "fsm_conn.demo.calculator"],
+        env={"PLUGIN_MAGIC_COOKIE": "MARKED-other-cookie"},
         error=BadCookieError,
         says=("refused this host's magic cookie",),
     ),
