@@ -349,11 +349,15 @@ class LinkKeeper(Driver):
         if link is not None:
             self._unclosed = link
             self._closing = asyncio.get_running_loop().create_task(self._close(link), name=f"{self!r}.close")
-        if self._closing is not None:
+        closing = self._closing
+        if closing is not None:
             try:
-                await finish(self._closing)
+                await finish(closing)
+                if not closing.cancelled():
+                    closing.result()  # what it raises is no mere error: those are logged
             finally:
                 self._closing = None
+                del closing  # which holds what it raised, which holds this frame
                 if link is not None and self._unclosed is link:
                     # The loop ends, and the task was cancelled before it had begun.
                     await self._close(link)

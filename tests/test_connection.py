@@ -592,6 +592,26 @@ async def test_a_link_that_closes_with_an_error_ends_in_disconnected(caplog: pyt
     assert "did not close well" in caplog.text
 
 
+class Abort(BaseException):
+    """What no handler of errors should stop."""
+
+
+async def test_what_a_close_raises_that_is_no_error_is_seen() -> None:
+    """It is the reason of a fault, in which nothing is tried again; a disconnect() ends all the same."""
+    peer = Peer()
+    peer.close_error = Abort("now")
+    conn = connection(peer)
+    await conn.connect()
+    peer.lose()
+    await conn.wait_for_state(S.FAILED)
+    assert conn.reason is peer.close_error
+    assert peer.opened == 1
+    await conn.connect()
+    await conn.disconnect()
+    assert conn.state is S.DISCONNECTED
+    assert conn.history[-1].reason is peer.close_error
+
+
 # --- the driver -------------------------------------------------------------------------------------------------
 
 

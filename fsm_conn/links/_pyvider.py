@@ -36,7 +36,7 @@ from fsm_conn.links.grpc import CHANNEL_OPTIONS
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
-from fsm_conn.links.redact import Redactor, secrets_in
+from fsm_conn.links.redact import Redactor, Unshown, secrets_around, secrets_in
 
 __all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
 
@@ -117,7 +117,11 @@ class PluginClient(RPCPluginClient):
         self.logger = _StandardLogger()
         self.process: PluginProcess | None = None
         self._settings = settings
-        self._env: dict[str, str] = {}
+        self._env = Unshown()
+
+    def __repr__(self) -> str:
+        """Not the base's, which shows the private key."""
+        return f"<PluginClient {self._settings.name} {self.process or 'not started'}>"
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
@@ -129,7 +133,7 @@ class PluginClient(RPCPluginClient):
         await self._launch_process()
         assert self.process is not None
         offered = offered_versions(self._env.get("PLUGIN_PROTOCOL_VERSIONS", ""))
-        self._accept(await diagnosis.read_handshake(self.process, offered))
+        self._accept(await diagnosis.read_handshake(self.process, offered, self._directories()))
 
     def _accept(self, handshake: Handshake) -> None:
         if self._settings.mtls and not handshake.certificate:
@@ -160,7 +164,6 @@ class PluginClient(RPCPluginClient):
     # -- the process -------------------------------------------------------------------------------------------------
 
     async def _launch_process(self) -> None:
-        given = self._settings.env
         self._env = self._environment()
         self.process = await PluginProcess.spawn(
             self._settings.command,
@@ -168,12 +171,12 @@ class PluginClient(RPCPluginClient):
             cwd=self._settings.cwd,
             name=self._settings.name,
             redact=self._redactor(),
-            own_directory=[name for name in DIRECTORY_NAMES if name not in given],
+            own_directory=[name for name in DIRECTORY_NAMES if name not in self._settings.env],
         )
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self) -> Unshown:
         """The plugin's environment: the host's, what a host tells its plugin, and last what the user says."""
-        env = {name: value for name, value in os.environ.items() if name not in INHERITED_FROM_OUR_HOST}
+        env = Unshown({name: value for name, value in os.environ.items() if name not in INHERITED_FROM_OUR_HOST})
         env["PYTHONUNBUFFERED"] = "1"
         env[rpcplugin_config.plugin_magic_cookie_key] = rpcplugin_config.plugin_magic_cookie_value
         if self.client_cert:
@@ -184,9 +187,15 @@ class PluginClient(RPCPluginClient):
             env["PLUGIN_CLIENT_CERT"] = self.client_cert
         return env
 
+    def _directories(self) -> list[str]:
+        """Where the user told the plugin to put its socket."""
+        given = map(self._settings.env.get, DIRECTORY_NAMES)
+        return [os.path.join(self._settings.cwd or os.getcwd(), directory) for directory in given if directory]
+
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
-        return Redactor([*secrets_in(self._settings.env, set(os.environ.values())), cookie])
+        given = secrets_in(self._settings.env, set(os.environ.values()))
+        return Redactor([*given, *secrets_around(os.environ), cookie])
 
     # -- the channel -------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from collections.abc import Collection
 from typing import Any
 
 from fsm_conn.errors import BadCookieError, HandshakeError, LinkError, LinkLostError, PluginExitedError
-from fsm_conn.links.handshake import Handshake, parse_handshake
+from fsm_conn.links.handshake import Handshake, parse_handshake, quoted
 from fsm_conn.links.process import PluginProcess, describe_status
+from fsm_conn.links.socket_file import what_is_wrong
 
 __all__ = ["exit_error", "loss", "read_handshake", "unless_exited"]
 
@@ -37,24 +38,36 @@ async def unless_exited(process: PluginProcess, wanted: asyncio.Future[Any], whe
         raise exit_error(process, when)
 
 
-async def read_handshake(process: PluginProcess, offered: Collection[int] = ()) -> Handshake:
+async def read_handshake(
+    process: PluginProcess, offered: Collection[int] = (), directories: Collection[str] = ()
+) -> Handshake:
     """Wait for the process's handshake line and read it.
 
     Args:
         process: a plugin that was just started.
         offered: see `parse_handshake`.
+        directories: where a socket that it announces may be, besides its private directory.
 
     Raises:
-        LinkError: it printed something else, or ended.
+        LinkError: it printed something else, announced a socket that is not its own, or ended.
     """
     await asyncio.wait((process.first_line, process.exited), return_when=asyncio.FIRST_COMPLETED)
     try:
-        handshake = parse_handshake(process.first_line.result(), offered=offered, show=process.redact)
+        handshake = _checked(process, process.first_line.result(), offered, directories)
     except HandshakeError as error:
         await asyncio.wait((process.exited,), timeout=SETTLE)
         raise _explained(error, process) from None
     if process.exited.done():
         raise exit_error(process, "right after its handshake")
+    return handshake
+
+
+def _checked(process: PluginProcess, line: bytes, offered: Collection[int], directories: Collection[str]) -> Handshake:
+    handshake = parse_handshake(line, offered=offered, show=process.redact)
+    wrong = what_is_wrong(handshake.address, (process.directory, *directories)) if handshake.network == "unix" else ""
+    if wrong:
+        shown = quoted(line, process.redact)
+        raise HandshakeError(f"the plugin's handshake line {shown} announces a socket that {wrong}", line=shown)
     return handshake
 
 

@@ -130,6 +130,10 @@ class GrpcLink(Link):
         channel: grpc.aio.Channel = self._channel
         return channel
 
+    def condemn(self) -> None:
+        """The peer hangs: so calls in flight are told, instead of that somebody closed the link."""
+        self._lose(LinkLostError("the peer did not answer any more"))
+
     async def probe(self, service: str = "") -> bool:
         """Ask the standard health service how the peer is.
 
@@ -220,6 +224,8 @@ class GrpcLink(Link):
         if found.client_streaming:
             return await self._call_with_stream(found, request, fields, options)
         message = message_for(found, request, fields)
+        if self._is_lost():
+            raise await self._not_sent(found.name)
         try:
             reply = await self._started(found, options, message)
         except asyncio.CancelledError:
@@ -243,6 +249,8 @@ class GrpcLink(Link):
         if not found.server_streaming:
             raise wrong_kind(found)
         message = () if found.client_streaming else (message_for(found, request, fields),)
+        if self._is_lost():
+            raise await self._not_sent(found.name)
         async with self._running(found, self._started(found, options, *message), request, fields) as replies:
             async for reply in replies:
                 yield reply if reply is not None else _unreadable(found)
@@ -250,13 +258,13 @@ class GrpcLink(Link):
     async def _call_with_stream(
         self, found: Method, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> Any:
+        if self._is_lost():
+            raise await self._not_sent(found.name)
         async with self._running(found, self._started(found, options), request, fields) as call:
             reply = await call
         return reply if reply is not None else _unreadable(found)
 
     def _started(self, found: Method, options: CallOptions | None, *message: Any) -> Any:
-        if self._is_lost():
-            raise self._not_sent(found.name) from self._reason
         if options is None:
             return found.invoke(*message)
         return found.invoke(*message, timeout=options.timeout, metadata=options.metadata)
@@ -290,7 +298,7 @@ class GrpcLink(Link):
     async def _look_up(self, name: str, options: CallOptions | None) -> tuple[Method, CallOptions | None]:
         """Find a method within the time of the call, and return what is left of it."""
         if self._directory is None or self._reason is not None:
-            raise self._not_sent(name) from self._reason
+            raise await self._not_sent(name)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -309,28 +317,30 @@ class GrpcLink(Link):
 
     async def _lookup_error(self, name: str, error: grpc.aio.AioRpcError) -> CallError:
         if await self._is_lost_after(error):
-            return self._not_sent(name)
+            return await self._not_sent(name)
         return CallError(
             f"{name}: the peer could not be asked for its services ({error.code().name}: {error.details()}). "
             "Declare them with services= to go without asking."
         )
 
-    def _not_sent(self, name: str) -> ConnectionLostError:
-        return ConnectionLostError(f"{name} was not sent: {self._reason}", maybe_executed=False)
+    async def _why_lost(self) -> Exception | None:
+        """The best reason there is, which may take a moment to come out."""
+        return await self.lost() if self._gone.is_set() else self._reason
+
+    async def _not_sent(self, name: str) -> ConnectionLostError:
+        reason = await self._why_lost()
+        error = ConnectionLostError(f"{name} was not sent: {reason}", maybe_executed=False)
+        error.__cause__ = reason
+        return error
 
     def _raise_if_closed(self, name: str) -> None:
         if not _is_being_cancelled() and self._is_lost():
-            raise self._cut_off(name, maybe_executed=True) from self._reason
+            raise _cut_off(name, self._reason, maybe_executed=True) from self._reason
 
     async def _raise_if_lost(self, name: str, error: grpc.aio.AioRpcError) -> None:
         if await self._is_lost_after(error):
             maybe_executed = not (error.details() or "").startswith(_NEVER_SENT)
-            raise self._cut_off(name, maybe_executed=maybe_executed) from error
-
-    def _cut_off(self, name: str, *, maybe_executed: bool) -> ConnectionLostError:
-        fate = "it may have been executed" if maybe_executed else "it was not executed"
-        text = f"the link was lost during {name}, and {fate}: {self._reason}"
-        return ConnectionLostError(text, maybe_executed=maybe_executed)
+            raise _cut_off(name, await self._why_lost(), maybe_executed=maybe_executed) from error
 
     async def _is_lost_after(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether a call failed because the link is lost, rather than because the peer said so.
@@ -461,6 +471,12 @@ def _is_being_cancelled() -> bool:
     """Whether somebody cancelled the current task, so that a CancelledError in it is that cancellation."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def _cut_off(name: str, reason: Exception | None, *, maybe_executed: bool) -> ConnectionLostError:
+    fate = "it may have been executed" if maybe_executed else "it was not executed"
+    text = f"the link was lost during {name}, and {fate}: {reason}"
+    return ConnectionLostError(text, maybe_executed=maybe_executed)
 
 
 def _unreadable(found: Method) -> Any:

@@ -86,8 +86,9 @@ def _as_it_is(text: str) -> str:
 
 def quoted(line: bytes, show: Callable[[str], str] = _as_it_is, limit: int = 120) -> str:
     """`line` for an error message: without what `show` takes away, escaped, and shortened to `limit` characters."""
-    text = show(line[: 8 * limit].decode("utf-8", "backslashreplace"))
-    whole = len(line) <= 8 * limit and len(text) <= limit
+    # All that a line may have is looked through before the cut: half a secret is a secret, too.
+    text = show(line[:LONGEST_LINE].decode("utf-8", "backslashreplace"))
+    whole = len(line) <= LONGEST_LINE and len(text) <= limit
     return repr(text) if whole else f"{text[:limit]!r}... ({len(line)} bytes)"
 
 

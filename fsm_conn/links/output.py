@@ -129,11 +129,19 @@ class FirstLine:
         if not self.line.done():
             self._fail("the plugin closed its stdout before it printed a handshake line", bytes(self._held))
 
+    def told(self) -> str:
+        """What there is of the line so far, in words, fit to be shown."""
+        if self.line.done() and self.line.exception() is None:
+            return f"its first line on stdout was {quoted(self.line.result(), self._redact)}"
+        if self._held:
+            return f"it had printed {quoted(bytes(self._held), self._redact)} on stdout, and no end of line"
+        return "it had printed nothing on stdout"
+
     def _settle(self, line: bytes) -> None:
-        self._held = bytearray()
         if len(line) > LONGEST_LINE:
             self._fail(f"the plugin printed more than {LONGEST_LINE} bytes without a handshake line", line)
         else:
+            self._held = bytearray()
             self.line.set_result(line)
 
     def _fail(self, message: str, printed: bytes) -> None:
@@ -146,15 +154,16 @@ class Tail:
 
     def __init__(self) -> None:
         self._kept = b""
+        self._cut = False
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
-        # Twice what is shown: a secret that the front cuts in half lies before the part that is shown.
+        self._cut = self._cut or len(self._kept) + len(data) > 2 * TAIL_BYTES
         self._kept = (self._kept + data)[-2 * TAIL_BYTES :]
 
     def lines(self, redact: Redactor) -> list[str]:
         """The last lines, fit to be shown; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
-        text = redact(self._kept.decode("utf-8", "backslashreplace"))
+        text = redact(self._kept.decode("utf-8", "backslashreplace"), front=self._cut)
         if len(text) > TAIL_BYTES:
             text = text[-TAIL_BYTES:].partition("\n")[2] or text[-TAIL_BYTES:]
         return [line for line in map(str.rstrip, text.split("\n")) if line][-TAIL_LINES:]
@@ -183,11 +192,15 @@ class LineLog:
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
         if not plugin_logger.isEnabledFor(logging.INFO):
-            self._partial = b""
+            # Somebody may listen from the next chunk on: not to the rest of a line that had begun before.
+            self._cut, self._partial = not data.endswith(b"\n"), b""
             return
         *lines, self._partial = (self._partial + data).split(b"\n")
-        for line in lines[: self._allowance(len(lines))]:
+        allowance = self._allowance(len(lines))
+        for line in lines[:allowance]:
             self._line(line)
+        for line in lines[allowance:]:
+            self._is_of_a_key(line)
         if len(self._partial) > 2 * LONGEST_LOGGED:
             self._cut_short()
 
@@ -226,13 +239,20 @@ class LineLog:
             self._emit(text)
 
     def _shown(self, line: bytes) -> str:
+        if self._is_of_a_key(line):
+            return ""
+        begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
+        text = self._redact(begin.decode("utf-8", "backslashreplace"), back=cut).rstrip()
+        return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+
+    def _is_of_a_key(self, line: bytes) -> bool:
+        """Whether a line belongs to a private key whose head was in an earlier one, be it shown or left out."""
         if self._key_lines:
             self._key_lines = 0 if b"-----END" in line else self._key_lines - 1
-            return ""
+            return True
         if b"PRIVATE KEY-----" in line and b"-----END" not in line:
             self._key_lines = LONGEST_KEY
-        text = self._redact(line[: 2 * LONGEST_LOGGED].decode("utf-8", "backslashreplace")).rstrip()
-        return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+        return False
 
     def _emit(self, text: str) -> None:
         plugin_logger.info("%s", text, extra=self._extra)

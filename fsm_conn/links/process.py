@@ -132,6 +132,11 @@ class PluginProcess:
         return f"<PluginProcess {self.pid} {describe_status(self.returncode) if self.exited.done() else 'running'}>"
 
     @property
+    def directory(self) -> str:
+        """Its private directory."""
+        return self._directory
+
+    @property
     def returncode(self) -> int | None:
         """Its return code, or None while it runs."""
         return self.exited.result() if self.exited.done() else None
@@ -169,6 +174,10 @@ class PluginProcess:
     def first_line(self) -> asyncio.Future[bytes]:
         """Resolves to the first line of its stdout, or raises `HandshakeError`. Shield it."""
         return self._first.line
+
+    def first_words(self) -> str:
+        """What it printed first on stdout, fit to be shown."""
+        return self._first.told()
 
     def evidence(self) -> str:
         """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""
@@ -302,7 +311,7 @@ def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
 def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
     """Whether it has ended. It stays a zombie, unless somebody else has taken it, or the system cannot look only."""
     if not hasattr(os, "waitid"):
-        return popen.poll() is not None
+        return _is_taken(popen)
     try:
         return os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -311,13 +320,32 @@ def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
 
 def _is_ours(popen: subprocess.Popen[bytes]) -> bool:
     """Whether its number is still its own: it runs, or is a zombie that nobody has taken."""
-    if popen.returncode is not None or not hasattr(os, "waitid"):
-        return popen.returncode is None
+    if not hasattr(os, "waitid"):
+        # Looking has taken it, a moment ago; and while its group has members, nobody else gets that number.
+        return not _is_taken(popen) or popen.returncode is not None
+    if popen.returncode is not None:
+        return False
     try:
         os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
     return True
+
+
+def _is_taken(popen: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended and was reaped: by this, which leaves its return code, or by somebody else, which does not.
+
+    For systems without `waitid`, such as macOS before Python 3.13.
+    """
+    if popen.returncode is not None:
+        return True
+    try:
+        pid, status = os.waitpid(popen.pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    if pid:
+        popen.returncode = os.waitstatus_to_exitcode(status)
+    return bool(pid)
 
 
 def _kill_group(popen: subprocess.Popen[bytes]) -> None:

@@ -1,14 +1,16 @@
 """Makes what a plugin printed fit to be shown: no secrets, no control characters.
 
 A plugin's output is untrusted, and it ends up in errors, logs and terminals. It may hold what the user
-handed to the plugin in `env=`, a private key, or escape sequences that rewrite a terminal.
+handed to the plugin in `env=`, what the host's own environment holds, a private key, or escape sequences that rewrite
+a terminal.
 
 Rules that hold here:
 
 - Everything of a plugin that is quoted or logged passes through one `Redactor`.
-- A value that is no secret on its face (a level, a flag, a small number, a value the host's own environment
-  holds) is left readable, for evidence that is all asterisks helps nobody.
+- A value that is no secret on its face (a level, a flag, a small number, a value that the host's own environment
+  holds under a name that promises no secret) is left readable, for evidence that is all asterisks helps nobody.
 - A private key is removed whole, even when only one end of it is in sight.
+- Half a secret is a secret: who cuts text before it is redacted says where, and what is left of one there is hidden.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["HIDDEN", "Redactor", "sanitised", "secrets_in"]
+__all__ = ["HIDDEN", "Redactor", "Unshown", "sanitised", "secrets_around", "secrets_in"]
 
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
@@ -32,6 +34,13 @@ _KEY_WHOLE = re.compile(
 _KEY_TAIL = re.compile(r"\A(?:[A-Za-z0-9+/=\s]|\\n)*-----END [A-Z ]{0,30}PRIVATE KEY-----")
 # The servers' own words on a refused cookie name the value that they had expected.
 _COOKIE_TOLD = re.compile(r"(?i)\b(expected|received)([=:] ?)('[^'\n]*'|\"[^\"\n]*\"|[^\s,.]+)")
+
+
+class Unshown(dict[str, str]):
+    """An environment that does not show its values, for tracebacks are written with the variables of their frames."""
+
+    def __repr__(self) -> str:
+        return f"<an environment of {len(self)} variables>"
 
 
 def sanitised(text: str) -> str:
@@ -51,6 +60,13 @@ def secrets_in(env: Mapping[str, str], ambient: Collection[str] = ()) -> Iterato
             yield value
 
 
+def secrets_around(environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of the host's own environment that a plugin sees, and is not to show, by their names."""
+    for name, value in environ.items():
+        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(name) and not _is_plain(value, ()):
+            yield value
+
+
 def _is_plain(value: str, ambient: Collection[str]) -> bool:
     return value in ambient or value.lower() in _PLAIN or _SMALL_NUMBER.fullmatch(value) is not None
 
@@ -63,10 +79,30 @@ def _pieces(secrets: Iterable[str]) -> Iterator[str]:
             yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET)
 
 
-def _pattern(secrets: Iterable[str]) -> re.Pattern[str] | None:
+def _hidden(secrets: Iterable[str]) -> list[str]:
     # The longest first, so that a secret that begins with another one is hidden whole.
-    pieces = sorted({piece for piece in _pieces(secrets) if len(piece) >= SHORTEST_SECRET}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, pieces))) if pieces else None
+    return sorted({piece for piece in _pieces(secrets) if len(piece) >= SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def _begun(piece: str, text: str) -> int:
+    """How much of the end of `text` is the beginning of `piece`, but not all of it; 0 for what is too short to tell."""
+    end = text[-(len(piece) - 1) :]
+    at = end.find(piece[:SHORTEST_SECRET])
+    while at >= 0:
+        if piece.startswith(end[at:]):
+            return len(end) - at
+        at = end.find(piece[:SHORTEST_SECRET], at + 1)
+    return 0
+
+
+def _hide(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """`text` with each of `spans` hidden; those that overlap are one."""
+    shown, at = [], 0
+    for begin, end in sorted(spans):
+        if begin >= at:
+            shown += [text[at:begin], HIDDEN]
+        at = max(at, end)
+    return "".join([*shown, text[at:]])
 
 
 def _hide_cookies(line: str) -> str:
@@ -77,12 +113,28 @@ class Redactor:
     """Hides a given set of secrets. Its `repr` shows none of them."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = _pattern(secrets)
+        self._pieces = _hidden(secrets)
+        self._backwards = [piece[::-1] for piece in self._pieces]
+        self._pattern = re.compile("|".join(map(re.escape, self._pieces))) if self._pieces else None
 
-    def __call__(self, text: str) -> str:
-        """`text`, fit to be shown: secrets, private keys and cookies hidden, control characters made visible."""
-        if self._secrets is not None:
-            text = self._secrets.sub(HIDDEN, text)
+    def __call__(self, text: str, *, front: bool = False, back: bool = False) -> str:
+        """`text`, fit to be shown: secrets, private keys and cookies hidden, control characters made visible.
+
+        Args:
+            text: what is to be shown.
+            front: there was more before it, and the cut may be in the middle of a secret.
+            back: the same of what came after it.
+        """
+        if self._pattern is not None:
+            text = _hide(text, self._spans(self._pattern, text, front, back))
         if "PRIVATE KEY-----" in text:
             text = _KEY_TAIL.sub(HIDDEN, _KEY_WHOLE.sub(HIDDEN, text))
         return sanitised("\n".join(map(_hide_cookies, text.split("\n"))))
+
+    def _spans(self, pattern: re.Pattern[str], text: str, front: bool, back: bool) -> Iterator[tuple[int, int]]:
+        for match in pattern.finditer(text):
+            yield match.span()
+        if front and (left := max(_begun(piece, text[::-1]) for piece in self._backwards)):
+            yield 0, left
+        if back and (left := max(_begun(piece, text) for piece in self._pieces)):
+            yield len(text) - left, len(text)

@@ -73,7 +73,6 @@ class PluginLink(GrpcLink):
         self._keeper: asyncio.Task[None] | None = None
         self._verdict: Exception | None = None
         self._closing = False
-        self._condemned = False
 
     def __repr__(self) -> str:
         return f"<PluginLink {self._name} {self._process or 'not started'}>"
@@ -92,8 +91,12 @@ class PluginLink(GrpcLink):
         return gate.process_gate().slot()
 
     def evidence(self) -> str:
-        """The plugin's last lines on stderr, without secrets; after a failed or cancelled `open`, too."""
-        return self._process.evidence() if self._process is not None else ""
+        """What the plugin has printed, without secrets: its first line on stdout, or what there is of it, and its last
+        lines on stderr. After a failed or cancelled `open`, too.
+        """
+        if self._process is None:
+            return ""
+        return "\n".join(filter(None, (self._process.first_words(), self._process.evidence())))
 
     async def open(self) -> None:
         """Start the plugin and connect to it: one attempt, without a time limit.
@@ -142,7 +145,7 @@ class PluginLink(GrpcLink):
         reason = await super().lost()
         verdict = self._verdict or await self._judge(reason)
         # Whoever is told first, all are told the same.
-        self._verdict = self._verdict or verdict
+        self._reason = self._verdict = self._verdict or verdict
         return self._verdict
 
     async def _judge(self, reason: Exception) -> Exception:
@@ -150,11 +153,14 @@ class PluginLink(GrpcLink):
         if self._process is None or self._closing or isinstance(reason, PluginExitedError):
             return reason
         await asyncio.wait((self._process.exited,), timeout=diagnosis.SETTLE)
-        return diagnosis.loss(self._process, reason)
+        # Once it is being closed, it ends because we want it to.
+        return reason if self._closing else diagnosis.loss(self._process, reason)
 
     def condemn(self) -> None:
-        """The plugin hangs: `close` kills it at once."""
-        self._condemned = True
+        """The plugin hangs: so its callers are told, and `close` kills it at once, as it does when the link is lost."""
+        super().condemn()
+        # Not to be judged again: if the process ends now, it is because we kill it.
+        self._verdict = self._reason
 
     async def close(self) -> None:
         """End the plugin and close the channel. Bounded: about two seconds for a plugin that does not want to end.
@@ -162,7 +168,7 @@ class PluginLink(GrpcLink):
         When cancelled, the plugin is killed and the rest done at once.
         """
         assert self._client is not None
-        grace = 0 if self._condemned or self._is_lost() else GRACE
+        grace = 0 if self._is_lost() else GRACE
         self._closing = True
         self._lose(LinkLostError("the link was closed"))
         try:

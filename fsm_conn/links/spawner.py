@@ -19,6 +19,7 @@ import errno
 import functools
 import importlib
 import os
+import secrets
 import shutil
 import signal
 import stat
@@ -28,7 +29,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import ParamSpec, TypeVar
 
@@ -139,11 +140,68 @@ def _make_directory() -> str:
 
 
 def remove_directory(path: str) -> None:
-    """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed."""
-    if not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed.
+
+    A plugin may have nested directories deeper than recursion goes and paths are long, or locked them.
+    """
     with suppress(OSError):
-        os.unlink(path)
+        _unlock(path)
+        with _opened(path) as top:
+            _empty(top)
+    for remove in (os.rmdir, os.unlink):
+        with suppress(OSError):
+            remove(path)
+
+
+def _empty(top: int) -> None:
+    """Remove what is in the directory that `top` is a descriptor of: directories below are moved up into it first."""
+    pending = _cleared(top)
+    while pending:
+        name = pending.pop()
+        with suppress(OSError), _opened(name, top) as fd:
+            for below in _cleared(fd):
+                moved = secrets.token_hex(8)
+                os.rename(below, moved, src_dir_fd=fd, dst_dir_fd=top)
+                pending.append(moved)
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=top)
+
+
+def _cleared(fd: int) -> list[str]:
+    """Remove what is no directory from one; the names of the directories in it, unlocked."""
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.name)
+                    _unlock(entry.name, fd)
+                else:
+                    os.unlink(entry.name, dir_fd=fd)
+    return directories
+
+
+@contextmanager
+def _opened(name: str, dir_fd: int | None = None) -> Iterator[int]:
+    """A descriptor of a directory, and of nothing that a link in its place points to."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _unlock(name: str, dir_fd: int | None = None) -> None:
+    """Allow ourselves to read, change and move a directory, without following a link in its place."""
+    if sys.platform != "linux":
+        os.chmod(name, 0o700, dir_fd=dir_fd, follow_symlinks=False)
+        return
+    # Linux's chmod always follows links.
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
 
 
 def _popen(launch: Launch, path: str, directory: str) -> subprocess.Popen[bytes]:

@@ -508,6 +508,19 @@ async def test_closing_fails_streams_in_flight(link: EndpointLink, peer: Peer) -
     assert "closed" in str(await lost_by(anext(replies)))
 
 
+async def test_condemning_tells_calls_in_flight_why(link: EndpointLink, peer: Peer) -> None:
+    """Not that somebody closed the link, but that the peer did not answer. Nothing is sent any more."""
+    pending = asyncio.create_task(call(link, "odd.Hang"))
+    replies = stream(link, "odd.HangAfterOne")
+    await anext(replies)
+    await peer.odd.started.wait()
+    link.condemn()
+    assert not (await lost_by(call(link, "calculator.Add", a=1, b=2))).maybe_executed
+    await link.close()
+    for attempt in (pending, anext(replies)):
+        assert "did not answer any more" in str(await lost_by(attempt))
+
+
 async def test_closing_fails_lookups_and_probes_in_flight(link: EndpointLink) -> None:
     """A call that had not begun was not sent; a probe failed."""
     looking, probing = asyncio.create_task(call(link, "calculator.Add")), asyncio.create_task(link.probe())

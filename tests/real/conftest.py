@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -17,16 +16,14 @@ import pytest
 
 from fsm_conn.links import _pyvider, spawner  # imported here, so that no test pays for it
 
+from .faults import PLUGINS, PYTHON, hostile
+
 assert _pyvider
 
-PLUGINS = Path(__file__).parent / "plugins"
-PYTHON = sys.executable
+__all__ = ["CALCULATOR", "PLUGINS", "PYTHON", "Leftovers", "children", "descriptors", "directories", "eventually"]
+__all__ += ["hostile", "is_alive", "threads"]
+
 CALCULATOR = (PYTHON, "-m", "fsm_conn.demo.calculator")
-
-
-def hostile(kind: str, *arguments: object) -> list[str]:
-    """The command of a plugin that misbehaves in one way."""
-    return [PYTHON, "-S", "-E", str(PLUGINS / "hostile.py"), kind, *map(str, arguments)]
 
 
 def children() -> set[int]:

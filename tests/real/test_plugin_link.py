@@ -113,12 +113,21 @@ class TestGood:
 
 class TestMutualTls:
     async def test_others_are_refused(self) -> None:
-        """Nobody but the host that started the plugin can talk to it, not even with the server's certificate."""
-        link = await opened(calculator())
+        """Nobody but the link that started the plugin can talk to it, not even with the server's certificate, nor with
+        that of another link of the same host.
+        """
+        link, other = await opened(calculator()), await opened(calculator())
         assert link._client is not None
+        assert other._client is not None
         client = link._client
         root = client._rebuild_x509_pem(client._server_cert).encode()
-        for credentials in (None, grpc.ssl_channel_credentials(root_certificates=root)):
+        assert other._client.client_cert != client.client_cert
+        key, cert = other._client.client_key_pem.encode(), other._client.client_cert.encode()
+        for credentials in (
+            None,
+            grpc.ssl_channel_credentials(root_certificates=root),
+            grpc.ssl_channel_credentials(root_certificates=root, private_key=key, certificate_chain=cert),
+        ):
             channel = (
                 grpc.aio.insecure_channel(client.target_endpoint)
                 if credentials is None
@@ -131,8 +140,17 @@ class TestMutualTls:
                 await stub.Add(calculator_pb2.Operands(a=1, b=2), timeout=5)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             await channel.close(grace=None)
-        assert await add(link) == 8
+        own = grpc.ssl_channel_credentials(
+            root_certificates=root,
+            private_key=client.client_key_pem.encode(),
+            certificate_chain=client.client_cert.encode(),
+        )
+        options = [("grpc.ssl_target_name_override", "localhost")]
+        async with grpc.aio.secure_channel(client.target_endpoint, own, options=options) as channel:
+            stub = calculator_pb2_grpc.CalculatorStub(channel)  # type: ignore[no-untyped-call]
+            assert (await stub.Add(calculator_pb2.Operands(a=1, b=2), timeout=30)).result == 3
         await link.close()
+        await other.close()
 
     async def test_insisted_on(self) -> None:
         """mtls=True refuses a plugin that answers without a certificate, for good."""
@@ -173,7 +191,8 @@ class TestBad:
             ("1|1|unix|/tmp/x|netrpc|", IncompatibleProtocolError, "net/rpc"),
             ("1|6|tcp|192.0.2.1:80|grpc|", HandshakeError, "not on this machine"),
             ("1|7|unix|/tmp/x|grpc|", IncompatibleProtocolError, "this host offered 5, 6"),
-            ("1|6|unix|/nowhere/s.sock|grpc|", HandshakeError, "cannot be reached"),
+            ("1|6|unix|/nowhere/s.sock|grpc|", HandshakeError, "outside of the directory that the plugin was given"),
+            ("1|6|unix|TMPDIR/s.sock|grpc|", HandshakeError, "cannot be reached"),
         ],
     )
     async def test_wrong_line(self, line: str, kind: type[LinkError], words: str) -> None:

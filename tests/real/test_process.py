@@ -176,9 +176,11 @@ class TestWrongCommands:
         assert not caught.value.permanent
 
 
-@pytest.fixture(params=["pidfd", "polling"])
-def watch(request: pytest.FixtureRequest) -> dict[str, bool]:
-    """Both ways to notice an exit."""
+@pytest.fixture(params=["pidfd", "polling", "no waitid"])
+def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """All ways to notice an exit."""
+    if request.param == "no waitid":
+        monkeypatch.delattr(os, "waitid")
     return {"use_pidfd": request.param == "pidfd"}
 
 
@@ -252,7 +254,14 @@ class TestEnding:
         process.abandon()
         assert process.returncode in (0, -signal.SIGTERM)
 
-    async def test_taken_by_somebody_else(self) -> None:
+    async def test_its_status_is_told(self, watch: dict[str, bool]) -> None:
+        """However its exit is noticed, its status is known."""
+        process, _ = await printed("sh", "-c", "echo ready; exit 7", **watch)
+        async with asyncio.timeout(QUICK):
+            assert await process.exited == 7
+        await process.stop()
+
+    async def test_taken_by_somebody_else(self, watch: dict[str, bool]) -> None:
         """A host that reaps every child does not confuse it, nor is a stranger killed."""
         process = await started(*hostile("silent"), use_pidfd=False)
         os.kill(process.pid, signal.SIGKILL)
@@ -436,6 +445,30 @@ class TestPrivateDirectory:
         await process.stop(0)
         assert (treasure / "gold").read_text() == "mine"
         assert not os.path.lexists(os.fsdecode(line))
+
+    async def test_deeper_than_recursion(self) -> None:
+        """Directories nested deeper than Python recurses and a path may be long are removed all the same."""
+        process, line = await printed(*hostile("deep", 3000))
+        await process.stop(0)
+        await eventually(lambda: not os.path.lexists(os.fsdecode(line)))
+
+    def test_locked(self) -> None:
+        """What it took our permissions away from is removed all the same."""
+        top = Path(tempfile.mkdtemp(dir="/tmp"))  # where others may go
+        os.chmod(top, 0o777)
+        me = os.geteuid()
+        os.seteuid(65534 if me == 0 else me)  # permissions mean nothing to root
+        try:
+            for path in (base := top / "base", base / "a", base / "a" / "b"):
+                path.mkdir()
+                (path / "file").touch()
+            for path in (base / "a" / "b", base / "a", base):
+                path.chmod(0)
+            spawner.remove_directory(str(base))
+        finally:
+            os.seteuid(me)
+        assert list(top.iterdir()) == []
+        top.rmdir()
 
 
 HOST = """
