@@ -23,7 +23,7 @@ from fsm_conn.connection import Connection
 from fsm_conn.errors import PoolClosed, PoolFullError, PoolTimeoutError
 from fsm_conn.pool.lease import Lease, WatchedLease
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.slots import Holder, Slot
+from fsm_conn.pool.slots import Holder, Slot, current_holder
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.waiters import Waiters
 from fsm_conn.timing import ExpiredError, within
@@ -104,9 +104,17 @@ class Desk(abc.ABC):
         limit = self.policy.acquire_timeout if timeout is None else timeout
         if limit is not None:
             return self._slot_in_time(holder, limit)
+        if not self._is_slow:  # so it is open, no hook has a say, and nothing is free
+            assert self._loop is not None
+            return self._queue_up(holder, self._loop)
         if self._on_acquire is not None or self._free:
             return self._agreed_slot(holder)
         return self._queue_up(holder, self._admit())
+
+    def _stranger(self) -> Holder:
+        """Who wants a slot, when that is no task of the loop that the pool was opened in; raise what tells why not."""
+        self._admit()
+        return current_holder()
 
     async def _another_slot(self, slot: Slot, holder: Holder) -> Slot:
         """Instead of one that was lost between being handed over and being looked at."""

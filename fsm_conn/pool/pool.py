@@ -211,7 +211,11 @@ class ConnectionPool(PoolKeeper):
         """
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
             raise ValueError(f"acquire(timeout={timeout!r}): give a number of seconds, more than zero, or None")
-        return self._lease_class(self, timeout)
+        lease = self._lease_class()  # which has no constructor, for it would cost as much as taking a slot does
+        lease._pool = self
+        lease._timeout = timeout
+        lease._slot = lease._holder = None
+        return lease
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
         """Call through whichever connection has least to do; no lease is held. As `Connection.call` otherwise.

@@ -47,9 +47,14 @@ SHORTEST_PAUSE = 0.01
 
 
 def current_holder() -> Holder:
-    """The running task, as who uses a slot."""
+    """The running task, as who uses a slot.
+
+    Raises:
+        RuntimeError: none is running, as in a callback of the loop.
+    """
     task = asyncio.current_task()
-    assert task is not None
+    if task is None:
+        raise RuntimeError("a pool is used by tasks: await what it returns in one, not in a callback of the loop")
     return ref(task)
 
 

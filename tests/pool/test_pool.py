@@ -806,10 +806,11 @@ def test_the_end_of_the_loop_while_opening_and_while_draining() -> None:
     assert (pool.state, peer.open_now) == (S.CLOSED, 0)
 
 
-def test_a_loop_that_was_closed_under_the_pool() -> None:
-    """It begins at rest in the next one, and serves."""
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_loop_that_was_closed_under_the_pool(size: int) -> None:
+    """It begins at rest in the next one, and serves; also when a connection was free."""
     peer = Peer()
-    pool = make(peer, 1)
+    pool = make(peer, size)
     loop = asyncio.new_event_loop()
     lease = loop.run_until_complete(_opened_and_leased(pool))
     tasks = asyncio.all_tasks(loop)
@@ -833,9 +834,10 @@ async def _opened_and_leased(pool: ConnectionPool) -> Any:
     return await pool.acquire()
 
 
-def test_two_loops_at_a_time_are_refused() -> None:
-    """A pool belongs to the loop in which it was opened."""
-    pool = make(Peer(), 1)
+@pytest.mark.parametrize("size", [1, 2])
+def test_two_loops_at_a_time_are_refused(size: int) -> None:
+    """A pool belongs to the loop in which it was opened; whether a connection is free or not."""
+    pool = make(Peer(), size)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(_opened_and_leased(pool))
 
