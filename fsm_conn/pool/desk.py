@@ -192,6 +192,9 @@ class Desk(abc.ABC):
     def _returned(self, slot: Slot, holder: Holder) -> None:
         """A lease is over."""
         if self._is_slow or slot.is_overflow or not slot.is_ready:
+            if self._loop is not None and not self._loop.is_closed() and not _is_running(self._loop):
+                self._loop.call_soon_threadsafe(self._returned, slot, holder)  # what is to be done needs it to run
+                return
             try:
                 if self._on_release is not None and slot.in_service and not slot.is_stale and self._is_serving():
                     self._reset(self._on_release, slot)
@@ -225,8 +228,10 @@ class Desk(abc.ABC):
         """Have `on_release` clean up; nobody gets the slot before it has."""
         try:
             outcome = hook(slot.conn)
-        except Exception:
+        except BaseException as error:
             self._could_not_reset(slot)
+            if not isinstance(error, Exception):
+                raise
             return
         if inspect.isawaitable(outcome):
             slot.begin_reset()
@@ -270,6 +275,14 @@ class Desk(abc.ABC):
         _log.error("%s; use 'async with pool.acquire()'", what)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._returned, slot, holder)
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is called from `loop`."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _leases(slot: Slot) -> int:

@@ -76,6 +76,7 @@ class PoolKeeper(Roster, Driver):
         for slot in self._slots:
             self._counts.absorb(slot)
         self._slots = []
+        self._resets = set()  # what has ignored its cancellation concerns no pool that is opened after this one
         self._progress = ()
         self._tell()
 
@@ -140,7 +141,7 @@ class PoolKeeper(Roster, Driver):
     # --- how it is done -------------------------------------------------------------------------------------
 
     def _is_serving(self) -> bool:
-        return self._state in _SERVING
+        return self._state in _SERVING and not self._was_forked
 
     def _is_open(self) -> bool:
         return self._state == PoolState.OPEN

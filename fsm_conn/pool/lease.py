@@ -71,7 +71,7 @@ class Lease:
                     if isinstance(awaited, asyncio.Future):
                         pool._leave_line(awaited, holder)
                     raise
-                if not slot.in_service:
+                if not slot.is_ready and (slot.is_stale or not slot.in_service):
                     slot = await pool._another_slot(slot, holder)
             except BaseException:
                 self._holder = None

@@ -132,7 +132,7 @@ class ConnectionPool(PoolKeeper):
         if self._was_forked:
             raise self._closed()
         self._check_loop(asyncio.get_running_loop())
-        if self._state == PoolState.DRAINING:
+        while self._state == PoolState.DRAINING:
             await self._reach((PoolState.CLOSED,))
         if self._state == PoolState.CLOSED:
             self.fire(PoolTrigger.OPEN)
@@ -260,7 +260,7 @@ class ConnectionPool(PoolKeeper):
               had to be waited for. `timeouts`, `refused`: acquires that were not served. `leaked`: leases that were
               dropped without having been released.
         """
-        return self._counts.as_dict(self.policy, self._slots, len(self._line))
+        return self._counts.as_dict(self.policy, self._slots, self._free, len(self._line))
 
     def __repr__(self) -> str:
         serving = sum(slot.in_service for slot in self._slots)

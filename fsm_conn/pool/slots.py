@@ -206,8 +206,8 @@ class Slot:
 
     @property
     def load(self) -> int:
-        """How many use it."""
-        return len(self.holders) + len(self.callers)
+        """How many use it, and clean up after a use."""
+        return len(self.holders) + len(self.callers) + self.resets
 
     # --- what the pool makes of it ----------------------------------------------------------------------------
 
@@ -288,9 +288,12 @@ class Slot:
             if before is not None:
                 await asyncio.wait({before})
             while True:
-                await self._serve()
+                has_failed = await self._try_to_serve()
                 failures = 1 if self._lasted >= self.conn.retry.stable_after else failures + 1
                 pause = self._policy.replacement.delay(failures, pause, self._rng)
+                if has_failed:  # whatever it says of its state
+                    await asyncio.sleep(max(pause, SHORTEST_PAUSE))
+                    continue
                 with suppress(ExpiredError):  # it may recover by itself before that
                     await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(CONNECTED))
         except GeneratorExit:  # the loop was closed under us, and nothing can be awaited any more
@@ -298,6 +301,17 @@ class Slot:
         except BaseException:
             await finish(asyncio.ensure_future(self.conn.disconnect()))
             raise
+
+    async def _try_to_serve(self) -> bool:
+        """As `_serve`; whether something was raised that a connection does not raise."""
+        try:
+            await self._serve()
+            return False
+        except Exception as error:
+            _log.exception("%r: what keeps it has failed", self)
+            self._leave_service()
+            self._give_up(error)
+            return True
 
     async def _serve(self) -> None:
         """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""
@@ -319,9 +333,6 @@ class Slot:
             return True  # somebody has disconnected it under us; once more, then
         except ConnectFailedError as error:
             return self._give_up(error.reason or error)
-        except Exception as error:
-            _log.exception("%r: its connection could not be made", self)
-            return self._give_up(error)
         link = self.conn.link
         if self._greet is not None and link is not None and link is not self._agreed:
             try:
@@ -337,8 +348,13 @@ class Slot:
         return True
 
     async def _greeted_in_time(self, greet: Greet) -> None:
+        keeper = asyncio.current_task()
         try:
             await within(self.conn.start_timeout, greet(self.conn))
+        except asyncio.CancelledError as cancelled:
+            if keeper is None or keeper.cancelling():
+                raise
+            raise RuntimeError("on_open awaited something that was cancelled, and let that pass") from cancelled
         except ExpiredError:
             raise StartTimeoutError(
                 f"{self.conn.name}: on_open did not end within {self.conn.start_timeout:g} s"

@@ -861,6 +861,7 @@ from fsm_conn import ConnectionPool, PoolClosed
 unopened = ConnectionPool(Peer(), 1, 0)
 
 async def refused(pool, lease):
+    assert pool.get_pool_stats()["available_in_pool"] == 0
     for use in (pool.acquire, lambda: pool.call("a.B"), pool.initialize, pool.close_all, lambda: lease.call("a.B")):
         try:
             await use()
@@ -870,9 +871,13 @@ async def refused(pool, lease):
             raise AssertionError(use)
     async with unopened, unopened.acquire() as client:
         assert await client.call("a.B") == "reply"
+    lease.release()
+    assert resets == []
+
+resets = []
 
 async def main():
-    async with ConnectionPool(Peer(), 2, 0) as pool:
+    async with ConnectionPool(Peer(), 2, 0, on_release=resets.append) as pool:
         async with pool.acquire() as lease:
             child = os.fork()
             if not child:
@@ -886,6 +891,7 @@ async def main():
             assert os.waitpid(child, 0)[1] == 0
         async with pool.acquire() as client:
             assert await client.call("a.B") == "reply"
+        assert len(resets) == 2
 
 asyncio.run(main())
 print("fine")
