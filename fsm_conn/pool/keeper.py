@@ -20,8 +20,8 @@ from fsm_conn.driver import Driver
 from fsm_conn.errors import PoolClosed, PoolUnavailableError
 from fsm_conn.lifecycle import State
 from fsm_conn.pool.lifecycle import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
+from fsm_conn.pool.place import Holder, Kind
 from fsm_conn.pool.roster import SOON, Roster, unavailable
-from fsm_conn.pool.slots import Holder, Kind
 from fsm_conn.pool.waiters import Waiters
 from fsm_conn.timing import ExpiredError, within
 

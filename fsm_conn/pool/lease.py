@@ -24,7 +24,8 @@ from fsm_conn.errors import LeaseError
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection
     from fsm_conn.pool.desk import Desk
-    from fsm_conn.pool.slots import Holder, Slot
+    from fsm_conn.pool.place import Holder
+    from fsm_conn.pool.slots import Slot
 
 __all__ = ["Lease", "WatchedLease"]
 
@@ -111,6 +112,10 @@ class Lease:
     def is_held(self) -> bool:
         """Whether the connection may be used."""
         return self._slot is not None and not self._slot.is_closed
+
+    def is_connected(self) -> bool:
+        """As `Connection.is_connected`; False when the lease is not held."""
+        return self._slot is not None and not self._slot.is_closed and self._slot.conn.is_connected()
 
     @property
     def connection(self) -> Connection:

@@ -17,12 +17,14 @@ from fsm_conn.connection import Connection
 from fsm_conn.driver import finish
 from fsm_conn.errors import PoolTimeoutError
 from fsm_conn.options import checked_rng
+from fsm_conn.pool.counted import CountedLink
 from fsm_conn.pool.desk import Hook
 from fsm_conn.pool.keeper import DRAIN_TIMEOUT, PoolKeeper
 from fsm_conn.pool.lease import Lease
 from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
+from fsm_conn.pool.place import current_holder
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.slots import CountedLink, Slot, current_holder
+from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import leased
 from fsm_conn.timing import ExpiredError, within
 
@@ -241,6 +243,16 @@ class ConnectionPool(PoolKeeper):
             replies = link.stream(method, request, fields, options)
         async for reply in replies:
             yield reply
+
+    @property
+    def pool_size(self) -> int:
+        """Connections that it keeps, as its policy says."""
+        return self.policy.size
+
+    @property
+    def max_overflow(self) -> int:
+        """Connections beyond that which it may open, as its policy says."""
+        return self.policy.max_overflow
 
     def get_pool_stats(self) -> dict[str, Any]:
         """How the pool is doing, and what it has done since it was made.

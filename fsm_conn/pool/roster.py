@@ -23,8 +23,9 @@ from fsm_conn.connection import Connection
 from fsm_conn.errors import PoolUnavailableError
 from fsm_conn.options import shared_rng
 from fsm_conn.pool.desk import Desk, Hook, called
+from fsm_conn.pool.place import Kind
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.slots import Kind, Slot
+from fsm_conn.pool.slots import Slot
 
 if TYPE_CHECKING:
     import random

@@ -1,4 +1,4 @@
-"""One place of a pool, and the connection that fills it.
+"""The connection that fills a place of a pool, and the task that keeps it.
 
 The rules that hold here:
 
@@ -13,29 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
+from typing import TYPE_CHECKING, Protocol
 
 from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
 from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.pool.place import Kind, Place, current_holder
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     import random
 
     from fsm_conn.connection import Connection
+    from fsm_conn.links.base import Link
     from fsm_conn.pool.policy import PoolPolicy
     from fsm_conn.record import TransitionRecord
 
-__all__ = ["CountedLink", "Holder", "Kind", "Slot", "current_holder"]
-
-Holder = ref["asyncio.Task[Any]"]
-"""Who uses a slot: the task, as a weak reference, for the slot must not keep alive what has forgotten it."""
+__all__ = ["Slot"]
 
 Greet = Callable[["Connection"], Awaitable[None]]
 
@@ -44,27 +40,6 @@ CONNECTED = ConnectionState.CONNECTED
 
 SHORTEST_PAUSE = 0.01
 """Seconds between two tries of a connection that gives up at once, whatever the policy says."""
-
-
-def current_holder() -> Holder:
-    """The running task, as who uses a slot.
-
-    Raises:
-        RuntimeError: none is running, as in a callback of the loop.
-    """
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("a pool is used by tasks: await what it returns in one, not in a callback of the loop")
-    return ref(task)
-
-
-class Kind(StrEnum):
-    """What a slot is there for."""
-
-    REGULAR = "regular"
-    """One of the pool's `size`, or of its standby."""
-    OVERFLOW = "overflow"
-    """Opened because all others were leased; closed when it was not needed for a while."""
 
 
 class Owner(Protocol):
@@ -86,11 +61,11 @@ class Owner(Protocol):
         """Its task was cancelled by somebody else, so nobody keeps it."""
 
 
-class Slot:
-    """One place.
+class Slot(Place):
+    """A place, with the connection that fills it.
 
     Args:
-        conn: the connection that fills it.
+        conn: the connection.
         kind: what it is there for.
         owner: whom it tells what becomes of it.
         policy: the pool's.
@@ -98,21 +73,8 @@ class Slot:
         greet: awaited with the connection for each of its links, before the slot comes into service.
 
     Attributes:
-        is_overflow: whether it is there for a while only.
-        in_service: whether a link is open and agreed with.
-        is_active: whether it is one of those that are leased, rather than standby.
-        is_stale: whether its link is to be replaced before the next lease.
-        is_old: whether its link is to be replaced when nobody uses it.
-        resets: how many leases' leftovers are being cleaned up.
-        is_ready: all of that in one: whether it may be leased, but for the leases that it has already.
-        is_closed: whether it is closed for good.
-        holders: those who lease it.
-        callers: those whose calls, made without a lease, go through it.
-        leases: how many leases it had.
         cause: what the connection last failed with, since it was in service; None when it did not.
         has_given_up: whether its connection has given up, since it was in service.
-        expires_at: when the present link is to be replaced, by the loop's clock; None: never.
-        idle_since: since when nobody has used it, by the loop's clock.
     """
 
     __slots__ = (
@@ -121,46 +83,23 @@ class Slot:
         "_greet",
         "_lasted",
         "_owner",
-        "_policy",
         "_rng",
         "_served",
         "_task",
         "_unsubscribe",
-        "callers",
         "cause",
         "conn",
-        "expires_at",
         "has_given_up",
-        "holders",
-        "idle_since",
-        "in_service",
-        "is_active",
-        "is_closed",
-        "is_old",
-        "is_overflow",
-        "is_ready",
-        "is_stale",
-        "kind",
-        "leases",
-        "resets",
     )
 
     def __init__(
         self, conn: Connection, kind: Kind, owner: Owner, *, policy: PoolPolicy, rng: random.Random, greet: Greet | None
     ) -> None:
+        super().__init__(kind, policy)
         self.conn = conn
-        self.kind = kind
-        self.is_overflow = kind is Kind.OVERFLOW
-        self.in_service = self.is_active = self.is_ready = self.is_stale = self.is_old = False
-        self.is_closed = self.has_given_up = False
-        self.holders: list[Holder] = []
-        self.callers: list[Holder] = []
-        self.resets = self.leases = 0
         self.cause: BaseException | None = None
-        self.expires_at: float | None = None
-        self.idle_since = 0.0
+        self.has_given_up = False
         self._owner = owner
-        self._policy = policy
         self._rng = rng
         self._greet = greet
         self._agreed: Link | None = None
@@ -174,7 +113,7 @@ class Slot:
         service = "in service" if self.in_service else "out of service"
         return f"<{self.kind} slot of {self.conn!r}, {service}, leases={len(self.holders)}>"
 
-    # --- what it is -----------------------------------------------------------------------------------------
+    # --- what the pool may ask of it -----------------------------------------------------------------------------
 
     @property
     def is_awake(self) -> bool:
@@ -185,57 +124,6 @@ class Slot:
     def is_hopeful(self) -> bool:
         """Whether it is in service, or on its way and nothing has failed yet."""
         return self.in_service or (self.is_awake and self.cause is None)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether there is somebody whom closing it would hurt."""
-        return bool(self.holders or self.callers or self.resets)
-
-    @property
-    def is_leasable(self) -> bool:
-        """Whether it may be leased to somebody who would have to wait otherwise: as long as an old link is used, it may
-        be used by more than one.
-        """
-        worn = self.is_old and self.is_active and self.in_service and not self.is_stale and not self.resets
-        return self.is_ready or (worn and self.is_used)
-
-    @property
-    def room(self) -> int:
-        """How many more leases it could have."""
-        return max(0, self._policy.leases_per_connection - len(self.holders))
-
-    @property
-    def load(self) -> int:
-        """How many use it, and clean up after a use."""
-        return len(self.holders) + len(self.callers) + self.resets
-
-    # --- what the pool makes of it ----------------------------------------------------------------------------
-
-    def activate(self, active: bool) -> None:
-        """Count it among those that are leased, or not."""
-        self.is_active = active
-        self._judge()
-
-    def outdate(self) -> None:
-        """Have its link replaced before the next lease."""
-        self.is_stale = True
-        self._judge()
-
-    def expire(self) -> None:
-        """Its link has become too old."""
-        self.is_old = True
-        self.expires_at = None
-        self._judge()
-
-    def begin_reset(self) -> None:
-        """What a lease has left is being cleaned up."""
-        self.resets += 1
-        self._judge()
-
-    def end_reset(self) -> None:
-        """It was cleaned up."""
-        self.resets -= 1
-        self._judge()
 
     def wake(self) -> None:
         """Begin to keep it."""
@@ -397,10 +285,6 @@ class Slot:
             self._judge()
             self._owner._withdrawn(self)
 
-    def _judge(self) -> None:
-        usable = self.is_active and self.in_service and not self.is_stale and not self.resets
-        self.is_ready = usable and not self.is_old
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             _log.error("%r: the task that kept it has failed", self, exc_info=task.exception())
@@ -408,43 +292,3 @@ class Slot:
             self._task = None
             self._leave_service()
             self._owner._stopped(self)
-
-
-class CountedLink(Link):
-    """The link of a slot, for calls that are made without a lease: while one is under way, the slot counts it.
-
-    Args:
-        slot: whose link it is.
-        link: the link itself.
-    """
-
-    def __init__(self, slot: Slot, link: Link) -> None:
-        self.slot = slot
-        self.link = link
-
-    async def open(self) -> None:
-        """Refuse: it is open already."""
-        raise TypeError("a link of a pool is opened by its slot")
-
-    async def close(self) -> None:
-        """Refuse: others use it."""
-        raise TypeError("a link of a pool is closed by its slot")
-
-    async def lost(self) -> Exception:
-        """As the link."""
-        return await self.link.lost()
-
-    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
-        """As the link."""
-        with self.slot.called():
-            reply, watch = self.link.call(method, request, fields, options), self.slot.conn._calls
-            return await (watch.call(method, reply) if watch else reply)
-
-    async def stream(
-        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
-    ) -> AsyncIterator[Any]:
-        """As the link."""
-        with self.slot.called():
-            replies, watch = self.link.stream(method, request, fields, options), self.slot.conn._calls
-            async for reply in watch.stream(method, replies) if watch else replies:
-                yield reply

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fsm_conn.pool.slots import Holder, Slot
+    from fsm_conn.pool.place import Holder
+    from fsm_conn.pool.slots import Slot
     from fsm_conn.pool.stats import PoolStats
 
 __all__ = ["Waiters"]

@@ -48,6 +48,28 @@ async def test_a_lease_is_called_as_a_connection_is(opened: Any) -> None:
     assert [name for name, _, _ in peer.calls] == ["calculator.Add"] * 3
 
 
+async def test_a_lease_says_whether_its_connection_is_there(opened: Any) -> None:
+    """As the documented pool asks; and never before it is acquired, nor after it was released or cut off."""
+    pool, peer = await opened(1)
+    client = pool.acquire()
+    assert not client.is_connected()
+    async with client:
+        assert client.is_connected()
+        conn = client.connection
+        assert conn.is_connected()
+        peer.then = HANG
+        peer.lose()
+        await settled()
+        assert (client.is_held, client.is_connected(), conn.is_connected()) == (True, False, False)
+        peer.then = None
+    assert not client.is_connected()
+    await pool.close_all(timeout=0)
+    await pool.initialize()
+    async with pool.acquire() as client:
+        await pool.close_all(timeout=0)
+        assert not client.is_connected()
+
+
 async def test_a_lease_without_a_block(opened: Any) -> None:
     """Awaited, and released by hand."""
     pool, _ = await opened(1)

@@ -79,6 +79,8 @@ async def test_the_documented_defaults() -> None:
     assert ConnectionPool(["x"], 3, 1, policy=PoolPolicy(standby=1)).policy == PoolPolicy(
         size=3, max_overflow=1, standby=1
     )
+    pool = ConnectionPool(["x"], policy=PoolPolicy(size=4, max_overflow=3))
+    assert (pool.pool_size, pool.max_overflow) == (4, 3)
 
 
 @pytest.mark.parametrize(
