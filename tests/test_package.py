@@ -93,7 +93,7 @@ MAY_IMPORT = {
         "record",
         "timing",
     },
-    "pool.counted": {"links.base", "pool.slots"},
+    "pool.counted": {"links.base", "pool.slots", "streams"},
     "pool.waiters": {"pool.place", "pool.slots", "pool.stats"},
     "pool.stats": {"pool.policy", "pool.slots"},
     # The desk for types only, as `calls` has the connection.
@@ -137,6 +137,8 @@ MAY_IMPORT = {
         "pool.policy",
         "pool.slots",
         "pool.stats",
+        "record",
+        "streams",
         "timing",
     },
 }

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.streams import closing
 
 if TYPE_CHECKING:
     from fsm_conn.pool.slots import Slot
@@ -52,5 +53,6 @@ class CountedLink(Link):
         """As the link."""
         with self.slot.called():
             replies, watch = self.link.stream(method, request, fields, options), self.slot.conn._calls
-            async for reply in watch.stream(method, replies) if watch else replies:
-                yield reply
+            async with closing(watch.stream(method, replies) if watch else replies) as watched:
+                async for reply in watched:
+                    yield reply

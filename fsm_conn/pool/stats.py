@@ -29,7 +29,7 @@ class PoolStats:
         timeouts: acquires that ended for want of time.
         refused: acquires that were refused: closed, full, or unavailable.
         leaked: leases that were dropped without having been released.
-        waits: acquires that had to wait, and got a connection.
+        waits: how often a connection was handed to somebody who had waited.
         wait_seconds: how long the last of them did.
     """
 

@@ -5,12 +5,15 @@ returned where no loop runs. Whatever it is, no place is lost, nothing spins, an
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 from peer import Peer
 
-from fsm_conn import Connection, ConnectionPool, LinkLostError, PoolPolicy, PoolUnavailableError
+from fsm_conn import CallOptions, Connection, ConnectionPool, LinkLostError, PoolPolicy, PoolUnavailableError
 
 from .conftest import begun, make, nothing_is_left, now, settled
 
@@ -315,3 +318,81 @@ async def test_initialize_waits_for_every_closing() -> None:
     await closing
     await pool.close_all()
     nothing_is_left(pool, peer)
+
+
+# --- what is stopped half-way ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_an_opening_that_is_cancelled_as_it_succeeds_is_abandoned(is_slow: bool) -> None:
+    """For nobody is left to close it; also while observers are still told of it."""
+    peer = Peer()
+    pool = make(peer, 2)
+
+    def cancel(record: Any) -> None:
+        if record.dest == "open":
+            opening.cancel()
+
+    async def observe(record: Any) -> None:
+        await asyncio.sleep(1)
+        cancel(record)
+
+    pool.on_transition(observe if is_slow else cancel)
+    (opening,) = begun(pool.initialize())
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert (pool.state, peer.open_now) == ("closed", 0)
+    await asyncio.sleep(5)  # observers have their time
+    nothing_is_left(pool, peer)
+
+
+async def test_an_opening_that_others_have_is_not_abandoned() -> None:
+    """Whoever comes later to what is open has no say in that."""
+    pool = make(Peer(), 1)
+
+    async def observe(record: Any) -> None:
+        await asyncio.sleep(1)
+
+    pool.on_transition(observe)
+    first, second = begun(pool.initialize(), pool.initialize())
+    await asyncio.sleep(0.5)
+    assert pool.state == "open"
+    first.cancel()
+    await second
+    (late,) = begun(pool.initialize())
+    await asyncio.sleep(0)
+    late.cancel()
+    await asyncio.gather(first, late, return_exceptions=True)
+    async with pool.acquire() as client:
+        assert client.is_connected()
+    await pool.close_all()
+
+
+async def test_a_stream_that_nobody_wants_more_of_ends_at_once(opened: Any) -> None:
+    """With everything under it, when it is closed; not when garbage is collected."""
+    pool, _ = await opened(1)
+    told: list[str] = []
+    pool._slots[0].conn.on_call(lambda call: told.append(call.method))
+    for options in ((), (CallOptions(wait_for_ready=True),)):
+        told.clear()
+        async with aclosing(pool.stream("calculator.Count", *options)) as replies:
+            async for _ in replies:
+                assert pool._slots[0].callers
+                break
+        assert (pool._slots[0].callers, told) == ([], ["calculator.Count"])
+
+
+async def test_progress_is_forgotten_when_all_are_open(opened: Any) -> None:
+    """What it refers to is not kept for as long as the pool lives."""
+
+    class Bar:
+        def __call__(self, ready: int, of: int) -> None: ...
+
+    bar = Bar()
+    kept = weakref.ref(bar)
+    pool = make(Peer(), 1)
+    await pool.initialize(bar)
+    del bar
+    gc.collect()
+    assert kept() is None
+    await pool.close_all()
