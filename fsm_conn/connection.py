@@ -263,6 +263,14 @@ class Connection(LinkKeeper):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return ServiceProxy(self, name)
 
+    def is_connected(self) -> bool:
+        """Whether the state is `connected`, so that a call would be sent at once.
+
+        No more than a look: the link may be lost before the next line. To have a call wait for the connection, or be
+        sent again, give it `CallOptions`.
+        """
+        return self._state == CONNECTED
+
     async def probe(self, timeout: float | None = None) -> float:
         """Ask the peer once whether it is well, and return how long the answer took, in seconds.
 

@@ -22,8 +22,9 @@ from collections.abc import Awaitable, Callable
 from fsm_conn.connection import Connection
 from fsm_conn.errors import PoolClosed, PoolFullError, PoolTimeoutError
 from fsm_conn.pool.lease import Lease, WatchedLease
+from fsm_conn.pool.place import Holder, current_holder
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.slots import Holder, Slot
+from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.waiters import Waiters
 from fsm_conn.timing import ExpiredError, within
@@ -104,9 +105,17 @@ class Desk(abc.ABC):
         limit = self.policy.acquire_timeout if timeout is None else timeout
         if limit is not None:
             return self._slot_in_time(holder, limit)
+        if not self._is_slow:  # so it is open, no hook has a say, and nothing is free
+            assert self._loop is not None
+            return self._queue_up(holder, self._loop)
         if self._on_acquire is not None or self._free:
             return self._agreed_slot(holder)
         return self._queue_up(holder, self._admit())
+
+    def _stranger(self) -> Holder:
+        """Who wants a slot, when that is no task of the loop that the pool was opened in; raise what tells why not."""
+        self._admit()
+        return current_holder()
 
     async def _another_slot(self, slot: Slot, holder: Holder) -> Slot:
         """Instead of one that was lost between being handed over and being looked at."""
@@ -184,6 +193,9 @@ class Desk(abc.ABC):
     def _returned(self, slot: Slot, holder: Holder) -> None:
         """A lease is over."""
         if self._is_slow or slot.is_overflow or not slot.is_ready:
+            if self._loop is not None and not self._loop.is_closed() and not _is_running(self._loop):
+                self._loop.call_soon_threadsafe(self._returned, slot, holder)  # what is to be done needs it to run
+                return
             try:
                 if self._on_release is not None and slot.in_service and not slot.is_stale and self._is_serving():
                     self._reset(self._on_release, slot)
@@ -217,8 +229,10 @@ class Desk(abc.ABC):
         """Have `on_release` clean up; nobody gets the slot before it has."""
         try:
             outcome = hook(slot.conn)
-        except Exception:
+        except BaseException as error:
             self._could_not_reset(slot)
+            if not isinstance(error, Exception):
+                raise
             return
         if inspect.isawaitable(outcome):
             slot.begin_reset()
@@ -262,6 +276,14 @@ class Desk(abc.ABC):
         _log.error("%s; use 'async with pool.acquire()'", what)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._returned, slot, holder)
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is called from `loop`."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _leases(slot: Slot) -> int:

@@ -20,8 +20,8 @@ from fsm_conn.driver import Driver
 from fsm_conn.errors import PoolClosed, PoolUnavailableError
 from fsm_conn.lifecycle import Fires, State
 from fsm_conn.pool.lifecycle import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
+from fsm_conn.pool.place import Holder, Kind
 from fsm_conn.pool.roster import SOON, Roster, unavailable
-from fsm_conn.pool.slots import Holder, Kind
 from fsm_conn.pool.waiters import Waiters
 from fsm_conn.timing import ExpiredError, within
 
@@ -45,6 +45,8 @@ class PoolKeeper(Roster, Driver):
     required_triggers = tuple(PoolTrigger)
 
     _was_forked: bool = False
+    _is_claimed: bool = False
+    """Whether somebody was told that it is open, who is to close it."""
     _drain_until: float | None = None
     _progress: tuple[Callable[[int, int], None], ...] = ()
     _closers: list[Holder]
@@ -54,11 +56,13 @@ class PoolKeeper(Roster, Driver):
     def make_slots(self, reason: BaseException | None) -> None:
         """The regular slots and the standby; none is awake yet."""
         self._drain_until = self._now() + DRAIN_TIMEOUT
+        self._is_claimed = False
         self._news = asyncio.Event()
         self._slots = [self._new_slot(Kind.REGULAR) for _ in range(self.policy.size + self.policy.standby)]
 
     def begin_service(self, reason: BaseException | None) -> None:
         """From here on leases go the short way, if there is nothing else to do for one."""
+        self._progress = ()
         policy = self.policy
         self._is_slow = bool(
             policy.leases_per_connection > 1 or policy.max_idle is not None or self._on_acquire or self._on_release
@@ -76,6 +80,7 @@ class PoolKeeper(Roster, Driver):
         for slot in self._slots:
             self._counts.absorb(slot)
         self._slots = []
+        self._resets = set()  # what has ignored its cancellation concerns no pool that is opened after this one
         self._progress = ()
         self._tell()
 
@@ -140,7 +145,7 @@ class PoolKeeper(Roster, Driver):
     # --- how it is done -------------------------------------------------------------------------------------
 
     def _is_serving(self) -> bool:
-        return self._state in _SERVING
+        return self._state in _SERVING and not self._was_forked
 
     def _is_open(self) -> bool:
         return self._state == PoolState.OPEN

@@ -2,6 +2,9 @@
 
 A lease is what `ConnectionPool.acquire` returns: before it holds anything, while it does, and afterwards, when it
 refuses everything. Returning it is synchronous: there is no await at which it could be cancelled half-way.
+
+A lease is made for every use, so making, entering and leaving one are as short as they can be: there is no constructor,
+no call that can be done without, and nobody asks for the running loop, which is dear on Python 3.11.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from fsm_conn.errors import LeaseError
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection
     from fsm_conn.pool.desk import Desk
-    from fsm_conn.pool.slots import Holder, Slot
+    from fsm_conn.pool.place import Holder
+    from fsm_conn.pool.slots import Slot
 
 __all__ = ["Lease", "WatchedLease"]
 
@@ -45,18 +49,17 @@ class Lease:
 
     __slots__ = ("__weakref__", "_holder", "_pool", "_slot", "_timeout")
 
-    def __init__(self, pool: Desk, timeout: float | None) -> None:
-        self._pool = pool
-        self._timeout = timeout
-        self._slot: Slot | None = None
-        self._holder: Holder | None = None
+    _pool: Desk
+    _timeout: float | None
+    _slot: Slot | None
+    _holder: Holder | None
 
     async def __aenter__(self) -> Lease:
         if self._holder is not None:
             raise self._misused("acquired a second time")
-        holder: Holder = ref(current_task())  # type: ignore[arg-type]  # whatever is awaited, is awaited in a task
-        self._holder = holder
-        pool = self._pool  # from here on, as short as it can be: see `Desk._slot_for`
+        pool = self._pool
+        task = current_task(pool._loop)
+        self._holder = holder = ref(task) if task is not None else pool._stranger()
         if pool._free and not pool._is_slow:
             slot = pool._free.pop()
             slot.holders.append(holder)
@@ -69,7 +72,7 @@ class Lease:
                     if isinstance(awaited, asyncio.Future):
                         pool._leave_line(awaited, holder)
                     raise
-                if not slot.in_service:
+                if not slot.is_ready and (slot.is_stale or not slot.in_service):
                     slot = await pool._another_slot(slot, holder)
             except BaseException:
                 self._holder = None
@@ -81,8 +84,10 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._slot is not None:
-            self.release()
+        slot = self._slot
+        if slot is not None:  # as `release`, without the call
+            self._slot = None
+            self._pool._returned(slot, self._holder)  # type: ignore[arg-type]
 
     def __await__(self) -> Generator[Any, None, Lease]:
         return self.__aenter__().__await__()
@@ -107,6 +112,10 @@ class Lease:
     def is_held(self) -> bool:
         """Whether the connection may be used."""
         return self._slot is not None and not self._slot.is_closed
+
+    def is_connected(self) -> bool:
+        """As `Connection.is_connected`; False when the lease is not held."""
+        return self._slot is not None and not self._slot.is_closed and self._slot.conn.is_connected()
 
     @property
     def connection(self) -> Connection:
@@ -148,6 +157,9 @@ class Lease:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return ServiceProxy(self, name)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled: it is given back once")
+
     def __repr__(self) -> str:
         if self._slot is not None:
             return f"<lease of {self._slot.conn!r}>"
@@ -169,14 +181,20 @@ class WatchedLease(Lease):
     _where: list[traceback.FrameSummary] | None
 
     async def __aenter__(self) -> Lease:
-        self._timer = self._where = None
         await super().__aenter__()
+        self._timer = self._where = None
         policy = self._pool.policy
         if policy.track_leases:
             self._where = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
         if policy.lease_limit is not None:
             self._timer = asyncio.get_running_loop().call_later(policy.lease_limit, _report, ref(self))
         return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._slot is not None:
+            self.release()
 
     def release(self) -> None:
         """As any lease."""

@@ -17,13 +17,16 @@ from fsm_conn.connection import Connection
 from fsm_conn.driver import finish
 from fsm_conn.errors import PoolTimeoutError
 from fsm_conn.options import checked_rng
+from fsm_conn.pool.counted import CountedLink
 from fsm_conn.pool.desk import Hook
 from fsm_conn.pool.keeper import DRAIN_TIMEOUT, PoolKeeper
 from fsm_conn.pool.lease import Lease
 from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
+from fsm_conn.pool.place import current_holder
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.slots import CountedLink, Slot, current_holder
+from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import leased
+from fsm_conn.streams import closing
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from fsm_conn.links.base import Link
     from fsm_conn.links.target import Target
+    from fsm_conn.record import TransitionRecord
 
 __all__ = ["ConnectionPool"]
 
@@ -132,27 +136,16 @@ class ConnectionPool(PoolKeeper):
         if self._was_forked:
             raise self._closed()
         self._check_loop(asyncio.get_running_loop())
-        if self._state == PoolState.DRAINING:
+        while self._state == PoolState.DRAINING:
             await self._reach((PoolState.CLOSED,))
         if self._state == PoolState.CLOSED:
             self.fire(PoolTrigger.OPEN)
         if progress is not None and self._state == PoolState.OPENING:
             self._progress = (*self._progress, progress)
-        self._openers += 1
-        try:
-            record = await self._reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
-        except asyncio.CancelledError:
-            if self._openers == 1 and self._state == PoolState.OPENING:
-                self._begin_closing(0.0)
-                await finish(asyncio.ensure_future(self._reach((PoolState.CLOSED,))))
-            raise
-        finally:
-            self._openers -= 1
+        record = await self._outcome_of_opening()
         if record.dest != PoolState.OPEN:
-            await self._reach((PoolState.CLOSED,))
-            await self._observed()
             raise self._closed_for(record.reason)
-        await self._observed()
+        self._is_claimed = True
 
     async def close_all(self, timeout: float | None = DRAIN_TIMEOUT) -> None:
         """Refuse everybody from now on, wait for the leases that are held, and close all connections.
@@ -211,7 +204,11 @@ class ConnectionPool(PoolKeeper):
         """
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
             raise ValueError(f"acquire(timeout={timeout!r}): give a number of seconds, more than zero, or None")
-        return self._lease_class(self, timeout)
+        lease = self._lease_class()  # which has no constructor, for it would cost as much as taking a slot does
+        lease._pool = self
+        lease._timeout = timeout
+        lease._slot = lease._holder = None
+        return lease
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
         """Call through whichever connection has least to do; no lease is held. As `Connection.call` otherwise.
@@ -235,8 +232,19 @@ class ConnectionPool(PoolKeeper):
         else:
             link = await self._link_in_time()
             replies = link.stream(method, request, fields, options)
-        async for reply in replies:
-            yield reply
+        async with closing(replies):
+            async for reply in replies:
+                yield reply
+
+    @property
+    def pool_size(self) -> int:
+        """Connections that it keeps, as its policy says."""
+        return self.policy.size
+
+    @property
+    def max_overflow(self) -> int:
+        """Connections beyond that which it may open, as its policy says."""
+        return self.policy.max_overflow
 
     def get_pool_stats(self) -> dict[str, Any]:
         """How the pool is doing, and what it has done since it was made.
@@ -252,11 +260,11 @@ class ConnectionPool(PoolKeeper):
             - `wait_ms`: percentiles `p50`, `p95`, `p99` of the last 1024 waits, in milliseconds.
             - `stats`: counts. `connections_created`: links that came into service. `pool_hits`, also called
               `connections_reused`: leases of a connection that was there. `pool_misses`: leases for which one had to be
-              opened beyond `pool_size`. `overflow_used`: connections opened beyond `pool_size`. `waits`: leases that
-              had to be waited for. `timeouts`, `refused`: acquires that were not served. `leaked`: leases that were
-              dropped without having been released.
+              opened beyond `pool_size`. `overflow_used`: connections opened beyond `pool_size`. `waits`: how often
+              one was handed to somebody who had waited. `timeouts`, `refused`: acquires that were not served. `leaked`:
+              leases that were dropped without having been released.
         """
-        return self._counts.as_dict(self.policy, self._slots, len(self._line))
+        return self._counts.as_dict(self.policy, self._slots, self._free, len(self._line))
 
     def __repr__(self) -> str:
         serving = sum(slot.in_service for slot in self._slots)
@@ -266,6 +274,25 @@ class ConnectionPool(PoolKeeper):
         )
 
     # --- how it is done -----------------------------------------------------------------------------------------
+
+    async def _outcome_of_opening(self) -> TransitionRecord:
+        """Wait until it is open, or closed again. Abandoned when the last who waits is cancelled, also in the moment in
+        which it succeeds: nobody would close it.
+        """
+        self._openers += 1
+        try:
+            record = await self._reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
+            if record.dest != PoolState.OPEN:
+                await self._reach((PoolState.CLOSED,))
+            await self._observed()
+            return record
+        except asyncio.CancelledError:
+            if self._openers == 1 and not self._is_claimed and self._is_serving():
+                self._begin_closing(0.0)
+                await finish(asyncio.ensure_future(self._reach((PoolState.CLOSED,))))
+            raise
+        finally:
+            self._openers -= 1
 
     def _begin_closing(self, timeout: float | None) -> None:
         until = None if timeout is None else self._now() + timeout

@@ -23,8 +23,9 @@ from fsm_conn.connection import Connection
 from fsm_conn.errors import PoolUnavailableError
 from fsm_conn.options import shared_rng
 from fsm_conn.pool.desk import Desk, Hook, called
+from fsm_conn.pool.place import Kind
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.slots import Kind, Slot
+from fsm_conn.pool.slots import Slot
 
 if TYPE_CHECKING:
     import random
@@ -155,8 +156,7 @@ class Roster(Desk):
                 wanted -= 1
                 asleep.pop().wake()
             else:
-                overflow -= 1
-                self._open_overflow()
+                overflow = overflow - 1 if self._open_overflow() else 0
             missing -= self.policy.leases_per_connection
 
     def _is_hopeless(self) -> bool:
@@ -166,11 +166,17 @@ class Roster(Desk):
                 return False
         return any(slot.cause is not None for slot in self._slots)
 
-    def _open_overflow(self) -> None:
-        slot = self._new_slot(Kind.OVERFLOW)
+    def _open_overflow(self) -> bool:
+        """Whether there is one more. What the constructor raises must hurt neither who waits nor who is served."""
+        try:
+            slot = self._new_slot(Kind.OVERFLOW)
+        except Exception:
+            _log.exception("%r: a connection beyond its size could not be made", self)
+            return False
         self._slots.append(slot)
         self._counts.overflow_used += 1
         slot.wake()
+        return True
 
     def _asleep(self) -> list[Slot]:
         return [] if self.policy.max_idle is None else [slot for slot in self._slots if not slot.is_awake]

@@ -1,4 +1,4 @@
-"""One place of a pool, and the connection that fills it.
+"""The connection that fills a place of a pool, and the task that keeps it.
 
 The rules that hold here:
 
@@ -13,29 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
+from typing import TYPE_CHECKING, Protocol
 
 from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
 from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.pool.place import Kind, Place, current_holder
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     import random
 
     from fsm_conn.connection import Connection
+    from fsm_conn.links.base import Link
     from fsm_conn.pool.policy import PoolPolicy
     from fsm_conn.record import TransitionRecord
 
-__all__ = ["CountedLink", "Holder", "Kind", "Slot", "current_holder"]
-
-Holder = ref["asyncio.Task[Any]"]
-"""Who uses a slot: the task, as a weak reference, for the slot must not keep alive what has forgotten it."""
+__all__ = ["Slot"]
 
 Greet = Callable[["Connection"], Awaitable[None]]
 
@@ -44,22 +40,6 @@ CONNECTED = ConnectionState.CONNECTED
 
 SHORTEST_PAUSE = 0.01
 """Seconds between two tries of a connection that gives up at once, whatever the policy says."""
-
-
-def current_holder() -> Holder:
-    """The running task, as who uses a slot."""
-    task = asyncio.current_task()
-    assert task is not None
-    return ref(task)
-
-
-class Kind(StrEnum):
-    """What a slot is there for."""
-
-    REGULAR = "regular"
-    """One of the pool's `size`, or of its standby."""
-    OVERFLOW = "overflow"
-    """Opened because all others were leased; closed when it was not needed for a while."""
 
 
 class Owner(Protocol):
@@ -81,11 +61,11 @@ class Owner(Protocol):
         """Its task was cancelled by somebody else, so nobody keeps it."""
 
 
-class Slot:
-    """One place.
+class Slot(Place):
+    """A place, with the connection that fills it.
 
     Args:
-        conn: the connection that fills it.
+        conn: the connection.
         kind: what it is there for.
         owner: whom it tells what becomes of it.
         policy: the pool's.
@@ -93,21 +73,8 @@ class Slot:
         greet: awaited with the connection for each of its links, before the slot comes into service.
 
     Attributes:
-        is_overflow: whether it is there for a while only.
-        in_service: whether a link is open and agreed with.
-        is_active: whether it is one of those that are leased, rather than standby.
-        is_stale: whether its link is to be replaced before the next lease.
-        is_old: whether its link is to be replaced when nobody uses it.
-        resets: how many leases' leftovers are being cleaned up.
-        is_ready: all of that in one: whether it may be leased, but for the leases that it has already.
-        is_closed: whether it is closed for good.
-        holders: those who lease it.
-        callers: those whose calls, made without a lease, go through it.
-        leases: how many leases it had.
         cause: what the connection last failed with, since it was in service; None when it did not.
         has_given_up: whether its connection has given up, since it was in service.
-        expires_at: when the present link is to be replaced, by the loop's clock; None: never.
-        idle_since: since when nobody has used it, by the loop's clock.
     """
 
     __slots__ = (
@@ -116,46 +83,23 @@ class Slot:
         "_greet",
         "_lasted",
         "_owner",
-        "_policy",
         "_rng",
         "_served",
         "_task",
         "_unsubscribe",
-        "callers",
         "cause",
         "conn",
-        "expires_at",
         "has_given_up",
-        "holders",
-        "idle_since",
-        "in_service",
-        "is_active",
-        "is_closed",
-        "is_old",
-        "is_overflow",
-        "is_ready",
-        "is_stale",
-        "kind",
-        "leases",
-        "resets",
     )
 
     def __init__(
         self, conn: Connection, kind: Kind, owner: Owner, *, policy: PoolPolicy, rng: random.Random, greet: Greet | None
     ) -> None:
+        super().__init__(kind, policy)
         self.conn = conn
-        self.kind = kind
-        self.is_overflow = kind is Kind.OVERFLOW
-        self.in_service = self.is_active = self.is_ready = self.is_stale = self.is_old = False
-        self.is_closed = self.has_given_up = False
-        self.holders: list[Holder] = []
-        self.callers: list[Holder] = []
-        self.resets = self.leases = 0
         self.cause: BaseException | None = None
-        self.expires_at: float | None = None
-        self.idle_since = 0.0
+        self.has_given_up = False
         self._owner = owner
-        self._policy = policy
         self._rng = rng
         self._greet = greet
         self._agreed: Link | None = None
@@ -169,7 +113,7 @@ class Slot:
         service = "in service" if self.in_service else "out of service"
         return f"<{self.kind} slot of {self.conn!r}, {service}, leases={len(self.holders)}>"
 
-    # --- what it is -----------------------------------------------------------------------------------------
+    # --- what the pool may ask of it -----------------------------------------------------------------------------
 
     @property
     def is_awake(self) -> bool:
@@ -180,57 +124,6 @@ class Slot:
     def is_hopeful(self) -> bool:
         """Whether it is in service, or on its way and nothing has failed yet."""
         return self.in_service or (self.is_awake and self.cause is None)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether there is somebody whom closing it would hurt."""
-        return bool(self.holders or self.callers or self.resets)
-
-    @property
-    def is_leasable(self) -> bool:
-        """Whether it may be leased to somebody who would have to wait otherwise: as long as an old link is used, it may
-        be used by more than one.
-        """
-        worn = self.is_old and self.is_active and self.in_service and not self.is_stale and not self.resets
-        return self.is_ready or (worn and self.is_used)
-
-    @property
-    def room(self) -> int:
-        """How many more leases it could have."""
-        return max(0, self._policy.leases_per_connection - len(self.holders))
-
-    @property
-    def load(self) -> int:
-        """How many use it."""
-        return len(self.holders) + len(self.callers)
-
-    # --- what the pool makes of it ----------------------------------------------------------------------------
-
-    def activate(self, active: bool) -> None:
-        """Count it among those that are leased, or not."""
-        self.is_active = active
-        self._judge()
-
-    def outdate(self) -> None:
-        """Have its link replaced before the next lease."""
-        self.is_stale = True
-        self._judge()
-
-    def expire(self) -> None:
-        """Its link has become too old."""
-        self.is_old = True
-        self.expires_at = None
-        self._judge()
-
-    def begin_reset(self) -> None:
-        """What a lease has left is being cleaned up."""
-        self.resets += 1
-        self._judge()
-
-    def end_reset(self) -> None:
-        """It was cleaned up."""
-        self.resets -= 1
-        self._judge()
 
     def wake(self) -> None:
         """Begin to keep it."""
@@ -283,9 +176,12 @@ class Slot:
             if before is not None:
                 await asyncio.wait({before})
             while True:
-                await self._serve()
+                has_failed = await self._try_to_serve()
                 failures = 1 if self._lasted >= self.conn.retry.stable_after else failures + 1
                 pause = self._policy.replacement.delay(failures, pause, self._rng)
+                if has_failed:  # whatever it says of its state
+                    await asyncio.sleep(max(pause, SHORTEST_PAUSE))
+                    continue
                 with suppress(ExpiredError):  # it may recover by itself before that
                     await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(CONNECTED))
         except GeneratorExit:  # the loop was closed under us, and nothing can be awaited any more
@@ -293,6 +189,17 @@ class Slot:
         except BaseException:
             await finish(asyncio.ensure_future(self.conn.disconnect()))
             raise
+
+    async def _try_to_serve(self) -> bool:
+        """As `_serve`; whether something was raised that a connection does not raise."""
+        try:
+            await self._serve()
+            return False
+        except Exception as error:
+            _log.exception("%r: what keeps it has failed", self)
+            self._leave_service()
+            self._give_up(error)
+            return True
 
     async def _serve(self) -> None:
         """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""
@@ -314,9 +221,6 @@ class Slot:
             return True  # somebody has disconnected it under us; once more, then
         except ConnectFailedError as error:
             return self._give_up(error.reason or error)
-        except Exception as error:
-            _log.exception("%r: its connection could not be made", self)
-            return self._give_up(error)
         link = self.conn.link
         if self._greet is not None and link is not None and link is not self._agreed:
             try:
@@ -332,8 +236,13 @@ class Slot:
         return True
 
     async def _greeted_in_time(self, greet: Greet) -> None:
+        keeper = asyncio.current_task()
         try:
             await within(self.conn.start_timeout, greet(self.conn))
+        except asyncio.CancelledError as cancelled:
+            if keeper is None or keeper.cancelling():
+                raise
+            raise RuntimeError("on_open awaited something that was cancelled, and let that pass") from cancelled
         except ExpiredError:
             raise StartTimeoutError(
                 f"{self.conn.name}: on_open did not end within {self.conn.start_timeout:g} s"
@@ -376,10 +285,6 @@ class Slot:
             self._judge()
             self._owner._withdrawn(self)
 
-    def _judge(self) -> None:
-        usable = self.is_active and self.in_service and not self.is_stale and not self.resets
-        self.is_ready = usable and not self.is_old
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             _log.error("%r: the task that kept it has failed", self, exc_info=task.exception())
@@ -387,43 +292,3 @@ class Slot:
             self._task = None
             self._leave_service()
             self._owner._stopped(self)
-
-
-class CountedLink(Link):
-    """The link of a slot, for calls that are made without a lease: while one is under way, the slot counts it.
-
-    Args:
-        slot: whose link it is.
-        link: the link itself.
-    """
-
-    def __init__(self, slot: Slot, link: Link) -> None:
-        self.slot = slot
-        self.link = link
-
-    async def open(self) -> None:
-        """Refuse: it is open already."""
-        raise TypeError("a link of a pool is opened by its slot")
-
-    async def close(self) -> None:
-        """Refuse: others use it."""
-        raise TypeError("a link of a pool is closed by its slot")
-
-    async def lost(self) -> Exception:
-        """As the link."""
-        return await self.link.lost()
-
-    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
-        """As the link."""
-        with self.slot.called():
-            reply, watch = self.link.call(method, request, fields, options), self.slot.conn._calls
-            return await (watch.call(method, reply) if watch else reply)
-
-    async def stream(
-        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
-    ) -> AsyncIterator[Any]:
-        """As the link."""
-        with self.slot.called():
-            replies, watch = self.link.stream(method, request, fields, options), self.slot.conn._calls
-            async for reply in watch.stream(method, replies) if watch else replies:
-                yield reply

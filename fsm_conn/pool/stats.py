@@ -29,7 +29,7 @@ class PoolStats:
         timeouts: acquires that ended for want of time.
         refused: acquires that were refused: closed, full, or unavailable.
         leaked: leases that were dropped without having been released.
-        waits: acquires that had to wait, and got a connection.
+        waits: how often a connection was handed to somebody who had waited.
         wait_seconds: how long the last of them did.
     """
 
@@ -43,7 +43,7 @@ class PoolStats:
         self.leases += slot.leases
         self.misses += _misses((slot,))
 
-    def as_dict(self, policy: PoolPolicy, slots: Sequence[Slot], waiting: int) -> dict[str, Any]:
+    def as_dict(self, policy: PoolPolicy, slots: Sequence[Slot], free: Iterable[Slot], waiting: int) -> dict[str, Any]:
         """The documented keys, and more beside them; see `ConnectionPool.get_pool_stats`."""
         misses = self.misses + _misses(slots)
         hits = self.leases + sum(slot.leases for slot in slots) - misses
@@ -51,7 +51,7 @@ class PoolStats:
             "pool_size": policy.size,
             "total_connections": sum(slot.in_service for slot in slots),
             "overflow_connections": sum(slot.in_service and slot.is_overflow for slot in slots),
-            "available_in_pool": sum(slot.room for slot in slots if slot.is_ready),
+            "available_in_pool": sum(slot.room for slot in free),
             "standby": sum(slot.in_service and not slot.is_active for slot in slots),
             "leased": leased(slots),
             "waiting": waiting,

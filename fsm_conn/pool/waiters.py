@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fsm_conn.pool.slots import Holder, Slot
+    from fsm_conn.pool.place import Holder
+    from fsm_conn.pool.slots import Slot
     from fsm_conn.pool.stats import PoolStats
 
 __all__ = ["Waiters"]
@@ -47,7 +49,7 @@ class Waiters:
             loop: the running loop.
             first: ahead of everybody: for who was served already, with something that was of no use.
         """
-        waiter: asyncio.Future[Slot] = asyncio.Future(loop=loop)  # in its short form, for it is made for each wait
+        waiter: Future[Slot] = Future(loop=loop)  # in its short form, for it is made for each wait
         if first:
             self._queue.appendleft((waiter, holder, loop.time()))
         else:

@@ -15,9 +15,10 @@ import pytest
 from fsm_conn.pool.desk import Desk
 from fsm_conn.pool.keeper import PoolKeeper
 from fsm_conn.pool.lease import Lease
+from fsm_conn.pool.place import Kind
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.roster import Roster
-from fsm_conn.pool.slots import Kind, Slot
+from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.waiters import Waiters
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
+import pickle
 from typing import Any
 
 import pytest
@@ -44,6 +46,28 @@ async def test_a_lease_is_called_as_a_connection_is(opened: Any) -> None:
         assert client.is_held
         assert repr(client) == "<lease of <Connection 'pool#1' connected attempt=1>>"
     assert [name for name, _, _ in peer.calls] == ["calculator.Add"] * 3
+
+
+async def test_a_lease_says_whether_its_connection_is_there(opened: Any) -> None:
+    """As the documented pool asks; and never before it is acquired, nor after it was released or cut off."""
+    pool, peer = await opened(1)
+    client = pool.acquire()
+    assert not client.is_connected()
+    async with client:
+        assert client.is_connected()
+        conn = client.connection
+        assert conn.is_connected()
+        peer.then = HANG
+        peer.lose()
+        await settled()
+        assert (client.is_held, client.is_connected(), conn.is_connected()) == (True, False, False)
+        peer.then = None
+    assert not client.is_connected()
+    await pool.close_all(timeout=0)
+    await pool.initialize()
+    async with pool.acquire() as client:
+        await pool.close_all(timeout=0)
+        assert not client.is_connected()
 
 
 async def test_a_lease_without_a_block(opened: Any) -> None:
@@ -88,6 +112,36 @@ async def test_misuse_of_a_lease_is_told(opened: Any) -> None:
     assert pool.get_pool_stats()["available_in_pool"] == 2
 
 
+async def test_a_lease_is_neither_copied_nor_pickled(opened: Any) -> None:
+    """What is given back once must not be had twice."""
+    pool, _ = await opened(1)
+    async with pool.acquire() as client:
+        for spoil in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot be copied or pickled: it is given back once"):
+                spoil(client)
+    assert pool.get_pool_stats()["available_in_pool"] == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_who_is_no_task_is_told_so(opened: Any, size: int) -> None:
+    """A callback of the loop that drives a lease by hand; whether a connection is free or not."""
+    pool, _ = await opened(size)
+    told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    def drive() -> None:
+        try:
+            pool.acquire().__aenter__().send(None)
+        except BaseException as error:
+            told.set_result(error)
+
+    async with pool.acquire():
+        asyncio.get_running_loop().call_soon(drive)
+        error = await told
+    assert isinstance(error, RuntimeError)
+    assert "a pool is used by tasks" in str(error)
+    assert pool.get_pool_stats()["available_in_pool"] == size
+
+
 async def test_an_acquire_that_failed_can_be_tried_again(opened: Any) -> None:
     """The same lease object, for it never held anything."""
     pool, _ = await opened(1)
@@ -119,6 +173,29 @@ async def test_a_lease_that_is_dropped_comes_back_and_is_reported(opened: Any, c
     async with pool.acquire(timeout=1):
         pass
     assert pool.get_pool_stats()["stats"]["leaked"] == 1
+
+
+async def test_a_lease_that_is_acquired_twice_is_watched_on(opened: Any, caplog: Any) -> None:
+    """The second attempt is refused, and the first use is reported as if it had not been."""
+    pool, _ = await opened(1, policy=PoolPolicy(track_leases=True, lease_limit=10))
+    lease = await pool.acquire()
+    with pytest.raises(LeaseError, match="acquired a second time"):
+        await lease
+    await asyncio.sleep(11)
+    assert "has been held for 10 s, and is perhaps forgotten; it was acquired at" in caplog.text
+    lease.release()
+
+
+async def test_a_lease_that_was_returned_leaves_no_timer(opened: Any) -> None:
+    """However it was returned, and whatever was tried with it meanwhile."""
+    pool, _ = await opened(1, policy=PoolPolicy(lease_limit=10))
+    for is_twice in (False, True):
+        async with pool.acquire() as lease:
+            if is_twice:
+                with pytest.raises(LeaseError):
+                    await lease
+    loop: Any = asyncio.get_running_loop()
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
 
 
 async def test_a_dropped_lease_says_how_to_learn_more(opened: Any, caplog: Any) -> None:

@@ -79,6 +79,8 @@ async def test_the_documented_defaults() -> None:
     assert ConnectionPool(["x"], 3, 1, policy=PoolPolicy(standby=1)).policy == PoolPolicy(
         size=3, max_overflow=1, standby=1
     )
+    pool = ConnectionPool(["x"], policy=PoolPolicy(size=4, max_overflow=3))
+    assert (pool.pool_size, pool.max_overflow) == (4, 3)
 
 
 @pytest.mark.parametrize(
@@ -806,10 +808,11 @@ def test_the_end_of_the_loop_while_opening_and_while_draining() -> None:
     assert (pool.state, peer.open_now) == (S.CLOSED, 0)
 
 
-def test_a_loop_that_was_closed_under_the_pool() -> None:
-    """It begins at rest in the next one, and serves."""
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_loop_that_was_closed_under_the_pool(size: int) -> None:
+    """It begins at rest in the next one, and serves; also when a connection was free."""
     peer = Peer()
-    pool = make(peer, 1)
+    pool = make(peer, size)
     loop = asyncio.new_event_loop()
     lease = loop.run_until_complete(_opened_and_leased(pool))
     tasks = asyncio.all_tasks(loop)
@@ -833,9 +836,10 @@ async def _opened_and_leased(pool: ConnectionPool) -> Any:
     return await pool.acquire()
 
 
-def test_two_loops_at_a_time_are_refused() -> None:
-    """A pool belongs to the loop in which it was opened."""
-    pool = make(Peer(), 1)
+@pytest.mark.parametrize("size", [1, 2])
+def test_two_loops_at_a_time_are_refused(size: int) -> None:
+    """A pool belongs to the loop in which it was opened; whether a connection is free or not."""
+    pool = make(Peer(), size)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(_opened_and_leased(pool))
 
@@ -859,6 +863,7 @@ from fsm_conn import ConnectionPool, PoolClosed
 unopened = ConnectionPool(Peer(), 1, 0)
 
 async def refused(pool, lease):
+    assert pool.get_pool_stats()["available_in_pool"] == 0
     for use in (pool.acquire, lambda: pool.call("a.B"), pool.initialize, pool.close_all, lambda: lease.call("a.B")):
         try:
             await use()
@@ -868,9 +873,13 @@ async def refused(pool, lease):
             raise AssertionError(use)
     async with unopened, unopened.acquire() as client:
         assert await client.call("a.B") == "reply"
+    lease.release()
+    assert resets == []
+
+resets = []
 
 async def main():
-    async with ConnectionPool(Peer(), 2, 0) as pool:
+    async with ConnectionPool(Peer(), 2, 0, on_release=resets.append) as pool:
         async with pool.acquire() as lease:
             child = os.fork()
             if not child:
@@ -884,6 +893,7 @@ async def main():
             assert os.waitpid(child, 0)[1] == 0
         async with pool.acquire() as client:
             assert await client.call("a.B") == "reply"
+        assert len(resets) == 2
 
 asyncio.run(main())
 print("fine")

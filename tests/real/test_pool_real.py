@@ -37,6 +37,8 @@ async def connection_pool_example():
         # Concurrent operations using pool
         async def calculate(operation_id: int):
             async with pool.acquire() as client:
+                # Verify connection is healthy
+                assert client.is_connected()
                 result = await client.calculator.Add(a=operation_id, b=operation_id * 2)
                 print(f"Operation {operation_id}: {operation_id} + {operation_id * 2} = {result.result}")
                 return result.result
@@ -144,7 +146,9 @@ async def test_a_slot_that_is_killed_under_its_lease_comes_back() -> None:
     async with pool_of(1) as pool:
         async with pool.acquire(timeout=30) as client:
             os.kill(pids(pool)[0], signal.SIGKILL)
+            await eventually(lambda: not client.is_connected(), 10)
             assert (await client.call("calculator.Add", IDEMPOTENT, a=1, b=2)).result == 3
+            assert client.is_connected()
         async with pool.acquire(timeout=30) as client:
             assert (await client.calculator.Add(a=2, b=2)).result == 4
 
