@@ -170,7 +170,8 @@ class Driver:
             IllegalTriggerError: the present state does not handle it. Nothing was changed.
         """
         if self._dispatching:
-            self._queue = self._queue or deque()
+            if self._queue is None:
+                self._queue = deque()  # and never another: while it is emptied, an empty one is still the queue
             self._queue.append((trigger, reason))
             return
         loop = asyncio.get_running_loop()

@@ -38,6 +38,7 @@ from fsm_conn import (
     insert_state,
     others,
 )
+from fsm_conn.driver import Driver
 from fsm_conn.testing import run_virtually
 
 PLAIN = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none", stable_after=10.0)
@@ -777,6 +778,33 @@ async def test_a_trigger_fired_while_deciding_waits_its_turn() -> None:
         await conn.connect()
     await conn.wait_for_state("disconnected")
     assert seen == ["connecting", "disconnecting", "disconnected"]
+
+
+class Chain(Driver):
+    """Each effect fires the next trigger: one that was queued queues another."""
+
+    states = (State("first", initial=True), "second", "third", "fourth")
+    transitions = (
+        Transition("go", "first", "second", effects="ask_for_third"),
+        Transition("on", "second", "third", effects="ask_for_fourth"),
+        Transition("end", "third", "fourth"),
+    )
+
+    def ask_for_third(self, reason: object) -> None:
+        """Queued while `go` is under way."""
+        self.fire("on")
+
+    def ask_for_fourth(self, reason: object) -> None:
+        """Queued while what was queued is under way."""
+        self.fire("end")
+
+
+async def test_what_a_queued_trigger_fires_is_taken_right_after_it() -> None:
+    """However deep: nothing is left in the queue for a later moment, in which it may be refused."""
+    chain = Chain()
+    chain.fire("go")
+    assert [record.trigger for record in chain.history] == ["go", "on", "end"]
+    assert chain.state == "fourth"
 
 
 async def test_a_queued_trigger_that_is_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
