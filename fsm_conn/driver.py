@@ -30,7 +30,7 @@ from fsm_conn.hints import did_you_mean
 from fsm_conn.lifecycle import State, Trigger
 from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
-from fsm_conn.record import TransitionRecord
+from fsm_conn.record import History, TransitionRecord
 
 __all__ = ["EXPECTED", "Driver", "StateCallback", "finish", "is_expected"]
 
@@ -85,7 +85,7 @@ class Driver:
     _queue: deque[tuple[str, BaseException | None]] | None = None
     _waiters: list[tuple[Collection[str], asyncio.Future[TransitionRecord]]] | None = None
     _observers: Observers | None = None
-    _records: deque[TransitionRecord] | None = None
+    _records: History | None = None
     _last: TransitionRecord | None = None
     _reason: BaseException | None = None
     _history_size: int = 64
@@ -104,7 +104,10 @@ class Driver:
 
     @property
     def history(self) -> tuple[TransitionRecord, ...]:
-        """The last transitions, oldest first; how many are kept was said when the object was made."""
+        """The last transitions, oldest first; how many are kept was said when the object was made.
+
+        At most a quarter of them are internal ones, so that the probes of a quiet day do not push out what happened.
+        """
         return tuple(self._records or ())
 
     @property
@@ -194,8 +197,8 @@ class Driver:
             trigger, names[source].name, names[self._state].name, internal, reason, self.attempt, now - since, now
         )
         if self._records is None:
-            self._records = deque(maxlen=self._history_size)
-        self._records.append(record)
+            self._records = History(self._history_size)
+        self._records.note(record)
         self._last = record
         if reason is not None:
             self._reason = reason
