@@ -6,6 +6,7 @@ Rules that hold here:
   behind our back, but whoever drives the link decides about that, and does it with a new link.
 - What the peer answered reaches the caller as the `AioRpcError` it is, `UNAVAILABLE` included when the peer
   itself said so. Only what the loss of the link broke becomes a `ConnectionLostError`.
+- In an error of ours stands no more of the peer's words than can be shown: bounded, and without control characters.
 - A `CancelledError` reaches only callers that somebody cancelled. gRPC raises it for other things too: a
   channel that is closed under a call, an iterator of requests that raises.
 """
@@ -25,6 +26,8 @@ from grpc_health.v1 import health_pb2
 from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostError, NotServingError, ProbeError
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.methods import Method, message_for, messages_for, wrong_kind
+from fsm_conn.links.names import shown
+from fsm_conn.links.redact import brief
 from fsm_conn.links.services import ServiceDirectory, normalize_services
 from fsm_conn.links.verdict import Verdict, is_forgotten
 
@@ -149,7 +152,7 @@ class GrpcLink(Link):
         except grpc.aio.AioRpcError as error:
             if error.code() in _CANNOT_TELL:
                 return False
-            raise ProbeError(f"the health check failed: {error.code().name}: {error.details()}") from error
+            raise ProbeError(f"the health check failed: {error.code().name}: {self._quoted(error)}") from error
         if answer is None:
             raise ProbeError("the health check was answered with nothing readable")
         if answer.status != _SERVING:
@@ -310,12 +313,17 @@ class GrpcLink(Link):
         if await self._is_lost_after(error):
             return self._not_sent(name)
         return CallError(
-            f"{name}: the peer could not be asked for its services ({error.code().name}: {error.details()}). "
+            f"{shown(name)}: the peer could not be asked for its services "
+            f"({error.code().name}: {self._quoted(error)}). "
             "Declare them with services= to go without asking."
         )
 
+    def _quoted(self, error: grpc.aio.AioRpcError) -> str:
+        """What the peer said, fit to stand in an error of ours."""
+        return brief(error.details() or "")
+
     def _not_sent(self, name: str) -> ConnectionLostError:
-        return ConnectionLostError(f"{name} was not sent: {self._reason}", maybe_executed=False)
+        return ConnectionLostError(f"{shown(name)} was not sent: {self._reason}", maybe_executed=False)
 
     def _raise_if_closed(self, name: str) -> None:
         if not _is_being_cancelled() and self._is_lost():
@@ -423,7 +431,7 @@ async def _why_not(channel: Any) -> str:
     try:
         await channel.unary_unary(_HEALTH_CHECK)(b"", timeout=_SIGN_OF_LIFE)
     except grpc.aio.AioRpcError as error:
-        return error.details() or error.code().name
+        return brief(error.details() or error.code().name, 400)
     return "it refused, and then it did not"
 
 
@@ -472,7 +480,7 @@ def _out_of_time(name: str) -> grpc.aio.AioRpcError:
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.aio.Metadata(),
         grpc.aio.Metadata(),
-        details=f"the time was up before {name} was found",
+        details=f"the time was up before {shown(name)} was found",
         debug_error_string=None,
     )
 
