@@ -119,6 +119,10 @@ class PluginClient(RPCPluginClient):
         self._settings = settings
         self._env: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        """Not the base's, which shows everything: the private key, too."""
+        return f"<PluginClient {self._settings.name} {self.process or 'not started'}>"
+
     # -- one attempt -------------------------------------------------------------------------------------------------
 
     async def _connect_and_handshake_with_retry(self) -> None:
