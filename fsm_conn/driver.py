@@ -32,7 +32,7 @@ from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
 from fsm_conn.record import History, TransitionRecord
 
-__all__ = ["EXPECTED", "Driver", "StateCallback", "finish", "is_expected"]
+__all__ = ["EXPECTED", "Driver", "StateCallback", "bare", "finish", "is_expected"]
 
 EXPECTED = (OSError, TimeoutError, FsmConnError)
 """Errors of the world outside, which fire a state's `on_error`. All others are bugs, and fire `fault`."""
@@ -356,7 +356,8 @@ class Driver:
         """Fire what the activity of the present visit has returned or raised."""
         error = _error_of(task)
         if is_expected(error):
-            self._say(self.lifecycle.states[self._state].on_error, _bare(error))
+            bare(error)
+            self._say(self.lifecycle.states[self._state].on_error, error)
         elif error is not None:
             _log.error("%r: the activity of %s failed", self, self._state, exc_info=error)
             self._say(Trigger.FAULT, error)
@@ -475,15 +476,14 @@ def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
     return None
 
 
-def _bare(error: BaseException | None) -> BaseException | None:
-    """An expected error without its tracebacks: they hold frames, which hold the object that keeps the error."""
+def bare(error: BaseException | None) -> None:
+    """Take the tracebacks from an expected error: they hold frames, which hold the object that keeps the error."""
     chain: list[BaseException | None] = [error]
     while chain:
         link = chain.pop()
         if link is not None and link.__traceback__ is not None:
             link.__traceback__ = None
             chain += [link.__cause__, link.__context__]
-    return error
 
 
 async def _outlast(task: asyncio.Future[Any]) -> None:

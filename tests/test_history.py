@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peer import Peer
+from peer import HANG, Peer
 
-from fsm_conn import Connection, ConnectionState, HealthPolicy
+from fsm_conn import Connection, ConnectionState, HealthPolicy, NotServingError, ProbeTimeoutError
 from fsm_conn.record import History, TransitionRecord
 
 
@@ -70,3 +72,25 @@ def test_what_is_kept(size: int, kinds: list[bool]) -> None:
 
 def _last(records: list[Any], count: int) -> list[Any]:
     return records[len(records) - count :]
+
+
+async def test_a_probe_that_failed_keeps_nothing_alive() -> None:
+    """A record of it holds no traceback, for that holds frames, and these the link and the connection."""
+    peer = Peer()
+    peer.probe_outcomes = ["bad", None, HANG]
+    conn = Connection(peer, health=HealthPolicy(interval=10, timeout=1, failure_threshold=2))
+    await conn.connect()
+    await asyncio.sleep(45)
+    reasons = [each.reason for each in conn.history if each.trigger == "probe_failed"]
+    assert [type(each) for each in reasons] == [NotServingError, ProbeTimeoutError]
+    assert [each.__traceback__ for each in reasons if each is not None] == [None, None]
+    await conn.disconnect()
+    gc.collect()
+    gc.disable()
+    try:
+        last = weakref.ref(conn)
+        del conn
+        await asyncio.sleep(1)
+        assert last() is None
+    finally:
+        gc.enable()
