@@ -181,7 +181,8 @@ def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -
     """What is wrong with the first field that is wrong, or None when none is by itself."""
     descriptor: Any = message_class.DESCRIPTOR
     for name, value in fields.items():
-        field = descriptor.fields_by_name.get(name)
+        # Not by a lookup, which fails for what is no text, such as half a surrogate pair.
+        field = next((each for each in descriptor.fields if each.name == name), None)
         if field is None:
             return _no_field(descriptor, name, path)
         try:
