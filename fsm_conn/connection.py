@@ -76,7 +76,7 @@ class Connection(LinkKeeper):
             does without. For an address: `grpc.ChannelCredentials`, or None for plain text.
         services: pb2 modules or service descriptors of services that the peer does not tell by reflection.
         name: what to call this connection in messages; by default the program or the address.
-        history: how many `TransitionRecord`s to keep.
+        history: how many `TransitionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
         rng: where jitter is drawn from, for lives that can be repeated.
 
     Making a connection starts nothing. What each method does in each state:

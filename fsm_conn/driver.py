@@ -30,9 +30,9 @@ from fsm_conn.hints import did_you_mean
 from fsm_conn.lifecycle import State, Trigger
 from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
-from fsm_conn.record import TransitionRecord
+from fsm_conn.record import History, TransitionRecord
 
-__all__ = ["EXPECTED", "Driver", "StateCallback", "finish", "is_expected"]
+__all__ = ["EXPECTED", "Driver", "StateCallback", "bare", "finish", "is_expected"]
 
 EXPECTED = (OSError, TimeoutError, FsmConnError)
 """Errors of the world outside, which fire a state's `on_error`. All others are bugs, and fire `fault`."""
@@ -87,7 +87,7 @@ class Driver:
     _queue: deque[tuple[str, BaseException | None]] | None = None
     _waiters: list[tuple[Collection[str], asyncio.Future[TransitionRecord]]] | None = None
     _observers: Observers | None = None
-    _records: deque[TransitionRecord] | None = None
+    _records: History | None = None
     _last: TransitionRecord | None = None
     _reason: BaseException | None = None
     _history_size: int = 64
@@ -106,7 +106,10 @@ class Driver:
 
     @property
     def history(self) -> tuple[TransitionRecord, ...]:
-        """The last transitions, oldest first; how many are kept was said when the object was made."""
+        """The last transitions, oldest first; how many are kept was said when the object was made.
+
+        At most a quarter of them are internal ones, so that the probes of a quiet day do not push out what happened.
+        """
         return tuple(self._records or ())
 
     @property
@@ -197,8 +200,8 @@ class Driver:
             trigger, names[source].name, names[self._state].name, internal, reason, self.attempt, now - since, now
         )
         if self._records is None:
-            self._records = deque(maxlen=self._history_size)
-        self._records.append(record)
+            self._records = History(self._history_size)
+        self._records.note(record)
         self._last = record
         if reason is not None:
             self._reason = reason
@@ -356,7 +359,8 @@ class Driver:
         """Fire what the activity of the present visit has returned or raised."""
         error = _error_of(task)
         if is_expected(error):
-            self._say(self.lifecycle.states[self._state].on_error, _bare(error))
+            bare(error)
+            self._say(self.lifecycle.states[self._state].on_error, error)
         elif error is not None:
             _log.error("%r: the activity of %s failed", self, self._state, exc_info=error)
             self._say(Trigger.FAULT, error)
@@ -475,15 +479,14 @@ def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
     return None
 
 
-def _bare(error: BaseException | None) -> BaseException | None:
-    """An expected error without its tracebacks: they hold frames, which hold the object that keeps the error."""
+def bare(error: BaseException | None) -> None:
+    """Take the tracebacks from an expected error: they hold frames, which hold the object that keeps the error."""
     chain: list[BaseException | None] = [error]
     while chain:
         link = chain.pop()
         if link is not None and link.__traceback__ is not None:
             link.__traceback__ = None
             chain += [link.__cause__, link.__context__]
-    return error
 
 
 async def _outlast(task: asyncio.Future[Any]) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from fsm_conn.callwatch import CallCallback, CallWatch
-from fsm_conn.driver import Driver, finish, is_expected
+from fsm_conn.driver import Driver, bare, finish, is_expected
 from fsm_conn.errors import LinkLostError, NotServingError, ProbeError, ProbeTimeoutError, StartTimeoutError
 from fsm_conn.health import HealthStatus, Monitor
 from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState, Fires, State, Trigger
@@ -278,6 +278,7 @@ class LinkKeeper(Driver):
         """
         visit, counted = self._visit, self._failures_counted
         status, failure = await self._ask(link, timeout)
+        bare(failure)
         if visit == self._visit:
             self._health_status = status
             if failure is None and self._handles(Trigger.PROBE_PASSED):

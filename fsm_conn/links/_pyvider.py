@@ -36,7 +36,7 @@ from fsm_conn.links.grpc import CHANNEL_OPTIONS
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
-from fsm_conn.links.redact import Redactor, Unshown, secrets_around, secrets_in
+from fsm_conn.links.redact import Redactor, Unshown, brief, secrets_around, secrets_in
 
 __all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
 
@@ -242,7 +242,8 @@ class PluginClient(RPCPluginClient):
     async def _unreachable(self, channel: grpc.aio.Channel) -> HandshakeError:
         assert self.process is not None
         return HandshakeError(
-            f"the plugin announced {self.target_endpoint}, which cannot be reached: {await why_not(channel)}",
+            f"the plugin announced {self.target_endpoint}, which cannot be reached: "
+            f"{brief(self.process.redact(await why_not(channel)), 400)}",
             evidence=self.process.evidence(),
         )
 
@@ -254,7 +255,7 @@ class PluginClient(RPCPluginClient):
         logs = self._stdio_logs()
         with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
             async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
-                if log := logs.get(data.channel):
+                if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
                     log.feed(data.data)
         for log in logs.values():
             log.end()

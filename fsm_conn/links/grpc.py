@@ -6,6 +6,7 @@ Rules that hold here:
   behind our back, but whoever drives the link decides about that, and does it with a new link.
 - What the peer answered reaches the caller as the `AioRpcError` it is, `UNAVAILABLE` included when the peer
   itself said so. Only what the loss of the link broke becomes a `ConnectionLostError`.
+- In an error of ours stands no more of the peer's words than can be shown: bounded, and without control characters.
 - A `CancelledError` reaches only callers that somebody cancelled. gRPC raises it for other things too: a
   channel that is closed under a call, an iterator of requests that raises.
 """
@@ -25,6 +26,8 @@ from grpc_health.v1 import health_pb2
 from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostError, NotServingError, ProbeError
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.methods import Method, message_for, messages_for, wrong_kind
+from fsm_conn.links.names import shown
+from fsm_conn.links.redact import brief
 from fsm_conn.links.services import ServiceDirectory, normalize_services
 from fsm_conn.links.verdict import Verdict, is_forgotten
 
@@ -154,7 +157,7 @@ class GrpcLink(Link):
                 return False
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return _unknown(service)
-            raise ProbeError(f"the health check failed: {error.code().name}: {error.details()}") from error
+            raise ProbeError(f"the health check failed: {error.code().name}: {self._quoted(error)}") from error
         if answer is None:
             raise ProbeError("the health check was answered with nothing readable")
         if answer.status != _SERVING:
@@ -319,9 +322,14 @@ class GrpcLink(Link):
         if await self._is_lost_after(error):
             return await self._not_sent(name)
         return CallError(
-            f"{name}: the peer could not be asked for its services ({error.code().name}: {error.details()}). "
+            f"{shown(name)}: the peer could not be asked for its services "
+            f"({error.code().name}: {self._quoted(error)}). "
             "Declare them with services= to go without asking."
         )
+
+    def _quoted(self, error: grpc.aio.AioRpcError) -> str:
+        """What the peer said, fit to stand in an error of ours."""
+        return brief(error.details() or "")
 
     async def _why_lost(self) -> Exception | None:
         """The best reason there is, which may take a moment to come out."""
@@ -329,7 +337,7 @@ class GrpcLink(Link):
 
     async def _not_sent(self, name: str) -> ConnectionLostError:
         reason = await self._why_lost()
-        error = ConnectionLostError(f"{name} was not sent: {reason}", maybe_executed=False)
+        error = ConnectionLostError(f"{shown(name)} was not sent: {reason}", maybe_executed=False)
         error.__cause__ = reason
         return error
 
@@ -434,7 +442,7 @@ async def _why_not(channel: Any) -> str:
     try:
         await channel.unary_unary(_HEALTH_CHECK)(b"", timeout=_SIGN_OF_LIFE)
     except grpc.aio.AioRpcError as error:
-        return error.details() or error.code().name
+        return brief(error.details() or error.code().name, 400)
     return "it refused, and then it did not"
 
 
@@ -475,7 +483,7 @@ def _is_being_cancelled() -> bool:
 
 def _cut_off(name: str, reason: Exception | None, *, maybe_executed: bool) -> ConnectionLostError:
     fate = "it may have been executed" if maybe_executed else "it was not executed"
-    text = f"the link was lost during {name}, and {fate}: {reason}"
+    text = f"the link was lost during {shown(name)}, and {fate}: {reason}"
     return ConnectionLostError(text, maybe_executed=maybe_executed)
 
 
@@ -499,7 +507,7 @@ def _out_of_time(name: str) -> grpc.aio.AioRpcError:
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.aio.Metadata(),
         grpc.aio.Metadata(),
-        details=f"the time was up before {name} was found",
+        details=f"the time was up before {shown(name)} was found",
         debug_error_string=None,
     )
 

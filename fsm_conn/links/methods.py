@@ -2,13 +2,12 @@
 
 Rules that hold here: what is right costs no more than a dictionary lookup, the message's constructor and the
 call itself; only what is wrong is looked at closely. Protobuf says that something does not fit, but rarely
-where: the search for the field at fault, and the sentence about it, are made here. Values are shown
-shortened, for they may be long and may be nobody's business.
+where: the search for the field at fault, and the sentence about it, are made here. Of values only their types
+are told, for they may be secret; names are shown shortened, for they may be a peer's own words.
 """
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from typing import Any
 
@@ -17,14 +16,19 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
-from fsm_conn.errors import RequestError
-from fsm_conn.links.names import listing, nearest
+from fsm_conn.errors import CallError, RequestError
+from fsm_conn.links.names import listing, nearest, shown
+from fsm_conn.links.redact import brief
 
 __all__ = ["Method", "bind", "message_for", "messages_for", "wrong_kind"]
 
 # What the constructors of messages raise when a value does not fit, and what odd mappings and iterables add.
 _MISFITS = (TypeError, ValueError, KeyError, AttributeError, OverflowError)
-_SHOWN = 60
+_LONGEST_NAME = 500
+"""Characters. A full name stands in every error about a call."""
+_CONTAINERS = (Mapping, list, tuple)
+_DEEPEST = 200
+"""Dicts and lists inside each other: twice what protobuf's own parsers take. Much deeper ones would end the process."""
 
 
 @attrs.frozen
@@ -42,9 +46,19 @@ class Method:
 
 
 def bind(channel: Any, descriptor: MethodDescriptor) -> Method:
-    """Register a method with a channel."""
-    request_class = message_factory.GetMessageClass(descriptor.input_type)
-    response_class = message_factory.GetMessageClass(descriptor.output_type)
+    """Register a method with a channel.
+
+    Raises:
+        CallError: its messages cannot be made, or its names are longer than any that somebody would write.
+    """
+    names = (each.full_name for each in (descriptor, descriptor.input_type, descriptor.output_type))
+    if max(map(len, names)) > _LONGEST_NAME:
+        raise CallError(f"{shown(descriptor.full_name)} or one of its messages has more than {_LONGEST_NAME} letters")
+    try:
+        request_class = message_factory.GetMessageClass(descriptor.input_type)
+        response_class = message_factory.GetMessageClass(descriptor.output_type)
+    except RecursionError:  # protobuf follows the fields that are messages, and their fields, one inside the other
+        raise CallError(f"the messages of {shown(descriptor.full_name)} refer to too many others in a row") from None
     kind = f"{_arity(descriptor.client_streaming)}_{_arity(descriptor.server_streaming)}"
     invoke = getattr(channel, kind)(
         f"/{descriptor.containing_service.full_name}/{descriptor.name}",
@@ -80,6 +94,7 @@ def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Mess
         RequestError: it does not fit; the message names the field, what it takes and what was given.
     """
     if request is None:
+        _check_depth(method, fields)
         try:
             return method.request_class(**fields)
         except _MISFITS:
@@ -96,7 +111,7 @@ async def messages_for(method: Method, request: Any, fields: Mapping[str, Any]) 
         RequestError: one does not fit; or there is nothing to iterate over.
     """
     if fields or not _is_stream(request):
-        given = f"fields ({listing(fields)})" if fields else "nothing" if request is None else _shown(request)
+        given = f"fields ({listing(fields)})" if fields else "nothing" if request is None else _kind(request)
         raise RequestError(
             f"{method.name} takes a stream: pass an iterable, or async iterable, of {method.request_class.__name__} "
             f"messages or dicts of their fields, not {given}"
@@ -122,14 +137,29 @@ def _whole(method: Method, request: Any) -> Message:
     expected = method.request_class.DESCRIPTOR.full_name
     if isinstance(request, Message) and request.DESCRIPTOR.full_name == expected:
         return _translated(method, request)
-    raise RequestError(f"{method.name} takes a message {expected}, or a dict of its fields, not {_shown(request)}")
+    raise RequestError(f"{method.name} takes a message {expected}, or a dict of its fields, not {_kind(request)}")
 
 
 def _named(method: Method, request: Mapping[Any, Any]) -> Mapping[str, Any]:
     for name in request:
         if not isinstance(name, str):
-            raise RequestError(f"{method.name}: fields are named by str, not {_shown(name)}")
+            raise RequestError(f"{method.name}: fields are named by str, not {_kind(name)}")
     return request
+
+
+def _check_depth(method: Method, fields: Mapping[str, Any]) -> None:
+    """Refuse what is nested so deep that protobuf, which goes through it by recursion, would overflow the stack."""
+    level: list[Any] = [value for value in fields.values() if isinstance(value, _CONTAINERS)]
+    for _ in range(_DEEPEST):
+        if not level:
+            return
+        distinct = {id(each): each for each in level}.values()
+        level = [value for each in distinct for value in _values(each) if isinstance(value, _CONTAINERS)]
+    raise RequestError(f"{method.name}: more than {_DEEPEST} dicts and lists of the request are inside each other")
+
+
+def _values(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, Mapping) else container
 
 
 def _translated(method: Method, request: Message) -> Message:
@@ -137,7 +167,9 @@ def _translated(method: Method, request: Message) -> Message:
     try:
         return method.request_class.FromString(request.SerializePartialToString())
     except Exception as error:
-        raise RequestError(f"{method.name}: this {type(request).__name__} cannot be sent: {error}") from error
+        raise RequestError(
+            f"{method.name}: this {type(request).__name__} cannot be sent: {brief(str(error))}"
+        ) from error
 
 
 def _misfit(method: Method, fields: Mapping[str, Any]) -> RequestError:
@@ -149,7 +181,8 @@ def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -
     """What is wrong with the first field that is wrong, or None when none is by itself."""
     descriptor: Any = message_class.DESCRIPTOR
     for name, value in fields.items():
-        field = descriptor.fields_by_name.get(name)
+        # Not by a lookup, which fails for what is no text, such as half a surrogate pair.
+        field = next((each for each in descriptor.fields if each.name == name), None)
         if field is None:
             return _no_field(descriptor, name, path)
         try:
@@ -161,9 +194,10 @@ def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -
 
 def _no_field(descriptor: Descriptor, name: Any, path: str) -> str:
     suggestion = nearest(str(name), descriptor.fields_by_name)
-    where = f" (in {path[:-1]!r})" if path else ""
+    where = f" (in {shown(path[:-1])!r})" if path else ""
+    wrong = repr(shown(name)) if isinstance(name, str) else f"named by {_kind(name)}"
     return (
-        f"{descriptor.full_name} has no field {_shown(name)}{where}. "
+        f"{shown(descriptor.full_name)} has no field {wrong}{where}. "
         f"{suggestion}Its fields: {listing(descriptor.fields_by_name)}"
     )
 
@@ -183,13 +217,18 @@ def _fault_inside(field: FieldDescriptor, value: Any, path: str) -> str | None:
 
 def _wrong_value(field: FieldDescriptor, value: Any, path: str, error: Exception) -> str:
     if field.is_repeated and not _is_map(field) and isinstance(value, (list, tuple)):
-        return f"field {path!r} takes {_many(field)}: it does not take {_shown(value)}"
-    return f"field {path!r} takes {_expected(field)}, not {_shown(value)}{_remark(field, error)}"
+        return f"field {shown(path)!r} takes {_many(field)}: it does not take what is in this {_kind(value)}"
+    remark = _remark(field, value, error)
+    return f"field {shown(path)!r} takes {_expected(field)}, not {'this ' if remark else ''}{_kind(value)}{remark}"
 
 
-def _remark(field: FieldDescriptor, error: Exception) -> str:
-    out_of_range = isinstance(error, (ValueError, OverflowError)) and field.type in _INTEGERS
-    return f" (it must be from {_INTEGERS[field.type][1]} to {_INTEGERS[field.type][2]})" if out_of_range else ""
+def _remark(field: FieldDescriptor, value: Any, error: Exception) -> str:
+    """What is wrong with a value whose type is right; empty when it is its type."""
+    if isinstance(error, (ValueError, OverflowError)) and field.type in _INTEGERS:
+        return f" (it must be from {_INTEGERS[field.type][1]} to {_INTEGERS[field.type][2]})"
+    if isinstance(error, UnicodeError):
+        return " (it has characters that are none, such as half a surrogate pair)"
+    return " (there is no such name)" if field.enum_type is not None and isinstance(value, str) else ""
 
 
 def _expected(field: FieldDescriptor) -> str:
@@ -205,7 +244,7 @@ def _many(field: FieldDescriptor) -> str:
 
 def _one(field: FieldDescriptor) -> str:
     if field.message_type is not None:
-        return f"a message {field.message_type.full_name} or a dict of its fields"
+        return f"a message {shown(field.message_type.full_name)} or a dict of its fields"
     if field.enum_type is not None:
         return f"one of {listing(field.enum_type.values_by_name)}, or a number"
     return _INTEGERS[field.type][0] if field.type in _INTEGERS else _SCALARS[field.type]
@@ -241,12 +280,8 @@ _SCALARS: dict[int, str] = {
 }
 
 
-def _shown(value: Any) -> str:
-    """What was given, in at most so many characters; no message, for its text can be long and secret."""
+def _kind(value: Any) -> str:
+    """What was given: its type, and nothing of what it holds, which can be long and secret."""
     if isinstance(value, Message):
-        return f"a message {value.DESCRIPTOR.full_name}"
-    try:
-        text = reprlib.repr(value)
-    except Exception:  # whatever a stranger's __repr__ raises must not hide the error that is being told
-        text = "one"
-    return f"{type(value).__name__} {text[:_SHOWN]}"
+        return f"a message {shown(value.DESCRIPTOR.full_name)}"
+    return shown(type(value).__name__)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["HIDDEN", "Redactor", "Unshown", "sanitised", "secrets_around", "secrets_in"]
+__all__ = ["HIDDEN", "Redactor", "Unshown", "brief", "sanitised", "secrets_around", "secrets_in"]
 
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
@@ -46,6 +46,13 @@ class Unshown(dict[str, str]):
 def sanitised(text: str) -> str:
     """`text` without terminal escapes, and with other control characters (newline and tab aside) made visible."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", _ESCAPES.sub("", text))
+
+
+def brief(text: str, limit: int = 200) -> str:
+    """`text` as one line of at most about `limit` characters, with nothing in it that a terminal would obey."""
+    line = " ".join(sanitised(text[: 4 * limit]).split())
+    whole = len(line) <= limit and len(text) <= 4 * limit
+    return line if whole else line[:limit] + "..."
 
 
 def secrets_in(env: Mapping[str, str], ambient: Collection[str] = ()) -> Iterator[str]:

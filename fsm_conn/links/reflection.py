@@ -4,7 +4,8 @@ Why a client of our own: the packaged one is synchronous and would block the loo
 
 Rules that hold here: nothing that a peer sends is trusted. Its files are counted and weighed, every one of
 them is parsed and added here, in the order of its dependencies, to a descriptor pool that nobody else uses;
-and whatever is wrong with them ends in a `CallError` that says so. Exchanges have a deadline.
+and whatever is wrong with them ends in a `CallError` that says so, and quotes no more of it than can be shown.
+Exchanges have a deadline.
 
 Protocol: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import graphlib
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -26,6 +28,8 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from fsm_conn.errors import CallError
+from fsm_conn.links.names import shown
+from fsm_conn.links.redact import brief
 from fsm_conn.links.verdict import Verdict
 
 __all__ = ["Reflection"]
@@ -35,7 +39,8 @@ _VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.Ser
 _TIMEOUT = 10.0
 _MAX_SERVICES = 4096
 _MAX_FILES = 1024
-_MAX_BYTES = 8 * 1024 * 1024
+# What is made of descriptors here takes up to a hundred times their size, and a second for eight megabytes.
+_MAX_BYTES = 2 * 1024 * 1024
 
 
 class Reflection:
@@ -69,7 +74,7 @@ class Reflection:
         try:
             return self._pool.FindServiceByName(name)
         except KeyError:
-            raise CallError(f"the peer described {name!r} by files that do not define it") from None
+            raise CallError(f"the peer described {shown(name)!r} by files that do not define it") from None
 
     async def _list(self) -> tuple[str, ...]:
         async with self._exchange() as ask:
@@ -96,7 +101,7 @@ class Reflection:
             try:
                 self._pool.AddSerializedFile(files[name].SerializeToString())
             except Exception as error:  # the pool's ways to reject what a peer sent are many and undocumented
-                raise CallError(f"the peer's file {name!r:.80} is not valid: {_short(error)}") from error
+                raise CallError(f"the peer's file {shown(name)!r} is not valid: {brief(str(error))}") from None
             self._added.add(name)
 
     @asynccontextmanager
@@ -135,7 +140,7 @@ def _parsed(request: ServerReflectionRequest, raw: object) -> ServerReflectionRe
     try:
         answer = ServerReflectionResponse.FromString(raw)
     except DecodeError as error:
-        raise CallError(f"the peer's answer about its services is not valid: {error}") from error
+        raise CallError(f"the peer's answer about its services is not valid: {brief(str(error))}") from None
     _check(request, answer)
     return answer
 
@@ -148,8 +153,8 @@ def _check(request: ServerReflectionRequest, answer: ServerReflectionResponse) -
     kind = answer.WhichOneof("message_response")
     expected = "list_services_response" if request.HasField("list_services") else "file_descriptor_response"
     if kind == "error_response":
-        text = answer.error_response.error_message
-        raise CallError(f"the peer does not describe its services: {text!r:.200} ({answer.error_response.error_code})")
+        text = brief(answer.error_response.error_message)
+        raise CallError(f"the peer does not describe its services: {text!r} ({answer.error_response.error_code})")
     if kind != expected:
         raise CallError(f"the peer answered with {kind or 'nothing'} where {expected} was asked for")
 
@@ -160,13 +165,14 @@ class _Batch:
     def __init__(self, added: Iterable[str]) -> None:
         self.files: dict[str, FileDescriptorProto] = {}
         self._added = frozenset(added)
+        self._needed: deque[str] = deque()
         self._size = 0
 
     def take(self, answer: ServerReflectionResponse, asked: str | None = None) -> None:
         for raw in answer.file_descriptor_response.file_descriptor_proto:
             self._take(raw)
         if asked is not None and asked not in self.files:
-            raise CallError(f"the peer does not have its own file {asked!r:.80}")
+            raise CallError(f"the peer does not have its own file {shown(asked)!r}")
 
     def _take(self, raw: bytes) -> None:
         self._size += len(raw)
@@ -175,22 +181,28 @@ class _Batch:
         try:
             file = FileDescriptorProto.FromString(raw)
         except DecodeError as error:
-            raise CallError(f"the peer sent a file descriptor that is not valid: {error}") from error
-        self.files.setdefault(file.name, file)
+            raise CallError(f"the peer sent a file descriptor that is not valid: {brief(str(error))}") from None
+        names = (file.name, *file.dependency)
+        # Of such files protobuf does not say whether their strings are text: what is none, it returns as bytes.
+        if not all(isinstance(name, str) for name in names):
+            raise CallError("the peer sent a file descriptor that names files by what is no text")
+        if file.name not in self.files:
+            self.files[file.name] = file
+            self._needed.extend(names[1:])
 
     def missing(self) -> str | None:
-        """A file that another one needs and that nobody has sent, or None."""
-        needed = (name for file in self.files.values() for name in file.dependency)
-        return next((name for name in needed if name not in self.files and name not in self._added), None)
+        """A file that another one needs and that nobody has sent, or None. Each need is looked at once."""
+        while self._needed:
+            name = self._needed[0]
+            if name not in self.files and name not in self._added:
+                return name
+            self._needed.popleft()
+        return None
 
 
 def _ordered(files: dict[str, FileDescriptorProto]) -> list[str]:
-    graph = {name: list(file.dependency) for name, file in files.items()}
+    graph = {name: set(file.dependency) for name, file in files.items()}
     try:
         return list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError:
         raise CallError("the peer's files depend on each other in a circle") from None
-
-
-def _short(error: Exception) -> str:
-    return str(error)[:200]

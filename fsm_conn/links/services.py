@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn.errors import CallError, ConnectionLostError, UnknownNameError
-from fsm_conn.links.names import listing, match_service, nearest, split_method, unknown_method
+from fsm_conn.links.names import listing, match_service, nearest, shown, split_method, unknown_method
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -188,7 +188,7 @@ class ServiceDirectory:
 
 def _unknown(heading: str, wanted: str, names: Collection[str], remark: str = "") -> UnknownNameError:
     known = f"{nearest(wanted, names)}{heading}: {listing(names)}."
-    return UnknownNameError(f"no service {wanted!r} is known. {known} {remark}".rstrip())
+    return UnknownNameError(f"no service {shown(wanted)!r} is known. {known} {remark}".rstrip())
 
 
 def _closed_error() -> CallError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fsm_conn.errors import ConnectionLostError, FsmConnError
 from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.links.redact import sanitised
 from fsm_conn.record import CallRecord, TransitionRecord
 
 __all__ = [
@@ -100,10 +101,10 @@ def error_type(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """What an error says; of a gRPC error, what the peer said."""
+    """What an error says, with nothing in it that a terminal would obey; of a gRPC error, what the peer said."""
     details: Any = getattr(error, "details", None)
     said = details() if callable(details) else None
-    return str(error) if said is None else str(said)
+    return sanitised(str(error) if said is None else str(said))
 
 
 class KnownMethods:

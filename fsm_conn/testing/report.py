@@ -8,6 +8,7 @@ effect raises is neither taken nor refused.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -199,7 +200,9 @@ class Report:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ReportError(f"not a coverage report: an object with format={FORMAT!r} was expected")
         if data.get("version") != VERSION:
-            raise ReportError(f"a coverage report of version {data.get('version')!r}; this release reads {VERSION}")
+            raise ReportError(
+                f"a coverage report of version {_shown(data.get('version'))}; this release reads {VERSION}"
+            )
         classes = data.get("classes")
         if not isinstance(classes, dict):
             raise ReportError("a coverage report without its 'classes'")
@@ -224,26 +227,33 @@ class Report:
 
 def _listed(owner: str, rows: Any) -> Sequence[Any]:
     if not isinstance(rows, list):
-        raise ReportError(f"a coverage report in which the rows of {owner!r} are no list")
+        raise ReportError(f"a coverage report in which the rows of {_shown(owner)} are no list")
     return rows
 
 
 _FIELDS: dict[str, Any] = {
     "index": int, "trigger": str, "source": str, "dest": (str, type(None)), "guards": list, "taken": int, "refused": int
 }  # fmt: skip
+_MOST = 2**63
+"""What is counted is less. Of more digits than Python shows, a sum could be read and not be shown."""
 
 
 def _read_row(owner: str, row: Any) -> Report:
     values = row if isinstance(row, dict) else {}
     for name, kind in _FIELDS.items():
+        whose = f"a coverage report in which a row of {_shown(owner)} has a"
         if name not in values or not isinstance(values[name], kind) or isinstance(values[name], bool):
-            raise ReportError(f"a coverage report in which a row of {owner!r} has a wrong or no {name!r}: {row!r}")
-        if kind is int and values[name] < 0:
-            raise ReportError(f"a coverage report in which a row of {owner!r} has a negative {name!r}: {row!r}")
-    edge = Edge(
-        owner, values["index"], values["trigger"], values["source"], values["dest"], tuple(map(str, values["guards"]))
-    )
+            raise ReportError(f"{whose} wrong or no {name!r}: {_shown(row)}")
+        if kind is int and not 0 <= values[name] < _MOST:
+            raise ReportError(f"{whose} {'negative' if values[name] < 0 else 'huge'} {name!r}: {_shown(row)}")
+    if not all(isinstance(guard, str) for guard in values["guards"]):
+        raise ReportError(f"{whose} name in its 'guards' that is none: {_shown(row)}")
+    edge = Edge(owner, values["index"], values["trigger"], values["source"], values["dest"], tuple(values["guards"]))
     return Report({edge: Count(values["taken"], values["refused"])})
+
+
+def _shown(value: Any) -> str:
+    return f"{reprlib.repr(value):.200}"
 
 
 def qualified(owner: type) -> str:

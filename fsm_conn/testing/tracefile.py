@@ -1,7 +1,8 @@
 """Traces of connections in production, as files of JSON lines: one for each `TransitionRecord`.
 
 A trace may hold several connections, and may begin anywhere in their lives. Of an error, its type and the first line of
-its message are written. Redact what must not be logged before it is raised.
+its message are written. Redact what must not be logged before it is raised. What is read may have been written by
+anybody: it is bounded, and an error shows the beginning of what is wrong.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +26,11 @@ __all__ = ["ConformanceError", "TraceLine", "TraceWriter", "lines_of", "read_tra
 VERSION = 1
 LONGEST_MESSAGE = 1000
 """Characters of a reason's message that are written."""
+LONGEST_LINE = 64 * 1024
+"""Characters of one line that are read."""
+LONGEST_NAME = 1000
+"""Characters of a name, such as that of a state, that are read."""
+MOST_ATTEMPTS = 2**63
 
 
 class ConformanceError(FsmConnError, AssertionError):
@@ -222,7 +229,7 @@ def lines_of(trace: str | os.PathLike[str] | Iterable[Any]) -> Iterator[TraceLin
     """
     if isinstance(trace, (str, os.PathLike)):
         with Path(trace).open(encoding="utf-8", errors="replace") as file:
-            yield from lines_of(file)
+            yield from lines_of(iter(lambda: file.readline(LONGEST_LINE + 1), ""))
         return
     for number, line in enumerate(trace, 1):
         if isinstance(line, TraceLine):
@@ -234,6 +241,8 @@ def lines_of(trace: str | os.PathLike[str] | Iterable[Any]) -> Iterator[TraceLin
 
 
 def _parse(number: int, line: str) -> TraceLine:
+    if len(line) > LONGEST_LINE:
+        raise ConformanceError(number, f"longer than {LONGEST_LINE} characters: {line[:80]!r}")
     try:
         data = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -241,13 +250,25 @@ def _parse(number: int, line: str) -> TraceLine:
     if not isinstance(data, dict):
         raise ConformanceError(number, f"not a transition: {line.strip()[:80]!r}")
     if data.get("v") != VERSION:
-        raise ConformanceError(number, f"of version {data.get('v')!r}; this release reads {VERSION}")
+        raise ConformanceError(number, f"of version {_shown(data.get('v'))}; this release reads {VERSION}")
+    _check_fields(number, data)
+    return _line(number, data)
+
+
+def _check_fields(number: int, data: dict[str, Any]) -> None:
     for name, kinds in _FIELDS.items():
         if name not in data and type(None) not in kinds:
             raise ConformanceError(number, f"{name!r} is missing")
         if type(data.get(name)) not in kinds:
-            raise ConformanceError(number, f"{name!r} is {data[name]!r}, which is no {kinds[0].__name__}")
-    return _line(number, data)
+            raise ConformanceError(number, f"{name!r} is {_shown(data[name])}, which is no {kinds[0].__name__}")
+        if isinstance(data.get(name), str) and len(data[name]) > LONGEST_NAME:
+            raise ConformanceError(number, f"{name!r} is longer than {LONGEST_NAME} characters: {_shown(data[name])}")
+    if abs(data["attempt"]) >= MOST_ATTEMPTS:
+        raise ConformanceError(number, f"'attempt' is {_shown(data['attempt'])}, which is no number of attempts")
+
+
+def _shown(value: Any) -> str:
+    return f"{reprlib.repr(value):.200}"
 
 
 def _line(number: int, data: dict[str, Any]) -> TraceLine:
@@ -301,5 +322,5 @@ def _read_reason(number: int, reason: dict[str, Any] | None) -> tuple[str, str] 
         return None
     kind, message = reason.get("type"), reason.get("message")
     if not isinstance(kind, str) or not isinstance(message, str):
-        raise ConformanceError(number, f"'reason' is {reason!r}; a type and a message were expected")
+        raise ConformanceError(number, f"'reason' is {_shown(reason)}; a type and a message were expected")
     return kind, message

@@ -190,7 +190,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 MAY_IMPORT = {
     "_extra": set(),
-    "reading": {"errors", "lifecycle", "record"},
+    "reading": {"errors", "lifecycle", "record", "links.redact"},
     "watching": {"connection", "record", "telemetry.reading"},
     "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching"},
     "otel": {
