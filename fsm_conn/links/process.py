@@ -64,6 +64,7 @@ class PluginProcess:
 
     Attributes:
         pid: its number.
+        directory: its private directory, which is removed soon after the exit.
         redact: what makes its output fit to be shown.
         exited: resolves to its return code: the exit status, or minus a signal's number; None when somebody else in
             this host took it away. Never fails. Shield it.
@@ -76,7 +77,7 @@ class PluginProcess:
         self.exited: asyncio.Future[int | None] = loop.create_future()
         self._loop = loop
         self._popen = started.popen
-        self._directory = started.directory
+        self.directory = started.directory
         self.redact = redact
         self._swept: Future[None] | None = None
         self._pidfd: list[int] = []
@@ -205,7 +206,7 @@ class PluginProcess:
     def _settle(self, returncode: int | None) -> None:
         self._finalizer.detach()
         self._unwatch()
-        self._swept = _sweep(self._directory)
+        self._swept = _sweep(self.directory)
         if not self._loop.is_closed():
             self._hear_the_rest()
             self.exited.set_result(returncode)

@@ -174,6 +174,7 @@ class TestBad:
             ("1|6|tcp|192.0.2.1:80|grpc|", HandshakeError, "not on this machine"),
             ("1|7|unix|/tmp/x|grpc|", IncompatibleProtocolError, "this host offered 5, 6"),
             ("1|6|unix|/nowhere/s.sock|grpc|", HandshakeError, "cannot be reached"),
+            ("1|6|unix|/nowhere/s.sock|grpc|AAAA", HandshakeError, "a certificate that cannot be read"),
         ],
     )
     async def test_wrong_line(self, line: str, kind: type[LinkError], words: str) -> None:
