@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
-from fsm_conn.links import spawner
+from fsm_conn.links import directory, spawner
 from fsm_conn.links.output import FirstLine, LineLog, Pipe, Tail
 from fsm_conn.links.redact import Redactor
 from fsm_conn.links.spawner import Launch, Started
@@ -327,9 +327,9 @@ def _kill_group(popen: subprocess.Popen[bytes]) -> None:
             os.killpg(popen.pid, signal.SIGKILL)
 
 
-def _sweep(directory: str) -> Future[None] | None:
+def _sweep(private: str) -> Future[None] | None:
     try:
-        return spawner.submit(spawner.remove_directory, directory)
+        return spawner.submit(directory.remove, private)
     except RuntimeError:  # The interpreter is ending: its threads take no more work.
-        spawner.remove_directory(directory)
+        directory.remove(private)
         return None

@@ -24,7 +24,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,19 +34,18 @@ from typing import ParamSpec, TypeVar
 import attrs
 
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
+from fsm_conn.links import directory
 
-__all__ = ["Launch", "Started", "load", "remove_directory", "run", "start", "submit"]
+__all__ = ["Launch", "Started", "load", "run", "start", "submit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LONGEST_BASE = 50
-"""Bytes of the path in which a private directory is made: a socket in it must stay below the 108 that Linux takes."""
-SHORT_BASE = "/tmp"  # noqa: S108 - mkdtemp makes its own, private directory there
 PR_SET_PDEATHSIG = 1
 
 _workers: list[ThreadPoolExecutor] = []
 _making = threading.Lock()
+_swept: set[str] = set()
 
 
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -108,7 +106,7 @@ class Started:
         for pipe in (self.popen.stdout, self.popen.stderr):
             if pipe is not None:
                 pipe.close()
-        remove_directory(self.directory)
+        directory.remove(self.directory)
 
 
 def start(launch: Launch) -> Started:
@@ -121,32 +119,25 @@ def start(launch: Launch) -> Started:
     """
     _check_cwd(launch.cwd)
     path = _resolve(launch)
-    directory = _make_directory()
+    private = directory.make()
     try:
-        return Started(_popen(launch, path, directory), directory)
+        started = Started(_popen(launch, path, private), private)
     except BaseException:
-        remove_directory(directory)
+        directory.remove(private)
         raise
+    _sweep_once(os.path.dirname(private))
+    return started
 
 
-def _make_directory() -> str:
-    try:
-        base = tempfile.gettempdir()
-        short = len(os.fsencode(base)) <= LONGEST_BASE
-        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-", dir=base if short else SHORT_BASE)
-    except OSError as error:
-        raise LinkError(f"the plugin could get no private directory: {error}; free space, or set TMPDIR") from None
+def _sweep_once(base: str) -> None:
+    """Have what dead hosts left in `base` removed, later on this thread, so that no start waits for it."""
+    if base not in _swept:
+        _swept.add(base)
+        with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
+            submit(directory.sweep, base)
 
 
-def remove_directory(path: str) -> None:
-    """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed."""
-    if not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        os.unlink(path)
-
-
-def _popen(launch: Launch, path: str, directory: str) -> subprocess.Popen[bytes]:
+def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:
     argv = [path, *launch.command[1:]]
     wrapper = _death_wrapper()
     prefix = wrapper if _kernel_takes(path) else ()
@@ -158,7 +149,7 @@ def _popen(launch: Launch, path: str, directory: str) -> subprocess.Popen[bytes]
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd=launch.cwd,
-            env={**launch.env, **dict.fromkeys(launch.directory_names, directory)},
+            env={**launch.env, **dict.fromkeys(launch.directory_names, private)},
             close_fds=True,
             process_group=0,
             preexec_fn=None if wrapper else _death_hook(),

@@ -28,6 +28,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -236,7 +237,7 @@ class TlsRelay:
 
 def _is_own(connection: socket.socket) -> bool:
     """Whether it is this process that has connected, as far as the system can tell."""
-    if not hasattr(socket, "SO_PEERCRED"):
+    if sys.platform != "linux":
         return True
     ucred = struct.Struct("3i")
     pid, _, _ = ucred.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
@@ -311,7 +312,7 @@ class _Side(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close it now."""
-        if self._transport is not None:
+        if self._transport is not None and not self.lost.done():
             self._transport.abort()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import hashlib
 import os
+import resource
 import socket
 import ssl
 import subprocess
@@ -145,6 +146,7 @@ async def serving(
             await writer.start_tls(context)
             await handler(reader, writer)
         plain.abort()
+        writer.close()
         tasks.discard(task)
 
     path = str(directory / "server.sock")
@@ -412,6 +414,26 @@ class TestWhoMayConnect:
                 assert await reader.readexactly(1) == b"x"
             await relay.close()
             writer.close()
+
+    async def test_no_descriptor_left(self, private: Path) -> None:
+        """A connection that cannot be accepted is an error, and not a loop that spins."""
+        async with serving(private) as path:
+            relay = await relay_to(path, private)
+            address = relay.target.removeprefix("unix:")
+            with socket.socket(socket.AF_UNIX) as channel:
+                channel.connect(address)
+                spare = os.dup(0)
+                os.close(spare)
+                soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+                try:
+                    async with asyncio.timeout(QUICK):
+                        with pytest.raises(OSError, match="Too many open files"):
+                            await relay.join()
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                assert not os.path.exists(address)
+            await relay.close()
 
 
 class TestWhatItPassesOn:

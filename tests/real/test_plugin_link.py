@@ -494,7 +494,9 @@ asyncio.run(main())
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("module", ["gate", "handshake", "redact", "output", "spawner", "process", "diagnosis"])
+@pytest.mark.parametrize(
+    "module", ["gate", "handshake", "redact", "output", "directory", "spawner", "process", "diagnosis"]
+)
 def test_light_modules_import_no_grpc(module: str) -> None:
     """What knows only processes and text needs neither grpc nor pyvider."""
     code = f"import sys, fsm_conn.links.{module}; assert not {{'grpc', 'pyvider'}} & set(sys.modules)"

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, HandshakeError, LinkError
+from fsm_conn.links import directory as private_directory
 from fsm_conn.links import process as process_module
 from fsm_conn.links import spawner
 from fsm_conn.links.process import PluginProcess, describe_status
@@ -481,7 +482,7 @@ class TestWithoutClosing:
         popen.kill()
         await eventually(lambda: not is_alive(pid))
         popen.communicate()
-        spawner.remove_directory(directory)
+        private_directory.remove(directory)
 
     async def test_loop_ended(self) -> None:
         """At the end of the interpreter what was not closed is killed, with its directory removed, quietly."""
