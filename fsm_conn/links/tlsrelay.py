@@ -201,8 +201,6 @@ class TlsRelay:
         self._client.join(self._server)
         await self._loop.connect_accepted_socket(lambda: self._client, outcome)
         self._server.join(self._client)
-        if self._server.lost.done():
-            self._client.finish()
 
     def _ended(self, side: _Side) -> None:
         """One side has ended, so the other one does."""

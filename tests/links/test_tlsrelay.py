@@ -264,6 +264,20 @@ class TestWhomItBelieves:
             writer.close()
             await relay.close()
 
+    async def test_protocol(self, private: Path) -> None:
+        """HTTP/2 is agreed upon: newer gRPC servers insist on that."""
+        agreed: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+        async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            agreed.set_result(writer.get_extra_info("ssl_object").selected_alpn_protocol())
+            await reader.read()
+
+        async with serving(private, note) as path:
+            relay = await relay_to(path, private)
+            async with asyncio.timeout(QUICK):
+                assert await agreed == "h2"
+            await relay.close()
+
     @pytest.mark.parametrize(
         ("who", "words"),
         [
@@ -531,6 +545,52 @@ class TestWhatItPassesOn:
                 assert await reader.readexactly(8) == b"settings"
             await relay.close()
             writer.close()
+
+    async def test_said_in_one_breath(self, private: Path) -> None:
+        """What the server says in the very packet that ends the handshake (TLS 1.2) waits for the channel, too."""
+        context = server_context(SERVER, private)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_side=True)
+            while not await hands_shaken(tls):
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+            tls.write(b"settings")
+            writer.write(outgoing.read())
+            await reader.read()
+            writer.close()
+
+        async def hands_shaken(tls: ssl.SSLObject) -> bool:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                return False
+            return True
+
+        path = str(private / "server.sock")
+        server = await asyncio.start_unix_server(greet, path)
+        relay = await relay_to(path, private)
+        reader, writer = await caller(relay)
+        async with asyncio.timeout(QUICK):
+            assert await reader.readexactly(8) == b"settings"
+        await relay.close()
+        writer.close()
+        server.close()
+
+    async def test_no_channel_yet(self, private: Path) -> None:
+        """A server that says much before the channel has come is held up."""
+        sent = [0]
+
+        async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await flood_with(writer, sent)
+
+        async with serving(private, flood) as path:
+            relay = await relay_to(path, private)
+            await settled(lambda: sent[0])
+            assert sent[0] < HELD_BACK
+            await relay.close()
 
     async def test_slow_channel(self, private: Path) -> None:
         """A channel that does not read holds the server up, and then gets all of it."""

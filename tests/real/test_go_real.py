@@ -69,7 +69,13 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("go")
     shutil.copy(SOURCE / "main.go", directory)
     (directory / "calculator.desc").write_bytes(calculator_pb2.DESCRIPTOR.serialized_pb)
-    env = {"GO111MODULE": "off", "GOPATH": str(DEBIAN), "GOFLAGS": "", "GOCACHE": str(directory / "cache")}
+    env = {
+        "CGO_ENABLED": "0",
+        "GO111MODULE": "off",
+        "GOPATH": str(DEBIAN),
+        "GOFLAGS": "",
+        "GOCACHE": str(directory / "cache"),
+    }
     done = subprocess.run(
         [go, "build", "-o", "calculator", "."], cwd=directory, env={**os.environ, **env}, capture_output=True, text=True
     )
