@@ -10,12 +10,14 @@ Rules that hold here:
 - One attempt per `start`. It may be cancelled at any await.
 - No executor, no timer of the client's own, no blocking call.
 - Whatever the client's own code logs goes to the standard logger `fsm_conn.pyvider`, at DEBUG.
+- gRPC speaks to the plugin itself, unless the plugin's certificate is of a kind that gRPC refuses: then a relay does.
 - Importing this module takes a third of a second: see `spawner.load`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
 from collections.abc import Mapping
@@ -31,12 +33,13 @@ from pyvider.rpcplugin.config import rpcplugin_config
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn.errors import HandshakeError, IncompatibleProtocolError
-from fsm_conn.links import diagnosis
+from fsm_conn.links import diagnosis, tlsrelay
 from fsm_conn.links.grpc import CHANNEL_OPTIONS
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
 from fsm_conn.links.redact import Redactor, Unshown, brief, secrets_around, secrets_in
+from fsm_conn.links.tlsrelay import Credentials, TlsRelay
 
 __all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
 
@@ -116,6 +119,7 @@ class PluginClient(RPCPluginClient):
         super().__init__(command=list(settings.command))
         self.logger = _StandardLogger()
         self.process: PluginProcess | None = None
+        self._relay: TlsRelay | None = None
         self._settings = settings
         self._env = Unshown()
 
@@ -213,19 +217,52 @@ class PluginClient(RPCPluginClient):
 
     async def _create_grpc_channel(self) -> None:
         assert self.process is not None
-        self.grpc_channel = self._new_channel()
-        ready = asyncio.ensure_future(self._until_ready(self.grpc_channel))
+        connecting = asyncio.ensure_future(self._connect())
         try:
-            await diagnosis.unless_exited(self.process, ready, "right after its handshake")
-            ready.result()
+            await diagnosis.unless_exited(self.process, connecting, "right after its handshake")
+            connecting.result()
         finally:
-            ready.cancel()
-            await asyncio.wait((ready,))
+            connecting.cancel()
+            await asyncio.wait((connecting,))
         self._init_stubs()
+
+    async def _connect(self) -> None:
+        certificate = base64.b64decode(self._server_cert or "")
+        beyond = bool(certificate) and self._is_beyond_grpc(certificate)
+        try:
+            if beyond:
+                self._relay = await self._new_relay(certificate)
+            self.grpc_channel = channel = self._new_channel()
+            if self._relay is not None:
+                channel.get_state(try_to_connect=True)
+                await self._relay.join()
+        except OSError as error:
+            raise self._unreachable(error) from None
+        await self._until_ready(channel)
+
+    def _is_beyond_grpc(self, certificate: bytes) -> bool:
+        try:
+            return tlsrelay.is_beyond_grpc(certificate)
+        except ValueError as error:
+            raise HandshakeError(
+                f"the plugin announced a certificate that cannot be read: {error}", evidence=self._evidence()
+            ) from None
+
+    async def _new_relay(self, certificate: bytes) -> TlsRelay:
+        assert self.process is not None
+        assert self._transport_name is not None
+        assert self._address is not None
+        credentials = Credentials(
+            server=certificate, client=self.client_cert or "", client_key=self.client_key_pem or ""
+        )
+        return await TlsRelay.open(self._transport_name, self._address, credentials, self.process.directory)
 
     def _new_channel(self) -> grpc.aio.Channel:
         assert self.target_endpoint is not None
-        credentials, options = self._setup_channel_credentials(), self._get_channel_options()
+        options = self._get_channel_options()
+        if self._relay is not None:
+            return grpc.aio.insecure_channel(self._relay.target, options=options)
+        credentials = self._setup_channel_credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(self.target_endpoint, options=options)
         return grpc.aio.secure_channel(self.target_endpoint, credentials, options=options)
@@ -237,15 +274,22 @@ class PluginClient(RPCPluginClient):
                 async with asyncio.timeout(limit):
                     await channel.wait_for_state_change(state)
             except TimeoutError:
-                raise await self._unreachable(channel) from None
+                fault = self._relay.fault if self._relay is not None else None
+                raise self._unreachable(fault or await why_not(channel)) from None
 
-    async def _unreachable(self, channel: grpc.aio.Channel) -> HandshakeError:
-        assert self.process is not None
+    def _unreachable(self, why: object) -> HandshakeError:
         return HandshakeError(
-            f"the plugin announced {self.target_endpoint}, which cannot be reached: "
-            f"{brief(self.process.redact(await why_not(channel)), 400)}",
-            evidence=self.process.evidence(),
+            f"the plugin announced {self.target_endpoint}, which cannot be reached: {self._told(why)}",
+            evidence=self._evidence(),
         )
+
+    def _told(self, why: object) -> str:
+        assert self.process is not None
+        return brief(self.process.redact(str(why)), 400)
+
+    def _evidence(self) -> str:
+        assert self.process is not None
+        return self.process.evidence()
 
     # -- the plugin's own output, over the channel -------------------------------------------------------------------
 
@@ -282,10 +326,19 @@ class PluginClient(RPCPluginClient):
         if self.process is not None:
             await self.process.stop(grace)
 
+    def abandon(self) -> None:
+        """End the plugin, and what leads to it, as the loop ends. Blocks for some milliseconds."""
+        if self.process is not None:
+            self.process.abandon()
+        if self._relay is not None:
+            self._relay.abort()
+
     async def close(self) -> None:
         """Give back everything. The process, if it still runs, is killed."""
         if self.process is not None:
             self.process.kill_now()
+        if self._relay is not None:
+            self._relay.abort()
         try:
             await self.stop_reading()
             await self.stop_process(grace=0)
@@ -293,6 +346,8 @@ class PluginClient(RPCPluginClient):
             channel, self.grpc_channel = self.grpc_channel, None
             if channel is not None:
                 await channel.close(grace=None)
+            if self._relay is not None:
+                await self._relay.close()
             self._reset_state()
 
 

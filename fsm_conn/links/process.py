@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
-from fsm_conn.links import spawner
+from fsm_conn.links import directory, spawner
 from fsm_conn.links.output import FirstLine, LineLog, Pipe, Tail
 from fsm_conn.links.redact import Redactor
 from fsm_conn.links.spawner import Launch, Started
@@ -64,6 +64,7 @@ class PluginProcess:
 
     Attributes:
         pid: its number.
+        directory: its private directory, which is removed soon after the exit.
         redact: what makes its output fit to be shown.
         exited: resolves to its return code: the exit status, or minus a signal's number; None when somebody else in
             this host took it away. Never fails. Shield it.
@@ -76,7 +77,7 @@ class PluginProcess:
         self.exited: asyncio.Future[int | None] = loop.create_future()
         self._loop = loop
         self._popen = started.popen
-        self._directory = started.directory
+        self.directory = started.directory
         self.redact = redact
         self._swept: Future[None] | None = None
         self._pidfd: list[int] = []
@@ -130,11 +131,6 @@ class PluginProcess:
 
     def __repr__(self) -> str:
         return f"<PluginProcess {self.pid} {describe_status(self.returncode) if self.exited.done() else 'running'}>"
-
-    @property
-    def directory(self) -> str:
-        """Its private directory."""
-        return self._directory
 
     @property
     def returncode(self) -> int | None:
@@ -214,7 +210,7 @@ class PluginProcess:
     def _settle(self, returncode: int | None) -> None:
         self._finalizer.detach()
         self._unwatch()
-        self._swept = _sweep(self._directory)
+        self._swept = _sweep(self.directory)
         if not self._loop.is_closed():
             self._hear_the_rest()
             self.exited.set_result(returncode)
@@ -354,9 +350,9 @@ def _kill_group(popen: subprocess.Popen[bytes]) -> None:
             os.killpg(popen.pid, signal.SIGKILL)
 
 
-def _sweep(directory: str) -> Future[None] | None:
+def _sweep(private: str) -> Future[None] | None:
     try:
-        return spawner.submit(spawner.remove_directory, directory)
+        return spawner.submit(directory.remove, private)
     except RuntimeError:  # The interpreter is ending: its threads take no more work.
-        spawner.remove_directory(directory)
+        directory.remove(private)
         return None

@@ -128,15 +128,15 @@ class PluginLink(GrpcLink):
         assert client.process is not None
         assert client.grpc_channel is not None
         self._attach(client.grpc_channel)
-        self._keeper = asyncio.create_task(self._keep(client.process))
+        self._keeper = asyncio.create_task(self._keep(client, client.process))
 
-    async def _keep(self, process: PluginProcess) -> None:
+    async def _keep(self, client: PluginClient, process: PluginProcess) -> None:
         """Watch the process until it ends; kill it when the loop ends first."""
         try:
             await asyncio.wait((process.exited,))
             self._lose(diagnosis.exit_error(process, ""))
         except asyncio.CancelledError:
-            process.abandon()
+            client.abandon()
             raise
 
     def _lose(self, reason: Exception) -> None:

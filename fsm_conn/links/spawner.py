@@ -19,36 +19,33 @@ import errno
 import functools
 import importlib
 import os
-import secrets
 import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import ModuleType
 from typing import ParamSpec, TypeVar
 
 import attrs
 
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
+from fsm_conn.links import directory
 
-__all__ = ["Launch", "Started", "load", "remove_directory", "run", "start", "submit"]
+__all__ = ["Launch", "Started", "load", "run", "start", "submit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LONGEST_BASE = 50
-"""Bytes of the path in which a private directory is made: a socket in it must stay below the 108 that Linux takes."""
-SHORT_BASE = "/tmp"  # noqa: S108 - mkdtemp makes its own, private directory there
 PR_SET_PDEATHSIG = 1
 
 _workers: list[ThreadPoolExecutor] = []
 _making = threading.Lock()
+_swept: set[str] = set()
 
 
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -109,7 +106,7 @@ class Started:
         for pipe in (self.popen.stdout, self.popen.stderr):
             if pipe is not None:
                 pipe.close()
-        remove_directory(self.directory)
+        directory.remove(self.directory)
 
 
 def start(launch: Launch) -> Started:
@@ -122,89 +119,25 @@ def start(launch: Launch) -> Started:
     """
     _check_cwd(launch.cwd)
     path = _resolve(launch)
-    directory = _make_directory()
+    private = directory.make()
     try:
-        return Started(_popen(launch, path, directory), directory)
+        started = Started(_popen(launch, path, private), private)
     except BaseException:
-        remove_directory(directory)
+        directory.remove(private)
         raise
+    _sweep_once(os.path.dirname(private))
+    return started
 
 
-def _make_directory() -> str:
-    try:
-        base = tempfile.gettempdir()
-        short = len(os.fsencode(base)) <= LONGEST_BASE
-        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-", dir=base if short else SHORT_BASE)
-    except OSError as error:
-        raise LinkError(f"the plugin could get no private directory: {error}; free space, or set TMPDIR") from None
+def _sweep_once(base: str) -> None:
+    """Have what dead hosts left in `base` removed, later on this thread, so that no start waits for it."""
+    if base not in _swept:
+        _swept.add(base)
+        with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
+            submit(directory.sweep, base)
 
 
-def remove_directory(path: str) -> None:
-    """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed.
-
-    A plugin may have nested directories deeper than recursion goes and paths are long, or locked them.
-    """
-    with suppress(OSError):
-        _unlock(path)
-        with _opened(path) as top:
-            _empty(top)
-    for remove in (os.rmdir, os.unlink):
-        with suppress(OSError):
-            remove(path)
-
-
-def _empty(top: int) -> None:
-    """Remove what is in the directory that `top` is a descriptor of: directories below are moved up into it first."""
-    pending = _cleared(top)
-    while pending:
-        name = pending.pop()
-        with suppress(OSError), _opened(name, top) as fd:
-            for below in _cleared(fd):
-                moved = secrets.token_hex(8)
-                os.rename(below, moved, src_dir_fd=fd, dst_dir_fd=top)
-                pending.append(moved)
-        with suppress(OSError):
-            os.rmdir(name, dir_fd=top)
-
-
-def _cleared(fd: int) -> list[str]:
-    """Remove what is no directory from one; the names of the directories in it, unlocked."""
-    directories = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    directories.append(entry.name)
-                    _unlock(entry.name, fd)
-                else:
-                    os.unlink(entry.name, dir_fd=fd)
-    return directories
-
-
-@contextmanager
-def _opened(name: str, dir_fd: int | None = None) -> Iterator[int]:
-    """A descriptor of a directory, and of nothing that a link in its place points to."""
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _unlock(name: str, dir_fd: int | None = None) -> None:
-    """Allow ourselves to read, change and move a directory, without following a link in its place."""
-    if sys.platform != "linux":
-        os.chmod(name, 0o700, dir_fd=dir_fd, follow_symlinks=False)
-        return
-    # Linux's chmod always follows links.
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", 0o700)
-    finally:
-        os.close(fd)
-
-
-def _popen(launch: Launch, path: str, directory: str) -> subprocess.Popen[bytes]:
+def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:
     argv = [path, *launch.command[1:]]
     wrapper = _death_wrapper()
     prefix = wrapper if _kernel_takes(path) else ()
@@ -216,7 +149,7 @@ def _popen(launch: Launch, path: str, directory: str) -> subprocess.Popen[bytes]
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd=launch.cwd,
-            env={**launch.env, **dict.fromkeys(launch.directory_names, directory)},
+            env={**launch.env, **dict.fromkeys(launch.directory_names, private)},
             close_fds=True,
             process_group=0,
             preexec_fn=None if wrapper else _death_hook(),

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -391,9 +393,16 @@ def test_a_loop_that_is_just_dropped_ends_the_plugin_with_the_host() -> None:
     assert not is_alive(int(result.stdout.split()[0]))
 
 
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A TMPDIR that is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="h-") as directory:
+        yield Path(directory)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
-def test_a_host_killed_with_9_takes_its_plugin_along(tmp_path: Path) -> None:
-    """Also when the loop runs in a thread. Only the private directory stays, for nobody is left to remove it."""
+def test_a_host_killed_with_9_takes_its_plugin_along(short_directory: Path) -> None:
+    """Also when the loop runs in a thread. The private directory stays until the next host starts a plugin."""
     result = script(
         """
         import threading
@@ -406,7 +415,7 @@ def test_a_host_killed_with_9_takes_its_plugin_along(tmp_path: Path) -> None:
         thread.start()
         thread.join()
         """,
-        TMPDIR=str(tmp_path),
+        TMPDIR=str(short_directory),
     )
     assert result.returncode == -signal.SIGKILL
     plugin = int(result.stdout)
@@ -415,6 +424,20 @@ def test_a_host_killed_with_9_takes_its_plugin_along(tmp_path: Path) -> None:
             break
         threading.Event().wait(0.01)
     assert not is_alive(plugin)
+    left = list(short_directory.glob("fsm-*"))
+    assert len(left) == 1
+    stranger = short_directory / "fsm-of-somebody"
+    stranger.mkdir()
+    script(
+        """
+        async def main():
+            async with Connection(plugin):
+                pass
+        asyncio.run(main())
+        """,
+        TMPDIR=str(short_directory),
+    )
+    assert list(short_directory.glob("fsm-*")) == [stranger]
 
 
 def test_an_interrupt_ends_host_and_plugin_quietly() -> None:

@@ -193,6 +193,7 @@ class TestBad:
             ("1|7|unix|/tmp/x|grpc|", IncompatibleProtocolError, "this host offered 5, 6"),
             ("1|6|unix|/nowhere/s.sock|grpc|", HandshakeError, "outside of the directory that the plugin was given"),
             ("1|6|unix|TMPDIR/s.sock|grpc|", HandshakeError, "cannot be reached"),
+            ("1|6|unix|TMPDIR/s.sock|grpc|AAAA", HandshakeError, "a certificate that cannot be read"),
         ],
     )
     async def test_wrong_line(self, line: str, kind: type[LinkError], words: str) -> None:
@@ -512,7 +513,9 @@ asyncio.run(main())
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("module", ["gate", "handshake", "redact", "output", "spawner", "process", "diagnosis"])
+@pytest.mark.parametrize(
+    "module", ["gate", "handshake", "redact", "output", "directory", "spawner", "process", "diagnosis"]
+)
 def test_light_modules_import_no_grpc(module: str) -> None:
     """What knows only processes and text needs neither grpc nor pyvider."""
     code = f"import sys, fsm_conn.links.{module}; assert not {{'grpc', 'pyvider'}} & set(sys.modules)"

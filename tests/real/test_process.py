@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, HandshakeError, LinkError
+from fsm_conn.links import directory as private_directory
 from fsm_conn.links import process as process_module
 from fsm_conn.links import spawner
 from fsm_conn.links.process import PluginProcess, describe_status
@@ -464,7 +465,7 @@ class TestPrivateDirectory:
                 (path / "file").touch()
             for path in (base / "a" / "b", base / "a", base):
                 path.chmod(0)
-            spawner.remove_directory(str(base))
+            private_directory.remove(str(base))
         finally:
             os.seteuid(me)
         assert list(top.iterdir()) == []
@@ -514,7 +515,7 @@ class TestWithoutClosing:
         popen.kill()
         await eventually(lambda: not is_alive(pid))
         popen.communicate()
-        spawner.remove_directory(directory)
+        private_directory.remove(directory)
 
     async def test_loop_ended(self) -> None:
         """At the end of the interpreter what was not closed is killed, with its directory removed, quietly."""

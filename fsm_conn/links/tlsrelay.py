@@ -1,0 +1,407 @@
+"""A relay between a channel and a plugin whose TLS gRPC cannot speak.
+
+go-plugin's automatic mTLS gives the plugin a certificate on the curve P-521 (`generateCert` in its `mtls.go`), and the
+BoringSSL within gRPC offers no signature on that curve: the handshake fails, whatever the host does. Python's own `ssl`
+speaks it. So the relay makes the TLS connection, and the channel, without TLS, connects to a socket of the relay.
+
+Rules that hold here:
+
+- Only a plugin that gRPC would refuse gets a relay. All others are spoken to by gRPC itself.
+- The server's certificate is pinned, as gRPC pins it: it must be the announced one, bear the name `localhost`, which
+  all of go-plugin's do, and be valid today. Not a byte is passed on before that is known.
+- One connection is relayed, and no second one is ever taken: the socket is gone as soon as the channel has connected.
+  It stands in a directory that only this user may enter, so until then another program of this user could be the
+  first; where the system tells who connects (Linux), all but this process are turned away. So what is trusted without
+  TLS is this process, and elsewhere than on Linux this user, who could read this process's memory just as well.
+- Who reads slowly is waited for: what is held back is bounded, in both directions.
+- An end on either side ends both, once what came before it is delivered. There is no half-close: HTTP/2 has no use for
+  one.
+- The TLS is an `SSLObject` between two buffers. asyncio's own, on a connection that is held back, loses what was
+  written last when it is closed, and keeps the alerts to itself.
+- A relay has no task. `abort` gives everything back, at once and without waiting, at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import quote
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from fsm_conn.links import spawner
+
+__all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
+
+SERVER_NAME = "localhost"
+"""The name that go-plugin's certificates bear, whatever the plugin's address."""
+SOCKET_NAME = "relay.sock"
+LARGEST_RECORD = 16 * 1024
+"""Bytes that one record of TLS can hold, so that no read yields more."""
+
+
+def is_beyond_grpc(certificate: bytes) -> bool:
+    """Whether gRPC's TLS refuses a server with this certificate (DER), for the kind of its key.
+
+    BoringSSL takes RSA, and ECDSA on P-256 and P-384 (`kVerifySignatureAlgorithms` in its `ssl/extensions.cc`).
+
+    Raises:
+        ValueError: it is no certificate, or has a key of a kind that nobody knows.
+    """
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except Exception as error:  # of several kinds, one of which is in no common tree
+        raise ValueError(str(error) or type(error).__name__) from None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return not isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1))
+    return not isinstance(key, rsa.RSAPublicKey)
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """How the server proves who it is, and how this side does."""
+
+    server: bytes = attrs.field(repr=False)
+    """The server's certificate, DER: this one and no other."""
+    client: str = attrs.field(default="", repr=False)
+    """This side's certificate, PEM; empty: the server wants none."""
+    client_key: str = attrs.field(default="", repr=False)
+    """Its key, PEM."""
+
+    def context(self, directory: str) -> ssl.SSLContext:
+        """A TLS context that trusts the server alone. Blocks for about a millisecond.
+
+        Args:
+            directory: private to this user. The key lies in it for a moment, for `ssl` reads keys from files only.
+
+        Raises:
+            OSError: one of the certificates or the key cannot be used, or the directory cannot be written to.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        context.load_verify_locations(cadata=self.server)
+        # What is trusted need not have signed itself.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if self.client:
+            with tempfile.NamedTemporaryFile("w", dir=directory, prefix="key-") as file:
+                file.write(f"{self.client.strip()}\n{self.client_key.strip()}\n")
+                file.flush()
+                context.load_cert_chain(file.name)
+        return context
+
+
+class TlsRelay:
+    """An open TLS connection to a server, and a socket on which one connection of this process is joined to it.
+
+    Made by `open`, and belongs to the loop in which it was opened.
+
+    Attributes:
+        target: what a channel without TLS is to connect to.
+    """
+
+    def __init__(self, context: ssl.SSLContext, certificate: bytes, directory: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._path = os.path.join(directory, SOCKET_NAME)
+        self._listener: socket.socket | None = None
+        self._accepted: asyncio.Future[socket.socket | OSError] = self._loop.create_future()
+        self._connection: socket.socket | None = None
+        self._server = _ServerSide(self._ended, context, certificate)
+        self._client = _Side(self._ended)
+        self.target = "unix:" + quote(self._path)
+
+    @property
+    def fault(self) -> Exception | None:
+        """Why the connection to the server has ended; None while it has not."""
+        return self._server.fault
+
+    @classmethod
+    async def open(cls, network: str, address: str, credentials: Credentials, directory: str) -> TlsRelay:
+        """Connect to a server, and listen for the one connection that `join` waits for. There is no time limit.
+
+        However it ends other than by returning, nothing is left behind, but for a socket that the loop closes in its
+        next round.
+
+        Args:
+            network: `unix` or `tcp`.
+            address: an absolute path, or `host:port`.
+            credentials: who both sides are.
+            directory: private to this user. The relay's socket goes there.
+
+        Raises:
+            OSError: the server cannot be reached, or (`ssl.SSLError`) is not the one that it should be.
+        """
+        context = await spawner.run(credentials.context, directory)
+        relay = cls(context, credentials.server, directory)
+        try:
+            await relay._reach(network, address)
+            relay._listen()
+        except BaseException:
+            relay.abort()
+            raise
+        return relay
+
+    async def _reach(self, network: str, address: str) -> None:
+        if network == "unix":
+            await self._loop.create_unix_connection(lambda: self._server, address)
+        else:
+            host, _, port = address.rpartition(":")
+            await self._loop.create_connection(lambda: self._server, host.strip("[]"), int(port))
+        if (error := await self._server.verdict) is not None:
+            raise error
+
+    def _listen(self) -> None:
+        # Not asyncio's own server: closed at the wrong moment, it forgets a connection that it has just accepted.
+        self._listener = listener = socket.socket(socket.AF_UNIX)
+        listener.setblocking(False)
+        listener.bind(self._path)
+        listener.listen()
+        self._loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptors are left: the loop would call again, and again
+            self._settle(error)
+            return
+        if self._accepted.done() or not _is_own(connection):
+            connection.close()
+            return
+        connection.setblocking(False)
+        self._connection = connection
+        self._settle(connection)
+
+    def _settle(self, outcome: socket.socket | OSError) -> None:
+        self._stop_listening()
+        if not self._accepted.done():
+            self._accepted.set_result(outcome)
+
+    async def join(self) -> None:
+        """Wait until this process has connected to `target`, and pass on, from now on. Called once; no time limit.
+
+        When it raises, or is cancelled, close the relay.
+
+        Raises:
+            OSError: the connection could not be accepted.
+        """
+        outcome = await self._accepted
+        if isinstance(outcome, OSError):
+            raise outcome
+        self._client.join(self._server)
+        await self._loop.connect_accepted_socket(lambda: self._client, outcome)
+        self._server.join(self._client)
+
+    def _ended(self, side: _Side) -> None:
+        """One side has ended, so the other one does."""
+        (self._client if side is self._server else self._server).finish()
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.remove_reader(listener)
+            listener.close()
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    def abort(self) -> None:
+        """Give everything back, without waiting, and without delivering what is under way. May be called again."""
+        self._stop_listening()
+        self._accepted.cancel()
+        self._server.abort()
+        self._client.abort()
+        if self._connection is not None and not self._client.was_made():
+            self._connection.close()
+
+    async def close(self) -> None:
+        """As `abort`, and wait until the sockets are closed: for a round of the loop. May be called again.
+
+        When cancelled, that is left to the loop.
+        """
+        self.abort()
+        if made := [side.lost for side in (self._server, self._client) if side.was_made()]:
+            await asyncio.wait(made)
+
+
+def _is_own(connection: socket.socket) -> bool:
+    """Whether it is this process that has connected, as far as the system can tell."""
+    if sys.platform != "linux":
+        return True
+    ucred = struct.Struct("3i")
+    pid, _, _ = ucred.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
+    return bool(pid == os.getpid())
+
+
+class _Side(asyncio.Protocol):
+    """One of the two connections. What it says goes to the other one, as soon as they are joined.
+
+    Attributes:
+        lost: resolves when it is closed.
+    """
+
+    def __init__(self, ended: Callable[[_Side], None]) -> None:
+        self._ended = ended
+        self._other: _Side | None = None
+        self._transport: asyncio.Transport | None = None
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def join(self, other: _Side) -> None:
+        """Deliver to another side from now on."""
+        self._other = other
+
+    def data_received(self, data: bytes) -> None:
+        if self._other is not None:
+            self._other.write(data)
+
+    def pause_writing(self) -> None:
+        if self._other is not None:
+            self._other.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._other is not None:
+            self._other.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set_result(None)
+        self._ended(self)
+
+    def was_made(self) -> bool:
+        """Whether there is a connection, or was one."""
+        return self._transport is not None
+
+    def is_open(self) -> bool:
+        """Whether it was made and is not closed, nor about to be."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Write to it, unless it is closed: then nobody wants to know."""
+        if self.is_open():
+            assert self._transport is not None
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if self.is_open():
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.is_open():
+            assert self._transport is not None
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Close it when all that was written is delivered."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close it now."""
+        if self._transport is not None and not self.lost.done():
+            self._transport.abort()
+
+
+class _ServerSide(_Side):
+    """The connection to the server, with TLS on it. Until it is joined, nothing is read after the handshake.
+
+    Attributes:
+        verdict: resolves when the handshake is done, to what went wrong, or None.
+        fault: why the connection has ended.
+    """
+
+    def __init__(self, ended: Callable[[_Side], None], context: ssl.SSLContext, certificate: bytes) -> None:
+        super().__init__(ended)
+        self._certificate = certificate
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=SERVER_NAME)
+        self.verdict: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.fault: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        self._advance()
+
+    def join(self, other: _Side) -> None:
+        super().join(other)
+        self.resume_reading()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go on with what has come in: with the handshake, or with what the server says after it."""
+        try:
+            if not self.verdict.done():
+                self._shake_hands()
+            elif self._other is not None:
+                self._read()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError as error:
+            self._fail(error)
+
+    def _shake_hands(self) -> None:
+        self._tls.do_handshake()
+        # As an authority, the announced certificate might have signed another one.
+        if self._tls.getpeercert(binary_form=True) != self._certificate:
+            raise ssl.SSLCertVerificationError("the server's certificate is not the one that was announced")
+        self._flush()
+        self.pause_reading()
+        self.verdict.set_result(None)
+
+    def _read(self) -> None:
+        """Deliver all that can be read; raises SSLWantReadError after it."""
+        chunks = []
+        try:
+            while chunk := self._tls.read(LARGEST_RECORD):
+                chunks.append(chunk)
+        finally:
+            super().data_received(b"".join(chunks))
+        self.finish()
+
+    def write(self, data: bytes) -> None:
+        if self.is_open():
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as error:
+                self._fail(error)
+            else:
+                self._flush()
+
+    def _flush(self) -> None:
+        super().write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        """End it, after the alert that says why."""
+        self.fault = self.fault or error
+        self._flush()
+        super().finish()
+
+    def finish(self) -> None:
+        if self.is_open():
+            # That is goodbye. The server's own is not waited for.
+            with suppress(ssl.SSLError):
+                self._tls.unwrap()
+            self._flush()
+        super().finish()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.fault = self.fault or error or ConnectionResetError("the plugin closed the connection")
+        if not self.verdict.done():
+            self.verdict.set_result(self.fault)
+        super().connection_lost(error)
