@@ -356,7 +356,7 @@ def _kill_group(popen: subprocess.Popen[bytes]) -> None:
 
 def _sweep(directory: str) -> Future[None] | None:
     try:
-        return spawner.submit(spawner.remove_directory, directory)
+        return spawner.sweep(directory)
     except RuntimeError:  # The interpreter is ending: its threads take no more work.
         spawner.remove_directory(directory)
         return None

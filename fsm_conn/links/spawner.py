@@ -4,7 +4,8 @@ Rules that hold here:
 
 - One thread starts every plugin and lives as long as the process. Linux sends the parent-death signal when the
   *thread* that started a process ends; only with such a thread does that mean the death of the host.
-- Whatever is asked of that thread is done in the order asked: so undoing a start can simply be asked for after it.
+- Whatever is asked of that thread is done in the order asked: so undoing a start can simply be asked for after it. What
+  may take long, the removal of what a plugin has left, is asked of another.
 - No shell, ever. `setpriv` sets the parent-death signal without a fork hook, but it would hand a file that the kernel
   cannot execute to /bin/sh; so only files that the kernel surely takes are started through it. What is left is refused
   by the kernel, or is run by an interpreter registered with it, and then without the signal.
@@ -37,7 +38,7 @@ import attrs
 
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 
-__all__ = ["Launch", "Started", "load", "remove_directory", "run", "start", "submit"]
+__all__ = ["Launch", "Started", "load", "remove_directory", "run", "start", "submit", "sweep"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,16 +48,26 @@ LONGEST_BASE = 50
 SHORT_BASE = "/tmp"  # noqa: S108 - mkdtemp makes its own, private directory there
 PR_SET_PDEATHSIG = 1
 
-_workers: list[ThreadPoolExecutor] = []
+_workers: dict[str, ThreadPoolExecutor] = {}
 _making = threading.Lock()
 
 
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Have the spawning thread call `function`, after everything that was submitted before."""
     with _making:
-        if not _workers:
-            _workers.append(ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsm-conn-spawner"))
-        return _workers[0].submit(function, *args, **kwargs)
+        return _worker("spawner").submit(function, *args, **kwargs)
+
+
+def sweep(path: str) -> Future[None]:
+    """Have a private directory removed, by a thread that does nothing else: there may be much in it."""
+    with _making:
+        return _worker("sweeper").submit(remove_directory, path)
+
+
+def _worker(name: str) -> ThreadPoolExecutor:
+    if name not in _workers:
+        _workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fsm-conn-{name}")
+    return _workers[name]
 
 
 async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
