@@ -352,7 +352,7 @@ def _kill_group(popen: subprocess.Popen[bytes]) -> None:
 
 def _sweep(private: str) -> Future[None] | None:
     try:
-        return spawner.submit(directory.remove, private)
+        return spawner.sweep(private)
     except RuntimeError:  # The interpreter is ending: its threads take no more work.
         directory.remove(private)
         return None

@@ -4,7 +4,8 @@ Rules that hold here:
 
 - One thread starts every plugin and lives as long as the process. Linux sends the parent-death signal when the
   *thread* that started a process ends; only with such a thread does that mean the death of the host.
-- Whatever is asked of that thread is done in the order asked: so undoing a start can simply be asked for after it.
+- Whatever is asked of that thread is done in the order asked: so undoing a start can simply be asked for after it. What
+  may take long, the removal of what a plugin has left, is asked of another.
 - No shell, ever. `setpriv` sets the parent-death signal without a fork hook, but it would hand a file that the kernel
   cannot execute to /bin/sh; so only files that the kernel surely takes are started through it. What is left is refused
   by the kernel, or is run by an interpreter registered with it, and then without the signal.
@@ -36,14 +37,14 @@ import attrs
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 from fsm_conn.links import directory
 
-__all__ = ["Launch", "Started", "load", "run", "start", "submit"]
+__all__ = ["Launch", "Started", "load", "run", "start", "submit", "sweep"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 
-_workers: list[ThreadPoolExecutor] = []
+_workers: dict[str, ThreadPoolExecutor] = {}
 _making = threading.Lock()
 _swept: set[str] = set()
 
@@ -51,9 +52,23 @@ _swept: set[str] = set()
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Have the spawning thread call `function`, after everything that was submitted before."""
     with _making:
-        if not _workers:
-            _workers.append(ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsm-conn-spawner"))
-        return _workers[0].submit(function, *args, **kwargs)
+        return _worker("spawner").submit(function, *args, **kwargs)
+
+
+def sweep(path: str) -> Future[None]:
+    """Have a private directory removed, by a thread that does nothing else: there may be much in it."""
+    return _clean(directory.remove, path)
+
+
+def _clean(how: Callable[[str], None], path: str) -> Future[None]:
+    with _making:
+        return _worker("sweeper").submit(how, path)
+
+
+def _worker(name: str) -> ThreadPoolExecutor:
+    if name not in _workers:
+        _workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fsm-conn-{name}")
+    return _workers[name]
 
 
 async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -130,11 +145,11 @@ def start(launch: Launch) -> Started:
 
 
 def _sweep_once(base: str) -> None:
-    """Have what dead hosts left in `base` removed, later on this thread, so that no start waits for it."""
+    """Have what dead hosts left in `base` removed, on that thread too: no start waits for it."""
     if base not in _swept:
         _swept.add(base)
         with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
-            submit(directory.sweep, base)
+            _clean(directory.sweep, base)
 
 
 def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:

@@ -447,11 +447,30 @@ class TestPrivateDirectory:
         assert (treasure / "gold").read_text() == "mine"
         assert not os.path.lexists(os.fsdecode(line))
 
+    async def test_a_full_one_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While much is being removed, others start and end."""
+        slow, remove = threading.Event(), private_directory.remove
+
+        def removed(path: str) -> None:
+            slow.wait(QUICK)
+            remove(path)
+
+        monkeypatch.setattr(private_directory, "remove", removed)
+        first, _ = await printed(*hostile("env", "TMPDIR"))
+        first.kill_now()
+        await first.exited
+        second, line = await printed(*hostile("env", "TMPDIR"))
+        assert os.path.isdir(first.directory)
+        slow.set()
+        await first.stop()
+        await second.stop()
+        assert not os.path.lexists(os.fsdecode(line))
+
     async def test_deeper_than_recursion(self) -> None:
         """Directories nested deeper than Python recurses and a path may be long are removed all the same."""
-        process, line = await printed(*hostile("deep", 3000))
+        process, line = await printed(*hostile("deep", 1100))
         await process.stop(0)
-        await eventually(lambda: not os.path.lexists(os.fsdecode(line)))
+        await eventually(lambda: not os.path.lexists(os.fsdecode(line)), limit=30)
 
     def test_locked(self) -> None:
         """What it took our permissions away from is removed all the same."""
