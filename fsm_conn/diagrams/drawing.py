@@ -108,7 +108,7 @@ class Overlay:
 
 
 def drawing_of(chart: Chart, overlays: Iterable[Overlay] = ()) -> Drawing:
-    """Lay out what is to be drawn, and where it stands in the text; not where it stands on the page."""
+    """Decide what is to be drawn and what it says; not where it stands on the page."""
     return _Drafting(chart, tuple(overlays)).drawing()
 
 
