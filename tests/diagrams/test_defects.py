@@ -12,6 +12,7 @@ import pytest
 from drawn import read_dot, read_mermaid
 from transitions import Machine
 from transitions.extensions import HierarchicalMachine
+from transitions.extensions.nesting import NestedState
 from transitions.extensions.states import Timeout, add_state_features
 
 from fsm_conn import Connection, State, Transition
@@ -211,3 +212,20 @@ def test_the_same_bytes_whatever_the_hash_seed_and_whatever_ran_before() -> None
         told.add(tuple(sorted(set(done.stdout.splitlines()))))
     assert len(told) == 1
     assert len(told.pop()) == 10
+
+
+def test_a_separator_of_ones_own_is_not_taken_for_a_name() -> None:
+    class Scoped(NestedState):
+        separator = "::"
+
+    class Machinery(HierarchicalMachine):
+        state_cls = Scoped
+
+    machine = Machinery(
+        None, [{"name": "a", "children": ["b", "a"], "initial": "b"}], initial="a", auto_transitions=False
+    )
+    machine.add_transition("go", "a::b", "a::a")
+    assert machine.get_state("a::b").name == "b"
+    assert read_dot(diagram(machine, "dot")).inside.keys() == {"a", "b"}
+    assert 'state "b" as ' in diagram(machine)
+    assert " → a::a: go" in diagram(machine, "svg")
