@@ -19,6 +19,7 @@ SUITE: tuple[str, ...] = (
     "storm",
     "harness",
     "pool",
+    "diagrams",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""

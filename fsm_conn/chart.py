@@ -54,6 +54,8 @@ class ChartState:
     timeout: float | None = None
     """Seconds after which `on_timeout` is called, for a plain machine's state with a time limit."""
     on_timeout: tuple[str, ...] = ()
+    inner_name: str | None = None
+    """Its name inside `parent`, without what stands before it in `name`."""
 
 
 @attrs.frozen
@@ -240,6 +242,7 @@ class _Plain:
                 exit=_names(state.on_exit),
                 timeout=timeout or None,
                 on_timeout=_names(getattr(state, "on_timeout", ()) or ()) if timeout else (),
+                inner_name=None if parent is None else name,
             )
             yield from self.states(getattr(state, "states", {}), path, getattr(state, "initial", None))
 

@@ -202,5 +202,8 @@ def _distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A string of DOT. It keeps both of two backslashes; one alone would hide the quote after it."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A name in DOT. It keeps both of two backslashes; one alone would hide the quote after it.
+
+    What begins with `%` is no name to Graphviz, but one of those it makes for what has none.
+    """
+    return '"' + " " * text.startswith("%") + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -108,7 +108,7 @@ class Overlay:
 
 
 def drawing_of(chart: Chart, overlays: Iterable[Overlay] = ()) -> Drawing:
-    """Lay out what is to be drawn, and where it stands in the text; not where it stands on the page."""
+    """Decide what is to be drawn and what it says; not where it stands on the page."""
     return _Drafting(chart, tuple(overlays)).drawing()
 
 
@@ -185,7 +185,7 @@ class _Drafting:
         said = (line for overlay in self.overlays for line in overlay.states.get(state.name, ()))
         return Node(
             state.name,
-            (visible(self.short(state)),),
+            (visible(state.inner_name or state.name),),
             (*_state_lines(state), *self.inside.get(state.name, ()), *said),
             Kind.COMPOSITE if state.name in self.composites else Kind.STATE,
             state.parent,
@@ -193,13 +193,6 @@ class _Drafting:
             state.final,
             any(state.name in overlay.lit for overlay in self.overlays),
         )
-
-    @staticmethod
-    def short(state: ChartState) -> str:
-        """The name without that of the state around it, and what stands between them."""
-        if state.parent is None or not state.name.startswith(state.parent):
-            return state.name
-        return state.name[len(state.parent) + 1 :]
 
 
 def _state_lines(state: ChartState) -> Iterator[Line]:

@@ -22,12 +22,18 @@ OR = "— or —"
 """Between the rows that share a line."""
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_SPECIAL = re.compile(r"[^\w ./,()*=+!?'$«»…—-]")
+_SPECIAL = re.compile(
+    r"[^\w ./,()=+!?'«»…—\u2400-\u2421-]|(?<=direction) |(?<![^\W_])_|_(?![^\W_])",
+    re.IGNORECASE,
+)
+"""What means something to Mermaid, `direction TB` even in the middle of a text, and `_` where Markdown would see it."""
 _RESERVED = frozenset(
     re.findall(
         r"\w+",
         "accdescr acctitle as call class classdef click constructor default direction end fork hide href join left "
-        "note of over prototype right root scale state statediagram style title tostring",
+        "note of over prototype right root scale state statediagram style title "
+        # what every object of JavaScript has, by which Mermaid would take a state for a known one
+        "hasownproperty isprototypeof propertyisenumerable tolocalestring tostring valueof",
     )
 )
 

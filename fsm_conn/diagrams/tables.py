@@ -33,7 +33,7 @@ class _Table:
 def to_markdown(chart: Chart, overlays: Sequence[Overlay] = ()) -> str:
     """As tables that code hosts render."""
     parts = [f"# {_md_text(visible(chart.name))}"]
-    parts += [_markdown(table.filled()) for table in _tables(chart, overlays, _md_name, _md_text)]
+    parts += [_markdown(table.filled()) for table in _tables(chart, overlays, _md_name, _md_text) if table.rows]
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,7 +41,7 @@ def to_rst(chart: Chart, overlays: Sequence[Overlay] = ()) -> str:
     """As `list-table`s, which Sphinx and docutils render."""
     title = _rst_text(visible(chart.name))
     parts = [f"{title}\n{'=' * (2 * len(title))}"]
-    parts += [_list_table(table.filled()) for table in _tables(chart, overlays, _rst_name, _rst_text)]
+    parts += [_list_table(table.filled()) for table in _tables(chart, overlays, _rst_name, _rst_text) if table.rows]
     return "\n\n".join(parts) + "\n"
 
 
@@ -127,10 +127,10 @@ def _list_table(table: _Table) -> str:
 
 
 def _rst_name(name: str) -> str:
-    """A literal where that is possible; else text, in which nothing means anything."""
+    """A literal where that is possible; else text, in which nothing means anything, not even at its beginning."""
     shown = visible(name)
-    return f"``{shown}``" if re.fullmatch(r"[\w.:-]+", shown) else _rst_text(shown)
+    return f"``{shown}``" if re.fullmatch(r"[\w.:-]+", shown) else f"\\ {_rst_text(shown)}"
 
 
 def _rst_text(text: str) -> str:
-    return re.sub(r"([^\w\s.,()])", r"\\\1", text)
+    return re.sub(r"([^\w\s.,()\u2400-\u2421]|_)", r"\\\1", text)

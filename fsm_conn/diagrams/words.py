@@ -14,7 +14,11 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 def visible(name: object) -> str:
     """`name` on one line, with a sign or a number for each character that would not be seen, or would hide others."""
-    return "".join(map(_visible, str(name))) or "''"
+    text = "".join(map(_visible, str(name)))
+    begins, ends = (len(text) - len(each) for each in (text.lstrip(), text.rstrip()))
+    if begins == len(text):
+        return "\N{SYMBOL FOR SPACE}" * begins or "''"
+    return "\N{SYMBOL FOR SPACE}" * begins + text.strip() + "\N{SYMBOL FOR SPACE}" * ends
 
 
 def _visible(char: str) -> str:

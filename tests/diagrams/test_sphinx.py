@@ -1,0 +1,104 @@
+"""The directive, in a build of Sphinx."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsm_conn import ConnectionPool
+from fsm_conn.diagrams import DiagramError, diagram
+from fsm_conn.diagrams.finding import machine_named
+
+
+def build(folder: Path, page: str, builder: str = "html") -> tuple[str, str]:
+    """Build one page in a process of its own, for Sphinx leaves traces; what it says, and the page."""
+    source = folder / "source"
+    source.mkdir(exist_ok=True)
+    (source / "conf.py").write_text("extensions = ['fsm_conn.diagrams.sphinx']\n")
+    (source / "index.rst").write_text(f"Page\n====\n\n{page}\n")
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", builder, str(source), str(folder / builder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    made = folder / builder / ("index.txt" if builder == "text" else "index.html")
+    said = "\n".join(line for line in done.stderr.splitlines() if "Fontconfig" not in line)
+    return said, made.read_text()
+
+
+def test_pictures_tables_and_text(tmp_path: Path) -> None:
+    said, page = build(
+        tmp_path,
+        """
+.. fsm-conn-diagram:: fsm_conn:ConnectionPool
+   :theme: dark
+   :state: open
+   :caption: The *life* of a pool
+   :name: pool
+
+.. fsm-conn-diagram:: fsm_conn:Connection
+   :alt: Six states
+
+.. fsm-conn-diagram:: fsm_conn:ConnectionPool
+   :format: mermaid
+
+.. fsm-conn-diagram:: fsm_conn:ConnectionPool
+   :format: rst
+""".replace("   :name: pool\n", ""),
+    )
+    assert said == ""
+    pool, connection = (base64.b64decode(each).decode() for each in re.findall(r"svg\+xml;base64,([^\"]+)", page))
+    assert pool == diagram(ConnectionPool, "svg", theme="dark", state="open")
+    assert "connecting" in connection
+    assert 'alt="ConnectionPool. State machine of 4 states. ' in page
+    assert 'alt="Six states"' in page
+    assert re.search(r"<figcaption>.*The <em>life</em> of a pool", page, re.DOTALL)
+    assert "stateDiagram-v2" in page
+    assert page.count("<table") == 2
+
+
+def test_a_builder_without_inline_pictures_gets_the_words(tmp_path: Path) -> None:
+    said, page = build(tmp_path, ".. fsm-conn-diagram:: fsm_conn:ConnectionPool", "text")
+    assert said == ""
+    assert "State machine of 4 states" in page
+
+
+@pytest.mark.parametrize(
+    ("directive", "told"),
+    [
+        ("fsm_conn:Conection", "fsm_conn has no 'Conection' (did you mean 'Connection'?)"),
+        ("fsm_conn:Connection\n   :format: gif", "'gif' is no format"),
+        ("fsm_conn:Connection\n   :state: gone", "Connection has no state 'gone'"),
+        ("fsm_conn:State", "has no table"),
+    ],
+)
+def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, directive: str, told: str) -> None:
+    said, page = build(tmp_path, f".. fsm-conn-diagram:: {directive}")
+    assert "index.rst:4" in said
+    assert told in said
+    assert "<svg" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fsm_conn", "names no machine; write module:Class"),
+        (":Connection", "names no machine"),
+        ("no_such_module:X", "there is no module 'no_such_module'"),
+        ("fsm_conn.nowhere:X", r"there is no module 'fsm_conn\.nowhere'"),
+        ("fsm_conn:Connection.nothing", "Connection has no 'nothing'"),
+    ],
+)
+def test_names_that_name_nothing(name: str, told: str) -> None:
+    with pytest.raises(DiagramError, match=told):
+        machine_named(name)
+
+
+def test_a_module_that_lacks_another_says_so_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lacking.py").write_text("import what_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="what_is_not_there"):
+        machine_named("lacking:X")
