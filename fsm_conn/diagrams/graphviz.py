@@ -5,7 +5,11 @@ The SVG stands alone and can be read aloud: it has a role, a title and a descrip
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -30,7 +34,9 @@ def to_svg(dot: str, title: str, summary: str) -> str:
     Raises:
         ImportError: pygraphviz is not installed.
     """
-    drawn: bytes = _graph(dot).draw(None, format="svg", prog="dot")
+    graph = _graph(dot)
+    with _quiet_fonts():
+        drawn: bytes = graph.draw(None, format="svg", prog="dot")
     return _accessible(drawn.decode(), title, summary)
 
 
@@ -42,12 +48,37 @@ def to_png(dot: str) -> bytes:
     """
     graph = _graph(dot)
     graph.graph_attr["dpi"] = str(DPI)
-    drawn: bytes = graph.draw(None, format="png", prog="dot")
+    with _quiet_fonts():
+        drawn: bytes = graph.draw(None, format="png", prog="dot")
     return drawn
 
 
 def _graph(dot: str) -> Any:
     return needed("pygraphviz", "diagrams", "drawing SVG or PNG").AGraph(string=dot)
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Keep from stderr what the bundled font library says of a system's configuration that is newer than itself.
+
+    It writes to the descriptor, past Python; what else is written there meanwhile comes out a moment later.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr that could be spoilt
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            others = [line for line in said if not line.startswith(b"Fontconfig warning: ")]
+            if others:
+                os.write(2, b"".join(others))
 
 
 def _accessible(svg: str, title: str, summary: str) -> str:

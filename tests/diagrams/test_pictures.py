@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from transitions import Machine
 
 from fsm_conn import Connection, ConnectionPool
 from fsm_conn.chart import ChartError, chart_of
-from fsm_conn.diagrams import SUFFIXES, DiagramError, Format, diagram, write
+from fsm_conn.diagrams import SUFFIXES, DiagramError, Format, diagram, graphviz, write
 from fsm_conn.diagrams.themes import PALETTES, Theme
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -178,3 +179,19 @@ def test_drawing_imports_nothing_heavy() -> None:
     code = "import fsm_conn.diagrams, sys; print([m for m in ('pygraphviz', 'sphinx', 'grpc', 'hypothesis') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_others_write_to_stderr_meanwhile_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    """The font library's remarks on the system are kept away, and nothing else."""
+    with graphviz._quiet_fonts():
+        os.write(2, b'Fontconfig warning: "/x/y.conf", line 6: unknown element "z"\nsomething else\n')
+    os.write(2, b"and later\n")
+    assert capfd.readouterr().err == "something else\nand later\n"
+
+
+def test_a_closed_stderr_is_no_hindrance() -> None:
+    """Daemons have none."""
+    code = "import os; os.close(2); from fsm_conn import Connection; from fsm_conn.diagrams import diagram; "
+    code += "print(diagram(Connection, 'svg')[:4])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "<svg\n"

@@ -23,10 +23,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, **options, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, env=env
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, env=env, cwd=cwd
     )
 
 
@@ -34,14 +34,15 @@ PRINTED = {
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
     "ConnectionPool": "3.0 4.0 2",
+    "print(diagram(Connection))": blocks("mermaid")[0],
 }
 """What those blocks print that print something, by a word that is only in them."""
 
 
 @pytest.mark.parametrize("block", blocks("python"))
-def test_the_python_blocks_run(block: str) -> None:
+def test_the_python_blocks_run(block: str, tmp_path: Path) -> None:
     """On real plugins, or as declarations and configuration; without an error, and they print what they promise."""
-    result = run("-c", block)
+    result = run("-c", block, cwd=tmp_path)
     expected = next((text for word, text in PRINTED.items() if word in block), "")
     assert (result.returncode, result.stdout.split(), result.stderr) == (0, expected.split(), "")
 
