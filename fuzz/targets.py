@@ -64,7 +64,7 @@ def output(data: bytes) -> None:
     """What a plugin prints, in chunks of sizes that the data itself say."""
     shown: list[str] = []
     log, tail, first = LineLog(redact, lambda: 0.0, {}), Tail(), FirstLine(_LOOP, redact)
-    log._emit = shown.append  # type: ignore[method-assign]
+    log._emit = shown.append  # type: ignore[assignment,method-assign]
     for chunk in _chunks(data):
         log.feed(chunk)
         tail.feed(chunk)
@@ -251,8 +251,8 @@ def _method_with_everything() -> Method:
     kinds = [(kind, None) for kind in range(1, 19) if kind not in others]
     kinds += [(FieldDescriptorProto.TYPE_ENUM, ".all.E"), (FieldDescriptorProto.TYPE_MESSAGE, ".all.M")]  # type: ignore[list-item]
     for kind, type_name in kinds:
-        message.field.add(name=f"a{kind}", number=kind, type=kind, type_name=type_name, label=1)  # type: ignore[arg-type]
-        message.field.add(name=f"b{kind}", number=kind + 20, type=kind, type_name=type_name, label=3)  # type: ignore[arg-type]
+        message.field.add(name=f"a{kind}", number=kind, type=kind, type_name=type_name, label=1)
+        message.field.add(name=f"b{kind}", number=kind + 20, type=kind, type_name=type_name, label=3)
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     made = message_factory.GetMessageClass(pool.FindMessageTypeByName("all.M"))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 
+from hypothesis import settings
+
 from fsm_conn import FsmConnError
 
 LONGEST_MESSAGE = 4000
 """Characters of an error: a list of twenty names, a nearest one, and what was wrong."""
+
+unhurried = settings(deadline=None)
+"""For properties: how long one input takes says nothing on a machine that does other things, too."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

@@ -8,7 +8,7 @@ import weakref
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer import HANG, Peer
 
@@ -52,6 +52,7 @@ def test_internal_ones_have_a_quarter(size: int, kept: list[int]) -> None:
     assert [each.at for each in history] == kept
 
 
+@settings(deadline=None)
 @given(st.integers(0, 20), st.lists(st.booleans(), max_size=200))
 def test_what_is_kept(size: int, kinds: list[bool]) -> None:
     """In order, the last internal ones of a quarter, and of the others the last that there is room for."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harmless import assert_harmless
+from harmless import assert_harmless, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +74,7 @@ def report(**changes: Any) -> str:
     return json.dumps({"format": "fsm_conn transition coverage", "version": 1, "classes": rows})
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from([*LINE, "connection", "class", "life"]), json_values, max_size=3))
 def test_any_value_in_a_line_of_a_trace(changes: dict[str, Any]) -> None:
     """It could have happened, or the line and the field are told."""
@@ -81,12 +82,14 @@ def test_any_value_in_a_line_of_a_trace(changes: dict[str, Any]) -> None:
     judged([json.dumps(LINE), json.dumps(LINE | changes)])
 
 
+@unhurried
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=60), max_size=4))
 def test_any_text_as_a_trace(lines: list[str]) -> None:
     """No JSON at all."""
     judged(lines)
 
 
+@unhurried
 @given(st.binary(max_size=200))
 def test_any_bytes_as_the_file_of_a_trace(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """No text at all."""
@@ -118,12 +121,14 @@ def test_deep_and_long_values_in_a_trace() -> None:
     judged([json.dumps(LINE | {"trigger": "t" * 100_000})])
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from([*ROW]), json_values, max_size=3))
 def test_any_value_in_a_report(changes: dict[str, Any]) -> None:
     """A report that can be shown and written again, or an error that names the field."""
     read(report(**changes))
 
 
+@unhurried
 @given(st.one_of(st.text(max_size=60), json_values.map(json.dumps)))
 def test_any_text_as_a_report(text: str) -> None:
     """No report at all."""

@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from harmless import assert_fit_to_be_shown, assert_harmless
+from harmless import assert_fit_to_be_shown, assert_harmless, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +78,7 @@ def log_of(chunks: list[bytes]) -> list[str]:
     return records.texts
 
 
+@unhurried
 @given(streams)
 def test_any_output_is_logged_in_bounded_lines(chunks: list[bytes]) -> None:
     """No line is longer than the limit, none has control characters, and no whole secret stands in any."""
@@ -86,6 +87,7 @@ def test_any_output_is_logged_in_bounded_lines(chunks: list[bytes]) -> None:
         assert SECRET not in text
 
 
+@unhurried
 @given(streams)
 def test_any_output_leaves_a_bounded_tail(chunks: list[bytes]) -> None:
     """So does evidence."""
@@ -98,6 +100,7 @@ def test_any_output_leaves_a_bounded_tail(chunks: list[bytes]) -> None:
     assert SECRET not in "\n".join(lines)
 
 
+@unhurried
 @given(streams)
 def test_any_output_gives_a_first_line_or_an_error(chunks: list[bytes]) -> None:
     """And the line is a handshake or an error."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
-from harmless import assert_harmless
+from harmless import assert_harmless, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -298,6 +298,7 @@ nearly_honest = st.fixed_dictionaries(
 some_files = st.lists(st.one_of(any_file, nearly_honest, st.binary(max_size=60)), min_size=1, max_size=4)
 
 
+@unhurried
 @given(st.lists(some_files, min_size=1, max_size=4), st.lists(odd_names, max_size=3), st.data())
 def test_any_description(answers: list[list[bytes]], names: list[str], data: st.DataObject) -> None:
     """Cyclic, conflicting, missing, doubled, oddly named: found or a CallError; and then a request fits or it does not."""
@@ -322,6 +323,7 @@ def test_any_description(answers: list[list[bytes]], names: list[str], data: st.
         assert_harmless(error)
 
 
+@unhurried
 @given(st.lists(st.binary(max_size=80), min_size=1, max_size=4))
 def test_any_bytes_for_answers(answers: list[bytes]) -> None:
     """Bytes that are no answer at all."""

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from harmless import assert_harmless
+from harmless import assert_harmless, unhurried
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -71,6 +71,7 @@ values = st.recursive(
 any_text = st.text(st.characters(exclude_categories=()), max_size=4)
 
 
+@unhurried
 @given(st.dictionaries(st.one_of(st.sampled_from(NAMES), any_text), values, max_size=4), st.booleans())
 @example({"\udc80": 1}, False)
 def test_any_fields(fields: dict[str, Any], as_request: bool) -> None:
@@ -83,6 +84,7 @@ def test_any_fields(fields: dict[str, Any], as_request: bool) -> None:
         assert M.FromString(made.SerializeToString()) is not None
 
 
+@unhurried
 @given(values)
 def test_any_request(request: Any) -> None:
     """Whatever stands where a whole request belongs."""
@@ -170,6 +172,7 @@ names = st.one_of(
 )
 
 
+@unhurried
 @given(names, st.lists(names, max_size=6))
 def test_any_name(name: str, known: list[str]) -> None:
     """It names one of those that are known, or none, or the caller is told; in bounded words."""
@@ -190,6 +193,7 @@ def test_what_is_no_name(name: Any) -> None:
     assert_harmless(caught.value)
 
 
+@unhurried
 @given(names, st.lists(names, max_size=30))
 def test_lists_and_suggestions_are_bounded(name: str, known: list[str]) -> None:
     """Whatever the names."""
