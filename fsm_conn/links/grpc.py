@@ -132,6 +132,17 @@ class GrpcLink(Link):
         channel: grpc.aio.Channel = self._channel
         return channel
 
+    @property
+    def directory(self) -> ServiceDirectory:
+        """The services that can be called over the open channel, to be looked up.
+
+        Raises:
+            LinkLostError: there is no channel, because the link is not open.
+        """
+        if self._directory is None:
+            raise LinkLostError("the link is not open, so there is nobody to ask for services")
+        return self._directory
+
     async def probe(self, service: str = "") -> bool:
         """Ask the standard health service how the peer is.
 

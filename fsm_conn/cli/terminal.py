@@ -1,0 +1,66 @@
+"""Where output goes: a terminal that can be drawn on, or a file or pipe that gets plain lines.
+
+Only styles that can be read on a light and on a dark ground are used. Markup is off everywhere: text is text.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import rich.console
+from rich.text import Text
+
+from fsm_conn.cli.plain import plain
+
+__all__ = ["STATE_STYLES", "Console", "output", "progress_output", "state_text"]
+
+STATE_STYLES = {"connected": "bold green", "failed": "bold red", "reconnecting": "bold magenta"}
+"""How the names of states are shown; all others bold."""
+
+
+class Console(rich.console.Console):
+    """As rich's; but a reader that has gone is the caller's business, and lines are wrapped on a terminal alone."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass it on, instead of ending the process."""
+        raise
+
+    @property
+    def room(self) -> int | None:
+        """Columns of the terminal; None: a line may be as long as it likes."""
+        return self.width if self.is_terminal else None
+
+    def say(self, text: Text | str = "", style: str = "") -> None:
+        """Print text as it is, and end the line."""
+        shown = text if isinstance(text, Text) else Text(plain(text), style)
+        self.print(shown, soft_wrap=not self.is_terminal)
+
+
+def output() -> Console:
+    """A console on stdout."""
+    return _console(sys.stdout)
+
+
+def progress_output() -> Console:
+    """A console on stderr, for what is not the result."""
+    return _console(sys.stderr)
+
+
+def _console(stream: Any) -> Console:
+    drawable = stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    return Console(
+        file=stream,
+        force_terminal=drawable,
+        force_interactive=drawable,
+        color_system="auto" if drawable else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def state_text(name: str) -> Text:
+    """The name of a state, in its style."""
+    return Text(plain(name), STATE_STYLES.get(name, "bold"))
