@@ -1,0 +1,188 @@
+"""Diagrams and tables of any machine: drawn from the table that runs, so never out of date.
+
+    from fsm_conn import Connection
+    from fsm_conn.diagrams import diagram, write
+
+    print(diagram(Connection))  # Mermaid
+    write(Connection, "connection.svg", theme="dark", state="connected")
+
+Mermaid, DOT and tables need nothing else; SVG and PNG need the extra `diagrams`: `pip install 'fsm_conn[diagrams]'`.
+The same machine gives the same diagram, byte for byte; a PNG depends on the fonts of the machine that draws, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from fsm_conn.chart import ChartError, chart_of
+from fsm_conn.diagrams.dot import picture_dot, to_dot
+from fsm_conn.diagrams.drawing import drawing_of
+from fsm_conn.diagrams.errors import DiagramError
+from fsm_conn.diagrams.graphviz import to_png, to_svg
+from fsm_conn.diagrams.mermaid import to_mermaid
+from fsm_conn.diagrams.overlays import overlays_of
+from fsm_conn.diagrams.tables import to_markdown, to_rst
+from fsm_conn.diagrams.themes import Theme
+from fsm_conn.hints import did_you_mean
+from fsm_conn.record import TransitionRecord
+
+if TYPE_CHECKING:
+    from fsm_conn.testing.report import Report
+
+__all__ = ["SUFFIXES", "ChartError", "DiagramError", "Format", "Theme", "diagram", "format_of", "write"]
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Format(StrEnum):
+    """What a diagram can be written as."""
+
+    MERMAID = "mermaid"
+    """`stateDiagram-v2`, which code hosts render."""
+    DOT = "dot"
+    """For Graphviz."""
+    SVG = "svg"
+    """Needs the extra `diagrams`."""
+    PNG = "png"
+    """Needs the extra `diagrams`. The only one that is bytes."""
+    MARKDOWN = "markdown"
+    """Two tables, of states and of rows."""
+    RST = "rst"
+    """The same tables in reStructuredText."""
+
+
+SUFFIXES = {
+    ".mmd": Format.MERMAID,
+    ".dot": Format.DOT,
+    ".svg": Format.SVG,
+    ".png": Format.PNG,
+    ".md": Format.MARKDOWN,
+    ".rst": Format.RST,
+}
+"""The format for each suffix of a file."""
+
+
+@overload
+def diagram(
+    machine: Any,
+    format: Literal["png", Format.PNG],
+    *,
+    theme: str = ...,
+    state: Any = ...,
+    history: Iterable[TransitionRecord] | None = ...,
+    coverage: Report | None = ...,
+) -> bytes: ...
+
+
+@overload
+def diagram(
+    machine: Any,
+    format: Literal["mermaid", "dot", "svg", "markdown", "rst"] = ...,
+    *,
+    theme: str = ...,
+    state: Any = ...,
+    history: Iterable[TransitionRecord] | None = ...,
+    coverage: Report | None = ...,
+) -> str: ...
+
+
+@overload
+def diagram(
+    machine: Any,
+    format: str,
+    *,
+    theme: str = ...,
+    state: Any = ...,
+    history: Iterable[TransitionRecord] | None = ...,
+    coverage: Report | None = ...,
+) -> str | bytes: ...
+
+
+def diagram(
+    machine: Any,
+    format: str = Format.MERMAID,
+    *,
+    theme: str = Theme.LIGHT,
+    state: Any = None,
+    history: Iterable[TransitionRecord] | None = None,
+    coverage: Report | None = None,
+) -> str | bytes:
+    """Draw a machine.
+
+    Args:
+        machine: a subclass of `Connection` or of `ConnectionPool`, an instance of one, or a `transitions.Machine` of
+            any kind. The state in which an instance is does not show, unless it is given as `state` too.
+        format: a `Format`, or its name.
+        theme: `light` or `dark`. Mermaid's `light` leaves the colours to the page that shows it. Tables have none.
+        state: the current state, to be lit: its name, or an object with the attribute `state`.
+        history: what the machine has gone through, as `Connection.history` keeps it: shows the steps on the edges and
+            the time spent in each state, in seconds. Its last state is lit, unless `state` says another.
+        coverage: what tests have covered, as `fsm_conn.testing` measures it: how often each row was taken and refused.
+
+    Returns:
+        Text, or bytes for PNG.
+
+    Raises:
+        DiagramError: there is no such format, theme or state, or the history or the coverage is of another table.
+        ChartError: `machine` has no table.
+        ImportError: for SVG and PNG, when pygraphviz is not installed; the message says how to get it.
+    """
+    form = _chosen(Format, "format", format)
+    colours = _chosen(Theme, "theme", theme)
+    chart = chart_of(machine)
+    overlays = overlays_of(chart, state, history, coverage)
+    if form is Format.MARKDOWN:
+        return to_markdown(chart, overlays)
+    if form is Format.RST:
+        return to_rst(chart, overlays)
+    drawing = drawing_of(chart, overlays)
+    if form is Format.MERMAID:
+        return to_mermaid(drawing, colours)
+    if form is Format.DOT:
+        return to_dot(drawing, colours)
+    picture = picture_dot(drawing, colours)
+    return to_png(picture) if form is Format.PNG else to_svg(picture, drawing.title, drawing.summary)
+
+
+def write(
+    machine: Any,
+    path: str | os.PathLike[str],
+    *,
+    theme: str = Theme.LIGHT,
+    state: Any = None,
+    history: Iterable[TransitionRecord] | None = None,
+    coverage: Report | None = None,
+) -> None:
+    """Draw a machine into a file, in the format that its suffix says: one of `SUFFIXES`.
+
+    Raises:
+        DiagramError: no format has that suffix; or as `diagram`.
+        OSError: the file cannot be written.
+    """
+    drawn = diagram(machine, format_of(path), theme=theme, state=state, history=history, coverage=coverage)
+    Path(path).write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """The format that the suffix of a file says.
+
+    Raises:
+        DiagramError: no format has that suffix.
+    """
+    found = SUFFIXES.get(Path(path).suffix.lower())
+    if found is None:
+        raise DiagramError(f"{os.fspath(path)!r}: a diagram's file ends in one of {', '.join(SUFFIXES)}")
+    return found
+
+
+def _chosen(choices: type[_Choice], what: str, value: str) -> _Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        raise DiagramError(
+            f"{value!r} is no {what}{did_you_mean(value, choices)}; there are {', '.join(choices)}"
+        ) from None

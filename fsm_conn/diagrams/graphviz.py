@@ -1,0 +1,59 @@
+"""DOT to SVG and PNG, by the Graphviz that comes with pygraphviz: no program `dot` is needed.
+
+The SVG stands alone and can be read aloud: it has a role, a title and a description, and refers to nothing outside.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Any
+
+from fsm_conn.diagrams.errors import needed
+from fsm_conn.diagrams.labels import FONT
+
+__all__ = ["to_png", "to_svg"]
+
+_FAMILY = f"{FONT}, Verdana, Geneva, sans-serif"
+"""Fonts as wide as the one that the cells were measured for, wherever the picture is looked at."""
+_HEAD = re.compile(r"\A.*?graphviz version (\S+).*?<svg ", re.DOTALL)
+_COMMENT = re.compile(r"<!-- .*? -->\n", re.DOTALL)
+_OTHER_TITLES = re.compile(r'(<g id="(?:graph|clust|edge)\d+" class="\w+"[^>]*>)\n<title>.*?</title>', re.DOTALL)
+"""Of all but states and rows: they would say the names that Graphviz goes by."""
+DPI = 144
+"""Dots per inch of a PNG: twice those of a plain screen."""
+
+
+def to_svg(dot: str, title: str, summary: str) -> str:
+    """Draw.
+
+    Raises:
+        ImportError: pygraphviz is not installed.
+    """
+    drawn: bytes = _graph(dot).draw(None, format="svg", prog="dot")
+    return _accessible(drawn.decode(), title, summary)
+
+
+def to_png(dot: str) -> bytes:
+    """Draw. The bytes depend on the fonts of this machine, the layout does not.
+
+    Raises:
+        ImportError: pygraphviz is not installed.
+    """
+    graph = _graph(dot)
+    graph.graph_attr["dpi"] = str(DPI)
+    drawn: bytes = graph.draw(None, format="png", prog="dot")
+    return drawn
+
+
+def _graph(dot: str) -> Any:
+    return needed("pygraphviz", "diagrams", "drawing SVG or PNG").AGraph(string=dot)
+
+
+def _accessible(svg: str, title: str, summary: str) -> str:
+    drawn_by = _HEAD.match(svg)
+    svg = _COMMENT.sub("", _HEAD.sub('<svg role="img" aria-labelledby="title desc" ', svg, count=1))
+    svg = svg.replace(f'font-family="{FONT}"', f'font-family="{_FAMILY}"')
+    told = f"<!-- Graphviz {drawn_by[1]} -->\n" if drawn_by is not None else ""
+    told += f'<title id="title">{escape(title)}</title>\n<desc id="desc">{escape(summary)}</desc>\n'
+    return _OTHER_TITLES.sub(r"\1", svg).replace('<g id="graph0"', f'{told}<g id="graph0"', 1)

@@ -1,0 +1,116 @@
+"""Labels for Graphviz: tables whose cells have a size that is computed here, with all text beginning at the left.
+
+So the layout does not depend on the fonts of the machine that draws: the same Graphviz gives the same SVG everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from html import escape
+
+from fsm_conn.diagrams.drawing import Kind, Line, Node
+from fsm_conn.diagrams.themes import Palette
+
+__all__ = ["BODY", "FONT", "Labels"]
+
+FONT = "DejaVu Sans"
+TITLE, BODY = 13, 10
+"""Sizes of text, in points."""
+_LEADING = 1.5
+"""Height of a line over the size of its text."""
+_GAP = 6
+"""Points between a border, or an edge, and the text at its right."""
+_BOLD = 1.13
+"""Width of a bold text over that of a plain one, at most."""
+_WIDTHS = {
+    char: width
+    for width, chars in {
+        0.30: "'IJijl",
+        0.35: " ,./:;\\|",
+        0.40: "()-[]ft",
+        0.45: "!r",
+        0.50: '"*_`',
+        0.55: "?csz",
+        0.60: "FLkvxy",
+        0.65: "$0123456789EPSTYabdeghnopqu{}",
+        0.70: "ABCKRVXZ",
+        0.75: "NU",
+        0.80: "&DGHOQ",
+        0.85: "#+<=>^w~",
+        0.90: "M",
+        0.95: "%",
+        1.00: "@Wm",
+    }.items()
+    for char in chars
+}
+"""Widths of the characters of DejaVu Sans, and so of Verdana, over the size, rounded up."""
+_WIDE = "\u1100"
+"""From here on are the scripts whose characters are as wide as they are high."""
+
+
+class Labels:
+    """Writes labels in the colours of a palette, without the `<` and `>` around them."""
+
+    def __init__(self, palette: Palette) -> None:
+        self._palette = palette
+
+    def of_node(self, node: Node) -> str:
+        """The name, a line, and what there is to say. A final state has a second border."""
+        widths = [_width(text, TITLE) * _BOLD for text in node.title] + [_width(line.text, BODY) for line in node.lines]
+        width = math.ceil(max(widths)) + _GAP
+        cells = [_cell(f'<FONT POINT-SIZE="{TITLE}"><B>{_text(text)}</B></FONT>', width, TITLE) for text in node.title]
+        if node.lines and node.kind is not Kind.COMPOSITE:
+            cells.append("<HR/>")
+        cells += self._cells(node.lines, width)
+        border = self._palette.lit_border if node.lit else self._palette.border
+        look = f'STYLE="{self._style(node)}" COLOR="{border}" BGCOLOR="{self._fill(node)}"'
+        label = _table("".join(cells), f'BORDER="{0 if node.kind is Kind.COMPOSITE else 3 if node.lit else 1}" {look}')
+        if not node.final:
+            return label
+        return _table(f"<TR><TD>{label}</TD></TR>", f'BORDER="1" STYLE="ROUNDED" COLOR="{border}"', 3)
+
+    def of_edge(self, lines: Sequence[Line]) -> str:
+        """What an edge says."""
+        width = math.ceil(max(_width(line.text, BODY) for line in lines)) + _GAP
+        return _table("".join(self._cells(lines, width)), 'BORDER="0"')
+
+    @staticmethod
+    def _style(node: Node) -> str:
+        return "ROUNDED,DASHED" if node.kind is Kind.ANY else "ROUNDED"
+
+    def _fill(self, node: Node) -> str:
+        if node.lit:
+            return self._palette.lit
+        return self._palette.state if node.kind is Kind.STATE else self._palette.ground
+
+    def _cells(self, lines: Sequence[Line], width: int) -> list[str]:
+        return [
+            _cell(f'<FONT COLOR="{self._palette.tones[line.tone]}">{_text(line.text)}</FONT>', width, BODY)
+            for line in lines
+        ]
+
+
+def _table(rows: str, look: str, padding: int = 0) -> str:
+    return f'<TABLE {look} CELLBORDER="0" CELLSPACING="0" CELLPADDING="{padding}">{rows}</TABLE>'
+
+
+def _cell(html: str, width: int, size: int) -> str:
+    height = math.ceil(size * _LEADING)
+    gap = f'<TD FIXEDSIZE="TRUE" WIDTH="{_GAP}" HEIGHT="{height}"></TD>'
+    return f'<TR>{gap}<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}">{html}</TD></TR>'
+
+
+def _width(text: str, size: int) -> float:
+    """Points that hold the text in the font, and in narrower ones."""
+    return sum(map(_of_char, text)) * size
+
+
+def _of_char(char: str) -> float:
+    return _WIDTHS.get(char) or (0.0 if unicodedata.combining(char) else 1.2 if char >= _WIDE else 0.9)
+
+
+def _text(text: str) -> str:
+    """Spaces stay, however many."""
+    return escape(text).replace("  ", " &#160;")

@@ -1,0 +1,45 @@
+"""What stands in a diagram about a name, a row or a time, whatever the format. Formats escape; nobody else does."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+__all__ = ["WIDTH", "guard_words", "seconds", "visible", "wrapped"]
+
+WIDTH = 30
+"""Characters after which a line of a label is broken, where it can be."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def visible(name: object) -> str:
+    """`name` on one line, with a sign or a number for each character that would not be seen, or would hide others."""
+    return "".join(map(_visible, str(name))) or "''"
+
+
+def _visible(char: str) -> str:
+    if char < " ":
+        return chr(0x2400 + ord(char))
+    return f"<U+{ord(char):04X}>" if unicodedata.category(char) in _INVISIBLE else char
+
+
+def guard_words(guards: Sequence[str]) -> list[str]:
+    """The guards of a row as one condition, in pieces between which a line may be broken."""
+    words = [("and " if number else "") + visible(guard) for number, guard in enumerate(guards)]
+    return [("[" if not n else "") + word + ("]" if n == len(words) - 1 else "") for n, word in enumerate(words)]
+
+
+def wrapped(pieces: Iterable[str], width: int = WIDTH) -> list[str]:
+    """The pieces, with spaces between, in as few lines as `width` allows; no piece is broken."""
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and len(lines[-1]) + 1 + len(piece) <= width:
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(piece)
+    return lines
+
+
+def seconds(value: float) -> str:
+    """A time with three digits, in seconds."""
+    return f"{value:.3g} s" if value < 1000 else f"{value:.0f} s"
