@@ -1,0 +1,121 @@
+"""Runs the checks over a machine, and drops what was accepted with a reason."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from fsm_conn.checks import activities, links, names, shape
+from fsm_conn.checks.rules import RULES, Finding
+from fsm_conn.checks.subject import Problem, Subject
+from fsm_conn.errors import FsmConnError
+from fsm_conn.hints import did_you_mean
+
+__all__ = ["AcceptanceError", "check"]
+
+ATTRIBUTE = "accepted_findings"
+"""Where a class says which of its findings are meant."""
+
+_CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
+    shape.unreachable_states,
+    shape.trap_states,
+    shape.no_way_home,
+    shape.ambiguous_rows,
+    shape.rows_never_taken,
+    activities.unknown_triggers,
+    activities.unhandled_triggers,
+    activities.states_nothing_ends,
+    activities.loops_without_wait,
+    activities.rows_without_activity,
+    links.links_not_as_declared,
+    links.no_way_to_disconnect,
+    links.attempts_not_counted,
+    names.unresolved_callbacks,
+    names.callbacks_nearly_named,
+)
+
+
+class AcceptanceError(FsmConnError, ValueError):
+    """A finding cannot be accepted in this way: the code does not exist, or the reason is missing."""
+
+
+def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
+    """Find what is wrong with a table, or probably not meant, without running it.
+
+    What is meant may be accepted with a reason: by `accept`, or in the class that it is about, as
+    `accepted_findings = {"FSM104 lost in connected": "a short visit counts as a refusal"}`. A key is a code, for all
+    findings of it, or a code and a place, as `Finding.key` tells it.
+
+    Args:
+        machine: what `fsm_conn.chart.chart_of` reads: a subclass of `Connection` or `ConnectionPool`, any other class
+            that lives by a table, or a `transitions.Machine`.
+        accept: reasons, by what is accepted.
+
+    Returns:
+        what was found and not accepted, by code and place.
+
+    Raises:
+        ChartError: the machine has no table.
+        AcceptanceError: something is accepted without a reason, or by a code that does not exist.
+    """
+    subject = Subject.of(machine)
+    own, inherited = _declared(subject)
+    given = _checked(accept or {}, "accept")
+    found = [_finding(subject, problem) for each in _CHECKS for problem in each(subject)]
+    accepted = {**inherited, **own, **given}
+    kept = [each for each in found if each.code not in accepted and each.key not in accepted]
+    known = {each.code for each in found} | {each.key for each in found}
+    # What a base class accepts, a subclass may have mended.
+    kept += [_finding(subject, _idle(key)) for key in {**own, **given} if key not in known]
+    return tuple(sorted(kept, key=lambda each: (each.code, each.place)))
+
+
+def _declared(subject: Subject) -> tuple[dict[str, str], dict[str, str]]:
+    """What the class itself accepts, and what its bases do."""
+    owner = subject.chart.owner or type(subject.machine)
+    lists = [
+        _checked(vars(each)[ATTRIBUTE], f"{each.__name__}.{ATTRIBUTE}")
+        for each in owner.__mro__
+        if ATTRIBUTE in vars(each)
+    ]
+    own = lists.pop(0) if ATTRIBUTE in vars(owner) else {}
+    return own, {key: reason for each in lists for key, reason in each.items()}
+
+
+def _checked(accepted: Any, where: str) -> dict[str, str]:
+    if not isinstance(accepted, Mapping):
+        raise AcceptanceError(f"{where}: give a mapping of codes to reasons, not {accepted!r:.60}")
+    for key, reason in accepted.items():
+        code = str(key).partition(" ")[0]
+        if code not in RULES:
+            raise AcceptanceError(
+                f"{where}: there is no finding {key!r}{did_you_mean(code, RULES)}; give a code, such as 'FSM104', or a "
+                "code and a place, such as 'FSM104 lost in connected'"
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            raise AcceptanceError(f"{where}: {key!r} is accepted without a reason; say why it is meant")
+    return dict(accepted)
+
+
+def _idle(key: str) -> Problem:
+    return Problem("FSM199", key, f"{key!r} was accepted, and is not found")
+
+
+def _finding(subject: Subject, problem: Problem) -> Finding:
+    rule = RULES[problem.code]
+    file, line = _location(problem.source or subject.chart.owner)
+    return Finding(
+        rule.code, rule.severity, subject.chart.name, problem.place, problem.message, rule.remedy, file, line
+    )
+
+
+@cache
+def _location(source: Any) -> tuple[str | None, int | None]:
+    if source is None:
+        return None, None
+    try:
+        return inspect.getsourcefile(source), inspect.getsourcelines(inspect.unwrap(source))[1]
+    except (OSError, TypeError):
+        return None, None  # typed in, or built in
