@@ -15,7 +15,10 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-__all__ = ["main"]
+__all__ = ["COMPLETE", "main"]
+
+COMPLETE = "_FSM_CONN_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
 
 _NEEDED = ("click", "rich")
 

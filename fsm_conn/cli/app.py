@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from fsm_conn.cli import COMPLETE
 from fsm_conn.cli.ending import SignalError
 from fsm_conn.cli.plain import plain
 from fsm_conn.errors import FsmConnError
@@ -86,18 +89,27 @@ def run(arguments: Sequence[str]) -> int:
     named = next((each for each in arguments if not each.startswith("-")), "")
     path = f"fsm-conn {named}" if named in COMMANDS else "fsm-conn"
     try:
-        status = group.main(list(arguments), prog_name="fsm-conn", standalone_mode=False)
+        _invoke(list(arguments))
         sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
-        return _interrupted()
+    except KeyboardInterrupt:
+        return _ended(signal.SIGINT)
     except SignalError as error:
-        return 128 + error.number
+        return _ended(error.number)
     except BrokenPipeError:
         _drop_output()
         return 0
     except Exception as error:
         return _failed(path, error)
-    return status or 0
+    return 0
+
+
+def _invoke(arguments: list[str]) -> None:
+    """As `click.Command.main` does, but what goes wrong is told here, as is the end of a reader of stdout."""
+    if COMPLETE in os.environ:
+        importlib.import_module("fsm_conn.cli.completion").complete(group, os.environ[COMPLETE])
+        return
+    with suppress(click.exceptions.Exit), group.make_context("fsm-conn", arguments) as ctx:
+        group.invoke(ctx)
 
 
 def _failed(path: str, error: Exception) -> int:
@@ -125,12 +137,14 @@ def _misused(path: str, error: click.UsageError) -> int:
     return 2
 
 
-def _interrupted() -> int:
+def _ended(number: int) -> int:
     try:
         sys.stdout.flush()
     except OSError:
         _drop_output()
-    return 130
+    if number == signal.SIGINT and sys.stderr.isatty():
+        print(file=sys.stderr)  # the terminal has written ^C
+    return 128 + number
 
 
 def _drop_output() -> None:

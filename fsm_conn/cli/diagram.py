@@ -19,7 +19,11 @@ __all__ = ["command"]
 
 def _states(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Completes the names of the states of the machine that was given before."""
-    machine = ctx.params.get("machine")
+    named = next((word for word in ctx.args if ":" in word), None)
+    try:
+        machine = ctx.params.get("machine") or Machine().convert(named, None, ctx)
+    except click.ClickException:
+        return []
     if machine is None:
         return []
     return [state.name for state in chart_of(machine).states if state.name.startswith(incomplete)]

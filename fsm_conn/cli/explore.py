@@ -5,6 +5,8 @@ First every life up to a depth, for what is found there is the shortest; then ra
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,7 +186,38 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total, note="")
-        yield lambda done, note: progress.update(task, completed=done, note=note)
+        with _between_steps() as check:
+
+            def show(done: int, note: str) -> None:
+                check()
+                progress.update(task, completed=done, note=note)
+
+            yield show
+
+
+@contextmanager
+def _between_steps() -> Iterator[Callable[[], None]]:
+    """Ctrl-C is raised by what is yielded, and nowhere else: while garbage is collected, as it often is here, Python
+    would drop it, and while Hypothesis looks at a strategy, it would be told as a fault of that. Twice, it ends all.
+    """
+    pressed: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        if pressed:
+            progress_output().show_cursor()
+            os._exit(128 + number)
+        pressed.append(number)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+        check()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _write(path: Path, text: str) -> None:

@@ -38,6 +38,9 @@ def is_connection_class(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Connection)
 
 
+_OURS = Path(__file__).parents[1]
+
+
 class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """An argument `module:Class`, or `path/to/file.py:Class`, as what it names."""
 
@@ -78,8 +81,7 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
             names = offered(imported(place), self.fits)
         except click.ClickException:
             return []
-        # bash takes the colon for the end of a word, and wants what follows it alone.
-        return [CompletionItem(name) for name in names if name.startswith(begun)]
+        return [CompletionItem(f"{place}:{name}") for name in names if name.startswith(begun)]
 
 
 class ConnectionClass(Machine):
@@ -144,7 +146,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _is_users(filename: str) -> bool:
-    return not (filename.startswith("<") or filename == __file__ or filename == importlib.__file__)
+    return not (filename.startswith("<") or filename == importlib.__file__ or Path(filename).is_relative_to(_OURS))
 
 
 def _list(names: list[str]) -> str:
