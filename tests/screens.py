@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import select
+import struct
+import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from typing import Any
 
-import pexpect
 import pyte
 
 COMMAND = (sys.executable, "-m", "fsm_conn")
+
+_GLANCE = 0.05
+"""Seconds after which it is looked whether the process has ended without a further word."""
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -22,32 +30,37 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 class Terminal:
-    """`fsm-conn` with `arguments` on a terminal of `columns` x `lines`; use it as a context manager."""
+    """`fsm-conn` with `arguments` on a terminal of `columns` x `lines`; use it as a context manager.
+
+    A shell opens the terminal, as the leader of a session without one, so that it becomes the one of the session, whose
+    keys send signals. So nothing runs between fork and exec, where Python may not be trusted.
+    """
 
     def __init__(self, *arguments: str, columns: int = 80, lines: int = 24, **environment: str) -> None:
         self.columns, self.lines = columns, lines
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=1)
         self._stream = pyte.ByteStream(self.screen)
         self.written = b""
-        self._child: Any = pexpect.spawn(
-            COMMAND[0],
-            [*COMMAND[1:], *arguments],
-            dimensions=(lines, columns),
-            env=clean_environment(**environment),
-            timeout=None,
+        self._master, self._slave = pty.openpty()
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        shell = ("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave))
+        self._process = subprocess.Popen(
+            [*shell, *COMMAND, *arguments], env=clean_environment(**environment), start_new_session=True
         )
-        self._child.delaybeforesend = None
 
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._child.close(force=True)
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+        os.close(self._slave)
 
     @property
     def pid(self) -> int:
         """The number of the command's process."""
-        return int(self._child.pid)
+        return self._process.pid
 
     @property
     def text(self) -> str:
@@ -63,22 +76,16 @@ class Terminal:
             assert self._read(end), f"{shown!r} was not shown:\n{self.text}"
         return self.text
 
-    def press(self, keys: str) -> None:
-        """Type."""
-        self._child.send(keys)
-
     def interrupt(self) -> None:
         """Press Ctrl-C."""
-        self._child.sendintr()
+        os.write(self._master, b"\x03")
 
     def ended(self, limit: float = 60.0) -> int:
         """Read to the end, and return the exit status; minus the signal that ended it."""
         end = time.monotonic() + limit
         while self._read(end):
             pass
-        assert self._child.exitstatus is None
-        self._child.wait()
-        return int(self._child.exitstatus if self._child.exitstatus is not None else -self._child.signalstatus)
+        return self._process.wait()
 
     def styles(self, word: str) -> list[Any]:
         """The characters of the lowest place on the screen where `word` stands, with their colours."""
@@ -89,15 +96,14 @@ class Terminal:
         raise AssertionError(f"{word!r} is not on the screen:\n{self.text}")
 
     def _read(self, end: float) -> bool:
-        """Take in what comes next; False: nothing will."""
-        left = end - time.monotonic()
-        assert left > 0, f"time is up; the screen:\n{self.text}"
-        try:
-            data: bytes = self._child.read_nonblocking(65536, timeout=left)
-        except pexpect.EOF:
-            return False
-        except pexpect.TIMEOUT:
-            raise AssertionError(f"time is up; the screen:\n{self.text}") from None
-        self.written += data
-        self._stream.feed(data)
-        return True
+        """Take in what comes next; False: nothing will, for the process has ended."""
+        while time.monotonic() < end:
+            has_ended = self._process.poll() is not None  # before the look, so that what it wrote last is read
+            if select.select([self._master], [], [], 0 if has_ended else _GLANCE)[0]:
+                data = os.read(self._master, 65536)
+                self.written += data
+                self._stream.feed(data)
+                return True
+            if has_ended:
+                return False
+        raise AssertionError(f"time is up; the screen:\n{self.text}")

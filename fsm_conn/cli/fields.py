@@ -53,6 +53,8 @@ def message_of_json(message_class: type[Message], data: Any) -> Message:
         RequestError: it does not fit.
     """
     message = message_class()
+    if not isinstance(data, dict) and not message.DESCRIPTOR.full_name.startswith("google.protobuf."):
+        raise RequestError(f"{message.DESCRIPTOR.full_name}: an object is needed, not {_shown(json.dumps(data))}")
     pool: Any = message.DESCRIPTOR.file.pool
     try:
         json_format.ParseDict(data, message, descriptor_pool=pool)

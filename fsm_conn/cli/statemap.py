@@ -18,9 +18,9 @@ __all__ = ["ARROWS", "HEIGHT", "WIDTH", "Arrow", "draw"]
 _S = ConnectionState
 WIDTH, HEIGHT = 63, 8
 LIT = {
-    "connected": "bold black on green",
-    "connecting": "bold black on yellow",
-    "reconnecting": "bold black on yellow",
+    "connected": "black on green",
+    "connecting": "black on yellow",
+    "reconnecting": "black on yellow",
     "failed": "bold white on red",
 }
 _BOXES = {
