@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fsm_conn.cli import statemap
 from fsm_conn.cli.ending import run_to_end
-from fsm_conn.cli.terminal import Console, output
+from fsm_conn.cli.terminal import Console, drawing, output
 from fsm_conn.cli.timeline import INDENT, first_line, transition_line
 from fsm_conn.demo.tour import tour
 from fsm_conn.record import TransitionRecord
@@ -81,5 +81,5 @@ def command(pause: float | None) -> None:
     if not console.is_terminal:
         run_to_end(tour(LinePage(console), pause or 0.0))
         return
-    with Live(console=console, auto_refresh=False) as live:
+    with drawing(console) as live:
         run_to_end(tour(LivePage(console, live), PAUSE if pause is None else pause))

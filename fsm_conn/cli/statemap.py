@@ -7,6 +7,8 @@ the table that it stands for. Only the way there is drawn: `disconnect` leads fr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 import attrs
 from rich.text import Text
@@ -94,8 +96,9 @@ def _box(name: str, width: int) -> tuple[str, str, str]:
 def _text(grid: list[list[tuple[str, str]]], ascii_only: bool) -> Text:
     text = Text(no_wrap=True, overflow="crop")
     for row in grid:
-        for character, style in row:
-            text.append(character.translate(_ASCII) if ascii_only else character, style)
+        for style, cells in groupby(row, key=itemgetter(1)):
+            part = "".join(character for character, _ in cells)
+            text.append(part.translate(_ASCII) if ascii_only else part, style)
         text.append("\n")
     text.right_crop()
     return text

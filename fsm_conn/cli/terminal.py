@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rich.console
+from rich.live import Live
 from rich.text import Text
 
 from fsm_conn.cli.plain import plain
 
-__all__ = ["STATE_STYLES", "Console", "output", "progress_output", "state_text"]
+__all__ = ["STATE_STYLES", "Console", "drawing", "output", "progress_output", "state_text"]
 
 STATE_STYLES = {"connected": "bold green", "failed": "bold red", "reconnecting": "bold magenta"}
 """How the names of states are shown; all others bold."""
@@ -36,6 +40,25 @@ class Console(rich.console.Console):
         """Print text as it is, and end the line."""
         shown = text if isinstance(text, Text) else Text(plain(text), style)
         self.print(shown, soft_wrap=not self.is_terminal)
+
+
+@contextmanager
+def drawing(console: Console) -> Iterator[Live]:
+    """Something that is drawn anew in its place, below the lines that are printed meanwhile.
+
+    On Ctrl-C a terminal forgets what it was sent and has not shown yet, and writes `^C`. Half a drawing would be left,
+    and the next would erase too much; so it is asked to do neither.
+    """
+    stream: Any = console.file
+    before = termios.tcgetattr(stream)
+    quiet = [*before]
+    quiet[3] = (before[3] | termios.NOFLSH) & ~termios.ECHOCTL
+    termios.tcsetattr(stream, termios.TCSANOW, quiet)
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            yield live
+    finally:
+        termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
 def output() -> Console:

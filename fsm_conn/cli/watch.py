@@ -13,11 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import click
-from rich.live import Live
 
 from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.plugin import PluginCommand, plugin_options, show_plugin_output
-from fsm_conn.cli.terminal import output
+from fsm_conn.cli.terminal import drawing, output
 from fsm_conn.cli.timeline import first_line
 from fsm_conn.cli.views import Facts, JsonView, LineView, LiveView, View, now
 from fsm_conn.connection import Connection
@@ -120,7 +119,7 @@ def command(
     elif not console.is_terminal:
         run_to_end(_Watch(conn, latencies, LineView(console)).run())
     else:
-        with Live(console=console, auto_refresh=False) as live:
+        with drawing(console) as live:
             run_to_end(_Watch(conn, latencies, LiveView(console, live, " ".join(plugin))).run())
 
 
