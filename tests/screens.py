@@ -87,6 +87,12 @@ class Terminal:
             pass
         return self._process.wait()
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the terminal shows its cursor and what is typed, and forgets on Ctrl-C what it was sent, as usual."""
+        flags = termios.tcgetattr(self._slave)[3]
+        return bool(flags & termios.ECHO) and not flags & termios.NOFLSH and not self.screen.cursor.hidden
+
     def styles(self, word: str) -> list[Any]:
         """The characters of the lowest place on the screen where `word` stands, with their colours."""
         for row in range(self.lines - 1, -1, -1):

@@ -9,7 +9,7 @@ import os
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import rich.console
@@ -46,19 +46,20 @@ class Console(rich.console.Console):
 def drawing(console: Console) -> Iterator[Live]:
     """Something that is drawn anew in its place, below the lines that are printed meanwhile.
 
-    On Ctrl-C a terminal forgets what it was sent and has not shown yet, and writes `^C`. Half a drawing would be left,
-    and the next would erase too much; so it is asked to do neither.
+    On Ctrl-C a terminal forgets what it was sent and has not shown yet: half a drawing would be left, and the next
+    would erase too much. It also shows what keys are pressed, in the midst of the drawing. It is asked to do neither.
     """
     stream: Any = console.file
     before = termios.tcgetattr(stream)
     quiet = [*before]
-    quiet[3] = (before[3] | termios.NOFLSH) & ~termios.ECHOCTL
+    quiet[3] = (before[3] | termios.NOFLSH) & ~termios.ECHO
     termios.tcsetattr(stream, termios.TCSANOW, quiet)
     try:
         with Live(console=console, auto_refresh=False) as live:
             yield live
     finally:
-        termios.tcsetattr(stream, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # it has gone
+            termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
 def output() -> Console:

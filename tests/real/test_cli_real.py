@@ -163,6 +163,7 @@ def test_a_plugin_that_is_killed_is_seen_to_come_back(columns: int, lines: int) 
         assert "attempt 2 of 5" in terminal.text
         terminal.interrupt()
         assert terminal.ended() == 130
+        assert terminal.is_in_order
         assert moves(terminal.text) == THERE_AND_BACK
         assert "Traceback" not in terminal.text
         assert not is_alive(second)
@@ -176,6 +177,7 @@ def test_signals_end_what_is_watched_with_the_watcher(number: int, status: int) 
         pid = plugin_on(terminal)
         os.kill(terminal.pid, number)
         assert terminal.ended() == status
+        assert terminal.is_in_order
         assert not is_alive(pid)
 
 
