@@ -71,7 +71,7 @@ class LivePage(LinePage):
         self._live.update(Padding(statemap.draw(state, last, ascii_only=ascii_only), (1, 0, 0, 4)), refresh=True)
 
 
-@click.command(epilog="Example: fsm-conn demo", short_help="demo")
+@click.command(epilog="Example: fsm-conn demo")
 @click.option("--pause", type=click.FloatRange(0, 60), metavar="SECONDS", help="Between one thing and the next.")
 def command(pause: float | None) -> None:
     """Start the packaged calculator plugin, call it, kill it with -9 under way, show every transition with its time as
