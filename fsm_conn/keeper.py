@@ -170,7 +170,6 @@ class LinkKeeper(Driver):
     async def while_connected(self) -> Annotated[str, Fires(Trigger.PROBE_PASSED, Trigger.PROBE_FAILED)]:
         """Watch the link until it is lost, and the health of the peer if the policy says so."""
         assert self._link is not None
-        self._health_status = HealthStatus.UNKNOWN
         reason = await (self._link.lost() if self.health.interval is None else self._lost_or_ailing(self._link))
         if is_expected(reason):
             raise reason
@@ -313,6 +312,7 @@ class LinkKeeper(Driver):
                 await self._close(link)
                 raise asyncio.CancelledError
             self._link = link
+            self._health_status = HealthStatus.UNKNOWN
 
     async def _open_in_time(self, link: Link) -> None:
         limit = self._time_to_open()

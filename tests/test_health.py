@@ -249,6 +249,22 @@ async def test_the_status_tells_what_the_last_probe_has_shown(outcome: Any, stat
     await conn.disconnect()
 
 
+async def test_a_new_link_has_not_been_probed_when_its_observers_are_told() -> None:
+    """What the last link has shown says nothing of this one, not even for a moment."""
+    peer = Peer()
+    conn = connection(peer)
+    seen: list[HealthStatus] = []
+    conn.on_state_change(S.CONNECTED, lambda old, new: seen.append(conn.health_status))
+    await conn.connect()
+    await asyncio.sleep(11)
+    assert conn.health_status is HealthStatus.SERVING
+    peer.lose()
+    await conn.wait_for_state(S.RECONNECTING)
+    await conn.wait_for_state(S.CONNECTED)
+    assert seen == [HealthStatus.UNKNOWN, HealthStatus.UNKNOWN]
+    await conn.disconnect()
+
+
 async def test_a_peer_without_a_health_service_is_watched_by_its_link() -> None:
     """Its probes pass, and the status says what that is worth."""
     peer = Peer()

@@ -1,6 +1,7 @@
 """The main job, shown: a real plugin is started, called, killed under way, and is back before the next reply.
 
-Every line is written when it happens. What is shown comes from the connection's own observers and records.
+What is shown comes from the connection's own observers and records, at the moment when it happens. How it looks is the
+page's business.
 """
 
 from __future__ import annotations
@@ -9,78 +10,51 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fsm_conn import CallOptions, Connection, TransitionRecord
 
-__all__ = ["tour"]
+__all__ = ["COMMAND", "Page", "tour"]
 
 COMMAND = [sys.executable, "-m", "fsm_conn.demo.calculator"]
 
 
-class Page:
-    """Writes the lines: a time and a transition, or what was done in between.
-
-    Args:
-        write: takes one line of text.
-        colour: whether to use the terminal's colours.
-    """
-
-    def __init__(self, write: Callable[[str], None], colour: bool) -> None:
-        self._write = write
-        self._colour = colour
-        self._closed = False
-        self._begin = asyncio.get_running_loop().time()
-
-    def moved(self, record: TransitionRecord) -> None:
-        """One transition, with its time; an observer."""
-        if record.internal or self._closed:
-            return
-        why = f"  {_first_line(record.reason)}" if record.reason else ""
-        name = self._styled(
-            f"{record.dest:13}", "1;31" if record.reason else "1;32" if record.dest == "connected" else "1"
-        )
-        try:
-            self._write(f"{record.at - self._begin:8.3f} s  {record.source:>13} -> {name}{why}".rstrip())
-        except OSError:
-            self._closed = True  # it cannot be written; what is written next from outside an observer ends the demo
-
-    def did(self, text: str) -> None:
-        """Something that was done between transitions."""
-        self._write(self._styled(f"            {text}", "2"))
+class Page(Protocol):
+    """Where the tour is shown. None of these may wait."""
 
     def title(self, text: str) -> None:
-        """A line of its own."""
-        self._write(self._styled(text, "1"))
+        """Show a line of its own."""
 
-    def _styled(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+    def did(self, text: str) -> None:
+        """Show something that was done between transitions."""
 
-
-def _first_line(reason: BaseException) -> str:
-    return str(reason).partition("\n")[0]
+    def moved(self, at: float, record: TransitionRecord) -> None:
+        """Show a transition, `at` seconds after the beginning."""
 
 
-async def tour(write: Callable[[str], None], colour: bool = False) -> None:
+async def tour(page: Page, pause: float = 0.0) -> None:
     """Run the demo.
 
     Args:
-        write: takes one line of text at a time.
-        colour: whether to use the terminal's colours.
+        page: where it is shown. What it raises about a transition is raised here, at the next thing that is done.
+        pause: seconds to wait between one thing and the next, for those who watch.
 
     Raises:
         FsmConnError: the plugin could not be started, or did not come back.
     """
-    page = Page(write, colour)
+    begin = asyncio.get_running_loop().time()
     page.title("A calculator plugin, and a connection that keeps itself alive")
     conn = Connection(COMMAND, name="calculator")
-    conn.on_transition(page.moved)
+    conn.on_transition(lambda record: None if record.internal else page.moved(record.at - begin, record))
+    await asyncio.sleep(pause)
     async with conn:
         page.did(f"plugin process {_pid(conn)}")
+        await asyncio.sleep(pause)
         reply = await conn.call("calculator.Add", a=5, b=3)
         page.did(f"calculator.Add(a=5, b=3) = {reply.result:g}")
+        await asyncio.sleep(pause)
         await _kill_and_recover(conn, page)
+        await asyncio.sleep(pause)
     page.title("Disconnected. No process is left, and nothing was restarted by hand.")
 
 

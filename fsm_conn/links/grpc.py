@@ -137,6 +137,17 @@ class GrpcLink(Link):
         """The peer hangs: so calls in flight are told, instead of that somebody closed the link."""
         self._lose(LinkLostError("the peer did not answer any more"))
 
+    @property
+    def directory(self) -> ServiceDirectory:
+        """The services that can be called over the open channel, to be looked up.
+
+        Raises:
+            LinkLostError: there is no channel, because the link is not open.
+        """
+        if self._directory is None:
+            raise LinkLostError("the link is not open, so there is nobody to ask for services")
+        return self._directory
+
     async def probe(self, service: str = "") -> bool:
         """Ask the standard health service how the peer is.
 

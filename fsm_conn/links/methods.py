@@ -20,7 +20,7 @@ from fsm_conn.errors import CallError, RequestError
 from fsm_conn.links.names import listing, nearest, shown
 from fsm_conn.links.redact import brief
 
-__all__ = ["Method", "bind", "message_for", "messages_for", "wrong_kind"]
+__all__ = ["Method", "bind", "is_map", "message_for", "messages_for", "no_field", "one_of", "wrong_kind"]
 
 # What the constructors of messages raise when a value does not fit, and what odd mappings and iterables add.
 _MISFITS = (TypeError, ValueError, KeyError, AttributeError, OverflowError)
@@ -184,7 +184,7 @@ def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -
         # Not by a lookup, which fails for what is no text, such as half a surrogate pair.
         field = next((each for each in descriptor.fields if each.name == name), None)
         if field is None:
-            return _no_field(descriptor, name, path)
+            return no_field(descriptor, name, path)
         try:
             message_class(**{name: value})
         except _MISFITS as error:
@@ -192,7 +192,8 @@ def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -
     return None
 
 
-def _no_field(descriptor: Descriptor, name: Any, path: str) -> str:
+def no_field(descriptor: Descriptor, name: Any, path: str) -> str:
+    """The sentence about a field that a message does not have; `path` leads to the message and ends in a dot."""
     suggestion = nearest(str(name), descriptor.fields_by_name)
     where = f" (in {shown(path[:-1])!r})" if path else ""
     wrong = repr(shown(name)) if isinstance(name, str) else f"named by {_kind(name)}"
@@ -204,7 +205,7 @@ def _no_field(descriptor: Descriptor, name: Any, path: str) -> str:
 
 def _fault_inside(field: FieldDescriptor, value: Any, path: str) -> str | None:
     """The fault of a nested message's field, when it is in there."""
-    if field.message_type is None or _is_map(field):
+    if field.message_type is None or is_map(field):
         return None
     inner = message_factory.GetMessageClass(field.message_type)
     if isinstance(value, Mapping) and not field.is_repeated:
@@ -216,7 +217,7 @@ def _fault_inside(field: FieldDescriptor, value: Any, path: str) -> str | None:
 
 
 def _wrong_value(field: FieldDescriptor, value: Any, path: str, error: Exception) -> str:
-    if field.is_repeated and not _is_map(field) and isinstance(value, (list, tuple)):
+    if field.is_repeated and not is_map(field) and isinstance(value, (list, tuple)):
         return f"field {shown(path)!r} takes {_many(field)}: it does not take what is in this {_kind(value)}"
     remark = _remark(field, value, error)
     return f"field {shown(path)!r} takes {_expected(field)}, not {'this ' if remark else ''}{_kind(value)}{remark}"
@@ -232,17 +233,18 @@ def _remark(field: FieldDescriptor, value: Any, error: Exception) -> str:
 
 
 def _expected(field: FieldDescriptor) -> str:
-    if field.message_type is not None and _is_map(field):
+    if field.message_type is not None and is_map(field):
         key, value = (field.message_type.fields_by_name[part] for part in ("key", "value"))
-        return f"a dict of {_one(key)} to {_one(value)}"
-    return _many(field) if field.is_repeated else _one(field)
+        return f"a dict of {one_of(key)} to {one_of(value)}"
+    return _many(field) if field.is_repeated else one_of(field)
 
 
 def _many(field: FieldDescriptor) -> str:
-    return f"a list, each item {_one(field)}"
+    return f"a list, each item {one_of(field)}"
 
 
-def _one(field: FieldDescriptor) -> str:
+def one_of(field: FieldDescriptor) -> str:
+    """What a field takes, or each item of it: `an int (int32)`."""
     if field.message_type is not None:
         return f"a message {shown(field.message_type.full_name)} or a dict of its fields"
     if field.enum_type is not None:
@@ -250,7 +252,8 @@ def _one(field: FieldDescriptor) -> str:
     return _INTEGERS[field.type][0] if field.type in _INTEGERS else _SCALARS[field.type]
 
 
-def _is_map(field: FieldDescriptor) -> bool:
+def is_map(field: FieldDescriptor) -> bool:
+    """Whether it is a map, which a descriptor shows as a list of pairs."""
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 

@@ -91,6 +91,16 @@ class ServiceDirectory:
         self._client: Reflection | None = None
         self._closed = False
 
+    async def names(self) -> tuple[str, ...]:
+        """Return the full names of all services, gRPC's own among them, sorted. Raises as `method` does."""
+        if self._names is None:
+            await self._shared("", self._ask_for_names)
+        if self._names is not None:
+            return self._names
+        if not self._declared:
+            raise UnknownNameError(_NO_REFLECTION)
+        return tuple(sorted(self._declared))
+
     async def method(self, name: str) -> Method:
         """Return the method that `service.Method` names.
 
@@ -109,7 +119,7 @@ class ServiceDirectory:
         found = self.known.get(name)
         if found is None:
             wanted, method = split_method(name)
-            found = self.known[name] = self._bound(await self._service(wanted), method)
+            found = self.known[name] = self._bound(await self.service(wanted), method)
         return found
 
     def cancel(self) -> None:
@@ -124,7 +134,8 @@ class ServiceDirectory:
         if self._lookups:
             await asyncio.wait(list(self._lookups.values()))
 
-    async def _service(self, wanted: str) -> ServiceDescriptor:
+    async def service(self, wanted: str) -> ServiceDescriptor:
+        """Return the service that a name means, by the rules of `method`. Raises as `method` does."""
         if (declared := match_service(wanted, self._declared)) is not None:
             return self._declared[declared]
         names = await self._all_names(wanted)

@@ -1,0 +1,152 @@
+"""The commands by name, each imported when it is asked for, and how every one of them ends.
+
+However a command ends, nobody sees a traceback: what went wrong is told in a line on stderr that begins with the
+command, and by the exit status. A reader of stdout that has gone, as `head` does, is no error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from fsm_conn.cli import COMPLETE
+from fsm_conn.cli.ending import SignalError
+from fsm_conn.cli.plain import plain
+from fsm_conn.errors import FsmConnError
+from fsm_conn.hints import did_you_mean
+from fsm_conn.version import __version__
+
+__all__ = ["COMMANDS", "group", "run"]
+
+COMMANDS = {
+    "call": "Call a method of a plugin, and print the reply as JSON.",
+    "check": "Find the mistakes in a state machine without running it.",
+    "completion": "Print the completion script of a shell.",
+    "demo": "Start a real plugin, call it, kill it, and watch the connection come back.",
+    "diagram": "Draw a state machine.",
+    "explore": "Live thousands of adversarial lives of a connection class.",
+    "trace": "Show a recorded trace, and whether it conforms to the table.",
+    "watch": "Supervise a plugin, and show its life as it happens.",
+}
+"""Each command is the `command` of the module of that name. What stands here is shown without importing it."""
+
+EXIT_STATUS = "Exit status: 0 done, 1 could not be done, 2 wrong arguments, 130 interrupted."
+
+
+class Commands(click.Group):
+    """The group, which imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, sorted."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import it."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"fsm_conn.cli.{cmd_name}").command
+        command.epilog = f"{(command.epilog or '').removesuffix(EXIT_STATUS).rstrip()}\n\n{EXIT_STATUS}"
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find what was meant, or say what may have been meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List them without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete their names without importing them."""
+        from click.shell_completion import CompletionItem  # only completion needs it
+
+        found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return found or super().shell_complete(ctx, incomplete)
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"Example: fsm-conn demo\n\n{EXIT_STATUS}",
+)
+@click.version_option(__version__, message="fsm-conn %(version)s")
+def group() -> None:
+    """Connections to plugin processes that live by one declarative state machine."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run what `arguments` say, and return the exit status."""
+    named = next((each for each in arguments if not each.startswith("-")), "")
+    path = f"fsm-conn {named}" if named in COMMANDS else "fsm-conn"
+    try:
+        _invoke(list(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _ended(signal.SIGINT)
+    except SignalError as error:
+        return _ended(error.number)
+    except BrokenPipeError:
+        _drop_output()
+        return 0
+    except Exception as error:
+        return _failed(path, error)
+    return 0
+
+
+def _invoke(arguments: list[str]) -> None:
+    """As `click.Command.main` does, but what goes wrong is told here, as is the end of a reader of stdout."""
+    if COMPLETE in os.environ:
+        importlib.import_module("fsm_conn.cli.completion").complete(group, os.environ[COMPLETE])
+        return
+    with suppress(click.exceptions.Exit), group.make_context("fsm-conn", arguments) as ctx:
+        group.invoke(ctx)
+
+
+def _failed(path: str, error: Exception) -> int:
+    """Say why, and return the exit status."""
+    if isinstance(error, click.UsageError):
+        return _misused(path, error)
+    if isinstance(error, click.ClickException):
+        message = error.format_message()
+    elif isinstance(error, FsmConnError):
+        message = str(error)
+    elif isinstance(error, OSError):
+        _drop_output()
+        message = f"cannot write: {error.strerror or error}"
+    else:
+        raise error
+    print(f"{path}: {plain(message)}", file=sys.stderr)
+    return 1
+
+
+def _misused(path: str, error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.ctx.get_help() if error.ctx else error, file=sys.stderr)
+    else:
+        print(f"{path}: {plain(error.format_message())} See '{path} --help'.", file=sys.stderr)
+    return 2
+
+
+def _ended(number: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    if number == signal.SIGINT and sys.stderr.isatty():
+        print(file=sys.stderr)  # the terminal has written ^C
+    return 128 + number
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere; Python would complain at exit without this."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,111 @@
+"""`fsm-conn call`: a plugin is started, asked once, and ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fsm_conn.cli.ending import run_to_end
+from fsm_conn.cli.plugin import PluginCommand, pb2_modules, plugin_options, show_plugin_output
+from fsm_conn.cli.terminal import output
+from fsm_conn.connection import Connection
+from fsm_conn.errors import ConnectFailedError
+from fsm_conn.policy import RetryPolicy
+
+__all__ = ["command"]
+
+ONE_ATTEMPT = RetryPolicy(max_attempts=1)
+
+
+@click.command(
+    cls=PluginCommand,
+    epilog="""\b
+Examples:
+  fsm-conn call calculator.Add a=5 b=3 -- python -m fsm_conn.demo.calculator
+  fsm-conn call calculator.Count --json '{"limit": 3}' -- python -m fsm_conn.demo.calculator
+  fsm-conn call --list -- ./plugin --verbose""",
+)
+@click.argument("method", required=False, metavar="[SERVICE.METHOD]")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option(
+    "--json",
+    "data",
+    metavar="DATA",
+    help="The request as JSON; @FILE reads it from a file, - from stdin. "
+    "For a method that takes a stream: an array, or one request a line.",
+)
+@click.option("--list", "lists", is_flag=True, help="List the services, and their methods with their types.")
+@click.option("--describe", metavar="SERVICE", help="Show a service as in a .proto file, with its messages.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="For the answer. By default 30, and none for a stream of replies.",
+)
+@click.option(
+    "--services",
+    multiple=True,
+    callback=pb2_modules,
+    metavar="MODULE",
+    help="The generated _pb2 module of a plugin without server reflection.",
+)
+@plugin_options
+def command(
+    method: str | None,
+    fields: tuple[str, ...],
+    data: str | None,
+    lists: bool,
+    describe: str | None,
+    timeout: float | None,
+    services: tuple[Any, ...],
+    start_timeout: float,
+    mtls: bool | None,
+    verbose: bool,
+    plugin: tuple[str, ...],
+) -> None:
+    """Start a plugin, call one of its methods, print the reply as JSON, and end the plugin.
+
+    FIELD=VALUE is read as the type of the field: numbers, true and false, names of enum values, bytes in base64,
+    messages as JSON. A repeated field is given once for each item; a.b=1 is the field b of the message a. Names in
+    replies are those of the .proto file; a stream of replies is one line of JSON each.
+    """
+    _check(method, fields, data, lists, describe)
+    if verbose:
+        show_plugin_output()
+    conn = Connection(plugin, retry=ONE_ATTEMPT, start_timeout=start_timeout, mtls=mtls, services=services)
+    run_to_end(_run(conn, method or "", fields, data, lists, describe, timeout))
+
+
+def _check(method: str | None, fields: tuple[str, ...], data: str | None, lists: bool, describe: str | None) -> None:
+    if (method is not None) + lists + (describe is not None) != 1:
+        raise click.UsageError("Give a method, such as calculator.Add, or --list, or --describe SERVICE.")
+    if fields and data is not None:
+        raise click.UsageError("Give fields or --json, not both.")
+    if data is not None and method is None:
+        raise click.UsageError("--json goes with a method.")
+
+
+async def _run(
+    conn: Connection,
+    method: str,
+    fields: tuple[str, ...],
+    data: str | None,
+    lists: bool,
+    describe: str | None,
+    timeout: float | None,
+) -> None:
+    try:
+        async with conn:
+            # It imports grpc, which the link has done by now, quietly and beside the start of the plugin.
+            from fsm_conn.cli.calling import Caller
+
+            caller = Caller(conn, output(), timeout)
+            if lists:
+                await caller.list_services()
+            elif describe is not None:
+                await caller.describe(describe)
+            else:
+                await caller.call(method, fields, data)
+    except ConnectFailedError as error:
+        raise click.ClickException(str(error.reason or error)) from None

@@ -1,0 +1,154 @@
+"""One call to a plugin that is connected: the request from words, the reply as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc.aio
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+from fsm_conn.cli.describing import described, listed
+from fsm_conn.cli.fields import message_of, message_of_json
+from fsm_conn.cli.plain import plain_json
+from fsm_conn.cli.terminal import Console
+from fsm_conn.connection import Connection
+from fsm_conn.errors import RequestError
+from fsm_conn.links.methods import Method
+from fsm_conn.links.names import is_infrastructure
+from fsm_conn.links.services import ServiceDirectory
+from fsm_conn.timing import ExpiredError, within
+
+__all__ = ["Caller"]
+
+USUAL = 30.0
+"""Seconds for an answer, when nobody said how many."""
+
+
+class Caller:
+    """What `fsm-conn call` can do with a connection.
+
+    Args:
+        conn: connected.
+        console: where replies are shown.
+        timeout: seconds; None: `USUAL`, and no limit for a stream of replies.
+    """
+
+    def __init__(self, conn: Connection, console: Console, timeout: float | None) -> None:
+        self._conn = conn
+        self._console = console
+        self._timeout = timeout
+
+    @property
+    def _directory(self) -> ServiceDirectory:
+        link: Any = self._conn.link
+        directory: ServiceDirectory = link.directory
+        return directory
+
+    async def list_services(self) -> None:
+        """Show what can be called."""
+        names = await self._in_time(self._directory.names(), "list of services")
+        services = [await self._directory.service(name) for name in names if not is_infrastructure(name)]
+        self._lines(listed(services) if services else ["(no services but gRPC's own)"])
+
+    async def describe(self, name: str) -> None:
+        """Show one service in full."""
+        self._lines(described(await self._in_time(self._directory.service(name), "description")))
+
+    async def call(self, name: str, fields: tuple[str, ...], data: str | None) -> None:
+        """Call a method, and show what it answers."""
+        method = await self._in_time(self._directory.method(name), "description of its services")
+        request = _request(method, fields, data)
+        if method.server_streaming:
+            await within_limit(self._timeout, self._show_stream(method, request), method.name)
+        else:
+            reply = await self._in_time(self._conn.call(method.name, request), method.name)
+            self._show(_json(reply), self._console.is_terminal)
+
+    async def _show_stream(self, method: Method, request: Any) -> None:
+        async for reply in self._conn.stream(method.name, request):
+            self._show(_json(reply), indented=False)
+
+    async def _in_time(self, work: Any, what: str) -> Any:
+        return await within_limit(USUAL if self._timeout is None else self._timeout, work, what)
+
+    def _show(self, reply: Any, indented: bool) -> None:
+        text = Text(plain_json(json.dumps(reply, ensure_ascii=False, indent=2 if indented else None)))
+        if self._console.is_terminal:
+            JSONHighlighter().highlight(text)
+        self._console.print(text, soft_wrap=True)
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._console.say(line)
+
+
+async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
+    """Await the peer, and say in words what went wrong with it."""
+    try:
+        return await within(seconds, work)
+    except ExpiredError:
+        raise click.ClickException(f"{what}: no answer within {seconds:g} s") from None
+    except grpc.aio.AioRpcError as error:
+        raise click.ClickException(f"{what}: {error.code().name}: {error.details() or 'no details'}") from None
+
+
+def _json(reply: Any) -> Any:
+    return json_format.MessageToDict(
+        reply,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        descriptor_pool=reply.DESCRIPTOR.file.pool,
+    )
+
+
+def _request(method: Method, fields: tuple[str, ...], data: str | None) -> Any:
+    if method.client_streaming:
+        return _stream(method, fields, data)
+    if data is None:
+        return message_of(method.request_class, fields)
+    documents = list(_documents(data))
+    if len(documents) != 1:
+        raise RequestError(f"{method.name} takes one request, and --json has {len(documents)}")
+    return message_of_json(method.request_class, documents[0])
+
+
+def _stream(method: Method, fields: tuple[str, ...], data: str | None) -> list[Message]:
+    if data is None:
+        if fields:
+            return [message_of(method.request_class, fields)]
+        raise RequestError(f"{method.name} takes a stream: give --json an array of requests, or one a line")
+    documents = list(_documents(data))
+    if len(documents) == 1 and isinstance(documents[0], list):
+        documents = documents[0]
+    return [message_of_json(method.request_class, each) for each in documents]
+
+
+def _documents(data: str) -> Iterator[Any]:
+    """The JSON values of a text, with nothing but space between them."""
+    text, decoder, at = _read(data), json.JSONDecoder(), 0
+    while rest := text[at:].lstrip():
+        at = len(text) - len(rest)
+        try:
+            document, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"--json is not valid: {error}") from None
+        yield document
+
+
+def _read(data: str) -> str:
+    if data == "-":
+        return sys.stdin.read()
+    if not data.startswith("@"):
+        return data
+    try:
+        return Path(data[1:]).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"cannot read {data[1:]!r}: {getattr(error, 'strerror', None) or error}") from None

@@ -1,0 +1,82 @@
+"""`fsm-conn check`: the static checks of `fsm_conn.checks`, as a linter has them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import click
+from rich.text import Text
+
+from fsm_conn.checks import Finding, Severity, check, to_json, to_sarif, to_text
+from fsm_conn.cli.machines import Machine
+from fsm_conn.cli.plain import plain, plain_json
+from fsm_conn.cli.terminal import output
+
+__all__ = ["command"]
+
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta", Severity.NOTE: "dim"}
+_WRITERS = {"json": to_json, "sarif": to_sarif}
+
+
+def _accepted(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if not all(equals for _, equals, _ in pairs):
+        raise click.UsageError("--accept takes CODE=REASON, or 'CODE PLACE=REASON'.", ctx)
+    return {key: reason for key, _, reason in pairs}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fsm-conn check app.clients:Authenticated app.clients:Pool
+  fsm-conn check --format sarif app/clients.py:Authenticated > findings.sarif"""
+)
+@click.argument("machines", type=Machine(), nargs=-1, required=True, metavar="MODULE:CLASS...")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", *_WRITERS]),
+    default="text",
+    show_default=True,
+    help="SARIF is what code hosts show beside the code.",
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    callback=_accepted,
+    metavar="CODE=REASON",
+    help="A finding that is meant, and why; one of them alone by 'CODE PLACE=REASON'.",
+)
+@click.option("--strict", is_flag=True, help="Warnings end with status 1 too.")
+def command(machines: tuple[Any, ...], form: str, accept: dict[str, str], strict: bool) -> None:
+    """Find the mistakes in state machines without running them: states that nothing reaches or leaves, rows that are
+    never taken, triggers that nobody handles, guards and effects that do not exist.
+
+    MODULE:CLASS may also be path/to/file.py:Class. Ends with status 1 when there are errors.
+    """
+    findings = [finding for machine in machines for finding in check(machine, accept)]
+    if form in _WRITERS:
+        sys.stdout.write(plain_json(_WRITERS[form](findings)) + "\n")
+    else:
+        _show(findings, len(machines))
+    counts = Counter(finding.severity for finding in findings)
+    if counts[Severity.ERROR] or (strict and counts[Severity.WARNING]):
+        raise click.ClickException(", ".join(_many(counts[each], each) for each in Severity if counts[each]))
+
+
+def _show(findings: list[Finding], machines: int) -> None:
+    console = output()
+    for finding in findings:
+        head, _, remedy = to_text([finding]).partition("\n")
+        text = Text(plain(head))
+        text.highlight_words([f"{finding.severity} {finding.code}"], _STYLES[finding.severity])
+        console.say(text)
+        console.say(remedy, "dim")
+    if not findings:
+        console.say(Text(f"nothing found in {_many(machines, 'machine')}", "bold green"))
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,85 @@
+"""`fsm-conn demo`: the tour, on a terminal with the states drawn below it."""
+
+from __future__ import annotations
+
+import click
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text
+
+from fsm_conn.cli import statemap
+from fsm_conn.cli.ending import run_to_end
+from fsm_conn.cli.terminal import Console, drawing, output
+from fsm_conn.cli.timeline import INDENT, first_line, transition_line
+from fsm_conn.demo.tour import tour
+from fsm_conn.record import TransitionRecord
+
+__all__ = ["command"]
+
+PAUSE = 0.8
+"""Seconds between one thing and the next on a terminal. It takes them, and not the plugin: every time shown is real."""
+
+
+class LinePage:
+    """The tour as lines, for pipes and files."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._unwritten: OSError | None = None
+
+    def title(self, text: str) -> None:
+        """A line of its own."""
+        self._write(Text(text, "bold"))
+
+    def did(self, text: str) -> None:
+        """Something that was done between transitions."""
+        self._write(Text(" " * INDENT + text))
+
+    def moved(self, at: float, record: TransitionRecord) -> None:
+        """A transition. An observer cannot raise: a line that could not be written ends the tour at the next one."""
+        if self._unwritten is None:
+            try:
+                self._write(self._line(at, record))
+            except OSError as error:
+                self._unwritten = error
+
+    def _line(self, at: float, record: TransitionRecord) -> Text:
+        why = first_line(record.reason)
+        return transition_line(f"{at:8.3f} s", record.source, record.dest, why, width=self.console.room)
+
+    def _write(self, text: Text) -> None:
+        if self._unwritten is not None:
+            raise self._unwritten
+        self.console.say(text)
+
+
+class LivePage(LinePage):
+    """The same, with the states drawn below the lines, and the present one lit."""
+
+    def __init__(self, console: Console, live: Live) -> None:
+        super().__init__(console)
+        self._live = live
+        self._draw("disconnected", None)
+
+    def moved(self, at: float, record: TransitionRecord) -> None:
+        """A transition."""
+        super().moved(at, record)
+        self._draw(record.dest, (record.source, record.dest))
+
+    def _draw(self, state: str, last: tuple[str, str] | None) -> None:
+        ascii_only = not self.console.encoding.startswith("utf")
+        self._live.update(Padding(statemap.draw(state, last, ascii_only=ascii_only), (1, 0, 0, 4)), refresh=True)
+
+
+@click.command(epilog="Example: fsm-conn demo")
+@click.option("--pause", type=click.FloatRange(0, 60), metavar="SECONDS", help="Between one thing and the next.")
+def command(pause: float | None) -> None:
+    """Start the packaged calculator plugin, call it, kill it with -9 under way, show every transition with its time as
+    it happens, and disconnect.
+    """
+    console = output()
+    if not console.is_terminal:
+        run_to_end(tour(LinePage(console), pause or 0.0))
+        return
+    with drawing(console) as live:
+        run_to_end(tour(LivePage(console, live), PAUSE if pause is None else pause))

@@ -1,0 +1,94 @@
+"""`fsm-conn diagram`: a state machine drawn, or told in tables, as `fsm_conn.diagrams` does it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsm_conn.chart import chart_of
+from fsm_conn.cli.machines import Machine
+from fsm_conn.cli.plain import plain
+from fsm_conn.diagrams import Format, Theme, diagram, format_of
+from fsm_conn.testing.report import Report
+
+__all__ = ["command"]
+
+
+def _states(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Completes the names of the states of the machine that was given before."""
+    named = next((word for word in ctx.args if ":" in word), None)
+    try:
+        machine = ctx.params.get("machine") or Machine().convert(named, None, ctx)
+    except click.ClickException:
+        return []
+    if machine is None:
+        return []
+    return [state.name for state in chart_of(machine).states if state.name.startswith(incomplete)]
+
+
+def _report(ctx: click.Context, param: click.Parameter, path: Path | None) -> Report | None:
+    if path is None:
+        return None
+    try:
+        return Report.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fsm-conn diagram fsm_conn:Connection
+  fsm-conn diagram fsm_conn:Connection -o connection.svg --theme dark
+  fsm-conn diagram app/clients.py:Authenticated --format markdown"""
+)
+@click.argument("machine", type=Machine(), metavar="MODULE:CLASS")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([str(each) for each in Format]),
+    help="By default what the suffix of FILE says, or mermaid.",
+)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
+)
+@click.option("--theme", type=click.Choice([str(each) for each in Theme]), default=str(Theme.LIGHT), show_default=True)
+@click.option("--state", shell_complete=_states, metavar="NAME", help="The current state, to be lit.")
+@click.option(
+    "--coverage",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=_report,
+    metavar="FILE",
+    help="Show how often each row was taken: what fsm-conn explore --coverage wrote, or pytest --fsm-coverage-json.",
+)
+def command(
+    machine: Any, form: str | None, output: Path | None, theme: str, state: str | None, coverage: Report | None
+) -> None:
+    """Draw a state machine from the table that runs: a class that lives by one, or a transitions.Machine.
+
+    MODULE:CLASS may also be path/to/file.py:Class. SVG and PNG need the extra diagrams.
+    """
+    if form is None:
+        form = format_of(output) if output is not None else Format.MERMAID
+    if form == Format.PNG and output is None and sys.stdout.isatty():
+        raise click.UsageError("A PNG is no text: give -o FILE.")
+    try:
+        drawn = diagram(machine, form, theme=theme, state=state, coverage=coverage)
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
+    _write(drawn, output)
+
+
+def _write(drawn: str | bytes, output: Path | None) -> None:
+    if output is not None:
+        try:
+            output.write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
+        except OSError as error:
+            raise click.ClickException(f"cannot write {str(output)!r}: {error.strerror}") from None
+    elif isinstance(drawn, bytes):
+        sys.stdout.buffer.write(drawn)
+    else:
+        sys.stdout.write(plain(drawn).rstrip("\n") + "\n")

@@ -1,0 +1,216 @@
+"""`field=value` on a command line, as a message: each value is read as the type that the field has.
+
+Numbers, `true` and `false`, names of an enum's values, and bytes in base64 are read as such, and a message as JSON. A
+field that is repeated is given once for each item, and `a.b=1` is the field `b` of the message `a`, or the key `b` of
+the map `a`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from fsm_conn.errors import RequestError
+from fsm_conn.links.methods import is_map, no_field, one_of
+
+__all__ = ["message_of", "message_of_json"]
+
+_LONGEST = 60
+"""Characters of a value that are shown."""
+
+
+def message_of(message_class: type[Message], fields: Iterable[str]) -> Message:
+    """Make a message of `field=value` words.
+
+    Raises:
+        RequestError: one does not fit; the message names the field, its type and what was given.
+    """
+    message = message_class()
+    given: set[str] = set()
+    for word in fields:
+        path, equals, text = word.partition("=")
+        if not equals or not path:
+            raise RequestError(f"{_shown(word)}: give fields as field=value")
+        _set(message, path, "", text, given)
+    if not message.IsInitialized():
+        needed: Any = message
+        raise RequestError(f"{message.DESCRIPTOR.full_name} needs: {', '.join(needed.FindInitializationErrors())}")
+    return message
+
+
+def message_of_json(message_class: type[Message], data: Any) -> Message:
+    """Make a message of its JSON form (https://protobuf.dev/programming-guides/json), names in either spelling.
+
+    Raises:
+        RequestError: it does not fit.
+    """
+    message = message_class()
+    if not isinstance(data, dict) and not message.DESCRIPTOR.full_name.startswith("google.protobuf."):
+        raise RequestError(f"{message.DESCRIPTOR.full_name}: an object is needed, not {_shown(json.dumps(data))}")
+    pool: Any = message.DESCRIPTOR.file.pool
+    try:
+        json_format.ParseDict(data, message, descriptor_pool=pool)
+    except (json_format.ParseError, ValueError, TypeError) as error:
+        raise RequestError(f"{message.DESCRIPTOR.full_name}: {_first_line(error)}") from None
+    return message
+
+
+def _set(message: Any, path: str, above: str, text: str, given: set[str]) -> None:
+    name, _, below = path.partition(".")
+    field: Any = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        raise RequestError(no_field(message.DESCRIPTOR, name, above))
+    whole = above + name
+    if is_map(field):
+        _set_in_map(message, field, whole, below, text, given)
+    elif below:
+        _descend(message, field, whole, below, text, given)
+    elif field.is_repeated:
+        _append(getattr(message, name), field, whole, text)
+    else:
+        _refuse_second(message, field, whole, given)
+        _assign(message, field, whole, text)
+
+
+def _descend(message: Any, field: Any, whole: str, below: str, text: str, given: set[str]) -> None:
+    if field.message_type is None:
+        raise RequestError(f"field {whole!r} takes {one_of(field)}, which has no fields: {below!r} is none of it")
+    if field.is_repeated:
+        raise RequestError(f"field {whole!r} is repeated: give each item as JSON, such as {whole}='{{...}}'")
+    inner = getattr(message, field.name)
+    inner.SetInParent()
+    _set(inner, below, f"{whole}.", text, given)
+
+
+def _set_in_map(message: Any, field: Any, whole: str, key: str, text: str, given: set[str]) -> None:
+    key_field, value_field = (field.message_type.fields_by_name[part] for part in ("key", "value"))
+    if not key:
+        raise RequestError(
+            f"field {whole!r} is a map of {one_of(key_field)} to {one_of(value_field)}: give {whole}.KEY=value"
+        )
+    _note(f"{whole}.{key}", given)
+    entries, found = getattr(message, field.name), _scalar(key_field, f"the key of {whole}", key)
+    if value_field.message_type is not None:
+        entries[found].CopyFrom(_message(value_field, f"{whole}.{key}", text, entries[found]))
+    else:
+        with _fitting(value_field, f"{whole}.{key}", text):
+            entries[found] = _scalar(value_field, f"{whole}.{key}", text)
+
+
+def _append(items: Any, field: Any, whole: str, text: str) -> None:
+    if field.message_type is not None:
+        item = items.add()
+        item.CopyFrom(_message(field, whole, text, item))
+    else:
+        with _fitting(field, whole, text):
+            items.append(_scalar(field, whole, text))
+
+
+def _assign(message: Any, field: Any, whole: str, text: str) -> None:
+    if field.message_type is not None:
+        inner = getattr(message, field.name)
+        inner.CopyFrom(_message(field, whole, text, inner))
+        inner.SetInParent()
+    else:
+        with _fitting(field, whole, text):
+            setattr(message, field.name, _scalar(field, whole, text))
+
+
+def _refuse_second(message: Any, field: Any, whole: str, given: set[str]) -> None:
+    """Protobuf would let the last one win, without a word."""
+    _note(whole, given)
+    group = field.containing_oneof
+    taken = message.WhichOneof(group.name) if group is not None else None
+    if taken not in (None, field.name):
+        raise RequestError(f"fields {taken!r} and {field.name!r} are alternatives of {group.name!r}: give one of them")
+
+
+def _note(path: str, given: set[str]) -> None:
+    if path in given:
+        raise RequestError(f"field {path!r} is given twice, and takes one value")
+    given.add(path)
+
+
+def _message(field: Any, whole: str, text: str, like: Message) -> Message:
+    """A whole message: JSON, or a word that its JSON form takes, such as a time."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = text
+    try:
+        return message_of_json(type(like), data)
+    except RequestError as error:
+        raise RequestError(f"field {whole!r} takes {one_of(field)}, as JSON, not {_shown(text)} ({error})") from None
+
+
+def _scalar(field: Any, whole: str, text: str) -> Any:
+    with _fitting(field, whole, text):
+        if field.enum_type is not None:
+            return _enum(field, text)
+        return _READERS[field.cpp_type](text) if field.type != FieldDescriptor.TYPE_BYTES else _bytes(text)
+
+
+@contextmanager
+def _fitting(field: Any, whole: str, text: str) -> Iterator[None]:
+    """What is raised inside is told as what it is: a value that does not fit its field."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except (ValueError, TypeError, OverflowError):
+        how = " in base64" if field.type == FieldDescriptor.TYPE_BYTES else ""
+        raise RequestError(f"field {whole!r} takes {one_of(field)}{how}, not {_shown(text)}") from None
+
+
+def _enum(field: Any, text: str) -> int:
+    value = field.enum_type.values_by_name.get(text)
+    return int(value.number) if value is not None else int(text)
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return int(text)  # with zeros in front
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, altchars=b"-_" if {"-", "_"} & set(text) else None, validate=True)
+    except binascii.Error as error:
+        raise ValueError(text) from error
+
+
+_READERS: dict[int, Callable[[str], Any]] = {
+    FieldDescriptor.CPPTYPE_INT32: _integer,
+    FieldDescriptor.CPPTYPE_INT64: _integer,
+    FieldDescriptor.CPPTYPE_UINT32: _integer,
+    FieldDescriptor.CPPTYPE_UINT64: _integer,
+    FieldDescriptor.CPPTYPE_DOUBLE: float,
+    FieldDescriptor.CPPTYPE_FLOAT: float,
+    FieldDescriptor.CPPTYPE_BOOL: _boolean,
+    FieldDescriptor.CPPTYPE_STRING: str,
+}
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,104 @@
+"""The six states of a connection, drawn for a terminal, with the present one lit.
+
+Boxes and arrows have fixed places, for a layout that is computed is never as easy to read; each arrow names the row of
+the table that it stands for. Only the way there is drawn: `disconnect` leads from everywhere to `disconnecting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+
+import attrs
+from rich.text import Text
+
+from fsm_conn.lifecycle import ConnectionState
+
+__all__ = ["ARROWS", "HEIGHT", "WIDTH", "Arrow", "draw"]
+
+_S = ConnectionState
+WIDTH, HEIGHT = 63, 8
+LIT = {
+    "connected": "black on green",
+    "connecting": "black on yellow",
+    "reconnecting": "black on yellow",
+    "failed": "bold white on red",
+}
+_BOXES = {
+    _S.DISCONNECTED: (0, 0, 17),
+    _S.CONNECTING: (0, 21, 20),
+    _S.CONNECTED: (0, 46, 17),
+    _S.DISCONNECTING: (5, 0, 17),
+    _S.FAILED: (5, 21, 10),
+    _S.RECONNECTING: (5, 35, 28),
+}
+"""Row, column and width."""
+
+
+@attrs.frozen
+class Arrow:
+    """The way from one state to another."""
+
+    source: str
+    dest: str
+    row: int
+    column: int
+    shape: str
+    """Its characters, from the top or from the left."""
+
+    def cells(self) -> Iterator[tuple[int, int, str]]:
+        """Row, column and character of each of its parts."""
+        upright = self.shape[0] in "│▲" or self.shape[-1] in "│▼"
+        for index, character in enumerate(self.shape):
+            yield (self.row + index, self.column, character) if upright else (self.row, self.column + index, character)
+
+
+ARROWS = (
+    Arrow(_S.DISCONNECTED, _S.CONNECTING, 1, 17, "───▶"),
+    Arrow(_S.CONNECTING, _S.CONNECTED, 1, 41, "────▶"),
+    Arrow(_S.CONNECTING, _S.FAILED, 3, 25, "│▼"),
+    Arrow(_S.CONNECTING, _S.RECONNECTING, 3, 38, "│▼"),
+    Arrow(_S.CONNECTED, _S.RECONNECTING, 3, 50, "│▼"),
+    Arrow(_S.RECONNECTING, _S.CONNECTED, 3, 58, "▲│"),
+    Arrow(_S.RECONNECTING, _S.FAILED, 6, 31, "◀───"),
+    Arrow(_S.FAILED, _S.DISCONNECTING, 6, 17, "◀───"),
+    Arrow(_S.DISCONNECTING, _S.DISCONNECTED, 3, 8, "▲│"),
+)
+_ASCII = str.maketrans("─│╭╮╰╯▶◀▲▼", "-|++++><^v")
+
+
+def draw(state: str, last: tuple[str, str] | None = None, *, ascii_only: bool = False) -> Text:
+    """The drawing: `WIDTH` columns, `HEIGHT` lines.
+
+    Args:
+        state: the one to light.
+        last: source and dest of the transition that led there; its arrow is lit too, if there is one.
+        ascii_only: for terminals that have no others.
+    """
+    grid = [[(" ", "")] * WIDTH for _ in range(HEIGHT)]
+    for name, (row, column, width) in _BOXES.items():
+        for offset, line in enumerate(_box(name, width)):
+            style = LIT.get(name, "bold reverse") if name == state else "dim"
+            grid[row + offset][column : column + width] = [(character, style) for character in line]
+    for arrow in ARROWS:
+        style = "bold" if (arrow.source, arrow.dest) == last else "dim"
+        for row, column, character in arrow.cells():
+            grid[row][column] = (character, style)
+    return _text(grid, ascii_only)
+
+
+def _box(name: str, width: int) -> tuple[str, str, str]:
+    line = "─" * (width - 2)
+    return f"╭{line}╮", f"│{name:^{width - 2}}│", f"╰{line}╯"
+
+
+def _text(grid: list[list[tuple[str, str]]], ascii_only: bool) -> Text:
+    text = Text(no_wrap=True, overflow="crop")
+    for row in grid:
+        for style, cells in groupby(row, key=itemgetter(1)):
+            part = "".join(character for character, _ in cells)
+            text.append(part.translate(_ASCII) if ascii_only else part, style)
+        text.append("\n")
+    text.right_crop()
+    return text

@@ -1,0 +1,90 @@
+"""Where output goes: a terminal that can be drawn on, or a file or pipe that gets plain lines.
+
+Only styles that can be read on a light and on a dark ground are used. Markup is off everywhere: text is text.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import rich.console
+from rich.live import Live
+from rich.text import Text
+
+from fsm_conn.cli.plain import plain
+
+__all__ = ["STATE_STYLES", "Console", "drawing", "output", "progress_output", "state_text"]
+
+STATE_STYLES = {"connected": "bold green", "failed": "bold red", "reconnecting": "bold magenta"}
+"""How the names of states are shown; all others bold."""
+
+
+class Console(rich.console.Console):
+    """As rich's; but a reader that has gone is the caller's business, and lines are wrapped on a terminal alone."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass it on, instead of ending the process."""
+        raise
+
+    @property
+    def room(self) -> int | None:
+        """Columns of the terminal; None: a line may be as long as it likes."""
+        return self.width if self.is_terminal else None
+
+    def say(self, text: Text | str = "", style: str = "") -> None:
+        """Print text as it is, and end the line."""
+        shown = text if isinstance(text, Text) else Text(plain(text), style)
+        self.print(shown, soft_wrap=not self.is_terminal)
+
+
+@contextmanager
+def drawing(console: Console) -> Iterator[Live]:
+    """Something that is drawn anew in its place, below the lines that are printed meanwhile.
+
+    On Ctrl-C a terminal forgets what it was sent and has not shown yet: half a drawing would be left, and the next
+    would erase too much. It also shows what keys are pressed, in the midst of the drawing. It is asked to do neither.
+    """
+    stream: Any = console.file
+    before = termios.tcgetattr(stream)
+    quiet = [*before]
+    quiet[3] = (before[3] | termios.NOFLSH) & ~termios.ECHO
+    termios.tcsetattr(stream, termios.TCSANOW, quiet)
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            yield live
+    finally:
+        with suppress(termios.error):  # it has gone
+            termios.tcsetattr(stream, termios.TCSADRAIN, before)
+
+
+def output() -> Console:
+    """A console on stdout."""
+    return _console(sys.stdout)
+
+
+def progress_output() -> Console:
+    """A console on stderr, for what is not the result."""
+    return _console(sys.stderr)
+
+
+def _console(stream: Any) -> Console:
+    drawable = stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    return Console(
+        file=stream,
+        force_terminal=drawable,
+        force_interactive=drawable,
+        color_system="auto" if drawable else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def state_text(name: str) -> Text:
+    """The name of a state, in its style."""
+    return Text(plain(name), STATE_STYLES.get(name, "bold"))

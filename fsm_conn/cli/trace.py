@@ -1,0 +1,129 @@
+"""`fsm-conn trace`: a recorded trace as a timeline, and whether it could have happened.
+
+A trace is read line by line, however long it is: each line is shown when it has been judged.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from fsm_conn.cli.machines import Machine
+from fsm_conn.cli.terminal import Console, output
+from fsm_conn.cli.timeline import transition_line
+from fsm_conn.driver import Driver
+from fsm_conn.testing.conformance import conforms
+from fsm_conn.testing.tracefile import ConformanceError, TraceLine, lines_of
+
+__all__ = ["command"]
+
+
+class _DriverClass(Machine):
+    kind = "class that lives by a table"
+
+    def fits(self, value: Any) -> bool:
+        return isinstance(value, type) and issubclass(value, Driver)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fsm-conn trace life.jsonl
+  fsm-conn trace --class app.clients:Authenticated --quiet life.jsonl"""
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option(
+    "--class",
+    "machine",
+    type=_DriverClass(),
+    default="fsm_conn:Connection",
+    show_default=True,
+    metavar="MODULE:CLASS",
+    help="Whose table is to be met.",
+)
+@click.option("--strict", is_flag=True, help="Each connection must begin in the initial state.")
+@click.option("--quiet", "-q", is_flag=True, help="Show the verdict alone.")
+def command(file: str, machine: type[Driver], strict: bool, quiet: bool) -> None:
+    """Show a recorded trace as a timeline, and whether it conforms to the table.
+
+    FILE is what a fsm_conn.testing.TraceWriter wrote, or fsm-conn watch --json; - is stdin. Ends with status 1 when
+    the trace does not conform, naming the first line that could not have happened.
+    """
+    timeline = _Timeline(output(), quiet)
+    try:
+        with nullcontext(sys.stdin) if file == "-" else Path(file).open(encoding="utf-8", errors="replace") as lines:
+            conforms(machine, timeline.shown(lines_of(_transitions(lines))), strict=strict)
+    except ConformanceError as error:
+        timeline.blame()
+        raise click.ClickException(f"{file}: {error}") from None
+    timeline.approve(machine)
+
+
+def _transitions(lines: Iterable[str]) -> Iterator[str]:
+    """Each line, but an empty one for every event that is no transition, so that the numbers stay."""
+    for line in lines:
+        yield "" if '"event"' in line and _event(line) not in (None, "transition") else line
+
+
+def _event(line: str) -> Any:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None  # the reader says what is wrong with it
+    return data.get("event") if isinstance(data, dict) else None
+
+
+class _Timeline:
+    """Shows each line once it was found to be in order."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._begins: dict[tuple[str | None, str | None], float] = {}
+        self._count = 0
+        self._judged: TraceLine | None = None
+
+    def shown(self, lines: Iterable[TraceLine]) -> Iterator[TraceLine]:
+        """The lines; who asks for the next one has found nothing wrong with the last."""
+        for line in lines:
+            self._begins.setdefault((line.connection, line.life), line.at)
+            self._judged = line
+            yield line
+            self._judged = None
+            self._count += 1
+            self._show(line)
+
+    def blame(self) -> None:
+        """Show the line that could not have happened, if it could be read."""
+        if self._judged is not None:
+            self._show(self._judged, wrong=True)
+
+    def approve(self, machine: type[Driver]) -> None:
+        """Say that all is well."""
+        whose = _many(len(self._begins), "life", "lives")
+        text = f"conforms to {machine.__name__}: {_many(self._count, 'transition', 'transitions')} of {whose}"
+        self._console.say(Text(text, "bold green"))
+
+    def _show(self, line: TraceLine, wrong: bool = False) -> None:
+        if self._quiet:
+            return
+        at = line.at - self._begins[line.connection, line.life]
+        why = "" if line.reason is None else f"{line.reason[0]}: {line.reason[1]}"
+        whose = f"  {line.connection}" if line.connection and len(self._begins) > 1 else ""
+        dest = "(stays)" if line.internal else line.dest
+        when = f"{line.number:>5}  {at:10.3f} s"
+        text = transition_line(when, line.source, dest, why, note=f"{line.trigger}{whose}", width=self._console.room)
+        if wrong:
+            text.stylize("bold red")
+        self._console.say(text)
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"

@@ -1,0 +1,209 @@
+"""`fsm-conn watch`: a plugin is started, watched, and started again, for as long as anybody looks on.
+
+What is shown comes from an ordinary `Connection`: its transitions, its health, its counts. They wait in a queue to be
+shown, for an observer must neither write nor fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from fsm_conn.cli.ending import run_to_end
+from fsm_conn.cli.plugin import PluginCommand, plugin_options, show_plugin_output
+from fsm_conn.cli.terminal import drawing, output
+from fsm_conn.cli.timeline import first_line
+from fsm_conn.cli.views import Facts, JsonView, LineView, LiveView, View, now
+from fsm_conn.connection import Connection
+from fsm_conn.errors import ConnectFailedError
+from fsm_conn.health import HealthStatus
+from fsm_conn.lifecycle import ConnectionState
+from fsm_conn.links.target import LateLink, resolve_target
+from fsm_conn.metrics import Metrics
+from fsm_conn.policy import HealthPolicy, RetryPolicy
+from fsm_conn.record import TransitionRecord
+from fsm_conn.timing import ExpiredError, within
+
+__all__ = ["command"]
+
+REFRESH = 0.25
+"""Seconds after which the drawing is made anew when nothing happens."""
+KEPT = 60
+"""Latencies that are kept."""
+
+_positive = click.FloatRange(0, min_open=True)
+
+
+@click.command(
+    cls=PluginCommand,
+    epilog="""\b
+Examples:
+  fsm-conn watch -- python -m fsm_conn.demo.calculator
+  fsm-conn watch --interval 1 --attempts 10 -- ./plugin --verbose
+  fsm-conn watch --json -- ./plugin > life.jsonl; fsm-conn trace life.jsonl""",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.01),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two health probes.",
+)
+@click.option(
+    "--probe-timeout",
+    type=_positive,
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For the answer to a probe.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Failed probes in a row that count as a lost link.",
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Starts in one outage; the first one counts.",
+)
+@click.option(
+    "--recover-after",
+    type=_positive,
+    metavar="SECONDS",
+    help="Try again so long after giving up. By default, end then.",
+)
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each transition and change of health.")
+@plugin_options
+def command(
+    interval: float,
+    probe_timeout: float,
+    threshold: int,
+    attempts: int,
+    recover_after: float | None,
+    as_json: bool,
+    start_timeout: float,
+    mtls: bool | None,
+    verbose: bool,
+    plugin: tuple[str, ...],
+) -> None:
+    """Supervise a plugin: start it, probe its health, start it again when it is lost, and show all of it as it happens.
+
+    Ends with status 1 when the policy gives up, and with 130, as does the plugin, on Ctrl-C.
+    """
+    if verbose:
+        show_plugin_output()
+    latencies: deque[float] = deque(maxlen=KEPT)
+    conn = Connection(
+        _target(plugin, latencies, mtls),
+        name=resolve_target(plugin)[1],
+        retry=RetryPolicy(max_attempts=attempts, recover_after=recover_after),
+        health=HealthPolicy(interval=interval, timeout=probe_timeout, failure_threshold=threshold),
+        start_timeout=start_timeout,
+    )
+    console = output()
+    if as_json:
+        run_to_end(_Watch(conn, latencies, JsonView(console, type(conn).__name__)).run())
+    elif not console.is_terminal:
+        run_to_end(_Watch(conn, latencies, LineView(console)).run())
+    else:
+        with drawing(console) as live:
+            run_to_end(_Watch(conn, latencies, LiveView(console, live, " ".join(plugin))).run())
+
+
+def _target(plugin: tuple[str, ...], latencies: deque[float], mtls: bool | None) -> LateLink:
+    name = resolve_target(plugin)[1]
+    return LateLink("fsm_conn.cli.timed", "TimedLink", plugin, on_answer=latencies.append, mtls=mtls, name=name)
+
+
+class _Watch:
+    """One connection, from its first attempt to its end, and what is told of it to a view."""
+
+    def __init__(self, conn: Connection, latencies: deque[float], view: View) -> None:
+        self._conn = conn
+        self._latencies = latencies
+        self._view = view
+        self._metrics = Metrics()
+        self._news: asyncio.Queue[tuple[TransitionRecord, Facts]] = asyncio.Queue()
+        self._health = conn.health_status
+
+    async def run(self) -> None:
+        """Until the policy gives up for good, or somebody ends it.
+
+        Raises:
+            click.ClickException: it was given up.
+        """
+        self._clock = asyncio.get_running_loop().time
+        self._began, self._began_at = now(), self._clock()
+        self._metrics.watch(self._conn)
+        self._conn.on_transition(lambda record: self._news.put_nowait((record, self._facts(record))))
+        life = asyncio.ensure_future(self._live())
+        try:
+            while not (life.done() and self._news.empty()):
+                await self._show_next()
+            reason = life.result()
+        finally:
+            life.cancel()
+            await self._conn.disconnect()
+            self._show_rest()
+        attempts = self._conn.attempt
+        when = "at the first attempt" if attempts == 1 else f"after {attempts} attempts"
+        raise click.ClickException(f"given up {when}: {first_line(reason)}")
+
+    async def _live(self) -> BaseException | None:
+        """Connect, and return why it was given up."""
+        with suppress(ConnectFailedError):  # the transitions tell of it
+            await self._conn.connect()
+        await self._conn.wait_for_state(ConnectionState.FAILED)
+        if self._conn.retry.recover_after is not None:
+            await asyncio.Event().wait()  # it goes on trying, until somebody ends it
+        return self._conn.reason
+
+    async def _show_next(self) -> None:
+        try:
+            self._show(*await within(REFRESH, self._news.get()))
+        except ExpiredError:
+            self._view.refresh(self._facts())
+
+    def _show_rest(self) -> None:
+        while not self._news.empty():
+            self._show(*self._news.get_nowait())
+
+    def _show(self, record: TransitionRecord, facts: Facts) -> None:
+        moment = self._moment(record)
+        self._view.moved(moment, record, facts)
+        if facts.health != self._health:
+            self._health = facts.health
+            self._view.health(moment, facts)
+
+    def _moment(self, record: TransitionRecord) -> datetime:
+        return self._began + timedelta(seconds=record.at - self._began_at)
+
+    def _facts(self, record: TransitionRecord | None = None) -> Facts:
+        # Of a state that was entered this moment no probe can tell.
+        health = self._conn.health_status if record is None or record.internal else HealthStatus.UNKNOWN
+        link: Any = self._conn.link
+        since, most = self._metrics.connected_since, self._conn.retry.max_attempts
+        return Facts(
+            name=self._conn.name,
+            pid=getattr(link, "pid", None),
+            state=self._conn.state,
+            health=health,
+            attempt=self._conn.attempt,
+            attempts=str(most),
+            losses=self._metrics.losses,
+            uptime=None if since is None else self._clock() - since,
+            latencies=tuple(self._latencies),
+        )

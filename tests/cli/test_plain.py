@@ -1,0 +1,55 @@
+"""Nothing that a plugin, a file or a module says can command the terminal."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsm_conn.cli.plain import plain, plain_json
+from fsm_conn.cli.timeline import transition_line
+
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))
+
+
+def is_harmless(text: str) -> bool:
+    """Whether each character is one that is shown; the end of a line and the tab are, too."""
+    return all(each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cs", "Zl", "Zp") for each in text)
+
+
+@given(ANY_TEXT)
+def test_no_control_character_gets_through(text: str) -> None:
+    """Whatever the text; and what is shown can be written as UTF-8."""
+    assert is_harmless(plain(text))
+    plain(text).encode()
+
+
+@given(st.recursive(ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=5))
+def test_json_stays_what_it_is(value: object) -> None:
+    """Read again, it is the same, and no control character is in it."""
+    text = plain_json(json.dumps(value, ensure_ascii=False))
+    assert json.loads(text) == value
+    assert is_harmless(text)
+
+
+@pytest.mark.parametrize("text", ["plain", "Grüße, 世界", "a\tb\nc", "[bold]no markup[/bold]"])
+def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+    """Other scripts, and what only looks like markup."""
+    assert plain(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("\x1b[31mred", "\\x1b[31mred"), ("a\rb", "a\\rb"), ("\x9b2J", "\\x9b2J"), ("‮", "\\u202e")]
+)
+def test_what_commands_is_shown_as_its_escape(text: str, shown: str) -> None:
+    """Colours, overwriting, clearing, turning around."""
+    assert plain(text) == shown
+
+
+@given(ANY_TEXT, ANY_TEXT, st.integers(20, 200))
+def test_a_line_of_the_timeline_is_harmless(state: str, why: str, width: int) -> None:
+    """Names of states come from users' classes and files, reasons from plugins."""
+    assert is_harmless(transition_line("0.0 s", state, state, why, note=state, width=width).plain)

@@ -1,0 +1,115 @@
+"""A terminal for tests: the command in a pseudo-terminal, and what its screen shows."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyte
+
+COMMAND = (sys.executable, "-m", "fsm_conn")
+
+_GLANCE = 0.05
+"""Seconds after which it is looked whether the process has ended without a further word."""
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """That of these tests, without what changes how programs write."""
+    left_out = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": os.pathsep.join(sys.path), **more}
+
+
+class Terminal:
+    """`fsm-conn` with `arguments` on a terminal of `columns` x `lines`; use it as a context manager.
+
+    A shell opens the terminal, as the leader of a session without one, so that it becomes the one of the session, whose
+    keys send signals. So nothing runs between fork and exec, where Python may not be trusted.
+    """
+
+    def __init__(self, *arguments: str, columns: int = 80, lines: int = 24, **environment: str) -> None:
+        self.columns, self.lines = columns, lines
+        self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=1)
+        self._stream = pyte.ByteStream(self.screen)
+        self.written = b""
+        self._master, self._slave = pty.openpty()
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        shell = ("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave))
+        self._process = subprocess.Popen(
+            [*shell, *COMMAND, *arguments], env=clean_environment(**environment), start_new_session=True
+        )
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+        os.close(self._slave)
+
+    @property
+    def pid(self) -> int:
+        """The number of the command's process."""
+        return self._process.pid
+
+    @property
+    def text(self) -> str:
+        """What the screen shows, with what has scrolled off above it."""
+        above = ["".join(line[x].data for x in range(self.columns)) for line in self.screen.history.top]
+        return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip()
+
+    def until(self, shown: str | Callable[[str], object], limit: float = 60.0) -> str:
+        """Read until the screen shows something, and return all that it shows; fail after `limit` seconds."""
+        is_shown = shown if callable(shown) else lambda text: shown in text
+        end = time.monotonic() + limit
+        while not is_shown(self.text):
+            assert self._read(end), f"{shown!r} was not shown:\n{self.text}"
+        return self.text
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.write(self._master, b"\x03")
+
+    def ended(self, limit: float = 60.0) -> int:
+        """Read to the end, and return the exit status; minus the signal that ended it."""
+        end = time.monotonic() + limit
+        while self._read(end):
+            pass
+        return self._process.wait()
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the terminal shows its cursor and what is typed, and forgets on Ctrl-C what it was sent, as usual."""
+        flags = termios.tcgetattr(self._slave)[3]
+        return bool(flags & termios.ECHO) and not flags & termios.NOFLSH and not self.screen.cursor.hidden
+
+    def styles(self, word: str) -> list[Any]:
+        """The characters of the lowest place on the screen where `word` stands, with their colours."""
+        for row in range(self.lines - 1, -1, -1):
+            column = self.screen.display[row].rfind(word)
+            if column >= 0:
+                return [self.screen.buffer[row][column + index] for index in range(len(word))]
+        raise AssertionError(f"{word!r} is not on the screen:\n{self.text}")
+
+    def _read(self, end: float) -> bool:
+        """Take in what comes next; False: nothing will, for the process has ended."""
+        while time.monotonic() < end:
+            has_ended = self._process.poll() is not None  # before the look, so that what it wrote last is read
+            if select.select([self._master], [], [], 0 if has_ended else _GLANCE)[0]:
+                data = os.read(self._master, 65536)
+                self.written += data
+                self._stream.feed(data)
+                return True
+            if has_ended:
+                return False
+        raise AssertionError(f"time is up; the screen:\n{self.text}")
