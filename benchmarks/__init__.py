@@ -14,6 +14,7 @@ SUITE: tuple[str, ...] = (
     "loop_end",
     "many",
     "dispatch",
+    "machines",
     "creation",
     "tracking",
     "storm",
