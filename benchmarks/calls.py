@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks.core import Progress, Row, against, row_of, turns
-from benchmarks.plugin import COMMAND, calculator_stub, plain_channel
+from benchmarks.plugin import CHANCE, COMMAND, calculator_stub, plain_channel
 from fsm_conn import Connection
 
 BLOCK = 10
@@ -98,6 +98,7 @@ def _table(times: dict[str, list[float]], what: str) -> list[Row]:
             unit="x",
             goal=goal,
             detail=f"{statistics.median(times[name]):.0f} against {statistics.median(plain):.0f} us",
+            why=CHANCE if goal is None else "",
         )
         for name, goal in goals.items()
     ]
