@@ -1,7 +1,8 @@
 """The pools of other libraries, on connections that cost nothing, so that only their own work is measured.
 
 Each is an async context manager that yields how to acquire: called, it gives a context manager to be entered with
-`async with`. One that is not installed is left out.
+`async with`. One that is not installed is left out. No database is needed: where a library's connections talk to one,
+they are given something that answers at once, or nothing to ask.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 __all__ = ["PEERS", "SIZE", "Acquire", "installed"]
 
@@ -72,8 +74,72 @@ async def sqlalchemy_pool() -> AsyncIterator[Acquire]:
     await engine.dispose()
 
 
+@asynccontextmanager
+async def psycopg_pool() -> AsyncIterator[Acquire]:
+    library: Any = importlib.import_module("psycopg_pool")
+    idle: Any = importlib.import_module("psycopg.pq").TransactionStatus.IDLE
+
+    class Nothing:
+        autocommit = True
+        pgconn = SimpleNamespace(transaction_status=idle)
+
+        @classmethod
+        async def connect(cls, *args: Any, **options: Any) -> Self:
+            return cls()
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *error: object) -> None: ...
+
+        async def close(self) -> None: ...
+
+    async with library.AsyncConnectionPool(connection_class=Nothing, min_size=SIZE, close_returns=False) as pool:
+        await pool.wait()
+        yield pool.connection
+
+
+class _NoProtocol:
+    """What an asyncpg connection asks its server for."""
+
+    queries_count = 0
+
+    def get_settings(self) -> Any:
+        return SimpleNamespace(server_version="17.0")
+
+    def is_connected(self) -> bool:
+        return True
+
+    def is_in_transaction(self) -> bool:
+        return False
+
+    def _is_cancelling(self) -> bool:
+        return False
+
+    def abort(self) -> None: ...
+
+
+@asynccontextmanager
+async def asyncpg_pool() -> AsyncIterator[Acquire]:
+    library: Any = importlib.import_module("asyncpg")
+
+    class Nothing(library.Connection):  # type: ignore[misc]
+        def get_reset_query(self) -> str:
+            return ""
+
+    async def connect(*args: Any, loop: Any, **options: Any) -> Nothing:
+        config = SimpleNamespace(statement_cache_size=0, max_cached_statement_lifetime=0)
+        return Nothing(_NoProtocol(), None, loop, None, config, None)
+
+    pool = await library.create_pool(connect=connect, connection_class=Nothing, min_size=SIZE, max_size=SIZE)
+    yield pool.acquire
+    pool.terminate()
+
+
 PEERS: dict[str, tuple[str, Callable[[], AbstractAsyncContextManager[Acquire]]]] = {
     "asyncio-connection-pool": ("asyncio_connection_pool", asyncio_connection_pool),
+    "asyncpg": ("asyncpg", asyncpg_pool),
+    "psycopg_pool": ("psycopg_pool", psycopg_pool),
     "redis-py": ("redis", redis_pool),
     "SQLAlchemy": ("aiosqlite", sqlalchemy_pool),
 }

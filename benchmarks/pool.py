@@ -5,10 +5,11 @@ to the others once while it holds one. The pools take turns in one run, so a rat
 the rows are against the fastest of those that are installed. Fairness is told by a run that ends after a time: how many
 leases the task with the most of them had for each of the one with the fewest.
 
-On real plugins: all seven of the documented default pool are leased at once; one of two slots, with one standby, is
-killed, and the next idempotent call is timed; and fifty callers go on while one is killed every half second. Then many
-are opened by one pool: how long that takes, against the CPU time of one start, in the plugin and here, for each of them
-on all cores; how late the loop runs what is due meanwhile; and how long closing takes.
+On real plugins: all seven of the documented default pool are leased at once; the only slot is killed while one stands
+by, and the next idempotent call is timed; fifty callers go on while one of two slots is killed every half second; and
+calls that keep a core busy go through two plugins and through one, in turn. Then many are opened by one pool: how long
+that takes, against the CPU time of one start, in the plugin and here, for each of them on all cores; how late the loop
+runs what is due meanwhile; and how long closing takes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import os
 import resource
 import signal
 import statistics
+import sys
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,7 +29,7 @@ from benchmarks.core import Progress, Row, against, row_of, turns
 from benchmarks.leftovers import children
 from benchmarks.peers import PEERS, SIZE, Acquire, installed
 from benchmarks.plugin import COMMAND
-from fsm_conn import CallOptions, ConnectionPool, Link, PoolPolicy
+from fsm_conn import CallOptions, Connection, ConnectionPool, Link, PoolPolicy
 from fsm_conn.links.gate import usable_cores
 
 PAIRS = 2000
@@ -35,6 +38,11 @@ TASKS = 100
 EACH = 20
 """Leases of each task in one turn."""
 IDEMPOTENT = CallOptions(idempotent=True, timeout=60)
+BURNER = [sys.executable, "-m", "benchmarks.burner"]
+ROUNDS = 400_000
+"""Of the loop of one call that keeps a core busy: some 20 ms."""
+BURNING = 40
+"""Such calls of one turn, by eight callers."""
 
 
 class Nothing(Link):
@@ -53,6 +61,7 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
     """Measure."""
     found = asyncio.run(_side_by_side(5 if quick else 40, 0.5 if quick else 2.0, progress))
     found += asyncio.run(_on_plugins(5 if quick else 30, 3.0 if quick else 30.0, progress))
+    found.append(asyncio.run(_busy_cores(3 if quick else 15, progress)))
     return found + asyncio.run(_many(8 if quick else 64, progress))
 
 
@@ -215,6 +224,36 @@ async def _under_fire(seconds: float) -> Row:
         goal=0,
         detail=f"{answered} answered in {seconds:g} s",
     )
+
+
+async def _busy_cores(rounds: int, progress: Progress) -> Row:
+    taken: dict[str, list[float]] = {"pool": [], "one": []}
+    async with ConnectionPool(BURNER, 2, 0) as pool, Connection(BURNER) as conn:
+        parts = (("pool", pool.call), ("one", conn.call))
+        for _, call in parts:
+            await _burn(call)  # the first call looks the method up
+        for _, (name, call) in turns(parts, rounds, progress, "turns"):
+            taken[name].append(await _burn(call))
+    medians = {name: statistics.median(seconds) / BURNING * 1e3 for name, seconds in taken.items()}
+    cores = usable_cores()
+    return row_of(
+        against(taken["pool"], taken["one"]),
+        name="calls that keep a core busy",
+        work=f"two plugins, against one, on {cores} cores",
+        unit="x",
+        goal=1 / 1.8 if cores >= 2 else None,
+        detail=f"{medians['pool']:.1f} against {medians['one']:.1f} ms a call",
+    )
+
+
+async def _burn(call: Callable[..., Coroutine[Any, Any, Any]]) -> float:
+    async def use(calls: int) -> None:
+        for _ in range(calls):
+            assert (await call("calculator.Add", a=0, b=ROUNDS)).result == ROUNDS
+
+    began = time.perf_counter()
+    await asyncio.gather(*(use(BURNING // 8) for _ in range(8)))
+    return time.perf_counter() - began
 
 
 # --- many at once ---------------------------------------------------------------------------------------------------
