@@ -21,6 +21,7 @@ SUITE: tuple[str, ...] = (
     "storm",
     "harness",
     "pool",
+    "slots",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""
