@@ -1,13 +1,13 @@
 """A storm of cancellations, and how many slots a pool has left: of ours, and of other libraries' pools.
 
-Every pool has ten connections that cost nothing. In each round a hundred tasks acquire one, give way to the others a few
-times while they hold it, and release it; every one of them is cancelled after as many turns of the loop as a random
+Every pool has ten connections that cost nothing. In each round a hundred tasks acquire one, give way to the others a
+few times while they hold it, and release it; every one of them is cancelled after as many turns of the loop as a random
 number says: while it waits, as it is handed its connection, while it holds it, or as it gives it back. When all tasks
 have ended, whoever comes must find ten connections again: so many are acquired at once, and those that are not had
 within a second are lost. Each pool meets the same seeds, in a loop of its own, once for each seed.
 
 `by hand` is what is written when there is no library: an `asyncio.Queue` of connections, and `wait_for` around its
-`get`. Its slots survive; what it loses, on Python 3.11, are cancellations, so that a task goes on which was told to end.
+`get`. Its slots survive; what it loses, on Python 3.11, are cancellations, so that a task goes on that was told to end.
 Those are counted too: a task that was cancelled before it had a connection must not go on as if nothing had happened.
 """
 
