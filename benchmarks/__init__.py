@@ -19,6 +19,7 @@ SUITE: tuple[str, ...] = (
     "creation",
     "tracking",
     "storm",
+    "flapping",
     "harness",
     "pool",
     "slots",
