@@ -14,6 +14,7 @@ SUITE: tuple[str, ...] = (
     "cancellation",
     "loop_end",
     "many",
+    "memory",
     "dispatch",
     "machines",
     "creation",
