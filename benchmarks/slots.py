@@ -92,7 +92,7 @@ async def generic_connection_pool() -> AsyncIterator[Acquire]:
 
 def rows(quick: bool, progress: Progress) -> list[Row]:
     """Count."""
-    seeds, rounds = (2, 5) if quick else (10, 20)
+    seeds, rounds = (2, 5) if quick else (6, 10)
     pools: dict[str, Make] = {"fsm_conn": ours, "by hand": by_hand} | installed()
     if importlib.util.find_spec("generic_connection_pool") is not None:
         pools["generic-connection-pool"] = generic_connection_pool
