@@ -1,10 +1,9 @@
 """The machine of `transitions`, whose every step does what it did, without the log lines in between.
 
 A dispatch by `transitions` passes a dozen log lines, which cost more than the decision even when nobody reads them. Its
-classes for states, rows and events can be replaced by one's own (`state_cls`, `transition_cls`, `event_cls`); these do
-the same steps in the same order. Whoever wants the lines sets the level of the logger `transitions.core` to INFO or
-DEBUG, as ever: then, and whenever a machine uses what no table of ours does (a queue, callbacks around each event), the
-original does the work.
+classes for rows and events can be replaced by one's own (`transition_cls`, `event_cls`); these do the same steps in the
+same order. Whoever wants the lines sets the level of the logger `transitions.core` to INFO or DEBUG, as ever: then, and
+whenever a machine uses what no table of ours does (a queue, callbacks around each event), the original does the work.
 """
 
 from __future__ import annotations
@@ -13,27 +12,11 @@ import logging
 from typing import Any
 
 from transitions import EventData, Machine
-from transitions.core import Event, State, Transition
+from transitions.core import Event, Transition
 
 __all__ = ["QuietMachine"]
 
 _log = logging.getLogger("transitions.core")
-
-
-class _State(State):
-    def enter(self, event_data: EventData) -> None:
-        if _log.isEnabledFor(logging.INFO):
-            super().enter(event_data)
-            return
-        for callback in self.on_enter:
-            event_data.machine.callback(callback, event_data)
-
-    def exit(self, event_data: EventData) -> None:
-        if _log.isEnabledFor(logging.INFO):
-            super().exit(event_data)
-            return
-        for callback in self.on_exit:
-            event_data.machine.callback(callback, event_data)
 
 
 class _Row(Transition):
@@ -49,10 +32,20 @@ class _Row(Transition):
         for callback in self.before:
             machine.callback(callback, event_data)
         if self.dest:  # None: the state is not left
-            self._change_state(event_data)
+            self._move(machine, event_data)
         for callback in self.after:
             machine.callback(callback, event_data)
         return True
+
+    def _move(self, machine: Any, event_data: EventData) -> None:
+        for callback in machine.states[self.source].on_exit:
+            machine.callback(callback, event_data)
+        event_data.state = dest = machine.states[self.dest]
+        setattr(event_data.model, machine.model_attribute, dest.value)
+        for callback in dest.on_enter:
+            machine.callback(callback, event_data)
+        if dest.final:
+            machine.callbacks(machine.on_final, event_data)
 
 
 class _Event(Event):
@@ -74,6 +67,5 @@ class _Event(Event):
 class QuietMachine(Machine):
     """A `transitions.Machine` in all respects, but for what it logs when nobody reads it."""
 
-    state_cls = _State
     transition_cls = _Row
     event_cls = _Event

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transitions import Machine
+from transitions import EventData, Machine
 
 from fsm_conn.engine import QuietMachine
 
@@ -34,6 +34,14 @@ rows = st.fixed_dictionaries(
 around = st.dictionaries(st.sampled_from(PLACES), CALLBACKS, max_size=2)
 
 
+def told(given: Any) -> Any:
+    """All that a callback can read in what it is given, which is an `EventData` where the machine sends events."""
+    if not isinstance(given, EventData):
+        return given
+    row = given.transition and (given.transition.source, given.transition.dest)
+    return given.state and given.state.name, given.event and given.event.name, row, given.args, given.kwargs
+
+
 class Model:
     """Writes down who was called with what, in which state."""
 
@@ -46,7 +54,7 @@ class Model:
             raise AttributeError(name)
 
         def call(*args: Any) -> Any:
-            self.called.append((name, args, self.state))
+            self.called.append((name, tuple(map(told, args)), self.state))
             if name == "broken":
                 raise ZeroDivisionError("on purpose")
             return {"yes": True, "truthy": 2}.get(name, False)
@@ -83,12 +91,13 @@ def life(kind: type[Machine], table: dict[str, Any], around: dict[str, Any], fir
     rows=st.lists(rows, min_size=1, max_size=8),
     around=around,
     queued=st.booleans(),
+    send_event=st.booleans(),
     fired=st.lists(st.sampled_from(TRIGGERS), max_size=12),
 )
 def test_it_does_what_the_original_does(
-    states: Any, rows: list[Any], around: dict[str, Any], queued: bool, fired: list[str]
+    states: Any, rows: list[Any], around: dict[str, Any], queued: bool, send_event: bool, fired: list[str]
 ) -> None:
-    table, options = {"states": states, "rows": rows}, {**around, "queued": queued}
+    table, options = {"states": states, "rows": rows}, {**around, "queued": queued, "send_event": send_event}
     assert life(QuietMachine, table, options, fired) == life(Machine, table, options, fired)
 
 
@@ -100,6 +109,18 @@ def test_callbacks_around_each_event_are_called(place: str, guard: str) -> None:
         "rows": [{"trigger": "x", "source": "a", "dest": "b", "conditions": guard}],
     }
     seen = [life(kind, table, {place: "one"}, ["x", "x"]) for kind in (QuietMachine, Machine)]
+    assert seen[0] == seen[1]
+
+
+def test_callbacks_are_given_the_event_as_it_is_by_then() -> None:
+    table = {
+        "states": {"a": {"on_exit": "one"}, "b": {"on_enter": "two", "on_exit": "one"}, "c": {"on_enter": "two"}},
+        "rows": [
+            {"trigger": "x", "source": "a", "dest": "b", "conditions": "yes", "before": "one", "after": "two"},
+            {"trigger": "x", "source": "b", "dest": "c", "prepare": "one", "after": "two"},
+        ],
+    }
+    seen = [life(kind, table, {"send_event": True}, ["x", "x"]) for kind in (QuietMachine, Machine)]
     assert seen[0] == seen[1]
 
 
