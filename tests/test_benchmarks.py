@@ -122,6 +122,7 @@ def test_the_readme_names_every_benchmark() -> None:
     assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in SUITE)
 
 
+@pytest.mark.xdist_group("real")
 def test_a_quick_run(tmp_path: Path) -> None:
     told, page = tmp_path / "rows.json", tmp_path / "page.md"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "tracking", "dispatch"]
