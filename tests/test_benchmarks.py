@@ -31,15 +31,18 @@ CLOSE = Row(name="close", work="some", value=1.1, unit="x", why="Not to be shown
     [(1, 1, False, True), (1, 1, True, False), (2, 1, False, False), (0.5, 1, True, True), (1, None, False, None)],
 )
 def test_goals(value: float, goal: float | None, strict: bool, met: bool | None) -> None:
+    """A goal is met at most at its value, a strict one below it, and no goal is neither met nor missed."""
     assert Row(name="", work="", value=value, unit="", goal=goal, strict=strict).met is met
 
 
 def test_what_falls_short() -> None:
+    """What missed its goal falls short, and so does a ratio of more than a tenth behind; what is close does not."""
     short = [row.name for row in (GOOD, MISSED, SECRETIVE, BEHIND, CLOSE) if row.falls_short]
     assert short == ["missed", "secretive", "behind"]
 
 
 def test_medians_and_turns() -> None:
+    """Rows are medians with quartiles; ratios are of neighbours; turns go forwards and backwards."""
     assert quartiles([3, 1, 2, 5, 4]) == (2, 3, 4)
     assert quartiles([7]) == (7, 7, 7)
     assert against([1, 4], [2, 2]) == [0.5, 2]
@@ -49,6 +52,7 @@ def test_medians_and_turns() -> None:
 
 
 def test_the_table() -> None:
+    """The table has a line for each row, and says of each goal whether it was met."""
     heading, *lines = text([GOOD, MISSED, BEHIND]).splitlines()
     assert heading.split() == ["measured", "result", "quartiles", "repeats", "goal", "met", "from", "work"]
     assert [line.split()[0] for line in lines] == ["good", "missed", "behind"]
@@ -57,6 +61,7 @@ def test_the_table() -> None:
 
 
 def test_the_page_passes_over_nothing() -> None:
+    """What falls short stands on the page with its reason, or as not explained; what did not run is named."""
     page = markdown({"system": "a machine"}, {"calls": [GOOD, MISSED], "pool": [SECRETIVE, BEHIND, CLOSE]}, quick=False)
     assert "- system: a machine\n" in page
     assert "1 of 3 goals were met." in page
@@ -71,6 +76,7 @@ def test_the_page_passes_over_nothing() -> None:
 
 
 def test_tables_of_the_page_are_tables() -> None:
+    """Each line has as many cells as the heading, whatever the texts of a row hold."""
     page = markdown({}, {"pool": [GOOD, BEHIND]}, quick=False)
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len(lines) == 4
@@ -79,6 +85,7 @@ def test_tables_of_the_page_are_tables() -> None:
 
 
 def test_a_page_without_shortcomings() -> None:
+    """With nothing short, and nothing left out, the page says neither; each benchmark is told with its question."""
     page = markdown({}, {name: [GOOD] for name in SUITE}, quick=True)
     assert "## What falls short" not in page
     assert "Not run" not in page
@@ -88,6 +95,8 @@ def test_a_page_without_shortcomings() -> None:
 
 
 def test_a_benchmark_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    """The exit status tells a failure from a missed goal from success, and the page names what failed."""
+
     def run(name: str, quick: bool, env: Any) -> list[Row]:
         if name == "pool":
             raise subprocess.CalledProcessError(1, name)
@@ -106,6 +115,7 @@ def test_a_benchmark_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_the_machine_is_told_with_all_that_is_compared() -> None:
+    """Every package of the files of requirements is told with its version, or as not installed."""
     found = machine()
     wanted = {"date", "system", "processor", "python", "packages", "peers", "load before"}
     assert set(found) == wanted
@@ -117,6 +127,7 @@ def test_the_machine_is_told_with_all_that_is_compared() -> None:
 
 
 def test_the_readme_names_every_benchmark() -> None:
+    """The table of the README, the suite and the modules are the same."""
     readme = (ROOT / "benchmarks" / "README.md").read_text()
     assert set(re.findall(r"^\| `(\w+)\.py` \|", readme, re.MULTILINE)) == set(SUITE)
     assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in SUITE)
@@ -124,6 +135,7 @@ def test_the_readme_names_every_benchmark() -> None:
 
 @pytest.mark.xdist_group("real")
 def test_a_quick_run(tmp_path: Path) -> None:
+    """Two benchmarks run in interpreters of their own, and table, JSON, page and exit status agree."""
     told, page = tmp_path / "rows.json", tmp_path / "page.md"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "tracking", "dispatch"]
     command += ["--json", str(told), "--results", str(page)]

@@ -97,6 +97,7 @@ def life(kind: type[Machine], table: dict[str, Any], around: dict[str, Any], fir
 def test_it_does_what_the_original_does(
     states: Any, rows: list[Any], around: dict[str, Any], queued: bool, send_event: bool, fired: list[str]
 ) -> None:
+    """Any machine, fired at random: the same results, errors, states and callbacks, in the same order."""
     table, options = {"states": states, "rows": rows}, {**around, "queued": queued, "send_event": send_event}
     assert life(QuietMachine, table, options, fired) == life(Machine, table, options, fired)
 
@@ -104,6 +105,7 @@ def test_it_does_what_the_original_does(
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("guard", ["yes", "no", "broken"])
 def test_callbacks_around_each_event_are_called(place: str, guard: str) -> None:
+    """Callbacks of the machine itself are called as by the original, whether or not a row is taken."""
     table = {
         "states": {"a": {}, "b": {"final": True}, "c": {}},
         "rows": [{"trigger": "x", "source": "a", "dest": "b", "conditions": guard}],
@@ -113,6 +115,7 @@ def test_callbacks_around_each_event_are_called(place: str, guard: str) -> None:
 
 
 def test_callbacks_are_given_the_event_as_it_is_by_then() -> None:
+    """An event that is sent to callbacks knows its state, row and arguments as those of the original."""
     table = {
         "states": {"a": {"on_exit": "one"}, "b": {"on_enter": "two", "on_exit": "one"}, "c": {"on_enter": "two"}},
         "rows": [
@@ -126,6 +129,7 @@ def test_callbacks_are_given_the_event_as_it_is_by_then() -> None:
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
 def test_who_wants_the_log_lines_gets_them(caplog: pytest.LogCaptureFixture, level: int) -> None:
+    """At INFO and at DEBUG, what was executed and which states were passed is logged as by the original."""
     table = {
         "states": {"a": {"on_exit": "one"}, "b": {"on_enter": "two"}, "c": {}},
         "rows": [{"trigger": "x", "source": "a", "dest": "b", "conditions": "yes", "before": "one", "after": "two"}],
@@ -141,6 +145,7 @@ def test_who_wants_the_log_lines_gets_them(caplog: pytest.LogCaptureFixture, lev
 
 
 def test_it_logs_nothing_unless_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """At other levels nothing is logged, and the row is taken."""
     table = {"states": {"a": {}, "b": {}, "c": {}}, "rows": [{"trigger": "x", "source": "a", "dest": "b"}]}
     with caplog.at_level(logging.WARNING, logger="transitions.core"):
         assert life(QuietMachine, table, {}, ["x"]) == [("x", True, "b", ())]
