@@ -8,18 +8,23 @@ Every module named in `SUITE` is one benchmark: its docstring says what it compa
 
 SUITE: tuple[str, ...] = (
     "calls",
+    "throughput",
     "recovery",
     "stillborn",
     "cancellation",
     "loop_end",
     "many",
+    "memory",
     "dispatch",
+    "machines",
     "creation",
     "tracking",
     "storm",
+    "flapping",
     "harness",
     "pool",
     "diagrams",
+    "slots",
     "imports",
 )
 """The benchmarks by name, in the order in which they run."""

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,34 +20,42 @@ import attrs
 
 from benchmarks import SUITE
 from benchmarks.core import Row
-from benchmarks.table import machine, text
+from benchmarks.results import markdown
+from benchmarks.table import after, machine, text
 
 COMPILE = "import fsm_conn, fsm_conn.demo.calculator, fsm_conn.links.rpcplugin, fsm_conn.links._pyvider"
 LIMIT = 1800.0
 """Seconds for one benchmark, on a machine that is busy with other things."""
 CLEANING = 30.0
 """Seconds that an interrupted benchmark has for cleaning up."""
+RESULTS = Path(__file__).with_name("RESULTS.md")
+"""Where the results are kept that the project shows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for."""
     options = _options(arguments)
     names = [name for name in SUITE if name in (options.only or SUITE)]
-    described, rows, failed = machine(), [], []
+    described = machine()
+    found: dict[str, list[Row] | None] = {}
     with tempfile.TemporaryDirectory(prefix="fb-", ignore_cleanup_errors=True) as directory:
         env = _compiled(directory)
         for number, name in enumerate(names, 1):
             _say(f"[{number}/{len(names)}] {name}")
             try:
-                rows += _run(name, options.quick, env)
+                found[name] = _run(name, options.quick, env)
             except subprocess.SubprocessError as error:
-                failed.append(name)
+                found[name] = None
                 print(f"{name} failed: {error}", file=sys.stderr)
+    described |= after()
+    rows = [row for each in found.values() for row in each or ()]
     print("\n".join(f"{key}: {value}" for key, value in described.items()), end="\n\n")
     print(text(rows))
     if options.json:
-        _write(options.json, options.quick, described, rows)
-    return 2 if failed else 1 if any(row.met is False for row in rows) else 0
+        _write(options.json, options.quick, described, found)
+    if options.results:
+        options.results.write_text(markdown(described, found, options.quick))
+    return 2 if None in found.values() else 1 if any(row.met is False for row in rows) else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -55,6 +63,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=SUITE, metavar="NAME", help=f"of: {', '.join(SUITE)}")
     parser.add_argument("--quick", action="store_true", help="fewer repeats: a look, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE, too")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        metavar="FILE",
+        help="write what was found, with the reasons of what falls short, as Markdown to FILE (benchmarks/RESULTS.md)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -93,8 +109,10 @@ def _interrupt(child: subprocess.Popen[bytes]) -> None:
     child.kill()
 
 
-def _write(path: Path, quick: bool, described: dict[str, str], rows: Sequence[Row]) -> None:
-    listed = [attrs.asdict(row) | {"met": row.met} for row in rows]
+def _write(path: Path, quick: bool, described: dict[str, str], found: Mapping[str, Sequence[Row] | None]) -> None:
+    listed = [
+        {"benchmark": name} | attrs.asdict(row) | {"met": row.met} for name, rows in found.items() for row in rows or ()
+    ]
     path.write_text(json.dumps({"machine": described, "quick": quick, "rows": listed}, indent=2) + "\n")
 
 

@@ -22,11 +22,16 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks.core import Progress, Row, against, row_of, turns
-from benchmarks.plugin import COMMAND, calculator_stub, plain_channel
+from benchmarks.plugin import CHANCE, COMMAND, calculator_stub, plain_channel
 from fsm_conn import Connection
 
 BLOCK = 10
 """Calls in a row, before the next one takes its turn."""
+
+OURS = (
+    "On the way to the channel lie 0.7 us of `conn.call`, or as much of `conn.stub`, and the lookup of the method in a "
+    "dict: less than a hundredth of a call. What is more is chance, as the second plain channel shows."
+)
 
 Call = Callable[[float], Awaitable[object]]
 
@@ -98,6 +103,7 @@ def _table(times: dict[str, list[float]], what: str) -> list[Row]:
             unit="x",
             goal=goal,
             detail=f"{statistics.median(times[name]):.0f} against {statistics.median(plain):.0f} us",
+            why=CHANCE if goal is None else OURS,
         )
         for name, goal in goals.items()
     ]

@@ -17,9 +17,14 @@ from typing import Protocol, TypeVar
 
 import attrs
 
-__all__ = ["Benchmark", "Progress", "Row", "against", "quartiles", "row_of", "turns"]
+__all__ = ["BEHIND", "RATIO", "Benchmark", "Progress", "Row", "against", "quartiles", "row_of", "turns"]
 
 T = TypeVar("T")
+
+RATIO = "x"
+"""The unit of a ratio, ours to what it is compared with: less is better."""
+BEHIND = 1.1
+"""The ratio from which on ours is clearly behind."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +48,8 @@ class Row:
     repeats: int = 1
     detail: str = ""
     """What the value was made from."""
+    why: str = ""
+    """The reason, in whole sentences, should the result fall short; in the benchmark, to be there after every run."""
 
     @property
     def met(self) -> bool | None:
@@ -50,6 +57,11 @@ class Row:
         if self.goal is None:
             return None
         return self.value < self.goal if self.strict else self.value <= self.goal
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether a goal was missed, or something that we are compared with is clearly better, goal or not."""
+        return self.met is False or (self.unit == RATIO and self.value > BEHIND)
 
 
 class Benchmark(Protocol):
@@ -115,6 +127,7 @@ def row_of(
     goal: float | None = None,
     strict: bool = False,
     detail: str = "",
+    why: str = "",
 ) -> Row:
     """A row for the median of `samples`, with their quartiles."""
     taken = list(samples)
@@ -130,4 +143,5 @@ def row_of(
         high=high,
         repeats=len(taken),
         detail=detail,
+        why=why,
     )

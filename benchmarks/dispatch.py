@@ -3,9 +3,9 @@
 The work is a walk through the table: connected, lost, connected again, lost, connected, a probe that passed, closed.
 `conn.fire(trigger)` decides, changes the state, writes a record and keeps it in the history of 64; the activities
 are set aside by a subclass whose table names none, and nobody observes. Against it, `machine.events[n].trigger(obj)`
-of `transitions`, on the same machine and a connection too, so that guards and effects are the same and are counted on
-both sides. The second row leaves them out of the other side: a machine with the same states and rows and nothing
-to call, which is the least that `transitions` itself can do.
+of a `transitions.Machine` made from the same table, on a connection too, so that guards and effects are the same and
+are counted on both sides. The second row leaves them out of the other side: a machine with the same states and rows and
+nothing to call, which is the least that `transitions` itself can do.
 """
 
 from __future__ import annotations
@@ -51,14 +51,23 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
 async def _measured(rounds: int, progress: Progress) -> list[Row]:
     ways = {
         "fire": _fire(),
-        "bare": _bare(Idle.lifecycle.machine, Idle(["nothing"])),
+        "bare": _bare(_same(), Idle(["nothing"])),
         "least": _bare(_least(), _Bare()),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _, (name, walk) in turns(list(ways.items()), rounds + 4, progress):
         times[name].append(_sample(walk))
     warm = {name: taken[4:] for name, taken in times.items()}
-    return [_row(warm, "bare", "the same guards and effects", 2.0), _row(warm, "least", "no guards, no effects", None)]
+    return [
+        _row(warm, "bare", "the same guards and effects", 1.0),
+        _row(
+            warm,
+            "least",
+            "no guards, no effects",
+            None,
+            "The other side calls nothing: it counts no attempt, asks no policy, and keeps no record.",
+        ),
+    ]
 
 
 def _fire() -> Callable[[], None]:
@@ -83,6 +92,23 @@ class _Bare:
     state = "disconnected"
 
 
+def _same() -> Any:
+    """What `transitions` itself makes of the table."""
+    lifecycle = Idle.lifecycle
+    machine: Any = Machine(
+        model=None,
+        states=[{"name": str(name), "on_enter": "_entered"} for name in lifecycle.states],
+        auto_transitions=False,
+        model_attribute="_state",
+    )
+    for row in lifecycle.transitions:
+        dest = None if row.dest is None else str(row.dest)
+        sources = [str(name) for name in row.sources(lifecycle.states)]
+        guards, effects = list(row.guards), list(row.effects)
+        machine.add_transition(str(row.trigger), sources, dest, conditions=guards, before=effects)
+    return machine
+
+
 def _least() -> Machine:
     """The table without its guarded alternatives, which the walk does not take."""
     lifecycle = Idle.lifecycle
@@ -101,7 +127,7 @@ def _sample(walk: Callable[[], None]) -> float:
     return (time.perf_counter() - began) / (WALKS * len(WALK)) * 1e6
 
 
-def _row(times: dict[str, list[float]], other: str, what: str, goal: float | None) -> Row:
+def _row(times: dict[str, list[float]], other: str, what: str, goal: float | None, why: str = "") -> Row:
     ours, theirs = statistics.median(times["fire"]), statistics.median(times[other])
     return row_of(
         against(times["fire"], times[other]),
@@ -110,4 +136,5 @@ def _row(times: dict[str, list[float]], other: str, what: str, goal: float | Non
         unit="x",
         goal=goal,
         detail=f"{ours:.1f} against {theirs:.1f} us",
+        why=why,
     )

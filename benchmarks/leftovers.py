@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Leftovers", "children", "is_alive"]
+__all__ = ["Leftovers", "children", "descriptors", "is_alive"]
 
 
 def children() -> set[int]:
@@ -33,7 +33,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def _descriptors() -> Counter[str]:
+def descriptors() -> Counter[str]:
     """Open descriptors by kind, such as socket, pipe and pidfd."""
     kinds: Counter[str] = Counter()
     for number in os.listdir("/proc/self/fd"):
@@ -48,7 +48,7 @@ class Leftovers:
     def __init__(self) -> None:
         self._processes = children()
         self._tasks = asyncio.all_tasks()
-        self._descriptors = _descriptors()
+        self._descriptors = descriptors()
         self._files = set(os.listdir(tempfile.gettempdir()))
 
     def count(self) -> dict[str, int]:
@@ -56,7 +56,7 @@ class Leftovers:
         return {
             "processes": len(children() - self._processes),
             "tasks": len(asyncio.all_tasks() - self._tasks),
-            "descriptors": (_descriptors() - self._descriptors).total(),
+            "descriptors": (descriptors() - self._descriptors).total(),
             "files": len(set(os.listdir(tempfile.gettempdir())) - self._files),
         }
 

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fsm_conn import Connection
 
-__all__ = ["COMMAND", "bare_client", "calculator_stub", "pid_of", "plain_channel"]
+__all__ = ["CHANCE", "COMMAND", "bare_client", "calculator_stub", "pid_of", "plain_channel"]
 
 COMMAND = [sys.executable, "-m", "fsm_conn.demo.calculator"]
+
+CHANCE = "Neither side is ours: this is what chance and the machine make of two channels that are alike."
+"""Why a second plain channel may seem behind the first."""
 
 CLOSE_LIMIT = 10.0
 """Seconds for the bare client to close, before its plugin is killed instead."""

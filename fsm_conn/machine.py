@@ -7,7 +7,7 @@ The rules that hold here:
   machine keeps no reference to it. A new instance costs nothing but its own attributes.
 - Dispatch is synchronous. A refused trigger, a guard or an effect that raises: nothing has changed.
 
-All that is known about the inside of `transitions` stands in this module: that an event's `trigger` works on
+All that is known about the inside of `transitions` stands in `engine` and here: that an event's `trigger` works on
 an object which was never added as a model, and that `event.transitions` maps a source to its rows in order.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from transitions import Machine
 
+from fsm_conn.engine import QuietMachine
 from fsm_conn.errors import DeclarationError, IllegalTriggerError
 from fsm_conn.hints import did_you_mean
 from fsm_conn.lifecycle import Others, State, Transition
@@ -121,7 +122,7 @@ class Lifecycle:
         )
 
     def _build(self) -> Machine:
-        machine = Machine(
+        machine = QuietMachine(
             model=None,
             states=[{"name": str(name), "on_enter": ENTERED} for name in self.states],
             initial=str(self.initial),
