@@ -102,7 +102,7 @@ async def test_what_the_plugin_answers_arrives_as_it_is_and_does_not_hurt() -> N
         ("calculator.Ad", {}, UnknownNameError, "'Add'"),
         ("calculater.Add", {}, UnknownNameError, "calculator"),
         ("calculator.Add", {"c": 1}, RequestError, "a, b"),
-        ("calculator.Add", {"a": "one"}, RequestError, "'one'"),
+        ("calculator.Add", {"a": "one"}, RequestError, "field 'a' takes a float, not str"),
         ("calculator.Count", {"limit": 1}, RequestError, "async for"),
         ("nonsense", {}, UnknownNameError, "service.Method"),
     ],

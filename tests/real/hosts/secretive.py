@@ -145,12 +145,21 @@ async def bad(command: list[str], **env: str) -> None:
     """A plugin that does not come up, and says what it was given."""
     conn = Connection(command, env=SECRETS | env, retry=RetryPolicy(max_attempts=1), start_timeout=0.6, name="bad")
     await attempt(watched(conn).connect())
-    for question in (conn.probe(), conn.call("x.Y.Do")):
+    show(conn, conn.history, conn.reason, vars(conn))
+    await conn.disconnect()
+
+
+async def telltale() -> None:
+    """A plugin that comes up, and repeats what it was given. The causes of errors are its own answers, as they are."""
+    command = [sys.executable, str(PLUGINS / "telltale.py")]
+    conn = Connection(command, env=SECRETS, retry=RetryPolicy(max_attempts=1), start_timeout=60, name="telltale")
+    await watched(conn).connect()
+    for question in (conn.call("x.Y.Do"), conn.probe()):
         try:
             await question
-        except FsmConnError as error:  # whose cause is the plugin's own answer, as it is
+        except FsmConnError as error:
             print("SHOWN", repr(error), error)
-    show(conn, conn.history, conn.reason, vars(conn))
+    print("SHOWN", conn, conn.history, vars(conn))
     await conn.disconnect()
 
 
@@ -175,7 +184,9 @@ async def main() -> None:
     await bad(hostile("cookie-python"))
     await bad(hostile("line", f"1|1|unix|{SECRETS['API_TOKEN']}|grpc|"))
     await bad(hostile("line", "1|1|tcp|127.0.0.1:1|grpc|"))
-    await bad([sys.executable, str(PLUGINS / "telltale.py")])
+    asyncio.get_running_loop().set_debug(False)  # it logs slow tasks, with gRPC's errors, with the plugin's own words
+    await telltale()
+    asyncio.get_running_loop().set_debug(True)
     await bad(["/no/such/command"])
     await bad(CALCULATOR, PLUGIN_MAGIC_COOKIE=WRONG_COOKIE)
     await pool()
