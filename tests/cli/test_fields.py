@@ -138,7 +138,7 @@ def test_an_empty_message_that_was_given_is_there() -> None:
         (("color=BLUE",), "field 'color' takes one of GREEN, RED, or a number, not 'BLUE'"),
         (("many=x",), "field 'many' takes an int (int32), not 'x'"),
         (("inner.a_int32=x",), "field 'inner.a_int32' takes an int (int32), not 'x'"),
-        (("inner.nothing=x",), "all.Kinds has no field str 'nothing' (in 'inner')"),
+        (("inner.nothing=x",), "all.Kinds has no field 'nothing' (in 'inner')"),
         (("a_strin=x",), "Did you mean 'a_string'?"),
         (("inner=5",), "field 'inner' takes a message all.Kinds or a dict of its fields, as JSON, not '5'"),
         (("when=yesterday",), "field 'when' takes a message google.protobuf.Timestamp"),

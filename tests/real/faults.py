@@ -185,7 +185,12 @@ FAULTS: tuple[Fault, ...] = (
     _line("socket does not exist", "1|1|unix|TMPDIR/s.sock|grpc|", "cannot be reached", "No such file"),
     _line("address of another machine", "1|1|tcp|192.0.2.1:80|grpc|", "not on this machine"),
     _line("nobody at its address", "1|1|tcp|127.0.0.1:1|grpc|", "cannot be reached", "Connection refused"),
-    _never_up("junk for a certificate", "handshake-certificate", error=HandshakeError, says=("cannot be reached",)),
+    _never_up(
+        "junk for a certificate",
+        "handshake-certificate",
+        error=HandshakeError,
+        says=("a certificate that cannot be read",),
+    ),
     # -- after the handshake
     _never_up(
         "handshake, then exits",

@@ -309,7 +309,7 @@ def test_a_request_from_a_file(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("calculator.Add", "a=x"), "field 'a' takes a float, not 'x'"),
-        (("calculator.Add", "c=1"), "calculator.Operands has no field str 'c'. Its fields: a, b"),
+        (("calculator.Add", "c=1"), "calculator.Operands has no field 'c'. Its fields: a, b"),
         (("calculator.Ad",), "calculator.Calculator has no method 'Ad'. Did you mean 'Add'?"),
         (("calc.Add",), "no service 'calc' is known. Its services: calculator.Calculator."),
         (("Add",), "'Add' names no method: give 'service.Method'"),
