@@ -39,6 +39,8 @@ LINES_PER_SECOND = 1000
 """More than these per stream are counted instead of logged: a flood must not become a flood of log records."""
 LONGEST_KEY = 200
 """Lines. What follows the head of a private key is hidden up to its end, or this far."""
+_KEY_MARK = b"-----"
+"""In every line where a key begins or ends."""
 
 plugin_logger = logging.getLogger("fsm_conn.plugin")
 
@@ -195,12 +197,16 @@ class LineLog:
             # Somebody may listen from the next chunk on: not to the rest of a line that had begun before.
             self._cut, self._partial = not data.endswith(b"\n"), b""
             return
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        allowance = self._allowance(len(lines))
-        for line in lines[:allowance]:
+        held = self._partial + data
+        ended = held.count(b"\n")
+        allowance = self._allowance(ended)
+        *lines, rest = held.split(b"\n", allowance)
+        for line in lines:
             self._line(line)
-        for line in lines[allowance:]:
-            self._is_of_a_key(line)
+        if ended > allowance:
+            left_out, _, rest = rest.rpartition(b"\n")
+            self._leave_out(left_out)
+        self._partial = rest
         if len(self._partial) > 2 * LONGEST_LOGGED:
             self._cut_short()
 
@@ -244,6 +250,20 @@ class LineLog:
         begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
         text = self._redact(begin.decode("utf-8", "backslashreplace"), back=cut).rstrip()
         return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+
+    def _leave_out(self, block: bytes) -> None:
+        """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
+        self._cut = False  # the end of a line that was cut short is among them
+        begin = 0
+        while (mark := block.find(_KEY_MARK, begin)) >= 0:
+            start = max(block.rfind(b"\n", begin, mark) + 1, begin)
+            end = block.find(b"\n", mark)
+            end = len(block) if end < 0 else end
+            self._key_lines = max(0, self._key_lines - block.count(b"\n", begin, start))
+            self._is_of_a_key(block[start:end])
+            begin = end + 1
+        if begin <= len(block):
+            self._key_lines = max(0, self._key_lines - block.count(b"\n", begin) - 1)
 
     def _is_of_a_key(self, line: bytes) -> bool:
         """Whether a line belongs to a private key whose head was in an earlier one, be it shown or left out."""

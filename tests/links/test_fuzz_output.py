@@ -198,3 +198,52 @@ def test_a_key_is_hidden_whole() -> None:
     tail = Tail()
     tail.feed(key)
     assert tail.lines(redact) == [HIDDEN, "after"]
+
+
+LINES = st.sampled_from(
+    [
+        b"",
+        b"x",
+        b"-----",
+        b"-----BEGIN RSA PRIVATE KEY-----",
+        b"TUFS",
+        b"-----END RSA PRIVATE KEY-----",
+        b"a -----END b",
+    ]
+)
+
+
+@given(st.lists(LINES, min_size=1, max_size=40), st.integers(0, 3), st.sampled_from([3, output.LONGEST_KEY]))
+def test_what_is_left_out_is_known_as_if_it_had_been_read_line_by_line(
+    lines: list[bytes], key_lines: int, longest: int
+) -> None:
+    """Where a key begins and ends in a flood decides what may be shown behind it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "LONGEST_KEY", longest)
+        quick, slow = LineLog(redact, lambda: 0.0, {}), LineLog(redact, lambda: 0.0, {})
+        quick._key_lines = slow._key_lines = key_lines
+        quick._leave_out(b"\n".join(lines))
+        for line in lines:
+            slow._is_of_a_key(line)
+        assert quick._key_lines == slow._key_lines
+
+
+def test_a_line_cut_short_in_a_flood_takes_no_other_with_it() -> None:
+    """Its rest is left out with others; what comes when there is room again is shown."""
+    now, records = [0.0], Records()
+    log = LineLog(redact, lambda: now[0], {})
+    plugin_logger.addHandler(records)
+    plugin_logger.propagate = False
+    level = plugin_logger.level
+    plugin_logger.setLevel(logging.INFO)
+    try:
+        log.feed(b"line\n" * output.LINES_PER_SECOND)
+        log.feed(b"y" * 3 * output.LONGEST_LOGGED)
+        log.feed(b"y\n" * 3)
+        now[0] = 2.0
+        log.feed(b"shown\n")
+    finally:
+        plugin_logger.removeHandler(records)
+        plugin_logger.propagate = True
+        plugin_logger.setLevel(level)
+    assert records.texts[-1] == "shown"
