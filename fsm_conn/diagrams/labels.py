@@ -104,7 +104,7 @@ def _cell(html: str, width: int, size: int) -> str:
 
 def _width(text: str, size: int) -> float:
     """Points that hold the text in the font, and in narrower ones."""
-    return sum(map(_of_char, text)) * size
+    return math.fsum(map(_of_char, text)) * size  # which is exact: `sum` differs between versions of Python
 
 
 def _of_char(char: str) -> float:
