@@ -13,14 +13,10 @@ REAL = (HERE / "real", HERE / "links")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes, so that it can be left out: `pytest -m "not real"`.
-
-    In a parallel run (`-n 2 --dist loadgroup`) all of it stays on one worker: there is no more going on than alone.
-    """
+    """Mark what starts real processes, so that it can be left out: `pytest -m "not real"`."""
     for item in items:
         if HERE / "real" in item.path.parents:
             item.add_marker(pytest.mark.real)
-            item.add_marker(pytest.mark.xdist_group("real"))
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:

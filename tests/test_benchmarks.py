@@ -133,7 +133,6 @@ def test_the_readme_names_every_benchmark() -> None:
     assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in SUITE)
 
 
-@pytest.mark.xdist_group("real")
 def test_a_quick_run(tmp_path: Path) -> None:
     """Two benchmarks run in interpreters of their own, and table, JSON, page and exit status agree."""
     told, page = tmp_path / "rows.json", tmp_path / "page.md"
