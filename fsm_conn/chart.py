@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, Literal, cast, get_args, get_origin
 
 import attrs
@@ -223,6 +223,7 @@ class _Plain:
     def __init__(self, machine: Any) -> None:
         self.machine = machine
         self.separator: str = getattr(machine.state_cls, "separator", "_")
+        self.named: dict[str, list[Any]] = {}
 
     def chart(self) -> Chart:
         states = tuple(self.states(self.machine.states, None, self.machine.initial))
@@ -238,10 +239,10 @@ class _Plain:
                 any(each == name or each.startswith(f"{name}{self.separator}") for each in entered),
                 bool(getattr(state, "final", False)),
                 parent,
-                entry=_names(state.on_enter),
-                exit=_names(state.on_exit),
+                entry=self.names(state.on_enter),
+                exit=self.names(state.on_exit),
                 timeout=timeout or None,
-                on_timeout=_names(getattr(state, "on_timeout", ()) or ()) if timeout else (),
+                on_timeout=self.names(getattr(state, "on_timeout", ()) or ()) if timeout else (),
                 inner_name=None if parent is None else name,
             )
             yield from self.states(getattr(state, "states", {}), path, getattr(state, "initial", None))
@@ -281,17 +282,32 @@ class _Plain:
                 yield from self.events(state.states, f"{scope}{name}{self.separator}", state.events)
 
     def row(self, scope: str, row: Any) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
-        guards = tuple(("" if each.target else "not ") + _name(each.func) for each in row.conditions)
+        guards = tuple(("" if each.target else "not ") + self.name(each.func) for each in row.conditions)
         dest = None if row.dest is None else f"{scope}{getattr(row.dest, 'name', row.dest)}"
-        return dest, guards, _names((*row.prepare, *row.before, *row.after))
+        return dest, guards, self.names((*row.prepare, *row.before, *row.after))
 
     def is_automatic(self, trigger: str, order: list[str]) -> bool:
         """`to_<state>`, which `transitions` adds for every state."""
         return bool(self.machine.auto_transitions) and trigger.startswith("to_") and trigger[3:] in order
 
+    def names(self, callbacks: Iterable[Any]) -> tuple[str, ...]:
+        return tuple(map(self.name, callbacks))
 
-def _names(callbacks: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(map(_name, callbacks))
+    def name(self, callback: Any) -> str:
+        """Two callbacks of one name, such as two lambdas, are not the same: the second is called `<lambda> 2`."""
+        name, identity = _name(callback), _identity(callback)
+        known = self.named.setdefault(name, [])
+        if identity not in known:
+            known.append(identity)
+        number = known.index(identity) + 1
+        return name if number == 1 else f"{name} {number}"
+
+
+def _identity(callback: Any) -> Any:
+    """What tells it from others; a bound method is made anew whenever it is looked up."""
+    if isinstance(callback, MethodType):
+        return id(callback.__func__), id(callback.__self__)
+    return callback if isinstance(callback, str) else id(callback)
 
 
 def _name(callback: Any) -> str:

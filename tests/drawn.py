@@ -123,7 +123,8 @@ def _cells(label: str) -> tuple[str, list[str]]:
         for cell in tree.iter("TD")
         if cell.find("FONT") is not None
     ]
-    plain = [(bold, text.replace(" \N{NO-BREAK SPACE}", "  ")) for bold, text in texts]
+    # Of two backslashes Graphviz shows one.
+    plain = [(bold, text.replace(" \N{NO-BREAK SPACE}", "  ").replace("\\\\", "\\")) for bold, text in texts]
     return " ".join(text for bold, text in plain if bold), [text for bold, text in plain if not bold]
 
 

@@ -190,3 +190,14 @@ def test_a_hierarchical_machine() -> None:
 def test_what_has_no_table_is_refused(nothing: Any) -> None:
     with pytest.raises(ChartError, match="has no table; give a subclass of Connection"):
         chart_of(nothing)
+
+
+def test_callbacks_of_one_name_are_told_apart() -> None:
+    """Two lambdas are two guards; one function given twice, and a method looked up twice, are one."""
+    calm, stormy, whole = (lambda: True), (lambda: False), {"start": "pause"}
+    machine = Machine(states=["fair", "foul"], initial="fair", auto_transitions=False)
+    for guard in (calm, stormy, calm, whole.get, machine.get_state, machine.get_state):
+        machine.add_transition("turn", "fair", "foul", conditions=guard)
+    machine.add_transition("turn", "foul", "fair", conditions="get_state")
+    guards = [row.guards[0] for row in chart_of(machine).rows]
+    assert guards == ["<lambda>", "<lambda> 2", "<lambda>", "get", "get_state", "get_state", "get_state 2"]

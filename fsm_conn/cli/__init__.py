@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from io import TextIOWrapper
 
 __all__ = ["COMPLETE", "main"]
 
@@ -26,6 +27,7 @@ _NEEDED = ("click", "rich")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
     _replace_closed_streams()
+    _write_what_can_be_written()
     missing = next((name for name in _NEEDED if find_spec(name) is None), None)
     if missing:
         print(f"fsm-conn needs {missing!r}, which is not installed: pip install 'fsm_conn[cli]'", file=sys.stderr)
@@ -36,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _replace_closed_streams() -> None:
     """The number of a stream that was closed must not go to something else, and what is written needs a place."""
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _write_what_can_be_written() -> None:
+    r"""Where stdout is not UTF-8, a character that it does not have is written as its escape, such as `\xe9`."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

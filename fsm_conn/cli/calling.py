@@ -55,12 +55,15 @@ class Caller:
     async def list_services(self) -> None:
         """Show what can be called."""
         names = await self._in_time(self._directory.names(), "list of services")
-        services = [await self._directory.service(name) for name in names if not is_infrastructure(name)]
+        services = [await self._service(name) for name in names if not is_infrastructure(name)]
         self._lines(listed(services) if services else ["(no services but gRPC's own)"])
 
     async def describe(self, name: str) -> None:
         """Show one service in full."""
-        self._lines(described(await self._in_time(self._directory.service(name), "description")))
+        self._lines(described(await self._service(name)))
+
+    async def _service(self, name: str) -> Any:
+        return await self._in_time(self._directory.service(name), f"description of {name}")
 
     async def call(self, name: str, fields: tuple[str, ...], data: str | None) -> None:
         """Call a method, and show what it answers."""

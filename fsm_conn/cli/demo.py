@@ -18,6 +18,8 @@ __all__ = ["command"]
 
 PAUSE = 0.8
 """Seconds between one thing and the next on a terminal. It takes them, and not the plugin: every time shown is real."""
+MARGIN = 4
+"""Columns before the drawing."""
 
 
 class LinePage:
@@ -68,7 +70,8 @@ class LivePage(LinePage):
 
     def _draw(self, state: str, last: tuple[str, str] | None) -> None:
         ascii_only = not self.console.encoding.startswith("utf")
-        self._live.update(Padding(statemap.draw(state, last, ascii_only=ascii_only), (1, 0, 0, 4)), refresh=True)
+        drawn = statemap.draw(state, last, ascii_only=ascii_only, room=self.console.width - MARGIN)
+        self._live.update(Padding(drawn, (1, 0, 0, MARGIN)), refresh=True)
 
 
 @click.command(epilog="Example: fsm-conn demo")

@@ -45,6 +45,13 @@ def _ignored(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     return {name: reason for name, _, reason in pairs}
 
 
+def _to_be_written(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """What is found out now need not be found out when all lives have been lived."""
+    if path is not None and not path.parent.is_dir():
+        raise click.ClickException(f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}")
+    return path
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -94,6 +101,7 @@ Examples:
 @click.option(
     "--coverage",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=_to_be_written,
     metavar="FILE",
     help="Write the transition coverage there, for fsm-conn diagram --coverage.",
 )

@@ -67,7 +67,7 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
         if found is None:
             problem = f"{place!r} has no {name!r}{did_you_mean(name, known)}"
         else:
-            problem = f"{value!r} is no {self.kind}, but of type {type(found).__name__!r}"
+            problem = f"{value!r} is no {self.kind}, but {_kind_of(found)}"
         raise click.ClickException(problem + _list(known))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -147,6 +147,13 @@ def reason_of(error: BaseException) -> str:
 
 def _is_users(filename: str) -> bool:
     return not (filename.startswith("<") or filename == importlib.__file__ or Path(filename).is_relative_to(_OURS))
+
+
+def _kind_of(value: Any) -> str:
+    if not isinstance(value, type):
+        return f"of type {type(value).__name__!r}"
+    makes = hasattr(value, "add_transition")  # a transitions.Machine has its table once it was made
+    return "a class of machines; name one that was made" if makes else "another class"
 
 
 def _list(names: list[str]) -> str:

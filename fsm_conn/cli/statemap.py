@@ -25,6 +25,7 @@ LIT = {
     "reconnecting": "black on yellow",
     "failed": "bold white on red",
 }
+_ELSE = "bold reverse"
 _BOXES = {
     _S.DISCONNECTED: (0, 0, 17),
     _S.CONNECTING: (0, 21, 20),
@@ -68,18 +69,21 @@ ARROWS = (
 _ASCII = str.maketrans("─│╭╮╰╯▶◀▲▼", "-|++++><^v")
 
 
-def draw(state: str, last: tuple[str, str] | None = None, *, ascii_only: bool = False) -> Text:
-    """The drawing: `WIDTH` columns, `HEIGHT` lines.
+def draw(state: str, last: tuple[str, str] | None = None, *, ascii_only: bool = False, room: int = WIDTH) -> Text:
+    """The drawing: `WIDTH` columns, `HEIGHT` lines; the name of the state alone where there is no room for that.
 
     Args:
         state: the one to light.
         last: source and dest of the transition that led there; its arrow is lit too, if there is one.
         ascii_only: for terminals that have no others.
+        room: the columns that there are.
     """
+    if room < WIDTH:
+        return Text(f" {state} ", LIT.get(state, _ELSE), no_wrap=True, overflow="crop")
     grid = [[(" ", "")] * WIDTH for _ in range(HEIGHT)]
     for name, (row, column, width) in _BOXES.items():
         for offset, line in enumerate(_box(name, width)):
-            style = LIT.get(name, "bold reverse") if name == state else "dim"
+            style = LIT.get(name, _ELSE) if name == state else "dim"
             grid[row + offset][column : column + width] = [(character, style) for character in line]
     for arrow in ARROWS:
         style = "bold" if (arrow.source, arrow.dest) == last else "dim"

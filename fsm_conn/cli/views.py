@@ -33,6 +33,9 @@ _HEALTH_STYLES = {
     HealthStatus.NOT_SERVING: "bold red",
     HealthStatus.NO_ANSWER: "bold red",
 }
+_COLUMNS = (21, 23, 28)
+_WIDTH = sum(_COLUMNS) + 2 * (len(_COLUMNS) + 1)
+"""Columns of the terminal that the facts take side by side; in fewer, each has a line of its own."""
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-:=+*#"
 
@@ -152,34 +155,35 @@ class LiveView(LineView):
     def refresh(self, facts: Facts) -> None:
         """Draw anew."""
         ascii_only = not self._console.encoding.startswith("utf")
-        drawing = statemap.draw(facts.state, self._last, ascii_only=ascii_only)
+        width, bars = self._console.width, _ASCII_BARS if ascii_only else _BARS
+        drawing = statemap.draw(facts.state, self._last, ascii_only=ascii_only, room=width - 2)
         hint = "Ctrl-C ends it, and the plugin with it" if facts.state != "disconnected" else ""
         parts = Group(
             Text(plain(self._title), "bold", no_wrap=True, overflow="ellipsis"),
             Padding(drawing, (0, 0, 0, 2)),
-            Padding(_table(facts, _ASCII_BARS if ascii_only else _BARS), (0, 2)),
+            Padding(_table(facts, bars, columns=3 if width >= _WIDTH else 1), (0, 2)),
             Text(hint, "dim"),
         )
         self._live.update(Padding(parts, (1, 0, 0, 0)), refresh=True)
 
 
-def _table(facts: Facts, bars: str) -> Table:
+def _table(facts: Facts, bars: str, columns: int) -> Table:
     uptime = "-" if facts.uptime is None else _duration(facts.uptime)
     latency = "-" if facts.latency is None else _milliseconds(facts.latency)
     table = Table.grid(padding=(0, 2))
-    for width in (21, 23, 28):
+    for width in _COLUMNS if columns > 1 else (max(_COLUMNS),):
         table.add_column(width=width, no_wrap=True)
-    table.add_row(
+    cells = (
         _fact("state", state_text(facts.state)),
         _fact("health", Text(facts.health, _HEALTH_STYLES.get(facts.health, ""))),
         _fact("latency", Text(f"{latency} {_bars(facts.latencies[-10:], bars)}")),
-    )
-    table.add_row(
         _fact("uptime", Text(uptime)),
         _fact("attempt", Text(f"{facts.attempt} of {facts.attempts}")),
         _fact("losses", Text(f"{facts.losses}")),
+        _fact("process", Text(f"{facts.pid or '-'}")),
     )
-    table.add_row(_fact("process", Text(f"{facts.pid or '-'}")))
+    for first in range(0, len(cells), columns):
+        table.add_row(*cells[first : first + columns])
     return table
 
 

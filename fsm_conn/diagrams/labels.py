@@ -112,5 +112,5 @@ def _of_char(char: str) -> float:
 
 
 def _text(text: str) -> str:
-    """Spaces stay, however many."""
-    return escape(text).replace("  ", " &#160;")
+    r"""Spaces stay, however many; so do backslashes: one alone Graphviz would take for a command, such as `\N`."""
+    return escape(text).replace("\\", r"\\").replace("  ", " &#160;")

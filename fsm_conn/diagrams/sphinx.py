@@ -8,9 +8,11 @@ In `conf.py`: `extensions = ["fsm_conn.diagrams.sphinx"]`. In a page:
        :state: connected
        :caption: The life of a connection
        :alt: Six states and eighteen transitions
+       :name: life
 
-All options may be left out. `svg`, the default, and `png` become an image, and need the extra `diagrams`; `rst` becomes
-the tables of states and rows; the other formats stand there as text. A page is built anew when the module has changed.
+All options may be left out; `name` is what `:ref:` refers to. `svg`, the default, and `png` become an image, and need
+the extra `diagrams`; `rst` becomes the tables of states and rows; the other formats stand there as text. A page is
+built anew when the module has changed.
 """
 
 from __future__ import annotations
@@ -45,16 +47,27 @@ class FsmConnDiagram(SphinxDirective):
     """The directive."""
 
     required_arguments = 1
-    option_spec: ClassVar[OptionSpec] = dict.fromkeys(_OPTIONS, directives.unchanged)
+    option_spec: ClassVar[OptionSpec] = {**dict.fromkeys(_OPTIONS, directives.unchanged), "name": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         """Draw, or say in the log and on the page what is wrong."""
+        machine = self._machine()
         try:
-            made = self._made(machine_named(self.arguments[0]))
+            made = self._captioned(self._made(machine))
         except (FsmConnError, ImportError) as error:
             raise self.error(f"{self.name}: {error}") from error
         self.add_name(made[0])
-        return self._captioned(made)
+        return made
+
+    def _machine(self) -> Any:
+        """A module of the user's may raise anything; that is no reason to end the whole build."""
+        named = self.arguments[0]
+        try:
+            return machine_named(named)
+        except FsmConnError as error:
+            raise self.error(f"{self.name}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise self.error(f"{self.name}: cannot import {named!r}: {type(error).__name__}: {error}") from error
 
     def _made(self, machine: Any) -> list[nodes.Node]:
         self._depend_on(machine)

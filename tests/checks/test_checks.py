@@ -48,6 +48,15 @@ def test_what_is_nearly_a_slip_raises_no_alarm(name: str) -> None:
     assert check(PAIRS[name].sound()) == ()
 
 
+def test_guards_that_have_no_name_of_their_own_are_not_taken_for_one_another() -> None:
+    """Of two lambdas each may hold when the other does not; what they lead to is as good as any other."""
+    tide = Machine(states=["low", "high", "mid"], initial="mid", auto_transitions=False)
+    tide.add_transition("turn", "mid", "low", conditions=lambda: False, unless=lambda: False)
+    tide.add_transition("turn", "mid", "high", conditions=lambda: True)
+    tide.add_transition("ebb", ["low", "high"], "mid")
+    assert {each.code for each in check(tide)} == {"FSM104"}  # that both may hold, nobody can rule out
+
+
 def test_there_is_a_slip_for_each_rule() -> None:
     """And no rule that nothing was ever found by."""
     found = {key.partition(" ")[0] for pair in PAIRS.values() for key in pair.found}

@@ -142,6 +142,20 @@ def test_a_reader_that_has_gone_is_no_error(command: str) -> None:
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+def test_a_character_that_stdout_does_not_have_is_written_as_its_escape() -> None:
+    """And not as a traceback."""
+    result = run("diagram", "fsm_conn:Connection", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert r"\xabfinal\xbb" in result.stdout
+
+
+def test_stdin_that_is_closed_is_an_empty_one() -> None:
+    """There is nothing to read."""
+    result = shell("trace - <&-")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0 transitions" in result.stdout
+
+
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "2>&-"])
 def test_closed_streams_are_no_error(closed: str) -> None:
     """What would be written there goes nowhere."""

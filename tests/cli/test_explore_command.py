@@ -144,3 +144,13 @@ def test_ctrl_c_ends_it_at_once() -> None:
         terminal.interrupt()
         assert terminal.ended() == 130
         assert "Traceback" not in terminal.text
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_any_life(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not hours later."""
+    assert cli.main(["explore", "--coverage", str(tmp_path / "none" / "seen.json"), "fsm_conn:Connection"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith(f"there is no directory '{tmp_path}/none'\n")

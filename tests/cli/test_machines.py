@@ -21,6 +21,7 @@ class Mine(Connection):
 class _Hidden(Connection): ...
 light = Machine(states=["red", "green"], initial="red")
 number = 5
+class Nothing: ...
 """
 
 
@@ -68,6 +69,8 @@ def test_a_file(here: Path) -> None:
     [
         ("app_of_mine:Min", "'app_of_mine' has no 'Min' (did you mean 'Mine'?); it has: Connection, ConnectionPool, Mine, light"),
         ("app_of_mine:number", "'app_of_mine:number' is no state machine, but of type 'int'; it has: Connection"),
+        ("app_of_mine:Machine", "'app_of_mine:Machine' is no state machine, but a class of machines; name one that was made; it has: C"),
+        ("app_of_mine:Nothing", "'app_of_mine:Nothing' is no state machine, but another class; it has: Connection"),
         ("app_of_mine:Mine.name.x", "'app_of_mine' has no 'Mine.name.x'"),
         ("app_of_mine", "'app_of_mine': give module:Class; it has: Connection, ConnectionPool, Mine, light."),
         ("app_of_mine:", "'app_of_mine:': give module:Class; it has: Connection"),

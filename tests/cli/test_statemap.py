@@ -54,3 +54,10 @@ def test_it_has_the_size_that_it_says_and_all_states(ascii_only: bool) -> None:
 def test_a_state_that_is_not_drawn_lights_nothing() -> None:
     """There is none in a plain connection; it must not break the drawing."""
     assert lit("elsewhere") == ""
+
+
+def test_without_room_the_state_is_lit_by_its_name_alone() -> None:
+    """One column too few is too few."""
+    assert draw("failed", room=WIDTH).plain == draw("failed").plain
+    text = draw("failed", room=WIDTH - 1)
+    assert (text.plain, str(text.style)) == (" failed ", "bold white on red")

@@ -89,6 +89,13 @@ def test_any_name_makes_an_svg_that_shows_it(names: list[str]) -> None:
     assert f"t{names[0]} [g{names[1]}]" in shown
 
 
+def test_a_backslash_is_no_command_to_graphviz() -> None:
+    r"""Which puts the name of the node in the place of `\N`, and of the edge in that of `\E`."""
+    machine = Machine(None, [r"\N", r"a\G\b"], initial=r"\N", auto_transitions=False)
+    machine.add_transition(r"\E\T\H\L", r"\N", r"a\G\b")
+    assert sorted(texts(diagram(machine, "svg"))) == [r"\E\T\H\L", r"\N", r"a\G\b"]
+
+
 def test_a_png_is_a_png() -> None:
     png = diagram(ConnectionPool, "png")
     assert png.startswith(b"\x89PNG\r\n\x1a\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import subprocess
 import sys
@@ -15,14 +16,16 @@ from fsm_conn.diagrams import DiagramError, diagram
 from fsm_conn.diagrams.finding import machine_named
 
 
-def build(folder: Path, page: str, builder: str = "html") -> tuple[str, str]:
+def build(folder: Path, page: str, builder: str = "html", path: Path | None = None) -> tuple[str, str]:
     """Build one page in a process of its own, for Sphinx leaves traces; what it says, and the page."""
     source = folder / "source"
     source.mkdir(exist_ok=True)
     (source / "conf.py").write_text("extensions = ['fsm_conn.diagrams.sphinx']\n")
     (source / "index.rst").write_text(f"Page\n====\n\n{page}\n")
     command = [sys.executable, "-m", "sphinx", "-q", "-b", builder, str(source), str(folder / builder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    paths = os.pathsep.join(filter(None, [path and str(path), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
     made = folder / builder / ("index.txt" if builder == "text" else "index.html")
     return done.stderr, made.read_text()
@@ -46,7 +49,9 @@ def test_pictures_tables_and_text(tmp_path: Path) -> None:
 
 .. fsm-conn-diagram:: fsm_conn:ConnectionPool
    :format: rst
-""".replace("   :name: pool\n", ""),
+
+See :ref:`pool`.
+""",
     )
     assert said == ""
     pool, connection = (base64.b64decode(each).decode() for each in re.findall(r"svg\+xml;base64,([^\"]+)", page))
@@ -55,6 +60,8 @@ def test_pictures_tables_and_text(tmp_path: Path) -> None:
     assert 'alt="ConnectionPool. State machine of 4 states. ' in page
     assert 'alt="Six states"' in page
     assert re.search(r"<figcaption>.*The <em>life</em> of a pool", page, re.DOTALL)
+    assert '<figure class="align-default" id="pool">' in page
+    assert re.search(r'href="#pool"><span class="std std-ref">The life of a pool<', page)
     assert "stateDiagram-v2" in page
     assert page.count("<table") == 2
 
@@ -79,6 +86,16 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, directive: str, told:
     assert "index.rst:4" in said
     assert told in said
     assert "<svg" not in page
+
+
+@pytest.mark.parametrize("raised", ["ValueError('not today')", "SystemExit('not today')"])
+def test_a_module_that_cannot_be_imported_does_not_end_the_build(tmp_path: Path, raised: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "broken_module.py").write_text(f"raise {raised}\n")
+    said, page = build(tmp_path, ".. fsm-conn-diagram:: broken_module:X\n\nGoes on.", path=tmp_path / "source")
+    assert "index.rst:4" in said
+    assert f"cannot import 'broken_module:X': {raised.partition('(')[0]}: not today" in said
+    assert "Goes on." in page
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,14 @@ def test_a_terminal_without_unicode_is_drawn_on_in_ascii() -> None:
         assert "| disconnected  |--->|" in terminal.text
 
 
+def test_a_narrow_terminal_is_told_the_state_by_its_name() -> None:
+    """Half a drawing would tell less."""
+    with Terminal("demo", "--pause", "0", columns=40, lines=10) as terminal:
+        assert terminal.ended() == 0
+        assert "╭" not in terminal.text
+        assert {cell.reverse for cell in terminal.styles("     disconnected ")[5:]} == {True}
+
+
 def test_ctrl_c_ends_the_demo_and_its_plugin() -> None:
     """With status 130, and without a traceback."""
     with Terminal("demo", "--pause", "60") as terminal:
@@ -145,6 +153,16 @@ def test_ctrl_c_ends_the_demo_and_its_plugin() -> None:
 
 
 # --- watch --------------------------------------------------------------------------------------------------
+
+
+def test_on_a_narrow_terminal_each_fact_has_a_line() -> None:
+    """None is cut off, and nothing is drawn of which half would be missing."""
+    with Terminal(*WATCH, "--interval", "0.2", *CALCULATOR, columns=40, lines=14) as terminal:
+        shown = terminal.until(lambda text: re.search(r"state connected\n +health serving\n", text) is not None)
+        assert re.search(r"attempt 1 of 5\n +losses 0\n +process \d+\n", shown)
+        assert "╭" not in shown
+        terminal.interrupt()
+        assert terminal.ended() == 130
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (120, 40)])
