@@ -31,7 +31,7 @@ from fsm_conn.links.redact import brief
 from fsm_conn.links.services import ServiceDirectory, normalize_services
 from fsm_conn.links.verdict import Verdict, is_forgotten
 
-__all__ = ["CHANNEL_OPTIONS", "EndpointLink", "GrpcLink"]
+__all__ = ["CHANNEL_OPTIONS", "EndpointLink", "GrpcLink", "said_why_not"]
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A channel without calls for half an hour would go idle, which looks like a loss and is none.
@@ -444,16 +444,16 @@ class EndpointLink(GrpcLink):
     async def _until_ready(self, channel: Any) -> None:
         while (state := channel.get_state(try_to_connect=True)) is not _READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise LinkError(f"cannot reach {self._target}: {await _why_not(channel)}")
+                raise LinkError(f"cannot reach {self._target}: {brief(await said_why_not(channel), 400)}")
             await channel.wait_for_state_change(state)
 
 
-async def _why_not(channel: Any) -> str:
-    # A channel does not tell why it failed, but a call over it does, at once.
+async def said_why_not(channel: Any) -> str:
+    """Why a channel cannot connect, in gRPC's own words, as they are. It does not tell, but a call does, at once."""
     try:
         await channel.unary_unary(_HEALTH_CHECK)(b"", timeout=_SIGN_OF_LIFE)
     except grpc.aio.AioRpcError as error:
-        return brief(error.details() or error.code().name, 400)
+        return error.details() or error.code().name
     return "it refused, and then it did not"
 
 
