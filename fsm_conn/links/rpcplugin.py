@@ -28,7 +28,6 @@ from fsm_conn.errors import LinkLostError, PluginExitedError
 from fsm_conn.links import diagnosis, gate, spawner
 from fsm_conn.links.grpc import GrpcLink
 from fsm_conn.links.process import GRACE, PluginProcess
-from fsm_conn.links.redact import brief
 
 if TYPE_CHECKING:
     from fsm_conn.links._pyvider import PluginClient
@@ -91,10 +90,9 @@ class PluginLink(GrpcLink):
         """A slot of the gate that lets one plugin per core start at a time."""
         return gate.process_gate().slot()
 
-    def _quoted(self, error: grpc.aio.AioRpcError) -> str:
+    def _show(self, said: str) -> str:
         """As the base does, and without the values of `env`: a plugin's words are its words, however they come."""
-        said = error.details() or ""
-        return brief(said if self._process is None else self._process.redact(said))
+        return super()._show(said if self._process is None else self._process.redact(said))
 
     def evidence(self) -> str:
         """What the plugin has printed, without secrets: its first line on stdout, or what there is of it, and its last
