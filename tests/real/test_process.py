@@ -492,7 +492,7 @@ class TestPrivateDirectory:
         directory = asyncio.run(scenario())
         assert os.path.isdir(directory)
         slow.set()
-        spawner.sweep("/nowhere").result(QUICK)
+        spawner.remove("/nowhere").result(QUICK)
         assert not os.path.lexists(directory)
         assert not caplog.records
 
