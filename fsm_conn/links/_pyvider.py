@@ -298,12 +298,14 @@ class PluginClient(RPCPluginClient):
         """go-plugin's servers send what the plugin prints over a stream of its own, and may block unless it is read."""
         assert self._stdio_stub is not None
         logs = self._stdio_logs()
-        with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
-            async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
-                if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
-                    log.feed(data.data)
-        for log in logs.values():
-            log.end()
+        try:
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
+                async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
+                    if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
+                        log.feed(data.data)
+        finally:
+            for log in logs.values():
+                log.end()
 
     def _stdio_logs(self) -> dict[int, LineLog]:
         assert self.process is not None

@@ -10,7 +10,9 @@ import asyncio
 import configparser
 import importlib.metadata
 import inspect
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
@@ -151,6 +153,23 @@ class TestChannel:
         made = client()
         made.process = await PluginProcess.spawn(["/bin/sh", "-c", words], env={}, redact=redact)
         return made
+
+    async def test_last_words_over_the_channel(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A line without an end, under way when the plugin is closed, is logged like one on its own stdout."""
+        caplog.set_level(logging.INFO, "fsm_conn.plugin")
+        made = await self.started("sleep 60", Redactor())
+        arrived = asyncio.Event()
+
+        async def printed(request: object) -> Any:
+            yield StdioData(channel=StdioData.STDOUT, data=b"last words")
+            arrived.set()
+            await asyncio.Event().wait()
+
+        made._stdio_stub = SimpleNamespace(StreamStdio=printed)
+        made._stdio_task = asyncio.create_task(made._read_stdio_logs())
+        await arrived.wait()
+        await made.close()
+        assert caplog.messages == ["last words"]
 
     async def test_address_is_quoted_like_all_else(self) -> None:
         """An address that cannot be reached is shown without secrets, however gRPC would write it."""
