@@ -34,7 +34,7 @@ from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn.errors import HandshakeError, IncompatibleProtocolError
 from fsm_conn.links import diagnosis, tlsrelay
-from fsm_conn.links.grpc import CHANNEL_OPTIONS
+from fsm_conn.links.grpc import CHANNEL_OPTIONS, said_why_not
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
@@ -275,17 +275,18 @@ class PluginClient(RPCPluginClient):
                     await channel.wait_for_state_change(state)
             except TimeoutError:
                 fault = self._relay.fault if self._relay is not None else None
-                raise self._unreachable(fault or await why_not(channel)) from None
+                raise self._unreachable(fault or await said_why_not(channel)) from None
 
     def _unreachable(self, why: object) -> HandshakeError:
         return HandshakeError(
-            f"the plugin announced {self.target_endpoint}, which cannot be reached: {self._told(why)}",
+            f"the plugin announced {self._transport_name} {self._told(self._address)}, which cannot be reached: "
+            f"{self._told(why)}",
             evidence=self._evidence(),
         )
 
-    def _told(self, why: object) -> str:
+    def _told(self, words: object) -> str:
         assert self.process is not None
-        return brief(self.process.redact(str(why)), 400)
+        return brief(self.process.redact(str(words)), 400)
 
     def _evidence(self) -> str:
         assert self.process is not None
@@ -297,12 +298,14 @@ class PluginClient(RPCPluginClient):
         """go-plugin's servers send what the plugin prints over a stream of its own, and may block unless it is read."""
         assert self._stdio_stub is not None
         logs = self._stdio_logs()
-        with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
-            async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
-                if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
-                    log.feed(data.data)
-        for log in logs.values():
-            log.end()
+        try:
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
+                async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
+                    if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
+                        log.feed(data.data)
+        finally:
+            for log in logs.values():
+                log.end()
 
     def _stdio_logs(self) -> dict[int, LineLog]:
         assert self.process is not None
@@ -349,13 +352,3 @@ class PluginClient(RPCPluginClient):
             if self._relay is not None:
                 await self._relay.close()
             self._reset_state()
-
-
-async def why_not(channel: grpc.aio.Channel) -> str:
-    """Why a channel cannot connect. It does not tell, but a call over it does, at once."""
-    ask: Any = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
-    try:
-        await ask(b"", timeout=1)
-    except grpc.aio.AioRpcError as error:
-        return error.details() or error.code().name
-    return "it refused, and then it did not"

@@ -58,10 +58,10 @@ def remove(path: str) -> None:
 
     A plugin may have nested directories deeper than recursion goes and paths are long, or locked them.
     """
-    with suppress(OSError):
+    with suppress(OSError):  # Linux needs /proc for it, and what is not locked can be removed without.
         _unlock(path)
-        with _opened(path) as top:
-            _empty(top)
+    with suppress(OSError), _opened(path) as top:
+        _empty(top)
     for let_go in (os.rmdir, os.unlink):
         with suppress(OSError):
             let_go(path)

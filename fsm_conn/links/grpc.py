@@ -31,7 +31,7 @@ from fsm_conn.links.redact import brief
 from fsm_conn.links.services import ServiceDirectory, normalize_services
 from fsm_conn.links.verdict import Verdict, is_forgotten
 
-__all__ = ["CHANNEL_OPTIONS", "EndpointLink", "GrpcLink"]
+__all__ = ["CHANNEL_OPTIONS", "EndpointLink", "GrpcLink", "said_why_not"]
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A channel without calls for half an hour would go idle, which looks like a loss and is none.
@@ -55,6 +55,8 @@ _NEVER_SENT = "failed to connect to all addresses"
 # How long, in seconds, to wait for a sign of life when a call failed and the channel still seems ready.
 _SIGN_OF_LIFE = 0.25
 _TRIES = 3
+# Seconds for a channel that cannot connect to say why. It does at once, unless this machine is overloaded.
+_EXPLAINED = 1.0
 
 
 class GrpcLink(Link):
@@ -82,7 +84,7 @@ class GrpcLink(Link):
     def _attach(self, channel: grpc.aio.Channel) -> None:
         """Take over a channel that is ready. From here on it is closed by `_detach`."""
         self._channel = channel
-        self._directory = ServiceDirectory(channel, self._services)
+        self._directory = ServiceDirectory(channel, self._services, self._show)
         self._known = self._directory.known
         self._reason = None
         self._watcher = asyncio.create_task(self._watch(channel))
@@ -339,8 +341,11 @@ class GrpcLink(Link):
         )
 
     def _quoted(self, error: grpc.aio.AioRpcError) -> str:
-        """What the peer said, fit to stand in an error of ours."""
-        return brief(error.details() or "")
+        return self._show(error.details() or "")
+
+    def _show(self, said: str) -> str:
+        """The peer's words, fit to stand in an error of ours."""
+        return brief(said)
 
     async def _why_lost(self) -> Exception | None:
         """The best reason there is, which may take a moment to come out."""
@@ -444,16 +449,16 @@ class EndpointLink(GrpcLink):
     async def _until_ready(self, channel: Any) -> None:
         while (state := channel.get_state(try_to_connect=True)) is not _READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise LinkError(f"cannot reach {self._target}: {await _why_not(channel)}")
+                raise LinkError(f"cannot reach {self._target}: {brief(await said_why_not(channel), 400)}")
             await channel.wait_for_state_change(state)
 
 
-async def _why_not(channel: Any) -> str:
-    # A channel does not tell why it failed, but a call over it does, at once.
+async def said_why_not(channel: Any) -> str:
+    """Why a channel cannot connect, in gRPC's own words, as they are. It does not tell, but a call does, at once."""
     try:
-        await channel.unary_unary(_HEALTH_CHECK)(b"", timeout=_SIGN_OF_LIFE)
+        await channel.unary_unary(_HEALTH_CHECK)(b"", timeout=_EXPLAINED)
     except grpc.aio.AioRpcError as error:
-        return brief(error.details() or error.code().name, 400)
+        return error.details() or error.code().name
     return "it refused, and then it did not"
 
 

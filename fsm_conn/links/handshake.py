@@ -66,9 +66,10 @@ class Handshake:
 
 @attrs.frozen
 class _Refusal:
-    """Raises errors that quote one line."""
+    """Raises errors that quote one line, and what stands in it."""
 
     line: str
+    show: Callable[[str], str]
 
     def garbage(self, wrong: str, remedy: str = "") -> NoReturn:
         raise HandshakeError(self._text(wrong, remedy), line=self.line)
@@ -78,6 +79,14 @@ class _Refusal:
 
     def _text(self, wrong: str, remedy: str) -> str:
         return f"the plugin's handshake line {self.line} {wrong}" + (f": {remedy}" if remedy else "")
+
+    def field(self, text: str) -> str:
+        """One field of the line, as it is quoted for itself."""
+        return quoted(text.encode(), self.show, 40)
+
+    def number(self, text: str) -> str:
+        """A field that is a number, without leading zeros: they say nothing."""
+        return self.show(str(int(text)))
 
 
 def _as_it_is(text: str) -> str:
@@ -113,7 +122,7 @@ def parse_handshake(
     """
     raw = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
     raw = raw.rstrip(b"\r\n")
-    refuse = _Refusal(quoted(raw, show))
+    refuse = _Refusal(quoted(raw, show), show)
     fields = _fields(raw, refuse)
     _check_core(fields[0], refuse)
     _check_protocol(fields, refuse)
@@ -144,7 +153,7 @@ def _fields(raw: bytes, refuse: _Refusal) -> list[str]:
 def _check_core(version: str, refuse: _Refusal) -> None:
     if int(version) != CORE_VERSION:
         refuse.incompatible(
-            f"has core version {int(version)}, and this host speaks {CORE_VERSION}",
+            f"has core version {refuse.number(version)}, and this host speaks {CORE_VERSION}",
             "build the plugin against a go-plugin whose core version is the same",
         )
 
@@ -154,19 +163,19 @@ def _check_protocol(fields: list[str], refuse: _Refusal) -> None:
     if protocol == "netrpc":
         refuse.incompatible("announces net/rpc", "set GRPCServer in the plugin's ServeConfig, so that it serves gRPC")
     if protocol != "grpc":
-        refuse.garbage(f"announces the protocol {protocol[:40]!r}", "only grpc is known")
+        refuse.garbage(f"announces the protocol {refuse.field(protocol)}", "only grpc is known")
     if len(fields) == 7 and fields[6].strip().lower() not in ("", "false"):
         refuse.incompatible("turns on gRPC broker multiplexing, which was not asked for", "turn it off in the plugin")
 
 
 def _app_version(text: str, offered: Collection[int], refuse: _Refusal) -> int:
     if not _NUMBER.fullmatch(text):
-        refuse.garbage(f"has {text[:40]!r} where the application protocol's version belongs")
+        refuse.garbage(f"has {refuse.field(text)} where the application protocol's version belongs")
     version = int(text)
     if offered and version not in offered:
         wanted = ", ".join(map(str, sorted(offered)))
         refuse.incompatible(
-            f"chose application protocol version {version}, and this host offered {wanted}",
+            f"chose application protocol version {refuse.number(text)}, and this host offered {wanted}",
             "PLUGIN_PROTOCOL_VERSIONS says what is offered",
         )
     return version
@@ -178,7 +187,7 @@ def _check_address(network: str, address: str, refuse: _Refusal) -> None:
     elif network == "tcp":
         _check_host_and_port(address, refuse)
     else:
-        refuse.garbage(f"names the network {network[:40]!r}", "only unix and tcp are known")
+        refuse.garbage(f"names the network {refuse.field(network)}", "only unix and tcp are known")
 
 
 def _check_socket_path(path: str, refuse: _Refusal) -> None:

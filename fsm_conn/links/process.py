@@ -79,7 +79,7 @@ class PluginProcess:
         self._popen = started.popen
         self.directory = started.directory
         self.redact = redact
-        self._swept: Future[None] | None = None
+        self._removing: Future[None] | None = None
         self._pidfd: list[int] = []
         self._finalizer = weakref.finalize(self, _give_up, started, self._pidfd, os.getpid())
         self._name = name
@@ -210,7 +210,7 @@ class PluginProcess:
     def _settle(self, returncode: int | None) -> None:
         self._finalizer.detach()
         self._unwatch()
-        self._swept = _sweep(self.directory)
+        self._removing = _remove(self.directory)
         if not self._loop.is_closed():
             self._hear_the_rest()
             self.exited.set_result(returncode)
@@ -254,7 +254,7 @@ class PluginProcess:
             await self._gone(REAP_LIMIT)
             if not self.exited.done():
                 logger.warning("plugin process %d does not end although it was killed", self.pid)
-            await self._swept_up()
+            await self._removal()
 
     async def _ask(self, grace: float) -> None:
         if self.exited.done():
@@ -268,9 +268,9 @@ class PluginProcess:
     async def _gone(self, limit: float) -> None:
         await asyncio.wait((self.exited,), timeout=limit)
 
-    async def _swept_up(self) -> None:
-        if self._swept is not None:
-            await asyncio.wait((asyncio.wrap_future(self._swept),), timeout=REAP_LIMIT)
+    async def _removal(self) -> None:
+        if self._removing is not None:
+            await asyncio.wait((asyncio.wrap_future(self._removing),), timeout=REAP_LIMIT)
 
     def abandon(self) -> None:
         """End it and clean up, all at once and without the loop, which may be closed. Blocks for some milliseconds."""
@@ -350,9 +350,9 @@ def _kill_group(popen: subprocess.Popen[bytes]) -> None:
             os.killpg(popen.pid, signal.SIGKILL)
 
 
-def _sweep(private: str) -> Future[None] | None:
+def _remove(private: str) -> Future[None] | None:
     try:
-        return spawner.sweep(private)
+        return spawner.remove(private)
     except RuntimeError:  # The interpreter is ending: its threads take no more work.
         directory.remove(private)
         return None

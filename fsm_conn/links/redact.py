@@ -10,6 +10,7 @@ Rules that hold here:
 - A value that is no secret on its face (a level, a flag, a small number, a value that the host's own environment
   holds under a name that promises no secret) is left readable, for evidence that is all asterisks helps nobody.
 - A private key is removed whole, even when only one end of it is in sight.
+- A secret is looked for in what a terminal would show: escapes, such as the colour of a number in it, are gone by then.
 - Half a secret is a secret: who cuts text before it is redacted says where, and what is left of one there is hidden.
 """
 
@@ -45,7 +46,11 @@ class Unshown(dict[str, str]):
 
 def sanitised(text: str) -> str:
     """`text` without terminal escapes, and with other control characters (newline and tab aside) made visible."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", _ESCAPES.sub("", text))
+    return _visible(_ESCAPES.sub("", text))
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def brief(text: str, limit: int = 200) -> str:
@@ -81,6 +86,7 @@ def _is_plain(value: str, ambient: Collection[str]) -> bool:
 def _pieces(secrets: Iterable[str]) -> Iterator[str]:
     """Each secret, and each longer line of one that has several: output is often looked at line by line."""
     for secret in secrets:
+        secret = _ESCAPES.sub("", secret)
         yield secret
         if "\n" in secret:
             yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET)
@@ -132,11 +138,12 @@ class Redactor:
             front: there was more before it, and the cut may be in the middle of a secret.
             back: the same of what came after it.
         """
+        text = _ESCAPES.sub("", text)
         if self._pattern is not None:
             text = _hide(text, self._spans(self._pattern, text, front, back))
         if "PRIVATE KEY-----" in text:
             text = _KEY_TAIL.sub(HIDDEN, _KEY_WHOLE.sub(HIDDEN, text))
-        return sanitised("\n".join(map(_hide_cookies, text.split("\n"))))
+        return _visible("\n".join(map(_hide_cookies, text.split("\n"))))
 
     def _spans(self, pattern: re.Pattern[str], text: str, front: bool, back: bool) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import graphlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -46,8 +46,10 @@ _MAX_BYTES = 2 * 1024 * 1024
 class Reflection:
     """A client of one peer's reflection service. Concurrent use is the caller's to avoid."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, show: Callable[[str], str] = brief) -> None:
+        """`show` makes the peer's words fit to stand in an error."""
         self._channel = channel
+        self._show = show
         self._version = _VERSIONS[0]
         self._pool = DescriptorPool()
         self._added: set[str] = set()
@@ -101,7 +103,7 @@ class Reflection:
             try:
                 self._pool.AddSerializedFile(files[name].SerializeToString())
             except Exception as error:  # the pool's ways to reject what a peer sent are many and undocumented
-                raise CallError(f"the peer's file {shown(name)!r} is not valid: {brief(str(error))}") from None
+                raise CallError(f"the peer's file {shown(name)!r} is not valid: {self._show(str(error))}") from None
             self._added.add(name)
 
     @asynccontextmanager
@@ -116,7 +118,7 @@ class Reflection:
         verdict = Verdict(stream)
 
         async def ask(request: ServerReflectionRequest) -> ServerReflectionResponse:
-            return _parsed(request, await _round_trip(stream, request))
+            return self._checked(request, _parsed(await _round_trip(stream, request)))
 
         try:
             yield ask
@@ -127,6 +129,16 @@ class Reflection:
         finally:
             stream.cancel()
 
+    def _checked(self, request: ServerReflectionRequest, answer: ServerReflectionResponse) -> ServerReflectionResponse:
+        kind = answer.WhichOneof("message_response")
+        expected = "list_services_response" if request.HasField("list_services") else "file_descriptor_response"
+        if kind == "error_response":
+            text = self._show(answer.error_response.error_message)
+            raise CallError(f"the peer does not describe its services: {text!r} ({answer.error_response.error_code})")
+        if kind != expected:
+            raise CallError(f"the peer answered with {kind or 'nothing'} where {expected} was asked for")
+        return answer
+
 
 async def _round_trip(stream: Any, request: ServerReflectionRequest) -> object:
     with suppress(asyncio.InvalidStateError):  # the peer ended the exchange: reading tells why
@@ -134,29 +146,17 @@ async def _round_trip(stream: Any, request: ServerReflectionRequest) -> object:
     return await stream.read()
 
 
-def _parsed(request: ServerReflectionRequest, raw: object) -> ServerReflectionResponse:
+def _parsed(raw: object) -> ServerReflectionResponse:
     if not isinstance(raw, bytes):
         raise _unanswered()
     try:
-        answer = ServerReflectionResponse.FromString(raw)
+        return ServerReflectionResponse.FromString(raw)
     except DecodeError as error:
         raise CallError(f"the peer's answer about its services is not valid: {brief(str(error))}") from None
-    _check(request, answer)
-    return answer
 
 
 def _unanswered() -> CallError:
     return CallError("the peer ended the exchange without an answer when it was asked for its services")
-
-
-def _check(request: ServerReflectionRequest, answer: ServerReflectionResponse) -> None:
-    kind = answer.WhichOneof("message_response")
-    expected = "list_services_response" if request.HasField("list_services") else "file_descriptor_response"
-    if kind == "error_response":
-        text = brief(answer.error_response.error_message)
-        raise CallError(f"the peer does not describe its services: {text!r} ({answer.error_response.error_code})")
-    if kind != expected:
-        raise CallError(f"the peer answered with {kind or 'nothing'} where {expected} was asked for")
 
 
 class _Batch:

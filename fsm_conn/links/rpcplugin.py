@@ -28,7 +28,6 @@ from fsm_conn.errors import LinkLostError, PluginExitedError
 from fsm_conn.links import diagnosis, gate, spawner
 from fsm_conn.links.grpc import GrpcLink
 from fsm_conn.links.process import GRACE, PluginProcess
-from fsm_conn.links.redact import brief
 
 if TYPE_CHECKING:
     from fsm_conn.links._pyvider import PluginClient
@@ -73,6 +72,7 @@ class PluginLink(GrpcLink):
         self._client: PluginClient | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._verdict: Exception | None = None
+        self._lost_at = 0.0
         self._closing = False
 
     def __repr__(self) -> str:
@@ -91,10 +91,9 @@ class PluginLink(GrpcLink):
         """A slot of the gate that lets one plugin per core start at a time."""
         return gate.process_gate().slot()
 
-    def _quoted(self, error: grpc.aio.AioRpcError) -> str:
+    def _show(self, said: str) -> str:
         """As the base does, and without the values of `env`: a plugin's words are its words, however they come."""
-        said = error.details() or ""
-        return brief(said if self._process is None else self._process.redact(said))
+        return super()._show(said if self._process is None else self._process.redact(said))
 
     def evidence(self) -> str:
         """What the plugin has printed, without secrets: its first line on stdout, or what there is of it, and its last
@@ -141,6 +140,8 @@ class PluginLink(GrpcLink):
 
     def _lose(self, reason: Exception) -> None:
         """As the base does, but the end of the process, if it can be seen by now, is the better reason."""
+        if not self._gone.is_set():
+            self._lost_at = asyncio.get_running_loop().time()
         if self._process is not None and not self._closing:
             self._process.look()
             reason = diagnosis.loss(self._process, reason)
@@ -158,9 +159,12 @@ class PluginLink(GrpcLink):
         # The sockets of a process are closed a moment before it counts as ended.
         if self._process is None or self._closing or isinstance(reason, PluginExitedError):
             return reason
-        await asyncio.wait((self._process.exited,), timeout=diagnosis.SETTLE)
+        # Counted from the loss: who asks later does not wait as long again.
+        left = self._lost_at + diagnosis.SETTLE - asyncio.get_running_loop().time()
+        await asyncio.wait((self._process.exited,), timeout=max(left, 0.0))
         # Once it is being closed, it ends because we want it to.
-        return reason if self._closing else diagnosis.loss(self._process, reason)
+        has_ended = self._process.exited.done() and not self._closing
+        return diagnosis.exit_error(self._process, "") if has_ended else reason
 
     def condemn(self) -> None:
         """The plugin hangs: so its callers are told, and `close` kills it at once, as it does when the link is lost."""

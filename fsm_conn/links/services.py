@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_conn.errors import CallError, ConnectionLostError, UnknownNameError
 from fsm_conn.links.names import listing, match_service, nearest, shown, split_method, unknown_method
+from fsm_conn.links.redact import brief
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -73,16 +74,18 @@ def _described(item: Any, file: Any) -> str:
 class ServiceDirectory:
     """The methods that can be called over one channel, by name."""
 
-    def __init__(self, channel: grpc.aio.Channel, declared: Any = ()) -> None:
+    def __init__(self, channel: grpc.aio.Channel, declared: Any = (), show: Callable[[str], str] = brief) -> None:
         """Make a directory that has looked up nothing yet.
 
         Args:
             channel: an open channel. It stays the caller's to close.
             declared: services that need no reflection, as for `normalize_services`.
+            show: makes the peer's words fit to stand in an error.
         """
         self.known: dict[str, Method] = {}
         """What has been looked up, under the names that were used: for those who cannot wait."""
         self._channel = channel
+        self._show = show
         self._declared = {service.full_name: service for service in normalize_services(declared)}
         self._reflected: dict[str, ServiceDescriptor] = {}
         self._names: tuple[str, ...] | None = None
@@ -165,7 +168,7 @@ class ServiceDirectory:
         if self._client is None:
             from fsm_conn.links.reflection import Reflection
 
-            self._client = Reflection(self._channel)
+            self._client = Reflection(self._channel, self._show)
         return self._client
 
     async def _shared(self, key: str, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:

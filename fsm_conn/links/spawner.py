@@ -37,7 +37,7 @@ import attrs
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 from fsm_conn.links import directory
 
-__all__ = ["Launch", "Started", "load", "run", "start", "submit", "sweep"]
+__all__ = ["Launch", "Started", "load", "remove", "run", "start", "submit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Futur
         return _worker("spawner").submit(function, *args, **kwargs)
 
 
-def sweep(path: str) -> Future[None]:
+def remove(path: str) -> Future[None]:
     """Have a private directory removed, by a thread that does nothing else: there may be much in it."""
     return _clean(directory.remove, path)
 

@@ -211,7 +211,7 @@ class TlsRelay:
         if listener is not None:
             self._loop.remove_reader(listener)
             listener.close()
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # The directory is the plugin's, too, which may have locked or replaced it.
                 os.unlink(self._path)
 
     def abort(self) -> None:

@@ -173,3 +173,21 @@ class TestSweep:
     def test_nothing_there(self, base: Path) -> None:
         """A base that is gone is nothing to complain about."""
         directory.sweep(str(base / "nowhere"))
+
+
+class TestRemove:
+    @linux
+    def test_no_proc(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where /proc is not mounted nothing can be unlocked, and what is not locked is removed all the same."""
+        chmod = os.chmod
+
+        def without_proc(path: str, mode: int) -> None:
+            if path.startswith("/proc/"):
+                raise FileNotFoundError(path)
+            chmod(path, mode)
+
+        (base / "full" / "deep" / "deeper").mkdir(parents=True)
+        (base / "full" / "deep" / "file").touch()
+        monkeypatch.setattr(os, "chmod", without_proc)
+        directory.remove(str(base / "full"))
+        assert not (base / "full").exists()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 from fsm_conn.errors import CallError, RequestError
 from fsm_conn.links.methods import Method, message_for
+from fsm_conn.links.redact import Redactor
+from fsm_conn.links.rpcplugin import PluginLink
 from fsm_conn.links.services import ServiceDirectory
 
 Answer = Callable[[ServerReflectionRequest], Any]
@@ -331,3 +334,34 @@ def test_any_bytes_for_answers(answers: list[bytes]) -> None:
     with pytest.raises(CallError) as caught:
         look_up(lambda request: rest.pop(0) if len(rest) > 1 else rest[0])
     assert_harmless(caught.value)
+
+
+class _OpenChannel(LyingChannel):
+    async def wait_for_state_change(self, state: Any) -> None:
+        await asyncio.Event().wait()
+
+
+async def told_by_link(answer: Answer, secret: str) -> str:
+    """What the caller of a plugin that was given `secret` is told."""
+    link: Any = PluginLink(["plugin"], env={"TOKEN": secret})
+    link._client = SimpleNamespace(process=SimpleNamespace(redact=Redactor([secret])))
+    link._attach(_OpenChannel(answer))
+    with pytest.raises(CallError) as caught:
+        await link.directory.method("s.Svc.Do")
+    link._watcher.cancel()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        ServerReflectionResponse(error_response={"error_message": "no access with hunter2"}),
+        files(FileDescriptorProto(name="s.proto", message_type=[{"name": "hunter2"}, {"name": "hunter2"}])),
+    ],
+    ids=["its own error", "a file that protobuf refuses"],
+)
+async def test_secrets(described: ServerReflectionResponse) -> None:
+    """What a plugin says about its services is shown without the secrets that it was given."""
+    told = await told_by_link(peer(described), "hunter2")
+    assert "[redacted]" in told
+    assert "hunter2" not in told

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fsm_conn.errors import HandshakeError, IncompatibleProtocolError
 from fsm_conn.links.handshake import LONGEST_LINE, Handshake, offered_versions, parse_handshake, quoted
+from fsm_conn.links.redact import Redactor
 
 GOOD = "1|6|unix|/tmp/plugin.sock|grpc|"
 
@@ -144,6 +145,27 @@ def survives(line: bytes | str) -> None:
         assert shown.split(":")[0] in ("unix", "ipv4", "ipv6", "dns")
     assert shown.isprintable()
     assert len(shown) < 2000
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "1|1|unix|/a|hunter2|",
+            "1|hunter2|unix|/a|grpc|",
+            "1|1|hunter2|/a|grpc|",
+            f"1|1|unix|/a|{'x' * 36}hunter2|",
+            "1|31415926|unix|/a|grpc|",
+            "31415926|1|unix|/a|grpc|",
+        ],
+    )
+    def test_no_field_tells_one(self, line: str) -> None:
+        """What stands in one field, and is quoted for itself, is looked through like the line."""
+        redact = Redactor(["hunter2", "31415926"])
+        with pytest.raises(HandshakeError) as refused:
+            parse_handshake(line, offered=[1], show=redact)
+        assert "[redacted]" in str(refused.value)
+        assert not any(part in str(refused.value) for part in ("hunt", "3141"))
 
 
 class TestFuzz:

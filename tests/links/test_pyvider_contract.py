@@ -10,7 +10,9 @@ import asyncio
 import configparser
 import importlib.metadata
 import inspect
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
@@ -21,9 +23,12 @@ from pyvider.rpcplugin.handshake import parse_handshake_response
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2_grpc import GRPCStdioStub
 
+from fsm_conn.errors import HandshakeError
 from fsm_conn.links import _pyvider
 from fsm_conn.links._pyvider import SUPPORTED, WHAT_WE_RELY_ON, PluginClient, Settings
-from fsm_conn.links.handshake import parse_handshake
+from fsm_conn.links.handshake import Handshake, parse_handshake
+from fsm_conn.links.process import PluginProcess
+from fsm_conn.links.redact import Redactor
 
 SETUP = Path(__file__).parents[2] / "setup.cfg"
 USED = ("start", "_attempt_single_handshake", "_complete_handshake_setup", "_init_stubs", "_reset_state")
@@ -138,6 +143,42 @@ class TestStart:
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert "close" not in calls
+
+
+class TestChannel:
+    """What an error says of a channel that does not come up."""
+
+    @staticmethod
+    async def started(words: str, redact: Redactor) -> PluginClient:
+        made = client()
+        made.process = await PluginProcess.spawn(["/bin/sh", "-c", words], env={}, redact=redact)
+        return made
+
+    async def test_last_words_over_the_channel(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A line without an end, under way when the plugin is closed, is logged like one on its own stdout."""
+        caplog.set_level(logging.INFO, "fsm_conn.plugin")
+        made = await self.started("sleep 60", Redactor())
+        arrived = asyncio.Event()
+
+        async def printed(request: object) -> Any:
+            yield StdioData(channel=StdioData.STDOUT, data=b"last words")
+            arrived.set()
+            await asyncio.Event().wait()
+
+        made._stdio_stub = SimpleNamespace(StreamStdio=printed)
+        made._stdio_task = asyncio.create_task(made._read_stdio_logs())
+        await arrived.wait()
+        await made.close()
+        assert caplog.messages == ["last words"]
+
+    async def test_address_is_quoted_like_all_else(self) -> None:
+        """An address that cannot be reached is shown without secrets, however gRPC would write it."""
+        made = await self.started("sleep 60", Redactor(["hunter+2"]))
+        made._accept(Handshake(app_version=1, network="unix", address="/nowhere/hunter+2.sock"))
+        with pytest.raises(HandshakeError, match=r"announced unix /nowhere/\[redacted\].sock, which") as refused:
+            await made._create_grpc_channel()
+        assert "hunter" not in str(refused.value)
+        await made.close()
 
 
 def test_credentials_follow_the_certificates() -> None:

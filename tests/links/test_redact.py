@@ -74,6 +74,25 @@ class TestCut:
         assert caplog.messages == ["two"]
 
 
+class TestColours:
+    @given(
+        st.lists(st.sampled_from(["\x1b[0m", "\x1b[1;31m", "\x1b]0;title\x07"]) | st.just(""), min_size=6, max_size=6)
+    )
+    def test_within(self, escapes: list[str]) -> None:
+        """A secret that is printed with escapes in it, such as the colour of a number, is one when they are gone."""
+        shown = Redactor(["SECRET7"])(f"token: {''.join(map(''.join, zip('SECRET', escapes, strict=True)))}7 end")
+        assert shown == f"token: {HIDDEN} end"
+
+    def test_of_the_secret_itself(self) -> None:
+        """So is one that has escapes of its own."""
+        assert Redactor(["SEC\x1b[1mRET"])("a SEC\x1b[1mRET b SECRET") == f"a {HIDDEN} b {HIDDEN}"
+
+    def test_within_a_key(self) -> None:
+        """And a private key whose head is coloured is hidden whole."""
+        head = "-----BEGIN \x1b[1mEC PRIVATE\x1b[0m KEY-----"
+        assert Redactor()(f"{head}\nMIGk\n-----END EC PRIVATE KEY-----") == HIDDEN
+
+
 class TestKeys:
     def test_head_left_out_of_a_flood(self, caplog: pytest.LogCaptureFixture) -> None:
         """A private key whose head was not logged, because of a flood, is not logged either."""

@@ -408,6 +408,26 @@ class TestWhoMayConnect:
             for _, writer in pairs:
                 writer.close()
 
+    async def test_directory_replaced(self, private: Path) -> None:
+        """A server that puts a file in the place of its directory breaks neither the joining nor the end."""
+        own = Path(tempfile.mkdtemp(dir=private))
+        gone = own.with_name("gone")
+        async with serving(private) as path:
+            for joined in (True, False):
+                relay = await relay_to(path, own)
+                with socket.socket(socket.AF_UNIX) as channel:
+                    channel.connect(relay.target.removeprefix("unix:"))
+                    own.rename(gone)
+                    own.touch()
+                    if joined:
+                        async with asyncio.timeout(QUICK):
+                            await relay.join()
+                    await relay.close()
+                own.unlink()
+                (gone / tlsrelay.SOCKET_NAME).unlink()
+                gone.rename(own)
+        own.rmdir()
+
     async def test_another_process(self, private: Path) -> None:
         """Another process of the same user is turned away, and does not take the channel's place."""
         script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(1))"

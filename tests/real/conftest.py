@@ -136,7 +136,7 @@ async def no_leaks() -> AsyncIterator[None]:
 async def _warm_up() -> None:
     """What is made once per process, or once per loop, is no leak."""
     await spawner.run(spawner._death_wrapper)
-    await asyncio.wrap_future(spawner.sweep("/nowhere"))
+    await asyncio.wrap_future(spawner.remove("/nowhere"))
     global _channel
     if _channel is None:
         _channel = grpc.aio.insecure_channel("unix:/nowhere")

@@ -466,6 +466,36 @@ class TestPrivateDirectory:
         await second.stop()
         assert not os.path.lexists(os.fsdecode(line))
 
+    @pytest.mark.parametrize("given_up", [False, True])
+    def test_goes_on_after_the_loop(
+        self, given_up: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A removal that outlasts the loop is finished, and nothing complains that nobody waits for it any more."""
+        slow, remove = threading.Event(), private_directory.remove
+
+        def removed(path: str) -> None:
+            slow.wait(QUICK)
+            remove(path)
+
+        async def scenario() -> str:
+            process, _ = await printed(*hostile("env", "TMPDIR"))
+            stopping = asyncio.create_task(process.stop(0))
+            await asyncio.wait((process.exited,))
+            await asyncio.sleep(0)
+            if given_up:
+                stopping.cancel()
+            await asyncio.wait((stopping,))
+            return process.directory
+
+        monkeypatch.setattr(private_directory, "remove", removed)
+        monkeypatch.setattr(process_module, "REAP_LIMIT", 0.2)
+        directory = asyncio.run(scenario())
+        assert os.path.isdir(directory)
+        slow.set()
+        spawner.remove("/nowhere").result(QUICK)
+        assert not os.path.lexists(directory)
+        assert not caplog.records
+
     async def test_deeper_than_recursion(self) -> None:
         """Directories nested deeper than Python recurses and a path may be long are removed all the same."""
         process, line = await printed(*hostile("deep", 1100))
