@@ -6,6 +6,7 @@ fails is made shorter here: leaving out step by step takes a second, where Hypot
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from fsm_conn.testing.trace import Trace
 from fsm_conn.testing.virtual import VirtualLoop
 
 hypothesis = needed("hypothesis")
+configuration = needed("hypothesis.configuration")
 stateful = needed("hypothesis.stateful")
 
 __all__ = ["Lived", "check_make", "explore", "random_lives"]
@@ -91,7 +93,12 @@ def random_lives(
 def _run(case: Any, seed: str) -> None:
     quiet, phases = hypothesis.Verbosity.quiet, (hypothesis.Phase.generate,)
     settings = hypothesis.settings(case.settings, database=None, verbosity=quiet, phases=phases)
-    stateful.run_state_machine_as_test(hypothesis.seed(seed)(case.machine), settings=settings)
+    with tempfile.TemporaryDirectory() as directory:
+        configuration.set_hypothesis_home_dir(directory)  # or it would leave one of its own in the working directory
+        try:
+            stateful.run_state_machine_as_test(hypothesis.seed(seed)(case.machine), settings=settings)
+        finally:
+            configuration.set_hypothesis_home_dir(None)
 
 
 def _simplest(error: ViolationError, options: dict[str, Any]) -> ViolationError:

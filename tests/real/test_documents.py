@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fsm_conn.cli import app
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = sorted(
@@ -109,3 +111,27 @@ asyncio.run(main())
 """
     result = run("-c", code, str(ROOT / "examples"))
     assert (result.stdout, result.stderr) == ("1 the plugin refused our token: wrong token\n", "")
+
+
+COMMANDS = {row.split()[1]: row.split()[2:] for row in re.findall(r"^\| `(fsm-conn [^`]+)` \|", README, re.MULTILINE)}
+"""Those of the table, each with its arguments."""
+
+
+def test_the_table_of_commands_has_all_of_them() -> None:
+    """But for the one that makes the others complete, which stands below it."""
+    assert {*COMMANDS, "completion"} == set(app.COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"watch", "trace"}))
+def test_a_command_of_the_table_does_what_it_says(command: str, tmp_path: Path) -> None:
+    """As it stands there, with a plugin and a class that exist. (`watch` has no end, and `trace` needs what it wrote.)"""
+    given = {
+        "module:Class": ["fsm_conn:Connection"],
+        "python": [sys.executable],
+        "plugin.py": ["-m", "fsm_conn.demo.calculator"],
+    }
+    arguments = [word for each in COMMANDS[command] for word in given.get(each, [each])]
+    result = run("-m", "fsm_conn", command, *arguments, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert bool(result.stdout) != (command == "diagram")
+    assert [path.name for path in tmp_path.iterdir()] == (["life.svg"] if command == "diagram" else [])
