@@ -70,7 +70,11 @@ class Odd:
         return request
 
     async def HangAfterOne(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
-        yield b""
+        try:
+            yield b""
+        except GeneratorExit:  # who asked was content, and gone, before this was asked for more
+            self.ended.set_result("cancelled")
+            raise
         await self._hang()
 
     async def RefuseAfterOne(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
