@@ -7,6 +7,11 @@ from pathlib import Path
 
 import async_solipsism
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's affair, and no property of what is tested.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 HERE = Path(__file__).parent
 REAL = (HERE / "real", HERE / "links")
