@@ -28,7 +28,6 @@ from fsm_conn.errors import (
     LinkLostError,
     PluginExitedError,
 )
-from fsm_conn.links import diagnosis
 from fsm_conn.links.rpcplugin import PluginLink
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
@@ -520,8 +519,3 @@ def test_light_modules_import_no_grpc(module: str) -> None:
     """What knows only processes and text needs neither grpc nor pyvider."""
     code = f"import sys, fsm_conn.links.{module}; assert not {{'grpc', 'pyvider'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **ENV}, check=True)
-
-
-def test_exit_outranks_a_late_answer() -> None:
-    """The grace for an explanation is short enough to be no wait of its own."""
-    assert diagnosis.SETTLE < 0.5
