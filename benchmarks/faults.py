@@ -270,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(_alone(client, name, outside))
         return 0
     names = [name for name in [*(fault.name for fault in FAULTS), HOST_KILLED] if options.only in name]
-    described = machine()
+    described = {name: value for name, value in machine().items() if name != "peers"}  # pools and machines
     found = _rows(names, options.cut_off, options.jobs)
     print("\n".join(f"{key}: {value}" for key, value in described.items()), end="\n\n")
     print(_table(found, options.cut_off))
