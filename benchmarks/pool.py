@@ -41,7 +41,7 @@ IDEMPOTENT = CallOptions(idempotent=True, timeout=60)
 BURNER = [sys.executable, "-m", "benchmarks.burner"]
 ROUNDS = 400_000
 """Of the loop of one call that keeps a core busy: some 20 ms."""
-BURNING = 40
+BURNING = 240
 """Such calls of one turn, by eight callers."""
 
 
@@ -61,7 +61,7 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
     """Measure."""
     found = asyncio.run(_side_by_side(5 if quick else 40, 0.5 if quick else 2.0, progress))
     found += asyncio.run(_on_plugins(5 if quick else 30, 3.0 if quick else 30.0, progress))
-    found.append(asyncio.run(_busy_cores(3 if quick else 15, progress)))
+    found.append(asyncio.run(_busy_cores(2 if quick else 8, progress)))
     return found + asyncio.run(_many(8 if quick else 64, progress))
 
 
@@ -243,6 +243,11 @@ async def _busy_cores(rounds: int, progress: Progress) -> Row:
         unit="x",
         goal=1 / 1.8 if cores >= 2 else None,
         detail=f"{medians['pool']:.1f} against {medians['one']:.1f} ms a call",
+        why=(
+            "A turn that is short ends raggedly, with one plugin waiting for the last calls of the "
+            "other: with 40 calls a turn it was 0.53 to 0.60, with 240, as since then, 0.50 to 0.53. "
+            "Two bare processes reached 0.51."
+        ),
     )
 
 
@@ -281,6 +286,7 @@ async def _many(count: int, progress: Progress) -> list[Row]:
             unit="x",
             goal=1.15,
             detail=f"{opening:.2f} against {least:.2f} s",
+            why="It is within its goal; what there is above 1 is not accounted for.",
         ),
         Row(name="loop lag while opening many", work=work, value=max(lags) * 1e3, unit="ms", goal=100, strict=True),
         Row(name="closing many", work=work, value=closing, unit="s", goal=3),
