@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from functools import partial
+
+from fsm_conn import extras
 
 __all__ = ["needed"]
 
-
-def needed(module: str) -> Any:
-    """Import `module`.
-
-    Raises:
-        ImportError: it is not installed; the message says how to get it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise ImportError(
-            f"fsm_conn.testing needs {name!r}, which is not installed: pip install 'fsm_conn[testing]'", name=name
-        ) from error
+needed = partial(extras.needed, extra="testing", purpose="fsm_conn.testing")
