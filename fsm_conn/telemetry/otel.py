@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fsm_conn.errors import ConnectionLostError
+from fsm_conn.extras import missing
 from fsm_conn.lifecycle import Trigger
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
-from fsm_conn.telemetry._extra import missing
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods, error_text, error_type, status_code
 from fsm_conn.telemetry.watching import Measuring, Telemetry
 from fsm_conn.version import __version__
@@ -30,7 +30,7 @@ try:
     from opentelemetry import metrics, trace
     from opentelemetry.context import Context
 except ImportError as error:
-    raise missing("OpenTelemetry", "opentelemetry", error) from error
+    raise missing("OpenTelemetry", "opentelemetry", error.name) from error
 
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection

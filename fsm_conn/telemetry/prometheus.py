@@ -14,8 +14,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fsm_conn.extras import missing
 from fsm_conn.record import CallRecord, TransitionRecord
-from fsm_conn.telemetry._extra import missing
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
 from fsm_conn.telemetry.watching import Measuring, Telemetry
 
@@ -23,7 +23,7 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
     from prometheus_client.core import GaugeMetricFamily
 except ImportError as error:
-    raise missing("PrometheusMetrics", "prometheus", error) from error
+    raise missing("PrometheusMetrics", "prometheus", error.name) from error
 
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection

@@ -189,7 +189,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 MAY_IMPORT = {
-    "_extra": set(),
     "reading": {"errors", "lifecycle", "record", "links.redact"},
     "watching": {"connection", "record", "telemetry.reading"},
     "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching"},
@@ -198,12 +197,12 @@ MAY_IMPORT = {
         "errors",
         "lifecycle",
         "record",
-        "telemetry._extra",
+        "extras",
         "telemetry.reading",
         "telemetry.watching",
         "version",
     },
-    "prometheus": {"connection", "record", "telemetry._extra", "telemetry.reading", "telemetry.watching"},
+    "prometheus": {"connection", "record", "extras", "telemetry.reading", "telemetry.watching"},
     "__init__": {"lazy", "telemetry.logs", "telemetry.otel", "telemetry.prometheus"},
 }
 
