@@ -18,6 +18,8 @@ import pyte
 
 COMMAND = (sys.executable, "-m", "fsm_conn")
 
+_ERASE_LINE = b"\x1b[2K"
+"""What a drawing begins each of its lines with when it is drawn anew."""
 _GLANCE = 0.05
 """Seconds after which it is looked whether the process has ended without a further word."""
 
@@ -76,6 +78,16 @@ class Terminal:
             assert self._read(end), f"{shown!r} was not shown:\n{self.text}"
         return self.text
 
+    def press(self, keys: str) -> None:
+        """Type something."""
+        os.write(self._master, keys.encode())
+
+    def until_drawn_anew(self, times: int = 3, limit: float = 60.0) -> None:
+        """Read until what is drawn has been drawn so many times more: by then it is whole, and about what was typed."""
+        end, before = time.monotonic() + limit, self.written.count(_ERASE_LINE)
+        while self.written.count(_ERASE_LINE) < before + times * self.lines:
+            assert self._read(end), f"it was not drawn anew:\n{self.text}"
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         os.write(self._master, b"\x03")
@@ -90,8 +102,12 @@ class Terminal:
     @property
     def is_in_order(self) -> bool:
         """Whether the terminal shows its cursor and what is typed, and forgets on Ctrl-C what it was sent, as usual."""
-        flags = termios.tcgetattr(self._slave)[3]
-        return bool(flags & termios.ECHO) and not flags & termios.NOFLSH and not self.screen.cursor.hidden
+        return self.shows_what_is_typed and not termios.tcgetattr(self._slave)[3] & termios.NOFLSH
+
+    @property
+    def shows_what_is_typed(self) -> bool:
+        """Whether there are an echo and a cursor: what somebody at a prompt misses first."""
+        return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO) and not self.screen.cursor.hidden
 
     def styles(self, word: str) -> list[Any]:
         """The characters of the lowest place on the screen where `word` stands, with their colours."""

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fsm_conn.cli.ending import run_to_end
+from fsm_conn.cli.options import seconds
 from fsm_conn.cli.plugin import PluginCommand, pb2_modules, plugin_options, show_plugin_output
 from fsm_conn.cli.terminal import output
 from fsm_conn.connection import Connection
@@ -37,12 +38,7 @@ Examples:
 )
 @click.option("--list", "lists", is_flag=True, help="List the services, and their methods with their types.")
 @click.option("--describe", metavar="SERVICE", help="Show a service as in a .proto file, with its messages.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="For the answer. By default 30, and none for a stream of replies.",
-)
+@seconds("--timeout", "For the answer. By default 30, and none for a stream of replies.")
 @click.option(
     "--services",
     multiple=True,

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from fsm_conn.cli.describing import described, listed
 from fsm_conn.cli.fields import message_of, message_of_json
-from fsm_conn.cli.plain import plain_json
+from fsm_conn.cli.plain import plain_json, plain_line
 from fsm_conn.cli.terminal import Console
 from fsm_conn.connection import Connection
-from fsm_conn.errors import RequestError
+from fsm_conn.errors import CallError, ConnectionLostError, RequestError
 from fsm_conn.links.methods import Method
 from fsm_conn.links.names import is_infrastructure
 from fsm_conn.links.services import ServiceDirectory
@@ -30,6 +30,8 @@ __all__ = ["Caller"]
 
 USUAL = 30.0
 """Seconds for an answer, when nobody said how many."""
+SHOWN_FAULTS = 20
+"""Services of which it is told why they cannot be shown; a peer may list thousands."""
 
 
 class Caller:
@@ -54,9 +56,28 @@ class Caller:
 
     async def list_services(self) -> None:
         """Show what can be called."""
-        names = await self._in_time(self._directory.names(), "list of services")
-        services = [await self._service(name) for name in names if not is_infrastructure(name)]
-        self._lines(listed(services) if services else ["(no services but gRPC's own)"])
+        everything = await self._in_time(self._directory.names(), "list of services")
+        names = [name for name in everything if not is_infrastructure(name)]
+        faults = [fault for name in names if (fault := await self._listed(name))]
+        if not names:
+            self._lines(["(no services but gRPC's own)"])
+        if faults:
+            raise click.ClickException(_together(faults, len(names)))
+
+    async def _listed(self, name: str) -> str:
+        """Show a service, or return why it cannot be shown: that is no reason to leave out the others.
+
+        Raises:
+            NoAnswerError: the peer hangs, so it is not asked for more.
+            ConnectionLostError: it is gone.
+        """
+        try:
+            self._lines(listed([await self._service(name)]))
+        except (NoAnswerError, ConnectionLostError):
+            raise
+        except (click.ClickException, CallError) as error:
+            return str(error)
+        return ""
 
     async def describe(self, name: str) -> None:
         """Show one service in full."""
@@ -90,7 +111,18 @@ class Caller:
 
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self._console.say(line)
+            self._console.say(plain_line(line))
+
+
+class NoAnswerError(click.ClickException):
+    """The peer did not answer in time."""
+
+
+def _together(faults: list[str], services: int) -> str:
+    if len(faults) == 1 == services:
+        return faults[0]
+    more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+    return f"{len(faults)} of {services} services cannot be shown: {'; '.join(faults[:SHOWN_FAULTS])}{more}"
 
 
 async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
@@ -98,9 +130,10 @@ async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
     try:
         return await within(seconds, work)
     except ExpiredError:
-        raise click.ClickException(f"{what}: no answer within {seconds:g} s") from None
+        raise NoAnswerError(f"{what}: no answer within {seconds:g} s") from None
     except grpc.aio.AioRpcError as error:
-        raise click.ClickException(f"{what}: {error.code().name}: {error.details() or 'no details'}") from None
+        kind = NoAnswerError if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else click.ClickException
+        raise kind(f"{what}: {error.code().name}: {error.details() or 'no details'}") from None
 
 
 def _json(reply: Any) -> Any:

@@ -6,25 +6,20 @@ import sys
 from collections import Counter
 from typing import Any
 
+import attrs
 import click
 from rich.text import Text
 
 from fsm_conn.checks import Finding, Severity, check, to_json, to_sarif, to_text
 from fsm_conn.cli.machines import Machine
-from fsm_conn.cli.plain import plain, plain_json
+from fsm_conn.cli.options import reasons
+from fsm_conn.cli.plain import plain_json, plain_line
 from fsm_conn.cli.terminal import output
 
 __all__ = ["command"]
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta", Severity.NOTE: "dim"}
 _WRITERS = {"json": to_json, "sarif": to_sarif}
-
-
-def _accepted(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    if not all(equals for _, equals, _ in pairs):
-        raise click.UsageError("--accept takes CODE=REASON, or 'CODE PLACE=REASON'.", ctx)
-    return {key: reason for key, _, reason in pairs}
 
 
 @click.command(
@@ -42,13 +37,7 @@ Examples:
     show_default=True,
     help="SARIF is what code hosts show beside the code.",
 )
-@click.option(
-    "--accept",
-    multiple=True,
-    callback=_accepted,
-    metavar="CODE=REASON",
-    help="A finding that is meant, and why; one of them alone by 'CODE PLACE=REASON'.",
-)
+@reasons("--accept", "CODE", "A finding that is meant, and why; one of them alone by 'CODE PLACE=REASON'.")
 @click.option("--strict", is_flag=True, help="Warnings end with status 1 too.")
 def command(machines: tuple[Any, ...], form: str, accept: dict[str, str], strict: bool) -> None:
     """Find the mistakes in state machines without running them: states that nothing reaches or leaves, rows that are
@@ -69,13 +58,21 @@ def command(machines: tuple[Any, ...], form: str, accept: dict[str, str], strict
 def _show(findings: list[Finding], machines: int) -> None:
     console = output()
     for finding in findings:
-        head, _, remedy = to_text([finding]).partition("\n")
-        text = Text(plain(head))
+        head, _, remedy = to_text([_in_lines(finding)]).partition("\n")
+        text = Text(head)
         text.highlight_words([f"{finding.severity} {finding.code}"], _STYLES[finding.severity])
         console.say(text)
         console.say(remedy, "dim")
     if not findings:
         console.say(Text(f"nothing found in {_many(machines, 'machine')}", "bold green"))
+
+
+def _in_lines(finding: Finding) -> Finding:
+    """The finding without what would end a line, or command the terminal: names may be any text."""
+    told: dict[str, Any] = {
+        name: plain_line(getattr(finding, name)) for name in ("machine", "place", "message", "remedy")
+    }
+    return attrs.evolve(finding, file=finding.file and plain_line(finding.file), **told)
 
 
 def _many(count: int, what: str) -> str:

@@ -10,8 +10,9 @@ import click
 
 from fsm_conn.chart import chart_of
 from fsm_conn.cli.machines import Machine
-from fsm_conn.cli.plain import plain
+from fsm_conn.cli.plain import plain, plain_line
 from fsm_conn.diagrams import Format, Theme, diagram, format_of
+from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.testing.report import Report
 
 __all__ = ["command"]
@@ -79,6 +80,8 @@ def command(
         drawn = diagram(machine, form, theme=theme, state=state, coverage=coverage)
     except ImportError as error:
         raise click.ClickException(str(error)) from None
+    except DiagramError as error:  # it names states, which may be any text
+        raise click.ClickException(plain_line(error)) from None
     _write(drawn, output)
 
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fsm_conn.cli.machines import ConnectionClass, Machine, reason_of
+from fsm_conn.cli.options import number, reasons, seconds
 from fsm_conn.cli.terminal import Console, output, progress_output
 from fsm_conn.connection import Connection
 from fsm_conn.testing.coverage import TransitionCoverage
@@ -37,14 +38,6 @@ class _Function(Machine):
         return callable(value)
 
 
-def _ignored(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for name, _, reason in pairs:
-        if not name or not reason:
-            raise click.UsageError("--ignore takes NAME=REASON: the invariant, and why it need not hold.", ctx)
-    return {name: reason for name, _, reason in pairs}
-
-
 def _to_be_written(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """What is found out now need not be found out when all lives have been lived."""
     if path is not None and not path.parent.is_dir():
@@ -60,44 +53,17 @@ Examples:
   fsm-conn explore --coverage seen.json fsm_conn:Connection"""
 )
 @click.argument("connection_class", type=ConnectionClass(), metavar="MODULE:CLASS")
-@click.option(
-    "--depth",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Steps of the longest life that is walked systematically.",
-)
-@click.option(
-    "--lives", type=click.IntRange(0), default=200, show_default=True, metavar="N", help="Random lives after that."
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0, min_open=True),
-    metavar="S",
-    help="Begin nothing further after so long: half of it systematically. By default there is no limit.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Of the random lives. The same seed gives the same lives.",
-)
+@number("--depth", "Steps of the longest life that is walked systematically.", default=4)
+@number("--lives", "Random lives after that.", default=200, least=0)
+@seconds("--seconds", "Begin nothing further after so long: half of it systematically. By default there is no limit.")
+@number("--seed", "Of the random lives. The same seed gives the same lives.", default=0, least=0)
 @click.option(
     "--make",
     type=_Function(),
     metavar="MODULE:FUNCTION",
     help="Makes a connection, for constructors that take more; as for lifecycle_test.",
 )
-@click.option(
-    "--ignore",
-    multiple=True,
-    callback=_ignored,
-    metavar="NAME=REASON",
-    help="An invariant that need not hold, and why.",
-)
+@reasons("--ignore", "NAME", "An invariant that need not hold, and why.")
 @click.option(
     "--coverage",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -212,7 +178,6 @@ def _between_steps() -> Iterator[Callable[[], None]]:
 
     def interrupt(number: int, frame: object) -> None:
         if pressed:
-            progress_output().show_cursor()
             os._exit(128 + number)
         pressed.append(number)
 

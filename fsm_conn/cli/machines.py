@@ -103,11 +103,22 @@ def imported(place: str) -> ModuleType:
     try:
         if place.endswith(".py") or os.sep in place:
             return _from_file(Path(place))
-        if (here := os.getcwd()) not in sys.path:
+        here = _working_directory()
+        if here and here not in sys.path:
             sys.path.insert(0, here)
         return importlib.import_module(place)
     except (Exception, SystemExit) as error:
-        raise click.ClickException(f"cannot import {place!r}: {reason_of(error)}") from None
+        lost = isinstance(error, (ModuleNotFoundError, FileNotFoundError)) and not _working_directory()
+        remark = "; the working directory does not exist any more: change to one that does" if lost else ""
+        raise click.ClickException(f"cannot import {place!r}: {reason_of(error)}{remark}") from None
+
+
+def _working_directory() -> str:
+    """Its path; empty when it was deleted, or may not be known."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def offered(module: ModuleType, fits: Callable[[Any], bool]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from fsm_conn.cli.machines import imported
+from fsm_conn.cli.options import seconds
 from fsm_conn.cli.plain import plain
 
 __all__ = ["PluginCommand", "pb2_modules", "plugin_options", "show_plugin_output"]
@@ -42,14 +43,7 @@ def plugin_options(function: F) -> F:
 
 
 _OPTIONS = (
-    click.option(
-        "--start-timeout",
-        type=click.FloatRange(0, min_open=True),
-        default=10.0,
-        metavar="SECONDS",
-        show_default=True,
-        help="For one attempt to start the plugin.",
-    ),
+    seconds("--start-timeout", "For one attempt to start the plugin.", default=10.0),
     click.option(
         "--mtls/--no-mtls",
         default=None,

@@ -25,11 +25,17 @@ STATE_STYLES = {"connected": "bold green", "failed": "bold red", "reconnecting":
 
 
 class Console(rich.console.Console):
-    """As rich's; but a reader that has gone is the caller's business, and lines are wrapped on a terminal alone."""
+    """As rich's, with three differences: a reader that has gone is the caller's business; lines are wrapped on a
+    terminal alone; and the cursor is never hidden, for nobody would bring it back when this is killed.
+    """
 
     def on_broken_pipe(self) -> None:
         """Pass it on, instead of ending the process."""
         raise
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Leave it as it is."""
+        return False
 
     @property
     def room(self) -> int | None:
@@ -47,13 +53,15 @@ def drawing(console: Console) -> Iterator[Live]:
     """Something that is drawn anew in its place, below the lines that are printed meanwhile.
 
     On Ctrl-C a terminal forgets what it was sent and has not shown yet: half a drawing would be left, and the next
-    would erase too much. It also shows what keys are pressed, in the midst of the drawing. It is asked to do neither.
+    would erase too much. It is asked not to. That it shows what keys are pressed is left as it is: they stand at the
+    end of the drawing until that is made anew, and it moves on by a line on Enter. A process that is killed could not
+    turn it on again.
     """
     stream: Any = console.file
     before = termios.tcgetattr(stream)
-    quiet = [*before]
-    quiet[3] = (before[3] | termios.NOFLSH) & ~termios.ECHO
-    termios.tcsetattr(stream, termios.TCSANOW, quiet)
+    keeping = [*before]
+    keeping[3] = before[3] | termios.NOFLSH
+    termios.tcsetattr(stream, termios.TCSANOW, keeping)
     try:
         with Live(console=console, auto_refresh=False) as live:
             yield live

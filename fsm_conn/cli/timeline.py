@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.text import Text
 
-from fsm_conn.cli.plain import plain
+from fsm_conn.cli.plain import plain_line
 from fsm_conn.cli.terminal import STATE_STYLES
 
 __all__ = ["INDENT", "first_line", "transition_line"]
@@ -33,14 +33,14 @@ def transition_line(when: str, source: str, dest: str, why: str, *, note: str = 
     """
     text = Text()
     text.append(f"{when}  ", "dim")
-    text.append(f"{plain(source):>13} ", "dim")
+    text.append(f"{plain_line(source):>13} ", "dim")
     text.append("-> ", "dim")
-    text.append(f"{plain(dest):13}", STATE_STYLES.get(dest, "bold"))
+    text.append(f"{plain_line(dest):13}", STATE_STYLES.get(dest, "bold"))
     if note:
-        text.append(f"  {plain(note)}", "dim")
+        text.append(f"  {plain_line(note)}", "dim")
     if why:
         room = None if width is None else width - text.cell_len - 2
-        between = "  " if room is None or cell_len(plain(why)) <= room else "\n" + " " * INDENT
-        text.append(between + plain(why), "red" if dest == "failed" else "magenta")
+        between = "  " if room is None or cell_len(plain_line(why)) <= room else "\n" + " " * INDENT
+        text.append(between + plain_line(why), "red" if dest == "failed" else "magenta")
     text.rstrip()
     return text

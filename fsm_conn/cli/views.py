@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsm_conn.cli import statemap
-from fsm_conn.cli.plain import plain, plain_json
+from fsm_conn.cli.plain import plain_json, plain_line
 from fsm_conn.cli.terminal import Console, state_text
 from fsm_conn.cli.timeline import first_line, transition_line
 from fsm_conn.health import HealthStatus
@@ -159,7 +159,7 @@ class LiveView(LineView):
         drawing = statemap.draw(facts.state, self._last, ascii_only=ascii_only, room=width - 2)
         hint = "Ctrl-C ends it, and the plugin with it" if facts.state != "disconnected" else ""
         parts = Group(
-            Text(plain(self._title), "bold", no_wrap=True, overflow="ellipsis"),
+            Text(plain_line(self._title), "bold", no_wrap=True, overflow="ellipsis"),
             Padding(drawing, (0, 0, 0, 2)),
             Padding(_table(facts, bars, columns=3 if width >= _WIDTH else 1), (0, 2)),
             Text(hint, "dim"),
@@ -192,7 +192,9 @@ def _fact(label: str, value: Text) -> Text:
 
 
 def _note(moment: datetime, what: str, text: str) -> Text:
-    return Text.assemble((f"{_clock(moment)}  ", "dim"), (f"{plain(what):>13} ", "dim"), (f"   {plain(text)}", ""))
+    return Text.assemble(
+        (f"{_clock(moment)}  ", "dim"), (f"{plain_line(what):>13} ", "dim"), (f"   {plain_line(text)}", "")
+    )
 
 
 def _clock(moment: datetime) -> str:

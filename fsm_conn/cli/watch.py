@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from fsm_conn.cli.ending import run_to_end
+from fsm_conn.cli.options import number, seconds
 from fsm_conn.cli.plugin import PluginCommand, plugin_options, show_plugin_output
 from fsm_conn.cli.terminal import drawing, output
 from fsm_conn.cli.timeline import first_line
@@ -36,8 +37,6 @@ REFRESH = 0.25
 KEPT = 60
 """Latencies that are kept."""
 
-_positive = click.FloatRange(0, min_open=True)
-
 
 @click.command(
     cls=PluginCommand,
@@ -47,44 +46,11 @@ Examples:
   fsm-conn watch --interval 1 --attempts 10 -- ./plugin --verbose
   fsm-conn watch --json -- ./plugin > life.jsonl; fsm-conn trace life.jsonl""",
 )
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.01),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two health probes.",
-)
-@click.option(
-    "--probe-timeout",
-    type=_positive,
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For the answer to a probe.",
-)
-@click.option(
-    "--threshold",
-    type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Failed probes in a row that count as a lost link.",
-)
-@click.option(
-    "--attempts",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Starts in one outage; the first one counts.",
-)
-@click.option(
-    "--recover-after",
-    type=_positive,
-    metavar="SECONDS",
-    help="Try again so long after giving up. By default, end then.",
-)
+@seconds("--interval", "Between two health probes.", default=2.0, least=0.01)
+@seconds("--probe-timeout", "For the answer to a probe.", default=2.0)
+@number("--threshold", "Failed probes in a row that count as a lost link.", default=3)
+@number("--attempts", "Starts in one outage; the first one counts.", default=5)
+@seconds("--recover-after", "Try again so long after giving up. By default, end then.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each transition and change of health.")
 @plugin_options
 def command(
@@ -115,9 +81,9 @@ def command(
     )
     console = output()
     if as_json:
-        run_to_end(_Watch(conn, latencies, JsonView(console, type(conn).__name__)).run())
+        run_to_end(_Watch(conn, latencies, JsonView(console, type(conn).__name__)).run(), while_read=True)
     elif not console.is_terminal:
-        run_to_end(_Watch(conn, latencies, LineView(console)).run())
+        run_to_end(_Watch(conn, latencies, LineView(console)).run(), while_read=True)
     else:
         with drawing(console) as live:
             run_to_end(_Watch(conn, latencies, LiveView(console, live, " ".join(plugin))).run())

@@ -70,11 +70,12 @@ class Reflection:
         return None
 
     async def service(self, name: str) -> ServiceDescriptor:
-        """Return the descriptor of one service that `names` told of. Raises as `names` does."""
-        files = await self._fetch(name)
-        self._add(files)
+        """Return the descriptor of one service that `names` told of. Raises as `names` does; the error names it."""
         try:
+            self._add(await self._fetch(name))
             return self._pool.FindServiceByName(name)
+        except CallError as error:
+            raise CallError(f"the service {shown(name)!r} cannot be read: {error}") from None
         except KeyError:
             raise CallError(f"the peer described {shown(name)!r} by files that do not define it") from None
 

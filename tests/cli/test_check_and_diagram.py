@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import click
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from screens import Terminal
+from transitions import Machine
 
 from fsm_conn import Connection, ConnectionPool, cli
+from fsm_conn.cli.check import command as check_command
 from fsm_conn.diagrams import diagram
 
 APP = '''
@@ -65,8 +73,8 @@ def test_what_is_meant_is_accepted_with_a_reason(trapped: str, capsys: pytest.Ca
     accept = [word for code in sorted(codes) for word in ("--accept", f"{code}=it is meant")]
     assert cli.main(["check", *accept, trapped]) == 0
     capsys.readouterr()
-    assert cli.main(["check", "--accept", "FSM101=", trapped]) == 1
-    assert "without a reason" in capsys.readouterr().err
+    assert cli.main(["check", "--accept", "FSM101=", trapped]) == 2
+    assert "--accept takes CODE=REASON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["mermaid", "dot", "markdown", "rst", "svg"])
@@ -138,3 +146,31 @@ def test_findings_are_coloured_on_a_terminal_and_nowhere_else(trapped: str) -> N
     with Terminal("check", trapped, columns=200, TERM="dumb") as terminal:
         assert terminal.ended() == 1
         assert b"\x1b" not in terminal.written
+
+
+ANY_NAME = st.text(st.sampled_from("ab\n\t\r\x1b\x9b\u2028\u202e[]"), min_size=1, max_size=6)
+
+
+@given(st.lists(ANY_NAME, min_size=2, max_size=4, unique=True), ANY_NAME, ANY_NAME)
+def test_names_neither_end_lines_nor_command_the_terminal(states: list[str], name: str, accepted: str) -> None:
+    """Whatever machines, states and accepted places are called, a finding has two lines, and its remedy the second."""
+    machine = Machine(states=states, initial=states[0], name=name)
+    assert check_command.callback is not None
+    with redirect_stdout(io.StringIO()) as shown, pytest.raises(click.ClickException, match=r"^\d errors?\b"):
+        check_command.callback((machine,), "text", {f"FSM101 {accepted}": "it is meant"}, False)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", shown.getvalue())
+    lines = shown.getvalue().split("\n")[:-1]
+    assert len(lines) >= 2
+    assert all(re.match("(error|warning|note) FSM", line) for line in lines[::2])
+    assert all(re.match("    [A-Z]", line) for line in lines[1::2])
+
+
+def test_a_state_that_there_is_not_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names with the end of a line in them are shown by its escape."""
+    file = tmp_path / "odd_names.py"
+    file.write_text(r"""from transitions import Machine
+odd = Machine(states=["a\nb"], initial="a\nb", name="c\nd")""")
+    assert cli.main(["diagram", "--state", "x\ny", f"{file}:odd"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert r"a\nb" in said

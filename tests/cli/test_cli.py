@@ -90,6 +90,7 @@ def test_version() -> None:
         (("explore", "--ignore", "name", "fsm_conn:Connection"), "--ignore takes NAME=REASON"),
         (("check",), "Missing argument 'MODULE:CLASS...'"),
         (("check", "--accept", "FSM101", "fsm_conn:Connection"), "--accept takes CODE=REASON"),
+        (("check", "--accept", "FSM101=", "fsm_conn:Connection"), "--accept takes CODE=REASON"),
         (("diagram", "fsm_conn"), "'fsm_conn': give module:Class; it has: AutoReconnectClient, Connection"),
         (("diagram", "--format", "gif", "fsm_conn:Connection"), "'gif' is not one of"),
         (("trace", "no-such-file"), "'no-such-file' does not exist"),

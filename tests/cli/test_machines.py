@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,3 +127,17 @@ def test_who_needs_connections_is_content_with_nothing_else() -> None:
         with pytest.raises(click.ClickException, match="is no subclass of Connection") as caught:
             found(f"app_of_mine:{name}", ConnectionClass())
         assert caught.value.format_message().endswith("; it has: Connection, Mine")
+
+
+def test_a_working_directory_that_was_deleted(here: Path) -> None:
+    """What does not need it is found all the same; for what may have been in it, that is said."""
+    gone = here / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert found("fsm_conn:Connection") is Connection
+    assert found(f"{here}/app_of_mine.py:Mine").__name__ == "Mine"
+    for text in ("app_of_yours:Mine", "app.py:Mine", "room/app.py:Mine"):
+        with pytest.raises(click.ClickException, match="the working directory does not exist any more") as caught:
+            found(text)
+        assert "Errno" not in caught.value.message

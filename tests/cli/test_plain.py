@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_conn.cli.plain import plain, plain_json
+from fsm_conn.cli.plain import plain, plain_json, plain_line
 from fsm_conn.cli.timeline import transition_line
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
@@ -25,6 +25,14 @@ def test_no_control_character_gets_through(text: str) -> None:
     """Whatever the text; and what is shown can be written as UTF-8."""
     assert is_harmless(plain(text))
     plain(text).encode()
+
+
+@given(ANY_TEXT)
+def test_within_a_line_it_stays_one(text: str) -> None:
+    """Whatever the text, nothing in it ends the line or moves on to the next column."""
+    assert is_harmless(plain_line(text))
+    assert len(plain_line(text).splitlines()) <= 1
+    assert "\t" not in plain_line(text)
 
 
 @given(st.recursive(ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=5))
@@ -52,4 +60,6 @@ def test_what_commands_is_shown_as_its_escape(text: str, shown: str) -> None:
 @given(ANY_TEXT, ANY_TEXT, st.integers(20, 200))
 def test_a_line_of_the_timeline_is_harmless(state: str, why: str, width: int) -> None:
     """Names of states come from users' classes and files, reasons from plugins."""
-    assert is_harmless(transition_line("0.0 s", state, state, why, note=state, width=width).plain)
+    line = transition_line("0.0 s", state, state, why, note=state, width=width).plain
+    assert is_harmless(line)
+    assert line.count("\n") <= 1  # before a reason that has no room beside the rest

@@ -199,6 +199,46 @@ def test_signals_end_what_is_watched_with_the_watcher(number: int, status: int) 
         assert not is_alive(pid)
 
 
+def test_a_watcher_that_is_killed_leaves_the_terminal_in_order() -> None:
+    """It cannot clean up after itself, so there is nothing to clean up: echo and cursor were never turned off."""
+    with Terminal(*WATCH, *CALCULATOR) as terminal:
+        terminal.until("health serving")
+        os.kill(terminal.pid, signal.SIGKILL)
+        assert terminal.ended() == -signal.SIGKILL
+        assert terminal.shows_what_is_typed
+
+
+def test_keys_that_are_pressed_do_not_spoil_the_drawing() -> None:
+    """They are shown and drawn over; Enter moves the drawing on by a line, and nothing of it is left behind."""
+    with Terminal(*WATCH, "--interval", "0.2", *CALCULATOR, lines=40) as terminal:
+        terminal.until("health serving")
+        for keys in ("x", "\n", "yes\n", "\n"):
+            terminal.press(keys)
+            terminal.until_drawn_anew()
+        shown = terminal.text
+        assert shown.count("Ctrl-C ends it") == 1
+        assert shown.count("╭───────────────╮") == 3
+        terminal.interrupt()
+        assert terminal.ended() == 130
+        assert terminal.is_in_order
+        assert terminal.text.count("╭───────────────╮") == 3
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_watching_ends_with_its_reader(options: tuple[str, ...]) -> None:
+    """`| head -1` ends it at once: without a further event, which here would not come for an hour."""
+    command = [*COMMAND, *WATCH, "--interval", "3600", *options, *CALCULATOR]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        for line in watching.stdout:
+            if b"-> connected" in line or b'"dest": "connected"' in line:
+                break
+        watching.stdout.close()
+        assert watching.wait(timeout=60) == 0
+        assert watching.stderr.read() == b""
+
+
 def test_a_plugin_that_is_stopped_is_noticed_by_its_probes() -> None:
     """No answer, said with the reason; and then it is replaced."""
     options = ("--interval", "0.2", "--probe-timeout", "0.3", "--threshold", "2")

@@ -1,0 +1,41 @@
+"""Options that mean the same in several commands, and so are declared, checked and told in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["number", "reasons", "seconds"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def seconds(flag: str, help: str, *, default: float | None = None, least: float | None = None) -> Callable[[F], F]:
+    """A time; more than nothing, or at least `least`. Without a default `help` says what holds then."""
+    return click.option(
+        flag,
+        type=click.FloatRange(0, min_open=True) if least is None else click.FloatRange(least),
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        help=help,
+    )
+
+
+def number(flag: str, help: str, *, default: int, least: int = 1) -> Callable[[F], F]:
+    """A whole number, `least` or more."""
+    return click.option(flag, type=click.IntRange(least), default=default, show_default=True, metavar="N", help=help)
+
+
+def reasons(flag: str, what: str, help: str) -> Callable[[F], F]:
+    """`WHAT=REASON`, as often as one likes: what is let pass, and why; for the command, a dict of these."""
+
+    def read(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+        pairs = [value.partition("=") for value in values]
+        if not all(name and reason for name, _, reason in pairs):
+            raise click.UsageError(f"{flag} takes {what}=REASON.", ctx)
+        return {name: reason for name, _, reason in pairs}
+
+    return click.option(flag, multiple=True, callback=read, metavar=f"{what}=REASON", help=help)
