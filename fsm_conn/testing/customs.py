@@ -53,6 +53,10 @@ class Customs:
         """Whether any of these methods is the class's own."""
         return not self.own.isdisjoint(names)
 
+    def is_own_guard(self, name: str) -> bool:
+        """Whether a guard is not one of `Connection`'s."""
+        return name in self.own or not hasattr(Connection, name)
+
     def acts_by_itself(self, *states: str) -> bool:
         """Whether any of these states has an activity of the class's own."""
         return self.has_own(*map(activity_of, states))

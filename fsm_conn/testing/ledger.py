@@ -37,6 +37,7 @@ ASKING = frozenset({T.CONNECT, T.RECONNECT})
 """Triggers by which somebody asks for a link, whatever has been."""
 BEGINNING = ASKING | {T.RECOVER}
 """Triggers that begin an outage."""
+_BASE_STATES = frozenset(ConnectionState)
 OPENING = ("while_connecting", "while_reconnecting")
 COUNTING = ("begin_outage", "begin_trial", "count_attempt", "forgive", "note_loss", "forget_losses", "note_opened")
 
@@ -182,7 +183,7 @@ class Ledger:
 
     def _does(self, record: TransitionRecord, effect: str, by_base_table: bool) -> bool:
         """Whether a transition has an effect: by what the base table documents, or by what an own row says."""
-        if record.trigger in BASE_TRIGGERS:
+        if record.trigger in BASE_TRIGGERS and record.dest in _BASE_STATES:
             return by_base_table
         row = (str(record.trigger), str(record.source), str(record.dest))
         return effect in self.life.customs.effects.get(row, ())
@@ -237,9 +238,8 @@ class Ledger:
             self._wrong("attempts_are_counted", f"{record} begins attempt {self.attempts + 1} of at most {most}")
         if decision.is_too_often:
             window = f"{decision.retry.max_restarts} in {decision.retry.restart_window:g} s"
-            self._wrong(
-                "restarts_are_limited", f"{record} is loss {decision.losses}, and the policy makes good {window}"
-            )
+            told = f"{record} is loss {decision.losses}, and the policy makes good {window}"
+            self._wrong("restarts_are_limited", told + self._remedy_for_losses())
         if decision.is_trial:
             self._wrong("recovery_is_careful", f"{record} ends a careful attempt, and is tried again")
         if decision.is_surely_late:
@@ -248,6 +248,16 @@ class Ledger:
                 f"{record} tries again {decision.elapsed:g} s into an outage, of which the deadline is "
                 f"{decision.retry.deadline:g} s",
             )
+
+    def _remedy_for_losses(self) -> str:
+        """The effect that is missing from a row by which a link was lost, if one is."""
+        for (trigger, source, dest), effects in self.life.customs.effects.items():
+            if trigger in LOSING and dest == S.RECONNECTING and "note_loss" not in effects:
+                return (
+                    f"; the row for {trigger!r} from {source!r} to {dest!r} lacks the effect 'note_loss', "
+                    "and perhaps the guard 'may_restart'"
+                )
+        return ""
 
     def _losses_with(self, record: TransitionRecord) -> int:
         window = self.life.conn.retry.restart_window

@@ -27,7 +27,7 @@ from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
 from fsm_conn.testing.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer
 from fsm_conn.testing.trace import Step, Trace
-from fsm_conn.testing.virtual import DeadlockError, VirtualLoop
+from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
 __all__ = ["HOOKS", "MakePool", "PoolLife", "PoolTrace"]
 
@@ -332,8 +332,8 @@ class PoolLife:
         try:
             with _quiet():
                 run()
-        except DeadlockError as error:
-            self._fail("no_deadlock", str(error))
+        except LivelockError as error:
+            self._fail("no_livelock", str(error))
         tasks = [user.task for user in self.users] + [task for _, task in self.others]
         self.users = [user for user in self.users if not user.task.done()]
         self.others = [(name, task) for name, task in self.others if not task.done()]

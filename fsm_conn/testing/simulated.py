@@ -122,8 +122,24 @@ class SimulatedPeer:
         if what not in OUTCOMES:
             raise ValueError(f"script({what!r}): give one of {', '.join(OUTCOMES)}")
         self._scripts[what] = deque(_outcome(each) for each in outcomes)
-        if then is not None:
+        if then is None:
+            self._default.pop(what, None)
+        else:
             self._default[what] = _outcome(then)
+
+    def attend(self, what: str) -> None:
+        """From now on do what is asked, of that kind, at once and well; what is pending, too."""
+        self.script(what, ())
+        while self.answer(what):
+            pass
+
+    def neglect(self, what: str) -> None:
+        """From now on do what is asked, of that kind, only when told to, as at the beginning."""
+        self.script(what, (), then=None)
+
+    def attends_to(self, what: str) -> bool:
+        """Whether what will be asked, of that kind, is done without being told to."""
+        return what in self._default
 
     def heal(self) -> None:
         """From now on all goes well: what is pending is answered, and what will be asked too."""
@@ -140,12 +156,6 @@ class SimulatedPeer:
             assert link.news is not None
             link.news.put_nowait(well)
         return bool(listeners)
-
-    def let_go(self) -> None:
-        """From now on links close at once."""
-        self.script("close", ())
-        while self.answer("close"):
-            pass
 
     def answer(self, what: str, outcome: Outcome | str = "ok") -> bool:
         """Decide the oldest pending request of a kind. False when there is none."""

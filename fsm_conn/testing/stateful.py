@@ -20,6 +20,7 @@ from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
 from fsm_conn.testing.invariants import Invariant
 from fsm_conn.testing.life import Life, Make
+from fsm_conn.testing.simulated import OUTCOMES
 
 hypothesis = needed("hypothesis")
 st = needed("hypothesis.strategies")
@@ -33,12 +34,16 @@ TIMES = (0.001, 0.5, 1.0, 2.5, 6.0, 31.0)
 ENDINGS = ("end", "end", "end", "loop_ends")
 
 # How often a step is offered, beside those that are not named here and are offered once.
-WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 12}
+WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 8, "call": 4}
 FAVOURED = {
     ("answer", ("open", "ok")): 4,
     ("answer", ("call", "ok")): 2,
     ("answer", ("probe", "ok")): 8,
     ("answer", ("probe", "bad")): 12,
+    ("attend", ("call",)): 2,
+    ("attend", ("probe",)): 4,  # without it, hardly a life is connected for longer than an interval
+    ("neglect", ("open",)): 6,
+    ("neglect", ("close",)): 6,
 }
 
 
@@ -69,7 +74,7 @@ def health_policies() -> Any:
         jitter=st.sampled_from([0.0, 0.5]),
         skip_when_busy=st.booleans(),
     )
-    return st.one_of(st.none(), st.none(), quick)
+    return st.one_of(st.none(), quick)
 
 
 class LifecycleMachine(stateful.RuleBasedStateMachine):  # type: ignore[misc, name-defined]
@@ -141,6 +146,9 @@ def offers(life: Life) -> list[tuple[str, tuple[Any, ...], bool]]:
     refused = life.refusals()
     if refused:
         found.append(("misfire", (refused[len(found) % len(refused)],), False))
+    for what in OUTCOMES:
+        name = "neglect" if life.peer.attends_to(what) else "attend"
+        found += [(name, (what,), False)] * FAVOURED.get((name, (what,)), 1)
     found += [("advance", (seconds,), False) for seconds in TIMES]
     found.append(("tick", (), False))
     return found

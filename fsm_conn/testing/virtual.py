@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import linecache
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 ENDLESS = 20_000
 """Rounds of the loop at one and the same time, after which it is taken for one without an end."""
+
+
+_ASYNCIO = os.path.dirname(asyncio.__file__)
 
 
 class DeadlockError(FsmConnError, RuntimeError):
@@ -170,10 +174,13 @@ def waiting(loop: asyncio.AbstractEventLoop) -> str:
 
 
 def _place(task: asyncio.Task[Any]) -> str:
+    """The innermost line that is not asyncio's own, for that one says what is waited for."""
     awaited: Any = task.get_coro()
     frame = None
     while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None) or frame
+        inner = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        if inner is not None and (frame is None or not inner.f_code.co_filename.startswith(_ASYNCIO)):
+            frame = inner
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
     if frame is None:
         return "an unknown place"

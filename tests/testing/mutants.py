@@ -116,7 +116,7 @@ def health(rng: random.Random) -> HealthPolicy | None:
         jitter=rng.choice([0.0, 0.5]),
         skip_when_busy=rng.choice([True, False]),
     )
-    return rng.choice([None, None, quick])
+    return rng.choice([None, quick])
 
 
 def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> Life:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigger
+from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigger, insert_state
 from fsm_conn.errors import LinkError
 from fsm_conn.lifecycle import State
 from fsm_conn.record import TransitionRecord
@@ -89,6 +89,19 @@ class Looks(Connection):
         return "found"
 
 
+class CoolsDown(Connection):
+    """A state before the first attempt, inserted in the usual way: what `connect` counted is counted after it."""
+
+    states, transitions = insert_state(
+        Connection, State("cooling"), trigger=T.CONNECT, before=S.CONNECTING, then="cooled", like=S.DISCONNECTED
+    )
+
+    async def while_cooling(self) -> str:
+        """Wait until some time has passed."""
+        await asyncio.sleep(0.7)
+        return "cooled"
+
+
 class HasTriggers(Connection):
     """Triggers of its own: a second state with a link, a renewal, an expiry, and a recovery from failed."""
 
@@ -100,8 +113,14 @@ class HasTriggers(Connection):
         Transition("renewed", S.CONNECTED, S.CONNECTED),
         Transition("expired", S.CONNECTED, S.RECONNECTING, effects=BEGIN),
         Transition("recovered", S.FAILED, S.CONNECTING, effects=BEGIN),
-        Transition(T.LOST, "slow", S.RECONNECTING, guards="may_retry", effects=("forgive", "count_attempt")),
-        Transition(T.LOST, "slow", S.FAILED, effects="forgive"),
+        Transition(
+            T.LOST,
+            "slow",
+            S.RECONNECTING,
+            guards=("may_restart", "may_retry"),
+            effects=("forgive", "note_loss", "count_attempt"),
+        ),
+        Transition(T.LOST, "slow", S.FAILED, effects=("forgive", "note_loss")),
     )
     while_slow = Connection.while_connected
 
@@ -126,6 +145,7 @@ OWN_WAYS = (
     EndsWhenIdle,
     SleepsLonger,
     Looks,
+    CoolsDown,
     HasTriggers,
     HasItsOwnPolicy,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import Connection, ConnectionState, LinkError, Transition, Trigger, insert_state
+from fsm_conn import ConnectFailedError, Connection, ConnectionState, LinkError, Transition, Trigger, insert_state
 from fsm_conn.driver import PATIENCE
 from fsm_conn.lifecycle import State
 from fsm_conn.testing import Life, ViolationError, replay
@@ -16,7 +16,7 @@ from fsm_conn.testing import Life, ViolationError, replay
 from .mutants import hunt
 
 S, T = ConnectionState, Trigger
-LIVES = 100
+LIVES = 300
 
 LOGGING_IN: Any = insert_state(
     Connection, "logging_in", trigger=T.OPENED, before=S.CONNECTED, then="logged_in", like=S.CONNECTING
@@ -171,11 +171,78 @@ class Spins(LoggingIn):
             await asyncio.sleep(0)
 
 
+class GuardRemembers(LoggingIn):
+    """The guard changes what is in a list, which stays where it is."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.reasons: list[BaseException | None] = []
+
+    def may_retry(self, reason: BaseException | None) -> bool:
+        """Keep the reason for a report."""
+        self.reasons.append(reason)
+        return super().may_retry(reason)
+
+
+class ForgetsLosses(Connection):
+    """A pause with the link kept, from which lost links are replaced without being counted."""
+
+    states = (*Connection.states, State("paused", on_error=T.LOST, owns_link=True, final=True))
+    transitions = (
+        *Connection.transitions,
+        Transition("pause", S.CONNECTED, "paused"),
+        Transition("resume", "paused", S.CONNECTED),
+        Transition(T.LOST, "paused", S.RECONNECTING, guards="may_retry", effects=("forgive", "count_attempt")),
+        Transition(T.LOST, "paused", S.FAILED, effects="forgive"),
+    )
+    while_paused = Connection.while_connected
+
+
+class InventsState(LoggingIn):
+    """The activity assigns a state that is in no table."""
+
+    async def while_logging_in(self) -> str:
+        """A name with a slip in it."""
+        self._state = "conected"
+        return "logged_in"
+
+
+class CancelsCallers(LoggingIn):
+    """What callers are told of a failure looks as if they had been cancelled."""
+
+    async def connect(self) -> None:
+        """Say it in another way."""
+        try:
+            await super().connect()
+        except ConnectFailedError:
+            raise asyncio.CancelledError from None
+
+
+class RaisesItsOwn(LoggingIn):
+    """What callers are told of a failure is no error of the package."""
+
+    async def connect(self) -> None:
+        """Say it in another way."""
+        try:
+            await super().connect()
+        except ConnectFailedError as error:
+            raise RuntimeError("no connection") from error
+
+
+class ObserverFails(LoggingIn):
+    """An observer of the class's own looks up what is not there."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        names: dict[str, str] = {}
+        self.on_state_change(S.CONNECTED, lambda old, new: names[new])
+
+
 STUCK = ("liveness", "still in 'logging_in'", "its activity must end, or some trigger must lead out of it")
 
 FAULTS: dict[type[Connection], tuple[str, ...]] = {
     NoWayOut: STUCK,
-    NeverEnds: STUCK,
+    NeverEnds: (*STUCK, "while_logging_in waits at ", "await asyncio.Event().wait()"),
     ImpureGuard: ("guards_are_pure", "may_retry() changed asked", "count in an effect, a guard must only read"),
     MovesTheLink: ("links_are_owned", "owns no link, and one is open", "must release it"),
     OpensAnother: ("at_most_one_link", "2 links are open", "release the old one before opening another"),
@@ -200,6 +267,16 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "Transition('disconnect', 'logging_in', 'disconnecting')",
     ),
     Spins: ("no_livelock", "goes on and on, and no time passes", "while_logging_in"),
+    GuardRemembers: ("guards_are_pure", "may_retry() changed reasons", "count in an effect, a guard must only read"),
+    ForgetsLosses: (
+        "restarts_are_limited",
+        "the row for 'lost' from 'paused' to 'reconnecting' lacks the effect 'note_loss'",
+        "perhaps the guard 'may_restart'",
+    ),
+    InventsState: ("state_is_in_the_table", "'conected' is not in the table"),
+    CancelsCallers: ("cancellation_is_honest", "connect() was cancelled, and nobody had cancelled it"),
+    RaisesItsOwn: ("errors_are_ours", "RuntimeError('no connection'), which is none of the package's errors"),
+    ObserverFails: ("observers_raised_nothing", "observers failed"),
     AsksItself: ("faults_have_a_cause", "connect() was called from an activity", "return a trigger from the activity"),
 }
 """Each fault, the invariant that finds it, and words of the message."""
