@@ -21,6 +21,7 @@ from fsm_conn.links.target import Target
 from fsm_conn.metrics import Metrics
 from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.report import HealthReport
+from fsm_conn.saying import said
 
 __all__ = ["AutoReconnectClient", "HealthMonitoredClient", "ManagedConnection", "StatefulConnection"]
 
@@ -176,7 +177,7 @@ class HealthMonitoredClient(_Counted):
             latency_p50_ms=_milliseconds(counts.latency(50)),
             latency_p95_ms=_milliseconds(counts.latency(95)),
             latency_p99_ms=_milliseconds(counts.latency(99)),
-            last_error=None if self.reason is None else str(self.reason),
+            last_error=None if self.reason is None else said(self.reason),
         )
 
     def get_health_report(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from fsm_conn.options import (
 )
 from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import TransitionRecord
+from fsm_conn.saying import said
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
@@ -375,8 +376,9 @@ class Connection(LinkKeeper):
 
     def _connect_failed(self, record: TransitionRecord) -> ConnectFailedError:
         many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
+        why = "for no known reason" if record.reason is None else said(record.reason)
         error = ConnectFailedError(
-            f"{self.name}: could not connect, given up {many}: {record.reason or 'for no known reason'}",
+            f"{self.name}: could not connect, given up {many}: {why}",
             reason=record.reason,
             attempts=record.attempt,
         )
@@ -420,7 +422,7 @@ class Connection(LinkKeeper):
         remedy = _REMEDIES.get(state, _WAIT)
         if state == FAILED and self.may_recover(None):
             remedy += f" now, or wait: it tries by itself after {self.retry.recover_after:g} s"
-        why = f" ({self.reason})" if state == FAILED and self.reason else ""
+        why = f" ({said(self.reason)})" if state == FAILED and self.reason is not None else ""
         return NotConnectedError(f"{self.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
 
     async def _link_when_ready(self, end: float | None = None) -> Link:

@@ -31,6 +31,7 @@ from fsm_conn.lifecycle import State, Trigger
 from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
 from fsm_conn.record import History, TransitionRecord
+from fsm_conn.saying import traced
 
 __all__ = ["EXPECTED", "Driver", "StateCallback", "bare", "finish", "is_expected"]
 
@@ -353,7 +354,7 @@ class Driver:
         """Its state was left: nobody listens, but a bug is not to pass unseen."""
         error = None if task.cancelled() else _error_of(task)
         if error is not None and not is_expected(error):
-            _log.error("%r: an activity failed after its state was left", self, exc_info=error)
+            _log.error("%r: an activity failed after its state was left", self, exc_info=traced(error))
 
     def _speak(self, task: asyncio.Task[Any]) -> None:
         """Fire what the activity of the present visit has returned or raised."""
@@ -362,7 +363,7 @@ class Driver:
             bare(error)
             self._say(self.lifecycle.states[self._state].on_error, error)
         elif error is not None:
-            _log.error("%r: the activity of %s failed", self, self._state, exc_info=error)
+            _log.error("%r: the activity of %s failed", self, self._state, exc_info=traced(error))
             self._say(Trigger.FAULT, error)
         elif task.result() is not None:
             self._say(task.result(), None)
@@ -373,7 +374,7 @@ class Driver:
         try:
             self.fire(trigger, reason)
         except Exception as error:
-            _log.error("%r: the activity of %s broke a rule", self, self._state, exc_info=error)
+            _log.error("%r: the activity of %s broke a rule", self, self._state, exc_info=traced(error))
             self.fire(Trigger.FAULT, error)
 
     def _forsake(self, task: asyncio.Task[Any]) -> None:

@@ -26,6 +26,7 @@ from fsm_conn.pool.desk import Desk, Hook, called
 from fsm_conn.pool.place import Kind
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots import Slot
+from fsm_conn.saying import said
 
 if TYPE_CHECKING:
     import random
@@ -301,7 +302,7 @@ class Roster(Desk):
 def unavailable(what: str, causes: Iterable[BaseException]) -> PoolUnavailableError:
     """An error with its causes, each told once."""
     causes = tuple(causes)
-    told = "; ".join(dict.fromkeys(str(cause) or repr(cause) for cause in causes)) or "none is in service"
+    told = "; ".join(dict.fromkeys(map(said, causes))) or "none is in service"
     error = PoolUnavailableError(f"{what}: {told}", causes=causes)
     error.__cause__ = causes[0] if causes else None
     return error

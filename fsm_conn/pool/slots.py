@@ -21,6 +21,7 @@ from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.pool.place import Kind, Place, current_holder
+from fsm_conn.saying import traced
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Slot(Place):
         except ConnectAbandonedError:
             return True  # somebody has disconnected it under us; once more, then
         except ConnectFailedError as error:
-            return self._give_up(error.reason or error)
+            return self._give_up(error if error.reason is None else error.reason)
         link = self.conn.link
         if self._greet is not None and link is not None and link is not self._agreed:
             try:
@@ -263,7 +264,8 @@ class Slot(Place):
             return
         self._leave_service()
         if record.trigger == Trigger.OPEN_FAILED and self.is_awake:
-            self._fail(record.reason or RuntimeError("it could not be opened"))
+            unknown = RuntimeError("it could not be opened")
+            self._fail(unknown if record.reason is None else record.reason)
 
     def _enter_service(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -286,8 +288,9 @@ class Slot(Place):
             self._owner._withdrawn(self)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("%r: the task that kept it has failed", self, exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("%r: the task that kept it has failed", self, exc_info=traced(error))
         if task is self._task:
             self._task = None
             self._leave_service()
