@@ -185,6 +185,7 @@ class Connection(LinkKeeper):
         Cancelling the caller ends its wait; the closing goes on.
         """
         self._disconnects += 1
+        self._check_loop(asyncio.get_running_loop())
         if self._handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
         await self._reach(_ENDED)
@@ -409,6 +410,8 @@ class Connection(LinkKeeper):
 
         Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
         """
+        if self._loop is not None and self._loop.is_closed():
+            self._check_loop(asyncio.get_running_loop())  # which finds that the link is gone with it
         link = self._link
         if link is not None and self._state == CONNECTED:
             self._claimed = self._claimed or in_use

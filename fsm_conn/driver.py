@@ -86,7 +86,7 @@ class Driver:
     _activity: asyncio.Task[Any] | None = None
     _forsaking: asyncio.TimerHandle | None = None
     _queue: deque[tuple[str, BaseException | None]] | None = None
-    _waiters: list[tuple[Collection[str], asyncio.Future[TransitionRecord]]] | None = None
+    _waiters: dict[asyncio.Future[TransitionRecord], Collection[str]] | None = None
     _observers: Observers | None = None
     _records: History | None = None
     _last: TransitionRecord | None = None
@@ -163,6 +163,7 @@ class Driver:
         if not states:
             raise ValueError("wait_for_state: name at least one state")
         self._check_states(states)
+        self._check_loop(asyncio.get_running_loop())
         return (await self._reach(states)).dest
 
     def fire(self, trigger: str, reason: BaseException | None = None) -> None:
@@ -234,24 +235,22 @@ class Driver:
         if self._state in states:
             return self._last or TransitionRecord("", self.state, self.state, True, None, self.attempt, 0.0, 0.0)
         future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
-        entry = (states, future)
-        self._waiters = self._waiters or []
-        self._waiters.append(entry)
+        if self._waiters is None:
+            self._waiters = {}
+        self._waiters[future] = states
         try:
             return await future
         finally:
-            if entry in self._waiters:
-                self._waiters.remove(entry)
+            if self._waiters:  # None: the loop was closed under us
+                self._waiters.pop(future, None)
 
     def _wake(self, record: TransitionRecord) -> None:
-        still = []
-        for entry in self._waiters or ():
-            states, future = entry
-            if record.dest not in states:
-                still.append(entry)
-            elif not future.done():
-                future.set_result(record)
-        self._waiters = still
+        waiters = self._waiters or {}
+        for future, states in tuple(waiters.items()):
+            if record.dest in states:
+                del waiters[future]
+                if not future.done():
+                    future.set_result(record)
 
     async def _rested(self) -> None:
         """Wait until the activity of the present visit has ended or only rests, or its state was left."""

@@ -504,6 +504,30 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
     assert not conn._waiters
 
 
+async def test_leaving_costs_the_same_however_many_wait() -> None:
+    """Nobody who waits is looked at when others leave, as many do at once when one timeout ends them all."""
+    looks = 0
+
+    class Watched(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return str.__eq__(self, other)
+
+    conn = connection(Peer())
+    waiting = [asyncio.create_task(conn.wait_for_state(Watched("failed"))) for _ in range(100)]
+    await asyncio.sleep(0)
+    looks = 0
+    for task in reversed(waiting):
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert looks == 0
+    assert not conn._waiters
+
+
 async def test_wait_for_times_out_honestly() -> None:
     """asyncio.wait_for and asyncio.timeout behave as the standard library says."""
     conn = connection(Peer(then=HANG))

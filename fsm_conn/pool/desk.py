@@ -193,7 +193,7 @@ class Desk(abc.ABC):
     def _returned(self, slot: Slot, holder: Holder) -> None:
         """A lease is over."""
         if self._is_slow or slot.is_overflow or not slot.is_ready:
-            if self._loop is not None and not self._loop.is_closed() and not _is_running(self._loop):
+            if self._loop is not None and not self._is_loop_closed() and not _is_running(self._loop):
                 self._loop.call_soon_threadsafe(self._returned, slot, holder)  # what is to be done needs it to run
                 return
             try:
@@ -208,7 +208,12 @@ class Desk(abc.ABC):
 
     def _given_back(self, slot: Slot, holder: Holder) -> None:
         slot.holders.remove(holder)
-        self._tidy(slot)
+        if not self._is_loop_closed():
+            self._tidy(slot)
+
+    def _is_loop_closed(self) -> bool:
+        """Whether the loop was closed under the pool: then there is nobody to be told of anything."""
+        return self._loop is not None and self._loop.is_closed()
 
     def _put(self, slot: Slot) -> None:
         """Serve whoever waits from a slot, as long as it has room; what room is left is free."""

@@ -146,7 +146,7 @@ class PoolKeeper(Roster, Driver):
     # --- how it is done -------------------------------------------------------------------------------------
 
     def _is_serving(self) -> bool:
-        return self._state in _SERVING and not self._was_forked
+        return self._state in _SERVING and not self._was_forked and not self._is_loop_closed()
 
     def _is_open(self) -> bool:
         return self._state == PoolState.OPEN

@@ -103,7 +103,8 @@ class Roster(Desk):
         self._tell()
 
     def _vacated(self, slot: Slot) -> None:
-        self._tidy(slot)
+        if not self._is_loop_closed():
+            self._tidy(slot)
 
     def _stopped(self, slot: Slot) -> None:
         if self._is_serving() and not self._is_ending():
