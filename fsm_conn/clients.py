@@ -22,6 +22,7 @@ from fsm_conn.metrics import Metrics
 from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.report import HealthReport
 from fsm_conn.saying import said
+from fsm_conn.validators import shown
 
 __all__ = ["AutoReconnectClient", "HealthMonitoredClient", "ManagedConnection", "StatefulConnection"]
 
@@ -223,7 +224,7 @@ class _Setting(Generic[T]):
             client.retry = attrs.evolve(client.retry, **{self._field: new})
         except (TypeError, ValueError) as error:
             remedy = str(error).rpartition(": ")[2]
-            raise type(error)(f"{type(client).__name__}.{self._name} = {value!r}: {remedy}") from None
+            raise type(error)(f"{type(client).__name__}.{self._name} = {shown(value)}: {remedy}") from None
 
 
 def _more_than_the_first(value: Any, kept: int | None) -> int | None:

@@ -19,7 +19,7 @@ from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.keeper import LinkKeeper
 from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.links.base import LONGEST, Link
+from fsm_conn.links.base import Link
 from fsm_conn.links.target import Target, resolve_target
 from fsm_conn.options import (
     checked_budget,
@@ -34,6 +34,7 @@ from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import TransitionRecord
 from fsm_conn.saying import said
 from fsm_conn.timing import ExpiredError, within
+from fsm_conn.validators import check_seconds, shown
 
 if TYPE_CHECKING:
     import random
@@ -290,10 +291,8 @@ class Connection(LinkKeeper):
         """
         if timeout is None:
             timeout = self.health.timeout
-        elif not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-            raise TypeError(f"probe(timeout={timeout!r}): give a number of seconds")
-        elif not 0 < timeout <= LONGEST:
-            raise ValueError(f"probe(timeout={timeout!r}): give more than zero and at most {LONGEST:g} seconds")
+        else:
+            check_seconds(f"probe(timeout={shown(timeout)})", timeout)
         link, since = self._ready_link(in_use=False), self._now()
         failure = await self._probe(link, timeout)
         if failure is not None:

@@ -486,7 +486,7 @@ def bare(error: BaseException | None) -> None:
         link = chain.pop()
         if link is not None and link.__traceback__ is not None:
             link.__traceback__ = None
-            chain += [link.__cause__, link.__context__]
+            chain += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
 
 
 async def _outlast(task: asyncio.Future[Any]) -> None:

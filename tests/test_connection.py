@@ -1711,3 +1711,27 @@ def test_a_state_on_the_way_to_disconnecting_is_not_where_the_end_of_the_loop_le
     assert (conns[0].state, peer.open_now) == (S.DISCONNECTED, 0)
     run_virtually(connect_again())
     assert (conns[0].state, peer.open_now) == (S.DISCONNECTED, 0)
+
+
+async def test_a_group_of_errors_is_kept_without_their_tracebacks() -> None:
+    """They hold the frames of what was tried, and all that is in them."""
+
+    async def refuse() -> None:
+        raise OSError("refused")
+
+    def make() -> Any:
+        link = Peer()()
+
+        async def open_() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(refuse())
+
+        link.open = open_  # type: ignore[method-assign]
+        return link
+
+    conn = Connection(make, retry=RetryPolicy(max_attempts=1), name="plug")
+    with pytest.raises(ConnectFailedError):
+        await conn.connect()
+    reason = conn.reason
+    assert isinstance(reason, ExceptionGroup)
+    assert [error.__traceback__ for error in (reason, *reason.exceptions)] == [None, None]

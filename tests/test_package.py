@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "machine": {"engine", "errors", "hints", "lifecycle"},
     "observers": {"record", "timing"},
     "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record", "saying"},
-    "options": {"budget", "policy"},
+    "options": {"budget", "policy", "validators"},
     "budget": {"validators"},
     "health": {"driver", "links.base", "policy", "record", "timing"},
     "streams": set(),
@@ -53,7 +53,7 @@ MAY_IMPORT = {
         "saying",
         "timing",
     },
-    "metrics": {"errors", "keeper", "lifecycle", "record"},  # keeper for types only
+    "metrics": {"errors", "keeper", "lifecycle", "record", "validators"},  # keeper for types only
     "report": {"health"},
     "clients": {
         "calls",
@@ -66,6 +66,7 @@ MAY_IMPORT = {
         "policy",
         "report",
         "saying",
+        "validators",
     },
     "connection": {
         "budget",
@@ -83,6 +84,7 @@ MAY_IMPORT = {
         "record",
         "saying",
         "timing",
+        "validators",
     },
     "checks.rules": set(),
     "checks.formats": {"checks.rules", "version"},
@@ -158,6 +160,7 @@ MAY_IMPORT = {
         "connection",
         "driver",
         "errors",
+        "hints",
         "links.base",
         "links.target",
         "options",
@@ -173,6 +176,7 @@ MAY_IMPORT = {
         "record",
         "streams",
         "timing",
+        "validators",
     },
 }
 

@@ -36,11 +36,21 @@ Hook = Callable[[Connection], Awaitable[None] | None]
 _log = logging.getLogger("fsm_conn.pool")
 
 
-async def called(hook: Hook, conn: Connection) -> None:
-    """Call a hook, plain or async."""
-    outcome = hook(conn)
-    if inspect.isawaitable(outcome):
-        await outcome
+async def called(name: str, hook: Hook, conn: Connection) -> None:
+    """Call a hook, plain or async.
+
+    Raises:
+        RuntimeError: it let a cancellation pass that was not meant for the task which runs it.
+    """
+    try:
+        outcome = hook(conn)
+        if inspect.isawaitable(outcome):
+            await outcome
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass") from cancelled
 
 
 class Desk(abc.ABC):
@@ -153,7 +163,7 @@ class Desk(abc.ABC):
     async def _ask(self, hook: Hook, slot: Slot, holder: Holder, *, last: bool) -> None:
         """Have `on_acquire` check. When it refuses, the slot is stale; the last time, that is an error."""
         try:
-            await called(hook, slot.conn)
+            await called("on_acquire", hook, slot.conn)
         except BaseException as error:
             if isinstance(error, Exception):
                 slot.outdate()

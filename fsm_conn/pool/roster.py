@@ -219,7 +219,7 @@ class Roster(Desk):
 
     async def _greet(self, conn: Connection) -> None:
         assert self._on_open is not None
-        await called(self._on_open, conn)
+        await called("on_open", self._on_open, conn)
 
     # --- what is due --------------------------------------------------------------------------------------------
 

@@ -226,8 +226,10 @@ class Slot(Place):
         if self._greet is not None and link is not None and link is not self._agreed:
             try:
                 await self._greeted_in_time(self._greet)
+                if self._was_disconnected():
+                    raise ConnectAbandonedError(f"{self.conn.name}: it was disconnected while on_open ran")
             except Exception as error:
-                if self.conn.link is not link:
+                if self.conn.link is not link and not self._was_disconnected():
                     return True  # lost meanwhile: that is why
                 _log.warning("%r: on_open failed, so its link is given up", self.conn, exc_info=True)
                 self._give_up(error)
@@ -236,14 +238,13 @@ class Slot(Place):
         self._agreed = link
         return True
 
+    def _was_disconnected(self) -> bool:
+        """Whether somebody has asked it to end: then it is not its own policy that lets it connect again, nor when."""
+        return self.conn.state in (ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED)
+
     async def _greeted_in_time(self, greet: Greet) -> None:
-        keeper = asyncio.current_task()
         try:
             await within(self.conn.start_timeout, greet(self.conn))
-        except asyncio.CancelledError as cancelled:
-            if keeper is None or keeper.cancelling():
-                raise
-            raise RuntimeError("on_open awaited something that was cancelled, and let that pass") from cancelled
         except ExpiredError:
             raise StartTimeoutError(
                 f"{self.conn.name}: on_open did not end within {self.conn.start_timeout:g} s"
