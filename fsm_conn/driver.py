@@ -173,7 +173,10 @@ class Driver:
 
         Raises:
             IllegalTriggerError: the present state does not handle it. Nothing was changed.
+            TypeError: the reason is no exception.
         """
+        if reason is not None and not isinstance(reason, BaseException):
+            raise TypeError(f"fire({str(trigger)!r}, {reason!r}): give an exception as the reason, or None")
         if self._dispatching:
             if self._queue is None:
                 self._queue = deque()  # and never another: while it is emptied, an empty one is still the queue

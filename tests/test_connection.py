@@ -1735,3 +1735,14 @@ async def test_a_group_of_errors_is_kept_without_their_tracebacks() -> None:
     reason = conn.reason
     assert isinstance(reason, ExceptionGroup)
     assert [error.__traceback__ for error in (reason, *reason.exceptions)] == [None, None]
+
+
+async def test_a_reason_that_is_no_exception_is_refused() -> None:
+    """Before anything is changed: it would be the cause of what callers are told later."""
+    conn = Connection(Peer(), name="plug")
+    await conn.connect()
+    wrong: Any = "the network is down"
+    with pytest.raises(TypeError, match=r"fire\('lost', 'the network is down'\): give an exception"):
+        conn.fire("lost", wrong)
+    assert (conn.state, conn.reason) == (S.CONNECTED, None)
+    await conn.disconnect()
