@@ -235,6 +235,8 @@ class Driver:
 
     async def _reach(self, states: Collection[str]) -> TransitionRecord:
         """Wait until one of `states` is the present one, and return the record of how it came to be."""
+        if self._dispatching:
+            await asyncio.sleep(0)  # an observer has made an eager task of us, and what we have fired is still queued
         if self._state in states:
             return self._last or TransitionRecord("", self.state, self.state, True, None, self.attempt, 0.0, 0.0)
         future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
