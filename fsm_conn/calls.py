@@ -23,6 +23,7 @@ from fsm_conn.errors import (
 )
 from fsm_conn.hints import did_you_mean
 from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.saying import said
 from fsm_conn.streams import closing
 from fsm_conn.timing import ExpiredError, within
 
@@ -103,12 +104,12 @@ async def call_patiently(
             link = await _in_time(end, ready)
         except (ExpiredError, *_NO_CONNECTION) as error:
             if sent is not None:
-                raise ConnectionLostError(f"{sent}; and then there was no connection to repeat it on") from error
+                raise ConnectionLostError(f"{said(sent)}; and then there was no connection to repeat it on") from error
             if not isinstance(error, ExpiredError):
                 raise
             raise CallTimeoutError(
                 f"{source!r}: {method} waited {options.timeout:g} s for a connection, which is its timeout; "
-                f"the last error was: {source.reason or 'none'}"
+                f"the last error was: {'none' if source.reason is None else said(source.reason)}"
             ) from None
         try:
             return await link.call(method, request, fields, _remaining(options, end, loop.time()))
@@ -121,7 +122,7 @@ async def call_patiently(
         if endings != source._endings():
             # Somebody said that this is the end: a call has no business to begin anew.
             raise ConnectionLostError(
-                f"{lost}; and disconnect() was called, so it was not sent again", maybe_executed=sent is not None
+                f"{said(lost)}; and disconnect() was called, so it was not sent again", maybe_executed=sent is not None
             ) from lost
 
 

@@ -21,6 +21,8 @@ from fsm_conn.links.target import Target
 from fsm_conn.metrics import Metrics
 from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.report import HealthReport
+from fsm_conn.saying import said
+from fsm_conn.validators import shown
 
 __all__ = ["AutoReconnectClient", "HealthMonitoredClient", "ManagedConnection", "StatefulConnection"]
 
@@ -176,7 +178,7 @@ class HealthMonitoredClient(_Counted):
             latency_p50_ms=_milliseconds(counts.latency(50)),
             latency_p95_ms=_milliseconds(counts.latency(95)),
             latency_p99_ms=_milliseconds(counts.latency(99)),
-            last_error=None if self.reason is None else str(self.reason),
+            last_error=None if self.reason is None else said(self.reason),
         )
 
     def get_health_report(self) -> dict[str, Any]:
@@ -222,7 +224,7 @@ class _Setting(Generic[T]):
             client.retry = attrs.evolve(client.retry, **{self._field: new})
         except (TypeError, ValueError) as error:
             remedy = str(error).rpartition(": ")[2]
-            raise type(error)(f"{type(client).__name__}.{self._name} = {value!r}: {remedy}") from None
+            raise type(error)(f"{type(client).__name__}.{self._name} = {shown(value)}: {remedy}") from None
 
 
 def _more_than_the_first(value: Any, kept: int | None) -> int | None:

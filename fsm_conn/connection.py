@@ -19,7 +19,7 @@ from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.keeper import LinkKeeper
 from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.links.base import LONGEST, Link
+from fsm_conn.links.base import Link
 from fsm_conn.links.target import Target, resolve_target
 from fsm_conn.options import (
     checked_budget,
@@ -32,7 +32,9 @@ from fsm_conn.options import (
 )
 from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import TransitionRecord
+from fsm_conn.saying import said
 from fsm_conn.timing import ExpiredError, within
+from fsm_conn.validators import check_seconds, shown
 
 if TYPE_CHECKING:
     import random
@@ -184,6 +186,7 @@ class Connection(LinkKeeper):
         Cancelling the caller ends its wait; the closing goes on.
         """
         self._disconnects += 1
+        self._check_loop(asyncio.get_running_loop())
         if self._handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
         await self._reach(_ENDED)
@@ -288,10 +291,8 @@ class Connection(LinkKeeper):
         """
         if timeout is None:
             timeout = self.health.timeout
-        elif not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-            raise TypeError(f"probe(timeout={timeout!r}): give a number of seconds")
-        elif not 0 < timeout <= LONGEST:
-            raise ValueError(f"probe(timeout={timeout!r}): give more than zero and at most {LONGEST:g} seconds")
+        else:
+            check_seconds(f"probe(timeout={shown(timeout)})", timeout)
         link, since = self._ready_link(in_use=False), self._now()
         failure = await self._probe(link, timeout)
         if failure is not None:
@@ -375,8 +376,9 @@ class Connection(LinkKeeper):
 
     def _connect_failed(self, record: TransitionRecord) -> ConnectFailedError:
         many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
+        why = "for no known reason" if record.reason is None else said(record.reason)
         error = ConnectFailedError(
-            f"{self.name}: could not connect, given up {many}: {record.reason or 'for no known reason'}",
+            f"{self.name}: could not connect, given up {many}: {why}",
             reason=record.reason,
             attempts=record.attempt,
         )
@@ -407,6 +409,8 @@ class Connection(LinkKeeper):
 
         Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
         """
+        if self._loop is not None and self._loop.is_closed():
+            self._check_loop(asyncio.get_running_loop())  # which finds that the link is gone with it
         link = self._link
         if link is not None and self._state == CONNECTED:
             self._claimed = self._claimed or in_use
@@ -420,7 +424,7 @@ class Connection(LinkKeeper):
         remedy = _REMEDIES.get(state, _WAIT)
         if state == FAILED and self.may_recover(None):
             remedy += f" now, or wait: it tries by itself after {self.retry.recover_after:g} s"
-        why = f" ({self.reason})" if state == FAILED and self.reason else ""
+        why = f" ({said(self.reason)})" if state == FAILED and self.reason is not None else ""
         return NotConnectedError(f"{self.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
 
     async def _link_when_ready(self, end: float | None = None) -> Link:

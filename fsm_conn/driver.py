@@ -31,6 +31,7 @@ from fsm_conn.lifecycle import State, Trigger
 from fsm_conn.machine import Lifecycle
 from fsm_conn.observers import Observers, TransitionCallback, is_observing
 from fsm_conn.record import History, TransitionRecord
+from fsm_conn.saying import traced
 
 __all__ = ["EXPECTED", "Driver", "StateCallback", "bare", "finish", "is_expected"]
 
@@ -85,7 +86,7 @@ class Driver:
     _activity: asyncio.Task[Any] | None = None
     _forsaking: asyncio.TimerHandle | None = None
     _queue: deque[tuple[str, BaseException | None]] | None = None
-    _waiters: list[tuple[Collection[str], asyncio.Future[TransitionRecord]]] | None = None
+    _waiters: dict[asyncio.Future[TransitionRecord], Collection[str]] | None = None
     _observers: Observers | None = None
     _records: History | None = None
     _last: TransitionRecord | None = None
@@ -162,6 +163,7 @@ class Driver:
         if not states:
             raise ValueError("wait_for_state: name at least one state")
         self._check_states(states)
+        self._check_loop(asyncio.get_running_loop())
         return (await self._reach(states)).dest
 
     def fire(self, trigger: str, reason: BaseException | None = None) -> None:
@@ -171,7 +173,10 @@ class Driver:
 
         Raises:
             IllegalTriggerError: the present state does not handle it. Nothing was changed.
+            TypeError: the reason is no exception.
         """
+        if reason is not None and not isinstance(reason, BaseException):
+            raise TypeError(f"fire({str(trigger)!r}, {reason!r}): give an exception as the reason, or None")
         if self._dispatching:
             if self._queue is None:
                 self._queue = deque()  # and never another: while it is emptied, an empty one is still the queue
@@ -230,27 +235,27 @@ class Driver:
 
     async def _reach(self, states: Collection[str]) -> TransitionRecord:
         """Wait until one of `states` is the present one, and return the record of how it came to be."""
+        if self._dispatching:
+            await asyncio.sleep(0)  # an observer has made an eager task of us, and what we have fired is still queued
         if self._state in states:
             return self._last or TransitionRecord("", self.state, self.state, True, None, self.attempt, 0.0, 0.0)
         future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
-        entry = (states, future)
-        self._waiters = self._waiters or []
-        self._waiters.append(entry)
+        if self._waiters is None:
+            self._waiters = {}
+        self._waiters[future] = states
         try:
             return await future
         finally:
-            if entry in self._waiters:
-                self._waiters.remove(entry)
+            if self._waiters:  # None: the loop was closed under us
+                self._waiters.pop(future, None)
 
     def _wake(self, record: TransitionRecord) -> None:
-        still = []
-        for entry in self._waiters or ():
-            states, future = entry
-            if record.dest not in states:
-                still.append(entry)
-            elif not future.done():
-                future.set_result(record)
-        self._waiters = still
+        waiters = self._waiters or {}
+        for future, states in tuple(waiters.items()):
+            if record.dest in states:
+                del waiters[future]
+                if not future.done():
+                    future.set_result(record)
 
     async def _rested(self) -> None:
         """Wait until the activity of the present visit has ended or only rests, or its state was left."""
@@ -353,7 +358,7 @@ class Driver:
         """Its state was left: nobody listens, but a bug is not to pass unseen."""
         error = None if task.cancelled() else _error_of(task)
         if error is not None and not is_expected(error):
-            _log.error("%r: an activity failed after its state was left", self, exc_info=error)
+            _log.error("%r: an activity failed after its state was left", self, exc_info=traced(error))
 
     def _speak(self, task: asyncio.Task[Any]) -> None:
         """Fire what the activity of the present visit has returned or raised."""
@@ -362,7 +367,7 @@ class Driver:
             bare(error)
             self._say(self.lifecycle.states[self._state].on_error, error)
         elif error is not None:
-            _log.error("%r: the activity of %s failed", self, self._state, exc_info=error)
+            _log.error("%r: the activity of %s failed", self, self._state, exc_info=traced(error))
             self._say(Trigger.FAULT, error)
         elif task.result() is not None:
             self._say(task.result(), None)
@@ -373,7 +378,7 @@ class Driver:
         try:
             self.fire(trigger, reason)
         except Exception as error:
-            _log.error("%r: the activity of %s broke a rule", self, self._state, exc_info=error)
+            _log.error("%r: the activity of %s broke a rule", self, self._state, exc_info=traced(error))
             self.fire(Trigger.FAULT, error)
 
     def _forsake(self, task: asyncio.Task[Any]) -> None:
@@ -486,7 +491,7 @@ def bare(error: BaseException | None) -> None:
         link = chain.pop()
         if link is not None and link.__traceback__ is not None:
             link.__traceback__ = None
-            chain += [link.__cause__, link.__context__]
+            chain += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
 
 
 async def _outlast(task: asyncio.Future[Any]) -> None:

@@ -28,6 +28,7 @@ from fsm_conn.links.base import Link
 from fsm_conn.links.target import LateLink
 from fsm_conn.options import shared_rng
 from fsm_conn.policy import HealthPolicy, RetryPolicy
+from fsm_conn.saying import named
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class LinkKeeper(Driver):
         reason = await (self._link.lost() if self.health.interval is None else self._lost_or_ailing(self._link))
         if is_expected(reason):
             raise reason
-        raise LinkLostError(f"the link was lost: {reason!r}") from reason
+        raise LinkLostError(f"the link was lost: {named(reason)}") from reason
 
     async def while_reconnecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
         """Give back the old link, wait out the delay, and make a further attempt."""

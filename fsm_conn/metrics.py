@@ -16,6 +16,7 @@ import attrs
 from fsm_conn.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+from fsm_conn.validators import shown
 
 if TYPE_CHECKING:
     from fsm_conn.keeper import LinkKeeper
@@ -108,9 +109,16 @@ class Metrics:
 
         Waiting for a connection and repeats are part of it; of a stream, it is the time to its end. None before the
         first such call.
+
+        Raises:
+            TypeError, ValueError: `percent` is no whole number from 1 to 100.
         """
+        if not isinstance(percent, int) or isinstance(percent, bool):
+            raise TypeError(f"latency({shown(percent)}): give a whole number of percent")
+        if not 1 <= percent <= 100:
+            raise ValueError(f"latency({shown(percent)}): give 1 to 100 percent")
         ordered = sorted(self._latencies)
-        return ordered[max(-(-len(ordered) * percent // 100), 1) - 1] if ordered else None
+        return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None
 
     def on_call(self, call: CallRecord) -> None:
         """Be told of a call that has ended."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn.policy import HealthPolicy, RetryPolicy
+from fsm_conn.validators import check_seconds, shown
 
 if TYPE_CHECKING:
     import random
@@ -38,7 +38,7 @@ def shared_rng() -> random.Random:
 def checked_name(name: object) -> str:
     """What to call a connection in messages."""
     if not isinstance(name, str) or not name:
-        raise TypeError(f"name={name!r}: give a string that is not empty")
+        raise TypeError(f"name={shown(name)}: give a string that is not empty")
     return name
 
 
@@ -67,19 +67,15 @@ def checked_budget(budget: object) -> RetryBudget:
 
 def checked_start_timeout(value: object) -> float:
     """Seconds for one attempt to open a link."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"start_timeout={value!r}: give a number of seconds")
-    if not 0 < value <= sys.float_info.max:
-        raise ValueError(f"start_timeout={value!r}: give a finite number of seconds, more than zero")
-    return float(value)
+    return check_seconds(f"start_timeout={shown(value)}", value)
 
 
 def checked_history(value: object) -> int:
     """How many records to keep."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"history={value!r}: give a whole number of records to keep")
+        raise TypeError(f"history={shown(value)}: give a whole number of records to keep")
     if not 0 <= value <= _MOST_RECORDS:
-        raise ValueError(f"history={value!r}: give zero or more, and at most {_MOST_RECORDS:,}")
+        raise ValueError(f"history={shown(value)}: give zero or more, and at most {_MOST_RECORDS:,}")
     return value
 
 

@@ -129,7 +129,7 @@ class RetryPolicy:
 
     def _exponential(self, attempts: int) -> float:
         try:
-            return float(min(self.max_delay, self.initial_delay * self.multiplier ** (attempts - 1)))
+            return float(min(self.max_delay, self.initial_delay * float(self.multiplier) ** (attempts - 1)))
         except OverflowError:
             return self.max_delay if self.initial_delay else 0.0
 

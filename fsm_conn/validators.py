@@ -1,11 +1,11 @@
-"""What the values of policies are checked by: each refusal names the value as it was given, and says what to give."""
+"""What values of policies and options are checked by: each refusal names the value as given, and says what to give."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-__all__ = ["factor", "flag", "is_finite", "seconds", "share", "shown", "text", "whole"]
+__all__ = ["check_seconds", "factor", "flag", "is_finite", "seconds", "share", "shown", "text", "whole"]
 
 
 def is_finite(value: float) -> bool:
@@ -27,18 +27,33 @@ def _given(policy: object, attribute: Any, value: object) -> str:
     return f"{type(policy).__name__}({attribute.name}={shown(value)})"
 
 
+def check_seconds(given: str, value: object, *, zero: bool = False, least: float = 0.0, otherwise: str = "") -> float:
+    """A finite number of seconds, `least` or more, and not zero unless `zero`.
+
+    Args:
+        given: how the value was given, for the message.
+        value: the value.
+        zero: whether it may be zero.
+        least: the least that it may be.
+        otherwise: what else may be given, for the message.
+
+    Raises:
+        TypeError, ValueError: it is no number; it is out of its range.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{given}: give a number of seconds{otherwise}")
+    if not (is_finite(value) and value >= least) or (value == 0 and not zero):
+        kind = f"{least:g} or more" if least else "zero or more" if zero else "more than zero"
+        raise ValueError(f"{given}: give a finite number of seconds, {kind}{otherwise}")
+    return float(value)
+
+
 def seconds(*, zero: bool = False, none: bool = False, least: float = 0.0) -> Any:
-    """A validator: a finite number of seconds, `least` or more, not zero unless `zero`, and not None unless `none`."""
+    """A validator: as `check_seconds`, and None if `none`."""
 
     def validate(policy: object, attribute: Any, value: object) -> None:
-        if none and value is None:
-            return
-        given = _given(policy, attribute, value)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"{given}: give a number of seconds")
-        if not (is_finite(value) and value >= least) or (value == 0 and not zero):
-            kind = f"{least:g} or more" if least else "zero or more" if zero else "more than zero"
-            raise ValueError(f"{given}: give a finite number of seconds, {kind}")
+        if value is not None or not none:
+            check_seconds(_given(policy, attribute, value), value, zero=zero, least=least)
 
     return validate
 

@@ -352,6 +352,13 @@ def test_the_five_settings_are_views_of_the_policy(name: str, default: Any, othe
     assert getattr(AutoReconnectClient(Peer(), retry=client.retry), name) == other
 
 
+def test_a_setting_that_nobody_can_read_is_refused_by_its_size() -> None:
+    """Python refuses to write it."""
+    client = AutoReconnectClient(Peer())
+    with pytest.raises(ValueError, match="max_reconnect_attempts = <an integer of 16610 bits>: give at most"):
+        client.max_reconnect_attempts = 10**5000
+
+
 @pytest.mark.parametrize(
     ("name", "value", "error", "remedy"),
     [

@@ -504,6 +504,30 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
     assert not conn._waiters
 
 
+async def test_leaving_costs_the_same_however_many_wait() -> None:
+    """Nobody who waits is looked at when others leave, as many do at once when one timeout ends them all."""
+    looks = 0
+
+    class Watched(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return str.__eq__(self, other)
+
+    conn = connection(Peer())
+    waiting = [asyncio.create_task(conn.wait_for_state(Watched("failed"))) for _ in range(100)]
+    await asyncio.sleep(0)
+    looks = 0
+    for task in reversed(waiting):
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert looks == 0
+    assert not conn._waiters
+
+
 async def test_wait_for_times_out_honestly() -> None:
     """asyncio.wait_for and asyncio.timeout behave as the standard library says."""
     conn = connection(Peer(then=HANG))
@@ -1687,3 +1711,38 @@ def test_a_state_on_the_way_to_disconnecting_is_not_where_the_end_of_the_loop_le
     assert (conns[0].state, peer.open_now) == (S.DISCONNECTED, 0)
     run_virtually(connect_again())
     assert (conns[0].state, peer.open_now) == (S.DISCONNECTED, 0)
+
+
+async def test_a_group_of_errors_is_kept_without_their_tracebacks() -> None:
+    """They hold the frames of what was tried, and all that is in them."""
+
+    async def refuse() -> None:
+        raise OSError("refused")
+
+    def make() -> Any:
+        link = Peer()()
+
+        async def open_() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(refuse())
+
+        link.open = open_  # type: ignore[method-assign]
+        return link
+
+    conn = Connection(make, retry=RetryPolicy(max_attempts=1), name="plug")
+    with pytest.raises(ConnectFailedError):
+        await conn.connect()
+    reason = conn.reason
+    assert isinstance(reason, ExceptionGroup)
+    assert [error.__traceback__ for error in (reason, *reason.exceptions)] == [None, None]
+
+
+async def test_a_reason_that_is_no_exception_is_refused() -> None:
+    """Before anything is changed: it would be the cause of what callers are told later."""
+    conn = Connection(Peer(), name="plug")
+    await conn.connect()
+    wrong: Any = "the network is down"
+    with pytest.raises(TypeError, match=r"fire\('lost', 'the network is down'\): give an exception"):
+        conn.fire("lost", wrong)
+    assert (conn.state, conn.reason) == (S.CONNECTED, None)
+    await conn.disconnect()

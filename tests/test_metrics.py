@@ -113,6 +113,15 @@ def test_latencies_are_of_the_nearest_rank_among_the_last(latencies: Any, expect
     assert [metrics.latency(percent) for percent in (50, 95, 99, 100)] == expected
 
 
+@pytest.mark.parametrize(
+    ("percent", "error"), [(0, ValueError), (101, ValueError), (99.9, TypeError), ("9", TypeError)]
+)
+def test_no_latency_of_what_is_no_percentage(percent: Any, error: type[Exception]) -> None:
+    """Also before the first call."""
+    with pytest.raises(error, match=r"^latency\(.+\): give "):
+        Metrics().latency(percent)
+
+
 async def test_a_failed_call_has_no_latency() -> None:
     """A refusal is quick, and says nothing about how quick the plugin is."""
     conn, metrics = counted(Peer())

@@ -20,6 +20,7 @@ PACKAGE = Path(fsm_conn.__file__).parent
 MAY_IMPORT = {
     "version": set(),
     "errors": set(),
+    "saying": set(),
     "record": set(),
     "validators": set(),
     "policy": {"validators"},
@@ -30,14 +31,14 @@ MAY_IMPORT = {
     "timing": set(),
     "machine": {"engine", "errors", "hints", "lifecycle"},
     "observers": {"record", "timing"},
-    "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record"},
-    "options": {"budget", "policy"},
+    "driver": {"errors", "hints", "lifecycle", "machine", "observers", "record", "saying"},
+    "options": {"budget", "policy", "validators"},
     "budget": {"validators"},
     "health": {"driver", "links.base", "policy", "record", "timing"},
     "streams": set(),
     "callwatch": {"record", "streams"},
     "links.target": {"links", "links.base"},
-    "calls": {"errors", "hints", "links.base", "streams", "timing", "connection"},  # the last for types only
+    "calls": {"errors", "hints", "links.base", "saying", "streams", "timing", "connection"},  # the last for types only
     "keeper": {
         "budget",
         "callwatch",
@@ -49,9 +50,10 @@ MAY_IMPORT = {
         "links.target",
         "options",
         "policy",
+        "saying",
         "timing",
     },
-    "metrics": {"errors", "keeper", "lifecycle", "record"},  # keeper for types only
+    "metrics": {"errors", "keeper", "lifecycle", "record", "validators"},  # keeper for types only
     "report": {"health"},
     "clients": {
         "calls",
@@ -63,6 +65,8 @@ MAY_IMPORT = {
         "metrics",
         "policy",
         "report",
+        "saying",
+        "validators",
     },
     "connection": {
         "budget",
@@ -72,13 +76,15 @@ MAY_IMPORT = {
         "keeper",
         "lifecycle",
         "links.base",
-        "links.target",
         "links.services",
         "links.stubs",
+        "links.target",
         "options",
         "policy",
         "record",
+        "saying",
         "timing",
+        "validators",
     },
     "checks.rules": set(),
     "checks.formats": {"checks.rules", "version"},
@@ -109,6 +115,7 @@ MAY_IMPORT = {
         "pool.place",
         "pool.policy",
         "record",
+        "saying",
         "timing",
     },
     "pool.counted": {"links.base", "pool.slots", "streams"},
@@ -127,7 +134,16 @@ MAY_IMPORT = {
         "pool.waiters",
         "timing",
     },
-    "pool.roster": {"connection", "errors", "options", "pool.desk", "pool.place", "pool.policy", "pool.slots"},
+    "pool.roster": {
+        "connection",
+        "errors",
+        "options",
+        "pool.desk",
+        "pool.place",
+        "pool.policy",
+        "pool.slots",
+        "saying",
+    },
     "pool.keeper": {
         "driver",
         "errors",
@@ -136,6 +152,7 @@ MAY_IMPORT = {
         "pool.place",
         "pool.roster",
         "pool.waiters",
+        "saying",
         "timing",
     },
     "pool.pool": {
@@ -143,6 +160,7 @@ MAY_IMPORT = {
         "connection",
         "driver",
         "errors",
+        "hints",
         "links.base",
         "links.target",
         "options",
@@ -158,6 +176,7 @@ MAY_IMPORT = {
         "record",
         "streams",
         "timing",
+        "validators",
     },
 }
 

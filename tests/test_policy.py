@@ -156,3 +156,15 @@ def test_call_options_take_a_mapping_or_pairs_and_show_no_metadata() -> None:
     """Metadata often carries tokens."""
     assert CallOptions(metadata={"a": "1"}) == CallOptions(metadata=[("a", "1")])
     assert "secret" not in repr(CallOptions(metadata={"authorization": "secret"}))
+
+
+def test_a_delay_of_the_millionth_attempt_costs_no_more_than_that_of_the_first() -> None:
+    """A whole multiplier is no reason to compute whole numbers of a million digits."""
+
+    class Watched(int):
+        def __pow__(self, value: Any, mod: Any = None) -> Any:
+            raise AssertionError("an integer was raised to the power of the attempts")
+
+    policy = RetryPolicy(multiplier=Watched(2), initial_delay=1, max_delay=60, jitter="none")  # type: ignore[arg-type]
+    rng = random.Random(0)
+    assert [policy.delay(attempts, 0.0, rng) for attempts in (1, 2, 6, 7, 10**6)] == [1, 2, 32, 60, 60]

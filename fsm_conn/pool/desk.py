@@ -36,11 +36,21 @@ Hook = Callable[[Connection], Awaitable[None] | None]
 _log = logging.getLogger("fsm_conn.pool")
 
 
-async def called(hook: Hook, conn: Connection) -> None:
-    """Call a hook, plain or async."""
-    outcome = hook(conn)
-    if inspect.isawaitable(outcome):
-        await outcome
+async def called(name: str, hook: Hook, conn: Connection) -> None:
+    """Call a hook, plain or async.
+
+    Raises:
+        RuntimeError: it let a cancellation pass that was not meant for the task which runs it.
+    """
+    try:
+        outcome = hook(conn)
+        if inspect.isawaitable(outcome):
+            await outcome
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass") from cancelled
 
 
 class Desk(abc.ABC):
@@ -153,7 +163,7 @@ class Desk(abc.ABC):
     async def _ask(self, hook: Hook, slot: Slot, holder: Holder, *, last: bool) -> None:
         """Have `on_acquire` check. When it refuses, the slot is stale; the last time, that is an error."""
         try:
-            await called(hook, slot.conn)
+            await called("on_acquire", hook, slot.conn)
         except BaseException as error:
             if isinstance(error, Exception):
                 slot.outdate()
@@ -193,7 +203,7 @@ class Desk(abc.ABC):
     def _returned(self, slot: Slot, holder: Holder) -> None:
         """A lease is over."""
         if self._is_slow or slot.is_overflow or not slot.is_ready:
-            if self._loop is not None and not self._loop.is_closed() and not _is_running(self._loop):
+            if self._loop is not None and not self._is_loop_closed() and not _is_running(self._loop):
                 self._loop.call_soon_threadsafe(self._returned, slot, holder)  # what is to be done needs it to run
                 return
             try:
@@ -208,7 +218,12 @@ class Desk(abc.ABC):
 
     def _given_back(self, slot: Slot, holder: Holder) -> None:
         slot.holders.remove(holder)
-        self._tidy(slot)
+        if not self._is_loop_closed():
+            self._tidy(slot)
+
+    def _is_loop_closed(self) -> bool:
+        """Whether the loop was closed under the pool: then there is nobody to be told of anything."""
+        return self._loop is not None and self._loop.is_closed()
 
     def _put(self, slot: Slot) -> None:
         """Serve whoever waits from a slot, as long as it has room; what room is left is free."""

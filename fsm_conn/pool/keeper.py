@@ -23,6 +23,7 @@ from fsm_conn.pool.lifecycle import POOL_STATES, POOL_TRANSITIONS, PoolState, Po
 from fsm_conn.pool.place import Holder, Kind
 from fsm_conn.pool.roster import SOON, Roster, unavailable
 from fsm_conn.pool.waiters import Waiters
+from fsm_conn.saying import named
 from fsm_conn.timing import ExpiredError, within
 
 __all__ = ["DRAIN_TIMEOUT", "PoolKeeper"]
@@ -145,7 +146,7 @@ class PoolKeeper(Roster, Driver):
     # --- how it is done -------------------------------------------------------------------------------------
 
     def _is_serving(self) -> bool:
-        return self._state in _SERVING and not self._was_forked
+        return self._state in _SERVING and not self._was_forked and not self._is_loop_closed()
 
     def _is_open(self) -> bool:
         return self._state == PoolState.OPEN
@@ -207,7 +208,7 @@ class PoolKeeper(Roster, Driver):
             return unavailable(f"{self!r} could not be opened", reason.causes)
         if reason is None:
             return PoolClosed(f"{self!r} was closed, and serves nobody any more")
-        closed = PoolClosed(f"{self!r} was closed by an error: {reason!r}")
+        closed = PoolClosed(f"{self!r} was closed by an error: {named(reason)}")
         closed.__cause__ = reason
         return closed
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,7 @@ from fsm_conn.calls import call_patiently, split_arguments, stream_when_ready
 from fsm_conn.connection import Connection
 from fsm_conn.driver import finish
 from fsm_conn.errors import PoolTimeoutError
+from fsm_conn.hints import did_you_mean
 from fsm_conn.options import checked_rng
 from fsm_conn.pool.counted import CountedLink
 from fsm_conn.pool.desk import Hook
@@ -28,6 +30,7 @@ from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import leased
 from fsm_conn.streams import closing
 from fsm_conn.timing import ExpiredError, within
+from fsm_conn.validators import check_seconds, shown
 
 if TYPE_CHECKING:
     import random
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from fsm_conn.record import TransitionRecord
 
 __all__ = ["ConnectionPool"]
+
+_NO_LIMIT = ", or None for no limit"
 
 
 class ConnectionPool(PoolKeeper):
@@ -110,7 +115,11 @@ class ConnectionPool(PoolKeeper):
             return connection_class(target, name=name, **options)
 
         super().__init__(_merged(policy, pool_size, max_overflow), make, on_open, on_acquire, on_release, rng)
-        self.name = make(name).name  # what is wrong with the options is told here
+        try:
+            self.name = make(name).name  # what is wrong with the options is told here
+        except TypeError as error:
+            _explain(type(self), connection_class, options, error)
+            raise
         self._context = copy_context()
         self._closers = []
         _pools.add(self)
@@ -157,8 +166,8 @@ class ConnectionPool(PoolKeeper):
         Args:
             timeout: seconds to wait for leases; then their connections are closed under them. None: without limit.
         """
-        if timeout is not None and (not isinstance(timeout, (int, float)) or not timeout >= 0):
-            raise ValueError(f"close_all(timeout={timeout!r}): give a number of seconds, or None for no limit")
+        if timeout is not None:
+            check_seconds(f"close_all(timeout={shown(timeout)})", timeout, zero=True, otherwise=_NO_LIMIT)
         if self._was_forked:
             raise self._closed()
         if self._state != PoolState.CLOSED:
@@ -202,8 +211,8 @@ class ConnectionPool(PoolKeeper):
             PoolFullError: as many wait already as the policy allows.
             PoolUnavailableError: no connection can be made at present, with the causes.
         """
-        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
-            raise ValueError(f"acquire(timeout={timeout!r}): give a number of seconds, more than zero, or None")
+        if timeout is not None:
+            check_seconds(f"acquire(timeout={shown(timeout)})", timeout, otherwise=", or None for the policy's")
         lease = self._lease_class()  # which has no constructor, for it would cost as much as taking a slot does
         lease._pool = self
         lease._timeout = timeout
@@ -355,6 +364,24 @@ def _merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) -
     if size is not None:
         policy = attrs.evolve(policy, size=size)
     return policy if overflow is None else attrs.evolve(policy, max_overflow=overflow)
+
+
+def _explain(pool: type, connection_class: type, options: Mapping[str, Any], error: TypeError) -> None:
+    """Raise what tells of an option that neither of the two takes, if that is what is wrong."""
+    known = {name for each in (pool, connection_class) for name in _options_of(each)}
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"{pool.__name__}({name}=...): neither the pool nor {connection_class.__name__} takes that"
+                f"{did_you_mean(name, known)}"
+            ) from error
+
+
+def _options_of(owner: type) -> Iterator[str]:
+    """What its constructor takes by name, and what those take that it may pass the rest on to."""
+    for each in owner.__mro__:
+        if "__init__" in vars(each):
+            yield from inspect.signature(each.__init__).parameters  # type: ignore[misc]
 
 
 _pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()

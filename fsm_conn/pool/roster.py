@@ -26,6 +26,7 @@ from fsm_conn.pool.desk import Desk, Hook, called
 from fsm_conn.pool.place import Kind
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots import Slot
+from fsm_conn.saying import said
 
 if TYPE_CHECKING:
     import random
@@ -102,7 +103,8 @@ class Roster(Desk):
         self._tell()
 
     def _vacated(self, slot: Slot) -> None:
-        self._tidy(slot)
+        if not self._is_loop_closed():
+            self._tidy(slot)
 
     def _stopped(self, slot: Slot) -> None:
         if self._is_serving() and not self._is_ending():
@@ -217,7 +219,7 @@ class Roster(Desk):
 
     async def _greet(self, conn: Connection) -> None:
         assert self._on_open is not None
-        await called(self._on_open, conn)
+        await called("on_open", self._on_open, conn)
 
     # --- what is due --------------------------------------------------------------------------------------------
 
@@ -301,7 +303,7 @@ class Roster(Desk):
 def unavailable(what: str, causes: Iterable[BaseException]) -> PoolUnavailableError:
     """An error with its causes, each told once."""
     causes = tuple(causes)
-    told = "; ".join(dict.fromkeys(str(cause) or repr(cause) for cause in causes)) or "none is in service"
+    told = "; ".join(dict.fromkeys(map(said, causes))) or "none is in service"
     error = PoolUnavailableError(f"{what}: {told}", causes=causes)
     error.__cause__ = causes[0] if causes else None
     return error

@@ -21,6 +21,7 @@ from fsm_conn.driver import finish
 from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.pool.place import Kind, Place, current_holder
+from fsm_conn.saying import traced
 from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
@@ -220,13 +221,15 @@ class Slot(Place):
         except ConnectAbandonedError:
             return True  # somebody has disconnected it under us; once more, then
         except ConnectFailedError as error:
-            return self._give_up(error.reason or error)
+            return self._give_up(error if error.reason is None else error.reason)
         link = self.conn.link
         if self._greet is not None and link is not None and link is not self._agreed:
             try:
                 await self._greeted_in_time(self._greet)
+                if self._was_disconnected():
+                    raise ConnectAbandonedError(f"{self.conn.name}: it was disconnected while on_open ran")
             except Exception as error:
-                if self.conn.link is not link:
+                if self.conn.link is not link and not self._was_disconnected():
                     return True  # lost meanwhile: that is why
                 _log.warning("%r: on_open failed, so its link is given up", self.conn, exc_info=True)
                 self._give_up(error)
@@ -235,14 +238,13 @@ class Slot(Place):
         self._agreed = link
         return True
 
+    def _was_disconnected(self) -> bool:
+        """Whether somebody has asked it to end: then it is not its own policy that lets it connect again, nor when."""
+        return self.conn.state in (ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED)
+
     async def _greeted_in_time(self, greet: Greet) -> None:
-        keeper = asyncio.current_task()
         try:
             await within(self.conn.start_timeout, greet(self.conn))
-        except asyncio.CancelledError as cancelled:
-            if keeper is None or keeper.cancelling():
-                raise
-            raise RuntimeError("on_open awaited something that was cancelled, and let that pass") from cancelled
         except ExpiredError:
             raise StartTimeoutError(
                 f"{self.conn.name}: on_open did not end within {self.conn.start_timeout:g} s"
@@ -263,7 +265,8 @@ class Slot(Place):
             return
         self._leave_service()
         if record.trigger == Trigger.OPEN_FAILED and self.is_awake:
-            self._fail(record.reason or RuntimeError("it could not be opened"))
+            unknown = RuntimeError("it could not be opened")
+            self._fail(unknown if record.reason is None else record.reason)
 
     def _enter_service(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -286,8 +289,9 @@ class Slot(Place):
             self._owner._withdrawn(self)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("%r: the task that kept it has failed", self, exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("%r: the task that kept it has failed", self, exc_info=traced(error))
         if task is self._task:
             self._task = None
             self._leave_service()

@@ -1,4 +1,8 @@
-"""Those who wait for a connection, first come, first served. Whoever was cancelled is passed over."""
+"""Those who wait for a connection, first come, first served. Whoever was cancelled is passed over.
+
+How many they are is counted and not looked up, for it is asked whenever one more comes. Who was cancelled is counted
+until he leaves, which is one turn of the loop later.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +32,15 @@ class Waiters:
     Who leaves is passed over when his turn comes; when there are many of them, they are taken out.
     """
 
-    __slots__ = ("_counts", "_left", "_queue")
+    __slots__ = ("_counts", "_left", "_queue", "_waiting")
 
     def __init__(self, counts: PoolStats) -> None:
         self._counts = counts
         self._queue: deque[tuple[asyncio.Future[Slot], Holder, float]] = deque()
-        self._left = 0
+        self._left = self._waiting = 0
 
     def __len__(self) -> int:
-        return sum(not waiter.done() for waiter, _, _ in self._queue)
-
-    def __bool__(self) -> bool:
-        return any(not waiter.done() for waiter, _, _ in self._queue)
+        return self._waiting
 
     def join(self, holder: Holder, loop: asyncio.AbstractEventLoop, *, first: bool = False) -> asyncio.Future[Slot]:
         """Queue up. Done when a slot was handed over, or with the error that says why none will be.
@@ -50,6 +51,7 @@ class Waiters:
             first: ahead of everybody: for who was served already, with something that was of no use.
         """
         waiter: Future[Slot] = Future(loop=loop)  # in its short form, for it is made for each wait
+        self._waiting += 1
         if first:
             self._queue.appendleft((waiter, holder, loop.time()))
         else:
@@ -58,8 +60,10 @@ class Waiters:
 
     def leave(self, waiter: asyncio.Future[Slot]) -> None:
         """Wait no longer. Harmless for who was served."""
-        if not waiter.get_loop().is_closed():
-            waiter.cancel()
+        if waiter.get_loop().is_closed():
+            return
+        if waiter.cancel() or waiter.cancelled():
+            self._waiting -= 1
         self._left += 1
         if self._left > FEW + len(self._queue) // 2:
             self._queue = deque(entry for entry in self._queue if not entry[0].done())
@@ -71,7 +75,11 @@ class Waiters:
             waiter, holder, since = self._queue.popleft()
             if not waiter.done():
                 slot.holders.append(holder)
-                waiter.set_result(slot)
+                self._waiting -= 1
+                try:
+                    waiter.set_result(slot)
+                except RuntimeError:
+                    return True  # the loop was closed under him: when he is freed, he gives it back
                 counts = self._counts
                 counts.waits += 1
                 counts.wait_seconds.append(waiter.get_loop().time() - since)
@@ -85,5 +93,6 @@ class Waiters:
             waiter, _, _ = self._queue.popleft()
             if not waiter.done():
                 waiter.set_exception(why())
+                self._waiting -= 1
                 refused += 1
         return refused

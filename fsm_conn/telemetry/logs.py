@@ -13,6 +13,7 @@ from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 from fsm_conn.telemetry.reading import error_text, error_type
 from fsm_conn.telemetry.watching import Telemetry, Watch
+from fsm_conn.validators import check_seconds, shown
 
 if TYPE_CHECKING:
     from fsm_conn.connection import Connection
@@ -107,13 +108,9 @@ class LogObserver(Telemetry[_Watch]):
     def __init__(self, *, calls: bool = True, slow_after: float | None = None) -> None:
         super().__init__()
         if not isinstance(calls, bool):
-            raise TypeError(f"LogObserver(calls={calls!r}): give True or False")
+            raise TypeError(f"LogObserver(calls={shown(calls)}): give True or False")
         if slow_after is not None:
-            wrong = f"LogObserver(slow_after={slow_after!r}): give a number of seconds, more than zero, or None"
-            if not isinstance(slow_after, (int, float)) or isinstance(slow_after, bool):
-                raise TypeError(wrong)
-            if not slow_after > 0:
-                raise ValueError(wrong)
+            check_seconds(f"LogObserver(slow_after={shown(slow_after)})", slow_after, otherwise=", or None")
         self._calls = calls
         self._slow_after = slow_after
 

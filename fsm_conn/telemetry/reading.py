@@ -15,6 +15,7 @@ from fsm_conn.errors import ConnectionLostError, FsmConnError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.links.redact import sanitised
 from fsm_conn.record import CallRecord, TransitionRecord
+from fsm_conn.saying import said
 
 __all__ = [
     "ConnectOutcome",
@@ -86,10 +87,7 @@ def probe_outcome(record: TransitionRecord) -> str | None:
 
 def status_code(error: BaseException | None) -> str | None:
     """The name of the gRPC status that an answer had; None for what was not answered by gRPC."""
-    if error is None:
-        return "OK"
-    status: Any = getattr(error, "code", None)
-    return getattr(status(), "name", None) if callable(status) else None
+    return "OK" if error is None else getattr(_told(error, "code"), "name", None)
 
 
 def error_type(error: BaseException) -> str:
@@ -102,9 +100,17 @@ def error_type(error: BaseException) -> str:
 
 def error_text(error: BaseException) -> str:
     """What an error says, with nothing in it that a terminal would obey; of a gRPC error, what the peer said."""
-    details: Any = getattr(error, "details", None)
-    said = details() if callable(details) else None
-    return sanitised(str(error) if said is None else str(said))
+    details = _told(error, "details")
+    return sanitised(said(error) if details is None else str(details))
+
+
+def _told(error: BaseException, what: str) -> Any:
+    """What an error of gRPC tells when it is asked; None for any other, whatever it has under that name."""
+    ask = getattr(error, what, None)
+    try:
+        return ask() if callable(ask) else None
+    except Exception:
+        return None
 
 
 class KnownMethods:

@@ -396,3 +396,96 @@ async def test_progress_is_forgotten_when_all_are_open(opened: Any) -> None:
     gc.collect()
     assert kept() is None
     await pool.close_all()
+
+
+async def test_on_open_that_disconnects_is_tried_again_with_pauses(opened: Any, caplog: Any) -> None:
+    """As any that refuses: the peer is not asked for one link after the other."""
+    refuses = False
+
+    async def greet(conn: Connection) -> None:
+        if refuses:
+            await conn.disconnect()
+
+    pool, peer = await opened(1, on_open=greet)
+    refuses = True
+    peer.lose()
+    await asyncio.sleep(5)
+    assert 2 < peer.tried < 10
+    waiting = begun(pool.acquire())
+    (outcome,) = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(outcome, PoolUnavailableError)
+    assert "it was disconnected while on_open ran" in str(outcome)
+    refuses = False
+    await asyncio.sleep(10)
+    async with pool.acquire():
+        assert peer.open_now == 1
+
+
+@pytest.mark.parametrize("says_why", [True, False])
+async def test_on_open_that_disconnects_fails_the_opening(says_why: bool) -> None:
+    """With what it raises, if it does."""
+
+    async def greet(conn: Connection) -> None:
+        await conn.disconnect()
+        if says_why:
+            raise PermissionError("the token is wrong")
+
+    peer = Peer()
+    pool = make(peer, on_open=greet)
+    with pytest.raises(PoolUnavailableError, match="the token is wrong" if says_why else "while on_open ran"):
+        await pool.initialize()
+    nothing_is_left(pool, peer)
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+async def test_on_acquire_that_lets_a_cancellation_pass_has_refused(opened: Any, timeout: float | None) -> None:
+    """Its caller was not cancelled, and gets another connection."""
+    spoilt = 1
+
+    async def check(conn: Connection) -> None:
+        nonlocal spoilt
+        if spoilt:
+            spoilt -= 1
+            inner = asyncio.ensure_future(asyncio.sleep(10))
+            inner.cancel()
+            await inner
+
+    pool, peer = await opened(1, on_acquire=check)
+    async with pool.acquire(timeout):
+        assert peer.opened == 2  # what it refused was replaced
+
+
+async def test_on_acquire_is_cancelled_with_its_caller(opened: Any) -> None:
+    """By a timeout of the caller, or of the acquire; the slot comes back."""
+    pool, peer = await opened(1, on_acquire=lambda conn: asyncio.sleep(10))
+    for limit in (None, 1):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2), pool.acquire(limit):
+                pass
+    assert (pool.get_pool_stats()["available_in_pool"], peer.opened) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [("max_overlow", "max_overflow"), ("polcy", "policy"), ("start_timout", "start_timeout")]
+)
+def test_a_misspelt_option_is_refused(option: str, meant: str) -> None:
+    """Whichever of the two would have taken it."""
+    wrong: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=rf"ConnectionPool\({option}=\.\.\.\): neither .* \(did you mean '{meant}'\?\)"):
+        ConnectionPool(Peer(), **wrong)
+
+
+def test_an_option_of_a_subclass_is_its_own_affair() -> None:
+    """What its constructor says stands, whatever that takes."""
+
+    class Regional(Connection):
+        def __init__(self, target: Any, *, region: str, **options: Any) -> None:
+            if not isinstance(region, str):
+                raise TypeError("region: give a string")
+            super().__init__(target, **options)
+
+    wrong: dict[str, Any] = {"region": 1}
+    with pytest.raises(TypeError, match=r"^region: give a string$"):
+        ConnectionPool(Peer(), connection_class=Regional, **wrong)
+    right: dict[str, Any] = {"region": "north"}
+    assert ConnectionPool(Peer(), connection_class=Regional, name="p", **right).name == "p"

@@ -451,12 +451,17 @@ async def test_a_closer_that_is_cancelled_leaves_the_closing_under_way() -> None
     assert not lease.is_held
 
 
-@pytest.mark.parametrize("timeout", [-1, float("nan"), "1"])
-async def test_wrong_limits_of_closing_are_refused(timeout: Any) -> None:
-    """And nothing is closed."""
+NO_SECONDS = [(-1, ValueError), (float("nan"), ValueError), (10**5000, ValueError), ("1", TypeError), (True, TypeError)]
+
+
+@pytest.mark.parametrize(("timeout", "error"), NO_SECONDS, ids=["negative", "nan", "huge", "text", "bool"])
+async def test_wrong_limits_are_refused(timeout: Any, error: type[Exception]) -> None:
+    """And named, and nothing is acquired, and nothing is closed."""
     async with make(Peer()) as pool:
-        with pytest.raises(ValueError, match=r"close_all\(timeout="):
+        with pytest.raises(error, match=r"^close_all\(timeout=.{1,40}\): give a .* or None for no limit$"):
             await pool.close_all(timeout=timeout)
+        with pytest.raises(error, match=r"^acquire\(timeout=.{1,40}\): give a .* or None for the policy's$"):
+            pool.acquire(timeout)
         assert pool.state is S.OPEN
 
 

@@ -189,9 +189,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 MAY_IMPORT = {
-    "reading": {"errors", "lifecycle", "record", "links.redact"},
+    "reading": {"errors", "lifecycle", "record", "saying", "links.redact"},
     "watching": {"connection", "record", "telemetry.reading"},
-    "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching"},
+    "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching", "validators"},
     "otel": {
         "connection",
         "errors",

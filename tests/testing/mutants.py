@@ -859,9 +859,9 @@ def visits_are_not_counted(patch: pytest.MonkeyPatch) -> None:
 @mutant("a wake-up reaches only the first who waits")
 def wakeup_reaches_only_the_first(patch: pytest.MonkeyPatch) -> None:
     def _wake(self: Any, record: Any) -> None:
-        entry = self._waiters.pop(0)
-        if record.dest in entry[0] and not entry[1].done():
-            entry[1].set_result(record)
+        future = next(iter(self._waiters))
+        if record.dest in self._waiters.pop(future) and not future.done():
+            future.set_result(record)
 
     patch.setattr(Driver, "_wake", _wake)
 

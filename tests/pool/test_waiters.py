@@ -1,0 +1,130 @@
+"""The queue of a pool: how many wait is known at any time, and joining it costs the same however many do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peer import Peer
+
+from fsm_conn import PoolClosed, PoolPolicy
+from fsm_conn.pool.place import Kind, Place
+from fsm_conn.pool.stats import PoolStats
+from fsm_conn.pool.waiters import Waiters
+
+from .conftest import begun, make, settled
+
+POLICIES = {
+    "plain": PoolPolicy(),
+    "idle": PoolPolicy(max_idle=5),
+    "lifetime": PoolPolicy(max_lifetime=60),
+    "full": PoolPolicy(max_waiters=100_000),
+    "shared": PoolPolicy(leases_per_connection=2),
+}
+
+
+def steps_of(work: Any) -> int:
+    """How many functions are called, and generators resumed, until `work` waits for the first time."""
+    steps = 0
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work.send(None)
+    finally:
+        sys.setprofile(before)
+    return steps
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
+async def test_waiting_costs_the_same_however_many_wait(policy: PoolPolicy) -> None:
+    """Whatever the policy has the pool decide about whoever comes."""
+    async with make(Peer(), 1, 0, policy=policy) as pool:
+        held = [await pool.acquire() for _ in range(policy.leases_per_connection)]
+        costs = []
+        for others in (10, 1000):
+            waiting = begun(*(pool.acquire() for _ in range(others)))
+            await settled(2)
+            assert pool.get_pool_stats()["waiting"] == others
+            entering = pool.acquire().__aenter__()
+            costs.append(steps_of(entering))
+            entering.close()
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            assert pool.get_pool_stats()["waiting"] == 0
+        assert costs[0] == costs[1]
+        for lease in held:
+            lease.release()
+
+
+class Book:
+    """What the queue must know: who is in it, those who were cancelled and have not left yet included."""
+
+    def __init__(self) -> None:
+        self.line = Waiters(PoolStats())
+        self.slot: Any = Place(Kind.REGULAR, PoolPolicy())
+        self.here: list[asyncio.Future[Any]] = []
+
+    @property
+    def alive(self) -> list[asyncio.Future[Any]]:
+        return [each for each in self.here if not each.cancelled()]
+
+    def join(self, draw: Any, *, first: bool = False) -> None:
+        holder: Any = None
+        waiter: Any = self.line.join(holder, asyncio.get_running_loop(), first=first)
+        self.here.insert(0 if first else len(self.here), waiter)
+
+    def come_first(self, draw: Any) -> None:
+        self.join(draw, first=True)
+
+    def serve(self, draw: Any) -> None:
+        alive = self.alive
+        assert self.line.serve(self.slot) == bool(alive)
+        if alive:
+            assert alive[0].result() is self.slot
+            self.here.remove(alive[0])
+
+    def refuse(self, draw: Any) -> None:
+        alive = self.alive
+        assert self.line.refuse(lambda: PoolClosed("closed")) == len(alive)
+        for each in alive:
+            assert isinstance(each.exception(), PoolClosed)
+            self.here.remove(each)
+            self.line.leave(each)  # as who was refused does
+
+    def cancel(self, draw: Any) -> None:
+        """As the loop does it, before the task can leave."""
+        if self.here:
+            draw(st.sampled_from(self.here)).cancel()
+
+    def leave(self, draw: Any) -> None:
+        if self.here:
+            one = draw(st.sampled_from(self.here))
+            self.here.remove(one)
+            self.line.leave(one)
+
+
+@given(
+    st.lists(st.sampled_from([Book.join, Book.come_first, Book.serve, Book.refuse, Book.cancel, Book.leave])), st.data()
+)
+@settings(max_examples=200)
+def test_the_count_is_right(steps: list[Callable[[Book, Any], None]], data: st.DataObject) -> None:
+    """Those who have joined, and were neither served nor refused, nor have left. Who was cancelled is not served."""
+
+    async def play() -> None:
+        book = Book()
+        for step in steps:
+            step(book, data.draw)
+            assert (len(book.line), bool(book.line)) == (len(book.here), bool(book.here))
+
+    asyncio.run(play())
