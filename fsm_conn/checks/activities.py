@@ -59,10 +59,11 @@ def states_nothing_ends(subject: Subject) -> Iterator[Problem]:
 def triggers_without_activity(subject: Subject) -> Iterator[Problem]:
     """FSM113. Only of rows that name their states: one for all states means those that it is for.
 
-    Of a state that nothing ends, that is said, and not this.
+    Of a state that nothing ends, and of one in which nobody watches the link, that is said, and not this.
     """
-    inner, stuck = _inner(subject), [state.name for state in _stuck(subject)]
-    without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in stuck}
+    inner, stuck = _inner(subject), (state.name for state in _stuck(subject))
+    told = {*stuck, *(s.name for s in subject.graph.leaves if s.owns_link and subject.keeper is not None)}
+    without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in told}
     for (trigger, source), rows in subject.graph.alternatives.items():
         if trigger in inner and source in without and any(row.every_but is None for row in rows):
             message = f"only activities fire {trigger!r}, which {source!r} handles, and it has none"

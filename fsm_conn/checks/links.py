@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsm_conn.chart import ChartRow
-from fsm_conn.checks.reach import may_use
+from fsm_conn.checks.reach import ever_waits, may_call_by_attribute, may_use
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
 from fsm_conn.keeper import LinkKeeper
 from fsm_conn.lifecycle import ConnectionState, Trigger
 
-__all__ = ["attempts_not_counted", "links_not_as_declared", "no_way_to_disconnect"]
+__all__ = ["attempts_not_counted", "links_not_as_declared", "links_not_watched", "no_way_to_disconnect"]
 
-OPENS, RELEASES, COUNTS = "_open_link", "_release", "count_attempt"
+OPENS, RELEASES, COUNTS, WATCHES = "_open_link", "_release", "count_attempt", "lost"
 BY_HAND = frozenset({"link", "_link"})
 """What code of one's own uses that opens or closes a link otherwise."""
+USES = BY_HAND | {"call", "stream", "stub", "services", "probe"}
+"""What code of one's own uses that asks something of the peer, and so comes to know that it is gone."""
 
 
 def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
@@ -55,6 +57,31 @@ def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
 def _leaves_link_open(subject: Subject, owner: type[LinkKeeper], dest: str) -> bool:
     activity = subject.graph.states[dest].activity
     return activity is None or not may_use(owner, activity, RELEASES, BY_HAND)
+
+
+def links_not_watched(subject: Subject) -> Iterator[Problem]:
+    """FSM117. Of activities that wait, and neither for the loss of the link nor for anything that is asked through it,
+    as far as their code shows. Whether one that names either has it in view all the time cannot be seen.
+    """
+    keeper = subject.keeper
+    if keeper is None:
+        return
+    for state in subject.graph.leaves:
+        if not state.owns_link:
+            continue
+        if state.activity is None:
+            yield Problem("FSM117", state.name, f"nobody watches the link in {state.name!r}, which has no activity")
+        elif not _has_in_view(keeper, state.activity):
+            message = f"{state.activity}() waits, and neither for the loss of the link nor for an answer through it"
+            yield Problem("FSM117", state.name, message, subject.activity(state.name))
+
+
+def _has_in_view(keeper: type[LinkKeeper], activity: str) -> bool:
+    return (
+        not ever_waits(getattr(keeper, activity))
+        or may_use(keeper, activity, WATCHES, USES)
+        or may_call_by_attribute(keeper, activity)
+    )
 
 
 def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:

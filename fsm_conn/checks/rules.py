@@ -183,6 +183,14 @@ _LIST = (
         "Mend the name, or add the state.",
     ),
     Rule(
+        "FSM117",
+        "link-not-watched",
+        _WARNING,
+        "The state of a connection owns a link, and its activity, if there is one, waits without having the link in "
+        "view: a loss goes unnoticed as long as the state lasts.",
+        "Have the activity wait for `while_connected()`, or for `link.lost()`, beside what it does.",
+    ),
+    Rule(
         "FSM199",
         "idle-acceptance",
         _WARNING,

@@ -16,6 +16,7 @@ from transitions.extensions import HierarchicalMachine
 
 from fsm_conn import Connection, Fires, State, Transition, Trigger, insert_state, others
 from fsm_conn.driver import Driver
+from fsm_conn.lifecycle import add_state
 
 
 @attrs.frozen
@@ -128,6 +129,47 @@ def inserted(**members: Any) -> type[Connection]:
         Connection, "authenticating", trigger="opened", before="connected", then="authenticated", like="connecting"
     )
     return type("Mine", (Connection,), {"states": states, "transitions": rows, **members})
+
+
+async def asks_elsewhere(self: Any) -> str:
+    """An attribute that the class has, so that no service is meant."""
+    await asyncio.sleep(self.start_timeout)
+    return "authenticated"
+
+
+async def asks_the_peer(self: Any) -> str:
+    await self.vault.Login(token="t")
+    return "authenticated"
+
+
+def beside(**members: Any) -> type[Connection]:
+    """A connection that can be paused."""
+    states, rows = add_state(Connection, "paused", beside="connected", trigger="pause", back="resume")
+    return type("Mine", (Connection,), {"states": states, "transitions": rows, **members})
+
+
+async def watches(self: Any) -> str:
+    return str(await self.while_connected())
+
+
+async def waits_for_either(self: Any) -> str:
+    await self._either(asyncio.sleep(9))
+    return "resume"
+
+
+async def either(self: Any, other: Any) -> None:
+    """What wraps it knows the link."""
+    tasks = [asyncio.ensure_future(other), asyncio.ensure_future(self._link.lost())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def says_leave_later(self: Any) -> str:
+    await asyncio.Event().wait()
+    return "disconnect"
+
+
+async def watches_as_ever(self: Any) -> str:
+    return str(await Connection.while_connected(self))
 
 
 class Idle(StrEnum):
@@ -413,6 +455,7 @@ PAIRS: dict[str, Pair] = {
         lambda: shop(Transition("done", ("closed", "open"), "closed"), while_open=opens_it),
         ("FSM113 done in closed",),
         lambda: shop(Transition("done", "*", "closed"), while_open=opens_it),
+        "only activities fire 'done', which 'closed' handles, and it has none",
     ),
     "a circle of activities": Pair(
         circle,
@@ -518,9 +561,30 @@ PAIRS: dict[str, Pair] = {
     ),
     "an inserted state whose activity was forgotten": Pair(
         inserted,
-        ("FSM113 open_failed in authenticating",),
+        ("FSM117 authenticating",),
         lambda: inserted(while_authenticating=says_nothing),
-        "only activities fire 'open_failed', which 'authenticating' handles, and it has none",
+        "nobody watches the link in 'authenticating', which has no activity",
+    ),
+    "an inserted state that waits for something else": Pair(
+        lambda: inserted(while_authenticating=asks_elsewhere),
+        ("FSM117 authenticating",),
+        lambda: inserted(while_authenticating=asks_the_peer),
+    ),
+    "a state beside connected whose activity was forgotten": Pair(
+        beside,
+        ("FSM117 paused",),
+        lambda: beside(while_paused=watches),
+    ),
+    "a state beside connected that waits for something else": Pair(
+        lambda: beside(while_paused=says_leave_later),
+        ("FSM117 paused",),
+        lambda: beside(while_paused=waits_for_either, _either=either),
+        "while_paused() waits, and neither for the loss of the link nor for an answer through it",
+    ),
+    "a connection that no longer watches its link": Pair(
+        lambda: connection(while_connected=says_leave_later),
+        ("FSM117 connected",),
+        lambda: connection(while_connected=watches_as_ever),
     ),
     "an attempt that is not counted": Pair(
         lambda: connection(Transition("expired", "connected", "reconnecting")),
