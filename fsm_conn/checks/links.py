@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsm_conn.chart import ChartRow
+from fsm_conn.chart import ChartRow, ChartState
 from fsm_conn.checks.reach import ever_waits, may_call_by_attribute, may_use
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
 from fsm_conn.keeper import LinkKeeper
@@ -99,16 +99,37 @@ def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:
 
 
 def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
-    """FSM114. Of rows from states in which no counted attempt can be waiting to be made: those that make one
-    themselves, own a link, or are the beginning or an end.
+    """FSM114. Of rows from states in which it may be that no counted attempt is waiting to be made: those that make one
+    themselves, own a link, or are the beginning or an end; and those that may be entered from one of these, through
+    however many, without an attempt being counted on the way.
     """
     keeper = subject.keeper
     if keeper is None:
         return
-    states = subject.chart.states
+    graph, states = subject.graph, subject.graph.leaves
     opening = {state.name for state in states if state.activity is not None and may_use(keeper, state.activity, OPENS)}
+    uncounted = [row for row in subject.chart.rows if not _counts(keeper, row)]
+    counting = {state.name for state in states if _counts_within(subject, keeper, state)}
     spent = opening | {state.name for state in states if state.owns_link or state.initial or state.final}
-    for row in subject.chart.rows:
-        sources = [source for source in row.sources if source in spent and row in subject.graph.rows[source]]
-        if row.dest in opening and sources and not any(may_use(keeper, each, COUNTS) for each in row.effects):
+    onward: dict[str, list[str]] = {}
+    for row in uncounted:
+        for source in row.sources:
+            if row.dest is not None and row.dest not in counting and row in graph.rows[source]:
+                onward.setdefault(source, []).append(row.dest)
+    without = graph.spread(spent, lambda name: onward.get(name, ()))
+    for row in uncounted:
+        sources = [source for source in row.sources if source in without and row in graph.rows[source]]
+        if row.dest in opening and sources:
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
+
+
+def _counts(keeper: type[LinkKeeper], row: ChartRow) -> bool:
+    return any(may_use(keeper, each, COUNTS) for each in row.effects)
+
+
+def _counts_within(subject: Subject, keeper: type[LinkKeeper], state: ChartState) -> bool:
+    """Whether an attempt may be counted while the state lasts."""
+    inner = (row for row in subject.graph.rows[state.name] if row.dest is None)
+    return any(_counts(keeper, row) for row in inner) or (
+        state.activity is not None and may_use(keeper, state.activity, COUNTS)
+    )

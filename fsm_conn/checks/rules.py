@@ -105,16 +105,16 @@ _LIST = (
         "FSM106",
         "unknown-trigger",
         _ERROR,
-        "An activity says that it fires a trigger which stands in no row.",
-        "Mend the name in the annotation, or add a row for the trigger.",
+        "An activity says that it fires, or returns, a trigger which stands in no row.",
+        "Mend the name, or add a row for the trigger.",
     ),
     Rule(
         "FSM107",
         "unhandled-trigger",
         _ERROR,
-        "An activity says that it fires a trigger which its own state does not handle: that is a `fault`, or passes "
-        "unheeded.",
-        "Add a row for the trigger in that state, or mend the annotation.",
+        "An activity says that it fires, or returns, a trigger which its own state does not handle: that is a `fault`, "
+        "or passes unheeded.",
+        "Add a row for the trigger in that state, or mend the activity.",
     ),
     Rule(
         "FSM108",

@@ -109,7 +109,37 @@ async def says_leave(self: Any) -> Annotated[str, Fires("leave")]:
 
 
 async def says_nothing(self: Any) -> str:
-    return "leave"
+    """Neither its annotation nor its code tells what that is."""
+    return str(getattr(self, "word", "leave"))
+
+
+async def returns_authenticated(self: Any) -> str:
+    return "authenticated"
+
+
+async def returns_misspelt(self: Any) -> str:
+    if self.name:
+        return "authentcated"
+    return "authenticated"
+
+
+DONE, GONE = "leave", "leaf"
+
+
+async def returns_done(self: Any) -> str:
+    return DONE
+
+
+async def returns_gone(self: Any) -> str:
+    return GONE
+
+
+async def returns_lost(self: Any) -> str:
+    return Trigger.LOST
+
+
+async def returns_open_failed(self: Any) -> str:
+    return Trigger.OPEN_FAILED
 
 
 async def rests(self: Any) -> None: ...
@@ -180,6 +210,27 @@ PAUSE = (
     Transition("pause", "connected", Idle.PAUSED),
     Transition("resume", Idle.PAUSED, "reconnecting", effects=("begin_outage", "count_attempt")),
 )
+
+
+BEGIN = ("begin_outage", "count_attempt")
+LEAVE = Transition("leave", "disconnected", "parked")
+
+
+def parked(park: tuple[str, ...] = (), wake: tuple[str, ...] = ()) -> tuple[Transition, ...]:
+    """Rows of a state of rest without a link, with what is done on the way there and on."""
+    return (
+        Transition("park", "connected", "parked", effects=park),
+        Transition("wake", "parked", "reconnecting", effects=wake),
+    )
+
+
+def asleep(doze: tuple[str, ...] = ()) -> tuple[Transition, ...]:
+    """Two states of rest, one after the other."""
+    return (
+        Transition("park", "connected", "parked"),
+        Transition("doze", "parked", "asleep", effects=doze),
+        Transition("wake", "asleep", "reconnecting"),
+    )
 
 
 def without_a_way_out() -> type[Connection]:
@@ -428,6 +479,23 @@ PAIRS: dict[str, Pair] = {
         ("FSM107 leave in closed",),
         lambda: shop(while_closed=says_nothing),
     ),
+    "an activity that returns a misspelt trigger": Pair(
+        lambda: inserted(while_authenticating=returns_misspelt),
+        ("FSM106 authentcated in authenticating",),
+        lambda: inserted(while_authenticating=returns_authenticated),
+        "while_authenticating() returns 'authentcated', and no row is for that (did you mean 'authenticated'?)",
+    ),
+    "an activity that returns a misspelt trigger by a name": Pair(
+        lambda: shop(while_open=returns_gone),
+        ("FSM106 leaf in open",),
+        lambda: shop(while_open=returns_done),
+    ),
+    "an activity that returns another state's trigger": Pair(
+        lambda: inserted(while_authenticating=returns_lost),
+        ("FSM107 lost in authenticating",),
+        lambda: inserted(while_authenticating=returns_open_failed),
+        "while_authenticating() returns 'lost', and 'authenticating' handles only",
+    ),
     "a state that waits for an activity": Pair(
         lambda: shop(
             Transition("done", ("open", "busy"), "closed"),
@@ -606,6 +674,35 @@ PAIRS: dict[str, Pair] = {
         lambda: looking(effects=()),
         ("FSM114 connect: disconnected|failed -> connecting",),
         lambda: looking(effects=("begin_outage", "count_attempt")),
+    ),
+    "an attempt that is not counted on the way through a state of rest": Pair(
+        lambda: connection(*parked(), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(*parked(wake=BEGIN), states=("parked",), while_parked=tidy),
+    ),
+    "an attempt that was counted on the way to a state of rest": Pair(
+        lambda: connection(*parked(), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(*parked(park=BEGIN), states=("parked",), while_parked=tidy),
+    ),
+    "an attempt that is counted on one way of two": Pair(
+        lambda: connection(*parked(park=BEGIN), LEAVE, states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(
+            *parked(park=BEGIN), attrs.evolve(LEAVE, effects=("count_attempt",)), states=("parked",), while_parked=tidy
+        ),
+    ),
+    "an attempt that is not counted through two states of rest": Pair(
+        lambda: connection(*asleep(), states=("parked", "asleep"), while_parked=tidy),
+        ("FSM114 wake: asleep -> reconnecting",),
+        lambda: connection(*asleep(doze=("count_attempt",)), states=("parked", "asleep"), while_parked=tidy),
+    ),
+    "an attempt that may be counted in the state of rest": Pair(
+        lambda: connection(*parked(), Transition("tick", "parked", None), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(
+            *parked(), Transition("tick", "parked", None, effects=BEGIN), states=("parked",), while_parked=tidy
+        ),
     ),
     "a guard whose name is misspelt": Pair(
         lambda: connection(may_rety=may_rety),
