@@ -35,6 +35,7 @@ def machines() -> dict[str, Any]:
     """What is shown, by the name of its files."""
     return {name: getattr(fsm_conn, name) for name in DOCUMENTED} | {
         "Authenticated": _example("authenticated.py").Authenticated,
+        "Pausable": _example("paused.py").Pausable,
         "PatientLogin": _example("tutorial/after.py").PatientLogin,
     }
 
@@ -46,6 +47,11 @@ def files() -> Iterator[tuple[str, str]]:
             yield f"{name}{_suffix(format)}", drawn(machine, format)
     for name in ("Connection", "ConnectionPool"):
         yield f"{name}.dark.svg", drawn(getattr(fsm_conn, name), Format.SVG, theme=Theme.DARK)
+    for name in ("Authenticated", "Pausable"):
+        machine = machines()[name]
+        yield f"{name}.changes.mmd", drawn(machine, Format.MERMAID, base=fsm_conn.Connection)
+        for suffix, theme in ((".svg", Theme.LIGHT), (".dark.svg", Theme.DARK)):
+            yield f"{name}.changes{suffix}", drawn(machine, Format.SVG, theme=theme, base=fsm_conn.Connection)
     with TransitionCoverage() as coverage:
         history = short_life()
     for format in (Format.MERMAID, Format.SVG):

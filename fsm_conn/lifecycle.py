@@ -39,6 +39,7 @@ __all__ = [
     "State",
     "Transition",
     "Trigger",
+    "add_state",
     "insert_state",
     "others",
 ]
@@ -274,13 +275,10 @@ def insert_state(
     """
     states, rows = tuple(base.states), tuple(base.transitions)
     known = {each.name: each for each in states}
-    for name in (before, like):
-        if name not in known:
-            raise ValueError(f"insert_state: the table has no state {str(name)!r}; it has {_listed(known)}")
+    _check_known("insert_state", known, before, like)
     if isinstance(state, str):
         state = State(state, on_error=known[like].on_error, owns_link=known[before].owns_link)
-    if state.name in known:
-        raise ValueError(f"insert_state: the table already has a state {str(state.name)!r}")
+    _check_new("insert_state", known, state)
     led_on = [row for row in rows if row.trigger == trigger and row.dest == before]
     if not led_on:
         triggers = _listed({row.trigger for row in rows if row.dest == before})
@@ -296,6 +294,99 @@ def insert_state(
     shared = [row if row.trigger == trigger else _with_source(row, state.name, like) for row in led]
     onward = Transition(then, state.name, before, effects=led_on[0].effects)
     return (*states, state), (*shared, onward)
+
+
+def add_state(
+    base: Declares,
+    state: str | State,
+    *,
+    beside: str,
+    trigger: str,
+    back: str,
+    effects: str | Iterable[str] = (),
+    back_effects: str | Iterable[str] = (),
+) -> tuple[tuple[State, ...], tuple[Transition, ...]]:
+    """Derive a table from `base`'s in which `state` stands beside another that owns a link, and shares that link.
+
+    The new state is entered from `beside` by `trigger` and left to it by `back`. By rows of `beside` that lead where no
+    link is open, and by its internal ones, the same happens in both: a loss, a failed probe, `reconnect` and
+    `disconnect` mean there what they mean in `beside`. Rows of `beside` that lead to a state with a link, other states
+    beside it included, are its own. So
+
+        states, transitions = add_state(
+            Connection, "throttled", beside="connected", trigger="throttle", back="eased", back_effects="forget_probes"
+        )
+
+        async def while_throttled(self):
+            try:
+                async with asyncio.timeout(5) as limit:
+                    return await self.while_connected()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                return "eased"
+
+    makes a connection that serves nobody for five seconds after `conn.fire("throttle")`.
+
+    What the rows and the activity of a state beside `connected` must do:
+
+    - The activity watches the link, or nobody does: `while_connected()` does so, and probes if the health policy says
+      so; it ends only by raising what the link was lost by, which is to pass. Any other error of the world outside that
+      the activity raises counts as a loss, too.
+    - If only the application leads back, it is in order to stay: say
+      `State("paused", on_error="lost", owns_link=True, final=True)`.
+    - The effect `forget_probes` on the way back, where the activity probes: failed probes count when they follow one
+      another in one state. No row may have `note_opened` or `count_attempt`, for no link was opened.
+    - `stable_after` is counted from the last time that `connected` was entered, and a loss beside it continues the
+      outage that the last attempt was of.
+    - Calls are refused or wait, as in `connecting`; those that the activity itself makes are served.
+
+    Args:
+        base: the class, or anything with `states` and `transitions`, to derive from. It is not changed.
+        state: the state to add; as a name, it owns the link, and its errors are as those of `beside`.
+        beside: the state that it is entered from and left to; it owns a link.
+        trigger: a new trigger of `beside`, which leads to `state`.
+        back: the trigger that leads back; fired by the application, or returned by `while_<state>`.
+        effects: names of methods called on the way there.
+        back_effects: names of methods called on the way back.
+
+    Raises:
+        ValueError: `state` exists already, or owns no link; `beside` does not exist, or owns none; `beside` handles
+            `trigger` already; or what `state` shares with `beside` handles `back`.
+    """
+    states, rows = tuple(base.states), tuple(base.transitions)
+    known = {each.name: each for each in states}
+    _check_known("add_state", known, beside)
+    if isinstance(state, str):
+        state = State(state, on_error=known[beside].on_error, owns_link=True)
+    _check_new("add_state", known, state)
+    for each, remedy in (
+        (known[beside], "a state beside it has none to share; see insert_state, or write the rows by hand"),
+        (state, f"say State({str(state.name)!r}, owns_link=True), for it shares the link of {str(beside)!r}"),
+    ):
+        if not each.owns_link:
+            raise ValueError(f"add_state: {str(each.name)!r} owns no link; {remedy}")
+    linked = {each.name for each in states if each.owns_link}
+    shared = [row if row.dest in linked else _with_source(row, state.name, beside) for row in rows]
+    for fired, source in ((trigger, beside), (back, state.name)):
+        if any(row.trigger == fired and source in row.sources((*known, state.name)) for row in shared):
+            raise ValueError(
+                f"add_state: {str(source)!r} already handles {str(fired)!r}; take a trigger of its own, or write the "
+                "rows of the new table by hand"
+            )
+    there = Transition(trigger, beside, state.name, effects=effects)
+    return (*states, state), (*shared, there, Transition(back, state.name, beside, effects=back_effects))
+
+
+def _check_known(function: str, known: Iterable[str], *names: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{function}: the table has no state {str(name)!r}; it has {_listed(known)}")
+
+
+def _check_new(function: str, known: Iterable[str], state: State) -> None:
+    if state.name in known:
+        raise ValueError(f"{function}: the table already has a state {str(state.name)!r}")
 
 
 def _with_source(row: Transition, name: str, like: str) -> Transition:

@@ -20,7 +20,7 @@ from fsm_conn import (
     insert_state,
     others,
 )
-from fsm_conn.lifecycle import STATES, TRANSITIONS
+from fsm_conn.lifecycle import STATES, TRANSITIONS, add_state
 from fsm_conn.machine import Lifecycle
 
 
@@ -383,3 +383,85 @@ def test_inserting_wrongly_says_what_exists(changes: dict[str, Any], message: st
     """A wrong name is answered with the right ones."""
     with pytest.raises(ValueError, match=re.escape(message)):
         authenticating(**changes)
+
+
+def paused(base: Any = Connection, **changes: Any) -> Any:
+    options = {"state": "paused", "beside": "connected", "trigger": "pause", "back": "resume"}
+    return add_state(base, **{**options, **changes})
+
+
+def derived(table: Any) -> Any:
+    """Something to derive a further table from."""
+    return type("Base", (), dict(zip(("states", "transitions"), table, strict=True)))
+
+
+def handled(table: Any, state: str) -> dict[str, set[str | None]]:
+    """For each trigger that a state handles, where it leads."""
+    states, rows = table
+    found: dict[str, set[str | None]] = {}
+    for row in rows:
+        if state in row.sources([each.name for each in states]):
+            found.setdefault(str(row.trigger), set()).add(row.dest)
+    return found
+
+
+def test_a_state_beside_connected_is_as_connected_but_for_the_way_back() -> None:
+    """The same rows lead from both, and none is copied: two are new."""
+    table = paused(effects="forgive", back_effects=("forget_probes",))
+    states, rows = table
+    assert states == (*STATES, State("paused", on_error=Trigger.LOST, owns_link=True))
+    assert rows[-2:] == (
+        Transition("pause", "connected", "paused", effects="forgive"),
+        Transition("resume", "paused", "connected", effects="forget_probes"),
+    )
+    assert len(rows) == len(TRANSITIONS) + 2
+    assert handled(table, "paused") == {**handled((STATES, TRANSITIONS), "connected"), "resume": {"connected"}}
+    assert handled(table, "connected") == {**handled((STATES, TRANSITIONS), "connected"), "pause": {"paused"}}
+    for before, after in zip(TRANSITIONS, rows, strict=False):
+        assert (before.trigger, before.dest, before.guards, before.effects) == (
+            after.trigger,
+            after.dest,
+            after.guards,
+            after.effects,
+        )
+
+
+def test_states_beside_another_know_nothing_of_one_another() -> None:
+    """Whichever was added first: the way from one to the other leads through the state that both stand beside."""
+    throttled = {"state": "throttled", "trigger": "throttle", "back": "eased"}
+    first = paused(derived(paused()), **throttled)
+    second = paused(derived(paused(**throttled)))
+    for table in (first, second):
+        assert handled(table, "connected")["pause"] == {"paused"}
+        assert handled(table, "connected")["throttle"] == {"throttled"}
+        assert "throttle" not in handled(table, "paused")
+        assert "pause" not in handled(table, "throttled")
+    assert {name: handled(first, name) for name in ("connected", "paused", "throttled")} == {
+        name: handled(second, name) for name in ("connected", "paused", "throttled")
+    }
+
+
+def test_states_may_stand_beside_one_that_was_added_and_one_trigger_may_lead_both_ways() -> None:
+    """Derivation starts from any table, derived ones included."""
+    table = paused(derived(paused()), state="asleep", beside="paused", trigger="nod", back="nod")
+    assert handled(table, "paused")["nod"] == {"asleep"}
+    assert handled(table, "asleep") == {**handled((STATES, TRANSITIONS), "connected"), "nod": {"paused"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state": "failed"}, "add_state: the table already has a state 'failed'"),
+        ({"beside": "conected"}, "add_state: the table has no state 'conected'; it has 'connected'"),
+        ({"beside": "failed"}, "'failed' owns no link; a state beside it has none to share; see insert_state"),
+        ({"state": State("paused")}, "'paused' owns no link; say State('paused', owns_link=True)"),
+        ({"trigger": "lost"}, "'connected' already handles 'lost'; take a trigger of its own"),
+        ({"trigger": "disconnect"}, "'connected' already handles 'disconnect'"),
+        ({"back": "reconnect"}, "'paused' already handles 'reconnect'"),
+        ({"back": "fault"}, "'paused' already handles 'fault'"),
+    ],
+)
+def test_adding_wrongly_says_what_is_wrong(changes: dict[str, Any], message: str) -> None:
+    """And what to do about it."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        paused(**changes)

@@ -6,6 +6,7 @@
 What is certainly wrong with a class of ours was refused when the class was made. The rooms, from the ground up:
 
 - `rules`: every code, with its meaning and remedy. `guards`: what guards can say together. `graph`: where ways lead.
+- `reach`, `returns`: what code comes to use, and what it returns.
 - `subject`: what is checked. `shape`, `activities`, `links`, `names`: the checks.
 - `running`: all of them over one machine. `formats`: what was found, written down.
 

@@ -1,7 +1,8 @@
 """Checks of what activities fire against the table.
 
 What an activity fires is what its annotation says (see `fsm_conn.lifecycle.Fires`), and its state's `on_error`; of an
-activity that does not say, nothing is concluded. `fault` is left out everywhere: the driver fires it.
+activity that does not say, nothing is concluded. Whether what it fires is in the table is asked of the triggers that
+its code returns, too: see `returns` for those that can be told. `fault` is left out everywhere: the driver fires it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsm_conn.chart import ChartState
+from fsm_conn.checks.returns import returned_texts
 from fsm_conn.checks.subject import Problem, Subject, quoted
 from fsm_conn.hints import did_you_mean
 from fsm_conn.keeper import LinkKeeper
@@ -26,25 +28,31 @@ __all__ = [
 def unknown_triggers(subject: Subject) -> Iterator[Problem]:
     """FSM106."""
     known = subject.chart.triggers
-    for state in subject.chart.states:
-        for trigger in state.fires or ():
-            if trigger not in known:
-                hint = did_you_mean(trigger, known)
-                message = f"{state.activity}() says that it fires {trigger!r}, and no row is for that{hint}"
-                yield Problem("FSM106", f"{trigger} in {state.name}", message, subject.activity(state.name))
+    for state, trigger, told in _told(subject):
+        if trigger not in known:
+            message = f"{told}, and no row is for that{did_you_mean(trigger, known)}"
+            yield Problem("FSM106", f"{trigger} in {state.name}", message, subject.activity(state.name))
 
 
 def unhandled_triggers(subject: Subject) -> Iterator[Problem]:
     """FSM107."""
     known = subject.chart.triggers
+    for state, trigger, told in _told(subject):
+        if trigger in known and (trigger, state.name) not in subject.graph.alternatives:
+            handled = quoted(t for t, source in subject.graph.alternatives if source == state.name)
+            message = f"{told}, and {state.name!r} handles only {handled}"
+            yield Problem("FSM107", f"{trigger} in {state.name}", message, subject.activity(state.name))
+
+
+def _told(subject: Subject) -> Iterator[tuple[ChartState, str, str]]:
+    """What each activity fires, by its annotation or by its code, and how that is known."""
     for state in subject.chart.states:
-        for trigger in state.fires or ():
-            if trigger in known and (trigger, state.name) not in subject.graph.alternatives:
-                handled = quoted(t for t, source in subject.graph.alternatives if source == state.name)
-                message = (
-                    f"{state.activity}() says that it fires {trigger!r}, and {state.name!r} handles only {handled}"
-                )
-                yield Problem("FSM107", f"{trigger} in {state.name}", message, subject.activity(state.name))
+        said = state.fires or ()
+        for trigger in said:
+            yield state, trigger, f"{state.activity}() says that it fires {trigger!r}"
+        for trigger in returned_texts(subject.activity(state.name)):
+            if trigger not in said:
+                yield state, trigger, f"{state.activity}() returns {trigger!r}"
 
 
 def states_nothing_ends(subject: Subject) -> Iterator[Problem]:
@@ -59,10 +67,11 @@ def states_nothing_ends(subject: Subject) -> Iterator[Problem]:
 def triggers_without_activity(subject: Subject) -> Iterator[Problem]:
     """FSM113. Only of rows that name their states: one for all states means those that it is for.
 
-    Of a state that nothing ends, that is said, and not this.
+    Of a state that nothing ends, and of one in which nobody watches the link, that is said, and not this.
     """
-    inner, stuck = _inner(subject), [state.name for state in _stuck(subject)]
-    without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in stuck}
+    inner, stuck = _inner(subject), (state.name for state in _stuck(subject))
+    told = {*stuck, *(s.name for s in subject.graph.leaves if s.owns_link and subject.keeper is not None)}
+    without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in told}
     for (trigger, source), rows in subject.graph.alternatives.items():
         if trigger in inner and source in without and any(row.every_but is None for row in rows):
             message = f"only activities fire {trigger!r}, which {source!r} handles, and it has none"

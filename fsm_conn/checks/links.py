@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsm_conn.chart import ChartRow
-from fsm_conn.checks.reach import may_use
+from fsm_conn.chart import ChartRow, ChartState
+from fsm_conn.checks.reach import ever_waits, may_call_by_attribute, may_use
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
 from fsm_conn.keeper import LinkKeeper
 from fsm_conn.lifecycle import ConnectionState, Trigger
 
-__all__ = ["attempts_not_counted", "links_not_as_declared", "no_way_to_disconnect"]
+__all__ = ["attempts_not_counted", "links_not_as_declared", "links_not_watched", "no_way_to_disconnect"]
 
-OPENS, RELEASES, COUNTS = "_open_link", "_release", "count_attempt"
+OPENS, RELEASES, COUNTS, WATCHES = "_open_link", "_release", "count_attempt", "lost"
 BY_HAND = frozenset({"link", "_link"})
 """What code of one's own uses that opens or closes a link otherwise."""
+USES = BY_HAND | {"call", "stream", "stub", "services", "probe"}
+"""What code of one's own uses that asks something of the peer, and so comes to know that it is gone."""
 
 
 def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
@@ -57,6 +59,31 @@ def _leaves_link_open(subject: Subject, owner: type[LinkKeeper], dest: str) -> b
     return activity is None or not may_use(owner, activity, RELEASES, BY_HAND)
 
 
+def links_not_watched(subject: Subject) -> Iterator[Problem]:
+    """FSM117. Of activities that wait, and neither for the loss of the link nor for anything that is asked through it,
+    as far as their code shows. Whether one that names either has it in view all the time cannot be seen.
+    """
+    keeper = subject.keeper
+    if keeper is None:
+        return
+    for state in subject.graph.leaves:
+        if not state.owns_link:
+            continue
+        if state.activity is None:
+            yield Problem("FSM117", state.name, f"nobody watches the link in {state.name!r}, which has no activity")
+        elif not _has_in_view(keeper, state.activity):
+            message = f"{state.activity}() waits, and neither for the loss of the link nor for an answer through it"
+            yield Problem("FSM117", state.name, message, subject.activity(state.name))
+
+
+def _has_in_view(keeper: type[LinkKeeper], activity: str) -> bool:
+    return (
+        not ever_waits(getattr(keeper, activity))
+        or may_use(keeper, activity, WATCHES, USES)
+        or may_call_by_attribute(keeper, activity)
+    )
+
+
 def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:
     """FSM112. Not of states that a `disconnect` leads to or through."""
     if subject.keeper is None:
@@ -72,16 +99,37 @@ def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:
 
 
 def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
-    """FSM114. Of rows from states in which no counted attempt can be waiting to be made: those that make one
-    themselves, own a link, or are the beginning or an end.
+    """FSM114. Of rows from states in which it may be that no counted attempt is waiting to be made: those that make one
+    themselves, own a link, or are the beginning or an end; and those that may be entered from one of these, through
+    however many, without an attempt being counted on the way.
     """
     keeper = subject.keeper
     if keeper is None:
         return
-    states = subject.chart.states
+    graph, states = subject.graph, subject.graph.leaves
     opening = {state.name for state in states if state.activity is not None and may_use(keeper, state.activity, OPENS)}
+    uncounted = [row for row in subject.chart.rows if not _counts(keeper, row)]
+    counting = {state.name for state in states if _counts_within(subject, keeper, state)}
     spent = opening | {state.name for state in states if state.owns_link or state.initial or state.final}
-    for row in subject.chart.rows:
-        sources = [source for source in row.sources if source in spent and row in subject.graph.rows[source]]
-        if row.dest in opening and sources and not any(may_use(keeper, each, COUNTS) for each in row.effects):
+    onward: dict[str, list[str]] = {}
+    for row in uncounted:
+        for source in row.sources:
+            if row.dest is not None and row.dest not in counting and row in graph.rows[source]:
+                onward.setdefault(source, []).append(row.dest)
+    without = graph.spread(spent, lambda name: onward.get(name, ()))
+    for row in uncounted:
+        sources = [source for source in row.sources if source in without and row in graph.rows[source]]
+        if row.dest in opening and sources:
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
+
+
+def _counts(keeper: type[LinkKeeper], row: ChartRow) -> bool:
+    return any(may_use(keeper, each, COUNTS) for each in row.effects)
+
+
+def _counts_within(subject: Subject, keeper: type[LinkKeeper], state: ChartState) -> bool:
+    """Whether an attempt may be counted while the state lasts."""
+    inner = (row for row in subject.graph.rows[state.name] if row.dest is None)
+    return any(_counts(keeper, row) for row in inner) or (
+        state.activity is not None and may_use(keeper, state.activity, COUNTS)
+    )

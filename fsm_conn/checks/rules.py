@@ -105,16 +105,16 @@ _LIST = (
         "FSM106",
         "unknown-trigger",
         _ERROR,
-        "An activity says that it fires a trigger which stands in no row.",
-        "Mend the name in the annotation, or add a row for the trigger.",
+        "An activity says that it fires, or returns, a trigger which stands in no row.",
+        "Mend the name, or add a row for the trigger.",
     ),
     Rule(
         "FSM107",
         "unhandled-trigger",
         _ERROR,
-        "An activity says that it fires a trigger which its own state does not handle: that is a `fault`, or passes "
-        "unheeded.",
-        "Add a row for the trigger in that state, or mend the annotation.",
+        "An activity says that it fires, or returns, a trigger which its own state does not handle: that is a `fault`, "
+        "or passes unheeded.",
+        "Add a row for the trigger in that state, or mend the activity.",
     ),
     Rule(
         "FSM108",
@@ -181,6 +181,14 @@ _LIST = (
         _ERROR,
         "The row of a plain machine leads to a state that it does not have.",
         "Mend the name, or add the state.",
+    ),
+    Rule(
+        "FSM117",
+        "link-not-watched",
+        _WARNING,
+        "The state of a connection owns a link, and its activity, if there is one, waits without having the link in "
+        "view: a loss goes unnoticed as long as the state lasts.",
+        "Have the activity wait for `while_connected()`, or for `link.lost()`, beside what it does.",
     ),
     Rule(
         "FSM199",

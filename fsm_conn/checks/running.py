@@ -33,6 +33,7 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     links.links_not_as_declared,
     links.no_way_to_disconnect,
     links.attempts_not_counted,
+    links.links_not_watched,
     names.unresolved_callbacks,
     names.callbacks_nearly_named,
     names.unknown_states,

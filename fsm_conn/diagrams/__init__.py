@@ -75,6 +75,7 @@ def diagram(
     state: Any = ...,
     history: Iterable[TransitionRecord] | None = ...,
     coverage: Report | None = ...,
+    base: Any = ...,
 ) -> bytes: ...
 
 
@@ -87,6 +88,7 @@ def diagram(
     state: Any = ...,
     history: Iterable[TransitionRecord] | None = ...,
     coverage: Report | None = ...,
+    base: Any = ...,
 ) -> str: ...
 
 
@@ -99,6 +101,7 @@ def diagram(
     state: Any = ...,
     history: Iterable[TransitionRecord] | None = ...,
     coverage: Report | None = ...,
+    base: Any = ...,
 ) -> str | bytes: ...
 
 
@@ -110,6 +113,7 @@ def diagram(
     state: Any = None,
     history: Iterable[TransitionRecord] | None = None,
     coverage: Report | None = None,
+    base: Any = None,
 ) -> str | bytes:
     """Draw a machine.
 
@@ -122,19 +126,21 @@ def diagram(
         history: what the machine has gone through, as `Connection.history` keeps it: shows the steps on the edges and
             the time spent in each state, in seconds. Its last state is lit, unless `state` says another.
         coverage: what tests have covered, as `fsm_conn.testing` measures it: how often each row was taken and refused.
+        base: a machine to be compared with, such as the class that a subclass derives from: marks the states and rows
+            that are added and changed, names those that are gone, and adds a legend.
 
     Returns:
         Text, or bytes for PNG.
 
     Raises:
         DiagramError: there is no such format, theme or state, or the history or the coverage is of another table.
-        ChartError: `machine` has no table.
+        ChartError: `machine` or `base` has no table.
         ImportError: for SVG and PNG, when pygraphviz is not installed; the message says how to get it.
     """
     form = _chosen(Format, "format", format)
     colours = _chosen(Theme, "theme", theme)
     chart = chart_of(machine)
-    overlays = overlays_of(chart, state, history, coverage)
+    overlays = overlays_of(chart, state, history, coverage, base)
     if form is Format.MARKDOWN:
         return to_markdown(chart, overlays)
     if form is Format.RST:
@@ -156,6 +162,7 @@ def write(
     state: Any = None,
     history: Iterable[TransitionRecord] | None = None,
     coverage: Report | None = None,
+    base: Any = None,
 ) -> None:
     """Draw a machine into a file, in the format that its suffix says: one of `SUFFIXES`.
 
@@ -163,7 +170,7 @@ def write(
         DiagramError: no format has that suffix; or as `diagram`.
         OSError: the file cannot be written.
     """
-    drawn = diagram(machine, format_of(path), theme=theme, state=state, history=history, coverage=coverage)
+    drawn = diagram(machine, format_of(path), theme=theme, state=state, history=history, coverage=coverage, base=base)
     Path(path).write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
 
 

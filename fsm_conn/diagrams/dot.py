@@ -62,9 +62,11 @@ class _Writing:
                 yield f"{indent}{self.node(node)}"
             if node.initial:
                 yield from self.initial(node, indent)
+            if node.kind is Kind.LEGEND:
+                yield f"{indent}{{ rank=source; {self.ids[node.key]} }}"
 
     def composite(self, node: Node, indent: str) -> Iterator[str]:
-        border = self.palette.lit_border if node.lit else self.palette.border
+        border = self.labels.border(node)
         yield f"{indent}subgraph {self.cluster(node.key)} {{"
         yield f'{indent}    graph [color="{border}", margin=12, style=rounded]'
         yield f"{indent}    {self.node(node)}"

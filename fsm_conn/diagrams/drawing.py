@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """A state that has others inside."""
     ANY = "any"
     """Every state, or every state but some."""
+    LEGEND = "legend"
+    """What marks mean that are laid over the diagram."""
 
 
 @attrs.frozen
@@ -55,6 +57,8 @@ class Node:
     initial: bool = False
     final: bool = False
     lit: bool = False
+    tone: Tone = Tone.PLAIN
+    """Of its border."""
 
 
 @attrs.frozen
@@ -83,7 +87,7 @@ class Drawing:
     @property
     def summary(self) -> str:
         """What is to be seen, for those who cannot see it."""
-        states = [node for node in self.nodes if node.kind is not Kind.ANY]
+        states = [node for node in self.nodes if node.kind not in (Kind.ANY, Kind.LEGEND)]
         told = [f"State machine of {len(states)} states."]
         for mark, found in (
             ("Begins in", [node for node in states if node.initial and node.parent is None]),
@@ -92,6 +96,11 @@ class Drawing:
         ):
             if found:
                 told.append(f"{mark} {', '.join(visible(node.key) for node in found)}.")
+        told += [
+            f"Marked {node.title[0]}: {', '.join(line.text for line in node.lines)}."
+            for node in self.nodes
+            if node.kind is Kind.LEGEND
+        ]
         return " ".join(told)
 
 
@@ -105,6 +114,10 @@ class Overlay:
     """What there is to say about states."""
     row: Callable[[ChartRow, Sequence[str]], Sequence[Line]] = lambda row, sources: ()
     """What there is to say about a row from those of its sources. The first line gives the edge its tone."""
+    tones: Mapping[str, Tone] = attrs.field(factory=dict)
+    """The borders of states."""
+    legend: tuple[str, Sequence[Line]] | None = None
+    """What the marks mean: a title, and a line for each."""
 
 
 def drawing_of(chart: Chart, overlays: Iterable[Overlay] = ()) -> Drawing:
@@ -132,7 +145,11 @@ class _Drafting:
         edges = tuple(self.edges())
         nodes = [self.node(state) for state in self.chart.states]
         many = [attrs.evolve(node, lines=tuple(self.inside.get(node.key, ()))) for node in self.any.values()]
-        return Drawing(visible(self.chart.name), (*nodes, *many), edges)
+        return Drawing(visible(self.chart.name), (*nodes, *many, *self.legends()), edges)
+
+    def legends(self) -> Iterator[Node]:
+        for title, lines in (overlay.legend for overlay in self.overlays if overlay.legend is not None):
+            yield Node(self.unused(title), (title,), tuple(lines), Kind.LEGEND)
 
     def edges(self) -> Iterator[Edge]:
         for row in self.chart.rows:
@@ -155,11 +172,14 @@ class _Drafting:
         if but not in self.any:
             words = [f"{visible(name)}{',' * (name != but[-1])}" for name in but]
             title = wrapped(["*", "but", *words] if but else ["*"])
-            key = " ".join(title)
-            while key in self.names or any(key == node.key for node in self.any.values()):
-                key += "'"
-            self.any[but] = Node(key, tuple(title), kind=Kind.ANY)
+            self.any[but] = Node(self.unused(" ".join(title)), tuple(title), kind=Kind.ANY)
         return self.any[but].key
+
+    def unused(self, key: str) -> str:
+        """The key, or one like it that nothing else has."""
+        while key in self.names or any(key == node.key for node in self.any.values()):
+            key += "'"
+        return key
 
     def row_lines(self, row: ChartRow, sources: Sequence[str]) -> list[Line]:
         """`(1) trigger [guard]`, then when, then `/ effect`, then what is laid over it."""
@@ -192,6 +212,7 @@ class _Drafting:
             state.initial,
             state.final,
             any(state.name in overlay.lit for overlay in self.overlays),
+            next((overlay.tones[state.name] for overlay in self.overlays if state.name in overlay.tones), Tone.PLAIN),
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 
 from fsm_conn.diagrams.drawing import Kind, Line, Node
-from fsm_conn.diagrams.themes import Palette
+from fsm_conn.diagrams.themes import Palette, Tone
 
 __all__ = ["BODY", "FONT", "Labels"]
 
@@ -64,9 +64,10 @@ class Labels:
         if node.lines and node.kind is not Kind.COMPOSITE:
             cells.append("<HR/>")
         cells += self._cells(node.lines, width)
-        border = self._palette.lit_border if node.lit else self._palette.border
+        border = self.border(node)
         look = f'STYLE="{self._style(node)}" COLOR="{border}" BGCOLOR="{self._fill(node)}"'
-        label = _table("".join(cells), f'BORDER="{0 if node.kind is Kind.COMPOSITE else 3 if node.lit else 1}" {look}')
+        marked = node.lit or node.tone is not Tone.PLAIN
+        label = _table("".join(cells), f'BORDER="{0 if node.kind is Kind.COMPOSITE else 3 if marked else 1}" {look}')
         if not node.final:
             return label
         return _table(f"<TR><TD>{label}</TD></TR>", f'BORDER="1" STYLE="ROUNDED" COLOR="{border}"', 3)
@@ -76,9 +77,15 @@ class Labels:
         width = math.ceil(max(_width(line.text, BODY) for line in lines)) + _GAP
         return _table("".join(self._cells(lines, width)), 'BORDER="0"')
 
+    def border(self, node: Node) -> str:
+        """The colour of its border."""
+        if node.lit:
+            return self._palette.lit_border
+        return self._palette.border if node.tone is Tone.PLAIN else self._palette.tones[node.tone]
+
     @staticmethod
     def _style(node: Node) -> str:
-        return "ROUNDED,DASHED" if node.kind is Kind.ANY else "ROUNDED"
+        return {Kind.ANY: "ROUNDED,DASHED", Kind.LEGEND: "DOTTED"}.get(node.kind, "ROUNDED")
 
     def _fill(self, node: Node) -> str:
         if node.lit:

@@ -99,6 +99,9 @@ class _Writing:
             "final": "stroke-width:4px",
             "lit": f"fill:{palette.lit},color:{ink},stroke:{border},stroke-width:3px",
             "any": "stroke-dasharray:5 4",
+            "legend": "stroke-dasharray:1 3",
+            "added": f"stroke:{palette.tones[Tone.GOOD]},stroke-width:3px",
+            "changed": f"stroke:{palette.tones[Tone.WARN]},stroke-width:3px",
         }
         for name, look in looks.items():
             marked = [self.ids[node.key] for node in self.drawing.nodes if _is(node, name)]
@@ -108,7 +111,14 @@ class _Writing:
 
 
 def _is(node: Node, look: str) -> bool:
-    return {"final": node.final, "lit": node.lit, "any": node.kind is Kind.ANY}[look]
+    return {
+        "final": node.final,
+        "lit": node.lit,
+        "any": node.kind is Kind.ANY,
+        "legend": node.kind is Kind.LEGEND,
+        "added": node.tone is Tone.GOOD,
+        "changed": node.tone is Tone.WARN,
+    }[look]
 
 
 def _ids(nodes: Sequence[Node]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""What is laid over a diagram: the current state, what a run has gone through, what tests have covered.
+"""What is laid over a diagram: the current state, what a run has gone through, what tests have covered, and, from
+`differences`, what a subclass has of its own.
 
 Each is checked against the table it is laid over before anything is drawn: what is about another is refused.
 """
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn.chart import Chart, ChartRow
+from fsm_conn.chart import Chart, ChartRow, chart_of
+from fsm_conn.diagrams.differences import differences
 from fsm_conn.diagrams.drawing import Line, Overlay
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.diagrams.themes import Tone
@@ -29,15 +31,18 @@ STEPS = 3
 
 
 def overlays_of(
-    chart: Chart, state: Any, history: Iterable[TransitionRecord] | None, coverage: Report | None
+    chart: Chart, state: Any, history: Iterable[TransitionRecord] | None, coverage: Report | None, base: Any = None
 ) -> list[Overlay]:
-    """What was asked for, checked. Where no state was given, a history lights the one in which it ended.
+    """What was asked for, checked. Where no state was given, a history lights the one in which it ended. What differs
+    from the base comes first, so that the edges have its colours.
 
     Raises:
         DiagramError: it is about another table, or names a state that there is not.
+        ChartError: the base has no table.
     """
     ran = None if history is None else _Run(chart, history)
-    found = [current(chart, ran.ends_in if state is None and ran is not None else _state_names(state))]
+    found = [] if base is None else [differences(chart, chart_of(base))]
+    found.append(current(chart, ran.ends_in if state is None and ran is not None else _state_names(state)))
     if coverage is not None:
         found.append(covered(chart, coverage))
     return found if ran is None else [*found, ran.overlay()]

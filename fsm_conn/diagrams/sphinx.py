@@ -6,13 +6,14 @@ In `conf.py`: `extensions = ["fsm_conn.diagrams.sphinx"]`. In a page:
        :format: svg
        :theme: light
        :state: connected
+       :base: fsm_conn:Connection
        :caption: The life of a connection
        :alt: Six states and eighteen transitions
        :name: life
 
-All options may be left out; `name` is what `:ref:` refers to. `svg`, the default, and `png` become an image, and need
-the extra `diagrams`; `rst` becomes the tables of states and rows; the other formats stand there as text. A page is
-built anew when the module has changed.
+All options may be left out; `base` marks what differs from that one, and `name` is what `:ref:` refers to. `svg`, the
+default, and `png` become an image, and need the extra `diagrams`; `rst` becomes the tables of states and rows; the
+other formats stand there as text. A page is built anew when the module has changed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from fsm_conn.version import __version__
 __all__ = ["FsmConnDiagram", "setup"]
 
 _IMAGES = {Format.SVG: "image/svg+xml", Format.PNG: "image/png"}
-_OPTIONS = ("format", "theme", "state", "caption", "alt")
+_OPTIONS = ("format", "theme", "state", "base", "caption", "alt")
 _HEADING = 3
 """Lines before the tables: a title would be a section, which cannot stand everywhere."""
 
@@ -51,17 +52,17 @@ class FsmConnDiagram(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Draw, or say in the log and on the page what is wrong."""
-        machine = self._machine()
+        machine = self._machine(self.arguments[0])
+        base = self._machine(self.options["base"]) if "base" in self.options else None
         try:
-            made = self._captioned(self._made(machine))
+            made = self._captioned(self._made(machine, base))
         except (FsmConnError, ImportError) as error:
             raise self.error(f"{self.name}: {error}") from error
         self.add_name(made[0])
         return made
 
-    def _machine(self) -> Any:
+    def _machine(self, named: str) -> Any:
         """A module of the user's may raise anything; that is no reason to end the whole build."""
-        named = self.arguments[0]
         try:
             return machine_named(named)
         except FsmConnError as error:
@@ -69,10 +70,12 @@ class FsmConnDiagram(SphinxDirective):
         except (Exception, SystemExit) as error:
             raise self.error(f"{self.name}: cannot import {named!r}: {type(error).__name__}: {error}") from error
 
-    def _made(self, machine: Any) -> list[nodes.Node]:
+    def _made(self, machine: Any, base: Any) -> list[nodes.Node]:
         self._depend_on(machine)
-        format = self.options.get("format", Format.SVG)
-        drawn = diagram(machine, format, theme=self.options.get("theme", Theme.LIGHT), state=self.options.get("state"))
+        if base is not None:
+            self._depend_on(base)
+        format, theme = self.options.get("format", Format.SVG), self.options.get("theme", Theme.LIGHT)
+        drawn = diagram(machine, format, theme=theme, state=self.options.get("state"), base=base)
         if format in _IMAGES:
             return [self._image(machine, _IMAGES[format], drawn if isinstance(drawn, bytes) else drawn.encode())]
         text = drawn if isinstance(drawn, str) else ""

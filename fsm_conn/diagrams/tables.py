@@ -53,7 +53,7 @@ def _tables(
 
     def states() -> Iterator[tuple[str, ...]]:
         for state in chart.states:
-            said = [text(line.text) for overlay in overlays for line in overlay.states.get(state.name, ())]
+            said = [text(line.text.rstrip(",")) for overlay in overlays for line in overlay.states.get(state.name, ())]
             yield (
                 name(state.name),
                 ", ".join(_marks(state, any(state.name in overlay.lit for overlay in overlays))),
@@ -68,7 +68,7 @@ def _tables(
 
     def rows() -> Iterator[tuple[str, ...]]:
         for row in chart.rows:
-            said = [text(line.text) for overlay in overlays for line in overlay.row(row, row.sources)]
+            said = [text(line.text.rstrip(",")) for overlay in overlays for line in overlay.row(row, row.sources)]
             yield (
                 str(row.index),
                 _sources(row, names),

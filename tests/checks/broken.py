@@ -16,6 +16,7 @@ from transitions.extensions import HierarchicalMachine
 
 from fsm_conn import Connection, Fires, State, Transition, Trigger, insert_state, others
 from fsm_conn.driver import Driver
+from fsm_conn.lifecycle import add_state
 
 
 @attrs.frozen
@@ -108,7 +109,37 @@ async def says_leave(self: Any) -> Annotated[str, Fires("leave")]:
 
 
 async def says_nothing(self: Any) -> str:
-    return "leave"
+    """Neither its annotation nor its code tells what that is."""
+    return str(getattr(self, "word", "leave"))
+
+
+async def returns_authenticated(self: Any) -> str:
+    return "authenticated"
+
+
+async def returns_misspelt(self: Any) -> str:
+    if self.name:
+        return "authentcated"
+    return "authenticated"
+
+
+DONE, GONE = "leave", "leaf"
+
+
+async def returns_done(self: Any) -> str:
+    return DONE
+
+
+async def returns_gone(self: Any) -> str:
+    return GONE
+
+
+async def returns_lost(self: Any) -> str:
+    return Trigger.LOST
+
+
+async def returns_open_failed(self: Any) -> str:
+    return Trigger.OPEN_FAILED
 
 
 async def rests(self: Any) -> None: ...
@@ -130,6 +161,47 @@ def inserted(**members: Any) -> type[Connection]:
     return type("Mine", (Connection,), {"states": states, "transitions": rows, **members})
 
 
+async def asks_elsewhere(self: Any) -> str:
+    """An attribute that the class has, so that no service is meant."""
+    await asyncio.sleep(self.start_timeout)
+    return "authenticated"
+
+
+async def asks_the_peer(self: Any) -> str:
+    await self.vault.Login(token="t")
+    return "authenticated"
+
+
+def beside(**members: Any) -> type[Connection]:
+    """A connection that can be paused."""
+    states, rows = add_state(Connection, "paused", beside="connected", trigger="pause", back="resume")
+    return type("Mine", (Connection,), {"states": states, "transitions": rows, **members})
+
+
+async def watches(self: Any) -> str:
+    return str(await self.while_connected())
+
+
+async def waits_for_either(self: Any) -> str:
+    await self._either(asyncio.sleep(9))
+    return "resume"
+
+
+async def either(self: Any, other: Any) -> None:
+    """What wraps it knows the link."""
+    tasks = [asyncio.ensure_future(other), asyncio.ensure_future(self._link.lost())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def says_leave_later(self: Any) -> str:
+    await asyncio.Event().wait()
+    return "disconnect"
+
+
+async def watches_as_ever(self: Any) -> str:
+    return str(await Connection.while_connected(self))
+
+
 class Idle(StrEnum):
     PAUSED = "paused"
 
@@ -138,6 +210,27 @@ PAUSE = (
     Transition("pause", "connected", Idle.PAUSED),
     Transition("resume", Idle.PAUSED, "reconnecting", effects=("begin_outage", "count_attempt")),
 )
+
+
+BEGIN = ("begin_outage", "count_attempt")
+LEAVE = Transition("leave", "disconnected", "parked")
+
+
+def parked(park: tuple[str, ...] = (), wake: tuple[str, ...] = ()) -> tuple[Transition, ...]:
+    """Rows of a state of rest without a link, with what is done on the way there and on."""
+    return (
+        Transition("park", "connected", "parked", effects=park),
+        Transition("wake", "parked", "reconnecting", effects=wake),
+    )
+
+
+def asleep(doze: tuple[str, ...] = ()) -> tuple[Transition, ...]:
+    """Two states of rest, one after the other."""
+    return (
+        Transition("park", "connected", "parked"),
+        Transition("doze", "parked", "asleep", effects=doze),
+        Transition("wake", "asleep", "reconnecting"),
+    )
 
 
 def without_a_way_out() -> type[Connection]:
@@ -386,6 +479,23 @@ PAIRS: dict[str, Pair] = {
         ("FSM107 leave in closed",),
         lambda: shop(while_closed=says_nothing),
     ),
+    "an activity that returns a misspelt trigger": Pair(
+        lambda: inserted(while_authenticating=returns_misspelt),
+        ("FSM106 authentcated in authenticating",),
+        lambda: inserted(while_authenticating=returns_authenticated),
+        "while_authenticating() returns 'authentcated', and no row is for that (did you mean 'authenticated'?)",
+    ),
+    "an activity that returns a misspelt trigger by a name": Pair(
+        lambda: shop(while_open=returns_gone),
+        ("FSM106 leaf in open",),
+        lambda: shop(while_open=returns_done),
+    ),
+    "an activity that returns another state's trigger": Pair(
+        lambda: inserted(while_authenticating=returns_lost),
+        ("FSM107 lost in authenticating",),
+        lambda: inserted(while_authenticating=returns_open_failed),
+        "while_authenticating() returns 'lost', and 'authenticating' handles only",
+    ),
     "a state that waits for an activity": Pair(
         lambda: shop(
             Transition("done", ("open", "busy"), "closed"),
@@ -413,6 +523,7 @@ PAIRS: dict[str, Pair] = {
         lambda: shop(Transition("done", ("closed", "open"), "closed"), while_open=opens_it),
         ("FSM113 done in closed",),
         lambda: shop(Transition("done", "*", "closed"), while_open=opens_it),
+        "only activities fire 'done', which 'closed' handles, and it has none",
     ),
     "a circle of activities": Pair(
         circle,
@@ -518,9 +629,30 @@ PAIRS: dict[str, Pair] = {
     ),
     "an inserted state whose activity was forgotten": Pair(
         inserted,
-        ("FSM113 open_failed in authenticating",),
+        ("FSM117 authenticating",),
         lambda: inserted(while_authenticating=says_nothing),
-        "only activities fire 'open_failed', which 'authenticating' handles, and it has none",
+        "nobody watches the link in 'authenticating', which has no activity",
+    ),
+    "an inserted state that waits for something else": Pair(
+        lambda: inserted(while_authenticating=asks_elsewhere),
+        ("FSM117 authenticating",),
+        lambda: inserted(while_authenticating=asks_the_peer),
+    ),
+    "a state beside connected whose activity was forgotten": Pair(
+        beside,
+        ("FSM117 paused",),
+        lambda: beside(while_paused=watches),
+    ),
+    "a state beside connected that waits for something else": Pair(
+        lambda: beside(while_paused=says_leave_later),
+        ("FSM117 paused",),
+        lambda: beside(while_paused=waits_for_either, _either=either),
+        "while_paused() waits, and neither for the loss of the link nor for an answer through it",
+    ),
+    "a connection that no longer watches its link": Pair(
+        lambda: connection(while_connected=says_leave_later),
+        ("FSM117 connected",),
+        lambda: connection(while_connected=watches_as_ever),
     ),
     "an attempt that is not counted": Pair(
         lambda: connection(Transition("expired", "connected", "reconnecting")),
@@ -542,6 +674,35 @@ PAIRS: dict[str, Pair] = {
         lambda: looking(effects=()),
         ("FSM114 connect: disconnected|failed -> connecting",),
         lambda: looking(effects=("begin_outage", "count_attempt")),
+    ),
+    "an attempt that is not counted on the way through a state of rest": Pair(
+        lambda: connection(*parked(), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(*parked(wake=BEGIN), states=("parked",), while_parked=tidy),
+    ),
+    "an attempt that was counted on the way to a state of rest": Pair(
+        lambda: connection(*parked(), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(*parked(park=BEGIN), states=("parked",), while_parked=tidy),
+    ),
+    "an attempt that is counted on one way of two": Pair(
+        lambda: connection(*parked(park=BEGIN), LEAVE, states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(
+            *parked(park=BEGIN), attrs.evolve(LEAVE, effects=("count_attempt",)), states=("parked",), while_parked=tidy
+        ),
+    ),
+    "an attempt that is not counted through two states of rest": Pair(
+        lambda: connection(*asleep(), states=("parked", "asleep"), while_parked=tidy),
+        ("FSM114 wake: asleep -> reconnecting",),
+        lambda: connection(*asleep(doze=("count_attempt",)), states=("parked", "asleep"), while_parked=tidy),
+    ),
+    "an attempt that may be counted in the state of rest": Pair(
+        lambda: connection(*parked(), Transition("tick", "parked", None), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(
+            *parked(), Transition("tick", "parked", None, effects=BEGIN), states=("parked",), while_parked=tidy
+        ),
     ),
     "a guard whose name is misspelt": Pair(
         lambda: connection(may_rety=may_rety),

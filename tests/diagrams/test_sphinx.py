@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsm_conn import ConnectionPool
+from fsm_conn import Connection, ConnectionPool
 from fsm_conn.diagrams import DiagramError, diagram
 from fsm_conn.diagrams.finding import machine_named
 
@@ -42,6 +42,7 @@ def test_pictures_tables_and_text(tmp_path: Path) -> None:
    :name: pool
 
 .. fsm-conn-diagram:: fsm_conn:Connection
+   :base: fsm_conn:ConnectionPool
    :alt: Six states
 
 .. fsm-conn-diagram:: fsm_conn:ConnectionPool
@@ -56,7 +57,7 @@ See :ref:`pool`.
     assert said == ""
     pool, connection = (base64.b64decode(each).decode() for each in re.findall(r"svg\+xml;base64,([^\"]+)", page))
     assert pool == diagram(ConnectionPool, "svg", theme="dark", state="open")
-    assert "connecting" in connection
+    assert connection == diagram(Connection, "svg", base=ConnectionPool)
     assert 'alt="ConnectionPool. State machine of 4 states. ' in page
     assert 'alt="Six states"' in page
     assert re.search(r"<figcaption>.*The <em>life</em> of a pool", page, re.DOTALL)
