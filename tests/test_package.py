@@ -92,8 +92,9 @@ MAY_IMPORT = {
     "checks.graph": {"chart", "checks.guards", "lifecycle"},
     "checks.subject": {"chart", "checks.graph", "keeper"},
     "checks.reach": {"driver"},
+    "checks.returns": set(),
     "checks.shape": {"chart", "checks.graph", "checks.guards", "checks.subject"},
-    "checks.activities": {"chart", "checks.subject", "hints", "keeper", "lifecycle"},
+    "checks.activities": {"chart", "checks.returns", "checks.subject", "hints", "keeper", "lifecycle"},
     "checks.links": {"chart", "checks.reach", "checks.subject", "keeper", "lifecycle"},
     "checks.names": {"checks.reach", "checks.subject", "hints"},
     "checks.running": {
