@@ -68,6 +68,8 @@ class LinkKeeper(Driver):
     _next_backoff: float = 0.0
     _opened: int = 0
     _on_trial: bool = False
+    _up_since: float | None = None
+    """When the present link was first called connected."""
     _losses: deque[float] | None = None
     _failed_probes: int = 0
     _failures_counted: int = 0
@@ -236,6 +238,10 @@ class LinkKeeper(Driver):
     def _entered(self, reason: BaseException | None) -> None:
         super()._entered(reason)
         self._entry_reason = reason
+        if not self.lifecycle.states[self._state].owns_link:
+            self._up_since = None
+        elif self._up_since is None and self._state == ConnectionState.CONNECTED:
+            self._up_since = self._now()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -248,9 +254,8 @@ class LinkKeeper(Driver):
         return self.lifecycle.handles(self._state, trigger)
 
     def _has_been_stable(self) -> bool:
-        since = self._since
-        connected = self._state == ConnectionState.CONNECTED
-        return connected and since is not None and self._now() - since >= self.retry.stable_after
+        """Whether the link has been up long enough, in whatever states beside `connected` meanwhile."""
+        return self._up_since is not None and self._now() - self._up_since >= self.retry.stable_after
 
     def _recent_losses(self) -> int:
         since = self._now() - self.retry.restart_window

@@ -337,8 +337,7 @@ def add_state(
       `State("paused", on_error="lost", owns_link=True, final=True)`.
     - The effect `forget_probes` on the way back, where the activity probes: failed probes count when they follow one
       another in one state. No row may have `note_opened` or `count_attempt`, for no link was opened.
-    - `stable_after` is counted from the last time that `connected` was entered, and a loss beside it continues the
-      outage that the last attempt was of.
+    - `stable_after` is counted from when the link was first `connected`, and the time beside it counts, too.
     - Calls are refused or wait, as in `connecting`; those that the activity itself makes are served.
 
     Args:

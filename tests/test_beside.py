@@ -208,3 +208,27 @@ def test_it_comes_back_by_itself_after_its_time() -> None:
         life.disconnect()
         life.answer("close")
         assert life.state == "disconnected"
+
+
+def test_time_beside_connected_is_time_that_the_link_was_up() -> None:
+    """A loss after the outage's deadline is a new outage if the link had been up for long enough, wherever."""
+    retry = RetryPolicy(max_attempts=2, deadline=20, stable_after=10)
+    with lived(Pausable, retry=retry) as life:
+        life.advance(100)
+        life.fire("pause")
+        life.advance(1)
+        life.lose()
+        assert (life.state, life.conn.attempt) == ("reconnecting", 1)
+    with lived(Pausable, retry=retry) as life:
+        for _ in range(5):
+            life.advance(6)
+            life.fire("pause")
+            life.advance(6)
+            life.fire("resume")
+        life.lose()
+        assert (life.state, life.conn.attempt) == ("reconnecting", 1)
+    with lived(Pausable, retry=retry) as life:
+        life.advance(1)
+        life.fire("pause")
+        life.lose()
+        assert (life.state, life.conn.attempt) == ("reconnecting", 2)

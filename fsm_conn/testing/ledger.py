@@ -131,6 +131,7 @@ class Ledger:
         self._at_once = self.on_trial = False
         self._delay = WHENEVER
         self._entered: TransitionRecord | None = None
+        self._up_since: float | None = None
         self._records_read = self._links_read = 0
 
     def up_to_date(self) -> Ledger:
@@ -153,6 +154,7 @@ class Ledger:
         if record.internal:
             return
         self._decide(record)
+        self._note_link(record)
         self._note_outage(record)
         counted = self._does(record, "count_attempt", self._is_attempt(record))
         self._delay = self._next_delay() if counted else WHENEVER
@@ -165,11 +167,18 @@ class Ledger:
 
     def _decide(self, record: TransitionRecord) -> None:
         if record.trigger in FAILING:
-            if record.source == S.CONNECTED and record.dwell >= self.life.conn.retry.stable_after:
+            if self._up_since is not None and record.at - self._up_since >= self.life.conn.retry.stable_after:
                 self._begin_outage(record)
             self._judge(record)
         elif record.trigger == T.RECOVER:
             self._judge_recovery(record)
+
+    def _note_link(self, record: TransitionRecord) -> None:
+        """A link is up from when it is first called connected, as long as states own it."""
+        if not self.life.conn.lifecycle.states[str(record.dest)].owns_link:
+            self._up_since = None
+        elif self._up_since is None and record.dest == S.CONNECTED:
+            self._up_since = record.at
 
     def _note_outage(self, record: TransitionRecord) -> None:
         if self._does(record, "begin_outage", record.trigger in BEGINNING):
