@@ -12,8 +12,7 @@ import signal
 import sys
 from typing import Annotated
 
-from fsm_conn import CallOptions, Connection, ConnectionState, Fires, NotConnectedError, State, Trigger
-from fsm_conn.lifecycle import add_state
+from fsm_conn import CallOptions, Connection, ConnectionState, Fires, NotConnectedError, State, Trigger, add_state
 
 
 class Pausable(Connection):

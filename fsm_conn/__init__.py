@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         State,
         Transition,
         Trigger,
+        add_state,
         insert_state,
         others,
     )
@@ -127,6 +128,7 @@ __all__ = [
     "TransitionRecord",
     "Trigger",
     "UnknownNameError",
+    "add_state",
     "insert_state",
     "others",
 ]
@@ -189,6 +191,7 @@ _HOMES = {
     "TransitionRecord": "fsm_conn.record",
     "Trigger": "fsm_conn.lifecycle",
     "UnknownNameError": "fsm_conn.errors",
+    "add_state": "fsm_conn.lifecycle",
     "insert_state": "fsm_conn.lifecycle",
     "others": "fsm_conn.lifecycle",
 }

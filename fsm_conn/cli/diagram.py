@@ -44,7 +44,7 @@ def _report(ctx: click.Context, param: click.Parameter, path: Path | None) -> Re
 Examples:
   fsm-conn diagram fsm_conn:Connection
   fsm-conn diagram fsm_conn:Connection -o connection.svg --theme dark
-  fsm-conn diagram app/clients.py:Authenticated --format markdown"""
+  fsm-conn diagram app/clients.py:Authenticated --base fsm_conn:Connection --format markdown"""
 )
 @click.argument("machine", type=Machine(), metavar="MODULE:CLASS")
 @click.option(
@@ -65,8 +65,17 @@ Examples:
     metavar="FILE",
     help="Show how often each row was taken: what fsm-conn explore --coverage wrote, or pytest --fsm-coverage-json.",
 )
+@click.option(
+    "--base", type=Machine(), metavar="MODULE:CLASS", help="Mark what the machine adds to this one, and changes."
+)
 def command(
-    machine: Any, form: str | None, output: Path | None, theme: str, state: str | None, coverage: Report | None
+    machine: Any,
+    form: str | None,
+    output: Path | None,
+    theme: str,
+    state: str | None,
+    coverage: Report | None,
+    base: Any,
 ) -> None:
     """Draw a state machine from the table that runs: a class that lives by one, or a transitions.Machine.
 
@@ -77,7 +86,7 @@ def command(
     if form == Format.PNG and output is None and sys.stdout.isatty():
         raise click.UsageError("A PNG is no text: give -o FILE.")
     try:
-        drawn = diagram(machine, form, theme=theme, state=state, coverage=coverage)
+        drawn = diagram(machine, form, theme=theme, state=state, coverage=coverage, base=base)
     except ImportError as error:
         raise click.ClickException(str(error)) from None
     except DiagramError as error:  # it names states, which may be any text

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from screens import Terminal
 from transitions import Machine
 
-from fsm_conn import Connection, ConnectionPool, cli
+from fsm_conn import Connection, ConnectionPool, StatefulConnection, cli
 from fsm_conn.cli.check import command as check_command
 from fsm_conn.diagrams import diagram
 
@@ -100,6 +100,14 @@ def test_the_present_state_is_lit(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.rstrip("\n") == diagram(Connection, "dot", state="failed").rstrip("\n")
     assert cli.main(["diagram", "--state", "failing", "fsm_conn:Connection"]) == 1
     assert "Connection has no state 'failing'" in capsys.readouterr().err
+
+
+def test_what_is_added_to_a_base_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the library marks it."""
+    assert cli.main(["diagram", "--base", "fsm_conn:Connection", "fsm_conn:StatefulConnection"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.rstrip("\n") == diagram(StatefulConnection, base=Connection).rstrip("\n")
+    assert shown.rstrip("\n") != diagram(StatefulConnection).rstrip("\n")
 
 
 @pytest.mark.parametrize(
