@@ -37,6 +37,7 @@ from fsm_conn.links import diagnosis, tlsrelay
 from fsm_conn.links.grpc import CHANNEL_OPTIONS, said_why_not
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
+from fsm_conn.links.paths import absolute
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
 from fsm_conn.links.redact import Redactor, Unshown, brief, secrets_around, secrets_in
 from fsm_conn.links.tlsrelay import Credentials, TlsRelay
@@ -193,8 +194,8 @@ class PluginClient(RPCPluginClient):
 
     def _directories(self) -> list[str]:
         """Where the user told the plugin to put its socket."""
-        given = map(self._settings.env.get, DIRECTORY_NAMES)
-        return [os.path.join(self._settings.cwd or os.getcwd(), directory) for directory in given if directory]
+        given = {name: directory for name in DIRECTORY_NAMES if (directory := self._settings.env.get(name))}
+        return [absolute(directory, self._settings.cwd, name) for name, directory in given.items()]
 
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
