@@ -19,7 +19,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["HIDDEN", "Redactor", "Unshown", "brief", "sanitised", "secrets_around", "secrets_in"]
+__all__ = [
+    "HIDDEN",
+    "Redactor",
+    "Unshown",
+    "brief",
+    "sanitised",
+    "secrets_around",
+    "secrets_in",
+    "without_escapes",
+]
 
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
@@ -28,7 +37,16 @@ _PLAIN = frozenset({"true", "false", "none", "null", "auto", "trace", "debug", "
 _SMALL_NUMBER = re.compile(r"[0-9.,:-]{1,5}")
 _SECRET_NAME = re.compile(r"COOKIE|TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?)")
+# By ECMA-48: control sequences, strings (titles, links, messages to programs), and all others, such as character sets.
+# At the very end, one that was cut is one.
+_ESCAPES = re.compile(
+    r"\x1b(?:"
+    r"\[[0-?]{0,32}[ -/]{0,8}(?:[@-~]|\Z)"
+    r"|[\]PX^_][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?"
+    r"|[ -/]{0,8}(?:[0-~]|\Z)"
+    r")"
+)
+_ESCAPES_IN_BYTES = re.compile(_ESCAPES.pattern.encode())
 _KEY_WHOLE = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL
 )
@@ -47,6 +65,11 @@ class Unshown(dict[str, str]):
 def sanitised(text: str) -> str:
     """`text` without terminal escapes, and with other control characters (newline and tab aside) made visible."""
     return _visible(_ESCAPES.sub("", text))
+
+
+def without_escapes(data: bytes) -> bytes:
+    """`data` without terminal escapes; the ends of lines stay."""
+    return _ESCAPES_IN_BYTES.sub(b"", data) if b"\x1b" in data else data
 
 
 def _visible(text: str) -> str:
