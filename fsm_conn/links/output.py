@@ -23,7 +23,7 @@ from typing import IO
 
 from fsm_conn.errors import HandshakeError
 from fsm_conn.links.handshake import LONGEST_LINE, quoted
-from fsm_conn.links.redact import Redactor, without_escapes
+from fsm_conn.links.redact import Redactor, decoded, without_escapes
 
 __all__ = ["FirstLine", "LineLog", "Pipe", "Tail", "plugin_logger"]
 
@@ -167,7 +167,7 @@ class Tail:
 
     def lines(self, redact: Redactor) -> list[str]:
         """The last lines, fit to be shown; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
-        text = redact(self._kept.decode("utf-8", "backslashreplace"), front=self._cut)
+        text = redact(decoded(self._kept, front=self._cut), front=self._cut)
         if len(text) > TAIL_BYTES:
             text = text[-TAIL_BYTES:].partition("\n")[2] or text[-TAIL_BYTES:]
         return [line for line in map(str.rstrip, text.split("\n")) if line][-TAIL_LINES:]
@@ -250,7 +250,7 @@ class LineLog:
         if self._is_of_a_key(line):
             return ""
         begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
-        text = self._redact(begin.decode("utf-8", "backslashreplace"), back=cut).rstrip()
+        text = self._redact(decoded(begin, back=cut), back=cut).rstrip()
         return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
 
     def _leave_out(self, block: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fsm_conn.links.handshake import quoted
+from fsm_conn.errors import HandshakeError
+from fsm_conn.links.handshake import parse_handshake, quoted
 from fsm_conn.links.output import LINES_PER_SECOND, LONGEST_LOGGED, TAIL_BYTES, LineLog, Tail, plugin_logger
-from fsm_conn.links.redact import HIDDEN, Redactor, secrets_around, secrets_in, without_escapes
+from fsm_conn.links.redact import (
+    HIDDEN,
+    SHORTEST_SECRET,
+    Redactor,
+    decoded,
+    secrets_around,
+    secrets_in,
+    without_escapes,
+)
 
 # Upper-case letters are in secrets alone.
 REMAINS = re.compile(r"[A-Z]{4,}")
+UNICODE_REMAINS = re.compile(r"[Ä€𝄞A]{4,}")
 secret = st.text("ABC", min_size=4, max_size=200)
 filling = st.text("xyz |\n", max_size=40)
 
@@ -111,6 +122,54 @@ class TestCut:
         caplog.set_level(logging.INFO, "fsm_conn.plugin")
         written.feed(b"FGHIJ\ntwo\n")
         assert caplog.messages == ["two"]
+
+    @given(st.text("Ä€𝄞A", min_size=4, max_size=60), st.lists(st.booleans(), max_size=6), st.data())
+    def test_within_a_character(self, word: str, parts: list[bool], data: st.DataObject) -> None:
+        """Nor where the cut goes through a character: what is left of it is left out."""
+        printed = "-".join(word if part else "ß" for part in parts).encode()
+        begin = data.draw(st.integers(0, len(printed)))
+        part = printed[begin : data.draw(st.integers(begin, len(printed)))]
+        text = decoded(part, front=True, back=True)
+        assert "\\x" not in text
+        assume(not UNICODE_REMAINS.fullmatch(text) or text == word)
+        assert not UNICODE_REMAINS.search(Redactor([word])(text, front=True, back=True))
+
+    @pytest.mark.parametrize("shift", range(12))
+    @pytest.mark.parametrize("word", ["passwörd-ÄÖÜ", "€1€2€3€4", "𝄞a𝄞b𝄞c𝄞d"])
+    def test_of_a_stream_within_a_character(self, caplog: pytest.LogCaptureFixture, word: str, shift: int) -> None:
+        """Tail and log cut by bytes."""
+        caplog.set_level(logging.INFO, "fsm_conn.plugin")
+        printed = b"z" * shift + (word * 4000).encode()
+        tail, written = Tail(), log(Redactor([word]), now=[0.0])
+        tail.feed(printed)
+        written.feed(printed + b"\n")
+        for shown in ("".join(tail.lines(Redactor([word]))), caplog.messages[0]):
+            assert HIDDEN in shown
+            assert len(re.sub(r"\[redacted\]|(\[[a-z]*)?\.\.\.$|^z*", "", shown)) < SHORTEST_SECRET, shown
+
+
+class TestNotUtf8:
+    @given(st.lists(st.integers(0x21, 0xFF), min_size=4, max_size=40).map(bytes))
+    def test_in_the_form_in_which_it_comes_back(self, word: bytes) -> None:
+        """A secret of any bytes is known in what is printed, and in what gRPC tells."""
+        assume(len(os.fsdecode(word)) >= SHORTEST_SECRET)
+        redact, printed = Redactor([os.fsdecode(word)]), b"\t " + word + b" \t"
+        assert redact(decoded(printed)) == f"\t {HIDDEN} \t"
+        if len(word.decode("utf-8", "replace")) >= SHORTEST_SECRET:
+            assert redact(printed.decode("utf-8", "replace")) == f"\t {HIDDEN} \t"
+
+    @pytest.mark.parametrize("word", [b"passw\xf6rd", "passwörd".encode()])
+    def test_in_a_field_of_a_handshake_line(self, word: bytes) -> None:
+        """Wherever an error quotes it."""
+        for line in (b"1|1|%b|a|grpc|", b"1|%b|tcp|a|grpc|", b"1|1|tcp|a|%b|"):
+            with pytest.raises(HandshakeError) as caught:
+                parse_handshake(line % word, show=Redactor([os.fsdecode(word)]))
+            assert "passw" not in str(caught.value)
+            assert str(caught.value).count(HIDDEN) == 2
+
+    def test_that_no_plugin_can_be_given(self) -> None:
+        """Half a surrogate pair is looked for as it is."""
+        assert HIDDEN in Redactor(["word\ud800word"])("a word\ud800word b")
 
 
 class TestColours:
