@@ -271,7 +271,7 @@ class LineLog:
     def _is_of_a_key(self, line: bytes) -> bool:
         """Whether a line belongs to a private key whose head was in an earlier one, be it shown or left out."""
         shown, is_of_one = without_escapes(line), self._key_lines > 0
-        if _begins_key(shown):
+        if b"PRIVATE KEY-----" in shown and _begins_key(shown):
             self._key_lines = LONGEST_KEY
         elif is_of_one:
             self._key_lines = 0 if b"-----END" in shown else self._key_lines - 1
@@ -282,6 +282,6 @@ class LineLog:
 
 
 def _begins_key(line: bytes) -> bool:
-    """Whether the head of a private key is in a line, and its end is not."""
+    """Whether, of a line in which a head or an end of private keys is, the last one is a head."""
     _, end, rest = line.rpartition(b"-----END")
-    return b"PRIVATE KEY-----" in rest and (not end or b"-----BEGIN" in rest)
+    return not end or (b"-----BEGIN" in rest and b"PRIVATE KEY-----" in rest)
