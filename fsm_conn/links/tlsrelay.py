@@ -44,6 +44,8 @@ __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
 SERVER_NAME = "localhost"
 """The name that go-plugin's certificates bear, whatever the plugin's address."""
+LOCALHOST = ("127.0.0.1", "::1")
+"""What `localhost` is, by RFC 6761. To ask the resolver would take a thread of the loop's default executor."""
 SOCKET_NAME = "relay.sock"
 LARGEST_RECORD = 16 * 1024
 """Bytes that one record of TLS can hold, so that no read yields more."""
@@ -155,9 +157,20 @@ class TlsRelay:
             await self._loop.create_unix_connection(lambda: self._server, address)
         else:
             host, _, port = address.rpartition(":")
-            await self._loop.create_connection(lambda: self._server, host.strip("[]"), int(port))
+            await self._reach_tcp(int(port), *LOCALHOST if host == "localhost" else (host.strip("[]"),))
         if (error := await self._server.verdict) is not None:
             raise error
+
+    async def _reach_tcp(self, port: int, address: str, *others: str) -> None:
+        """Connect to the first address that can be reached; if none can, raise the error of the first one."""
+        try:
+            await self._loop.create_connection(lambda: self._server, address, port)
+        except OSError:
+            for other in others:
+                with suppress(OSError):
+                    await self._loop.create_connection(lambda: self._server, other, port)
+                    return
+            raise
 
     def _listen(self) -> None:
         # Not asyncio's own server: closed at the wrong moment, it forgets a connection that it has just accepted.

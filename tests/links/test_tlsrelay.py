@@ -32,7 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm_conn.links import spawner, tlsrelay
-from fsm_conn.links.tlsrelay import Credentials, TlsRelay, is_beyond_grpc
+from fsm_conn.links.tlsrelay import LOCALHOST, Credentials, TlsRelay, is_beyond_grpc
 
 QUICK = 5.0
 NOW = datetime.datetime.now(datetime.UTC)
@@ -248,6 +248,17 @@ class TestWhatGrpcRefuses:
             assert is_beyond_grpc(SERVER.der[:where] + garbage + SERVER.der[where + len(garbage) :]) in (True, False)
 
 
+def resolver_that_is_asked(*known: str) -> Callable[..., Any]:
+    """`getaddrinfo` for literal addresses alone, which need no resolver."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        assert host in known, f"{host} was looked up"
+        return real(host, *arguments, **options)
+
+    return getaddrinfo
+
+
 async def failing(channel: grpc.aio.Channel) -> None:
     while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
         await channel.wait_for_state_change(state)
@@ -364,6 +375,32 @@ class TestWhomItBelieves:
             await relay.close()
             server.close()
             await server.wait_closed()
+
+    @pytest.mark.parametrize("listening", LOCALHOST)
+    async def test_localhost_is_not_looked_up(
+        self, listening: str, private: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is this machine, by either family, whatever a resolver would say; and no thread is made to ask one."""
+        monkeypatch.setattr(socket, "getaddrinfo", resolver_that_is_asked(listening))
+        try:
+            server = await asyncio.start_server(echo, listening, 0, ssl=server_context(SERVER, private))
+        except OSError:
+            pytest.skip(f"this machine has no {listening}")
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(QUICK):
+            relay = await TlsRelay.open("tcp", f"localhost:{port}", GOOD, str(private))
+            await relay.close()
+            server.close()
+            await server.wait_closed()
+        assert getattr(asyncio.get_running_loop(), "_default_executor", None) is None
+
+    async def test_nobody_at_localhost(self, private: Path) -> None:
+        """The first error is told, as it is for the family that most servers are of."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.1"):
+                await TlsRelay.open("tcp", f"localhost:{taken.getsockname()[1]}", GOOD, str(private))
+        assert getattr(asyncio.get_running_loop(), "_default_executor", None) is None
 
     @pytest.mark.parametrize("wrong", [{"client_key": "nonsense"}, {"client": "nonsense"}, {"server": b"nonsense"}])
     async def test_useless_credentials(self, wrong: dict[str, Any], private: Path) -> None:
