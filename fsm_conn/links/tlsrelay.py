@@ -13,6 +13,8 @@ Rules that hold here:
   It stands in a directory that only this user may enter, so until then another program of this user could be the
   first; where the system tells who connects (Linux), all but this process are turned away. So what is trusted without
   TLS is this process, and elsewhere than on Linux this user, who could read this process's memory just as well.
+- The plugin's private directory is the plugin's: it is removed when the plugin ends, whatever is being done here. The
+  relay has directories of its own, one for its key and one for its socket, and each is removed by what made it.
 - Who reads slowly is waited for: what is held back is bounded, in both directions.
 - An end on either side ends both, once what came before it is delivered. There is no half-close: HTTP/2 has no use for
   one.
@@ -29,7 +31,6 @@ import socket
 import ssl
 import struct
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
@@ -38,7 +39,7 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fsm_conn.links import spawner
+from fsm_conn.links import directory, spawner
 
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
@@ -47,6 +48,7 @@ SERVER_NAME = "localhost"
 LOCALHOST = ("127.0.0.1", "::1")
 """What `localhost` is, by RFC 6761. To ask the resolver would take a thread of the loop's default executor."""
 SOCKET_NAME = "relay.sock"
+KEY_NAME = "key.pem"
 LARGEST_RECORD = 16 * 1024
 """Bytes that one record of TLS can hold, so that no read yields more."""
 
@@ -79,14 +81,14 @@ class Credentials:
     client_key: str = attrs.field(default="", repr=False)
     """Its key, PEM."""
 
-    def context(self, directory: str) -> ssl.SSLContext:
+    def context(self) -> ssl.SSLContext:
         """A TLS context that trusts the server alone. Blocks for about a millisecond.
 
-        Args:
-            directory: private to this user. The key lies in it for a moment, for `ssl` reads keys from files only.
+        For a moment the key lies in a directory that only this user may enter, for `ssl` reads keys from files only.
 
         Raises:
-            OSError: one of the certificates or the key cannot be used, or the directory cannot be written to.
+            OSError: one of the certificates or the key cannot be used, or there is no room for the key.
+            LinkError: there could be no such directory.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -95,31 +97,44 @@ class Credentials:
         # What is trusted need not have signed itself.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.client:
-            with tempfile.NamedTemporaryFile("w", dir=directory, prefix="key-") as file:
-                file.write(f"{self.client.strip()}\n{self.client_key.strip()}\n")
-                file.flush()
-                context.load_cert_chain(file.name)
+            self._load_key(context)
         return context
+
+    def _load_key(self, context: ssl.SSLContext) -> None:
+        # Made, used and removed in one go: whoever waits for it may stop waiting.
+        private = directory.make()
+        try:
+            path = os.path.join(private, KEY_NAME)
+            with open(path, "x") as file:
+                file.write(f"{self.client.strip()}\n{self.client_key.strip()}\n")
+            context.load_cert_chain(path)
+        finally:
+            directory.remove(private)
 
 
 class TlsRelay:
     """An open TLS connection to a server, and a socket on which one connection of this process is joined to it.
 
     Made by `open`, and belongs to the loop in which it was opened.
-
-    Attributes:
-        target: what a channel without TLS is to connect to.
     """
 
-    def __init__(self, context: ssl.SSLContext, certificate: bytes, directory: str) -> None:
+    def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
         self._loop = asyncio.get_running_loop()
-        self._path = os.path.join(directory, SOCKET_NAME)
+        self._directory = ""
         self._listener: socket.socket | None = None
         self._accepted: asyncio.Future[socket.socket | OSError] = self._loop.create_future()
         self._connection: socket.socket | None = None
         self._server = _ServerSide(self._ended, context, certificate)
         self._client = _Side(self._ended)
-        self.target = "unix:" + quote(self._path)
+
+    @property
+    def target(self) -> str:
+        """What a channel without TLS is to connect to."""
+        return "unix:" + quote(self._path)
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self._directory, SOCKET_NAME)
 
     @property
     def fault(self) -> Exception | None:
@@ -127,7 +142,7 @@ class TlsRelay:
         return self._server.fault
 
     @classmethod
-    async def open(cls, network: str, address: str, credentials: Credentials, directory: str) -> TlsRelay:
+    async def open(cls, network: str, address: str, credentials: Credentials) -> TlsRelay:
         """Connect to a server, and listen for the one connection that `join` waits for. There is no time limit.
 
         However it ends other than by returning, nothing is left behind, but for a socket that the loop closes in its
@@ -137,13 +152,13 @@ class TlsRelay:
             network: `unix` or `tcp`.
             address: an absolute path, or `host:port`.
             credentials: who both sides are.
-            directory: private to this user. The relay's socket goes there.
 
         Raises:
             OSError: the server cannot be reached, or (`ssl.SSLError`) is not the one that it should be.
+            LinkError: there could be no private directory for the relay's socket.
         """
-        context = await spawner.run(credentials.context, directory)
-        relay = cls(context, credentials.server, directory)
+        context = await spawner.run(credentials.context)
+        relay = cls(context, credentials.server)
         try:
             await relay._reach(network, address)
             relay._listen()
@@ -176,6 +191,7 @@ class TlsRelay:
         # Not asyncio's own server: closed at the wrong moment, it forgets a connection that it has just accepted.
         self._listener = listener = socket.socket(socket.AF_UNIX)
         listener.setblocking(False)
+        self._directory = directory.make()
         listener.bind(self._path)
         listener.listen()
         self._loop.add_reader(listener, self._accept, listener)
@@ -224,8 +240,11 @@ class TlsRelay:
         if listener is not None:
             self._loop.remove_reader(listener)
             listener.close()
-            with suppress(OSError):  # The directory is the plugin's, too, which may have locked or replaced it.
-                os.unlink(self._path)
+            if self._directory:
+                # Another program of this user may have replaced it, or put something into it.
+                for let_go, path in ((os.unlink, self._path), (os.rmdir, self._directory)):
+                    with suppress(OSError):
+                        let_go(path)
 
     def abort(self) -> None:
         """Give everything back, without waiting, and without delivering what is under way. May be called again."""
