@@ -15,11 +15,8 @@ Rules that hold here:
   TLS is this process, and elsewhere than on Linux this user, who could read this process's memory just as well.
 - The plugin's private directory is the plugin's: it is removed when the plugin ends, whatever is being done here. The
   relay has directories of its own, one for its key and one for its socket, and each is removed by what made it.
-- Who reads slowly is waited for: what is held back is bounded, in both directions.
 - An end on either side ends both, once what came before it is delivered. There is no half-close: HTTP/2 has no use for
   one.
-- The TLS is an `SSLObject` between two buffers. asyncio's own, on a connection that is held back, loses what was
-  written last when it is closed, and keeps the alerts to itself.
 - A relay has no task. `abort` gives everything back, at once and without waiting, at any time.
 """
 
@@ -31,7 +28,6 @@ import socket
 import ssl
 import struct
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -40,17 +36,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fsm_conn.links import directory, spawner
+from fsm_conn.links.tlssides import ServerSide, Side
 
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
-SERVER_NAME = "localhost"
-"""The name that go-plugin's certificates bear, whatever the plugin's address."""
 LOCALHOST = ("127.0.0.1", "::1")
 """What `localhost` is, by RFC 6761. To ask the resolver would take a thread of the loop's default executor."""
 SOCKET_NAME = "relay.sock"
 KEY_NAME = "key.pem"
-LARGEST_RECORD = 16 * 1024
-"""Bytes that one record of TLS can hold, so that no read yields more."""
 
 
 def is_beyond_grpc(certificate: bytes) -> bool:
@@ -124,8 +117,8 @@ class TlsRelay:
         self._listener: socket.socket | None = None
         self._accepted: asyncio.Future[socket.socket | OSError] = self._loop.create_future()
         self._connection: socket.socket | None = None
-        self._server = _ServerSide(self._ended, context, certificate)
-        self._client = _Side(self._ended)
+        self._server = ServerSide(self._ended, context, certificate)
+        self._client = Side(self._ended)
 
     @property
     def target(self) -> str:
@@ -231,7 +224,7 @@ class TlsRelay:
         await self._loop.connect_accepted_socket(lambda: self._client, outcome)
         self._server.join(self._client)
 
-    def _ended(self, side: _Side) -> None:
+    def _ended(self, side: Side) -> None:
         """One side has ended, so the other one does."""
         (self._client if side is self._server else self._server).finish()
 
@@ -272,168 +265,3 @@ def _is_own(connection: socket.socket) -> bool:
     ucred = struct.Struct("3i")
     pid, _, _ = ucred.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
     return bool(pid == os.getpid())
-
-
-class _Side(asyncio.Protocol):
-    """One of the two connections. What it says goes to the other one, as soon as they are joined.
-
-    Attributes:
-        lost: resolves when it is closed.
-    """
-
-    def __init__(self, ended: Callable[[_Side], None]) -> None:
-        self._ended = ended
-        self._other: _Side | None = None
-        self._transport: asyncio.Transport | None = None
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def join(self, other: _Side) -> None:
-        """Deliver to another side from now on."""
-        self._other = other
-
-    def data_received(self, data: bytes) -> None:
-        if self._other is not None:
-            self._other.write(data)
-
-    def pause_writing(self) -> None:
-        if self._other is not None:
-            self._other.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._other is not None:
-            self._other.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost.set_result(None)
-        self._ended(self)
-
-    def was_made(self) -> bool:
-        """Whether there is a connection, or was one."""
-        return self._transport is not None
-
-    def is_open(self) -> bool:
-        """Whether it was made and is not closed, nor about to be."""
-        return self._transport is not None and not self._transport.is_closing()
-
-    def write(self, data: bytes) -> None:
-        """Write to it, unless it is closed: then nobody wants to know."""
-        if self.is_open():
-            assert self._transport is not None
-            self._transport.write(data)
-
-    def pause_reading(self) -> None:
-        if self.is_open():
-            assert self._transport is not None
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.is_open():
-            assert self._transport is not None
-            self._transport.resume_reading()
-
-    def finish(self) -> None:
-        """Close it when all that was written is delivered."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Close it now."""
-        if self._transport is not None and not self.lost.done():
-            self._transport.abort()
-
-
-class _ServerSide(_Side):
-    """The connection to the server, with TLS on it. Until it is joined, nothing is read after the handshake.
-
-    Attributes:
-        verdict: resolves when the handshake is done, to what went wrong, or None.
-        fault: why the connection has ended.
-    """
-
-    def __init__(self, ended: Callable[[_Side], None], context: ssl.SSLContext, certificate: bytes) -> None:
-        super().__init__(ended)
-        self._certificate = certificate
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=SERVER_NAME)
-        self.verdict: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.fault: Exception | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._advance()
-
-    def data_received(self, data: bytes) -> None:
-        self._incoming.write(data)
-        self._advance()
-
-    def join(self, other: _Side) -> None:
-        super().join(other)
-        self.resume_reading()
-        self._advance()
-
-    def _advance(self) -> None:
-        """Go on with what has come in: with the handshake, or with what the server says after it."""
-        try:
-            if not self.verdict.done():
-                self._shake_hands()
-            elif self._other is not None:
-                self._read()
-        except ssl.SSLWantReadError:
-            self._flush()
-        except ssl.SSLError as error:
-            self._fail(error)
-
-    def _shake_hands(self) -> None:
-        self._tls.do_handshake()
-        # As an authority, the announced certificate might have signed another one.
-        if self._tls.getpeercert(binary_form=True) != self._certificate:
-            raise ssl.SSLCertVerificationError("the server's certificate is not the one that was announced")
-        self._flush()
-        self.pause_reading()
-        self.verdict.set_result(None)
-
-    def _read(self) -> None:
-        """Deliver all that can be read; raises SSLWantReadError after it."""
-        chunks = []
-        try:
-            while chunk := self._tls.read(LARGEST_RECORD):
-                chunks.append(chunk)
-        finally:
-            super().data_received(b"".join(chunks))
-        self.finish()
-
-    def write(self, data: bytes) -> None:
-        if self.is_open():
-            try:
-                self._tls.write(data)
-            except ssl.SSLError as error:
-                self._fail(error)
-            else:
-                self._flush()
-
-    def _flush(self) -> None:
-        super().write(self._outgoing.read())
-
-    def _fail(self, error: Exception) -> None:
-        """End it, after the alert that says why."""
-        self.fault = self.fault or error
-        self._flush()
-        super().finish()
-
-    def finish(self) -> None:
-        if self.is_open():
-            # That is goodbye. The server's own is not waited for.
-            with suppress(ssl.SSLError):
-                self._tls.unwrap()
-            self._flush()
-        super().finish()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.fault = self.fault or error or ConnectionResetError("the plugin closed the connection")
-        if not self.verdict.done():
-            self.verdict.set_result(self.fault)
-        super().connection_lost(error)
