@@ -32,11 +32,12 @@ from pyvider.rpcplugin.client import RPCPluginClient
 from pyvider.rpcplugin.config import rpcplugin_config
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
-from fsm_conn.errors import HandshakeError, IncompatibleProtocolError
+from fsm_conn.errors import HandshakeError, IncompatibleProtocolError, LinkError
 from fsm_conn.links import diagnosis, tlsrelay
 from fsm_conn.links.grpc import CHANNEL_OPTIONS, said_why_not
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
+from fsm_conn.links.paths import absolute
 from fsm_conn.links.process import DIRECTORY_NAMES, GRACE, PluginProcess
 from fsm_conn.links.redact import Redactor, Unshown, brief, secrets_around, secrets_in
 from fsm_conn.links.tlsrelay import Credentials, TlsRelay
@@ -193,8 +194,8 @@ class PluginClient(RPCPluginClient):
 
     def _directories(self) -> list[str]:
         """Where the user told the plugin to put its socket."""
-        given = map(self._settings.env.get, DIRECTORY_NAMES)
-        return [os.path.join(self._settings.cwd or os.getcwd(), directory) for directory in given if directory]
+        given = {name: directory for name in DIRECTORY_NAMES if (directory := self._settings.env.get(name))}
+        return [absolute(directory, self._settings.cwd, name) for name, directory in given.items()]
 
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
@@ -236,6 +237,8 @@ class PluginClient(RPCPluginClient):
             if self._relay is not None:
                 channel.get_state(try_to_connect=True)
                 await self._relay.join()
+        except LinkError:  # It is an OSError, too, and has its own words.
+            raise
         except OSError as error:
             raise self._unreachable(error) from None
         await self._until_ready(channel)
@@ -249,13 +252,12 @@ class PluginClient(RPCPluginClient):
             ) from None
 
     async def _new_relay(self, certificate: bytes) -> TlsRelay:
-        assert self.process is not None
         assert self._transport_name is not None
         assert self._address is not None
         credentials = Credentials(
             server=certificate, client=self.client_cert or "", client_key=self.client_key_pem or ""
         )
-        return await TlsRelay.open(self._transport_name, self._address, credentials, self.process.directory)
+        return await TlsRelay.open(self._transport_name, self._address, credentials)
 
     def _new_channel(self) -> grpc.aio.Channel:
         assert self.target_endpoint is not None

@@ -26,6 +26,7 @@ from urllib.parse import quote
 import attrs
 
 from fsm_conn.errors import HandshakeError, IncompatibleProtocolError
+from fsm_conn.links.redact import decoded
 
 __all__ = ["CORE_VERSION", "LONGEST_LINE", "Handshake", "offered_versions", "parse_handshake", "quoted"]
 
@@ -82,7 +83,7 @@ class _Refusal:
 
     def field(self, text: str) -> str:
         """One field of the line, as it is quoted for itself."""
-        return quoted(text.encode(), self.show, 40)
+        return quoted(text.encode("ascii", "surrogateescape"), self.show, 40)
 
     def number(self, text: str) -> str:
         """A field that is a number, without leading zeros: they say nothing."""
@@ -96,7 +97,7 @@ def _as_it_is(text: str) -> str:
 def quoted(line: bytes, show: Callable[[str], str] = _as_it_is, limit: int = 120) -> str:
     """`line` for an error message: without what `show` takes away, escaped, and shortened to `limit` characters."""
     # All that a line may have is looked through before the cut: half a secret is a secret, too.
-    text = show(line[:LONGEST_LINE].decode("utf-8", "backslashreplace"))
+    text = show(decoded(line[:LONGEST_LINE], back=len(line) > LONGEST_LINE))
     whole = len(line) <= LONGEST_LINE and len(text) <= limit
     return repr(text) if whole else f"{text[:limit]!r}... ({len(line)} bytes)"
 
@@ -139,7 +140,7 @@ def parse_handshake(
 def _fields(raw: bytes, refuse: _Refusal) -> list[str]:
     if len(raw) > LONGEST_LINE:
         refuse.garbage(f"is longer than {LONGEST_LINE} bytes")
-    text = raw.decode("ascii", "replace") if b"|" in raw else ""
+    text = raw.decode("ascii", "surrogateescape") if b"|" in raw else ""
     fields = text.strip().split("|")
     if not 4 <= len(fields) <= 7 or not _NUMBER.fullmatch(fields[0]):
         refuse.garbage(
@@ -191,7 +192,7 @@ def _check_address(network: str, address: str, refuse: _Refusal) -> None:
 
 
 def _check_socket_path(path: str, refuse: _Refusal) -> None:
-    if not path.startswith("/") or not path.isprintable() or "\ufffd" in path:
+    if not path.startswith("/") or not path.isprintable():
         refuse.garbage("has no absolute socket path in printable ASCII")
     if len(path) > LONGEST_SOCKET_PATH:
         refuse.garbage(f"has a socket path of {len(path)} bytes", f"{LONGEST_SOCKET_PATH} is the limit; shorten TMPDIR")

@@ -23,7 +23,7 @@ from typing import IO
 
 from fsm_conn.errors import HandshakeError
 from fsm_conn.links.handshake import LONGEST_LINE, quoted
-from fsm_conn.links.redact import Redactor
+from fsm_conn.links.redact import Redactor, decoded, without_escapes
 
 __all__ = ["FirstLine", "LineLog", "Pipe", "Tail", "plugin_logger"]
 
@@ -41,6 +41,8 @@ LONGEST_KEY = 200
 """Lines. What follows the head of a private key is hidden up to its end, or this far."""
 _KEY_MARK = b"-----"
 """In every line where a key begins or ends."""
+LONGEST_MARK = 256
+"""Bytes of a line that is passed over that are kept, for the head of a key may be in the middle of being read."""
 
 plugin_logger = logging.getLogger("fsm_conn.plugin")
 
@@ -165,7 +167,7 @@ class Tail:
 
     def lines(self, redact: Redactor) -> list[str]:
         """The last lines, fit to be shown; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
-        text = redact(self._kept.decode("utf-8", "backslashreplace"), front=self._cut)
+        text = redact(decoded(self._kept, front=self._cut), front=self._cut)
         if len(text) > TAIL_BYTES:
             text = text[-TAIL_BYTES:].partition("\n")[2] or text[-TAIL_BYTES:]
         return [line for line in map(str.rstrip, text.split("\n")) if line][-TAIL_LINES:]
@@ -233,14 +235,14 @@ class LineLog:
             self._dropped = 0
 
     def _cut_short(self) -> None:
-        """The line under way is too long: show its beginning now, and forget the rest of it."""
-        if not self._cut:
-            self._line(self._partial)
-        self._cut, self._partial = True, b""
+        """The line under way is too long: show its beginning now, and of the rest look only for keys."""
+        self._line(self._partial)
+        self._cut, self._partial = True, self._partial[-LONGEST_MARK:]
 
     def _line(self, line: bytes) -> None:
         if self._cut:
             self._cut = False
+            self._is_of_a_key(line)
         elif text := self._shown(line):
             self._emit(text)
 
@@ -248,12 +250,13 @@ class LineLog:
         if self._is_of_a_key(line):
             return ""
         begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
-        text = self._redact(begin.decode("utf-8", "backslashreplace"), back=cut).rstrip()
+        text = self._redact(decoded(begin, back=cut), back=cut).rstrip()
         return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
 
     def _leave_out(self, block: bytes) -> None:
         """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
         self._cut = False  # the end of a line that was cut short is among them
+        block = without_escapes(block)
         begin = 0
         while (mark := block.find(_KEY_MARK, begin)) >= 0:
             start = max(block.rfind(b"\n", begin, mark) + 1, begin)
@@ -267,12 +270,18 @@ class LineLog:
 
     def _is_of_a_key(self, line: bytes) -> bool:
         """Whether a line belongs to a private key whose head was in an earlier one, be it shown or left out."""
-        if self._key_lines:
-            self._key_lines = 0 if b"-----END" in line else self._key_lines - 1
-            return True
-        if b"PRIVATE KEY-----" in line and b"-----END" not in line:
+        shown, is_of_one = without_escapes(line), self._key_lines > 0
+        if b"PRIVATE KEY-----" in shown and _begins_key(shown):
             self._key_lines = LONGEST_KEY
-        return False
+        elif is_of_one:
+            self._key_lines = 0 if b"-----END" in shown else self._key_lines - 1
+        return is_of_one
 
     def _emit(self, text: str) -> None:
         plugin_logger.info("%s", text, extra=self._extra)
+
+
+def _begins_key(line: bytes) -> bool:
+    """Whether, of a line in which a head or an end of private keys is, the last one is a head."""
+    _, end, rest = line.rpartition(b"-----END")
+    return not end or (b"-----BEGIN" in rest and b"PRIVATE KEY-----" in rest)

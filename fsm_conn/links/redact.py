@@ -11,15 +11,29 @@ Rules that hold here:
   holds under a name that promises no secret) is left readable, for evidence that is all asterisks helps nobody.
 - A private key is removed whole, even when only one end of it is in sight.
 - A secret is looked for in what a terminal would show: escapes, such as the colour of a number in it, are gone by then.
+- A secret is looked for as it would be read again: what is not UTF-8 in it comes back in another form.
 - Half a secret is a secret: who cuts text before it is redacted says where, and what is left of one there is hidden.
 """
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 
-__all__ = ["HIDDEN", "Redactor", "Unshown", "brief", "sanitised", "secrets_around", "secrets_in"]
+__all__ = [
+    "HIDDEN",
+    "Redactor",
+    "Unshown",
+    "brief",
+    "decoded",
+    "sanitised",
+    "secrets_around",
+    "secrets_in",
+    "without_escapes",
+]
 
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
@@ -28,7 +42,18 @@ _PLAIN = frozenset({"true", "false", "none", "null", "auto", "trace", "debug", "
 _SMALL_NUMBER = re.compile(r"[0-9.,:-]{1,5}")
 _SECRET_NAME = re.compile(r"COOKIE|TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?)")
+# By ECMA-48: control sequences, strings (titles, links, messages to programs), and all others, such as character sets.
+# At the very end, one that was cut is one.
+_ESCAPES = re.compile(
+    r"\x1b(?:"
+    r"\[[0-?]{0,32}[ -/]{0,8}(?:[@-~]|\Z)"
+    r"|[\]PX^_][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?"
+    r"|[ -/]{0,8}(?:[0-~]|\Z)"
+    r")"
+)
+_ESCAPES_IN_BYTES = re.compile(_ESCAPES.pattern.encode())
+_CUT_CHARACTER = re.compile(rb"\A[\x80-\xbf]{1,3}")
+_decoder = codecs.getincrementaldecoder("utf-8")
 _KEY_WHOLE = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL
 )
@@ -47,6 +72,24 @@ class Unshown(dict[str, str]):
 def sanitised(text: str) -> str:
     """`text` without terminal escapes, and with other control characters (newline and tab aside) made visible."""
     return _visible(_ESCAPES.sub("", text))
+
+
+def decoded(data: bytes, *, front: bool = False, back: bool = False) -> str:
+    """What a plugin printed as text, with what is not UTF-8 in it escaped.
+
+    Args:
+        data: what was printed.
+        front: there was more before it, so half a character at the beginning is left out: by it, the other half of a
+            secret could not be told.
+        back: the same of what came after it.
+    """
+    whole = _CUT_CHARACTER.sub(b"", data) if front else data
+    return _decoder("backslashreplace").decode(whole) if back else whole.decode("utf-8", "backslashreplace")
+
+
+def without_escapes(data: bytes) -> bytes:
+    """`data` without terminal escapes; the ends of lines stay."""
+    return _ESCAPES_IN_BYTES.sub(b"", data) if b"\x1b" in data else data
 
 
 def _visible(text: str) -> str:
@@ -85,11 +128,21 @@ def _is_plain(value: str, ambient: Collection[str]) -> bool:
 
 def _pieces(secrets: Iterable[str]) -> Iterator[str]:
     """Each secret, and each longer line of one that has several: output is often looked at line by line."""
-    for secret in secrets:
+    for secret in _forms(secrets):
         secret = _ESCAPES.sub("", secret)
         yield secret
         if "\n" in secret:
             yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET)
+
+
+def _forms(secrets: Iterable[str]) -> Iterator[str]:
+    """Each secret as it is, as `decoded` shows what a plugin was given, and as gRPC does."""
+    for secret in secrets:
+        yield secret
+        with suppress(UnicodeEncodeError):  # no plugin can be given it
+            given = os.fsencode(secret)
+            yield decoded(given)
+            yield given.decode("utf-8", "replace")
 
 
 def _hidden(secrets: Iterable[str]) -> list[str]:

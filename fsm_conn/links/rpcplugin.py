@@ -27,6 +27,7 @@ import grpc
 from fsm_conn.errors import LinkLostError, PluginExitedError
 from fsm_conn.links import diagnosis, gate, spawner
 from fsm_conn.links.grpc import GrpcLink
+from fsm_conn.links.paths import absolute
 from fsm_conn.links.process import GRACE, PluginProcess
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PluginLink(GrpcLink):
         super().__init__(services=services)
         self._command = _checked(command)
         self._env = dict(env or {})
-        self._cwd = None if cwd is None else os.path.abspath(cwd)
+        self._cwd = None if cwd is None else os.path.normpath(absolute(os.fspath(cwd), None, "working directory"))
         self._mtls = mtls
         self._name = name or os.path.basename(self._command[0])
         self._client: PluginClient | None = None

@@ -36,6 +36,7 @@ import attrs
 
 from fsm_conn.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 from fsm_conn.links import directory
+from fsm_conn.links.paths import absolute
 
 __all__ = ["Launch", "Started", "load", "remove", "run", "start", "submit"]
 
@@ -211,18 +212,20 @@ def _resolve(launch: Launch) -> str:
 
 
 def _candidates(launch: Launch) -> Iterator[str]:
-    name, base = launch.command[0], launch.cwd or os.getcwd()
+    name = launch.command[0]
     if os.sep in name:
-        yield os.path.join(base, name)
+        yield absolute(name, launch.cwd, "command")
         return
     for entry in launch.env.get("PATH", os.defpath).split(os.pathsep):
-        yield os.path.join(base, entry, name)
+        # Without a working directory, there is nothing in those that are relative to it.
+        with suppress(CommandNotExecutableError):
+            yield absolute(os.path.join(entry, name), launch.cwd, "command")
 
 
 def _why_not_found(name: str, launch: Launch) -> str:
     if os.sep in name:
         return f"the plugin's command {next(_candidates(launch))} does not exist"
-    here = os.path.join(launch.cwd or os.getcwd(), name)
+    here = os.path.join(launch.cwd or "", name)
     hint = f"write ./{name} for the one in its directory" if os.path.isfile(here) else "install it, or give its path"
     return f"the plugin's command {name!r} is not in any directory of PATH: {hint}"
 

@@ -13,11 +13,10 @@ Rules that hold here:
   It stands in a directory that only this user may enter, so until then another program of this user could be the
   first; where the system tells who connects (Linux), all but this process are turned away. So what is trusted without
   TLS is this process, and elsewhere than on Linux this user, who could read this process's memory just as well.
-- Who reads slowly is waited for: what is held back is bounded, in both directions.
+- The plugin's private directory is the plugin's: it is removed when the plugin ends, whatever is being done here. The
+  relay has directories of its own, one for its key and one for its socket, and each is removed by what made it.
 - An end on either side ends both, once what came before it is delivered. There is no half-close: HTTP/2 has no use for
   one.
-- The TLS is an `SSLObject` between two buffers. asyncio's own, on a connection that is held back, loses what was
-  written last when it is closed, and keeps the alerts to itself.
 - A relay has no task. `abort` gives everything back, at once and without waiting, at any time.
 """
 
@@ -29,8 +28,6 @@ import socket
 import ssl
 import struct
 import sys
-import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -38,15 +35,15 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fsm_conn.links import spawner
+from fsm_conn.links import directory, spawner
+from fsm_conn.links.tlssides import ServerSide, Side
 
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
-SERVER_NAME = "localhost"
-"""The name that go-plugin's certificates bear, whatever the plugin's address."""
+LOCALHOST = ("127.0.0.1", "::1")
+"""What `localhost` is, by RFC 6761. To ask the resolver would take a thread of the loop's default executor."""
 SOCKET_NAME = "relay.sock"
-LARGEST_RECORD = 16 * 1024
-"""Bytes that one record of TLS can hold, so that no read yields more."""
+KEY_NAME = "key.pem"
 
 
 def is_beyond_grpc(certificate: bytes) -> bool:
@@ -77,14 +74,14 @@ class Credentials:
     client_key: str = attrs.field(default="", repr=False)
     """Its key, PEM."""
 
-    def context(self, directory: str) -> ssl.SSLContext:
+    def context(self) -> ssl.SSLContext:
         """A TLS context that trusts the server alone. Blocks for about a millisecond.
 
-        Args:
-            directory: private to this user. The key lies in it for a moment, for `ssl` reads keys from files only.
+        For a moment the key lies in a directory that only this user may enter, for `ssl` reads keys from files only.
 
         Raises:
-            OSError: one of the certificates or the key cannot be used, or the directory cannot be written to.
+            OSError: one of the certificates or the key cannot be used, or there is no room for the key.
+            LinkError: there could be no such directory.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -93,31 +90,44 @@ class Credentials:
         # What is trusted need not have signed itself.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.client:
-            with tempfile.NamedTemporaryFile("w", dir=directory, prefix="key-") as file:
-                file.write(f"{self.client.strip()}\n{self.client_key.strip()}\n")
-                file.flush()
-                context.load_cert_chain(file.name)
+            self._load_key(context)
         return context
+
+    def _load_key(self, context: ssl.SSLContext) -> None:
+        # Made, used and removed in one go: whoever waits for it may stop waiting.
+        private = directory.make()
+        try:
+            path = os.path.join(private, KEY_NAME)
+            with open(path, "x") as file:
+                file.write(f"{self.client.strip()}\n{self.client_key.strip()}\n")
+            context.load_cert_chain(path)
+        finally:
+            directory.remove(private)
 
 
 class TlsRelay:
     """An open TLS connection to a server, and a socket on which one connection of this process is joined to it.
 
     Made by `open`, and belongs to the loop in which it was opened.
-
-    Attributes:
-        target: what a channel without TLS is to connect to.
     """
 
-    def __init__(self, context: ssl.SSLContext, certificate: bytes, directory: str) -> None:
+    def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
         self._loop = asyncio.get_running_loop()
-        self._path = os.path.join(directory, SOCKET_NAME)
+        self._directory = ""
         self._listener: socket.socket | None = None
         self._accepted: asyncio.Future[socket.socket | OSError] = self._loop.create_future()
         self._connection: socket.socket | None = None
-        self._server = _ServerSide(self._ended, context, certificate)
-        self._client = _Side(self._ended)
-        self.target = "unix:" + quote(self._path)
+        self._server = ServerSide(self._ended, context, certificate)
+        self._client = Side(self._ended)
+
+    @property
+    def target(self) -> str:
+        """What a channel without TLS is to connect to."""
+        return "unix:" + quote(self._path)
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self._directory, SOCKET_NAME)
 
     @property
     def fault(self) -> Exception | None:
@@ -125,7 +135,7 @@ class TlsRelay:
         return self._server.fault
 
     @classmethod
-    async def open(cls, network: str, address: str, credentials: Credentials, directory: str) -> TlsRelay:
+    async def open(cls, network: str, address: str, credentials: Credentials) -> TlsRelay:
         """Connect to a server, and listen for the one connection that `join` waits for. There is no time limit.
 
         However it ends other than by returning, nothing is left behind, but for a socket that the loop closes in its
@@ -135,13 +145,13 @@ class TlsRelay:
             network: `unix` or `tcp`.
             address: an absolute path, or `host:port`.
             credentials: who both sides are.
-            directory: private to this user. The relay's socket goes there.
 
         Raises:
             OSError: the server cannot be reached, or (`ssl.SSLError`) is not the one that it should be.
+            LinkError: there could be no private directory for the relay's socket.
         """
-        context = await spawner.run(credentials.context, directory)
-        relay = cls(context, credentials.server, directory)
+        context = await spawner.run(credentials.context)
+        relay = cls(context, credentials.server)
         try:
             await relay._reach(network, address)
             relay._listen()
@@ -155,14 +165,26 @@ class TlsRelay:
             await self._loop.create_unix_connection(lambda: self._server, address)
         else:
             host, _, port = address.rpartition(":")
-            await self._loop.create_connection(lambda: self._server, host.strip("[]"), int(port))
+            await self._reach_tcp(int(port), *LOCALHOST if host == "localhost" else (host.strip("[]"),))
         if (error := await self._server.verdict) is not None:
             raise error
+
+    async def _reach_tcp(self, port: int, address: str, *others: str) -> None:
+        """Connect to the first address that can be reached; if none can, raise the error of the first one."""
+        try:
+            await self._loop.create_connection(lambda: self._server, address, port)
+        except OSError:
+            for other in others:
+                with suppress(OSError):
+                    await self._loop.create_connection(lambda: self._server, other, port)
+                    return
+            raise
 
     def _listen(self) -> None:
         # Not asyncio's own server: closed at the wrong moment, it forgets a connection that it has just accepted.
         self._listener = listener = socket.socket(socket.AF_UNIX)
         listener.setblocking(False)
+        self._directory = directory.make()
         listener.bind(self._path)
         listener.listen()
         self._loop.add_reader(listener, self._accept, listener)
@@ -202,7 +224,7 @@ class TlsRelay:
         await self._loop.connect_accepted_socket(lambda: self._client, outcome)
         self._server.join(self._client)
 
-    def _ended(self, side: _Side) -> None:
+    def _ended(self, side: Side) -> None:
         """One side has ended, so the other one does."""
         (self._client if side is self._server else self._server).finish()
 
@@ -211,8 +233,11 @@ class TlsRelay:
         if listener is not None:
             self._loop.remove_reader(listener)
             listener.close()
-            with suppress(OSError):  # The directory is the plugin's, too, which may have locked or replaced it.
-                os.unlink(self._path)
+            if self._directory:
+                # Another program of this user may have replaced it, or put something into it.
+                for let_go, path in ((os.unlink, self._path), (os.rmdir, self._directory)):
+                    with suppress(OSError):
+                        let_go(path)
 
     def abort(self) -> None:
         """Give everything back, without waiting, and without delivering what is under way. May be called again."""
@@ -240,168 +265,3 @@ def _is_own(connection: socket.socket) -> bool:
     ucred = struct.Struct("3i")
     pid, _, _ = ucred.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
     return bool(pid == os.getpid())
-
-
-class _Side(asyncio.Protocol):
-    """One of the two connections. What it says goes to the other one, as soon as they are joined.
-
-    Attributes:
-        lost: resolves when it is closed.
-    """
-
-    def __init__(self, ended: Callable[[_Side], None]) -> None:
-        self._ended = ended
-        self._other: _Side | None = None
-        self._transport: asyncio.Transport | None = None
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def join(self, other: _Side) -> None:
-        """Deliver to another side from now on."""
-        self._other = other
-
-    def data_received(self, data: bytes) -> None:
-        if self._other is not None:
-            self._other.write(data)
-
-    def pause_writing(self) -> None:
-        if self._other is not None:
-            self._other.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._other is not None:
-            self._other.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost.set_result(None)
-        self._ended(self)
-
-    def was_made(self) -> bool:
-        """Whether there is a connection, or was one."""
-        return self._transport is not None
-
-    def is_open(self) -> bool:
-        """Whether it was made and is not closed, nor about to be."""
-        return self._transport is not None and not self._transport.is_closing()
-
-    def write(self, data: bytes) -> None:
-        """Write to it, unless it is closed: then nobody wants to know."""
-        if self.is_open():
-            assert self._transport is not None
-            self._transport.write(data)
-
-    def pause_reading(self) -> None:
-        if self.is_open():
-            assert self._transport is not None
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.is_open():
-            assert self._transport is not None
-            self._transport.resume_reading()
-
-    def finish(self) -> None:
-        """Close it when all that was written is delivered."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Close it now."""
-        if self._transport is not None and not self.lost.done():
-            self._transport.abort()
-
-
-class _ServerSide(_Side):
-    """The connection to the server, with TLS on it. Until it is joined, nothing is read after the handshake.
-
-    Attributes:
-        verdict: resolves when the handshake is done, to what went wrong, or None.
-        fault: why the connection has ended.
-    """
-
-    def __init__(self, ended: Callable[[_Side], None], context: ssl.SSLContext, certificate: bytes) -> None:
-        super().__init__(ended)
-        self._certificate = certificate
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=SERVER_NAME)
-        self.verdict: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.fault: Exception | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._advance()
-
-    def data_received(self, data: bytes) -> None:
-        self._incoming.write(data)
-        self._advance()
-
-    def join(self, other: _Side) -> None:
-        super().join(other)
-        self.resume_reading()
-        self._advance()
-
-    def _advance(self) -> None:
-        """Go on with what has come in: with the handshake, or with what the server says after it."""
-        try:
-            if not self.verdict.done():
-                self._shake_hands()
-            elif self._other is not None:
-                self._read()
-        except ssl.SSLWantReadError:
-            self._flush()
-        except ssl.SSLError as error:
-            self._fail(error)
-
-    def _shake_hands(self) -> None:
-        self._tls.do_handshake()
-        # As an authority, the announced certificate might have signed another one.
-        if self._tls.getpeercert(binary_form=True) != self._certificate:
-            raise ssl.SSLCertVerificationError("the server's certificate is not the one that was announced")
-        self._flush()
-        self.pause_reading()
-        self.verdict.set_result(None)
-
-    def _read(self) -> None:
-        """Deliver all that can be read; raises SSLWantReadError after it."""
-        chunks = []
-        try:
-            while chunk := self._tls.read(LARGEST_RECORD):
-                chunks.append(chunk)
-        finally:
-            super().data_received(b"".join(chunks))
-        self.finish()
-
-    def write(self, data: bytes) -> None:
-        if self.is_open():
-            try:
-                self._tls.write(data)
-            except ssl.SSLError as error:
-                self._fail(error)
-            else:
-                self._flush()
-
-    def _flush(self) -> None:
-        super().write(self._outgoing.read())
-
-    def _fail(self, error: Exception) -> None:
-        """End it, after the alert that says why."""
-        self.fault = self.fault or error
-        self._flush()
-        super().finish()
-
-    def finish(self) -> None:
-        if self.is_open():
-            # That is goodbye. The server's own is not waited for.
-            with suppress(ssl.SSLError):
-                self._tls.unwrap()
-            self._flush()
-        super().finish()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.fault = self.fault or error or ConnectionResetError("the plugin closed the connection")
-        if not self.verdict.done():
-            self.verdict.set_result(self.fault)
-        super().connection_lost(error)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def hostile(*words: str) -> tuple[str, ...]:
     return ("--", sys.executable, "-S", "-E", str(PLUGINS / "hostile.py"), *words)
 
 
-def run(*arguments: str, given: str | None = None, limit: float = 60) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, given: str | None = None, limit: float = 60, before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [*before, *COMMAND, *arguments],
         input=given,
         capture_output=True,
         text=True,
@@ -349,6 +352,25 @@ def test_replies_are_lines_of_json(arguments: tuple[str, ...], given: str | None
     result = run(*CALL, *arguments, *CALCULATOR, given=given)
     assert (result.returncode, result.stderr) == (0, "")
     assert [json.loads(line) for line in result.stdout.splitlines()] == replies
+
+
+def test_in_a_directory_that_was_removed(tmp_path: Path) -> None:
+    """A plugin that needs none is started and called as ever; one that does is refused once, with the reason."""
+    (tmp_path / "gone").mkdir()
+    gone = ("/bin/sh", "-c", f'cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && exec "$@"', "sh")
+    called = run(*CALL, "calculator.Add", "a=5", "b=3", *CALCULATOR, before=gone)
+    assert (called.returncode, called.stdout, called.stderr) == (0, '{"result": 8.0}\n', "")
+    (tmp_path / "gone").mkdir()
+    toured = run("demo", before=gone)
+    assert (toured.returncode, toured.stderr) == (0, "")
+    assert moves(toured.stdout) == THERE_AND_BACK
+    (tmp_path / "gone").mkdir()
+    refused = run("watch", "--", "./plugin", before=gone)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "fsm-conn watch: given up at the first attempt: the plugin's command './plugin' is relative to the working "
+        "directory of this process, which was removed: give an absolute path, or change to a directory that exists\n"
+    )
 
 
 def test_a_request_from_a_file(tmp_path: Path) -> None:

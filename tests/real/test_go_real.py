@@ -285,7 +285,7 @@ class TestMutualTls:
         path = second._client._address
         assert path is not None
         with pytest.raises(ssl.SSLCertVerificationError):
-            await TlsRelay.open("unix", path, credentials_of(first), str(tmp_path))
+            await TlsRelay.open("unix", path, credentials_of(first))
         assert await add(second) == 8
         await first.close()
         await second.close()
@@ -298,7 +298,7 @@ class TestMutualTls:
         assert client.process is not None
         stranger = attrs.evolve(credentials_of(link), client="", client_key="")
         assert client._address is not None
-        relay = await TlsRelay.open("unix", client._address, stranger, client.process.directory)
+        relay = await TlsRelay.open("unix", client._address, stranger)
         reader, writer = await asyncio.open_unix_connection(relay.target.removeprefix("unix:"))
         async with asyncio.timeout(QUICK):
             await relay.join()

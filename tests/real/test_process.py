@@ -110,6 +110,23 @@ class TestWrongCommands:
         with pytest.raises(CommandNotFoundError, match=r"/no/such/file does not exist"):
             await started("/no/such/file")
 
+    async def test_from_a_directory_that_was_removed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is absolute, or found in PATH, starts; what is relative cannot, for good, and is told why."""
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        for command in ("/bin/echo", "echo"):
+            process, line = await printed(command, "hello", env={**ENV, "PATH": f"bin:{ENV['PATH']}"})
+            assert line == b"hello"
+            await process.stop()
+        with pytest.raises(
+            CommandNotExecutableError, match=r"command '\./echo' is relative .* which was removed: give"
+        ):
+            await started("./echo")
+        with pytest.raises(CommandNotFoundError, match=r"is not in any directory of PATH: install it"):
+            await started("no-such-command-here")
+
     async def test_looked_for_from_the_childs_directory_and_path(self, tmp_path: Path) -> None:
         """PATH is that of the child, relative commands are relative to its directory."""
         script = tmp_path / "here"
