@@ -167,11 +167,24 @@ def _checked_command(command: Any) -> tuple[str, ...]:
         if not isinstance(word, (str, os.PathLike)):
             raise TypeError(f"command[{index}] is {word!r}: every word of a command must be a string or a path")
         words.append(os.fspath(word))
+        if wrong := _what_no_system_takes(words[-1]):
+            raise ValueError(f"command[{index}] contains {wrong}")
     if not words[0]:
         raise ValueError("command[0] is empty: give the program to run")
-    if any("\0" in word for word in words):
-        raise ValueError("a word of the command contains a NUL character")
     return tuple(words)
+
+
+def _what_no_system_takes(text: str | bytes) -> str | None:
+    """What in a text cannot be handed to the operating system."""
+    if isinstance(text, bytes):
+        return "bytes: give text"
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        return f"{error.object[error.start]!r}, which is no character: it cannot be encoded"
+    return None
 
 
 def _checked_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
@@ -182,8 +195,10 @@ def _checked_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
     for name, value in env.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"env: {name!r} and its value must be strings, not {type(value).__name__}")
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            raise ValueError(f"env: {name!r} cannot be the name of a variable, or its value contains a NUL character")
+        if not name or "=" in name or _what_no_system_takes(name):
+            raise ValueError(f"env: {name!r} cannot be the name of a variable")
+        if wrong := _what_no_system_takes(value):
+            raise ValueError(f"env: {name!r} has a value that contains {wrong}")
     return dict(env)
 
 
@@ -192,7 +207,10 @@ def _checked_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
         return None
     if not isinstance(cwd, (str, os.PathLike)):
         raise TypeError(f"cwd={cwd!r}: give a path")
-    return os.fspath(cwd)
+    path = os.fspath(cwd)
+    if wrong := _what_no_system_takes(path):
+        raise ValueError(f"cwd={cwd!r} contains {wrong}")
+    return path
 
 
 def _reject(target: str, kind: str, **options: Any) -> None:
