@@ -47,6 +47,7 @@ __all__ = [
     "Invariant",
     "ViolationError",
     "invariant",
+    "raised_in_row",
 ]
 
 _COLLECTIONS = (list, dict, set, deque, bytearray, Counter, defaultdict)
@@ -253,16 +254,20 @@ def faults_have_a_cause(life: Life) -> str | None:
 
 
 def _culprit(life: Life, record: TransitionRecord) -> str:
-    """What raised: a guard or an effect, for that is where a fault may hide from who looks into the activity."""
+    return raised_in_row(life, record.reason) or f"the activity of {str(record.source)!r}"
+
+
+def raised_in_row(life: Life, error: BaseException | None) -> str:
+    """The guard or effect that raised, for that is where a fault may hide from who looks elsewhere; or nothing."""
     rows = life.conn.lifecycle.transitions
     kinds = {name: "guard" for row in rows for name in row.guards} | {
         name: "effect" for row in rows for name in row.effects
     }
-    for frame in _innermost_first(None if record.reason is None else record.reason.__traceback__):
+    for frame in _innermost_first(None if error is None else error.__traceback__):
         code = frame.f_code
         if code.co_name in kinds and frame.f_locals.get("self") is life.conn:
             return f"the {kinds[code.co_name]} {code.co_qualname}(), line {frame.f_lineno},"
-    return f"the activity of {str(record.source)!r}"
+    return ""
 
 
 def _innermost_first(traceback: TracebackType | None) -> list[FrameType]:

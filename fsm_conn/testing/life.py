@@ -29,7 +29,7 @@ from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 from fsm_conn.testing.callers import Callers, User
 from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
 from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
-from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS
+from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, raised_in_row
 from fsm_conn.testing.ledger import Asked, Ledger
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer
 from fsm_conn.testing.trace import Step, Trace
@@ -210,10 +210,13 @@ class Life:
         self.peer.answer(what, kind)
         self._settle(rush)
 
-    def attend(self, what: str, *, rush: bool = False) -> None:
-        """From now on the peer does what it is asked of that kind at once: a life that is longer than its steps."""
-        self._step("attend", what, rush=rush)
-        self.peer.attend(what)
+    def attend(self, what: str, *kinds: str, rush: bool = False) -> None:
+        """From now on the peer does what it is asked of that kind at once: a life that is longer than its steps.
+
+        The first few requests come to `kinds`, one after another, and all later ones go well.
+        """
+        self._step("attend", what, *kinds, rush=rush)
+        self.peer.attend(what, *kinds)
         self._settle(rush)
 
     def neglect(self, what: str, *, rush: bool = False) -> None:
@@ -451,6 +454,11 @@ class Life:
         error = user.task.exception()
         self.answered["ok" if error is None else "error"] += 1
         if error is not None and not isinstance(error, FsmConnError):
+            culprit = raised_in_row(self, error)
+            if culprit:
+                self._fail(
+                    "faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told", error
+                )
             self._fail(
                 "errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error
             )

@@ -96,6 +96,7 @@ class SimulatedPeer:
         self.closing_time: float | None = None
         self.closed_at = 0.0
         self.on_asked: Callable[[str], None] = lambda what: None
+        self._late: list[Pending] = []
         self._scripts: dict[str, deque[Outcome]] = {}
         self._default: dict[str, Outcome] = {}
 
@@ -127,11 +128,14 @@ class SimulatedPeer:
         else:
             self._default[what] = _outcome(then)
 
-    def attend(self, what: str) -> None:
-        """From now on do what is asked, of that kind, at once and well; what is pending, too."""
-        self.script(what, ())
-        while self.answer(what):
-            pass
+    def attend(self, what: str, *kinds: Outcome | str) -> None:
+        """From now on do what is asked, of that kind, at once; what is pending, too.
+
+        The first few requests come to `kinds`, one after another, and all later ones go well.
+        """
+        self.script(what, kinds)
+        while self.waits_for(what):
+            self.answer(what, self._scripted(what) or Outcome())
 
     def neglect(self, what: str) -> None:
         """From now on do what is asked, of that kind, only when told to, as at the beginning."""
@@ -167,7 +171,7 @@ class SimulatedPeer:
 
     def give_up(self, link: SimulatedLink) -> None:
         """The calls and probes under way on a link that is closed fail at once, as a link's contract says."""
-        for pending in self.pending:
+        for pending in (*self.pending, *self._late):
             if pending.link is link and pending.what in _CUT_OFF and not pending.decided.done():
                 pending.decided.set_result(Outcome(_CUT_OFF[pending.what]))
 
@@ -184,23 +188,32 @@ class SimulatedPeer:
         """What becomes of a request; waits as long as the script, or the test, lets it."""
         self.asked[what] += 1
         self.on_asked(what)
-        scripted = self._scripts.get(what)
-        outcome = scripted.popleft() if scripted else self._default.get(what)
+        outcome = self._scripted(what)
         if outcome is None:
-            outcome = await self._told(what, link)
-        if outcome.after:
-            await asyncio.sleep(outcome.after)
-        if outcome.kind == "hang":
-            await asyncio.get_running_loop().create_future()
+            outcome = await self._decided(what, link, self.pending)
+        if outcome.after or outcome.kind == "hang":
+            outcome = await self._done_late(what, link, outcome)
         return outcome
 
-    async def _told(self, what: str, link: SimulatedLink) -> Outcome:
+    def _scripted(self, what: str) -> Outcome | None:
+        scripted = self._scripts.get(what)
+        return scripted.popleft() if scripted else self._default.get(what)
+
+    async def _done_late(self, what: str, link: SimulatedLink, outcome: Outcome) -> Outcome:
+        """The outcome when its time has come, or what becomes of it when the link is closed before."""
+        try:
+            async with asyncio.timeout(None if outcome.kind == "hang" else outcome.after):
+                return await self._decided(what, link, self._late)
+        except TimeoutError:
+            return outcome
+
+    async def _decided(self, what: str, link: SimulatedLink, among: list[Pending]) -> Outcome:
         pending = Pending(what, link, asyncio.get_running_loop().create_future())
-        self.pending.append(pending)
+        among.append(pending)
         try:
             return await pending.decided
         finally:
-            self.pending.remove(pending)
+            among.remove(pending)
 
 
 class SimulatedLink(Link):

@@ -16,7 +16,10 @@ from fsm_conn import (
     Connection,
     ConnectionLostError,
     ConnectionState,
+    HealthPolicy,
+    NotServingError,
     ProbeError,
+    ProbeTimeoutError,
     RetryPolicy,
     insert_state,
 )
@@ -167,6 +170,37 @@ async def test_a_peer_may_attend_to_a_kind_of_request_and_neglect_it_again() -> 
     await asyncio.sleep(1)
     assert (peer.closed, peer.waits_for("open"), conn.state) == (1, True, "reconnecting")
     await conn.disconnect()
+
+
+async def test_a_peer_that_attends_may_do_badly_at_first() -> None:
+    """What is pending comes to the first of the outcomes, what is asked next to the following, and then all is well."""
+    peer = SimulatedPeer()
+    peer.attend("open")
+    peer.attend("close")
+    async with Connection(peer, health=HealthPolicy(interval=None, timeout=1, failure_threshold=9)) as conn:
+        pending = asyncio.create_task(conn.probe())
+        await asyncio.sleep(0.5)
+        peer.attend("probe", "bad", "hang")
+        with pytest.raises(NotServingError):
+            await pending
+        with pytest.raises(ProbeTimeoutError):
+            await conn.probe()
+        await conn.probe()
+    with pytest.raises(ValueError, match="give one of"):
+        peer.attend("probe", "nope")
+
+
+@pytest.mark.parametrize("outcome", [Outcome("hang"), Outcome("ok", after=1000)])
+async def test_closing_a_link_cuts_off_what_the_script_has_it_do_late(outcome: Outcome) -> None:
+    """As the contract of a link says, of calls and of probes."""
+    peer = SimulatedLink.script(calls=[outcome], probes=[outcome])
+    async with Connection(peer, health=HealthPolicy(interval=None, timeout=5000)) as conn:
+        call, probe = asyncio.create_task(conn.call("s.M")), asyncio.create_task(conn.probe())
+        await asyncio.sleep(1)
+    with pytest.raises(ConnectionLostError):
+        await asyncio.wait_for(call, 1)
+    with pytest.raises(ProbeError):
+        await asyncio.wait_for(probe, 1)
 
 
 # --- virtual time -----------------------------------------------------------------------------------------------
