@@ -34,6 +34,7 @@ from fsm_conn.testing.checking import (
 from fsm_conn.testing.customs import activity_of
 from fsm_conn.testing.ledger import OF_THE_POLICY
 from fsm_conn.testing.limits import OF_TIME
+from fsm_conn.testing.simulated import is_deadline
 
 if TYPE_CHECKING:
     from fsm_conn.testing.life import Life
@@ -249,7 +250,8 @@ def faults_have_a_cause(life: Life) -> str | None:
     """`fault` is fired for bugs, and a life in which the peer's link did not crash has none."""
     for record in new_records(life):
         if record.trigger == Trigger.FAULT and "a bug in the simulated link" not in str(record.reason):
-            return f"{_culprit(life, record)} has a bug: {record.reason!r}"
+            remedy = "; catch it there, and raise a LinkError" if is_deadline(record.reason) else ""
+            return f"{_culprit(life, record)} has a bug: {record.reason!r}{remedy}"
     return None
 
 

@@ -31,7 +31,7 @@ from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, Vi
 from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
 from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, raised_in_row
 from fsm_conn.testing.ledger import Asked, Ledger
-from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer
+from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer, is_deadline
 from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
 
@@ -44,6 +44,8 @@ Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
 _BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 START_TIMEOUT = 5.0
+TIMED_CALLS = frozenset({"call_patiently"})
+"""Steps by which somebody makes a call that has a deadline."""
 USERS = 6
 """At most so many callers at a time: more of them show nothing that fewer do not."""
 STUBBORNNESS = 20
@@ -453,15 +455,19 @@ class Life:
             return
         error = user.task.exception()
         self.answered["ok" if error is None else "error"] += 1
-        if error is not None and not isinstance(error, FsmConnError):
-            culprit = raised_in_row(self, error)
-            if culprit:
-                self._fail(
-                    "faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told", error
-                )
-            self._fail(
-                "errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error
-            )
+        if error is not None and not self._may_be_told(user, error):
+            self._blame(user, error)
+
+    def _blame(self, user: User, error: BaseException) -> None:
+        """Somebody was told of an error that is not for callers: say whose it is."""
+        culprit = raised_in_row(self, error)
+        if culprit:
+            at_fault = "faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told"
+            self._fail(*at_fault, error)
+        self._fail("errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error)
+
+    def _may_be_told(self, user: User, error: BaseException) -> bool:
+        return isinstance(error, FsmConnError) or (user.method in TIMED_CALLS and is_deadline(error))
 
     def _check(self, *moments: str) -> None:
         if not self.checking:

@@ -11,8 +11,10 @@ later moment, or never. That is how the harness drives it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextvars import Context, copy_context
 from typing import Any
 
 import attrs
@@ -70,6 +72,8 @@ class Pending:
     what: str
     link: SimulatedLink
     decided: asyncio.Future[Outcome]
+    context: Context = attrs.field(factory=copy_context)
+    """That of who asked."""
 
 
 class SimulatedPeer:
@@ -171,9 +175,13 @@ class SimulatedPeer:
 
     def give_up(self, link: SimulatedLink) -> None:
         """The calls and probes under way on a link that is closed fail at once, as a link's contract says."""
-        for pending in (*self.pending, *self._late):
-            if pending.link is link and pending.what in _CUT_OFF and not pending.decided.done():
+        for pending in self.unanswered():
+            if pending.link is link and pending.what in _CUT_OFF:
                 pending.decided.set_result(Outcome(_CUT_OFF[pending.what]))
+
+    def unanswered(self) -> list[Pending]:
+        """What it was asked and has not done yet, what it lets hang included."""
+        return [each for each in (*self.pending, *self._late) if not each.decided.done()]
 
     def waits_for(self, what: str) -> bool:
         """Whether a request of that kind is pending."""
@@ -317,9 +325,17 @@ class SimulatedLink(Link):
             self.news = None
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
-        """Answer as the outcome says; a call on a link that has gone is lost."""
+        """Answer as the outcome says; a call on a link that has gone is lost.
+
+        Raises:
+            grpc.aio.AioRpcError: DEADLINE_EXCEEDED, as on a real link, when the time of `options` is up.
+        """
         self._rule(self.is_open, "a call was made on a link that was not open")
-        outcome = await self._peer.decide("call", self)
+        try:
+            async with asyncio.timeout(None if options is None else options.timeout):
+                outcome = await self._peer.decide("call", self)
+        except TimeoutError:
+            raise _deadline_exceeded() from None
         if outcome.kind == "unsent":
             raise ConnectionLostError(f"{method} was not sent", maybe_executed=False)
         if outcome.kind == "lost" or self._gone.done():
@@ -336,6 +352,23 @@ class SimulatedLink(Link):
     def _rule(self, kept: bool, otherwise: str) -> None:
         if not kept:
             self._peer.faults.append(otherwise)
+
+
+def _deadline_exceeded() -> Exception:
+    import grpc  # takes longer to import than all the rest, and few need it
+
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing, details="Deadline Exceeded")
+
+
+def is_deadline(error: BaseException | None) -> bool:
+    """Whether an error is the one by which a call ends whose time is up."""
+    grpc = sys.modules.get("grpc")
+    return (
+        grpc is not None
+        and isinstance(error, grpc.aio.AioRpcError)
+        and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    )
 
 
 def _outcome(value: Outcome | str) -> Outcome:

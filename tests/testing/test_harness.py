@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import grpc
 import pytest
 
 from fsm_conn import (
@@ -52,7 +53,8 @@ class Authenticated(Connection):
     )
 
     async def while_authenticating(self) -> str:
-        await self.call("auth.Login", token="t")
+        async with asyncio.timeout(self.start_timeout):
+            await self.call("auth.Login", token="t")
         return "authenticated"
 
 
@@ -86,6 +88,23 @@ async def test_a_script_says_what_each_request_comes_to() -> None:
         assert [type(reply) async for reply in conn.stream("s.M")] == [object]
     assert (peer.opened, peer.closed, peer.faults) == (2, 2, [])
     assert peer.asked["open"] == 3
+
+
+async def test_a_call_whose_time_is_up_ends_as_on_a_real_link() -> None:
+    """With grpc's own error, whether the peer is late, hangs, or was not told what to do; an answer in time is one."""
+    peer = SimulatedLink.script(calls=["hang", Outcome("ok", after=3), Outcome("ok", after=1, value=8)])
+    loop = asyncio.get_running_loop()
+    async with Connection(peer) as conn:
+        for _ in range(2):
+            begun = loop.time()
+            with pytest.raises(grpc.aio.AioRpcError, match="Deadline Exceeded") as late:
+                await conn.call("s.M", CallOptions(timeout=2))
+            assert (loop.time() - begun, late.value.code()) == (2, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert await conn.call("s.M", CallOptions(timeout=2)) == 8
+        peer.neglect("call")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await conn.call("s.M", CallOptions(timeout=2, idempotent=True))
+        assert not peer.waits_for("call")
 
 
 async def test_a_permanent_refusal_is_one() -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import ConnectFailedError, Connection, ConnectionState, LinkError, Transition, Trigger, insert_state
+from fsm_conn import (
+    CallOptions,
+    ConnectFailedError,
+    Connection,
+    ConnectionState,
+    LinkError,
+    Transition,
+    Trigger,
+    insert_state,
+)
 from fsm_conn.driver import PATIENCE
 from fsm_conn.lifecycle import State
 from fsm_conn.testing import Life, ViolationError, replay
@@ -61,10 +70,28 @@ class SwallowsCancellation(Connection):
         """Try until it works, whatever happens."""
         while True:
             try:
-                await self.call("session.Login")
+                await self.call("session.Login", CallOptions(timeout=3))
                 return "logged_in"
             except (LinkError, asyncio.CancelledError):
                 await asyncio.sleep(1)
+
+
+class WaitsForEver(LoggingIn):
+    """The login has no time limit."""
+
+    async def while_logging_in(self) -> str:
+        """Rely on the peer."""
+        await self.call("session.Login")
+        return "logged_in"
+
+
+class ForgetsTheDeadline(LoggingIn):
+    """The login has a time limit, and what is raised when it is up is nobody's business."""
+
+    async def while_logging_in(self) -> str:
+        """Rely on its being one of the package's errors."""
+        await self.call("session.Login", CallOptions(timeout=3))
+        return "logged_in"
 
 
 class ImpureGuard(LoggingIn):
@@ -95,10 +122,11 @@ class OpensAnother(LoggingIn):
 
     async def while_logging_in(self) -> str:
         """Log in over a second link."""
-        link = self._make_link()
-        await link.open()
-        await link.call("session.Login", None, {}, None)
-        await link.close()
+        async with asyncio.timeout(3):
+            link = self._make_link()
+            await link.open()
+            await link.call("session.Login", None, {}, None)
+            await link.close()
         return "logged_in"
 
 
@@ -243,6 +271,17 @@ STUCK = ("liveness", "still in 'logging_in'", "its activity must end, or some tr
 FAULTS: dict[type[Connection], tuple[str, ...]] = {
     NoWayOut: STUCK,
     NeverEnds: (*STUCK, "while_logging_in waits at ", "await asyncio.Event().wait()"),
+    WaitsForEver: (
+        "waits_have_a_limit",
+        "in 'logging_in', while_logging_in() waits for the peer's answer to a call, and nothing sets a limit",
+        "put 'async with asyncio.timeout(self.start_timeout):' around what is awaited there",
+    ),
+    ForgetsTheDeadline: (
+        "faults_have_a_cause",
+        "the activity of 'logging_in' has a bug",
+        "DEADLINE_EXCEEDED",
+        "catch it there, and raise a LinkError",
+    ),
     ImpureGuard: ("guards_are_pure", "may_retry() changed asked", "count in an effect, a guard must only read"),
     MovesTheLink: ("links_are_owned", "owns no link, and one is open", "must release it"),
     OpensAnother: ("at_most_one_link", "2 links are open", "release the old one before opening another"),
