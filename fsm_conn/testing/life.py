@@ -24,6 +24,7 @@ from fsm_conn.connection import Connection
 from fsm_conn.errors import FsmConnError, IllegalTriggerError
 from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.links.base import CallOptions
+from fsm_conn.machine import ACTIVITY_PREFIX
 from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 from fsm_conn.testing.callers import Callers, User
@@ -32,6 +33,7 @@ from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
 from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, raised_in_row
 from fsm_conn.testing.ledger import Asked, Ledger
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer, is_deadline
+from fsm_conn.testing.spinning import Spinning
 from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
 
@@ -114,6 +116,7 @@ class Life:
         options["rng"] = random.Random(seed)  # noqa: S311 - jitter is no secret
         self.conn = (make or make_connection(connection_class))(self._make_link, options)
         self.customs = customs_of(type(self.conn))
+        self._spinning = Spinning(self.conn, self.loop)
         self.sign_of_life = 0.0
         """When a call was answered last, if that counts as a sign of life."""
         if self.conn.health.interval is not None and self.conn.health.skip_when_busy:
@@ -438,6 +441,8 @@ class Life:
                 run()
             except LivelockError as error:
                 self._fail("no_livelock", str(error))
+        if self._spinning.task:
+            self._fail("no_livelock", self._why_it_spins())
         done = [user for user in self.users if user.task.done()]
         if done:
             self.users = [user for user in self.users if user not in done]
@@ -445,6 +450,16 @@ class Life:
                 user.leave()
             for user in done:
                 self._judge(user)
+
+    def _why_it_spins(self) -> str:
+        spinning = self._spinning
+        who = spinning.task.rpartition(".")[2]
+        who = f"{who}()" if who.startswith(ACTIVITY_PREFIX) else spinning.task
+        refused = "returns" if spinning.refusal is None else f"raises {spinning.refusal!r}"
+        return (
+            f"{who} calls {spinning.method}() again and again, which {refused} at once, so nothing "
+            f"else can run; do not catch everything there: let CancelledError pass, and let time pass between attempts"
+        )
 
     def _judge(self, user: User) -> None:
         """What a caller was told must be something that callers are told."""

@@ -64,6 +64,8 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
 
     def __init__(self) -> None:
         super().__init__()
+        self.turns = 0
+        """Counts what the loop has run: as long as it stands still, one and the same task goes on."""
         self._clock = self._selector.clock = _Clock()
 
     def time(self) -> float:
@@ -124,6 +126,10 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
             asyncio._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
 
+    def _run_once(self) -> None:
+        self.turns += 1
+        super()._run_once()
+
     def _run_until(self, end: float) -> None:
         self._run_what_is_due()
         while (timer := self.next_timer()) is not None and self.time() + timer < end + self._clock_resolution:
@@ -144,6 +150,7 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
                 for _ in range(len(self._ready)):
                     handle = self._ready.popleft()
                     if not handle.cancelled():
+                        self.turns += 1
                         handle._run()
 
     def _collected(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -226,6 +227,20 @@ class ForgetsLosses(Connection):
     while_paused = Connection.while_connected
 
 
+class NeverLetsGo(LoggingIn):
+    """The activity tries until it works, and takes its own cancellation for one more failure."""
+
+    async def while_logging_in(self) -> str:
+        """Try again, at once, whatever was raised."""
+        while True:
+            try:
+                async with asyncio.timeout(3):
+                    await self.call("session.Login")
+                return "logged_in"
+            except BaseException:
+                pass
+
+
 class InventsState(LoggingIn):
     """The activity assigns a state that is in no table."""
 
@@ -306,6 +321,11 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "Transition('disconnect', 'logging_in', 'disconnecting')",
     ),
     Spins: ("no_livelock", "goes on and on, and no time passes", "while_logging_in"),
+    NeverLetsGo: (
+        "no_livelock",
+        "while_logging_in() calls call() again and again, which raises NotConnectedError(",
+        "so nothing else can run; do not catch everything there: let CancelledError pass",
+    ),
     GuardRemembers: ("guards_are_pure", "may_retry() changed reasons", "count in an effect, a guard must only read"),
     ForgetsLosses: (
         "restarts_are_limited",
@@ -372,3 +392,23 @@ def test_a_swallowed_cancellation_is_noticed_by_the_driver_too() -> None:
     with pytest.raises(ViolationError, match="goes on after its state was left, and had to be left behind") as caught:
         life.advance(1)
     assert "let CancelledError pass in while_logging_in()" in caught.value.message
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_who_never_ends_whatever_is_raised_does_not_hang_the_harness() -> None:
+    """Not even when all seems well; Python then complains when it throws the activity away."""
+
+    class PollsForEver(LoggingIn):
+        async def while_logging_in(self) -> str:
+            while True:
+                try:
+                    async with asyncio.timeout(3):
+                        await self.probe()
+                except BaseException:
+                    pass
+
+    violation = found(PollsForEver)
+    assert violation.invariant == "no_livelock"
+    assert "while_logging_in() calls probe() again and again, which raises " in violation.message
+    del violation
+    gc.collect()
