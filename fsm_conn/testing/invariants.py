@@ -35,6 +35,7 @@ from fsm_conn.testing.customs import activity_of
 from fsm_conn.testing.ledger import OF_THE_POLICY
 from fsm_conn.testing.limits import OF_TIME
 from fsm_conn.testing.simulated import is_deadline
+from fsm_conn.testing.virtual import waiting
 
 if TYPE_CHECKING:
     from fsm_conn.testing.life import Life
@@ -48,7 +49,9 @@ __all__ = [
     "Invariant",
     "ViolationError",
     "invariant",
+    "nobody_watches",
     "raised_in_row",
+    "watch_it",
 ]
 
 _COLLECTIONS = (list, dict, set, deque, bytearray, Counter, defaultdict)
@@ -173,15 +176,35 @@ def _is_neglected(life: Life) -> bool:
 
 @invariant(AT_REST)
 def losses_are_noticed(life: Life) -> str | None:
-    """A link that has gone is not called connected."""
+    """A link is watched wherever a connection may rest with it, and one that has gone is not called connected."""
+    state = life.state
+    if nobody_watches(life):
+        return f"a link is open in {state!r}, where nobody watches or closes it; {watch_it(state)}"
     if _loss_is_unseen(life):
-        return "the link is lost, and the state is still 'connected'; while_connected() must await link.lost()"
+        return f"the link is lost, and the state is still {state!r}; {activity_of(state)}() must await link.lost()"
     return None
 
 
+def nobody_watches(life: Life) -> bool:
+    """Whether the connection rests with a link in a state that has no activity."""
+    state = life.conn.lifecycle.states[life.conn._state]
+    return state.final and state.owns_link and life.conn._state not in life.conn.lifecycle.activities
+
+
+def watch_it(state: str) -> str:
+    """What to write in a class so that the link is watched in `state`."""
+    return (
+        f"write '{activity_of(state)} = Connection.while_connected', and rows for 'lost' from {state!r} "
+        "like those from 'connected'"
+    )
+
+
 def _loss_is_unseen(life: Life) -> bool:
-    link = life.peer.link
-    return life.conn._state == ConnectionState.CONNECTED and link is not None and link.is_lost
+    link, state = life.peer.link, life.conn.lifecycle.states[life.conn._state]
+    if link is None or not link.is_lost or not state.owns_link:
+        return False
+    # Elsewhere than in `connected`, an activity may do other things for a time.
+    return life.conn._state == ConnectionState.CONNECTED or (state.final and life.next_timer() is None)
 
 
 @invariant(AT_REST)
@@ -290,8 +313,8 @@ def all_links_are_closed(life: Life) -> str | None:
 @invariant(AT_THE_END)
 def no_task_is_left(life: Life) -> str | None:
     """A connection at rest has no task."""
-    names = [task.get_name() for task in asyncio.all_tasks(life.loop)]
-    return None if not names else f"tasks are left: {', '.join(sorted(names))}"
+    left = asyncio.all_tasks(life.loop)
+    return f"tasks are left:\n{waiting(life.loop)}" if left else None
 
 
 @invariant(AT_THE_END)

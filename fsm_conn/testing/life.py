@@ -30,7 +30,7 @@ from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 from fsm_conn.testing.callers import Callers, User
 from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
 from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
-from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, raised_in_row
+from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it
 from fsm_conn.testing.ledger import Asked, Ledger
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer, is_deadline
 from fsm_conn.testing.spinning import Spinning
@@ -305,7 +305,8 @@ class Life:
         if stubborn:
             return f"the loop cannot end, for {stubborn[0]} goes on when it is cancelled; let CancelledError pass in it"
         if self.peer.open_now:
-            return f"the loop has ended, and {self.peer.open_now} links are still open"
+            remedy = f": {self.state!r} has no activity; {watch_it(self.state)}" if nobody_watches(self) else ""
+            return f"the loop has ended, and {self.peer.open_now} links are still open{remedy}"
         resting = self.conn.lifecycle.states[self.conn._state].final
         return "" if resting else f"the loop has ended, and the connection is still in {self.state!r}"
 
@@ -320,6 +321,8 @@ class Life:
                 emptied = self._cancel_everything()
             except LivelockError:
                 emptied = False
+            if not emptied:
+                self._spinning.leave_behind(asyncio.all_tasks(self.loop))
             for user in self.users:
                 user.leave()
             if self._owns_loop or not emptied:

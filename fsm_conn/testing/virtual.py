@@ -13,6 +13,7 @@ import asyncio
 import heapq
 import linecache
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -32,6 +33,7 @@ ENDLESS = 20_000
 """Rounds of the loop at one and the same time, after which it is taken for one without an end."""
 
 
+_NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 
 
@@ -175,9 +177,15 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
 
 
 def waiting(loop: asyncio.AbstractEventLoop) -> str:
-    """Every task of `loop` that is not done, and the line at which it waits."""
-    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
-    return "\n".join(f"  {task.get_name()} waits at {_place(task)}" for task in tasks) or "  no task is left"
+    """Every task of `loop` that is not done, and the line at which it waits; the same for the same program."""
+    lines = sorted(f"  {_called(task)} waits at {_place(task)}" for task in asyncio.all_tasks(loop))
+    return "\n".join(lines) or "  no task is left"
+
+
+def _called(task: asyncio.Task[Any]) -> str:
+    """A task's name; that of its coroutine where asyncio has made one of a number that is another in each process."""
+    name = task.get_name()
+    return getattr(task.get_coro(), "__qualname__", "a task") if _NUMBERED.fullmatch(name) else name
 
 
 def _place(task: asyncio.Task[Any]) -> str:

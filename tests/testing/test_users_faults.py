@@ -8,6 +8,7 @@ import gc
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from fsm_conn import (
     CallOptions,
@@ -21,7 +22,7 @@ from fsm_conn import (
 )
 from fsm_conn.driver import PATIENCE
 from fsm_conn.lifecycle import State
-from fsm_conn.testing import Life, ViolationError, replay
+from fsm_conn.testing import Life, ViolationError, lifecycle_test, replay
 
 from .mutants import hunt
 
@@ -241,6 +242,40 @@ class NeverLetsGo(LoggingIn):
                 pass
 
 
+class LeavesATask(LoggingIn):
+    """The activity begins something that goes on when the connection is at rest."""
+
+    async def while_logging_in(self) -> str:
+        """Write a report in the background."""
+        self._reporting = asyncio.create_task(self._report())
+        return await super().while_logging_in()
+
+    async def _report(self) -> None:
+        await asyncio.Event().wait()
+
+
+class NobodyWatches(Connection):
+    """A pause with the link kept, in which nobody notices that it has gone."""
+
+    states = (*Connection.states, State("paused", on_error=T.LOST, owns_link=True, final=True))
+    transitions = (
+        *Connection.transitions,
+        Transition("pause", S.CONNECTED, "paused"),
+        Transition("resume", "paused", S.CONNECTED),
+    )
+
+
+class LooksAway(NobodyWatches):
+    """The same, and what there is of an activity looks elsewhere."""
+
+    transitions = (*NobodyWatches.transitions, Transition(T.LOST, "paused", S.FAILED))
+
+    async def while_paused(self) -> str:
+        """Wait for somebody to resume."""
+        await asyncio.Event().wait()
+        return "resume"
+
+
 class InventsState(LoggingIn):
     """The activity assigns a state that is in no table."""
 
@@ -321,6 +356,20 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "Transition('disconnect', 'logging_in', 'disconnecting')",
     ),
     Spins: ("no_livelock", "goes on and on, and no time passes", "while_logging_in"),
+    LeavesATask: (
+        "no_task_is_left",
+        "tasks are left:\n  LeavesATask._report waits at LeavesATask._report, ",
+        "await asyncio.Event().wait()",
+    ),
+    NobodyWatches: (
+        "losses_are_noticed",
+        "a link is open in 'paused', where nobody watches or closes it",
+        "write 'while_paused = Connection.while_connected', and rows for 'lost' from 'paused'",
+    ),
+    LooksAway: (
+        "losses_are_noticed",
+        "the link is lost, and the state is still 'paused'; while_paused() must await link.lost()",
+    ),
     NeverLetsGo: (
         "no_livelock",
         "while_logging_in() calls call() again and again, which raises NotConnectedError(",
@@ -394,9 +443,27 @@ def test_a_swallowed_cancellation_is_noticed_by_the_driver_too() -> None:
     assert "let CancelledError pass in while_logging_in()" in caught.value.message
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("broken", [NobodyWatches, LooksAway])
+def test_hypothesis_finds_a_state_that_nobody_watches(broken: type[Connection]) -> None:
+    """In as many lives as it has by default."""
+    case = lifecycle_test(broken)
+    case.settings = settings(case.settings, derandomize=True, database=None, phases=[Phase.generate])
+    with pytest.raises(ViolationError, match="losses_are_noticed"):
+        case("runTest").runTest()
+
+
+def test_a_link_that_outlives_its_loop_is_told_with_the_activity_that_is_missing() -> None:
+    """Nobody but the activity of the state could have closed it."""
+    life = Life(NobodyWatches, ignore={"losses_are_noticed": "the end is of interest here"})
+    life.connect()
+    life.answer("open")
+    life.fire("pause")
+    with pytest.raises(ViolationError, match=r"still open: 'paused' has no activity.*'while_paused = Connection"):
+        life.loop_ends()
+
+
 def test_who_never_ends_whatever_is_raised_does_not_hang_the_harness() -> None:
-    """Not even when all seems well; Python then complains when it throws the activity away."""
+    """Not even when all seems well, nor when all that is left of the life is thrown away."""
 
     class PollsForEver(LoggingIn):
         async def while_logging_in(self) -> str:
