@@ -34,6 +34,8 @@ from fsm_conn.testing.checking import (
 from fsm_conn.testing.customs import activity_of
 from fsm_conn.testing.ledger import OF_THE_POLICY
 from fsm_conn.testing.limits import OF_TIME
+from fsm_conn.testing.simulated import is_deadline
+from fsm_conn.testing.virtual import waiting
 
 if TYPE_CHECKING:
     from fsm_conn.testing.life import Life
@@ -47,6 +49,9 @@ __all__ = [
     "Invariant",
     "ViolationError",
     "invariant",
+    "nobody_watches",
+    "raised_in_row",
+    "watch_it",
 ]
 
 _COLLECTIONS = (list, dict, set, deque, bytearray, Counter, defaultdict)
@@ -171,15 +176,35 @@ def _is_neglected(life: Life) -> bool:
 
 @invariant(AT_REST)
 def losses_are_noticed(life: Life) -> str | None:
-    """A link that has gone is not called connected."""
+    """A link is watched wherever a connection may rest with it, and one that has gone is not called connected."""
+    state = life.state
+    if nobody_watches(life):
+        return f"a link is open in {state!r}, where nobody watches or closes it; {watch_it(state)}"
     if _loss_is_unseen(life):
-        return "the link is lost, and the state is still 'connected'; while_connected() must await link.lost()"
+        return f"the link is lost, and the state is still {state!r}; {activity_of(state)}() must await link.lost()"
     return None
 
 
+def nobody_watches(life: Life) -> bool:
+    """Whether the connection rests with a link in a state that has no activity."""
+    state = life.conn.lifecycle.states[life.conn._state]
+    return state.final and state.owns_link and life.conn._state not in life.conn.lifecycle.activities
+
+
+def watch_it(state: str) -> str:
+    """What to write in a class so that the link is watched in `state`."""
+    return (
+        f"write '{activity_of(state)} = Connection.while_connected', and rows for 'lost' from {state!r} "
+        "like those from 'connected'"
+    )
+
+
 def _loss_is_unseen(life: Life) -> bool:
-    link = life.peer.link
-    return life.conn._state == ConnectionState.CONNECTED and link is not None and link.is_lost
+    link, state = life.peer.link, life.conn.lifecycle.states[life.conn._state]
+    if link is None or not link.is_lost or not state.owns_link:
+        return False
+    # Elsewhere than in `connected`, an activity may do other things for a time.
+    return life.conn._state == ConnectionState.CONNECTED or (state.final and life.next_timer() is None)
 
 
 @invariant(AT_REST)
@@ -248,21 +273,26 @@ def faults_have_a_cause(life: Life) -> str | None:
     """`fault` is fired for bugs, and a life in which the peer's link did not crash has none."""
     for record in new_records(life):
         if record.trigger == Trigger.FAULT and "a bug in the simulated link" not in str(record.reason):
-            return f"{_culprit(life, record)} has a bug: {record.reason!r}"
+            remedy = "; catch it there, and raise a LinkError" if is_deadline(record.reason) else ""
+            return f"{_culprit(life, record)} has a bug: {record.reason!r}{remedy}"
     return None
 
 
 def _culprit(life: Life, record: TransitionRecord) -> str:
-    """What raised: a guard or an effect, for that is where a fault may hide from who looks into the activity."""
+    return raised_in_row(life, record.reason) or f"the activity of {str(record.source)!r}"
+
+
+def raised_in_row(life: Life, error: BaseException | None) -> str:
+    """The guard or effect that raised, for that is where a fault may hide from who looks elsewhere; or nothing."""
     rows = life.conn.lifecycle.transitions
     kinds = {name: "guard" for row in rows for name in row.guards} | {
         name: "effect" for row in rows for name in row.effects
     }
-    for frame in _innermost_first(None if record.reason is None else record.reason.__traceback__):
+    for frame in _innermost_first(None if error is None else error.__traceback__):
         code = frame.f_code
         if code.co_name in kinds and frame.f_locals.get("self") is life.conn:
             return f"the {kinds[code.co_name]} {code.co_qualname}(), line {frame.f_lineno},"
-    return f"the activity of {str(record.source)!r}"
+    return ""
 
 
 def _innermost_first(traceback: TracebackType | None) -> list[FrameType]:
@@ -283,8 +313,8 @@ def all_links_are_closed(life: Life) -> str | None:
 @invariant(AT_THE_END)
 def no_task_is_left(life: Life) -> str | None:
     """A connection at rest has no task."""
-    names = [task.get_name() for task in asyncio.all_tasks(life.loop)]
-    return None if not names else f"tasks are left: {', '.join(sorted(names))}"
+    left = asyncio.all_tasks(life.loop)
+    return f"tasks are left:\n{waiting(life.loop)}" if left else None
 
 
 @invariant(AT_THE_END)

@@ -24,14 +24,16 @@ from fsm_conn.connection import Connection
 from fsm_conn.errors import FsmConnError, IllegalTriggerError
 from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.links.base import CallOptions
+from fsm_conn.machine import ACTIVITY_PREFIX
 from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
 from fsm_conn.testing.callers import Callers, User
 from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
 from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
-from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS
+from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it
 from fsm_conn.testing.ledger import Asked, Ledger
-from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer
+from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer, is_deadline
+from fsm_conn.testing.spinning import Spinning
 from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
 
@@ -44,6 +46,8 @@ Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
 _BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 START_TIMEOUT = 5.0
+TIMED_CALLS = frozenset({"call_patiently"})
+"""Steps by which somebody makes a call that has a deadline."""
 USERS = 6
 """At most so many callers at a time: more of them show nothing that fewer do not."""
 STUBBORNNESS = 20
@@ -112,6 +116,7 @@ class Life:
         options["rng"] = random.Random(seed)  # noqa: S311 - jitter is no secret
         self.conn = (make or make_connection(connection_class))(self._make_link, options)
         self.customs = customs_of(type(self.conn))
+        self._spinning = Spinning(self.conn, self.loop)
         self.sign_of_life = 0.0
         """When a call was answered last, if that counts as a sign of life."""
         if self.conn.health.interval is not None and self.conn.health.skip_when_busy:
@@ -210,10 +215,13 @@ class Life:
         self.peer.answer(what, kind)
         self._settle(rush)
 
-    def attend(self, what: str, *, rush: bool = False) -> None:
-        """From now on the peer does what it is asked of that kind at once: a life that is longer than its steps."""
-        self._step("attend", what, rush=rush)
-        self.peer.attend(what)
+    def attend(self, what: str, *kinds: str, rush: bool = False) -> None:
+        """From now on the peer does what it is asked of that kind at once: a life that is longer than its steps.
+
+        The first few requests come to `kinds`, one after another, and all later ones go well.
+        """
+        self._step("attend", what, *kinds, rush=rush)
+        self.peer.attend(what, *kinds)
         self._settle(rush)
 
     def neglect(self, what: str, *, rush: bool = False) -> None:
@@ -297,7 +305,8 @@ class Life:
         if stubborn:
             return f"the loop cannot end, for {stubborn[0]} goes on when it is cancelled; let CancelledError pass in it"
         if self.peer.open_now:
-            return f"the loop has ended, and {self.peer.open_now} links are still open"
+            remedy = f": {self.state!r} has no activity; {watch_it(self.state)}" if nobody_watches(self) else ""
+            return f"the loop has ended, and {self.peer.open_now} links are still open{remedy}"
         resting = self.conn.lifecycle.states[self.conn._state].final
         return "" if resting else f"the loop has ended, and the connection is still in {self.state!r}"
 
@@ -312,6 +321,8 @@ class Life:
                 emptied = self._cancel_everything()
             except LivelockError:
                 emptied = False
+            if not emptied:
+                self._spinning.leave_behind(asyncio.all_tasks(self.loop))
             for user in self.users:
                 user.leave()
             if self._owns_loop or not emptied:
@@ -433,6 +444,8 @@ class Life:
                 run()
             except LivelockError as error:
                 self._fail("no_livelock", str(error))
+        if self._spinning.task:
+            self._fail("no_livelock", self._why_it_spins())
         done = [user for user in self.users if user.task.done()]
         if done:
             self.users = [user for user in self.users if user not in done]
@@ -440,6 +453,16 @@ class Life:
                 user.leave()
             for user in done:
                 self._judge(user)
+
+    def _why_it_spins(self) -> str:
+        spinning = self._spinning
+        who = spinning.task.rpartition(".")[2]
+        who = f"{who}()" if who.startswith(ACTIVITY_PREFIX) else spinning.task
+        refused = "returns" if spinning.refusal is None else f"raises {spinning.refusal!r}"
+        return (
+            f"{who} calls {spinning.method}() again and again, which {refused} at once, so nothing "
+            f"else can run; do not catch everything there: let CancelledError pass, and let time pass between attempts"
+        )
 
     def _judge(self, user: User) -> None:
         """What a caller was told must be something that callers are told."""
@@ -450,10 +473,19 @@ class Life:
             return
         error = user.task.exception()
         self.answered["ok" if error is None else "error"] += 1
-        if error is not None and not isinstance(error, FsmConnError):
-            self._fail(
-                "errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error
-            )
+        if error is not None and not self._may_be_told(user, error):
+            self._blame(user, error)
+
+    def _blame(self, user: User, error: BaseException) -> None:
+        """Somebody was told of an error that is not for callers: say whose it is."""
+        culprit = raised_in_row(self, error)
+        if culprit:
+            at_fault = "faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told"
+            self._fail(*at_fault, error)
+        self._fail("errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error)
+
+    def _may_be_told(self, user: User, error: BaseException) -> bool:
+        return isinstance(error, FsmConnError) or (user.method in TIMED_CALLS and is_deadline(error))
 
     def _check(self, *moments: str) -> None:
         if not self.checking:

@@ -19,6 +19,8 @@ ASKED = frozenset({T.CONNECT, T.RECONNECT})
 PROBED = frozenset({T.PROBE_PASSED, T.PROBE_FAILED})
 WATCHING = ("while_connected", "probe")
 
+_ARTICLES = {"open": "an open", "close": "a close", "probe": "a probe", "call": "a call"}
+
 
 def limit_of(life: Life, state: str) -> float | None:
     """Seconds that something may be under way in `state` by the connection's own timeouts; None: nobody says.
@@ -52,6 +54,23 @@ def waits_are_bounded(life: Life) -> str | None:
         if user.method == "probe" and waited > allowed + EPSILON and not life.customs.has_own("probe"):
             return f"probe() has waited for {waited:g} s, and its timeout is {allowed:g} s"
     return None
+
+
+@invariant(AT_REST)
+def waits_have_a_limit(life: Life) -> str | None:
+    """A peer that hangs is not waited for without a limit in a state that is only passed through."""
+    state = life.conn.lifecycle.states[life.conn._state]
+    if state.final or life.state == S.CONNECTED or not life.customs.acts_by_itself(life.state):
+        return None
+    asked = next((each.what for each in life.peer.unanswered() if each.context.run(life.conn._is_acting)), None)
+    if asked is None or life.next_timer() is not None:
+        return None
+    activity = activity_of(life.state)
+    return (
+        f"in {life.state!r}, {activity}() waits for the peer's answer to {_ARTICLES[asked]}, and nothing sets a limit: "
+        "a peer that hangs is waited for without an end; put 'async with asyncio.timeout(self.start_timeout):' around "
+        "what is awaited there"
+    )
 
 
 @invariant(AT_REST)
@@ -90,5 +109,11 @@ def reconnect_is_prompt(life: Life) -> str | None:
     return f"{record}, and no link is asked for yet"
 
 
-OF_TIME: tuple[Invariant, ...] = (waits_are_bounded, peers_are_asked, closing_is_waited_for, reconnect_is_prompt)
+OF_TIME: tuple[Invariant, ...] = (
+    waits_are_bounded,
+    waits_have_a_limit,
+    peers_are_asked,
+    closing_is_waited_for,
+    reconnect_is_prompt,
+)
 """What takes time, and how much."""

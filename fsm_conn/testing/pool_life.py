@@ -25,7 +25,7 @@ from fsm_conn.record import TransitionRecord
 from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
 from fsm_conn.testing.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
-from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer
+from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer, is_deadline
 from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
@@ -352,7 +352,9 @@ class PoolLife:
             self._fail("errors_are_ours", f"a {task.get_name()} was told {error!r}", error)
 
     def _is_known(self, error: BaseException | None) -> bool:
-        return isinstance(error, FsmConnError) or (isinstance(error, OSError) and self.hooks == "failing")
+        if isinstance(error, OSError):
+            return isinstance(error, FsmConnError) or self.hooks == "failing"
+        return isinstance(error, FsmConnError) or is_deadline(error)
 
     def _check(self) -> None:
         broken = self.loop.inside(lambda: broken_at_rest(self.pool, self.model, self.loop.time()))

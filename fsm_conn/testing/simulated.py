@@ -11,8 +11,10 @@ later moment, or never. That is how the harness drives it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextvars import Context, copy_context
 from typing import Any
 
 import attrs
@@ -70,6 +72,8 @@ class Pending:
     what: str
     link: SimulatedLink
     decided: asyncio.Future[Outcome]
+    context: Context = attrs.field(factory=copy_context)
+    """That of who asked."""
 
 
 class SimulatedPeer:
@@ -96,6 +100,7 @@ class SimulatedPeer:
         self.closing_time: float | None = None
         self.closed_at = 0.0
         self.on_asked: Callable[[str], None] = lambda what: None
+        self._late: list[Pending] = []
         self._scripts: dict[str, deque[Outcome]] = {}
         self._default: dict[str, Outcome] = {}
 
@@ -127,11 +132,14 @@ class SimulatedPeer:
         else:
             self._default[what] = _outcome(then)
 
-    def attend(self, what: str) -> None:
-        """From now on do what is asked, of that kind, at once and well; what is pending, too."""
-        self.script(what, ())
-        while self.answer(what):
-            pass
+    def attend(self, what: str, *kinds: Outcome | str) -> None:
+        """From now on do what is asked, of that kind, at once; what is pending, too.
+
+        The first few requests come to `kinds`, one after another, and all later ones go well.
+        """
+        self.script(what, kinds)
+        while self.waits_for(what):
+            self.answer(what, self._scripted(what) or Outcome())
 
     def neglect(self, what: str) -> None:
         """From now on do what is asked, of that kind, only when told to, as at the beginning."""
@@ -167,9 +175,13 @@ class SimulatedPeer:
 
     def give_up(self, link: SimulatedLink) -> None:
         """The calls and probes under way on a link that is closed fail at once, as a link's contract says."""
-        for pending in self.pending:
-            if pending.link is link and pending.what in _CUT_OFF and not pending.decided.done():
+        for pending in self.unanswered():
+            if pending.link is link and pending.what in _CUT_OFF:
                 pending.decided.set_result(Outcome(_CUT_OFF[pending.what]))
+
+    def unanswered(self) -> list[Pending]:
+        """What it was asked and has not done yet, what it lets hang included."""
+        return [each for each in (*self.pending, *self._late) if not each.decided.done()]
 
     def waits_for(self, what: str) -> bool:
         """Whether a request of that kind is pending."""
@@ -184,23 +196,32 @@ class SimulatedPeer:
         """What becomes of a request; waits as long as the script, or the test, lets it."""
         self.asked[what] += 1
         self.on_asked(what)
-        scripted = self._scripts.get(what)
-        outcome = scripted.popleft() if scripted else self._default.get(what)
+        outcome = self._scripted(what)
         if outcome is None:
-            outcome = await self._told(what, link)
-        if outcome.after:
-            await asyncio.sleep(outcome.after)
-        if outcome.kind == "hang":
-            await asyncio.get_running_loop().create_future()
+            outcome = await self._decided(what, link, self.pending)
+        if outcome.after or outcome.kind == "hang":
+            outcome = await self._done_late(what, link, outcome)
         return outcome
 
-    async def _told(self, what: str, link: SimulatedLink) -> Outcome:
+    def _scripted(self, what: str) -> Outcome | None:
+        scripted = self._scripts.get(what)
+        return scripted.popleft() if scripted else self._default.get(what)
+
+    async def _done_late(self, what: str, link: SimulatedLink, outcome: Outcome) -> Outcome:
+        """The outcome when its time has come, or what becomes of it when the link is closed before."""
+        try:
+            async with asyncio.timeout(None if outcome.kind == "hang" else outcome.after):
+                return await self._decided(what, link, self._late)
+        except TimeoutError:
+            return outcome
+
+    async def _decided(self, what: str, link: SimulatedLink, among: list[Pending]) -> Outcome:
         pending = Pending(what, link, asyncio.get_running_loop().create_future())
-        self.pending.append(pending)
+        among.append(pending)
         try:
             return await pending.decided
         finally:
-            self.pending.remove(pending)
+            among.remove(pending)
 
 
 class SimulatedLink(Link):
@@ -304,9 +325,17 @@ class SimulatedLink(Link):
             self.news = None
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
-        """Answer as the outcome says; a call on a link that has gone is lost."""
+        """Answer as the outcome says; a call on a link that has gone is lost.
+
+        Raises:
+            grpc.aio.AioRpcError: DEADLINE_EXCEEDED, as on a real link, when the time of `options` is up.
+        """
         self._rule(self.is_open, "a call was made on a link that was not open")
-        outcome = await self._peer.decide("call", self)
+        try:
+            async with asyncio.timeout(None if options is None else options.timeout):
+                outcome = await self._peer.decide("call", self)
+        except TimeoutError:
+            raise _deadline_exceeded() from None
         if outcome.kind == "unsent":
             raise ConnectionLostError(f"{method} was not sent", maybe_executed=False)
         if outcome.kind == "lost" or self._gone.done():
@@ -323,6 +352,23 @@ class SimulatedLink(Link):
     def _rule(self, kept: bool, otherwise: str) -> None:
         if not kept:
             self._peer.faults.append(otherwise)
+
+
+def _deadline_exceeded() -> Exception:
+    import grpc  # takes longer to import than all the rest, and few need it
+
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing, details="Deadline Exceeded")
+
+
+def is_deadline(error: BaseException | None) -> bool:
+    """Whether an error is the one by which a call ends whose time is up."""
+    grpc = sys.modules.get("grpc")
+    return (
+        grpc is not None
+        and isinstance(error, grpc.aio.AioRpcError)
+        and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    )
 
 
 def _outcome(value: Outcome | str) -> Outcome:

@@ -11,10 +11,11 @@ invariants are checked. What Hypothesis finds it shrinks, and the error shows th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from fsm_conn.connection import Connection
+from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
@@ -34,7 +35,7 @@ TIMES = (0.001, 0.5, 1.0, 2.5, 6.0, 31.0)
 ENDINGS = ("end", "end", "end", "loop_ends")
 
 # How often a step is offered, beside those that are not named here and are offered once.
-WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 8, "call": 4}
+WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 12, "call": 6, "reconnect": 2}
 FAVOURED = {
     ("answer", ("open", "ok")): 4,
     ("answer", ("call", "ok")): 2,
@@ -42,9 +43,17 @@ FAVOURED = {
     ("answer", ("probe", "bad")): 12,
     ("attend", ("call",)): 2,
     ("attend", ("probe",)): 4,  # without it, hardly a life is connected for longer than an interval
+    ("attend", ("probe", "bad")): 2,
+    ("attend", ("probe", "bad", "bad")): 3,
+    ("attend", ("probe", "hang")): 3,
+    ("advance", (6.0,)): 4,
     ("neglect", ("open",)): 6,
     ("neglect", ("close",)): 6,
 }
+
+
+MOODS = (("bad",), ("bad", "bad"), ("hang",))
+"""What becomes of the next few probes, of a peer that then is well again."""
 
 
 def policies() -> Any:
@@ -146,12 +155,21 @@ def offers(life: Life) -> list[tuple[str, tuple[Any, ...], bool]]:
     refused = life.refusals()
     if refused:
         found.append(("misfire", (refused[len(found) % len(refused)],), False))
-    for what in OUTCOMES:
-        name = "neglect" if life.peer.attends_to(what) else "attend"
-        found += [(name, (what,), False)] * FAVOURED.get((name, (what,)), 1)
-    found += [("advance", (seconds,), False) for seconds in TIMES]
+    for name, arguments in _manners(life):
+        found += [(name, arguments, False)] * FAVOURED.get((name, arguments), 1)
+    for seconds in TIMES:
+        found += [("advance", (seconds,), False)] * FAVOURED.get(("advance", (seconds,)), 1)
     found.append(("tick", (), False))
     return found
+
+
+def _manners(life: Life) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The ways in which the peer could go on: to be told what to do, to do it, or to do it badly at first."""
+    for what in OUTCOMES:
+        yield ("neglect" if life.peer.attends_to(what) else "attend"), (what,)
+    if life.state == ConnectionState.CONNECTED:
+        for kinds in MOODS:
+            yield "attend", ("probe", *kinds)
 
 
 def lifecycle_test(

@@ -13,6 +13,7 @@ import asyncio
 import heapq
 import linecache
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -32,6 +33,7 @@ ENDLESS = 20_000
 """Rounds of the loop at one and the same time, after which it is taken for one without an end."""
 
 
+_NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 
 
@@ -64,6 +66,8 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
 
     def __init__(self) -> None:
         super().__init__()
+        self.turns = 0
+        """Counts what the loop has run: as long as it stands still, one and the same task goes on."""
         self._clock = self._selector.clock = _Clock()
 
     def time(self) -> float:
@@ -124,6 +128,10 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
             asyncio._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
 
+    def _run_once(self) -> None:
+        self.turns += 1
+        super()._run_once()
+
     def _run_until(self, end: float) -> None:
         self._run_what_is_due()
         while (timer := self.next_timer()) is not None and self.time() + timer < end + self._clock_resolution:
@@ -144,6 +152,7 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
                 for _ in range(len(self._ready)):
                     handle = self._ready.popleft()
                     if not handle.cancelled():
+                        self.turns += 1
                         handle._run()
 
     def _collected(self) -> bool:
@@ -168,9 +177,15 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
 
 
 def waiting(loop: asyncio.AbstractEventLoop) -> str:
-    """Every task of `loop` that is not done, and the line at which it waits."""
-    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
-    return "\n".join(f"  {task.get_name()} waits at {_place(task)}" for task in tasks) or "  no task is left"
+    """Every task of `loop` that is not done, and the line at which it waits; the same for the same program."""
+    lines = sorted(f"  {_called(task)} waits at {_place(task)}" for task in asyncio.all_tasks(loop))
+    return "\n".join(lines) or "  no task is left"
+
+
+def _called(task: asyncio.Task[Any]) -> str:
+    """A task's name; that of its coroutine where asyncio has made one of a number that is another in each process."""
+    name = task.get_name()
+    return getattr(task.get_coro(), "__qualname__", "a task") if _NUMBERED.fullmatch(name) else name
 
 
 def _place(task: asyncio.Task[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -31,7 +32,8 @@ class Authenticated(Connection):
 
     async def while_authenticating(self) -> str:
         """Say who we are."""
-        await self.call("auth.Login")
+        async with asyncio.timeout(self.start_timeout):
+            await self.call("auth.Login")
         return "authenticated"
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import grpc
 import pytest
 
 from fsm_conn import (
@@ -16,7 +17,10 @@ from fsm_conn import (
     Connection,
     ConnectionLostError,
     ConnectionState,
+    HealthPolicy,
+    NotServingError,
     ProbeError,
+    ProbeTimeoutError,
     RetryPolicy,
     insert_state,
 )
@@ -49,7 +53,8 @@ class Authenticated(Connection):
     )
 
     async def while_authenticating(self) -> str:
-        await self.call("auth.Login", token="t")
+        async with asyncio.timeout(self.start_timeout):
+            await self.call("auth.Login", token="t")
         return "authenticated"
 
 
@@ -83,6 +88,23 @@ async def test_a_script_says_what_each_request_comes_to() -> None:
         assert [type(reply) async for reply in conn.stream("s.M")] == [object]
     assert (peer.opened, peer.closed, peer.faults) == (2, 2, [])
     assert peer.asked["open"] == 3
+
+
+async def test_a_call_whose_time_is_up_ends_as_on_a_real_link() -> None:
+    """With grpc's own error, whether the peer is late, hangs, or was not told what to do; an answer in time is one."""
+    peer = SimulatedLink.script(calls=["hang", Outcome("ok", after=3), Outcome("ok", after=1, value=8)])
+    loop = asyncio.get_running_loop()
+    async with Connection(peer) as conn:
+        for _ in range(2):
+            begun = loop.time()
+            with pytest.raises(grpc.aio.AioRpcError, match="Deadline Exceeded") as late:
+                await conn.call("s.M", CallOptions(timeout=2))
+            assert (loop.time() - begun, late.value.code()) == (2, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert await conn.call("s.M", CallOptions(timeout=2)) == 8
+        peer.neglect("call")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await conn.call("s.M", CallOptions(timeout=2, idempotent=True))
+        assert not peer.waits_for("call")
 
 
 async def test_a_permanent_refusal_is_one() -> None:
@@ -167,6 +189,37 @@ async def test_a_peer_may_attend_to_a_kind_of_request_and_neglect_it_again() -> 
     await asyncio.sleep(1)
     assert (peer.closed, peer.waits_for("open"), conn.state) == (1, True, "reconnecting")
     await conn.disconnect()
+
+
+async def test_a_peer_that_attends_may_do_badly_at_first() -> None:
+    """What is pending comes to the first of the outcomes, what is asked next to the following, and then all is well."""
+    peer = SimulatedPeer()
+    peer.attend("open")
+    peer.attend("close")
+    async with Connection(peer, health=HealthPolicy(interval=None, timeout=1, failure_threshold=9)) as conn:
+        pending = asyncio.create_task(conn.probe())
+        await asyncio.sleep(0.5)
+        peer.attend("probe", "bad", "hang")
+        with pytest.raises(NotServingError):
+            await pending
+        with pytest.raises(ProbeTimeoutError):
+            await conn.probe()
+        await conn.probe()
+    with pytest.raises(ValueError, match="give one of"):
+        peer.attend("probe", "nope")
+
+
+@pytest.mark.parametrize("outcome", [Outcome("hang"), Outcome("ok", after=1000)])
+async def test_closing_a_link_cuts_off_what_the_script_has_it_do_late(outcome: Outcome) -> None:
+    """As the contract of a link says, of calls and of probes."""
+    peer = SimulatedLink.script(calls=[outcome], probes=[outcome])
+    async with Connection(peer, health=HealthPolicy(interval=None, timeout=5000)) as conn:
+        call, probe = asyncio.create_task(conn.call("s.M")), asyncio.create_task(conn.probe())
+        await asyncio.sleep(1)
+    with pytest.raises(ConnectionLostError):
+        await asyncio.wait_for(call, 1)
+    with pytest.raises(ProbeError):
+        await asyncio.wait_for(probe, 1)
 
 
 # --- virtual time -----------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -12,10 +15,15 @@ from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigg
 from fsm_conn.errors import LinkError
 from fsm_conn.lifecycle import State
 from fsm_conn.record import TransitionRecord
-from fsm_conn.testing import Life, ViolationError
+from fsm_conn.testing import Life, ViolationError, explore
 from fsm_conn.testing.ledger import REASONS_TO_GIVE_UP, Decision
+from fsm_conn.testing.life import START_TIMEOUT
 
 from .mutants import hunt
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+from authenticated import Authenticated
 
 S, T = ConnectionState, Trigger
 LIVES = 60
@@ -156,6 +164,31 @@ def test_own_ways_raise_no_alarm(own: type[Connection]) -> None:
     """What differs from Connection's ways is not wrong for that."""
     violation = hunt(own, LIVES)
     assert violation is None, violation
+
+
+class LogsIn(Authenticated):
+    """The example, with a peer that tells it a session."""
+
+    async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """Simulated peers answer with nothing."""
+        await super().call(method, *args, **fields)
+        return SimpleNamespace(id="1")
+
+
+def test_the_example_of_a_login_with_a_deadline_is_without_fault() -> None:
+    """However late the peer is: a login that is never answered ends, and counts as a failed attempt."""
+    assert hunt(LogsIn, 5 * LIVES, make=make_logs_in) is None
+    assert explore(LogsIn, depth=5, make=make_logs_in).violation is None
+    life = Life(LogsIn, make=make_logs_in)
+    life.connect()
+    life.answer("open")
+    life.advance(START_TIMEOUT + 1)
+    assert str(life.records[-1].reason) == "could not log in: Deadline Exceeded"
+    life.end()
+
+
+def make_logs_in(link: Any, options: dict[str, Any]) -> LogsIn:
+    return LogsIn(link, "token", **options)
 
 
 class NeverGivesUp(Connection):

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
-from fsm_conn import ConnectFailedError, Connection, ConnectionState, LinkError, Transition, Trigger, insert_state
+from fsm_conn import (
+    CallOptions,
+    ConnectFailedError,
+    Connection,
+    ConnectionState,
+    LinkError,
+    Transition,
+    Trigger,
+    insert_state,
+)
 from fsm_conn.driver import PATIENCE
 from fsm_conn.lifecycle import State
-from fsm_conn.testing import Life, ViolationError, replay
+from fsm_conn.testing import Life, ViolationError, lifecycle_test, replay
 
 from .mutants import hunt
 
@@ -61,10 +72,28 @@ class SwallowsCancellation(Connection):
         """Try until it works, whatever happens."""
         while True:
             try:
-                await self.call("session.Login")
+                await self.call("session.Login", CallOptions(timeout=3))
                 return "logged_in"
             except (LinkError, asyncio.CancelledError):
                 await asyncio.sleep(1)
+
+
+class WaitsForEver(LoggingIn):
+    """The login has no time limit."""
+
+    async def while_logging_in(self) -> str:
+        """Rely on the peer."""
+        await self.call("session.Login")
+        return "logged_in"
+
+
+class ForgetsTheDeadline(LoggingIn):
+    """The login has a time limit, and what is raised when it is up is nobody's business."""
+
+    async def while_logging_in(self) -> str:
+        """Rely on its being one of the package's errors."""
+        await self.call("session.Login", CallOptions(timeout=3))
+        return "logged_in"
 
 
 class ImpureGuard(LoggingIn):
@@ -95,10 +124,11 @@ class OpensAnother(LoggingIn):
 
     async def while_logging_in(self) -> str:
         """Log in over a second link."""
-        link = self._make_link()
-        await link.open()
-        await link.call("session.Login", None, {}, None)
-        await link.close()
+        async with asyncio.timeout(3):
+            link = self._make_link()
+            await link.open()
+            await link.call("session.Login", None, {}, None)
+            await link.close()
         return "logged_in"
 
 
@@ -198,6 +228,54 @@ class ForgetsLosses(Connection):
     while_paused = Connection.while_connected
 
 
+class NeverLetsGo(LoggingIn):
+    """The activity tries until it works, and takes its own cancellation for one more failure."""
+
+    async def while_logging_in(self) -> str:
+        """Try again, at once, whatever was raised."""
+        while True:
+            try:
+                async with asyncio.timeout(3):
+                    await self.call("session.Login")
+                return "logged_in"
+            except BaseException:
+                pass
+
+
+class LeavesATask(LoggingIn):
+    """The activity begins something that goes on when the connection is at rest."""
+
+    async def while_logging_in(self) -> str:
+        """Write a report in the background."""
+        self._reporting = asyncio.create_task(self._report())
+        return await super().while_logging_in()
+
+    async def _report(self) -> None:
+        await asyncio.Event().wait()
+
+
+class NobodyWatches(Connection):
+    """A pause with the link kept, in which nobody notices that it has gone."""
+
+    states = (*Connection.states, State("paused", on_error=T.LOST, owns_link=True, final=True))
+    transitions = (
+        *Connection.transitions,
+        Transition("pause", S.CONNECTED, "paused"),
+        Transition("resume", "paused", S.CONNECTED),
+    )
+
+
+class LooksAway(NobodyWatches):
+    """The same, and what there is of an activity looks elsewhere."""
+
+    transitions = (*NobodyWatches.transitions, Transition(T.LOST, "paused", S.FAILED))
+
+    async def while_paused(self) -> str:
+        """Wait for somebody to resume."""
+        await asyncio.Event().wait()
+        return "resume"
+
+
 class InventsState(LoggingIn):
     """The activity assigns a state that is in no table."""
 
@@ -243,6 +321,17 @@ STUCK = ("liveness", "still in 'logging_in'", "its activity must end, or some tr
 FAULTS: dict[type[Connection], tuple[str, ...]] = {
     NoWayOut: STUCK,
     NeverEnds: (*STUCK, "while_logging_in waits at ", "await asyncio.Event().wait()"),
+    WaitsForEver: (
+        "waits_have_a_limit",
+        "in 'logging_in', while_logging_in() waits for the peer's answer to a call, and nothing sets a limit",
+        "put 'async with asyncio.timeout(self.start_timeout):' around what is awaited there",
+    ),
+    ForgetsTheDeadline: (
+        "faults_have_a_cause",
+        "the activity of 'logging_in' has a bug",
+        "DEADLINE_EXCEEDED",
+        "catch it there, and raise a LinkError",
+    ),
     ImpureGuard: ("guards_are_pure", "may_retry() changed asked", "count in an effect, a guard must only read"),
     MovesTheLink: ("links_are_owned", "owns no link, and one is open", "must release it"),
     OpensAnother: ("at_most_one_link", "2 links are open", "release the old one before opening another"),
@@ -267,6 +356,25 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "Transition('disconnect', 'logging_in', 'disconnecting')",
     ),
     Spins: ("no_livelock", "goes on and on, and no time passes", "while_logging_in"),
+    LeavesATask: (
+        "no_task_is_left",
+        "tasks are left:\n  LeavesATask._report waits at LeavesATask._report, ",
+        "await asyncio.Event().wait()",
+    ),
+    NobodyWatches: (
+        "losses_are_noticed",
+        "a link is open in 'paused', where nobody watches or closes it",
+        "write 'while_paused = Connection.while_connected', and rows for 'lost' from 'paused'",
+    ),
+    LooksAway: (
+        "losses_are_noticed",
+        "the link is lost, and the state is still 'paused'; while_paused() must await link.lost()",
+    ),
+    NeverLetsGo: (
+        "no_livelock",
+        "while_logging_in() calls call() again and again, which raises NotConnectedError(",
+        "so nothing else can run; do not catch everything there: let CancelledError pass",
+    ),
     GuardRemembers: ("guards_are_pure", "may_retry() changed reasons", "count in an effect, a guard must only read"),
     ForgetsLosses: (
         "restarts_are_limited",
@@ -333,3 +441,41 @@ def test_a_swallowed_cancellation_is_noticed_by_the_driver_too() -> None:
     with pytest.raises(ViolationError, match="goes on after its state was left, and had to be left behind") as caught:
         life.advance(1)
     assert "let CancelledError pass in while_logging_in()" in caught.value.message
+
+
+@pytest.mark.parametrize("broken", [NobodyWatches, LooksAway])
+def test_hypothesis_finds_a_state_that_nobody_watches(broken: type[Connection]) -> None:
+    """In as many lives as it has by default."""
+    case = lifecycle_test(broken)
+    case.settings = settings(case.settings, derandomize=True, database=None, phases=[Phase.generate])
+    with pytest.raises(ViolationError, match="losses_are_noticed"):
+        case("runTest").runTest()
+
+
+def test_a_link_that_outlives_its_loop_is_told_with_the_activity_that_is_missing() -> None:
+    """Nobody but the activity of the state could have closed it."""
+    life = Life(NobodyWatches, ignore={"losses_are_noticed": "the end is of interest here"})
+    life.connect()
+    life.answer("open")
+    life.fire("pause")
+    with pytest.raises(ViolationError, match=r"still open: 'paused' has no activity.*'while_paused = Connection"):
+        life.loop_ends()
+
+
+def test_who_never_ends_whatever_is_raised_does_not_hang_the_harness() -> None:
+    """Not even when all seems well, nor when all that is left of the life is thrown away."""
+
+    class PollsForEver(LoggingIn):
+        async def while_logging_in(self) -> str:
+            while True:
+                try:
+                    async with asyncio.timeout(3):
+                        await self.probe()
+                except BaseException:
+                    pass
+
+    violation = found(PollsForEver)
+    assert violation.invariant == "no_livelock"
+    assert "while_logging_in() calls probe() again and again, which raises " in violation.message
+    del violation
+    gc.collect()

@@ -1,0 +1,90 @@
+"""Finds who asks a connection again and again, is refused at once each time, and never lets the loop have a turn.
+
+    while True:
+        try:
+            await self.call("session.Login")
+        except BaseException:
+            pass
+
+`await` alone gives nobody a turn: once the state was left, the call is refused before anything is waited for. Such a
+task cannot be interrupted, for it swallows whatever is raised in it, and no timer fires. So the calls within one turn
+of the loop are counted, which is the same in every run; after far too many, the next one waits, the loop has its turn,
+and the life can tell.
+
+What spins without calling the connection cannot be counted, and hangs the test: `python -X faulthandler` with pytest's
+`-o faulthandler_timeout=10` shows the line; mend it there, by letting `CancelledError` pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable, Coroutine, Iterable
+from functools import wraps
+from typing import Any
+
+from fsm_conn.connection import Connection
+from fsm_conn.testing.virtual import VirtualLoop
+
+__all__ = ["ENDLESS_CALLS", "Spinning"]
+
+ENDLESS_CALLS = 1000
+"""Calls within one turn of the loop, after which they are taken for a loop without an end."""
+_COUNTED = ("call", "probe", "connect", "ensure_connected", "reconnect", "disconnect", "wait_for_state")
+
+Method = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Spinning:
+    """Counts the calls of a connection's methods.
+
+    Attributes:
+        task: the name of the task that goes on and on; empty as long as there is none.
+        method: what it calls.
+        refusal: what the last call raised.
+    """
+
+    def __init__(self, conn: Connection, loop: VirtualLoop) -> None:
+        self.task = self.method = ""
+        self.refusal: BaseException | None = None
+        self._loop = loop
+        self._turn = self._calls = 0
+        for name in _COUNTED:
+            setattr(conn, name, self._counted(name, getattr(conn, name)))
+
+    def leave_behind(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Have tasks that nobody can end outlive the process, if there may be one among them that goes on and on.
+
+        When Python throws it away, or exits, it would go on for ever, and without a loop nothing can make it wait.
+        """
+        if self.task:
+            for task in tasks:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
+
+    def _counted(self, name: str, method: Method) -> Method:
+        @wraps(method)
+        async def counted(*arguments: Any, **options: Any) -> Any:
+            if self._is_endless(name):
+                return await self._never()
+            try:
+                return await method(*arguments, **options)
+            except BaseException as error:
+                self.refusal = error if not self.task else self.refusal
+                raise
+
+        return counted
+
+    def _is_endless(self, name: str) -> bool:
+        self._calls = self._calls + 1 if self._turn == self._loop.turns else 1
+        self._turn = self._loop.turns
+        if self._calls > ENDLESS_CALLS and not self.task:
+            task = asyncio.current_task(self._loop)
+            self.task, self.method = "" if task is None else task.get_name(), name
+        return bool(self.task)
+
+    async def _never(self) -> None:
+        """Wait until the life is given up. Then all seems well: who tries until it works is content, and ends."""
+        try:
+            await self._loop.create_future()
+        except (asyncio.CancelledError, GeneratorExit):
+            return
