@@ -20,7 +20,11 @@ def needed(module: str, extra: str, purpose: str) -> Any:
         raise missing(purpose, extra, module) from error
 
 
-def missing(purpose: str, extra: str, module: str | None) -> ImportError:
-    """The error for a module that `extra` would have installed, or that of a part of its library."""
-    name = (module or extra).partition(".")[0]
-    return ImportError(f"{purpose} needs {name!r}, which is not installed: pip install 'fsm_conn[{extra}]'", name=name)
+def missing(purpose: str, extra: str | None, module: str | None) -> ImportError:
+    """The error for a module that `extra` would have installed, or that of a part of its library.
+
+    Without an extra the library is one that users have before they come to `purpose`, and is installed by its name.
+    """
+    name = (module or extra or "a library").partition(".")[0]
+    package = name if extra is None else f"'fsm_conn[{extra}]'"
+    return ImportError(f"{purpose} needs {name!r}, which is not installed: pip install {package}", name=name)

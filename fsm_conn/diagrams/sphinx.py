@@ -22,19 +22,23 @@ import base64
 from inspect import getsourcefile
 from typing import Any, ClassVar
 
-from docutils import nodes
-from docutils.parsers.rst import directives
-from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
-from sphinx.util.typing import ExtensionMetadata, OptionSpec
-
 from fsm_conn.chart import chart_of
 from fsm_conn.diagrams import Format, diagram
 from fsm_conn.diagrams.drawing import drawing_of
 from fsm_conn.diagrams.finding import machine_named
 from fsm_conn.diagrams.themes import Theme
 from fsm_conn.errors import FsmConnError
+from fsm_conn.extras import missing
 from fsm_conn.version import __version__
+
+try:
+    from docutils import nodes
+    from docutils.parsers.rst import directives
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import SphinxDirective
+    from sphinx.util.typing import ExtensionMetadata, OptionSpec
+except ImportError as error:
+    raise missing("fsm_conn.diagrams.sphinx", None, "sphinx") from error
 
 __all__ = ["FsmConnDiagram", "setup"]
 

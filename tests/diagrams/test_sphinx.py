@@ -119,3 +119,11 @@ def test_a_module_that_lacks_another_says_so_itself(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="what_is_not_there"):
         machine_named("lacking:X")
+
+
+@pytest.mark.parametrize("lacking", ["docutils", "sphinx"])
+def test_without_sphinx_the_error_says_what_to_install(lacking: str) -> None:
+    """Whichever of its modules is looked for first."""
+    code = f"import sys; sys.modules[{lacking!r}] = None\ntry:\n    import fsm_conn.diagrams.sphinx\nexcept ImportError as e:\n    print(e)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "fsm_conn.diagrams.sphinx needs 'sphinx', which is not installed: pip install sphinx\n"
