@@ -109,11 +109,18 @@ class Remembers(ProbedPausable):
     )
 
 
-def test_an_activity_that_does_not_watch_is_found_by_a_life() -> None:
-    """Or the invariant above would say nothing."""
-    violation = explore(Deaf, depth=4, invariants=BESIDE).violation
+@pytest.mark.parametrize(
+    ("found_by", "ignore"),
+    [
+        ("losses_are_noticed", {}),
+        ("losses_are_noticed_beside_connected", {"losses_are_noticed": "it is the other one's turn"}),
+    ],
+)
+def test_an_activity_that_does_not_watch_is_found_by_a_life(found_by: str, ignore: dict[str, str]) -> None:
+    """By the harness itself; and by the invariant above, or it would say nothing."""
+    violation = explore(Deaf, depth=4, invariants=BESIDE, ignore=ignore).violation
     assert violation is not None
-    assert violation.invariant == "losses_are_noticed_beside_connected"
+    assert violation.invariant == found_by
 
 
 @contextmanager
