@@ -352,9 +352,8 @@ class PoolLife:
             self._fail("errors_are_ours", f"a {task.get_name()} was told {error!r}", error)
 
     def _is_known(self, error: BaseException | None) -> bool:
-        if isinstance(error, OSError):
-            return isinstance(error, FsmConnError) or self.hooks == "failing"
-        return isinstance(error, FsmConnError) or is_deadline(error)
+        failed_hook = self.hooks == "failing" and isinstance(error, OSError)
+        return isinstance(error, FsmConnError) or failed_hook or is_deadline(error)
 
     def _check(self) -> None:
         broken = self.loop.inside(lambda: broken_at_rest(self.pool, self.model, self.loop.time()))

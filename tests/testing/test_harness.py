@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from hypothesis import settings
 
 from fsm_conn import (
     CallOptions,
@@ -492,7 +493,8 @@ def test_every_state_is_reached_often() -> None:
     """No state of the base table gets less than one step in a hundred."""
     import unittest
 
-    case = lifecycle_test(Connection, max_examples=60)
+    case = lifecycle_test(Connection, max_examples=100)
+    case.settings = settings(case.settings, derandomize=True, database=None)  # chance may pass a state by
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult())
     shares = case.machine.shares
     total = sum(shares.values())
