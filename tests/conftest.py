@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import async_solipsism
@@ -12,6 +13,12 @@ from hypothesis import settings
 # How long an example takes is the machine's affair, and no property of what is tested.
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
+
+# What a shell runs in the background ignores Ctrl-C, and with nohup the end of the terminal; and so would all that is
+# started here, and then sent these signals.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 HERE = Path(__file__).parent
 REAL = (HERE / "real", HERE / "links")
