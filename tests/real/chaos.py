@@ -149,11 +149,19 @@ async def _strike(pool: ConnectionPool, rng: random.Random, done: Counter[str], 
             if serving := _plugins(pool):
                 deck = deck or rng.sample(tuple(FAULTS), len(FAULTS))
                 name = deck.pop()
-                os.kill(rng.choice(serving), FAULTS[name])
-                done[name] += 1
+                done[name] += _sent(rng.choice(serving), FAULTS[name])
     finally:
         for pid in _plugins(pool):
-            os.kill(pid, signal.SIGCONT)
+            _sent(pid, signal.SIGCONT)
+
+
+def _sent(pid: int, number: signal.Signals) -> bool:
+    """Send a signal, unless the process has just gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _plugins(pool: ConnectionPool) -> list[int]:
