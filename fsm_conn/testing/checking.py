@@ -50,7 +50,7 @@ class ViolationError(FsmConnError, AssertionError):
         )
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Invariant:
     """Something that must hold."""
 

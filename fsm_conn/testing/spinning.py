@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Callable, Coroutine, Iterable
-from functools import wraps
 from typing import Any
 
 from fsm_conn.connection import Connection
@@ -62,7 +61,6 @@ class Spinning:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
     def _counted(self, name: str, method: Method) -> Method:
-        @wraps(method)
         async def counted(*arguments: Any, **options: Any) -> Any:
             if self._is_endless(name):
                 return await self._never()
@@ -72,6 +70,9 @@ class Spinning:
                 self.refusal = error if not self.task else self.refusal
                 raise
 
+        # What `functools.wraps` would do takes a quarter of the time that it takes to begin a life.
+        counted.__name__ = name
+        vars(counted)["__wrapped__"] = method
         return counted
 
     def _is_endless(self, name: str) -> bool:
