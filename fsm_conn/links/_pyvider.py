@@ -34,7 +34,7 @@ from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn.errors import HandshakeError, IncompatibleProtocolError, LinkError
 from fsm_conn.links import diagnosis, tlsrelay
-from fsm_conn.links.grpc import CHANNEL_OPTIONS, said_why_not
+from fsm_conn.links.channel import CHANNEL_OPTIONS, READY, said_why_not
 from fsm_conn.links.handshake import Handshake, offered_versions
 from fsm_conn.links.output import LineLog
 from fsm_conn.links.paths import absolute
@@ -78,8 +78,6 @@ INHERITED_FROM_OUR_HOST = (
     "PLUGIN_MULTIPLEX_GRPC",
 )
 """Variables that a host sets for its plugin. When this process is one itself, they are not for its own plugins."""
-
-READY = grpc.ChannelConnectivity.READY
 
 
 class _StandardLogger:

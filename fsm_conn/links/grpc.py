@@ -1,4 +1,4 @@
-"""Calls over a gRPC channel, and the link to an endpoint that is already running.
+"""Calls over a gRPC channel: what all links have in common whose peer speaks gRPC.
 
 Rules that hold here:
 
@@ -14,49 +14,33 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2
 
-from fsm_conn.errors import CallError, ConnectionLostError, LinkError, LinkLostError, NotServingError, ProbeError
+from fsm_conn.errors import CallError, ConnectionLostError, LinkLostError, ProbeError
+from fsm_conn.links import healthservice
 from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.links.channel import READY
+from fsm_conn.links.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.names import shown
 from fsm_conn.links.redact import brief
 from fsm_conn.links.services import ServiceDirectory, normalize_services
 from fsm_conn.links.verdict import Verdict, is_forgotten
 
-__all__ = ["CHANNEL_OPTIONS", "EndpointLink", "GrpcLink", "said_why_not"]
+__all__ = ["GrpcLink"]
 
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # A channel without calls for half an hour would go idle, which looks like a loss and is none.
-    ("grpc.client_idle_timeout_ms", 2**31 - 1),
-    # Channels to one address would share a connection, and the backoff after one that failed.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-"""Options that every channel given to a `GrpcLink` should be made with."""
-
-# An attempt that is given up goes on inside gRPC, with its socket, until it times out: by itself after 20 seconds.
-_ENDPOINT_OPTIONS = (*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 5000))
-
-_READY = grpc.ChannelConnectivity.READY
-_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-_HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 # The codes a call ends with when its connection breaks, or its peer is shut down under it.
 _BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 _NEVER_SENT = "failed to connect to all addresses"
 # How long, in seconds, to wait for a sign of life when a call failed and the channel still seems ready.
 _SIGN_OF_LIFE = 0.25
 _TRIES = 3
-# Seconds for a channel that cannot connect to say why. It does at once, unless this machine is overloaded.
-_EXPLAINED = 1.0
 
 
 class GrpcLink(Link):
@@ -114,7 +98,7 @@ class GrpcLink(Link):
         self._gone.set()
 
     async def _watch(self, channel: grpc.aio.Channel) -> None:
-        await channel.wait_for_state_change(_READY)
+        await channel.wait_for_state_change(READY)
         self._lose(LinkLostError("the connection broke"))
 
     async def lost(self) -> Exception:
@@ -153,8 +137,6 @@ class GrpcLink(Link):
     async def probe(self, service: str = "") -> bool:
         """Ask the standard health service how the peer is.
 
-        Protocol: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
-
         Returns:
             True when it is well, False when it has no way to tell: no health service, or none that answers for all.
 
@@ -166,36 +148,25 @@ class GrpcLink(Link):
         try:
             answer = await self._health_check(service)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            if healthservice.has_no_answer(error, service):
                 return False
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return _unknown(service)
             raise ProbeError(f"the health check failed: {error.code().name}: {self._quoted(error)}") from error
-        if answer is None:
-            raise ProbeError("the health check was answered with nothing readable")
-        if answer.status != _SERVING:
-            raise NotServingError(f"the health check was answered with {_status_name(answer.status)}")
-        return True
+        return healthservice.is_serving(answer)
 
     async def watch(self, service: str = "") -> AsyncIterator[bool]:
         """Yield whether the peer is well, now and whenever its health service says that this has changed."""
         if self._is_lost():
             return
-        watch: Any = self.channel.unary_stream(
-            _HEALTH_WATCH,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        call = watch(health_pb2.HealthCheckRequest(service=service))
+        call = healthservice.watching(self.channel, service)
         self._streams.add(call)
         try:
             async for answer in call:
-                if answer is not None and (service or answer.status != _SERVICE_UNKNOWN):
-                    yield answer.status == _SERVING
+                if (well := healthservice.news_of(answer, service)) is not None:
+                    yield well
         except grpc.aio.AioRpcError:
             return  # it has no such stream, or it broke: what there is to know comes from probes, or from the link
         except asyncio.CancelledError:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 raise
         finally:
             self._streams.discard(call)
@@ -204,15 +175,10 @@ class GrpcLink(Link):
     async def _health_check(self, service: str = "", timeout: float | None = None) -> Any:
         if self._is_lost():
             raise ProbeError(f"there is nobody to ask: {self._reason}")
-        check: Any = self.channel.unary_unary(
-            _HEALTH_CHECK,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
         try:
-            return await check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+            return await healthservice.ask(self.channel, service, timeout)
         except asyncio.CancelledError:
-            if _is_being_cancelled() or not self._is_lost():
+            if is_being_cancelled() or not self._is_lost():
                 raise
             raise ProbeError(f"the health check was cut off: {self._reason}") from None
 
@@ -291,12 +257,12 @@ class GrpcLink(Link):
         feeder = None
         verdict = Verdict(call)
         if found.client_streaming:
-            feeder = asyncio.create_task(_feed(call, messages_for(found, request, fields)))
+            feeder = asyncio.create_task(feed(call, messages_for(found, request, fields)))
         self._streams.add(call)
         try:
             yield call
         except asyncio.CancelledError:
-            _raise_fault(feeder)
+            raise_fault(feeder)
             self._raise_if_closed(found.name)
             raise
         except grpc.aio.AioRpcError as error:
@@ -358,7 +324,7 @@ class GrpcLink(Link):
         return error
 
     def _raise_if_closed(self, name: str) -> None:
-        if not _is_being_cancelled() and self._is_lost():
+        if not is_being_cancelled() and self._is_lost():
             raise _cut_off(name, self._reason, maybe_executed=True) from self._reason
 
     async def _raise_if_lost(self, name: str, error: grpc.aio.AioRpcError) -> None:
@@ -381,7 +347,7 @@ class GrpcLink(Link):
         return self._is_lost()
 
     def _is_lost(self) -> bool:
-        if self._reason is None and self.channel.get_state() is not _READY:
+        if self._reason is None and self.channel.get_state() is not READY:
             self._lose(LinkLostError("the connection broke"))
         return self._reason is not None
 
@@ -395,108 +361,6 @@ class GrpcLink(Link):
         return True
 
 
-class EndpointLink(GrpcLink):
-    """A link to a gRPC server that somebody else started."""
-
-    def __init__(
-        self,
-        target: str,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        services: Any = (),
-        options: Sequence[tuple[str, Any]] = (),
-    ) -> None:
-        """Make a link that is not open yet.
-
-        Args:
-            target: a gRPC address, such as `127.0.0.1:50051` or `unix:/run/x.sock`.
-            credentials: for TLS; None: plain text.
-            services: services that need no reflection, as for `normalize_services`.
-            options: gRPC channel arguments. They win over those that a link sets by itself: `CHANNEL_OPTIONS`,
-                and 5000 for `grpc.min_reconnect_backoff_ms`, which limits an attempt to 5 seconds.
-        """
-        super().__init__(services=services)
-        self._target = target
-        self._credentials = credentials
-        self._options = tuple({**dict(_ENDPOINT_OPTIONS), **dict(options)}.items())
-
-    async def open(self) -> None:
-        """Connect, once.
-
-        gRPC cannot be made to let go of a half-open connection: when this is cancelled while the endpoint has
-        accepted and says nothing, the socket is closed when the attempt would have timed out.
-
-        Raises:
-            LinkError: the endpoint cannot be reached.
-        """
-        channel: Any = self._new_channel()
-        try:
-            await self._until_ready(channel)
-        except BaseException:
-            await channel.close()
-            raise
-        self._attach(channel)
-
-    async def close(self) -> None:
-        """Close the channel. Calls in flight fail."""
-        await self._detach()
-
-    def _new_channel(self) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self._target, options=self._options)
-        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
-
-    async def _until_ready(self, channel: Any) -> None:
-        while (state := channel.get_state(try_to_connect=True)) is not _READY:
-            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise LinkError(f"cannot reach {self._target}: {brief(await said_why_not(channel), 400)}")
-            await channel.wait_for_state_change(state)
-
-
-async def said_why_not(channel: Any) -> str:
-    """Why a channel cannot connect, in gRPC's own words, as they are. It does not tell, but a call does, at once."""
-    try:
-        await channel.unary_unary(_HEALTH_CHECK)(b"", timeout=_EXPLAINED)
-    except grpc.aio.AioRpcError as error:
-        return error.details() or error.code().name
-    return "it refused, and then it did not"
-
-
-async def _feed(call: Any, messages: AsyncGenerator[Any, None]) -> None:
-    """Write requests until there are no more, or the peer wants no more. Cancels the call if one is at fault."""
-    try:
-        async with aclosing(messages):
-            async for message in messages:
-                if not await _written(call, message):
-                    return
-        await call.done_writing()
-    except BaseException:
-        call.cancel()
-        raise
-
-
-async def _written(call: Any, message: Any) -> bool:
-    try:
-        await call.write(message)
-    except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-        return False  # the call has ended: whoever waits for its reply is told how
-    return True
-
-
-def _raise_fault(feeder: asyncio.Task[None] | None) -> None:
-    """Raise what the iterator of requests raised, if that is what cancelled the call."""
-    if feeder is None or not feeder.done() or feeder.cancelled() or _is_being_cancelled():
-        return
-    if (fault := feeder.exception()) is not None:
-        raise fault
-
-
-def _is_being_cancelled() -> bool:
-    """Whether somebody cancelled the current task, so that a CancelledError in it is that cancellation."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
 def _cut_off(name: str, reason: Exception | None, *, maybe_executed: bool) -> ConnectionLostError:
     fate = "it may have been executed" if maybe_executed else "it was not executed"
     text = f"the link was lost during {shown(name)}, and {fate}: {reason}"
@@ -508,16 +372,6 @@ def _unreadable(found: Method) -> Any:
     raise CallError(f"{found.name} was answered, but not with a valid {found.response_class.DESCRIPTOR.full_name}")
 
 
-def _unknown(service: str) -> bool:
-    """What it means that the health service knows nothing of `service`; empty: of the peer as a whole."""
-    if service:
-        raise NotServingError(
-            f"the peer's health service knows no service {service!r}; HealthPolicy(service=...) takes its full name, "
-            "or nothing for the peer as a whole"
-        )
-    return False
-
-
 def _out_of_time(name: str) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -526,8 +380,3 @@ def _out_of_time(name: str) -> grpc.aio.AioRpcError:
         details=f"the time was up before {shown(name)} was found",
         debug_error_string=None,
     )
-
-
-def _status_name(status: int) -> str:
-    names: Mapping[int, Any] = health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR.values_by_number
-    return getattr(names.get(status), "name", str(status))

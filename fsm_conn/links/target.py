@@ -49,7 +49,7 @@ def resolve_target(
     if isinstance(target, str):
         _reject(target, "an address", env=env, cwd=cwd)
         options = {"credentials": _checked_credentials(mtls), "services": services or ()}
-        return LateLink("fsm_conn.links.grpc", "EndpointLink", _checked_address(target), **options), name or target
+        return LateLink("fsm_conn.links.endpoint", "EndpointLink", _checked_address(target), **options), name or target
     if callable(target):
         _reject("a callable", "a callable that makes links", env=env, cwd=cwd, mtls=mtls, services=services)
         return target, name or str(getattr(target, "__name__", type(target).__name__))

@@ -17,7 +17,7 @@ from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn.errors import CallError, NotServingError, ProbeError
 from fsm_conn.links._pyvider import PluginClient, Settings
-from fsm_conn.links.grpc import EndpointLink
+from fsm_conn.links.endpoint import EndpointLink
 from fsm_conn.telemetry.reading import error_text
 
 MEGABYTE = 1024 * 1024

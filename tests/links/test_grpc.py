@@ -28,7 +28,7 @@ from fsm_conn.errors import (
     RequestError,
 )
 from fsm_conn.links.base import CallOptions
-from fsm_conn.links.grpc import EndpointLink
+from fsm_conn.links.endpoint import EndpointLink
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
