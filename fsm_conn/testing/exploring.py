@@ -17,6 +17,7 @@ import attrs
 from fsm_conn.connection import Connection
 from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import Life
+from fsm_conn.testing.moments import abstract, options, refusals
 from fsm_conn.testing.replaying import take
 from fsm_conn.testing.trace import Step
 from fsm_conn.testing.virtual import VirtualLoop
@@ -169,7 +170,7 @@ class _Walk:
     def _onward(self, life: Life, path: tuple[Step, ...]) -> list[tuple[Step, ...]]:
         if life.ended:
             return []
-        moment = life.abstract()
+        moment = abstract(life)
         if moment in self.known:
             return []
         self.known.add(moment)
@@ -181,7 +182,7 @@ class _Walk:
     def _end(self, life: Life) -> None:
         """In every moment what cannot happen is refused; and from there the life comes to rest, and leaves nothing."""
         try:
-            for trigger in life.refusals():
+            for trigger in refusals(life):
                 life.misfire(trigger, rush=True)
                 life.trace.steps.pop()  # it has changed nothing, and need not be shown
             life.end()
@@ -190,7 +191,7 @@ class _Walk:
 
 
 def _steps(life: Life) -> list[Step]:
-    found = [Step(name, arguments) for name, arguments in life.options(users=USERS)]
+    found = [Step(name, arguments) for name, arguments in options(life, USERS)]
     found.append(Step("loop_ends"))
     timer = life.next_timer()
     return found if timer is None else [*found, Step("advance", (timer,))]

@@ -12,46 +12,39 @@ part of a trace is a trace.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from fsm_conn.connection import Connection
-from fsm_conn.errors import FsmConnError, IllegalTriggerError
+from fsm_conn.errors import IllegalTriggerError
 from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.links.base import CallOptions
-from fsm_conn.machine import ACTIVITY_PREFIX
 from fsm_conn.policy import HealthPolicy, RetryPolicy
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+from fsm_conn.testing import judging
 from fsm_conn.testing.callers import Callers, User
 from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
-from fsm_conn.testing.customs import BASE_TRIGGERS, customs_of
-from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it
+from fsm_conn.testing.customs import customs_of
+from fsm_conn.testing.invariants import INVARIANTS
 from fsm_conn.testing.ledger import Asked, Ledger
-from fsm_conn.testing.simulated import OUTCOMES, SimulatedPeer, is_deadline
+from fsm_conn.testing.quiet import Quiet
+from fsm_conn.testing.simulated import SimulatedPeer
 from fsm_conn.testing.spinning import Spinning
 from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
 
 __all__ = ["Life", "User", "make_connection"]
 
-_log = logging.getLogger("fsm_conn")
+_quiet, _quiet_loop = Quiet("fsm_conn"), Quiet("asyncio")
 
 Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
-_BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 START_TIMEOUT = 5.0
-TIMED_CALLS = frozenset({"call_patiently"})
-"""Steps by which somebody makes a call that has a deadline."""
 USERS = 6
 """At most so many callers at a time: more of them show nothing that fewer do not."""
-STUBBORNNESS = 20
-"""How often what swallows its cancellation is cancelled again, before it is left behind with its loop."""
 LIVENESS_BOUND = 600.0
 """Seconds within which a connection must come to rest once its peer does all that it is asked."""
 
@@ -90,8 +83,8 @@ class Life:
         invariants: Iterable[Invariant] = (),
         loop: VirtualLoop | None = None,
     ) -> None:
-        self._all = _chosen((*INVARIANTS, *invariants), tuple((ignore or {}).items()))
-        self._ignored = frozenset(ignore or ())
+        self._all = judging.chosen((*INVARIANTS, *invariants), tuple((ignore or {}).items()))
+        self.ignored = frozenset(ignore or ())
         self.connection_class = connection_class
         given = (
             ("retry", retry, POLICY),
@@ -284,12 +277,12 @@ class Life:
         self._step("loop_ends")
         try:
             tasks = asyncio.all_tasks(self.loop)
-            with _quiet(_log):
+            with _quiet:
                 for task in self._in_order(tasks):
                     task.cancel()
                 if tasks:
                     self.loop.run_until_complete(asyncio.wait(tasks, timeout=LIVENESS_BOUND))
-            wrong = self._left_by_the_loop(tasks) if self.checking else ""
+            wrong = judging.left_by_the_loop(self, tasks) if self.checking else ""
             if wrong:
                 self._fail("nothing_outlives_the_loop", wrong)
         finally:
@@ -300,25 +293,15 @@ class Life:
         ages = {user.task: age for age, user in enumerate(self.users)}
         return sorted(tasks, key=lambda task: (ages.get(task, -1), task.get_name()))
 
-    def _left_by_the_loop(self, tasks: set[asyncio.Task[Any]]) -> str:
-        stubborn = sorted(task.get_name() for task in tasks if not task.done())
-        if stubborn:
-            return f"the loop cannot end, for {stubborn[0]} goes on when it is cancelled; let CancelledError pass in it"
-        if self.peer.open_now:
-            remedy = f": {self.state!r} has no activity; {watch_it(self.state)}" if nobody_watches(self) else ""
-            return f"the loop has ended, and {self.peer.open_now} links are still open{remedy}"
-        resting = self.conn.lifecycle.states[self.conn._state].final
-        return "" if resting else f"the loop has ended, and the connection is still in {self.state!r}"
-
     def close(self) -> None:
         """Give the loop back, whatever still runs in it."""
         if self._closed:
             return
         self._closed = True
-        with _quiet(_log), _quiet(logging.getLogger("asyncio")):
+        with _quiet, _quiet_loop:
             self.peer.attend("close")
             try:
-                emptied = self._cancel_everything()
+                emptied = self.loop.cancel_everything()
             except LivelockError:
                 emptied = False
             if not emptied:
@@ -327,16 +310,6 @@ class Life:
                 user.leave()
             if self._owns_loop or not emptied:
                 self.loop.close()
-
-    def _cancel_everything(self) -> bool:
-        for _ in range(STUBBORNNESS):
-            tasks = asyncio.all_tasks(self.loop)
-            if not tasks:
-                return True
-            for task in tasks:
-                task.cancel()
-            self.loop.run_until_blocked()
-        return False
 
     # --- what could be done next ----------------------------------------------------------------------------
 
@@ -352,53 +325,6 @@ class Life:
     def next_timer(self) -> float | None:
         """Seconds until something happens by itself; None when nothing will."""
         return self.loop.next_timer()
-
-    def options(self, users: int = USERS) -> list[tuple[str, tuple[Any, ...]]]:
-        """Steps that mean something now, with at most so many callers at a time."""
-        steps: list[tuple[str, tuple[Any, ...]]] = []
-        if len(self.users) < users:
-            steps += [(name, ()) for name in ("connect", "disconnect", "reconnect")]
-            if self.state == ConnectionState.CONNECTED:
-                steps += [("probe", ()), ("call", ())]
-            steps.append(("call_patiently", ()))
-        for what, kinds in OUTCOMES.items():
-            if self.peer.waits_for(what):
-                steps += [("answer", (what, kind)) for kind in kinds if kind != "hang"]
-        link = self.peer.link
-        if link is not None and not link.is_lost:
-            steps.append(("lose", ()))
-            if link.news is not None:
-                steps += [("announce", (False,)), ("announce", (True,))]
-        steps += [("cancel", (number,)) for number in range(len(self.users))]
-        handled = self.conn.lifecycle.handles
-        steps += [("fire", (trigger,)) for trigger in self.own_triggers() if handled(self.state, trigger)]
-        return steps
-
-    def refusals(self) -> list[str]:
-        """Triggers of the base table that must be refused now."""
-        return [trigger for trigger in _BASE_TRIGGERS if not self.conn.lifecycle.handles(self.conn._state, trigger)]
-
-    def abstract(self) -> tuple[Any, ...]:
-        """What tells this moment from others, as far as what can follow is concerned."""
-        conn = self.conn
-        waiting = tuple(sorted((user.method, user.cancelled) for user in self.users))
-        pending = tuple(sorted(pending.what for pending in self.peer.pending if not pending.decided.done()))
-        link = self.peer.link
-        return (
-            self.state,
-            conn.attempt,
-            self.peer.open_now,
-            link is not None and link.is_lost,
-            waiting,
-            pending,
-            conn._failed_probes,
-            conn._claimed,
-            conn._opened,
-            conn._on_trial,
-            len(conn._losses or ()),
-            conn._activity is not None,
-            round(self.next_timer() or 0.0, 3),
-        )
 
     # --- how --------------------------------------------------------------------------------------------------
 
@@ -439,13 +365,13 @@ class Life:
 
     def _running(self, run: Callable[[], None]) -> None:
         """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
-        with _quiet(_log):
+        with _quiet:
             try:
                 run()
             except LivelockError as error:
                 self._fail("no_livelock", str(error))
         if self._spinning.task:
-            self._fail("no_livelock", self._why_it_spins())
+            self._fail("no_livelock", judging.why_it_spins(self._spinning))
         done = [user for user in self.users if user.task.done()]
         if done:
             self.users = [user for user in self.users if user not in done]
@@ -454,56 +380,23 @@ class Life:
             for user in done:
                 self._judge(user)
 
-    def _why_it_spins(self) -> str:
-        spinning = self._spinning
-        who = spinning.task.rpartition(".")[2]
-        who = f"{who}()" if who.startswith(ACTIVITY_PREFIX) else spinning.task
-        refused = "returns" if spinning.refusal is None else f"raises {spinning.refusal!r}"
-        return (
-            f"{who} calls {spinning.method}() again and again, which {refused} at once, so nothing "
-            f"else can run; do not catch everything there: let CancelledError pass, and let time pass between attempts"
-        )
-
     def _judge(self, user: User) -> None:
-        """What a caller was told must be something that callers are told."""
         if user.task.cancelled():
             self.answered["cancelled"] += 1
-            if not user.cancelled:
-                self._fail("cancellation_is_honest", f"{user.method}() was cancelled, and nobody had cancelled it")
-            return
-        error = user.task.exception()
-        self.answered["ok" if error is None else "error"] += 1
-        if error is not None and not self._may_be_told(user, error):
-            self._blame(user, error)
+        else:
+            self.answered["ok" if user.task.exception() is None else "error"] += 1
+        self._fail_for(judging.told_wrongly(self, user))
 
-    def _blame(self, user: User, error: BaseException) -> None:
-        """Somebody was told of an error that is not for callers: say whose it is."""
-        culprit = raised_in_row(self, error)
-        if culprit:
-            at_fault = "faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told"
-            self._fail(*at_fault, error)
-        self._fail("errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error)
-
-    def _may_be_told(self, user: User, error: BaseException) -> bool:
-        return isinstance(error, FsmConnError) or (user.method in TIMED_CALLS and is_deadline(error))
+    def _fail_for(self, finding: judging.Finding | None) -> None:
+        if finding is not None:
+            self._fail(finding.name, finding.message, finding.cause)
 
     def _check(self, *moments: str) -> None:
         if not self.checking:
             return
-        broken = self.loop.inside(lambda: self._broken(moments))
-        if broken is not None:
-            self._fail(*broken)
+        self._fail_for(self.loop.inside(lambda: judging.broken(self, self._all, moments)))
         if AT_REST in moments:
             self.checked = len(self.records)
-
-    def _broken(self, moments: Iterable[str]) -> tuple[str, str] | None:
-        """The first invariant that does not hold, and what is wrong."""
-        for moment in moments:
-            for invariant in self._all[moment]:
-                message = invariant.check(self)
-                if message is not None:
-                    return invariant.name, message
-        return None
 
     def _come_to_rest(self) -> None:
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
@@ -524,33 +417,9 @@ class Life:
             self._fail("disconnect_ends_disconnected", f"after disconnect() the connection is in {self.state!r}")
 
     def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
-        if name in self._ignored:
+        if name in self.ignored:
             return
         self.ended = True
         error = ViolationError(name, message, self.trace, tuple(self.conn.history))
         self.close()
         raise error from cause
-
-
-@contextmanager
-def _quiet(log: logging.Logger) -> Iterator[None]:
-    log.disabled, before = True, log.disabled
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
-@lru_cache(maxsize=16)  # life after life has the same
-def _chosen(invariants: tuple[Invariant, ...], ignore: tuple[tuple[str, str], ...]) -> dict[str, list[Invariant]]:
-    names = {*RULES_OF_STEPS, *(invariant.name for invariant in invariants)}
-    for name, reason in ignore:
-        if name not in names:
-            raise ValueError(f"ignore: there is no invariant {name!r}; there are {', '.join(sorted(names))}")
-        if not reason:
-            raise ValueError(f"ignore: say why {name!r} need not hold")
-    chosen: dict[str, list[Invariant]] = {ALWAYS: [], AT_REST: [], AT_THE_END: []}
-    for invariant in invariants:
-        if invariant.name not in dict(ignore):
-            chosen[invariant.moment].append(invariant)
-    return chosen

@@ -7,12 +7,9 @@ after every step the pool is compared with the model, see `pool_model`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
-
-import attrs
 
 from fsm_conn.connection import Connection
 from fsm_conn.errors import FsmConnError
@@ -25,6 +22,7 @@ from fsm_conn.record import TransitionRecord
 from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
 from fsm_conn.testing.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
+from fsm_conn.testing.quiet import Quiet
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer, is_deadline
 from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
@@ -38,6 +36,9 @@ USERS = 7
 """At most so many users at a time: more of them show nothing that fewer do not."""
 HOOKS = ("", "plain", "async", "failing")
 """What the hooks of a pool under test may be; a failing one fails now and then."""
+
+
+_quiet = Quiet("fsm_conn", "fsm_conn.pool", "asyncio")
 
 
 class PoolTrace(Trace):
@@ -240,13 +241,8 @@ class PoolLife:
         """Give the loop back, whatever still runs in it."""
         if self.loop.is_closed():
             return
-        with _quiet():
-            for _ in range(20):
-                for task in (tasks := asyncio.all_tasks(self.loop)):
-                    task.cancel()
-                if not tasks:
-                    break
-                self.loop.run_until_blocked()
+        with _quiet:
+            self.loop.cancel_everything()
             self.loop.close()
 
     # --- what could be done next ----------------------------------------------------------------------------
@@ -330,7 +326,7 @@ class PoolLife:
 
     def _running(self, run: Callable[[], None]) -> None:
         try:
-            with _quiet():
+            with _quiet:
                 run()
         except LivelockError as error:
             self._fail("no_livelock", str(error))
@@ -410,20 +406,3 @@ class PoolLife:
         error = ViolationError(name, message, self.trace, tuple(self.records))
         self.close()
         raise error from cause
-
-
-@attrs.define
-class _quiet:  # noqa: N801 - a context manager
-    """What goes wrong is found by the rules; logged, it would hide the life that is shown."""
-
-    _before: list[tuple[logging.Logger, bool]] = attrs.field(factory=list)
-
-    def __enter__(self) -> None:
-        for name in ("fsm_conn", "fsm_conn.pool", "asyncio"):
-            log = logging.getLogger(name)
-            self._before.append((log, log.disabled))
-            log.disabled = True
-
-    def __exit__(self, *error: object) -> None:
-        for log, disabled in self._before:
-            log.disabled = disabled

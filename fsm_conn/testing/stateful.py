@@ -20,7 +20,8 @@ from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
 from fsm_conn.testing.invariants import Invariant
-from fsm_conn.testing.life import Life, Make
+from fsm_conn.testing.life import USERS, Life, Make
+from fsm_conn.testing.moments import options, refusals
 from fsm_conn.testing.simulated import OUTCOMES
 
 hypothesis = needed("hypothesis")
@@ -148,11 +149,11 @@ class LifecycleMachine(stateful.RuleBasedStateMachine):  # type: ignore[misc, na
 def offers(life: Life) -> list[tuple[str, tuple[Any, ...], bool]]:
     """The steps to choose from: what is rare in lives that are left to chance is offered more often."""
     found: list[tuple[str, tuple[Any, ...], bool]] = []
-    for name, arguments in life.options():
+    for name, arguments in options(life, USERS):
         weight = FAVOURED.get((name, arguments), WEIGHTS.get(name, 1))
         found += [(name, arguments, False)] * weight
         found.append((name, arguments, True))
-    refused = life.refusals()
+    refused = refusals(life)
     if refused:
         found.append(("misfire", (refused[len(found) % len(refused)],), False))
     for name, arguments in _manners(life):

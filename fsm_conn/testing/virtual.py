@@ -29,6 +29,8 @@ __all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtually"]
 
 T = TypeVar("T")
 
+STUBBORNNESS = 20
+"""How often what swallows its cancellation is cancelled again, before it is left behind with its loop."""
 ENDLESS = 20_000
 """Rounds of the loop at one and the same time, after which it is taken for one without an end."""
 
@@ -86,6 +88,21 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
     def advance(self, seconds: float) -> None:
         """Let time pass: every timer fires when its time has come, and then run until blocked."""
         self._drive(partial(self._run_until, self.time() + seconds))
+
+    def cancel_everything(self) -> bool:
+        """Cancel all tasks, again and again if need be. Returns whether all have ended.
+
+        Raises:
+            LivelockError: one goes on and on.
+        """
+        for _ in range(STUBBORNNESS):
+            tasks = asyncio.all_tasks(self)
+            if not tasks:
+                return True
+            for task in tasks:
+                task.cancel()
+            self.run_until_blocked()
+        return False
 
     def begin_again(self) -> None:
         """Forget the timers, and set the clock back to zero, for who comes next. No task is left in the loop."""

@@ -44,6 +44,7 @@ from fsm_conn.testing import (
     shortest,
 )
 from fsm_conn.testing.invariants import RULES_OF_STEPS
+from fsm_conn.testing.moments import refusals
 
 RETRY = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none")
 
@@ -378,8 +379,8 @@ def test_what_cannot_happen_is_refused_and_what_can_is_left_alone() -> None:
     life = Life()
     life.misfire("connect")
     assert life.records == ()
-    assert "connect" not in life.refusals()
-    for trigger in life.refusals():
+    assert "connect" not in refusals(life)
+    for trigger in refusals(life):
         life.misfire(trigger)
     life.end()
     assert [str(record) for record in life.records] == []
