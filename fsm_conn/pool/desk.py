@@ -130,7 +130,7 @@ class Desk(abc.ABC):
     async def _another_slot(self, slot: Slot, holder: Holder) -> Slot:
         """Instead of one that was lost between being handed over and being looked at."""
         self._given_back(slot, holder)
-        return await self._agreed_slot(holder, first=True)
+        return await self._agreed_slot(holder, back=True)
 
     async def _slot_in_time(self, holder: Holder, limit: float) -> Slot:
         try:
@@ -139,15 +139,17 @@ class Desk(abc.ABC):
             self._counts.timeouts += 1
             raise PoolTimeoutError(f"{self!r}: no connection became free within {limit:g} s") from None
 
-    async def _agreed_slot(self, holder: Holder, *, first: bool = False) -> Slot:
-        """A slot that is still in service, and that `on_acquire` agrees with."""
+    async def _agreed_slot(self, holder: Holder, *, back: bool = False) -> Slot:
+        """A slot that is still in service, and that `on_acquire` agrees with; `back`: instead of one that was not."""
+        # The hook may take longer for some than for others, so the order is that in which they came.
+        turn = self._line.turn() if back or self._on_acquire is not None else 0
         refusals = 0
         while True:
             loop = self._admit()
             if self._free:
                 slot = self._take_free(holder)
             else:
-                waiter = self._queue_up(holder, loop, first=first or refusals > 0)
+                waiter = self._queue_up(holder, loop, turn=turn if back or refusals else None)
                 try:
                     slot = await waiter
                 except BaseException:
@@ -158,6 +160,7 @@ class Desk(abc.ABC):
             if slot.in_service and not slot.is_stale:
                 return slot
             refusals += 1
+            turn = turn or self._line.turn()
             self._given_back(slot, holder)
 
     async def _ask(self, hook: Hook, slot: Slot, holder: Holder, *, last: bool) -> None:
@@ -181,14 +184,14 @@ class Desk(abc.ABC):
         return slot
 
     def _queue_up(
-        self, holder: Holder, loop: asyncio.AbstractEventLoop, *, first: bool = False
+        self, holder: Holder, loop: asyncio.AbstractEventLoop, *, turn: int | None = None
     ) -> asyncio.Future[Slot]:
         """Wait for what others give back, or for what is started now."""
         most = self.policy.max_waiters
-        if most is not None and not first and len(self._line) >= most + self._to_come():
+        if most is not None and turn is None and len(self._line) >= most + self._to_come():
             self._counts.refused += 1
             raise PoolFullError(f"{self!r}: {most} wait for a connection already, and max_waiters allows no more")
-        waiter = self._line.join(holder, loop, first=first)
+        waiter = self._line.join(holder, loop, turn=turn)
         self._provide()
         return waiter
 

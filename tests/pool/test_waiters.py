@@ -16,6 +16,7 @@ from fsm_conn import PoolClosed, PoolPolicy
 from fsm_conn.pool.place import Kind, Place
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.waiters import Waiters
+from fsm_conn.testing.pool_life import PoolLife
 
 from .conftest import begun, make, settled
 
@@ -74,18 +75,33 @@ class Book:
         self.line = Waiters(PoolStats())
         self.slot: Any = Place(Kind.REGULAR, PoolPolicy())
         self.here: list[asyncio.Future[Any]] = []
+        self.back: dict[asyncio.Future[Any], int] = {}
+        """Who came back, and when his turn was taken."""
+        self.away: list[int] = []
+        """The turns of those who may come back."""
 
     @property
     def alive(self) -> list[asyncio.Future[Any]]:
         return [each for each in self.here if not each.cancelled()]
 
-    def join(self, draw: Any, *, first: bool = False) -> None:
+    def join(self, draw: Any) -> None:
         holder: Any = None
-        waiter: Any = self.line.join(holder, asyncio.get_running_loop(), first=first)
-        self.here.insert(0 if first else len(self.here), waiter)
+        waiter: Any = self.line.join(holder, asyncio.get_running_loop())
+        self.here.append(waiter)
 
-    def come_first(self, draw: Any) -> None:
-        self.join(draw, first=True)
+    def take_turn(self, draw: Any) -> None:
+        """As who was served, and finds that it was of no use, or may find it later."""
+        self.away.append(self.line.turn())
+
+    def come_back(self, draw: Any) -> None:
+        """In any order; and again, with the same turn, when he was served once more."""
+        if self.away:
+            turn = self.away.pop(draw(st.integers(0, len(self.away) - 1)))
+            holder: Any = None
+            waiter: Any = self.line.join(holder, asyncio.get_running_loop(), turn=turn)
+            self.back[waiter] = turn
+            ahead = [each for each in self.here if each in self.back and self.back[each] < turn]
+            self.here.insert(len(ahead), waiter)
 
     def serve(self, draw: Any) -> None:
         alive = self.alive
@@ -93,6 +109,8 @@ class Book:
         if alive:
             assert alive[0].result() is self.slot
             self.here.remove(alive[0])
+            if alive[0] in self.back:
+                self.away.append(self.back[alive[0]])
 
     def refuse(self, draw: Any) -> None:
         alive = self.alive
@@ -115,11 +133,18 @@ class Book:
 
 
 @given(
-    st.lists(st.sampled_from([Book.join, Book.come_first, Book.serve, Book.refuse, Book.cancel, Book.leave])), st.data()
+    st.lists(
+        st.sampled_from(
+            [Book.join, Book.take_turn, Book.come_back, Book.serve, Book.refuse, Book.cancel, Book.leave],
+        )
+    ),
+    st.data(),
 )
 @settings(max_examples=200)
-def test_the_count_is_right(steps: list[Callable[[Book, Any], None]], data: st.DataObject) -> None:
-    """Those who have joined, and were neither served nor refused, nor have left. Who was cancelled is not served."""
+def test_the_count_and_the_order_are_right(steps: list[Callable[[Book, Any], None]], data: st.DataObject) -> None:
+    """Those who have joined, and were neither served nor refused, nor have left. Who was cancelled is not served, and
+    who came back is served first, in the order of turns.
+    """
 
     async def play() -> None:
         book = Book()
@@ -128,3 +153,18 @@ def test_the_count_is_right(steps: list[Callable[[Book, Any], None]], data: st.D
             assert (len(book.line), bool(book.line)) == (len(book.here), bool(book.here))
 
     asyncio.run(play())
+
+
+def test_who_comes_back_keeps_his_place_among_those_who_do() -> None:
+    """Two are given one link that is lost before they have looked at it: the first of them is served first again."""
+    life = PoolLife(policy=PoolPolicy(size=2, max_overflow=1, leases_per_connection=2))
+    life.open()
+    for _ in range(4):
+        life.acquire()
+    life.lose(0)
+    life.acquire()
+    life.acquire()
+    life.answer("close")
+    life.answer("open", "half")
+    life.release(0)
+    life.end()
