@@ -52,6 +52,11 @@ _ESCAPES = re.compile(
     r")"
 )
 _ESCAPES_IN_BYTES = re.compile(_ESCAPES.pattern.encode())
+# What may be left of one of each kind that was cut at its beginning.
+_CUT_ESCAPES = tuple(
+    re.compile(rf"\A{left}")
+    for left in (r"\[?[0-?]{0,32}[ -/]{0,8}[@-~]", r"[\]PX^_]?[^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)", r"[ -/]{0,8}[0-~]")
+)
 _CUT_CHARACTER = re.compile(rb"\A[\x80-\xbf]{1,3}")
 _decoder = codecs.getincrementaldecoder("utf-8")
 _KEY_WHOLE = re.compile(
@@ -161,6 +166,12 @@ def _begun(piece: str, text: str) -> int:
     return 0
 
 
+def _beginnings(text: str) -> list[str]:
+    """Where the text may begin that a terminal would show, if `text` was cut at the front, perhaps within an escape."""
+    cuts = (left.match(text) for left in _CUT_ESCAPES)
+    return [_ESCAPES.sub("", text[at:]) for at in {0, *(cut.end() for cut in cuts if cut is not None)}]
+
+
 def _hide(text: str, spans: Iterable[tuple[int, int]]) -> str:
     """`text` with each of `spans` hidden; those that overlap are one."""
     shown, at = [], 0
@@ -191,17 +202,21 @@ class Redactor:
             front: there was more before it, and the cut may be in the middle of a secret.
             back: the same of what came after it.
         """
+        beginnings = _beginnings(text) if front else []
         text = _ESCAPES.sub("", text)
         if self._pattern is not None:
-            text = _hide(text, self._spans(self._pattern, text, front, back))
+            text = _hide(text, self._spans(self._pattern, text, beginnings, back))
         if "PRIVATE KEY-----" in text:
             text = _KEY_TAIL.sub(HIDDEN, _KEY_WHOLE.sub(HIDDEN, text))
         return _visible("\n".join(map(_hide_cookies, text.split("\n"))))
 
-    def _spans(self, pattern: re.Pattern[str], text: str, front: bool, back: bool) -> Iterator[tuple[int, int]]:
+    def _spans(
+        self, pattern: re.Pattern[str], text: str, beginnings: list[str], back: bool
+    ) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):
             yield match.span()
-        if front and (left := max(_begun(piece, text[::-1]) for piece in self._backwards)):
-            yield 0, left
+        for rest in beginnings:
+            if left := max(_begun(piece, rest[::-1]) for piece in self._backwards):
+                yield 0, len(text) - len(rest) + left
         if back and (left := max(_begun(piece, text) for piece in self._pieces)):
             yield len(text) - left, len(text)

@@ -85,6 +85,17 @@ class TestCut:
         assume(not REMAINS.fullmatch(part) or part in secrets)
         assert not REMAINS.search(Redactor(secrets)(part, front=True, back=True))
 
+    @given(st.text("Ä€𝄞", min_size=4, max_size=12), st.lists(st.sampled_from(ESCAPES), min_size=1), st.data())
+    def test_within_an_escape(self, word: str, escapes: list[str], data: st.DataObject) -> None:
+        """Nor where the cut goes through an escape that was printed in the middle of a secret."""
+        places = sorted(data.draw(st.lists(st.integers(0, len(word)), min_size=len(escapes), max_size=len(escapes))))
+        text = "".join(
+            word[begin:end] + escape
+            for begin, end, escape in zip([0, *places], [*places, len(word)], [*escapes, ""], strict=True)
+        )
+        begin = data.draw(st.integers(0, len(text)))
+        assert not UNICODE_REMAINS.search(Redactor([word])(text[begin:], front=True))
+
     @pytest.mark.parametrize("length", [9, 60, 99, 700])
     def test_tail(self, length: int) -> None:
         """The tail of a stream that prints nothing but a secret shows none of it."""
