@@ -16,6 +16,7 @@ import attrs
 from fsm_conn.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.lifecycle import ConnectionState, Trigger
 from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+from fsm_conn.uptime import Uptime
 from fsm_conn.validators import shown
 
 if TYPE_CHECKING:
@@ -58,24 +59,24 @@ class Metrics:
     last_successful_call: datetime | None = attrs.field(default=None, init=False)
     """When a call succeeded last, in UTC; None: none has."""
     connection_count: int = attrs.field(default=0, init=False)
-    """How many times `connected` was entered."""
+    """How many links were `connected`. To come back from a state beside it, such as `paused`, makes none of them."""
     disconnection_count: int = attrs.field(default=0, init=False)
     """How many times `disconnected` was entered."""
     failed_connection_count: int = attrs.field(default=0, init=False)
     """How many times `failed` was entered."""
     reconnect_count: int = attrs.field(default=0, init=False)
-    """How many times `connected` was entered again, after a link that was lost or replaced, without a disconnect
-    between. Attempts that failed do not count."""
+    """How many of these took the place of a link that was lost or replaced, without a disconnect between. Attempts that
+    failed do not count."""
     losses: int = attrs.field(default=0, init=False)
-    """How many times `connected` was left because the link was lost, or its peer was no longer well."""
+    """How many of these links were lost, or their peer was no longer well, in `connected` or in a state beside it."""
     passed_probes: int = attrs.field(default=0, init=False)
     """Health probes that were answered well."""
     failed_probes: int = attrs.field(default=0, init=False)
     """Health probes that were answered badly, late or not at all."""
     connected_since: float | None = attrs.field(default=None, init=False)
-    """When `connected` was entered, in seconds of the event loop's clock; None when it is not the state."""
+    """When the present link was `connected`, in seconds of the event loop's clock; None when there is none."""
     connected_at: datetime | None = attrs.field(default=None, init=False)
-    """When `connected` was entered last, in UTC; None: never."""
+    """When a link was `connected` last, in UTC; None: never."""
     _was_connected: bool = attrs.field(default=False, init=False)
     _latencies: deque[float] = attrs.field(factory=_latencies, init=False, repr=False)
 
@@ -85,7 +86,8 @@ class Metrics:
         Returns:
             a function that ends it.
         """
-        endings = conn.on_transition(self.on_transition), conn.on_call(self.on_call)
+        uptime = Uptime(conn)
+        endings = conn.on_transition(lambda record: self._moved(uptime.read(record))), conn.on_call(self.on_call)
 
         def unsubscribe() -> None:
             for end in endings:
@@ -132,8 +134,7 @@ class Metrics:
             self.failed_calls += 1
             self.refused_calls += isinstance(call.error, _REFUSED)
 
-    def on_transition(self, record: TransitionRecord) -> None:
-        """Be told of a row of the table that was taken."""
+    def _moved(self, record: TransitionRecord) -> None:
         self.passed_probes += record.trigger == Trigger.PROBE_PASSED
         self.failed_probes += record.trigger == Trigger.PROBE_FAILED
         if record.source == record.dest:

@@ -11,9 +11,12 @@ from typing import Annotated, Any
 
 import pytest
 
-from fsm_conn import Connection, Fires, HealthPolicy, RetryPolicy, State, Trigger
+from fsm_conn import Connection, Fires, HealthPolicy, Metrics, RetryPolicy, State, TransitionRecord, Trigger
 from fsm_conn.checks import check
 from fsm_conn.lifecycle import add_state
+from fsm_conn.record import CallRecord
+from fsm_conn.telemetry.reading import ConnectOutcome
+from fsm_conn.telemetry.watching import Measuring
 from fsm_conn.testing import Life, ViolationError, explore, invariant, lifecycle_test
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "paused.py"
@@ -239,3 +242,84 @@ def test_time_beside_connected_is_time_that_the_link_was_up() -> None:
         life.fire("pause")
         life.lose()
         assert (life.state, life.conn.attempt) == ("reconnecting", 2)
+
+
+class Noted(Measuring):
+    """What a backend of telemetry is told of connecting."""
+
+    def __init__(self, conn: Connection) -> None:
+        super().__init__(conn)
+        self.notes: list[str] = []
+        self.moves: list[str] = []
+
+    def moved(self, record: TransitionRecord) -> None:
+        self.moves.append(str(record))
+
+    def probed(self, outcome: str) -> None:
+        self.notes.append(f"probe {outcome}")
+
+    def attempted(self, outcome: ConnectOutcome, record: TransitionRecord) -> None:
+        self.notes.append(f"attempt {outcome}")
+
+    def began(self, record: TransitionRecord) -> None:
+        self.notes.append(f"began on {record.trigger}")
+
+    def ended(self, outcome: ConnectOutcome, seconds: float, record: TransitionRecord) -> None:
+        self.notes.append(f"{outcome} after {seconds:g} s")
+
+    def called(self, record: CallRecord) -> None:
+        """Not of interest here."""
+
+
+def test_to_be_beside_connected_is_no_connecting() -> None:
+    """No attempt, and no time of one: the link is up. What begins with a loss there does, as ever."""
+    with lived(Pausable) as life:
+        noted = Noted(life.conn)
+        life.conn.on_transition(noted.told)
+        life.advance(3)
+        life.fire("pause")
+        life.advance(4)
+        life.fire("resume")
+        assert (noted.notes, len(noted.moves)) == ([], 2)
+        life.fire("pause")
+        life.lose()
+        assert noted.notes == ["began on lost"]
+        life.answer("close")
+        life.advance(2)
+        life.answer("open")
+        assert noted.notes == ["began on lost", "attempt succeeded", "succeeded after 2 s"]
+
+
+def test_what_is_attached_while_it_is_paused_knows_that_the_link_is_up() -> None:
+    """As it would, had it been there before."""
+    with lived(Pausable) as life:
+        life.fire("pause")
+        noted, metrics = Noted(life.conn), Metrics()
+        life.conn.on_transition(noted.told)
+        metrics.watch(life.conn)
+        life.fire("resume")
+        assert noted.notes == []
+        assert (metrics.connection_count, metrics.losses) == (0, 0)
+
+
+def test_links_are_counted_and_not_the_ways_back_to_connected() -> None:
+    """One link, one connection, one loss; wherever it was lost."""
+    metrics = Metrics()
+    life = Life(Pausable)
+    metrics.watch(life.conn)
+    life.connect()
+    life.answer("open")
+    life.advance(7)
+    for _ in range(3):
+        life.fire("pause")
+        life.advance(1)
+        life.fire("resume")
+    assert (metrics.connection_count, metrics.reconnect_count, metrics.connected_since) == (1, 0, 0.0)
+    life.fire("pause")
+    life.lose()
+    assert (metrics.losses, metrics.connected_since) == (1, None)
+    life.answer("close")
+    life.answer("open")
+    assert (metrics.connection_count, metrics.reconnect_count, metrics.losses) == (2, 1, 1)
+    life.end()
+    assert (metrics.disconnection_count, metrics.failed_connection_count) == (1, 0)

@@ -53,7 +53,8 @@ MAY_IMPORT = {
         "saying",
         "timing",
     },
-    "metrics": {"errors", "keeper", "lifecycle", "record", "validators"},  # keeper for types only
+    "uptime": {"keeper", "lifecycle", "record"},  # the first and the last for types only
+    "metrics": {"errors", "keeper", "lifecycle", "record", "uptime", "validators"},  # keeper for types only
     "report": {"health"},
     "clients": {
         "calls",

@@ -1,8 +1,9 @@
 """What records mean to those who count them: pure functions, the same for every backend.
 
 The words that hold here: a connection is *connecting* in every state in which it is neither at rest, nor connected,
-nor being closed, so in a state that a subclass adds too. One stretch of that is one *connecting*; it consists of
-*attempts*, each from entering `connecting` or `reconnecting` (whose delay is part of it) until it is decided.
+nor being closed, so in a state that a subclass adds too; but not in one beside `connected`, where its link is up, for
+which `Uptime` puts `connected`. One stretch of that is one *connecting*; it consists of *attempts*, each from entering
+`connecting` or `reconnecting` (whose delay is part of it) until it is decided.
 """
 
 from __future__ import annotations

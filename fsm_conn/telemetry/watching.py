@@ -22,6 +22,7 @@ from fsm_conn.telemetry.reading import (
     connect_outcome,
     probe_outcome,
 )
+from fsm_conn.uptime import Uptime
 
 __all__ = ["Measuring", "Telemetry", "Watch"]
 
@@ -57,18 +58,20 @@ class Measuring(Watch):
 
     def __init__(self, conn: Connection) -> None:
         super().__init__(conn)
+        self._uptime = Uptime(conn)
         self._since: float | None = None
 
     def told(self, record: TransitionRecord) -> None:
         """Take a record apart."""
         super().told(record)
         self.moved(record)
-        probe, attempt, end = probe_outcome(record), attempt_outcome(record), connect_outcome(record)
+        read = self._uptime.read(record)
+        probe, attempt, end = probe_outcome(read), attempt_outcome(read), connect_outcome(read)
         if probe is not None:
             self.probed(probe)
         if attempt is not None:
             self.attempted(attempt, record)
-        if begins_connecting(record):
+        if begins_connecting(read):
             self._since = record.at
             self.began(record)
         elif end is not None and self._since is not None:  # otherwise it began before we were attached

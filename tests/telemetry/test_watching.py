@@ -190,7 +190,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 MAY_IMPORT = {
     "reading": {"errors", "lifecycle", "record", "saying", "links.redact"},
-    "watching": {"connection", "record", "telemetry.reading"},
+    "watching": {"connection", "record", "telemetry.reading", "uptime"},
     "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching", "validators"},
     "otel": {
         "connection",
