@@ -84,6 +84,7 @@ class Slot(Place):
         "_greet",
         "_lasted",
         "_owner",
+        "_renewed",
         "_rng",
         "_served",
         "_task",
@@ -104,6 +105,8 @@ class Slot(Place):
         self._rng = rng
         self._greet = greet
         self._agreed: Link | None = None
+        self._renewed = False
+        """Whether somebody had its link replaced since `on_open` was last called."""
         self._served: Link | None = None
         self._lasted = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -224,12 +227,13 @@ class Slot(Place):
             return self._give_up(error if error.reason is None else error.reason)
         link = self.conn.link
         if self._greet is not None and link is not None and link is not self._agreed:
+            self._renewed = False
             try:
                 await self._greeted_in_time(self._greet)
-                if self._was_disconnected():
-                    raise ConnectAbandonedError(f"{self.conn.name}: it was disconnected while on_open ran")
+                if meddling := self._meddling():
+                    raise ConnectAbandonedError(f"{self.conn.name}: {meddling} while on_open ran")
             except Exception as error:
-                if self.conn.link is not link and not self._was_disconnected():
+                if self.conn.link is not link and not self._meddling():
                     return True  # lost meanwhile: that is why
                 _log.warning("%r: on_open failed, so its link is given up", self.conn, exc_info=True)
                 self._give_up(error)
@@ -238,9 +242,11 @@ class Slot(Place):
         self._agreed = link
         return True
 
-    def _was_disconnected(self) -> bool:
-        """Whether somebody has asked it to end: then it is not its own policy that lets it connect again, nor when."""
-        return self.conn.state in (ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED)
+    def _meddling(self) -> str:
+        """What somebody has done to it, so that it is not its own policy that lets it connect again, nor when."""
+        if self.conn.state in (ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED):
+            return "it was disconnected"
+        return "its link was replaced by reconnect()" if self._renewed else ""
 
     async def _greeted_in_time(self, greet: Greet) -> None:
         try:
@@ -263,6 +269,7 @@ class Slot(Place):
         """The connection moved: out of service at once, whoever wins the race for the loop."""
         if record.dest == CONNECTED or record.internal:
             return
+        self._renewed = self._renewed or record.trigger == Trigger.RECONNECT
         self._leave_service()
         if record.trigger == Trigger.OPEN_FAILED and self.is_awake:
             unknown = RuntimeError("it could not be opened")

@@ -421,6 +421,29 @@ async def test_on_open_that_disconnects_is_tried_again_with_pauses(opened: Any, 
         assert peer.open_now == 1
 
 
+async def test_on_open_that_reconnects_is_tried_again_with_pauses(opened: Any) -> None:
+    """It is called with each new link, so it would never end."""
+    again = False
+
+    async def greet(conn: Connection) -> None:
+        if again:
+            await conn.reconnect()
+
+    pool, peer = await opened(1, on_open=greet)
+    again = True
+    peer.lose()
+    await asyncio.sleep(5)
+    assert 2 < peer.tried < 20
+    waiting = begun(pool.acquire())
+    (outcome,) = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(outcome, PoolUnavailableError)
+    assert "its link was replaced by reconnect() while on_open ran" in str(outcome)
+    again = False
+    await asyncio.sleep(10)
+    async with pool.acquire():
+        assert peer.open_now == 1
+
+
 @pytest.mark.parametrize("says_why", [True, False])
 async def test_on_open_that_disconnects_fails_the_opening(says_why: bool) -> None:
     """With what it raises, if it does."""
