@@ -95,7 +95,7 @@ class ManagedConnection(_Client):
     @property
     def connected(self) -> bool:
         """Whether calls are served."""
-        return self._state == ConnectionState.CONNECTED
+        return self.is_connected()
 
     @property
     def connection_attempts(self) -> int:
@@ -156,7 +156,7 @@ class HealthMonitoredClient(_Counted):
 
     def health_report(self) -> HealthReport:
         """How the connection is now, and what has happened to it since it was made."""
-        counts, connected = self._metrics, self._state == ConnectionState.CONNECTED
+        counts, connected = self._metrics, self._state in self.lifecycle.serving
         since = counts.connected_since if connected else None
         return HealthReport(
             connected=connected,
@@ -341,7 +341,7 @@ class StatefulConnection(_Counted):
 
     def get_state_info(self) -> dict[str, Any]:
         """The present state and the metrics, as a plain dict."""
-        connected = self._state == ConnectionState.CONNECTED
+        connected = self.is_connected()
         return {
             "current_state": str(self.state),
             "is_connected": connected,

@@ -46,13 +46,14 @@ __all__ = ["Connection"]
 _StubT = TypeVar("_StubT")
 _log = logging.getLogger("fsm_conn")
 
-DISCONNECTED, CONNECTED, DISCONNECTING, FAILED = (
+DISCONNECTED, DISCONNECTING, FAILED = (
     ConnectionState.DISCONNECTED,
-    ConnectionState.CONNECTED,
     ConnectionState.DISCONNECTING,
     ConnectionState.FAILED,
 )
 _ENDED = frozenset({DISCONNECTED, FAILED})
+_AT_REST = frozenset({*_ENDED, DISCONNECTING})
+"""Where nothing is on its way to be connected."""
 
 _REMEDIES = {
     DISCONNECTED: "call 'await conn.connect()' first, or use 'async with'",
@@ -104,7 +105,8 @@ class Connection(LinkKeeper):
     ==================== ============== ============== ============== ============== ============== ==============
 
     "joins" waits for what is under way; "refused" raises `NotConnectedError` which says what to do; "ends there"
-    means that whoever waits finds the state `disconnected`. A state that a subclass adds behaves as `connecting`.
+    means that whoever waits finds the state `disconnected`. A state that a subclass adds behaves as `connecting`; one
+    with `serves=True` as `connected`.
     """
 
     _callers: int = 0
@@ -267,12 +269,12 @@ class Connection(LinkKeeper):
         return ServiceProxy(self, name)
 
     def is_connected(self) -> bool:
-        """Whether the state is `connected`, so that a call would be sent at once.
+        """Whether the state is `connected`, or another that serves calls, so that a call would be sent at once.
 
         No more than a look: the link may be lost before the next line. To have a call wait for the connection, or be
         sent again, give it `CallOptions`.
         """
-        return self._state == CONNECTED
+        return self._state in self.lifecycle.serving
 
     async def probe(self, timeout: float | None = None) -> float:
         """Ask the peer once whether it is well, and return how long the answer took, in seconds.
@@ -320,8 +322,8 @@ class Connection(LinkKeeper):
         self._callers += 1
         waits = True
         try:
-            record = await self._reach(_SETTLED)
-            if record.dest != CONNECTED:
+            record = await self._reach(self._settled())
+            if record.dest not in self.lifecycle.serving:
                 # Answered: an attempt that others may begin meanwhile is not ours.
                 waits = False
                 self._callers -= 1
@@ -336,6 +338,10 @@ class Connection(LinkKeeper):
             self._callers -= waits
         self._heed_disconnect(disconnects)
         self._judge(record)
+
+    def _settled(self) -> frozenset[str]:
+        """The states that end the wait of `connect()`."""
+        return self.lifecycle.serving | _AT_REST
 
     def _ask_for(self, trigger: str) -> None:
         """Fire `trigger`, or else `connect`, if either is to be done in this state."""
@@ -357,7 +363,7 @@ class Connection(LinkKeeper):
 
     def _judge(self, record: TransitionRecord) -> None:
         """What a caller that waited is told."""
-        if record.dest == CONNECTED:
+        if record.dest in self.lifecycle.serving:
             self._claimed = True
         elif record.dest == FAILED:
             raise self._connect_failed(record)
@@ -412,7 +418,7 @@ class Connection(LinkKeeper):
         if self._loop is not None and self._loop.is_closed():
             self._check_loop(asyncio.get_running_loop())  # which finds that the link is gone with it
         link = self._link
-        if link is not None and self._state == CONNECTED:
+        if link is not None and self._state in self.lifecycle.serving:
             self._claimed = self._claimed or in_use
             return link
         if link is not None and self._is_acting():
@@ -429,12 +435,12 @@ class Connection(LinkKeeper):
 
     async def _link_when_ready(self, end: float | None = None) -> Link:
         """As `_ready_link`, but wait while a connection is on its way; until `end`, when whoever waits is cancelled."""
-        while self._state != CONNECTED and not self._is_acting():
-            if self._state in _SETTLED:
+        while self._state not in self.lifecycle.serving and not self._is_acting():
+            if self._state in _AT_REST:
                 raise self._not_connected()
             self._callers += 1
             try:
-                await self._reach(_SETTLED)
+                await self._reach(self._settled())
             except asyncio.CancelledError:
                 if self._is_left_to_the_policy(end):
                     self._claimed = True
@@ -456,19 +462,14 @@ class Connection(LinkKeeper):
         """A call broke on `link`: wait until it is replaced, or its loss was noticed, `limit` seconds at most."""
         if link is not self._link:
             return
-        elsewhere = [name for name in self.lifecycle.states if name != CONNECTED]
         try:
-            await within(limit, self._reach(elsewhere))
+            await within(limit, self._reach(self.lifecycle.states.keys() - self.lifecycle.serving))
         except ExpiredError:
             _log.debug("%r: a call broke, but the link is still there", self)
 
     def _present_channel(self) -> Any:
         link = self._link
-        if link is not None and self._state == CONNECTED:  # what _ready_link() would find, a call cheaper
+        if link is not None and self._state in self.lifecycle.serving:  # what _ready_link() would find, a call cheaper
             self._claimed = True
             return link.channel
         return self._ready_link().channel
-
-
-_SETTLED = frozenset({CONNECTED, FAILED, DISCONNECTING, DISCONNECTED})
-"""What ends the wait of `connect()`."""

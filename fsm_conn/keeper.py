@@ -211,7 +211,7 @@ class LinkKeeper(Driver):
     @property
     def health_status(self) -> HealthStatus:
         """What the last probe of the present link has shown."""
-        return self._health_status if self._state == ConnectionState.CONNECTED else HealthStatus.UNKNOWN
+        return self._health_status if self._state in self.lifecycle.serving else HealthStatus.UNKNOWN
 
     def on_call(self, callback: CallCallback) -> Callable[[], None]:
         """Have `callback(record)` told of every call by `call`, `stream` and by attribute, when it has ended.
@@ -240,7 +240,7 @@ class LinkKeeper(Driver):
         self._entry_reason = reason
         if not self.lifecycle.states[self._state].owns_link:
             self._up_since = None
-        elif self._up_since is None and self._state == ConnectionState.CONNECTED:
+        elif self._up_since is None and self._state in self.lifecycle.serving:
             self._up_since = self._now()
 
     def _now(self) -> float:

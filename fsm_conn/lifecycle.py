@@ -127,6 +127,12 @@ class State:
     """Whether life begins here. One state of a table says so."""
     final: bool = attrs.field(default=False, kw_only=True)
     """Whether it is in order to stay here for ever."""
+    serves: bool = attrs.field(kw_only=True)
+    """Whether calls are served here, through its link. By default, only in `connected`."""
+
+    @serves.default
+    def _serves_by_default(self) -> bool:
+        return self.name == ConnectionState.CONNECTED
 
 
 @attrs.frozen
@@ -338,7 +344,9 @@ def add_state(
     - The effect `forget_probes` on the way back, where the activity probes: failed probes count when they follow one
       another in one state. No row may have `note_opened` or `count_attempt`, for no link was opened.
     - `stable_after` is counted from when the link was first `connected`, and the time beside it counts, too.
-    - Calls are refused or wait, as in `connecting`; those that the activity itself makes are served.
+    - Calls are refused or wait, as in `connecting`; those that the activity itself makes are served. With
+      `State("degraded", on_error="lost", owns_link=True, serves=True)` they all are, as in `connected`: then the
+      connection counts as connected for its callers and for pools.
 
     Args:
         base: the class, or anything with `states` and `transitions`, to derive from. It is not changed.

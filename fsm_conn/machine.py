@@ -22,7 +22,7 @@ from transitions import Machine
 from fsm_conn.engine import QuietMachine
 from fsm_conn.errors import DeclarationError, IllegalTriggerError
 from fsm_conn.hints import did_you_mean
-from fsm_conn.lifecycle import Others, State, Transition
+from fsm_conn.lifecycle import ConnectionState, Others, State, Transition
 
 __all__ = ["ACTIVITY_PREFIX", "Lifecycle", "Stateful"]
 
@@ -51,11 +51,12 @@ class Lifecycle:
         states: the states by name, in the order of the table.
         transitions: the rows, in the order of the table.
         initial: the name of the state where life begins.
+        serving: the names of the states in which calls are served.
         activities: the name of the method `while_<state>` for each state that has one.
         machine: the `transitions.Machine` that decides. Shared by all instances of the class.
     """
 
-    __slots__ = ("_events", "activities", "initial", "machine", "owner", "states", "transitions")
+    __slots__ = ("_events", "activities", "initial", "machine", "owner", "serving", "states", "transitions")
 
     def __init__(
         self, owner: type, states: Sequence[State | str], transitions: Sequence[Any], required: Iterable[str] = ()
@@ -77,6 +78,7 @@ class Lifecycle:
         self.transitions = tuple(_row(owner, row) for row in transitions)
         _Validation(self, required).run()
         self.initial = next(state.name for state in self.states.values() if state.initial)
+        self.serving = frozenset(name for name, state in self.states.items() if state.serves)
         self.activities = {
             name: ACTIVITY_PREFIX + name for name in self.states if hasattr(owner, ACTIVITY_PREFIX + name)
         }
@@ -183,6 +185,7 @@ class _Validation:
 
     def run(self) -> None:
         self.one_initial_state()
+        self.who_serves_has_a_link()
         for row in self.rows:
             self.known_states(row)
             self.callbacks(row)
@@ -197,6 +200,15 @@ class _Validation:
             self.wrong(
                 "states", f"{len(initial)} states are initial {initial}; mark exactly one with State(..., initial=True)"
             )
+
+    def who_serves_has_a_link(self) -> None:
+        for name, state in self.states.items():
+            if state.serves and not state.owns_link and name != ConnectionState.CONNECTED:
+                self.wrong(
+                    "states",
+                    f"{str(name)!r} serves calls and owns no link to serve them by; say "
+                    f"State({str(name)!r}, owns_link=True, serves=True)",
+                )
 
     def known_states(self, row: Transition) -> None:
         named = row.source.names if isinstance(row.source, Others) else row.source

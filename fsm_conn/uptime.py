@@ -26,16 +26,17 @@ class Uptime:
         conn: whose transitions are to be read from now on.
     """
 
-    __slots__ = ("_is_up", "_linked")
+    __slots__ = ("_is_up", "_linked", "_serving")
 
     def __init__(self, conn: LinkKeeper) -> None:
         self._linked = frozenset(name for name, state in conn.lifecycle.states.items() if state.owns_link)
+        self._serving = conn.lifecycle.serving
         self._is_up = conn._up_since is not None
 
     def read(self, record: TransitionRecord) -> TransitionRecord:
         """The record as it would be without states beside `connected`: with `connected` in their place."""
         source = _CONNECTED if self._is_up else record.source
-        self._is_up = record.dest == _CONNECTED or (self._is_up and record.dest in self._linked)
+        self._is_up = record.dest in self._serving or (self._is_up and record.dest in self._linked)
         dest = _CONNECTED if self._is_up else record.dest
         if source == record.source and dest == record.dest:
             return record

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from shown_examples import example
 
 from fsm_conn import Connection, Fires, HealthPolicy, Metrics, RetryPolicy, State, TransitionRecord, Trigger
 from fsm_conn.checks import check
@@ -19,20 +18,10 @@ from fsm_conn.telemetry.reading import ConnectOutcome
 from fsm_conn.telemetry.watching import Measuring
 from fsm_conn.testing import Life, ViolationError, explore, invariant, lifecycle_test
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "paused.py"
 HEALTH = HealthPolicy(interval=5, timeout=2, failure_threshold=2, jitter=0)
 
 
-def _example() -> Any:
-    spec = importlib.util.spec_from_file_location("example_paused", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-Pausable = _example().Pausable
+Pausable = example("paused").Pausable
 
 
 class Throttled(Connection):

@@ -37,7 +37,6 @@ __all__ = ["Slot"]
 Greet = Callable[["Connection"], Awaitable[None]]
 
 _log = logging.getLogger("fsm_conn.pool")
-CONNECTED = ConnectionState.CONNECTED
 
 SHORTEST_PAUSE = 0.01
 """Seconds between two tries of a connection that gives up at once, whatever the policy says."""
@@ -187,7 +186,7 @@ class Slot(Place):
                     await asyncio.sleep(max(pause, SHORTEST_PAUSE))
                     continue
                 with suppress(ExpiredError):  # it may recover by itself before that
-                    await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(CONNECTED))
+                    await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(*self.conn.lifecycle.serving))
         except GeneratorExit:  # the loop was closed under us, and nothing can be awaited any more
             raise
         except BaseException:
@@ -208,10 +207,10 @@ class Slot(Place):
     async def _serve(self) -> None:
         """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""
         clock = asyncio.get_running_loop().time
-        elsewhere = [name for name in self.conn.lifecycle.states if name != CONNECTED]
+        elsewhere = self.conn.lifecycle.states.keys() - self.conn.lifecycle.serving
         self._lasted = 0.0
         while await self._come_up():
-            if self.conn.state == CONNECTED and self.conn.link is self._agreed:
+            if self.conn.state in self.conn.lifecycle.serving and self.conn.link is self._agreed:
                 since = clock()
                 self._enter_service()
                 await self.conn.wait_for_state(*elsewhere)
@@ -267,7 +266,7 @@ class Slot(Place):
 
     def _moved(self, record: TransitionRecord) -> None:
         """The connection moved: out of service at once, whoever wins the race for the loop."""
-        if record.dest == CONNECTED or record.internal:
+        if record.internal or record.dest in self.conn.lifecycle.serving:
             return
         self._renewed = self._renewed or record.trigger == Trigger.RECONNECT
         self._leave_service()

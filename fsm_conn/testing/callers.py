@@ -113,6 +113,7 @@ class Callers:
         self.life = life
         self.lie = ""
         self.leaving: list[User] = []
+        self._serving = life.conn.lifecycle.serving
         self._disconnects: list[int] = []
         self._successes: list[int] = []
         self._interests: list[int] = []
@@ -127,7 +128,7 @@ class Callers:
 
     def asks(self, what: str) -> None:
         """The peer is asked something now. A call is asked by somebody who uses the connection."""
-        if what == "call" and self.life.conn._state == S.CONNECTED:
+        if what == "call" and self.life.is_serving:
             self._successes.append(len(self.life.records))
 
     def cancels(self, user: User) -> None:
@@ -192,7 +193,7 @@ class Callers:
         method = f"{call.user.method}()"
         if isinstance(error, IllegalTriggerError):
             return f"{method} raised {error!r}; its callers cannot know what is legal"
-        if isinstance(error, NotConnectedError) and call.state == S.CONNECTED and not call.since:
+        if isinstance(error, NotConnectedError) and call.state in self._serving and not call.since:
             return f"{method} raised {error!r}, and it was connected"
         if call.user.method == "disconnect":
             wrong = self._lie_of_disconnect(call, error)
@@ -221,13 +222,13 @@ class Callers:
         return "" if error is not None else self._lie_of_success(call)
 
     def _lie_of_success(self, call: Call) -> str:
-        had_one = call.state == S.CONNECTED and (call.joined or call.user.method != "reconnect")
-        if not call.came_to(S.CONNECTED) and not had_one:
+        had_one = call.state in self._serving and (call.joined or call.user.method != "reconnect")
+        if not call.came_to(*self._serving) and not had_one:
             return "returned, and it was not connected"
         if call.ended:
             return "succeeded, although disconnect() was called after it"
         self._successes.append(len(self.life.records))
-        return self._untold(call.begun if had_one else call.first(S.CONNECTED))
+        return self._untold(call.begun if had_one else call.first(*self._serving))
 
     def _was_ended(self, call: Call) -> bool:
         """By somebody's `disconnect()`, or by a trigger of the class's own."""
@@ -257,7 +258,7 @@ def callers_are_told_the_truth(life: Life) -> str | None:
 def unwanted_attempts_end(life: Life) -> str | None:
     """An attempt that no caller waits for, nobody was told of and no policy asked for is abandoned."""
     state, count = life.state, len(life.records)
-    if state == S.CONNECTED or state in ENDED or state in life.customs.ending or state in life.customs.inescapable:
+    if life.is_serving or state in ENDED or state in life.customs.ending or state in life.customs.inescapable:
         return None
     if any(user.keeps_attempt for user in life.users) or life.callers.is_wanted(count):
         return None

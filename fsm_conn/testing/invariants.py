@@ -242,7 +242,7 @@ def nobody_waits_in_vain(life: Life) -> str | None:
     """Who waits for a connection is told as soon as there is one, or will be none."""
     state = life.conn.state
     waiting = [user.method for user in life.users]
-    if state == ConnectionState.CONNECTED:
+    if life.is_serving:
         forgotten = [each for each in waiting if each in ("connect", "ensure_connected", "reconnect", "disconnect")]
     elif state in (ConnectionState.DISCONNECTED, ConnectionState.FAILED) and not _is_cleaning_up(life):
         forgotten = waiting

@@ -177,7 +177,7 @@ class Ledger:
         """A link is up from when it is first called connected, as long as states own it."""
         if not self.life.conn.lifecycle.states[str(record.dest)].owns_link:
             self._up_since = None
-        elif self._up_since is None and record.dest == S.CONNECTED:
+        elif self._up_since is None and record.dest in self.life.conn.lifecycle.serving:
             self._up_since = record.at
 
     def _note_outage(self, record: TransitionRecord) -> None:

@@ -318,6 +318,11 @@ class Life:
         """The connection's state."""
         return self.conn._state
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether calls are served in that state."""
+        return self.conn._state in self.conn.lifecycle.serving
+
     def own_triggers(self) -> tuple[str, ...]:
         """Triggers that the class's table has beside those of the base table."""
         return self.customs.own_triggers
@@ -401,7 +406,7 @@ class Life:
     def _come_to_rest(self) -> None:
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         final = self.conn.lifecycle.states[self.conn._state].final
-        if not final and self.conn.state != ConnectionState.CONNECTED:
+        if not final and not self.is_serving:
             self._fail(
                 "liveness",
                 f"{LIVENESS_BOUND:g} s after all faults stopped, the connection is still in {self.state!r}; "

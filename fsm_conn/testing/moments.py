@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.testing.customs import BASE_TRIGGERS
 from fsm_conn.testing.simulated import OUTCOMES
 
@@ -21,7 +20,7 @@ def options(life: Life, users: int) -> list[tuple[str, tuple[Any, ...]]]:
     steps: list[tuple[str, tuple[Any, ...]]] = []
     if len(life.users) < users:
         steps += [(name, ()) for name in ("connect", "disconnect", "reconnect")]
-        if life.state == ConnectionState.CONNECTED:
+        if life.is_serving:
             steps += [("probe", ()), ("call", ())]
         steps.append(("call_patiently", ()))
     for what, kinds in OUTCOMES.items():

@@ -19,6 +19,7 @@ from fsm_conn.pool.lifecycle import PoolState
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.record import TransitionRecord
+from fsm_conn.testing.customs import customs_of
 from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
 from fsm_conn.testing.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
@@ -208,6 +209,15 @@ class PoolLife:
             links[number].lose()
         self._settle(rush)
 
+    def fire(self, trigger: str, number: int = 0, *, rush: bool = False) -> None:
+        """A trigger of the connection class's own is fired in one of the connections, where its state handles it."""
+        self._step("fire", (trigger, number), rush)
+        slots = self.pool._slots
+        if number < len(slots) and slots[number].conn.lifecycle.handles(slots[number].conn._state, trigger):
+            self.model.losses += 1  # who is given it in this moment may have to wait again
+            self.loop.inside(lambda: slots[number].conn.fire(trigger))
+        self._settle(rush)
+
     def advance(self, seconds: float) -> None:
         """Time passes."""
         self._step("advance", (seconds,), False)
@@ -271,6 +281,10 @@ class PoolLife:
             if self.peer.waits_for(what):
                 steps += [("answer", (what, kind)) for kind in OUTCOMES[what] if kind != "hang"]
         steps += [("lose", (number,)) for number in range(len(self.open_links()))]
+        for number, slot in enumerate(self.pool._slots):
+            handled = slot.conn.lifecycle.handles
+            own = customs_of(type(slot.conn)).own_triggers
+            steps += [("fire", (trigger, number)) for trigger in own if handled(slot.conn._state, trigger)]
         return steps
 
     # --- how --------------------------------------------------------------------------------------------------

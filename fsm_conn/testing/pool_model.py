@@ -143,7 +143,7 @@ def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float
 def slots_in_service_are_connected(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """A slot in service has a link, and what is awake is kept by somebody."""
     for slot in pool._slots:
-        if slot.in_service and (slot.conn.state != "connected" or slot.conn.link is None):
+        if slot.in_service and (slot.conn.state not in slot.conn.lifecycle.serving or slot.conn.link is None):
             return f"{slot!r} is in service"
         if slot.in_service and not slot.is_awake:
             return f"{slot!r} is kept by nobody"

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from fsm_conn.connection import Connection
-from fsm_conn.lifecycle import ConnectionState
 from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
@@ -168,7 +167,7 @@ def _manners(life: Life) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The ways in which the peer could go on: to be told what to do, to do it, or to do it badly at first."""
     for what in OUTCOMES:
         yield ("neglect" if life.peer.attends_to(what) else "attend"), (what,)
-    if life.state == ConnectionState.CONNECTED:
+    if life.is_serving:
         for kinds in MOODS:
             yield "attend", ("probe", *kinds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from shown_examples import module_of
 from transitions import Machine
 
 import fsm_conn.clients  # noqa: F401 (so that its classes exist)
@@ -79,12 +79,8 @@ def test_the_classes_of_this_package_raise_no_alarm() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_classes_of_the_examples_raise_no_alarm(path: Path) -> None:
     """They show how it is done."""
-    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    own = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == spec.name]
+    module = module_of(path)
+    own = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
     tables = [each for each in own if issubclass(each, Driver)]
     assert tables
     assert [finding for each in tables for finding in check(each)] == []
