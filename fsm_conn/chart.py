@@ -47,6 +47,8 @@ class ChartState:
     """The trigger that is fired when the activity raises an error of the world outside."""
     owns_link: bool = False
     """Whether a link is open throughout this state."""
+    serves: bool = False
+    """Whether calls are served here."""
     entry: tuple[str, ...] = ()
     """What is called when it is entered."""
     exit: tuple[str, ...] = ()
@@ -182,6 +184,7 @@ def _bound_states(lifecycle: Lifecycle) -> Iterator[ChartState]:
             fires=None if activity is None else fired_by(getattr(lifecycle.owner, activity)),
             on_error=None if activity is None else str(state.on_error),
             owns_link=state.owns_link,
+            serves=state.serves,
         )
 
 

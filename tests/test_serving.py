@@ -12,6 +12,7 @@ from shown_examples import example
 from fsm_conn import CallOptions, Connection, ConnectionPool, DeclarationError, HealthPolicy, Metrics, State, add_state
 from fsm_conn.checks import check
 from fsm_conn.clients import HealthMonitoredClient
+from fsm_conn.diagrams import diagram
 from fsm_conn.testing import Life, explore, lifecycle_test, pool_test
 
 Degradable = example("degraded").Degradable
@@ -178,3 +179,18 @@ async def test_it_stays_in_service() -> None:
             assert pool.get_pool_stats()["available_in_pool"] == 0
         async with pool.acquire(timeout=10) as lease:
             assert (lease.connection.state, peer.open_now) == ("connected", 1)
+
+
+class _Silent(Degradable):  # type: ignore[misc, valid-type]
+    """The same, but that nobody is served."""
+
+    states = tuple(
+        State("degraded", on_error="lost", owns_link=True) if state.name == "degraded" else state
+        for state in Degradable.states
+    )
+
+
+def test_tables_and_differences_tell_it() -> None:
+    """Beside the link that it has."""
+    assert "| `degraded` | link open, serves calls |" in diagram(Degradable, "markdown")
+    assert diagram(Degradable, "mermaid", base=_Silent) != diagram(_Silent, "mermaid", base=_Silent)

@@ -26,6 +26,7 @@ _OF_STATES = (
     "activity",
     "on_error",
     "owns_link",
+    "serves",
     "entry",
     "exit",
     "timeout",

@@ -95,6 +95,7 @@ def _marks(state: ChartState, lit: bool) -> Iterator[str]:
         ("initial", state.initial),
         ("final", state.final),
         ("link open", state.owns_link),
+        ("serves calls", state.serves),
         ("now", lit),
     ):
         if holds:
