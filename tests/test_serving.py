@@ -14,6 +14,7 @@ from fsm_conn.checks import check
 from fsm_conn.clients import HealthMonitoredClient
 from fsm_conn.diagrams import diagram
 from fsm_conn.testing import Life, explore, lifecycle_test, pool_test
+from fsm_conn.testing.pool_life import PoolLife
 
 Degradable = example("degraded").Degradable
 
@@ -60,6 +61,15 @@ def pool_of(owner: type[Connection]) -> Any:
 
 TestPoolOfDegradable = pool_test(ConnectionPool, make=pool_of(Degradable), max_examples=60)
 TestPoolOfThrottled = pool_test(ConnectionPool, make=pool_of(Throttled), max_examples=60)
+
+
+def test_a_pool_is_not_expected_to_serve_by_what_is_paused_for_good() -> None:
+    """Its lives pause nothing that only the application resumes; what comes back by itself, they do."""
+    for owner, fired in ((example("paused").Pausable, set()), (Throttled, {"throttle"}), (Degradable, {"degrade"})):
+        life = PoolLife(make=pool_of(owner))
+        life.open()
+        assert {arguments[0] for name, arguments in life.options() if name == "fire"} == fired
+        life.end()
 
 
 # --- declaring it -----------------------------------------------------------------------------------------------

@@ -282,9 +282,7 @@ class PoolLife:
                 steps += [("answer", (what, kind)) for kind in OUTCOMES[what] if kind != "hang"]
         steps += [("lose", (number,)) for number in range(len(self.open_links()))]
         for number, slot in enumerate(self.pool._slots):
-            handled = slot.conn.lifecycle.handles
-            own = customs_of(type(slot.conn)).own_triggers
-            steps += [("fire", (trigger, number)) for trigger in own if handled(slot.conn._state, trigger)]
+            steps += [("fire", (trigger, number)) for trigger in _own_triggers(slot.conn)]
         return steps
 
     # --- how --------------------------------------------------------------------------------------------------
@@ -420,3 +418,14 @@ class PoolLife:
         error = ViolationError(name, message, self.trace, tuple(self.records))
         self.close()
         raise error from cause
+
+
+def _own_triggers(conn: Connection) -> list[str]:
+    """Triggers of the class's own that its state handles, but for those after which it may rest and serve nobody."""
+    lifecycle, state, own = conn.lifecycle, conn._state, customs_of(type(conn)).own_triggers
+    if not own:
+        return []
+    resting = {name for name, each in lifecycle.states.items() if each.final} - lifecycle.serving
+    leads = [row for row in lifecycle.transitions if row.trigger in own and state in row.sources(lifecycle.states)]
+    for_good = {row.trigger for row in leads if row.dest in resting}
+    return sorted({str(row.trigger) for row in leads} - for_good)

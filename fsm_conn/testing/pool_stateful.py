@@ -111,6 +111,9 @@ def pool_test(
 ) -> type[Any]:
     """Make a test case of a pool class.
 
+    Triggers that the class of its connections has added are fired in them, too; but none that leads where nobody is
+    served and it is in order to stay, for a pool waits for its connections to come back by themselves.
+
     Args:
         pool_class: the class to be tested.
         make: how to make a pool of it, for constructors that take more than `ConnectionPool`'s: called with what makes
