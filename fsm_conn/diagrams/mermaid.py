@@ -23,10 +23,11 @@ OR = "— or —"
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _SPECIAL = re.compile(
-    r"[^\w ./,()=+!?'«»…—\u2400-\u2421-]|(?<=direction) |(?<![^\W_])_|_(?![^\W_])",
+    r"[^\w ./,()=+!?'«»…\u2400-\u2421-]|(?<=direction) |(?<![^\W_])_|_(?![^\W_])",
     re.IGNORECASE,
 )
-"""What means something to Mermaid, `direction TB` even in the middle of a text, and `_` where Markdown would see it."""
+"""What means something to Mermaid, `direction TB` even in the middle of a text, `_` where Markdown would see it, and the
+dash of `OR`."""
 _RESERVED = frozenset(
     re.findall(
         r"\w+",

@@ -63,6 +63,15 @@ def test_any_table_is_read_again_as_it_is(format: str, machine: Machine) -> None
 
 
 @pytest.mark.parametrize("format", READERS)
+def test_a_name_that_stands_between_rows_is_told_from_what_does(format: str) -> None:
+    """Also where the line is broken before it."""
+    machine = Machine(None, ["a"], initial="a", auto_transitions=False, name="or")
+    for guard in ("sure", None):
+        machine.add_transition("go", "a", "=", conditions=guard, before=["first", "0000000000", "— or —"])
+    check(machine, format)
+
+
+@pytest.mark.parametrize("format", READERS)
 @pytest.mark.parametrize("owner", [Connection, ConnectionPool])
 def test_our_own_tables(format: str, owner: Any) -> None:
     check(owner, format)
