@@ -398,47 +398,26 @@ async def test_progress_is_forgotten_when_all_are_open(opened: Any) -> None:
     await pool.close_all()
 
 
-async def test_on_open_that_disconnects_is_tried_again_with_pauses(opened: Any, caplog: Any) -> None:
-    """As any that refuses: the peer is not asked for one link after the other."""
+@pytest.mark.parametrize(
+    ("meddles", "told"),
+    [("disconnect", "it was disconnected"), ("reconnect", r"its link was replaced by reconnect\(\)")],
+)
+async def test_on_open_that_ends_its_link_is_tried_again_with_pauses(opened: Any, meddles: str, told: str) -> None:
+    """As any that refuses: the peer is not asked for one link after the other, for each of which it is called."""
     refuses = False
 
     async def greet(conn: Connection) -> None:
         if refuses:
-            await conn.disconnect()
+            await getattr(conn, meddles)()
 
     pool, peer = await opened(1, on_open=greet)
     refuses = True
     peer.lose()
     await asyncio.sleep(5)
-    assert 2 < peer.tried < 10
-    waiting = begun(pool.acquire())
-    (outcome,) = await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(outcome, PoolUnavailableError)
-    assert "it was disconnected while on_open ran" in str(outcome)
-    refuses = False
-    await asyncio.sleep(10)
-    async with pool.acquire():
-        assert peer.open_now == 1
-
-
-async def test_on_open_that_reconnects_is_tried_again_with_pauses(opened: Any) -> None:
-    """It is called with each new link, so it would never end."""
-    again = False
-
-    async def greet(conn: Connection) -> None:
-        if again:
-            await conn.reconnect()
-
-    pool, peer = await opened(1, on_open=greet)
-    again = True
-    peer.lose()
-    await asyncio.sleep(5)
     assert 2 < peer.tried < 20
-    waiting = begun(pool.acquire())
-    (outcome,) = await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(outcome, PoolUnavailableError)
-    assert "its link was replaced by reconnect() while on_open ran" in str(outcome)
-    again = False
+    with pytest.raises(PoolUnavailableError, match=f"{told} while on_open ran"):
+        await pool.acquire()
+    refuses = False
     await asyncio.sleep(10)
     async with pool.acquire():
         assert peer.open_now == 1
