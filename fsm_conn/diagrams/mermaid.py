@@ -26,7 +26,7 @@ _SPECIAL = re.compile(
     r"[^\w ./,()=+!?'«»…\u2400-\u2421-]|(?<=direction) |(?<![^\W_])_|_(?![^\W_])",
     re.IGNORECASE,
 )
-"""What means something to Mermaid, `direction TB` even in the middle of a text, `_` where Markdown would see it, and the
+"""What means something to Mermaid, `direction TB` even in the middle of a text; `_` where Markdown would see it; the
 dash of `OR`."""
 _RESERVED = frozenset(
     re.findall(
