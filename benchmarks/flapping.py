@@ -4,8 +4,11 @@ In virtual time, on links that cost next to nothing: opening takes ten milliseco
 connection loses its link once, all at different moments, and replaces it. What is taken is the CPU time of this process
 for one loss made good, while a hundred, a thousand and ten thousand connections do so; and the memory of one that is
 connected and has been through it, by tracemalloc, in a run of its own. The sizes take turns. A cost that grows
-with the number of connections shows as a ratio above 1, of what one costs among ten thousand to what it costs among a
-hundred. The garbage collector is on, as in an application.
+with the number of connections shows as a ratio above 1, of what one costs among many to what it costs among few.
+
+The garbage collector is on, as in an application, and it comes by the number of what was made, not by the time: so
+every size makes good the same number of losses, a hundred connections a hundred times as many each as ten thousand.
+Were it the same number each, a hundred would be done before any collection of what is old, and would seem to cost less.
 
 What the loop itself makes of large numbers is told beside it: bare tasks, each of which waits for the same futures and
 sleeps as long, under an `asyncio.timeout`, and does nothing else.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import random
 import statistics
 import time
@@ -28,6 +32,7 @@ SIZES = (100, 1_000, 10_000)
 PERIOD = 10.0
 """Seconds of virtual time in which every connection loses its link once."""
 PERIODS = 3
+"""How many times the connections of the largest size do so; those of the others more often, as they are fewer."""
 OPENING = 0.01
 """Seconds of virtual time."""
 LINEAR = 1.2
@@ -35,9 +40,9 @@ LINEAR = 1.2
 WHY = (
     "The work does not grow, the memory that it is spread over does. Counted by valgrind's cachegrind, a loss takes "
     "786,000 instructions among a hundred and 468,000 among five thousand, where losses share the rounds of the loop; "
-    "but of what it touches, 14 lines are missing in a cache of 2 MB, such as this processor has, against 637. A "
-    "connection has 7 kB: a hundred of them stay in the cache, and ten thousand do not. Beyond the cache the cost is "
-    "level, as the growth from 1,000 to 10,000 shows. A tenth of all is the garbage collector."
+    "but of what it touches, 14 lines are missing in a cache of 2 MB, such as this processor has, against 637, most of "
+    "them where the garbage collector looks through what is old. A connection has 7 kB: a hundred of them stay in the "
+    "cache, and ten thousand do not."
 )
 
 
@@ -60,27 +65,26 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
     costs: dict[int, list[float]] = {size: [] for size in sizes}
     bare: dict[int, list[float]] = {size: [] for size in sizes}
     for _, size in turns(sizes, rounds, progress, "flapping"):
-        # Often for a small number, for what is short is measured badly.
-        repeats = max(1, sizes[-1] // size // 5)
-        costs[size].append(statistics.median(run_virtually(_cpu(size)) for _ in range(repeats)))
-        bare[size].append(statistics.median(run_virtually(_bare(size)) for _ in range(repeats)))
+        periods = PERIODS * sizes[-1] // size
+        costs[size].append(run_virtually(_cpu(size, periods)))
+        bare[size].append(run_virtually(_bare(size, periods)))
     memory = {size: run_virtually(_memory(size)) for size in sizes}
     return _table(costs, bare, memory)
 
 
-async def _cpu(number: int) -> float:
+async def _cpu(number: int, periods: int) -> float:
     """Microseconds of this process for one loss made good, in all it takes: noticing, closing, opening, records."""
     conns = _made(number)
     await asyncio.gather(*(conn.connect() for conn in conns))
     gc.collect()
     began = time.process_time()
-    await _flap(conns)
+    await _flap(conns, periods)
     took = time.process_time() - began
-    await _end(conns)
-    return took / (number * PERIODS) * 1e6
+    await _end(conns, periods)
+    return took / (number * periods) * 1e6
 
 
-async def _bare(number: int) -> float:
+async def _bare(number: int, periods: int) -> float:
     """As `_cpu`, of tasks that have nothing but the futures and the timers."""
     loop = asyncio.get_running_loop()
     torn: list[asyncio.Future[None]] = [loop.create_future() for _ in range(number)]
@@ -96,15 +100,16 @@ async def _bare(number: int) -> float:
     await asyncio.sleep(1)
     gc.collect()
     began = time.process_time()
-    for seed in range(PERIODS):
-        for index in random.Random(seed).sample(range(number), number):
+    order = random.Random(0).sample(range(number), number)
+    for _ in range(periods):
+        for index in order:
             torn[index].set_result(None)
             await asyncio.sleep(PERIOD / number)
     took = time.process_time() - began
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    return took / (number * PERIODS) * 1e6
+    return took / (number * periods) * 1e6
 
 
 async def _memory(number: int) -> float:
@@ -115,23 +120,24 @@ async def _memory(number: int) -> float:
         before, _ = tracemalloc.get_traced_memory()
         conns = _made(number)
         await asyncio.gather(*(conn.connect() for conn in conns))
-        await _flap(conns)
+        await _flap(conns, PERIODS)
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    await _end(conns)
+    await _end(conns, PERIODS)
     return (after - before) / number / 1000
 
 
 def _made(number: int) -> list[Connection]:
-    return [Connection(Thread, retry=RetryPolicy(max_attempts=None)) for _ in range(number)]
+    """With a policy by which each loss is an outage of its own, or they would come to wait longer and longer."""
+    policy = RetryPolicy(max_attempts=None, stable_after=PERIOD / 2)
+    return [Connection(Thread, retry=policy) for _ in range(number)]
 
 
-async def _flap(conns: list[Connection]) -> None:
-    order = list(conns)
-    for seed in range(PERIODS):
-        random.Random(seed).shuffle(order)
+async def _flap(conns: list[Connection], periods: int) -> None:
+    order = random.Random(0).sample(conns, len(conns))
+    for _ in range(periods):
         for conn in order:
             link = conn.link
             assert isinstance(link, Thread), "a link was not replaced in time"
@@ -140,35 +146,36 @@ async def _flap(conns: list[Connection]) -> None:
     await asyncio.sleep(1)
 
 
-async def _end(conns: list[Connection]) -> None:
+async def _end(conns: list[Connection], periods: int) -> None:
     """See that all has happened that was to be measured, and give back everything."""
     for conn in conns:
         assert conn.state == ConnectionState.CONNECTED, "a link was not replaced"
-        assert sum(record.trigger == Trigger.LOST for record in conn.history) == PERIODS, "a link was not lost"
+        lost = sum(record.trigger == Trigger.LOST for record in conn.history)
+        assert lost == min(periods, len(conn.history) // 2), "a link was not lost"
     await asyncio.gather(*(conn.disconnect() for conn in conns))
 
 
 def _table(costs: dict[int, list[float]], bare: dict[int, list[float]], memory: dict[int, float]) -> list[Row]:
-    work = f"each lost {PERIODS} times in {PERIODS * PERIOD:g} s, virtual time"
+    sizes = sorted(costs)
+    few, many = sizes[0], sizes[-1]
     found = []
-    for size, taken in costs.items():
-        found += [
-            row_of(taken, name=f"a loss made good, of {size:,}", work=work, unit="us"),
-            Row(name=f"memory of a connection, of {size:,}", work=f"{work}, connected", value=memory[size], unit="kB"),
-        ]
-    few, many = min(costs), max(costs)
-    grown = _sides(many, few)
+    for size in sizes:
+        times = PERIODS * many // size
+        work = f"each lost {times:,} times in {times * PERIOD:,.0f} s, virtual time"
+        found.append(row_of(costs[size], name=f"a loss made good, of {size:,}", work=work, unit="us"))
+    for size in sizes:
+        work = f"each lost {PERIODS} times, connected"
+        found.append(Row(name=f"memory of a connection, of {size:,}", work=work, value=memory[size], unit="kB"))
+    steps = [*itertools.pairwise(sizes), (few, many)] if len(sizes) > 2 else [(few, many)]
+    growth = "growth of the CPU time of a loss"
+    bare_growth = "the same of bare tasks with the same timers"
     return [
         *found,
-        _growth("growth of the CPU time of a loss", costs, grown, LINEAR, WHY),
-        *(
-            _growth("its growth beyond the cache", {size: costs[size], many: costs[many]}, _sides(many, size), LINEAR)
-            for size in sorted(costs)[1:-1]
-        ),
-        _growth("the same of bare tasks with the same timers", bare, grown, None, "It is asyncio's own growth."),
+        *(_growth(growth, costs[many], costs[few], _sides(many, few), LINEAR, WHY) for few, many in steps),
+        _growth(bare_growth, bare[many], bare[few], _sides(many, few), None, "It is asyncio's own growth."),
         Row(
             name="growth of the memory of a connection",
-            work=grown,
+            work=_sides(many, few),
             value=memory[many] / memory[few],
             unit=RATIO,
             goal=LINEAR,
@@ -181,8 +188,7 @@ def _sides(many: int, few: int) -> str:
     return f"{many:,} against {few:,}"
 
 
-def _growth(name: str, costs: dict[int, list[float]], work: str, goal: float | None, why: str = "") -> Row:
-    few, many = costs[min(costs)], costs[max(costs)]
+def _growth(name: str, many: list[float], few: list[float], work: str, goal: float | None, why: str = "") -> Row:
     return row_of(
         against(many, few),
         name=name,
