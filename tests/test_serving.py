@@ -5,11 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import attrs
 import pytest
 from peer import Peer
 from shown_examples import example
 
-from fsm_conn import CallOptions, Connection, ConnectionPool, DeclarationError, HealthPolicy, Metrics, State, add_state
+from fsm_conn import (
+    CallOptions,
+    Connection,
+    ConnectionPool,
+    DeclarationError,
+    HealthPolicy,
+    Metrics,
+    RetryPolicy,
+    State,
+    add_state,
+    insert_state,
+)
 from fsm_conn.checks import check
 from fsm_conn.clients import HealthMonitoredClient
 from fsm_conn.diagrams import diagram
@@ -168,6 +180,39 @@ async def test_a_client_reports_it_as_connected() -> None:
         assert (report.connected, report.connected_duration_seconds) == (True, 0.5)
         await client.wait_for_state("connected")
     assert (metrics.connection_count, metrics.losses, metrics.disconnection_count) == (1, 0, 1)
+
+
+class Warming(Connection):
+    """Serves before it is `connected`."""
+
+    states, transitions = insert_state(
+        Connection,
+        State("warming", on_error="lost", owns_link=True, serves=True, final=True),
+        trigger="opened",
+        before="connected",
+        then="warmed",
+        like="connecting",
+    )
+    transitions = tuple(
+        attrs.evolve(row, source=(*row.source, "warming")) if row.trigger == "lost" else row for row in transitions
+    )
+
+    async def while_warming(self) -> str:
+        """Watch the link."""
+        return await self.while_connected()
+
+
+def test_a_link_is_up_from_when_it_first_serves() -> None:
+    """So a loss after some time there is a new outage, and what is counted are links."""
+    life, metrics = Life(Warming, retry=RetryPolicy(max_attempts=2, deadline=20, stable_after=10)), Metrics()
+    metrics.watch(life.conn)
+    life.connect()
+    life.answer("open")
+    assert (life.state, metrics.connection_count) == ("warming", 1)
+    life.advance(100)
+    life.lose()
+    assert (life.state, life.conn.attempt, metrics.losses) == ("reconnecting", 1, 1)
+    life.close()
 
 
 # --- in a pool --------------------------------------------------------------------------------------------------

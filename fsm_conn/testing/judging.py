@@ -23,9 +23,9 @@ from fsm_conn.testing.spinning import Spinning
 if TYPE_CHECKING:
     from fsm_conn.testing.life import Life
 
-__all__ = ["TIMED_CALLS", "Finding", "broken", "chosen", "left_by_the_loop", "told_wrongly", "why_it_spins"]
+__all__ = ["Finding", "broken", "chosen", "left_by_the_loop", "told_wrongly", "why_it_spins"]
 
-TIMED_CALLS = frozenset({"call_patiently"})
+_TIMED_CALLS = frozenset({"call_patiently"})
 """Steps by which somebody makes a call that has a deadline."""
 
 
@@ -76,7 +76,7 @@ def told_wrongly(life: Life, user: User) -> Finding | None:
             return None
         return Finding("cancellation_is_honest", f"{user.method}() was cancelled, and nobody had cancelled it")
     error = user.task.exception()
-    if error is None or isinstance(error, FsmConnError) or (user.method in TIMED_CALLS and is_deadline(error)):
+    if error is None or isinstance(error, FsmConnError) or (user.method in _TIMED_CALLS and is_deadline(error)):
         return None
     culprit = raised_in_row(life, error)
     if culprit and "faults_have_a_cause" not in life.ignored:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer import Peer
 
-from fsm_conn import PoolClosed, PoolPolicy
+from fsm_conn import Connection, Link, PoolClosed, PoolPolicy
 from fsm_conn.pool.place import Kind, Place
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.waiters import Waiters
@@ -77,7 +77,7 @@ class Book:
         self.here: list[asyncio.Future[Any]] = []
         self.back: dict[asyncio.Future[Any], int] = {}
         """Who came back, and when his turn was taken."""
-        self.away: list[int] = []
+        self.away = [self.line.turn() for _ in range(3)]
         """The turns of those who may come back."""
 
     @property
@@ -168,3 +168,54 @@ def test_who_comes_back_keeps_his_place_among_those_who_do() -> None:
     life.answer("open", "half")
     life.release(0)
     life.end()
+
+
+async def test_turns_count_and_not_who_comes_back_first() -> None:
+    """And who was not served yet comes after them."""
+    line, slot, holder = Waiters(PoolStats()), Place(Kind.REGULAR, PoolPolicy()), None
+    loop, turns = asyncio.get_running_loop(), [0, 0]
+    turns = [line.turn() for _ in turns]
+    new: Any = line.join(holder, loop)  # type: ignore[arg-type]
+    second: Any = line.join(holder, loop, turn=turns[1])  # type: ignore[arg-type]
+    first: Any = line.join(holder, loop, turn=turns[0])  # type: ignore[arg-type]
+    for waiter in (first, second, new):
+        assert not waiter.done()
+        assert line.serve(slot)  # type: ignore[arg-type]
+        assert waiter.done()
+
+
+class Replaced(Link):
+    """The links after the first two take five seconds to open."""
+
+    made = 0
+
+    async def open(self) -> None:
+        type(self).made += 1
+        await asyncio.sleep(5 if self.made > 2 else 0)
+
+    async def close(self) -> None:
+        """Nothing to be done."""
+
+    async def lost(self) -> Exception:
+        return await asyncio.get_running_loop().create_future()
+
+
+async def test_a_hook_that_takes_longer_for_some_does_not_change_the_order() -> None:
+    """Both are refused, the one who came later at once; the first fresh link is for who came first."""
+    asked: list[Connection] = []
+    served: list[str] = []
+
+    async def check(conn: Connection) -> None:
+        asked.append(conn)
+        if len(asked) <= 2:
+            await asyncio.sleep(2 if len(asked) == 1 else 1)
+            raise OSError("refused")
+
+    async def use(name: str) -> None:
+        async with pool.acquire():
+            served.append(name)
+
+    Replaced.made = 0
+    async with make(Replaced, 2, 0, on_acquire=check) as pool:
+        await asyncio.gather(*begun(use("first"), use("second")))
+        assert served == ["first", "second"]
