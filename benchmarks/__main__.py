@@ -23,7 +23,7 @@ from benchmarks.core import Row
 from benchmarks.results import markdown
 from benchmarks.table import after, machine, text
 
-COMPILE = "import fsm_conn, fsm_conn.demo.calculator, fsm_conn.links.rpcplugin, fsm_conn.links._pyvider"
+COMPILE = "import fsm_conn, fsm_conn.demo.calculator, fsm_conn.links.plugin.link, fsm_conn.links.plugin.client"
 LIMIT = 1800.0
 """Seconds for one benchmark, on a machine that is busy with other things."""
 CLEANING = 30.0

@@ -51,7 +51,7 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
 async def _measured(rounds: int, progress: Progress) -> list[Row]:
     ways = {
         "fire": _fire(),
-        "bare": _bare(_same(), Idle(["nothing"])),
+        "strip_tracebacks": _bare(_same(), Idle(["nothing"])),
         "least": _bare(_least(), _Bare()),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -59,7 +59,7 @@ async def _measured(rounds: int, progress: Progress) -> list[Row]:
         times[name].append(_sample(walk))
     warm = {name: taken[4:] for name, taken in times.items()}
     return [
-        _row(warm, "bare", "the same guards and effects", 1.0),
+        _row(warm, "strip_tracebacks", "the same guards and effects", 1.0),
         _row(
             warm,
             "least",

@@ -128,7 +128,7 @@ _kept: list[Any] = []
 
 async def _alone(client: str, name: str, outside: str) -> None:
     """Meet one fault, write what came of it on stdout, and wait to be ended."""
-    import fsm_conn.links._pyvider  # imports are not counted, on neither side
+    import fsm_conn.links.plugin.client  # imports are not counted, on neither side
 
     assert fsm_conn
     print("ready", flush=True)

@@ -16,8 +16,8 @@ import attrs
 from transitions import Machine
 from transitions.extensions.asyncio import AsyncMachine
 
-from fsm_conn.driver import Driver
-from fsm_conn.lifecycle import State, Transition
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.table import State, Transition
 
 __all__ = ["OURS", "PEERS", "WALK", "Peer", "installed"]
 
@@ -62,7 +62,7 @@ class Life:
 
 
 def _ours() -> tuple[Any, Any]:
-    class Ours(Life, Driver):
+    class Ours(Life, StateMachine):
         states = tuple(State(name, initial=name == "idle") for name in STATES)
         transitions = tuple(
             Transition(trigger, sources, dest, guard or (), effect or ())

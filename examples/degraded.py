@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Annotated
 
-from fsm_conn import CallRecord, Connection, ConnectionState, Fires, State, Trigger, add_state
+from fsm_conn import CallRecord, Connection, ConnectionState, Fires, LinkState, Trigger, add_state
 
 
 class Degradable(Connection):
@@ -25,7 +25,7 @@ class Degradable(Connection):
 
     states, transitions = add_state(
         Connection,
-        State("degraded", on_error=Trigger.LOST, owns_link=True, serves=True),
+        LinkState("degraded", on_error=Trigger.LOST, serves=True),
         beside=ConnectionState.CONNECTED,
         trigger="degrade",
         back="improve",

@@ -12,7 +12,16 @@ import signal
 import sys
 from typing import Annotated
 
-from fsm_conn import CallOptions, Connection, ConnectionState, Fires, NotConnectedError, State, Trigger, add_state
+from fsm_conn import (
+    CallOptions,
+    Connection,
+    ConnectionState,
+    Fires,
+    LinkState,
+    NotConnectedError,
+    Trigger,
+    add_state,
+)
 
 
 class Pausable(Connection):
@@ -23,7 +32,7 @@ class Pausable(Connection):
 
     states, transitions = add_state(
         Connection,
-        State("paused", on_error=Trigger.LOST, owns_link=True, final=True),
+        LinkState("paused", on_error=Trigger.LOST, final=True),
         beside=ConnectionState.CONNECTED,
         trigger="pause",
         back="resume",

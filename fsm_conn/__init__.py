@@ -11,189 +11,96 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_conn.lazy import lazily
+from fsm_conn._util.lazy import lazily
 
 if TYPE_CHECKING:
-    from fsm_conn.budget import RetryBudget
-    from fsm_conn.clients import AutoReconnectClient, HealthMonitoredClient, ManagedConnection, StatefulConnection
-    from fsm_conn.connection import Connection
-    from fsm_conn.errors import (
-        AmbiguousNameError,
-        BadCookieError,
-        CallError,
-        CallTimeoutError,
-        CommandNotExecutableError,
-        CommandNotFoundError,
-        ConnectAbandonedError,
-        ConnectFailedError,
-        ConnectionLostError,
-        DeclarationError,
-        FsmConnError,
-        HandshakeError,
-        IllegalTriggerError,
-        IncompatibleProtocolError,
-        LeaseError,
-        LinkError,
-        LinkLostError,
-        NotConnectedError,
-        NotServingError,
-        PluginExitedError,
-        PoolClosed,
-        PoolError,
-        PoolFullError,
-        PoolTimeoutError,
-        PoolUnavailableError,
-        ProbeError,
-        ProbeTimeoutError,
-        RequestError,
-        StartTimeoutError,
-        UnknownNameError,
-    )
-    from fsm_conn.health import HealthStatus
-    from fsm_conn.lifecycle import (
-        ConnectionState,
-        Fires,
-        State,
-        Transition,
-        Trigger,
-        add_state,
-        insert_state,
-        others,
-    )
-    from fsm_conn.links.base import CallOptions, Link
-    from fsm_conn.metrics import Metrics
-    from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
-    from fsm_conn.pool.lease import Lease
-    from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
-    from fsm_conn.pool.policy import PoolPolicy
-    from fsm_conn.pool.pool import ConnectionPool
-    from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
-    from fsm_conn.report import HealthReport
-
-__all__ = [
-    "AmbiguousNameError",
-    "AutoReconnectClient",
-    "BadCookieError",
-    "CallError",
-    "CallOptions",
-    "CallOutcome",
-    "CallRecord",
-    "CallTimeoutError",
-    "CommandNotExecutableError",
-    "CommandNotFoundError",
-    "ConnectAbandonedError",
-    "ConnectFailedError",
-    "Connection",
-    "ConnectionLostError",
-    "ConnectionPool",
-    "ConnectionState",
-    "DeclarationError",
-    "Fires",
-    "FsmConnError",
-    "HandshakeError",
-    "HealthMonitoredClient",
-    "HealthPolicy",
-    "HealthReport",
-    "HealthStatus",
-    "IllegalTriggerError",
-    "IncompatibleProtocolError",
-    "Jitter",
-    "Lease",
-    "LeaseError",
-    "Link",
-    "LinkError",
-    "LinkLostError",
-    "ManagedConnection",
-    "Metrics",
-    "NotConnectedError",
-    "NotServingError",
-    "PluginExitedError",
-    "PoolClosed",
-    "PoolError",
-    "PoolFullError",
-    "PoolPolicy",
-    "PoolState",
-    "PoolTimeoutError",
-    "PoolTrigger",
-    "PoolUnavailableError",
-    "ProbeError",
-    "ProbeTimeoutError",
-    "RequestError",
-    "RetryBudget",
-    "RetryPolicy",
-    "StartTimeoutError",
-    "State",
-    "StatefulConnection",
-    "Transition",
-    "TransitionRecord",
-    "Trigger",
-    "UnknownNameError",
-    "add_state",
-    "insert_state",
-    "others",
-]
+    from fsm_conn.connection.budget import RetryBudget as RetryBudget
+    from fsm_conn.connection.call_records import CallOutcome as CallOutcome
+    from fsm_conn.connection.call_records import CallRecord as CallRecord
+    from fsm_conn.connection.clients import AutoReconnectClient as AutoReconnectClient
+    from fsm_conn.connection.clients import HealthMonitoredClient as HealthMonitoredClient
+    from fsm_conn.connection.clients import ManagedConnection as ManagedConnection
+    from fsm_conn.connection.clients import StatefulConnection as StatefulConnection
+    from fsm_conn.connection.connection import Connection as Connection
+    from fsm_conn.connection.derive import add_state as add_state
+    from fsm_conn.connection.derive import insert_state as insert_state
+    from fsm_conn.connection.errors import CallTimeoutError as CallTimeoutError
+    from fsm_conn.connection.errors import ConnectAbandonedError as ConnectAbandonedError
+    from fsm_conn.connection.errors import ConnectFailedError as ConnectFailedError
+    from fsm_conn.connection.errors import NotConnectedError as NotConnectedError
+    from fsm_conn.connection.metrics import Metrics as Metrics
+    from fsm_conn.connection.policy import HealthPolicy as HealthPolicy
+    from fsm_conn.connection.policy import Jitter as Jitter
+    from fsm_conn.connection.policy import RetryPolicy as RetryPolicy
+    from fsm_conn.connection.prober import HealthStatus as HealthStatus
+    from fsm_conn.connection.report import HealthReport as HealthReport
+    from fsm_conn.connection.table import ConnectionState as ConnectionState
+    from fsm_conn.connection.table import LinkState as LinkState
+    from fsm_conn.connection.table import Trigger as Trigger
+    from fsm_conn.links.base import CallOptions as CallOptions
+    from fsm_conn.links.base import Link as Link
+    from fsm_conn.links.errors import AmbiguousNameError as AmbiguousNameError
+    from fsm_conn.links.errors import BadCookieError as BadCookieError
+    from fsm_conn.links.errors import CallError as CallError
+    from fsm_conn.links.errors import CommandNotExecutableError as CommandNotExecutableError
+    from fsm_conn.links.errors import CommandNotFoundError as CommandNotFoundError
+    from fsm_conn.links.errors import ConnectionLostError as ConnectionLostError
+    from fsm_conn.links.errors import HandshakeError as HandshakeError
+    from fsm_conn.links.errors import IncompatibleProtocolError as IncompatibleProtocolError
+    from fsm_conn.links.errors import LinkError as LinkError
+    from fsm_conn.links.errors import LinkLostError as LinkLostError
+    from fsm_conn.links.errors import NotServingError as NotServingError
+    from fsm_conn.links.errors import PluginExitedError as PluginExitedError
+    from fsm_conn.links.errors import ProbeError as ProbeError
+    from fsm_conn.links.errors import ProbeTimeoutError as ProbeTimeoutError
+    from fsm_conn.links.errors import RequestError as RequestError
+    from fsm_conn.links.errors import StartTimeoutError as StartTimeoutError
+    from fsm_conn.links.errors import UnknownNameError as UnknownNameError
+    from fsm_conn.machine.errors import DeclarationError as DeclarationError
+    from fsm_conn.machine.errors import FsmConnError as FsmConnError
+    from fsm_conn.machine.errors import IllegalTriggerError as IllegalTriggerError
+    from fsm_conn.machine.machine import StateMachine as StateMachine
+    from fsm_conn.machine.records import TransitionRecord as TransitionRecord
+    from fsm_conn.machine.table import Fires as Fires
+    from fsm_conn.machine.table import State as State
+    from fsm_conn.machine.table import Transition as Transition
+    from fsm_conn.machine.table import others as others
+    from fsm_conn.pool.errors import LeaseError as LeaseError
+    from fsm_conn.pool.errors import PoolClosed as PoolClosed
+    from fsm_conn.pool.errors import PoolError as PoolError
+    from fsm_conn.pool.errors import PoolFullError as PoolFullError
+    from fsm_conn.pool.errors import PoolTimeoutError as PoolTimeoutError
+    from fsm_conn.pool.errors import PoolUnavailableError as PoolUnavailableError
+    from fsm_conn.pool.lease import Lease as Lease
+    from fsm_conn.pool.policy import PoolPolicy as PoolPolicy
+    from fsm_conn.pool.pool import ConnectionPool as ConnectionPool
+    from fsm_conn.pool.table import PoolState as PoolState
+    from fsm_conn.pool.table import PoolTrigger as PoolTrigger
 
 _HOMES = {
-    "AmbiguousNameError": "fsm_conn.errors",
-    "AutoReconnectClient": "fsm_conn.clients",
-    "BadCookieError": "fsm_conn.errors",
-    "CallError": "fsm_conn.errors",
-    "CallOptions": "fsm_conn.links.base",
-    "CallOutcome": "fsm_conn.record",
-    "CallRecord": "fsm_conn.record",
-    "CallTimeoutError": "fsm_conn.errors",
-    "CommandNotExecutableError": "fsm_conn.errors",
-    "CommandNotFoundError": "fsm_conn.errors",
-    "ConnectAbandonedError": "fsm_conn.errors",
-    "ConnectFailedError": "fsm_conn.errors",
-    "Connection": "fsm_conn.connection",
-    "ConnectionLostError": "fsm_conn.errors",
-    "ConnectionPool": "fsm_conn.pool.pool",
-    "ConnectionState": "fsm_conn.lifecycle",
-    "DeclarationError": "fsm_conn.errors",
-    "Fires": "fsm_conn.lifecycle",
-    "FsmConnError": "fsm_conn.errors",
-    "HandshakeError": "fsm_conn.errors",
-    "HealthMonitoredClient": "fsm_conn.clients",
-    "HealthPolicy": "fsm_conn.policy",
-    "HealthReport": "fsm_conn.report",
-    "HealthStatus": "fsm_conn.health",
-    "IllegalTriggerError": "fsm_conn.errors",
-    "IncompatibleProtocolError": "fsm_conn.errors",
-    "Jitter": "fsm_conn.policy",
-    "Lease": "fsm_conn.pool.lease",
-    "LeaseError": "fsm_conn.errors",
-    "Link": "fsm_conn.links.base",
-    "LinkError": "fsm_conn.errors",
-    "LinkLostError": "fsm_conn.errors",
-    "ManagedConnection": "fsm_conn.clients",
-    "Metrics": "fsm_conn.metrics",
-    "NotConnectedError": "fsm_conn.errors",
-    "NotServingError": "fsm_conn.errors",
-    "PluginExitedError": "fsm_conn.errors",
-    "PoolClosed": "fsm_conn.errors",
-    "PoolError": "fsm_conn.errors",
-    "PoolFullError": "fsm_conn.errors",
-    "PoolPolicy": "fsm_conn.pool.policy",
-    "PoolState": "fsm_conn.pool.lifecycle",
-    "PoolTimeoutError": "fsm_conn.errors",
-    "PoolTrigger": "fsm_conn.pool.lifecycle",
-    "PoolUnavailableError": "fsm_conn.errors",
-    "ProbeError": "fsm_conn.errors",
-    "ProbeTimeoutError": "fsm_conn.errors",
-    "RequestError": "fsm_conn.errors",
-    "RetryBudget": "fsm_conn.budget",
-    "RetryPolicy": "fsm_conn.policy",
-    "StartTimeoutError": "fsm_conn.errors",
-    "State": "fsm_conn.lifecycle",
-    "StatefulConnection": "fsm_conn.clients",
-    "Transition": "fsm_conn.lifecycle",
-    "TransitionRecord": "fsm_conn.record",
-    "Trigger": "fsm_conn.lifecycle",
-    "UnknownNameError": "fsm_conn.errors",
-    "add_state": "fsm_conn.lifecycle",
-    "insert_state": "fsm_conn.lifecycle",
-    "others": "fsm_conn.lifecycle",
+    "fsm_conn.connection.budget": "RetryBudget",
+    "fsm_conn.connection.call_records": "CallOutcome CallRecord",
+    "fsm_conn.connection.clients": "AutoReconnectClient HealthMonitoredClient ManagedConnection StatefulConnection",
+    "fsm_conn.connection.connection": "Connection",
+    "fsm_conn.connection.derive": "add_state insert_state",
+    "fsm_conn.connection.errors": "CallTimeoutError ConnectAbandonedError ConnectFailedError NotConnectedError",
+    "fsm_conn.connection.metrics": "Metrics",
+    "fsm_conn.connection.policy": "HealthPolicy Jitter RetryPolicy",
+    "fsm_conn.connection.prober": "HealthStatus",
+    "fsm_conn.connection.report": "HealthReport",
+    "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
+    "fsm_conn.links.base": "CallOptions Link",
+    "fsm_conn.links.errors": "AmbiguousNameError BadCookieError CallError CommandNotExecutableError CommandNotFoundError ConnectionLostError HandshakeError IncompatibleProtocolError LinkError LinkLostError NotServingError PluginExitedError ProbeError ProbeTimeoutError RequestError StartTimeoutError UnknownNameError",
+    "fsm_conn.machine.errors": "DeclarationError FsmConnError IllegalTriggerError",
+    "fsm_conn.machine.machine": "StateMachine",
+    "fsm_conn.machine.records": "TransitionRecord",
+    "fsm_conn.machine.table": "Fires State Transition others",
+    "fsm_conn.pool.errors": "LeaseError PoolClosed PoolError PoolFullError PoolTimeoutError PoolUnavailableError",
+    "fsm_conn.pool.lease": "Lease",
+    "fsm_conn.pool.policy": "PoolPolicy",
+    "fsm_conn.pool.pool": "ConnectionPool",
+    "fsm_conn.pool.table": "PoolState PoolTrigger",
 }
+"""The public names, by the module that each is imported from when it is first asked for."""
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazily(__name__, _HOMES)

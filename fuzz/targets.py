@@ -20,13 +20,14 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from fsm_conn import Connection
-from fsm_conn.errors import CallError, FsmConnError, HandshakeError
-from fsm_conn.links.handshake import parse_handshake
-from fsm_conn.links.methods import Method, message_for
-from fsm_conn.links.names import match_service, split_method, unknown_method
-from fsm_conn.links.output import FirstLine, LineLog, Tail, plugin_logger
-from fsm_conn.links.redact import Redactor
-from fsm_conn.links.services import ServiceDirectory
+from fsm_conn.links.errors import CallError, HandshakeError
+from fsm_conn.links.grpc.methods import Method, message_for
+from fsm_conn.links.grpc.names import match_service, split_method, unknown_method
+from fsm_conn.links.grpc.services import ServiceResolver
+from fsm_conn.links.plugin.handshake import parse_handshake
+from fsm_conn.links.process.output import FirstLine, LineLog, Tail, plugin_logger
+from fsm_conn.links.process.redact import Redactor
+from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.testing.conformance import ConformanceError, conforms
 from fsm_conn.testing.report import Report, ReportError
 
@@ -120,7 +121,7 @@ def _parts(data: bytes) -> list[bytes]:
 
 def _look_up(scripted: list[bytes]) -> Method | None:
     try:
-        return _LOOP.run_until_complete(ServiceDirectory(_Channel(scripted)).method("s.Svc.Do"))  # type: ignore[arg-type]
+        return _LOOP.run_until_complete(ServiceResolver(_Channel(scripted)).method("s.Svc.Do"))  # type: ignore[arg-type]
     except CallError as error:
         check(error)
         return None

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import attrs
 import pygraphviz
 
-from fsm_conn.chart import Chart, ChartRow
+from fsm_conn.machine.chart import Chart, ChartRow
 
 
 @attrs.define

@@ -95,7 +95,7 @@ class PeerLink(Link):
     async def lost(self) -> Exception:
         return await asyncio.shield(self.gone)
 
-    def condemn(self) -> None:
+    def mark_unresponsive(self) -> None:
         self.peer.condemned += 1
 
     async def probe(self, service: str = "") -> bool:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fsm_conn.links import base, handshake, output, reflection
+from fsm_conn.links import base
+from fsm_conn.links.grpc import reflection
+from fsm_conn.links.plugin import handshake
+from fsm_conn.links.process import output
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()

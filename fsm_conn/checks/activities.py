@@ -1,6 +1,6 @@
 """Checks of what activities fire against the table.
 
-What an activity fires is what its annotation says (see `fsm_conn.lifecycle.Fires`), and its state's `on_error`; of an
+What an activity fires is what its annotation says (see `fsm_conn.machine.table.Fires`), and its state's `on_error`; of an
 activity that does not say, nothing is concluded. Whether what it fires is in the table is asked of the triggers that
 its code returns, too: see `returns` for those that can be told. `fault` is left out everywhere: the driver fires it.
 """
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsm_conn.chart import ChartState
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.checks.returns import returned_texts
 from fsm_conn.checks.subject import Problem, Subject, quoted
-from fsm_conn.hints import did_you_mean
-from fsm_conn.keeper import LinkKeeper
-from fsm_conn.lifecycle import Trigger
+from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.connection.table import LINK_OPEN, Trigger
+from fsm_conn.machine.chart import ChartState
 
 __all__ = [
     "loops_without_wait",
@@ -70,7 +70,7 @@ def triggers_without_activity(subject: Subject) -> Iterator[Problem]:
     Of a state that nothing ends, and of one in which nobody watches the link, that is said, and not this.
     """
     inner, stuck = _inner(subject), (state.name for state in _stuck(subject))
-    told = {*stuck, *(s.name for s in subject.graph.leaves if s.owns_link and subject.keeper is not None)}
+    told = {*stuck, *(s.name for s in subject.graph.leaves if LINK_OPEN in s.marks and subject.keeper is not None)}
     without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in told}
     for (trigger, source), rows in subject.graph.alternatives.items():
         if trigger in inner and source in without and any(row.every_but is None for row in rows):
@@ -125,7 +125,7 @@ def loops_without_wait(subject: Subject) -> Iterator[Problem]:
 def _unhindered(subject: Subject, state: ChartState) -> frozenset[str]:
     """Where the activity of a state leads without any guard or known wait."""
     rows = subject.graph.rows[state.name]
-    paced = getattr(subject.chart.owner, state.activity or "", None) is LinkKeeper.while_reconnecting
+    paced = getattr(subject.chart.owner, state.activity or "", None) is LinkHolder.while_reconnecting
     if paced or state.timeout is not None or any(row.timer for row in rows):
         return frozenset()
     # Alternatives end with a row without guards, so one that is alone has none.

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
-from fsm_conn.chart import Chart, ChartRow, ChartState
 from fsm_conn.checks.guards import is_covered, term_of
-from fsm_conn.lifecycle import Trigger
+from fsm_conn.connection.table import Trigger
+from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 
 __all__ = ["Graph"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fsm_conn.chart import ChartRow
+from fsm_conn.machine.chart import ChartRow
 
 __all__ = ["Term", "ambiguous", "is_contradictory", "is_covered", "term_of"]
 

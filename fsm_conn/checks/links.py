@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsm_conn.chart import ChartRow, ChartState
 from fsm_conn.checks.reach import ever_waits, may_call_by_attribute, may_use
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
-from fsm_conn.keeper import LinkKeeper
-from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.connection.table import LINK_OPEN, ConnectionState, Trigger
+from fsm_conn.machine.chart import ChartRow, ChartState
 
 __all__ = ["attempts_not_counted", "links_not_as_declared", "links_not_watched", "no_way_to_disconnect"]
 
@@ -30,13 +30,13 @@ def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
         if row.dest is None:
             continue
         sources = [source for source in row.sources if row in subject.graph.rows[source]]
-        if subject.graph.states[row.dest].owns_link:
+        if LINK_OPEN in subject.graph.states[row.dest].marks:
             wrong = [source for source in sources if _comes_without_link(subject, row, source)]
             message = (
                 f"there is no link when {row.trigger!r} leads from {quoted(wrong)} to {row.dest!r}, which owns one"
             )
         else:
-            wrong = [source for source in sources if subject.graph.states[source].owns_link]
+            wrong = [source for source in sources if LINK_OPEN in subject.graph.states[source].marks]
             wrong = wrong if wrong and _leaves_link_open(subject, subject.keeper, row.dest) else []
             message = f"the link of {quoted(wrong)} stays open in {row.dest!r}, for all that its activity's code shows"
         if wrong:
@@ -45,7 +45,7 @@ def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
 
 def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
     state = subject.graph.states[source]
-    if state.owns_link:
+    if LINK_OPEN in state.marks:
         return False
     if state.activity is None or subject.keeper is None or not may_use(subject.keeper, state.activity, OPENS, BY_HAND):
         return True
@@ -54,7 +54,7 @@ def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
     return row.trigger not in state.fires
 
 
-def _leaves_link_open(subject: Subject, owner: type[LinkKeeper], dest: str) -> bool:
+def _leaves_link_open(subject: Subject, owner: type[LinkHolder], dest: str) -> bool:
     activity = subject.graph.states[dest].activity
     return activity is None or not may_use(owner, activity, RELEASES, BY_HAND)
 
@@ -67,7 +67,7 @@ def links_not_watched(subject: Subject) -> Iterator[Problem]:
     if keeper is None:
         return
     for state in subject.graph.leaves:
-        if not state.owns_link:
+        if LINK_OPEN not in state.marks:
             continue
         if state.activity is None:
             yield Problem("FSM117", state.name, f"nobody watches the link in {state.name!r}, which has no activity")
@@ -76,7 +76,7 @@ def links_not_watched(subject: Subject) -> Iterator[Problem]:
             yield Problem("FSM117", state.name, message, subject.activity(state.name))
 
 
-def _has_in_view(keeper: type[LinkKeeper], activity: str) -> bool:
+def _has_in_view(keeper: type[LinkHolder], activity: str) -> bool:
     return (
         not ever_waits(getattr(keeper, activity))
         or may_use(keeper, activity, WATCHES, USES)
@@ -110,7 +110,7 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
     opening = {state.name for state in states if state.activity is not None and may_use(keeper, state.activity, OPENS)}
     uncounted = [row for row in subject.chart.rows if not _counts(keeper, row)]
     counting = {state.name for state in states if _counts_within(subject, keeper, state)}
-    spent = opening | {state.name for state in states if state.owns_link or state.initial or state.final}
+    spent = opening | {state.name for state in states if LINK_OPEN in state.marks or state.initial or state.final}
     onward: dict[str, list[str]] = {}
     for row in uncounted:
         for source in row.sources:
@@ -123,11 +123,11 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
 
 
-def _counts(keeper: type[LinkKeeper], row: ChartRow) -> bool:
+def _counts(keeper: type[LinkHolder], row: ChartRow) -> bool:
     return any(may_use(keeper, each, COUNTS) for each in row.effects)
 
 
-def _counts_within(subject: Subject, keeper: type[LinkKeeper], state: ChartState) -> bool:
+def _counts_within(subject: Subject, keeper: type[LinkHolder], state: ChartState) -> bool:
     """Whether an attempt may be counted while the state lasts."""
     inner = (row for row in subject.graph.rows[state.name] if row.dest is None)
     return any(_counts(keeper, row) for row in inner) or (

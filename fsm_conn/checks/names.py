@@ -15,9 +15,9 @@ from typing import Any
 
 from transitions import Machine
 
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.checks.reach import names_in
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
-from fsm_conn.hints import did_you_mean
 
 __all__ = ["callbacks_nearly_named", "unknown_states", "unresolved_callbacks"]
 

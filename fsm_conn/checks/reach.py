@@ -17,7 +17,7 @@ from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from fsm_conn.driver import Driver
+from fsm_conn.machine.machine import StateMachine
 
 __all__ = ["ever_waits", "may_call_by_attribute", "may_use", "names_in"]
 
@@ -134,7 +134,7 @@ def _function(found: Any) -> Any:
 
 def _is_followed(function: FunctionType) -> bool:
     """Python's own functions know none of our names; and what a dispatch leads to is done by others."""
-    return _top(function) not in sys.stdlib_module_names and function.__module__ != Driver.__module__
+    return _top(function) not in sys.stdlib_module_names and function.__module__ != StateMachine.__module__
 
 
 def _top(function: FunctionType) -> str:

@@ -144,7 +144,7 @@ _LIST = (
         _ERROR,
         "The row leads to a state that owns a link though none was opened, or from one that does to one that neither "
         "owns nor closes it.",
-        "Lead through a state whose activity opens or releases the link, or mend `owns_link`.",
+        "Lead through a state whose activity opens or releases the link, or make it a `LinkState`.",
     ),
     Rule(
         "FSM112",

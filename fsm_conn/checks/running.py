@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.checks import activities, links, names, shape
 from fsm_conn.checks.rules import RULES, Finding
 from fsm_conn.checks.subject import Problem, Subject
-from fsm_conn.errors import FsmConnError
-from fsm_conn.hints import did_you_mean
+from fsm_conn.machine.errors import FsmConnError
 
 __all__ = ["AcceptanceError", "check"]
 
@@ -52,7 +52,7 @@ def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Findin
     findings of it, or a code and a place, as `Finding.key` tells it.
 
     Args:
-        machine: what `fsm_conn.chart.chart_of` reads: a subclass of `Connection` or `ConnectionPool`, any other class
+        machine: what `fsm_conn.machine.chart.chart_of` reads: a subclass of `Connection` or `ConnectionPool`, any other class
             that lives by a table, or a `transitions.Machine`.
         accept: reasons, by what is accepted.
 

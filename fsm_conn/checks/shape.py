@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsm_conn.chart import ChartRow, ChartState
 from fsm_conn.checks.graph import Graph
 from fsm_conn.checks.guards import ambiguous, is_contradictory, term_of
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
+from fsm_conn.machine.chart import ChartRow, ChartState
 
 __all__ = ["ambiguous_rows", "no_way_home", "rows_never_taken", "trap_states", "unreachable_states"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.chart import Chart, ChartRow, chart_of
 from fsm_conn.checks.graph import Graph
-from fsm_conn.keeper import LinkKeeper
+from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.machine.chart import Chart, ChartRow, chart_of
 
 __all__ = ["Problem", "Subject", "quoted", "shown"]
 
@@ -44,10 +44,10 @@ class Subject:
         return cls(machine, chart, Graph(chart))
 
     @property
-    def keeper(self) -> type[LinkKeeper] | None:
+    def keeper(self) -> type[LinkHolder] | None:
         """The class, when it is one that keeps a link."""
         owner = self.chart.owner
-        return owner if owner is not None and issubclass(owner, LinkKeeper) else None
+        return owner if owner is not None and issubclass(owner, LinkHolder) else None
 
     def activity(self, state: str) -> Any:
         """The function that is the state's activity; None when it has none."""

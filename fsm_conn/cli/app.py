@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.cli import COMPLETE
 from fsm_conn.cli.ending import SignalError
 from fsm_conn.cli.plain import plain
-from fsm_conn.errors import FsmConnError
-from fsm_conn.hints import did_you_mean
+from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.version import __version__
 
 __all__ = ["COMMANDS", "group", "run"]

@@ -10,9 +10,9 @@ from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.options import seconds
 from fsm_conn.cli.plugin import PluginCommand, pb2_modules, plugin_options, show_plugin_output
 from fsm_conn.cli.terminal import output
-from fsm_conn.connection import Connection
-from fsm_conn.errors import ConnectFailedError
-from fsm_conn.policy import RetryPolicy
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.errors import ConnectFailedError
+from fsm_conn.connection.policy import RetryPolicy
 
 __all__ = ["command"]
 

@@ -15,16 +15,16 @@ from google.protobuf.message import Message
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cli.describing import described, listed
 from fsm_conn.cli.fields import message_of, message_of_json
 from fsm_conn.cli.plain import plain_json, plain_line
 from fsm_conn.cli.terminal import Console
-from fsm_conn.connection import Connection
-from fsm_conn.errors import CallError, ConnectionLostError, RequestError
-from fsm_conn.links.methods import Method
-from fsm_conn.links.names import is_infrastructure
-from fsm_conn.links.services import ServiceDirectory
-from fsm_conn.timing import ExpiredError, within
+from fsm_conn.connection.connection import Connection
+from fsm_conn.links.errors import CallError, ConnectionLostError, RequestError
+from fsm_conn.links.grpc.methods import Method
+from fsm_conn.links.grpc.names import is_infrastructure
+from fsm_conn.links.grpc.services import ServiceResolver
 
 __all__ = ["Caller"]
 
@@ -49,9 +49,9 @@ class Caller:
         self._timeout = timeout
 
     @property
-    def _directory(self) -> ServiceDirectory:
+    def _directory(self) -> ServiceResolver:
         link: Any = self._conn.link
-        directory: ServiceDirectory = link.directory
+        directory: ServiceResolver = link.directory
         return directory
 
     async def list_services(self) -> None:

@@ -12,7 +12,7 @@ from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.terminal import Console, drawing, output
 from fsm_conn.cli.timeline import INDENT, first_line, transition_line
 from fsm_conn.demo.tour import tour
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["command"]
 

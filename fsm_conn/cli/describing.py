@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-from fsm_conn.links.methods import is_map
+from fsm_conn.links.grpc.methods import is_map
 
 __all__ = ["described", "listed"]
 

@@ -20,7 +20,7 @@ from rich.text import Text
 from fsm_conn.cli.machines import ConnectionClass, Machine, reason_of
 from fsm_conn.cli.options import number, reasons, seconds
 from fsm_conn.cli.terminal import Console, output, progress_output
-from fsm_conn.connection import Connection
+from fsm_conn.connection.connection import Connection
 from fsm_conn.testing.coverage import TransitionCoverage
 from fsm_conn.testing.report import qualified
 

@@ -18,8 +18,8 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from fsm_conn.errors import RequestError
-from fsm_conn.links.methods import is_map, no_field, one_of
+from fsm_conn.links.errors import RequestError
+from fsm_conn.links.grpc.methods import is_map, no_field, one_of
 
 __all__ = ["message_of", "message_of_json"]
 

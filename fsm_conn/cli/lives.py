@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from fsm_conn.connection import Connection
+from fsm_conn.connection.connection import Connection
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.checking import ViolationError
 from fsm_conn.testing.exploring import explore

@@ -18,16 +18,16 @@ from typing import Any
 
 import click
 
-from fsm_conn.connection import Connection
-from fsm_conn.hints import did_you_mean
-from fsm_conn.machine import Lifecycle
+from fsm_conn._util.hints import did_you_mean
+from fsm_conn.connection.connection import Connection
+from fsm_conn.machine.binding import BoundTable
 
 __all__ = ["ConnectionClass", "Machine", "imported", "is_connection_class", "is_machine", "offered", "reason_of"]
 
 
 def is_machine(value: Any) -> bool:
     """Whether it has a table that can be read: a class that lives by one, or a `transitions.Machine` that was made."""
-    if isinstance(getattr(value, "lifecycle", None), Lifecycle):
+    if isinstance(getattr(value, "lifecycle", None), BoundTable):
         return True
     transitions = sys.modules.get("transitions")  # what made a machine has imported it
     return transitions is not None and isinstance(value, transitions.Machine)

@@ -13,7 +13,7 @@ from operator import itemgetter
 import attrs
 from rich.text import Text
 
-from fsm_conn.lifecycle import ConnectionState
+from fsm_conn.connection.table import ConnectionState
 
 __all__ = ["ARROWS", "HEIGHT", "WIDTH", "Arrow", "draw"]
 

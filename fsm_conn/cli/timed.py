@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
 
 __all__ = ["TimedLink"]
 

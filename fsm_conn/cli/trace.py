@@ -18,7 +18,7 @@ from rich.text import Text
 from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.terminal import Console, output
 from fsm_conn.cli.timeline import transition_line
-from fsm_conn.driver import Driver
+from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.conformance import conforms
 from fsm_conn.testing.tracefile import ConformanceError, TraceLine, lines_of
 
@@ -29,7 +29,7 @@ class _DriverClass(Machine):
     kind = "class that lives by a table"
 
     def fits(self, value: Any) -> bool:
-        return isinstance(value, type) and issubclass(value, Driver)
+        return isinstance(value, type) and issubclass(value, StateMachine)
 
 
 @click.command(
@@ -50,7 +50,7 @@ Examples:
 )
 @click.option("--strict", is_flag=True, help="Each connection must begin in the initial state.")
 @click.option("--quiet", "-q", is_flag=True, help="Show the verdict alone.")
-def command(file: str, machine: type[Driver], strict: bool, quiet: bool) -> None:
+def command(file: str, machine: type[StateMachine], strict: bool, quiet: bool) -> None:
     """Show a recorded trace as a timeline, and whether it conforms to the table.
 
     FILE is what a fsm_conn.testing.TraceWriter wrote, or fsm-conn watch --json; - is stdin. Ends with status 1 when
@@ -105,7 +105,7 @@ class _Timeline:
         if self._judged is not None:
             self._show(self._judged, wrong=True)
 
-    def approve(self, machine: type[Driver]) -> None:
+    def approve(self, machine: type[StateMachine]) -> None:
         """Say that all is well."""
         whose = _many(len(self._begins), "life", "lives")
         text = f"conforms to {machine.__name__}: {_many(self._count, 'transition', 'transitions')} of {whose}"

@@ -21,8 +21,8 @@ from fsm_conn.cli import statemap
 from fsm_conn.cli.plain import plain_json, plain_line
 from fsm_conn.cli.terminal import Console, state_text
 from fsm_conn.cli.timeline import first_line, transition_line
-from fsm_conn.health import HealthStatus
-from fsm_conn.record import TransitionRecord
+from fsm_conn.connection.prober import HealthStatus
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.tracefile import write_record
 
 __all__ = ["Facts", "JsonView", "LineView", "LiveView", "View"]

@@ -14,21 +14,21 @@ from typing import Any
 
 import click
 
+from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.options import number, seconds
 from fsm_conn.cli.plugin import PluginCommand, plugin_options, show_plugin_output
 from fsm_conn.cli.terminal import drawing, output
 from fsm_conn.cli.timeline import first_line
 from fsm_conn.cli.views import Facts, JsonView, LineView, LiveView, View, now
-from fsm_conn.connection import Connection
-from fsm_conn.errors import ConnectFailedError
-from fsm_conn.health import HealthStatus
-from fsm_conn.lifecycle import ConnectionState
-from fsm_conn.links.target import LateLink, resolve_target
-from fsm_conn.metrics import Metrics
-from fsm_conn.policy import HealthPolicy, RetryPolicy
-from fsm_conn.record import TransitionRecord
-from fsm_conn.timing import ExpiredError, within
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.errors import ConnectFailedError
+from fsm_conn.connection.metrics import Metrics
+from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
+from fsm_conn.connection.prober import HealthStatus
+from fsm_conn.connection.table import ConnectionState
+from fsm_conn.links.target import LazyFactory, resolve_target
+from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["command"]
 
@@ -89,9 +89,9 @@ def command(
             run_to_end(_Watch(conn, latencies, LiveView(console, live, " ".join(plugin))).run())
 
 
-def _target(plugin: tuple[str, ...], latencies: deque[float], mtls: bool | None) -> LateLink:
+def _target(plugin: tuple[str, ...], latencies: deque[float], mtls: bool | None) -> LazyFactory:
     name = resolve_target(plugin)[1]
-    return LateLink("fsm_conn.cli.timed", "TimedLink", plugin, on_answer=latencies.append, mtls=mtls, name=name)
+    return LazyFactory("fsm_conn.cli.timed", "TimedLink", plugin, on_answer=latencies.append, mtls=mtls, name=name)
 
 
 class _Watch:

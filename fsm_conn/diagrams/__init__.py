@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from fsm_conn.chart import ChartError, chart_of
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.diagrams.dot import picture_dot, to_dot
 from fsm_conn.diagrams.drawing import drawing_of
 from fsm_conn.diagrams.errors import DiagramError
@@ -27,8 +27,8 @@ from fsm_conn.diagrams.mermaid import to_mermaid
 from fsm_conn.diagrams.overlays import overlays_of
 from fsm_conn.diagrams.tables import to_markdown, to_rst
 from fsm_conn.diagrams.themes import Theme
-from fsm_conn.hints import did_you_mean
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.chart import ChartError, chart_of
+from fsm_conn.machine.records import TransitionRecord
 
 if TYPE_CHECKING:
     from fsm_conn.testing.report import Report

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from fsm_conn.chart import Chart, ChartRow, ChartState
 from fsm_conn.diagrams.drawing import Line, Overlay
 from fsm_conn.diagrams.themes import Tone
 from fsm_conn.diagrams.words import guard_words, visible, wrapped
+from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 
 __all__ = ["differences"]
 
@@ -25,8 +25,7 @@ _OF_STATES = (
     "parent",
     "activity",
     "on_error",
-    "owns_link",
-    "serves",
+    "marks",
     "entry",
     "exit",
     "timeout",

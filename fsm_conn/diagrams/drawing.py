@@ -16,10 +16,10 @@ from enum import StrEnum
 
 import attrs
 
-from fsm_conn.chart import Chart, ChartRow, ChartState
+from fsm_conn.connection.table import Trigger
 from fsm_conn.diagrams.themes import Tone
 from fsm_conn.diagrams.words import guard_words, seconds, visible, wrapped
-from fsm_conn.lifecycle import Trigger
+from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 
 __all__ = ["Drawing", "Edge", "Kind", "Line", "Node", "Overlay", "drawing_of"]
 

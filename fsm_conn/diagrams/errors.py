@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsm_conn.errors import FsmConnError
+from fsm_conn.machine.errors import FsmConnError
 
 __all__ = ["DiagramError"]
 

@@ -6,8 +6,8 @@ import importlib
 from functools import reduce
 from typing import Any
 
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.diagrams.errors import DiagramError
-from fsm_conn.hints import did_you_mean
 
 __all__ = ["machine_named"]
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from fsm_conn._util.extras import needed
 from fsm_conn.diagrams.labels import FONT
-from fsm_conn.extras import needed
 
 __all__ = ["to_png", "to_svg"]
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn.chart import Chart, ChartRow, chart_of
+from fsm_conn._util.hints import did_you_mean
 from fsm_conn.diagrams.differences import differences
 from fsm_conn.diagrams.drawing import Line, Overlay
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.diagrams.themes import Tone
 from fsm_conn.diagrams.words import seconds, visible, wrapped
-from fsm_conn.hints import did_you_mean
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.chart import Chart, ChartRow, chart_of
+from fsm_conn.machine.records import TransitionRecord
 
 if TYPE_CHECKING:
     from fsm_conn.testing.report import Count, Report, RowCoverage

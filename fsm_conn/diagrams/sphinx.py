@@ -22,13 +22,13 @@ import base64
 from inspect import getsourcefile
 from typing import Any, ClassVar
 
-from fsm_conn.chart import chart_of
+from fsm_conn._util.extras import missing
 from fsm_conn.diagrams import Format, diagram
 from fsm_conn.diagrams.drawing import drawing_of
 from fsm_conn.diagrams.finding import machine_named
 from fsm_conn.diagrams.themes import Theme
-from fsm_conn.errors import FsmConnError
-from fsm_conn.extras import missing
+from fsm_conn.machine.chart import chart_of
+from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.version import __version__
 
 try:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
-from fsm_conn.chart import Chart, ChartRow, ChartState
 from fsm_conn.diagrams.drawing import Overlay
 from fsm_conn.diagrams.words import seconds, visible
+from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 
 __all__ = ["to_markdown", "to_rst"]
 
@@ -94,8 +94,7 @@ def _marks(state: ChartState, lit: bool) -> Iterator[str]:
     for mark, holds in (
         ("initial", state.initial),
         ("final", state.final),
-        ("link open", state.owns_link),
-        ("serves calls", state.serves),
+        *((mark, True) for mark in state.marks),
         ("now", lit),
     ):
         if holds:

@@ -115,7 +115,7 @@ class Link(abc.ABC):
     async def lost(self) -> Exception:
         """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer."""
 
-    def condemn(self) -> None:  # noqa: B027 - most links have nothing to leave out
+    def mark_unresponsive(self) -> None:  # noqa: B027 - most links have nothing to leave out
         """Be told, before `close`, that the peer does not answer any more: leave out what it would have to answer."""
 
     async def probe(self, service: str = "") -> bool:

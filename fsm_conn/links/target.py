@@ -16,7 +16,7 @@ from typing import Any
 
 from fsm_conn.links.base import Link
 
-__all__ = ["LateLink", "LinkFactory", "Target", "resolve_target"]
+__all__ = ["LazyFactory", "LinkFactory", "Target", "resolve_target"]
 
 LinkFactory = Callable[[], Link]
 Target = Sequence[str | os.PathLike[str]] | str | LinkFactory
@@ -49,7 +49,9 @@ def resolve_target(
     if isinstance(target, str):
         _reject(target, "an address", env=env, cwd=cwd)
         options = {"credentials": _checked_credentials(mtls), "services": services or ()}
-        return LateLink("fsm_conn.links.endpoint", "EndpointLink", _checked_address(target), **options), name or target
+        return LazyFactory(
+            "fsm_conn.links.grpc.endpoint", "EndpointLink", _checked_address(target), **options
+        ), name or target
     if callable(target):
         _reject("a callable", "a callable that makes links", env=env, cwd=cwd, mtls=mtls, services=services)
         return target, name or str(getattr(target, "__name__", type(target).__name__))
@@ -66,7 +68,7 @@ def resolve_target(
         "services": services or (),
         "name": name,
     }
-    return LateLink("fsm_conn.links.rpcplugin", "PluginLink", command, **options), name
+    return LazyFactory("fsm_conn.links.plugin.link", "PluginLink", command, **options), name
 
 
 def _checked_credentials(credentials: Any) -> Any:
@@ -79,7 +81,7 @@ def _checked_credentials(credentials: Any) -> Any:
     return credentials or None
 
 
-class LateLink:
+class LazyFactory:
     """A maker of links whose module is imported when the first of them is needed.
 
     That takes some tenths of a second, so `load` does it on a thread of the package's own while the loop goes on.
@@ -101,7 +103,7 @@ class LateLink:
     async def load(self) -> None:
         """Import what the link needs, if that was not done yet."""
         if self._module not in _modules:
-            from fsm_conn.links import spawner
+            from fsm_conn.links.process import spawner
 
             await spawner.run(_loaded, self._module)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fsm_conn._util.streams import closing
 from fsm_conn.links.base import CallOptions, Link
-from fsm_conn.streams import closing
 
 if TYPE_CHECKING:
     from fsm_conn.pool.slots import Slot

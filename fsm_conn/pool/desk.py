@@ -19,15 +19,15 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 
-from fsm_conn.connection import Connection
-from fsm_conn.errors import PoolClosed, PoolFullError, PoolTimeoutError
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.connection.connection import Connection
+from fsm_conn.pool.errors import PoolClosed, PoolFullError, PoolTimeoutError
 from fsm_conn.pool.lease import Lease, WatchedLease
 from fsm_conn.pool.place import Holder, current_holder
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.waiters import Waiters
-from fsm_conn.timing import ExpiredError, within
 
 __all__ = ["Desk", "Hook", "called"]
 

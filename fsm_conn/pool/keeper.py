@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar
 
-from fsm_conn.driver import Driver
-from fsm_conn.errors import PoolClosed, PoolUnavailableError
-from fsm_conn.lifecycle import Fires, State
-from fsm_conn.pool.lifecycle import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
+from fsm_conn._util.text import named
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.table import Fires, State
+from fsm_conn.pool.errors import PoolClosed, PoolUnavailableError
 from fsm_conn.pool.place import Holder, Kind
 from fsm_conn.pool.roster import SOON, Roster, unavailable
+from fsm_conn.pool.table import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
 from fsm_conn.pool.waiters import Waiters
-from fsm_conn.saying import named
-from fsm_conn.timing import ExpiredError, within
 
 __all__ = ["DRAIN_TIMEOUT", "PoolKeeper"]
 
@@ -38,7 +38,7 @@ HOOK_PATIENCE = 10.0
 _SERVING = frozenset({PoolState.OPENING, PoolState.OPEN})
 
 
-class PoolKeeper(Roster, Driver):
+class PoolKeeper(Roster, StateMachine):
     """The part of a pool that its table drives."""
 
     states: ClassVar[Sequence[State | str]] = POOL_STATES
@@ -126,7 +126,7 @@ class PoolKeeper(Roster, Driver):
 
     # --- the end of the loop --------------------------------------------------------------------------------
 
-    async def _last_will(self) -> None:
+    async def _on_loop_end(self) -> None:
         for slot in self._slots:
             self._watch_closing(slot.dismiss())
         await self._closed_all()
@@ -136,7 +136,7 @@ class PoolKeeper(Roster, Driver):
             if self.lifecycle.handles(self._state, trigger):
                 self.fire(trigger)
 
-    def _forget(self) -> None:
+    def _on_loop_lost(self) -> None:
         self._line = Waiters(self._counts)
         self._free = []
         self._resets, self._closing, self._watchers, self._news = set(), set(), set(), None
@@ -152,7 +152,7 @@ class PoolKeeper(Roster, Driver):
         return self._state == PoolState.OPEN
 
     def _is_ending(self) -> bool:
-        return Driver._is_ending(self)
+        return StateMachine._is_ending(self)
 
     def _admit(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()

@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
-from fsm_conn.calls import ServiceProxy, Services
-from fsm_conn.errors import LeaseError
+from fsm_conn.connection.calls import ServiceProxy, Services
+from fsm_conn.pool.errors import LeaseError
 
 if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
+    from fsm_conn.connection.connection import Connection
     from fsm_conn.pool.desk import Desk
     from fsm_conn.pool.place import Holder
     from fsm_conn.pool.slots import Slot
@@ -143,7 +143,7 @@ class Lease:
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """As `Connection.stub`; the stub can be used as long as the lease is held."""
-        from fsm_conn.links.stubs import ReconnectingChannel
+        from fsm_conn.links.grpc.stubs import ReconnectingChannel
 
         return stub_class(ReconnectingChannel(lambda: self.connection._present_channel()))
 

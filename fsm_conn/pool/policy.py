@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fsm_conn.policy import RetryPolicy
-from fsm_conn.validators import flag, seconds, share, whole
+from fsm_conn._util.validators import flag, seconds, share, whole
+from fsm_conn.connection.policy import RetryPolicy
 
 if TYPE_CHECKING:
     import random

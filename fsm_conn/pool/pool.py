@@ -13,31 +13,31 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from fsm_conn.calls import call_patiently, split_arguments, stream_when_ready
-from fsm_conn.connection import Connection
-from fsm_conn.driver import finish
-from fsm_conn.errors import PoolTimeoutError
-from fsm_conn.hints import did_you_mean
-from fsm_conn.options import checked_rng
+from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.streams import closing
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.validators import check_seconds, shown
+from fsm_conn.connection.calls import call_patiently, split_arguments, stream_when_ready
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.options import checked_rng
+from fsm_conn.machine.machine import finish
 from fsm_conn.pool.counted import CountedLink
 from fsm_conn.pool.desk import Hook
+from fsm_conn.pool.errors import PoolTimeoutError
 from fsm_conn.pool.keeper import DRAIN_TIMEOUT, PoolKeeper
 from fsm_conn.pool.lease import Lease
-from fsm_conn.pool.lifecycle import PoolState, PoolTrigger
 from fsm_conn.pool.place import current_holder
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import leased
-from fsm_conn.streams import closing
-from fsm_conn.timing import ExpiredError, within
-from fsm_conn.validators import check_seconds, shown
+from fsm_conn.pool.table import PoolState, PoolTrigger
 
 if TYPE_CHECKING:
     import random
 
     from fsm_conn.links.base import Link
     from fsm_conn.links.target import Target
-    from fsm_conn.record import TransitionRecord
+    from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["ConnectionPool"]
 

@@ -19,14 +19,14 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from fsm_conn.connection import Connection
-from fsm_conn.errors import PoolUnavailableError
-from fsm_conn.options import shared_rng
+from fsm_conn._util.text import said
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.options import shared_rng
 from fsm_conn.pool.desk import Desk, Hook, called
+from fsm_conn.pool.errors import PoolUnavailableError
 from fsm_conn.pool.place import Kind
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots import Slot
-from fsm_conn.saying import said
 
 if TYPE_CHECKING:
     import random

@@ -17,20 +17,21 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from fsm_conn.driver import finish
-from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, StartTimeoutError
-from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn._util.text import traced
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.links.errors import StartTimeoutError
+from fsm_conn.machine.machine import finish
 from fsm_conn.pool.place import Kind, Place, current_holder
-from fsm_conn.saying import traced
-from fsm_conn.timing import ExpiredError, within
 
 if TYPE_CHECKING:
     import random
 
-    from fsm_conn.connection import Connection
+    from fsm_conn.connection.connection import Connection
     from fsm_conn.links.base import Link
+    from fsm_conn.machine.records import TransitionRecord
     from fsm_conn.pool.policy import PoolPolicy
-    from fsm_conn.record import TransitionRecord
 
 __all__ = ["Slot"]
 
@@ -186,7 +187,7 @@ class Slot(Place):
                     await asyncio.sleep(max(pause, SHORTEST_PAUSE))
                     continue
                 with suppress(ExpiredError):  # it may recover by itself before that
-                    await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(*self.conn.lifecycle.serving))
+                    await within(max(pause, SHORTEST_PAUSE), self.conn.wait_for_state(*self.conn.serving_states))
         except GeneratorExit:  # the loop was closed under us, and nothing can be awaited any more
             raise
         except BaseException:
@@ -207,10 +208,10 @@ class Slot(Place):
     async def _serve(self) -> None:
         """Be in service whenever the connection is; until it has given up, or something else went wrong with it."""
         clock = asyncio.get_running_loop().time
-        elsewhere = self.conn.lifecycle.states.keys() - self.conn.lifecycle.serving
+        elsewhere = self.conn.lifecycle.states.keys() - self.conn.serving_states
         self._lasted = 0.0
         while await self._come_up():
-            if self.conn.state in self.conn.lifecycle.serving and self.conn.link is self._agreed:
+            if self.conn.state in self.conn.serving_states and self.conn.link is self._agreed:
                 since = clock()
                 self._enter_service()
                 await self.conn.wait_for_state(*elsewhere)
@@ -266,7 +267,7 @@ class Slot(Place):
 
     def _moved(self, record: TransitionRecord) -> None:
         """The connection moved: out of service at once, whoever wins the race for the loop."""
-        if record.internal or record.dest in self.conn.lifecycle.serving:
+        if record.internal or record.dest in self.conn.serving_states:
             return
         self._renewed = self._renewed or record.trigger == Trigger.RECONNECT
         self._leave_service()

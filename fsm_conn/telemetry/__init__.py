@@ -12,19 +12,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_conn.lazy import lazily
+from fsm_conn._util.lazy import lazily
 
 if TYPE_CHECKING:
-    from fsm_conn.telemetry.logs import LogObserver
-    from fsm_conn.telemetry.otel import OpenTelemetry
-    from fsm_conn.telemetry.prometheus import PrometheusMetrics
-
-__all__ = ["LogObserver", "OpenTelemetry", "PrometheusMetrics"]
+    from fsm_conn.telemetry.logs import LogObserver as LogObserver
+    from fsm_conn.telemetry.otel import OpenTelemetry as OpenTelemetry
+    from fsm_conn.telemetry.prometheus import PrometheusMetrics as PrometheusMetrics
 
 _HOMES = {
-    "LogObserver": "fsm_conn.telemetry.logs",
-    "OpenTelemetry": "fsm_conn.telemetry.otel",
-    "PrometheusMetrics": "fsm_conn.telemetry.prometheus",
+    "fsm_conn.telemetry.logs": "LogObserver",
+    "fsm_conn.telemetry.otel": "OpenTelemetry",
+    "fsm_conn.telemetry.prometheus": "PrometheusMetrics",
 }
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazily(__name__, _HOMES)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+from fsm_conn._util.validators import check_seconds, shown
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import error_text, error_type
 from fsm_conn.telemetry.watching import Telemetry, Watch
-from fsm_conn.validators import check_seconds, shown
 
 if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
+    from fsm_conn.connection.connection import Connection
 
 __all__ = ["LogObserver"]
 

@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fsm_conn.errors import ConnectionLostError
-from fsm_conn.extras import missing
-from fsm_conn.lifecycle import Trigger
-from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+from fsm_conn._util.extras import missing
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.table import Trigger
+from fsm_conn.links.errors import ConnectionLostError
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods, error_text, error_type, status_code
 from fsm_conn.telemetry.watching import Measuring, Telemetry
 from fsm_conn.version import __version__
@@ -33,7 +34,7 @@ except ImportError as error:
     raise missing("OpenTelemetry", "opentelemetry", error.name) from error
 
 if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
+    from fsm_conn.connection.connection import Connection
 
 __all__ = ["OpenTelemetry"]
 

@@ -14,8 +14,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.extras import missing
-from fsm_conn.record import CallRecord, TransitionRecord
+from fsm_conn._util.extras import missing
+from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
 from fsm_conn.telemetry.watching import Measuring, Telemetry
 
@@ -26,7 +27,7 @@ except ImportError as error:
     raise missing("PrometheusMetrics", "prometheus", error.name) from error
 
 if TYPE_CHECKING:
-    from fsm_conn.connection import Connection
+    from fsm_conn.connection.connection import Connection
 
 __all__ = ["PrometheusMetrics"]
 

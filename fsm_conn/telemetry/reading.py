@@ -2,7 +2,7 @@
 
 The words that hold here: a connection is *connecting* in every state in which it is neither at rest, nor connected,
 nor being closed, so in a state that a subclass adds too; but not in one beside `connected`, where its link is up, for
-which `Uptime` puts `connected`. One stretch of that is one *connecting*; it consists of *attempts*, each from entering
+which `LinkSpan` puts `connected`. One stretch of that is one *connecting*; it consists of *attempts*, each from entering
 `connecting` or `reconnecting` (whose delay is part of it) until it is decided.
 """
 
@@ -12,11 +12,13 @@ import asyncio
 from enum import StrEnum
 from typing import Any
 
-from fsm_conn.errors import ConnectionLostError, FsmConnError
-from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.links.redact import sanitised
-from fsm_conn.record import CallRecord, TransitionRecord
-from fsm_conn.saying import said
+from fsm_conn._util.text import said
+from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.links.errors import ConnectionLostError
+from fsm_conn.links.process.redact import sanitised
+from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.machine.records import TransitionRecord
 
 __all__ = [
     "ConnectOutcome",

@@ -13,8 +13,10 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from fsm_conn.connection import Connection
-from fsm_conn.record import CallRecord, TransitionRecord
+from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.link_span import LinkSpan
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import (
     ConnectOutcome,
     attempt_outcome,
@@ -22,7 +24,6 @@ from fsm_conn.telemetry.reading import (
     connect_outcome,
     probe_outcome,
 )
-from fsm_conn.uptime import Uptime
 
 __all__ = ["Measuring", "Telemetry", "Watch"]
 
@@ -58,7 +59,7 @@ class Measuring(Watch):
 
     def __init__(self, conn: Connection) -> None:
         super().__init__(conn)
-        self._uptime = Uptime(conn)
+        self._uptime = LinkSpan(conn)
         self._since: float | None = None
 
     def told(self, record: TransitionRecord) -> None:

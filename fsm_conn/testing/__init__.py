@@ -10,84 +10,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_conn.lazy import lazily
+from fsm_conn._util.lazy import lazily
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.clock import VirtualTime
-    from fsm_conn.testing.conformance import conforms
-    from fsm_conn.testing.coverage import TransitionCoverage
-    from fsm_conn.testing.exploring import Exploration, explore
-    from fsm_conn.testing.invariants import INVARIANTS, Invariant, ViolationError, invariant
-    from fsm_conn.testing.life import Life
-    from fsm_conn.testing.pool_stateful import pool_test
-    from fsm_conn.testing.replaying import replay, shortest
-    from fsm_conn.testing.report import Report
-    from fsm_conn.testing.simulated import Outcome, SimulatedLink, SimulatedPeer
-    from fsm_conn.testing.stateful import LifecycleMachine, lifecycle_test, policies
-    from fsm_conn.testing.trace import Step, Trace
-    from fsm_conn.testing.tracefile import ConformanceError, TraceWriter, read_trace
-    from fsm_conn.testing.virtual import DeadlockError, VirtualLoop, run_virtually
-
-__all__ = [
-    "INVARIANTS",
-    "ConformanceError",
-    "DeadlockError",
-    "Exploration",
-    "Invariant",
-    "Life",
-    "LifecycleMachine",
-    "Outcome",
-    "Report",
-    "SimulatedLink",
-    "SimulatedPeer",
-    "Step",
-    "Trace",
-    "TraceWriter",
-    "TransitionCoverage",
-    "ViolationError",
-    "VirtualLoop",
-    "VirtualTime",
-    "conforms",
-    "explore",
-    "invariant",
-    "lifecycle_test",
-    "policies",
-    "pool_test",
-    "read_trace",
-    "replay",
-    "run_virtually",
-    "shortest",
-]
+    from fsm_conn.testing.clock import VirtualTime as VirtualTime
+    from fsm_conn.testing.conformance import conforms as conforms
+    from fsm_conn.testing.coverage import TransitionCoverage as TransitionCoverage
+    from fsm_conn.testing.exploring import Exploration as Exploration
+    from fsm_conn.testing.exploring import explore as explore
+    from fsm_conn.testing.invariants import INVARIANTS as INVARIANTS
+    from fsm_conn.testing.invariants import Invariant as Invariant
+    from fsm_conn.testing.invariants import ViolationError as ViolationError
+    from fsm_conn.testing.invariants import invariant as invariant
+    from fsm_conn.testing.life import Life as Life
+    from fsm_conn.testing.pool_stateful import pool_test as pool_test
+    from fsm_conn.testing.replaying import replay as replay
+    from fsm_conn.testing.replaying import shortest as shortest
+    from fsm_conn.testing.report import Report as Report
+    from fsm_conn.testing.simulated import Outcome as Outcome
+    from fsm_conn.testing.simulated import SimulatedLink as SimulatedLink
+    from fsm_conn.testing.simulated import SimulatedPeer as SimulatedPeer
+    from fsm_conn.testing.stateful import LifecycleMachine as LifecycleMachine
+    from fsm_conn.testing.stateful import lifecycle_test as lifecycle_test
+    from fsm_conn.testing.stateful import policies as policies
+    from fsm_conn.testing.trace import Step as Step
+    from fsm_conn.testing.trace import Trace as Trace
+    from fsm_conn.testing.tracefile import ConformanceError as ConformanceError
+    from fsm_conn.testing.tracefile import TraceWriter as TraceWriter
+    from fsm_conn.testing.tracefile import read_trace as read_trace
+    from fsm_conn.testing.virtual import DeadlockError as DeadlockError
+    from fsm_conn.testing.virtual import VirtualLoop as VirtualLoop
+    from fsm_conn.testing.virtual import run_virtually as run_virtually
 
 _HOMES = {
-    "VirtualTime": "fsm_conn.testing.clock",
-    "conforms": "fsm_conn.testing.conformance",
-    "TransitionCoverage": "fsm_conn.testing.coverage",
-    "Exploration": "fsm_conn.testing.exploring",
-    "explore": "fsm_conn.testing.exploring",
-    "INVARIANTS": "fsm_conn.testing.invariants",
-    "Invariant": "fsm_conn.testing.invariants",
-    "ViolationError": "fsm_conn.testing.invariants",
-    "invariant": "fsm_conn.testing.invariants",
-    "Life": "fsm_conn.testing.life",
-    "pool_test": "fsm_conn.testing.pool_stateful",
-    "replay": "fsm_conn.testing.replaying",
-    "shortest": "fsm_conn.testing.replaying",
-    "Report": "fsm_conn.testing.report",
-    "Outcome": "fsm_conn.testing.simulated",
-    "SimulatedLink": "fsm_conn.testing.simulated",
-    "SimulatedPeer": "fsm_conn.testing.simulated",
-    "LifecycleMachine": "fsm_conn.testing.stateful",
-    "lifecycle_test": "fsm_conn.testing.stateful",
-    "policies": "fsm_conn.testing.stateful",
-    "Step": "fsm_conn.testing.trace",
-    "Trace": "fsm_conn.testing.trace",
-    "ConformanceError": "fsm_conn.testing.tracefile",
-    "TraceWriter": "fsm_conn.testing.tracefile",
-    "read_trace": "fsm_conn.testing.tracefile",
-    "DeadlockError": "fsm_conn.testing.virtual",
-    "VirtualLoop": "fsm_conn.testing.virtual",
-    "run_virtually": "fsm_conn.testing.virtual",
+    "fsm_conn.testing.clock": "VirtualTime",
+    "fsm_conn.testing.conformance": "conforms",
+    "fsm_conn.testing.coverage": "TransitionCoverage",
+    "fsm_conn.testing.exploring": "Exploration explore",
+    "fsm_conn.testing.invariants": "INVARIANTS Invariant ViolationError invariant",
+    "fsm_conn.testing.life": "Life",
+    "fsm_conn.testing.pool_stateful": "pool_test",
+    "fsm_conn.testing.replaying": "replay shortest",
+    "fsm_conn.testing.report": "Report",
+    "fsm_conn.testing.simulated": "Outcome SimulatedLink SimulatedPeer",
+    "fsm_conn.testing.stateful": "LifecycleMachine lifecycle_test policies",
+    "fsm_conn.testing.trace": "Step Trace",
+    "fsm_conn.testing.tracefile": "ConformanceError TraceWriter read_trace",
+    "fsm_conn.testing.virtual": "DeadlockError VirtualLoop run_virtually",
 }
 
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazily(__name__, _HOMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from fsm_conn import extras
+from fsm_conn._util import extras
 
 __all__ = ["needed"]
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn.driver import is_expected
-from fsm_conn.errors import ConnectAbandonedError, ConnectFailedError, IllegalTriggerError, NotConnectedError
-from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.record import TransitionRecord
+from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.errors import IllegalTriggerError
+from fsm_conn.machine.machine import is_expected
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.checking import ALWAYS, AT_REST, Invariant, invariant
 from fsm_conn.testing.customs import BASE_TRIGGERS, ENDED
 
@@ -113,7 +114,7 @@ class Callers:
         self.life = life
         self.lie = ""
         self.leaving: list[User] = []
-        self._serving = life.conn.lifecycle.serving
+        self._serving = life.conn.serving_states
         self._disconnects: list[int] = []
         self._successes: list[int] = []
         self._interests: list[int] = []

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fsm_conn.errors import FsmConnError
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.trace import Trace, table
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 
 import attrs
 
-from fsm_conn.driver import Driver
-from fsm_conn.hints import did_you_mean
-from fsm_conn.machine import Lifecycle
-from fsm_conn.record import TransitionRecord
+from fsm_conn._util.hints import did_you_mean
+from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.tracefile import (
     ConformanceError,
     TraceLine,
@@ -34,7 +34,7 @@ TOLERANCE = 1e-6
 
 
 def conforms(
-    connection_class: type[Driver],
+    connection_class: type[StateMachine],
     trace: str | os.PathLike[str] | Iterable[str] | Iterable[TraceLine] | Iterable[TransitionRecord],
     *,
     strict: bool = False,
@@ -60,7 +60,7 @@ def conforms(
         past.go_on(line)
 
 
-def _wrong_row(lifecycle: Lifecycle, line: TraceLine) -> str | None:
+def _wrong_row(lifecycle: BoundTable, line: TraceLine) -> str | None:
     """What the table has against a line, whatever was before it."""
     triggers = sorted({str(row.trigger) for row in lifecycle.transitions})
     states = [str(name) for name in lifecycle.states]
@@ -80,7 +80,7 @@ def _wrong_row(lifecycle: Lifecycle, line: TraceLine) -> str | None:
     return f"no row leads from {line.source!r} to {line.dest!r} on {line.trigger!r}; {_allowed(lifecycle, line)}"
 
 
-def _dests(lifecycle: Lifecycle, trigger: str, source: str) -> list[str | None]:
+def _dests(lifecycle: BoundTable, trigger: str, source: str) -> list[str | None]:
     return [
         None if row.dest is None else str(row.dest)
         for row in lifecycle.transitions
@@ -88,7 +88,7 @@ def _dests(lifecycle: Lifecycle, trigger: str, source: str) -> list[str | None]:
     ]
 
 
-def _allowed(lifecycle: Lifecycle, line: TraceLine) -> str:
+def _allowed(lifecycle: BoundTable, line: TraceLine) -> str:
     dests = dict.fromkeys(_dests(lifecycle, line.trigger, line.source))
     if dests:
         shown = ", ".join("(stays)" if dest is None else f"-> {dest}" for dest in dests)
@@ -104,14 +104,14 @@ class _Past:
     entered: float | None = None
     """When the present state was entered; None when that was before the trace."""
 
-    def contradicts(self, lifecycle: Lifecycle, line: TraceLine, strict: bool) -> str | None:
+    def contradicts(self, lifecycle: BoundTable, line: TraceLine, strict: bool) -> str | None:
         if line.attempt < 0:
             return f"attempt {line.attempt} is less than 0"
         if line.dwell < 0:
             return f"a dwell of {line.dwell:g} s is less than 0"
         return self._wrong_beginning(lifecycle, line, strict) or self._wrong_time(line)
 
-    def _wrong_beginning(self, lifecycle: Lifecycle, line: TraceLine, strict: bool) -> str | None:
+    def _wrong_beginning(self, lifecycle: BoundTable, line: TraceLine, strict: bool) -> str | None:
         if self.last is None:
             if strict and line.source != lifecycle.initial:
                 return f"life begins in {line.source!r}; the table lets it begin in {str(lifecycle.initial)!r}"

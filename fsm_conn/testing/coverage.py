@@ -17,16 +17,16 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, Self
 
-from fsm_conn import machine
-from fsm_conn.driver import Driver
-from fsm_conn.machine import Lifecycle
+from fsm_conn.machine import binding as machine
+from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.report import Count, Edge, Gap, Report, ReportError, RowCoverage, qualified
 
 __all__ = ["Count", "Edge", "Gap", "Report", "ReportError", "RowCoverage", "TransitionCoverage"]
 
 
 class TransitionCoverage:
-    """Counts for every subclass of `Driver`, those of `Connection` among them, that exists or is made meanwhile.
+    """Counts for every subclass of `StateMachine`, those of `Connection` among them, that exists or is made meanwhile.
 
     Use it as a context manager, or call `start()` and `stop()`.
     """
@@ -62,7 +62,7 @@ class TransitionCoverage:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def _know(self, lifecycle: Lifecycle) -> None:
+    def _know(self, lifecycle: BoundTable) -> None:
         for edge, _ in _edges(lifecycle):
             self._counts.setdefault(edge, [0, 0])
 
@@ -87,14 +87,14 @@ def _switch_off() -> None:
     _watched.clear()
 
 
-def _bound(lifecycle: Lifecycle) -> None:
-    if issubclass(lifecycle.owner, Driver):
+def _bound(lifecycle: BoundTable) -> None:
+    if issubclass(lifecycle.owner, StateMachine):
         for each in _counting:
             each._know(lifecycle)
         _watch(lifecycle)
 
 
-def _watch(lifecycle: Lifecycle) -> None:
+def _watch(lifecycle: BoundTable) -> None:
     for edge, transition in _edges(lifecycle):
         transition.execute = _counted(edge, transition.execute)
         _watched.add(transition)
@@ -110,7 +110,7 @@ def _counted(edge: Edge, execute: Any) -> Any:
     return counted
 
 
-def _edges(lifecycle: Lifecycle) -> Iterator[tuple[Edge, Any]]:
+def _edges(lifecycle: BoundTable) -> Iterator[tuple[Edge, Any]]:
     """Every row from each of its states, with what `transitions` made of it."""
     owner = qualified(lifecycle.owner)
     seen: dict[tuple[str, str], int] = {}
@@ -123,13 +123,13 @@ def _edges(lifecycle: Lifecycle) -> Iterator[tuple[Edge, Any]]:
             yield Edge(owner, index, trigger, source, dest, tuple(map(str, row.guards))), made
 
 
-def _lifecycles() -> Iterator[Lifecycle]:
+def _lifecycles() -> Iterator[BoundTable]:
     """Those of all classes that exist."""
-    return (each.lifecycle for each in _subclasses(Driver))
+    return (each.lifecycle for each in _subclasses(StateMachine))
 
 
-def _subclasses(base: type[Driver]) -> set[type[Driver]]:
-    found: set[type[Driver]] = set()
+def _subclasses(base: type[StateMachine]) -> set[type[StateMachine]]:
+    found: set[type[StateMachine]] = set()
     fresh = set(base.__subclasses__())
     while fresh:
         found |= fresh

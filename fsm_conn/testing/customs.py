@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from fsm_conn.connection import Connection
-from fsm_conn.lifecycle import ConnectionState, Transition, Trigger
-from fsm_conn.machine import ACTIVITY_PREFIX, Lifecycle
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.binding import ACTIVITY_PREFIX, BoundTable
+from fsm_conn.machine.table import Transition
 
 __all__ = ["BASE_TRIGGERS", "ENDED", "Customs", "activity_of", "customs_of"]
 
@@ -97,7 +98,7 @@ def _found_out(owner: type[Connection]) -> Customs:
     )
 
 
-def _own(owner: type[Connection], lifecycle: Lifecycle) -> frozenset[str]:
+def _own(owner: type[Connection], lifecycle: BoundTable) -> frozenset[str]:
     names = {name for name in dir(Connection) if not name.startswith("__")} | set(lifecycle.activities.values())
     return frozenset(name for name in names if getattr(owner, name, None) is not getattr(Connection, name, None))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.connection import Connection
+from fsm_conn.connection.connection import Connection
 from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import Life
 from fsm_conn.testing.moments import abstract, options, refusals

@@ -18,9 +18,9 @@ from copy import copy
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.machine import ACTIVITY_PREFIX
-from fsm_conn.record import TransitionRecord
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.binding import ACTIVITY_PREFIX
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.callers import OF_CALLERS
 from fsm_conn.testing.checking import (
     ALWAYS,
@@ -128,10 +128,10 @@ def at_most_one_link(life: Life) -> str | None:
 @invariant(AT_REST)
 def links_are_owned(life: Life) -> str | None:
     """A link is open exactly in the states that own one."""
-    state = life.conn.lifecycle.states[life.conn._state]
-    if state.owns_link and life.peer.open_now != 1:
+    owns_link = life.conn._state in life.conn.linked_states
+    if owns_link and life.peer.open_now != 1:
         return f"{life.state!r} owns a link, and none is open"
-    if not state.owns_link and life.peer.open_now != 0:
+    if not owns_link and life.peer.open_now != 0:
         return f"{life.state!r} owns no link, and one is open: its activity must release it"
     return None
 
@@ -139,7 +139,7 @@ def links_are_owned(life: Life) -> str | None:
 @invariant(AT_REST)
 def activities_end_with_their_state(life: Life) -> str | None:
     """At most one activity runs, and it is that of the present state, or one that is still cleaning up."""
-    if life.conn.forsaken_activities:
+    if life.conn.abandoned_activities:
         return _goes_on(_last_own_state(life), "had to be left behind")
     running = "" if life.conn._activity is None else _activity_name(life.conn._activity)
     if running in life.customs.own and running != activity_of(life.state) and _is_neglected(life):
@@ -171,7 +171,7 @@ def _activity_name(task: asyncio.Task[Any]) -> str:
 
 def _is_neglected(life: Life) -> bool:
     """Whether it shows that nobody does what is to be done in the present state."""
-    return _loss_is_unseen(life) or life.conn.lifecycle.states[life.conn._state].owns_link != (life.peer.open_now > 0)
+    return _loss_is_unseen(life) or (life.conn._state in life.conn.linked_states) != (life.peer.open_now > 0)
 
 
 @invariant(AT_REST)
@@ -188,7 +188,11 @@ def losses_are_noticed(life: Life) -> str | None:
 def nobody_watches(life: Life) -> bool:
     """Whether the connection rests with a link in a state that has no activity."""
     state = life.conn.lifecycle.states[life.conn._state]
-    return state.final and state.owns_link and life.conn._state not in life.conn.lifecycle.activities
+    return (
+        state.final
+        and life.conn._state in life.conn.linked_states
+        and life.conn._state not in life.conn.lifecycle.activities
+    )
 
 
 def watch_it(state: str) -> str:
@@ -201,7 +205,7 @@ def watch_it(state: str) -> str:
 
 def _loss_is_unseen(life: Life) -> bool:
     link, state = life.peer.link, life.conn.lifecycle.states[life.conn._state]
-    if link is None or not link.is_lost or not state.owns_link:
+    if link is None or not link.is_lost or life.conn._state not in life.conn.linked_states:
         return False
     # Elsewhere than in `connected`, an activity may do other things for a time.
     return life.conn._state == ConnectionState.CONNECTED or (state.final and life.next_timer() is None)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fsm_conn.driver import is_expected
-from fsm_conn.lifecycle import ConnectionState, Trigger
-from fsm_conn.policy import Jitter, RetryPolicy
-from fsm_conn.record import TransitionRecord
+from fsm_conn.connection.policy import Jitter, RetryPolicy
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.machine import is_expected
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.checking import AT_REST, EPSILON, Invariant, invariant
 from fsm_conn.testing.customs import BASE_TRIGGERS
 
@@ -39,7 +39,15 @@ BEGINNING = ASKING | {T.RECOVER}
 """Triggers that begin an outage."""
 _BASE_STATES = frozenset(ConnectionState)
 OPENING = ("while_connecting", "while_reconnecting")
-COUNTING = ("begin_outage", "begin_trial", "count_attempt", "forgive", "note_loss", "forget_losses", "note_opened")
+COUNTING = (
+    "begin_outage",
+    "begin_half_open",
+    "count_attempt",
+    "reset_if_stable",
+    "note_loss",
+    "forget_losses",
+    "note_opened",
+)
 
 AT_ONCE, WHENEVER = (0.0, 0.0), (0.0, math.inf)
 
@@ -175,15 +183,15 @@ class Ledger:
 
     def _note_link(self, record: TransitionRecord) -> None:
         """A link is up from when it is first called connected, as long as states own it."""
-        if not self.life.conn.lifecycle.states[str(record.dest)].owns_link:
+        if record.dest not in self.life.conn.linked_states:
             self._up_since = None
-        elif self._up_since is None and record.dest in self.life.conn.lifecycle.serving:
+        elif self._up_since is None and record.dest in self.life.conn.serving_states:
             self._up_since = record.at
 
     def _note_outage(self, record: TransitionRecord) -> None:
         if self._does(record, "begin_outage", record.trigger in BEGINNING):
             self._begin_outage(record)
-        if self._does(record, "begin_trial", record.trigger == T.RECOVER):
+        if self._does(record, "begin_half_open", record.trigger == T.RECOVER):
             self.on_trial = True
         if self._does(record, "forget_losses", record.trigger in ASKING):
             self.losses.clear()
@@ -308,7 +316,7 @@ class Ledger:
 
     def _read_link(self, link: Asked) -> None:
         record, customs = self._entered, self.life.customs
-        if record is None or self.life.conn.lifecycle.states[str(record.dest)].owns_link:
+        if record is None or record.dest in self.life.conn.linked_states:
             return
         self.links += 1
         if self.links > self.attempts and not customs.has_own(*OPENING, *COUNTING):

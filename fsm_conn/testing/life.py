@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from fsm_conn.connection import Connection
-from fsm_conn.errors import IllegalTriggerError
-from fsm_conn.lifecycle import ConnectionState
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
+from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.base import CallOptions
-from fsm_conn.policy import HealthPolicy, RetryPolicy
-from fsm_conn.record import CallOutcome, CallRecord, TransitionRecord
+from fsm_conn.machine.errors import IllegalTriggerError
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing import judging
 from fsm_conn.testing.callers import Callers, User
 from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
@@ -321,7 +322,7 @@ class Life:
     @property
     def is_serving(self) -> bool:
         """Whether calls are served in that state."""
-        return self.conn._state in self.conn.lifecycle.serving
+        return self.conn._state in self.conn.serving_states
 
     def own_triggers(self) -> tuple[str, ...]:
         """Triggers that the class's table has beside those of the base table."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_conn.driver import PATIENCE
-from fsm_conn.lifecycle import ConnectionState, Trigger
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.machine import PATIENCE
 from fsm_conn.testing.checking import AT_REST, EPSILON, Invariant, invariant
 from fsm_conn.testing.customs import activity_of
 

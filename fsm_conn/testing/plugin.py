@@ -32,7 +32,7 @@ import pytest
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from fsm_conn.connection import Connection
+    from fsm_conn.connection.connection import Connection
     from fsm_conn.testing.clock import VirtualTime
     from fsm_conn.testing.simulated import SimulatedPeer
 
@@ -178,7 +178,7 @@ async def _calculator() -> AsyncIterator[Connection]:
     For instance `(await calculator.call("calculator.Add", a=5, b=3)).result`, which is 8. With pytest-asyncio, in real
     time. It is connected when the test begins, and its process is gone after the test.
     """
-    connection: type[Connection] = _needed("fsm_conn.connection").Connection
+    connection: type[Connection] = _needed("fsm_conn.connection.connection").Connection
     loop = importlib.import_module("asyncio").get_running_loop()
     if type(loop).__module__.startswith(("fsm_conn.", "async_solipsism")):
         pytest.fail(

@@ -11,14 +11,14 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fsm_conn.connection import Connection
-from fsm_conn.errors import FsmConnError
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.links.base import CallOptions
-from fsm_conn.policy import RetryPolicy
-from fsm_conn.pool.lifecycle import PoolState
+from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
-from fsm_conn.record import TransitionRecord
+from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.customs import customs_of
 from fsm_conn.testing.invariants import ViolationError
 from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
@@ -425,7 +425,7 @@ def _own_triggers(conn: Connection) -> list[str]:
     lifecycle, state, own = conn.lifecycle, conn._state, customs_of(type(conn)).own_triggers
     if not own:
         return []
-    resting = {name for name, each in lifecycle.states.items() if each.final} - lifecycle.serving
+    resting = {name for name, each in lifecycle.states.items() if each.final} - conn.serving_states
     leads = [row for row in lifecycle.transitions if row.trigger in own and state in row.sources(lifecycle.states)]
     for_good = {row.trigger for row in leads if row.dest in resting}
     return sorted({str(row.trigger) for row in leads} - for_good)

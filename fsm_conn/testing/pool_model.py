@@ -13,13 +13,13 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.connection import Connection
-from fsm_conn.errors import PoolClosed, PoolError, PoolFullError, PoolTimeoutError, PoolUnavailableError
+from fsm_conn.connection.connection import Connection
 from fsm_conn.links.base import Link
+from fsm_conn.pool.errors import PoolClosed, PoolError, PoolFullError, PoolTimeoutError, PoolUnavailableError
 from fsm_conn.pool.lease import Lease
-from fsm_conn.pool.lifecycle import PoolState
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots import Slot
+from fsm_conn.pool.table import PoolState
 
 __all__ = ["POOL_RULES", "PoolModel", "PoolUser", "broken_at_rest", "broken_at_the_end"]
 
@@ -143,7 +143,7 @@ def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float
 def slots_in_service_are_connected(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """A slot in service has a link, and what is awake is kept by somebody."""
     for slot in pool._slots:
-        if slot.in_service and (slot.conn.state not in slot.conn.lifecycle.serving or slot.conn.link is None):
+        if slot.in_service and (slot.conn.state not in slot.conn.serving_states or slot.conn.link is None):
             return f"{slot!r} is in service"
         if slot.in_service and not slot.is_awake:
             return f"{slot!r} is kept by nobody"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fsm_conn.policy import RetryPolicy
+from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing._extra import needed

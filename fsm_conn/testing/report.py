@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.errors import FsmConnError
+from fsm_conn.machine.errors import FsmConnError
 
 __all__ = ["Count", "Edge", "Gap", "Report", "ReportError", "RowCoverage", "qualified"]
 

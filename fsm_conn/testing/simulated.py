@@ -19,8 +19,8 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.errors import ConnectionLostError, LinkError, LinkLostError, NotServingError
 from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.links.errors import ConnectionLostError, LinkError, LinkLostError, NotServingError
 
 __all__ = ["OUTCOMES", "Outcome", "PermanentRefusalError", "SimulatedLink", "SimulatedPeer"]
 

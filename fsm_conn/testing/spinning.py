@@ -22,7 +22,7 @@ import ctypes
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from fsm_conn.connection import Connection
+from fsm_conn.connection.connection import Connection
 from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["ENDLESS_CALLS", "Spinning"]

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-from fsm_conn.connection import Connection
-from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
 from fsm_conn.testing.invariants import Invariant

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["Step", "Trace", "table"]
 

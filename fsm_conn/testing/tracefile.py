@@ -18,8 +18,8 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from fsm_conn.errors import FsmConnError
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["ConformanceError", "TraceLine", "TraceWriter", "lines_of", "read_trace", "write_record"]
 

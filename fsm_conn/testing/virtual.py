@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from fsm_conn.errors import FsmConnError
+from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.testing._extra import needed
 
 async_solipsism = needed("async_solipsism")

@@ -15,8 +15,8 @@ from transitions import Machine
 from transitions.extensions import HierarchicalMachine
 
 from fsm_conn import Connection, Fires, State, Transition, Trigger, insert_state, others
-from fsm_conn.driver import Driver
-from fsm_conn.lifecycle import add_state
+from fsm_conn.connection.derive import add_state
+from fsm_conn.machine.machine import StateMachine
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ class Pair:
     """A part of the message."""
 
 
-class Shop(Driver):
+class Shop(StateMachine):
     """Closed, open, closed; what the pairs below are derived from."""
 
     states: Any = (State("closed", initial=True, final=True), "open")

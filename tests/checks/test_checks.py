@@ -12,19 +12,19 @@ import pytest
 from shown_examples import module_of
 from transitions import Machine
 
-import fsm_conn.clients  # noqa: F401 (so that its classes exist)
+import fsm_conn.connection.clients  # noqa: F401 (so that its classes exist)
 from fsm_conn import Connection, ConnectionPool, Transition
-from fsm_conn.chart import ChartError
 from fsm_conn.checks import RULES, AcceptanceError, Severity, check
 from fsm_conn.checks.reach import may_use, names_in
-from fsm_conn.driver import Driver
+from fsm_conn.machine.chart import ChartError
+from fsm_conn.machine.machine import StateMachine
 
 from .broken import PAIRS, Model, Shop, plain, row, shop
 
 EXAMPLES = [
     path
     for path in sorted((Path(__file__).parents[2] / "examples").rglob("*.py"))
-    if re.search(r"^class \w+\((Connection|ConnectionPool|Driver)\)", path.read_text("utf-8"), re.MULTILINE)
+    if re.search(r"^class \w+\((Connection|ConnectionPool|StateMachine)\)", path.read_text("utf-8"), re.MULTILINE)
 ]
 
 
@@ -63,7 +63,7 @@ def test_there_is_a_slip_for_each_rule() -> None:
     assert found == set(RULES) - {"FSM199"}  # for which see the acceptances below
 
 
-def shipped(base: type[Driver] = Driver) -> list[type[Driver]]:
+def shipped(base: type[StateMachine] = StateMachine) -> list[type[StateMachine]]:
     below = [each for each in base.__subclasses__() if each.__module__.startswith("fsm_conn.")]
     return [*below, *(each for one in below for each in shipped(one))]
 
@@ -81,7 +81,7 @@ def test_the_classes_of_the_examples_raise_no_alarm(path: Path) -> None:
     """They show how it is done."""
     module = module_of(path)
     own = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
-    tables = [each for each in own if issubclass(each, Driver)]
+    tables = [each for each in own if issubclass(each, StateMachine)]
     assert tables
     assert [finding for each in tables for finding in check(each)] == []
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsm_conn import Connection, State
+from fsm_conn import Connection, LinkState
 from fsm_conn.checks import check
 from fsm_conn.checks.reach import ever_waits, may_call_by_attribute
-from fsm_conn.lifecycle import add_state
+from fsm_conn.connection.derive import add_state
 from fsm_conn.testing import Life
 
 Activity = Callable[[Any], Awaitable[Any]]
@@ -132,7 +132,7 @@ class Way:
 
 
 def owner_with(activity: Activity) -> type[Connection]:
-    state = State("paused", on_error="lost", owns_link=True, final=True)
+    state = LinkState("paused", on_error="lost", final=True)
     states, rows = add_state(Connection, state, beside="connected", trigger="pause", back="resume")
 
     async def _helped(self: Any, inner: Activity) -> Any:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fsm_conn.cli.calling import SHOWN_FAULTS, Caller
 from fsm_conn.cli.terminal import output
 from fsm_conn.demo import calculator_pb2
-from fsm_conn.errors import CallError, ConnectionLostError
+from fsm_conn.links.errors import CallError, ConnectionLostError
 
 GOOD = calculator_pb2.DESCRIPTOR.services_by_name["Calculator"]
 

@@ -36,7 +36,7 @@ def test_a_class_that_is_in_order(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert re.match(r"\d+ moments and \d+ edges up to depth 2, all of them, in ", shown.out)
     assert "20 random lives with seed 0\ntransition coverage: " in shown.out
     report = Report.from_json(path.read_text())
-    assert report.owners == ("fsm_conn.connection.Connection",)
+    assert report.owners == ("fsm_conn.connection.connection.Connection",)
     assert f"{report.covered} of {report.total}" in shown.out
     assert cli.main(["diagram", "--coverage", str(path), "fsm_conn:Connection"]) == 0
     taken = max(count.taken for count in report.counts.values())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fsm_conn.cli.describing import described, listed
 from fsm_conn.cli.fields import message_of, message_of_json
-from fsm_conn.errors import RequestError
+from fsm_conn.links.errors import RequestError
 
 F = descriptor_pb2.FieldDescriptorProto
 SCALARS = ("int32", "int64", "uint32", "uint64", "sint32", "fixed64", "double", "float", "bool", "string", "bytes")

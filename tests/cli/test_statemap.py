@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fsm_conn.cli.statemap import ARROWS, HEIGHT, WIDTH, draw
-from fsm_conn.lifecycle import STATES, TRANSITIONS, ConnectionState
+from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState
 
 MOVES = {
     (str(source), str(row.dest))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fsm_conn import cli
-from fsm_conn.record import TransitionRecord
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing import run_virtually
 from fsm_conn.testing.tracefile import write_record
 

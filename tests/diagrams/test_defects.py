@@ -16,10 +16,10 @@ from transitions.extensions.nesting import NestedState
 from transitions.extensions.states import Timeout, add_state_features
 
 from fsm_conn import Connection, State, Transition
-from fsm_conn.chart import chart_of
 from fsm_conn.diagrams import diagram
-from fsm_conn.driver import Driver
-from fsm_conn.lifecycle import others
+from fsm_conn.machine.chart import chart_of
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.table import others
 from fsm_conn.testing import Life
 
 READERS = {"mermaid": read_mermaid, "dot": read_dot}
@@ -30,7 +30,7 @@ def seen(machine: Any, format: str) -> Any:
     return READERS[format](str(diagram(machine, format)))
 
 
-class Gate(Driver):
+class Gate(StateMachine):
     """One of everything."""
 
     states = (State("shut", initial=True, final=True), State("open", on_error="slam"), "broken", "guarded")

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from transitions import Machine
 
 from fsm_conn import Connection, State, Transition, insert_state
-from fsm_conn.chart import ChartError
+from fsm_conn.connection.derive import add_state
 from fsm_conn.diagrams import diagram, write
 from fsm_conn.diagrams.themes import PALETTES, Theme, Tone
-from fsm_conn.driver import Driver
-from fsm_conn.lifecycle import add_state
+from fsm_conn.machine.chart import ChartError
+from fsm_conn.machine.machine import StateMachine
 
 READERS = {"mermaid": read_mermaid, "dot": read_dot}
 MARKS = ("added", "changed", "asked in another order", "its own")
@@ -122,7 +122,7 @@ def test_of_the_same_table_nothing_is_marked(format: str) -> None:
     assert seen.inside == plain.inside | {"against Connection": ["nothing differs"]}
 
 
-class Shop(Driver):
+class Shop(StateMachine):
     states: Any = (State("closed", initial=True, final=True), "open", "shut")
     transitions: Any = (
         Transition("go", "closed", "open", "is_day", "ring"),

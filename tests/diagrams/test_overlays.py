@@ -60,7 +60,7 @@ def test_a_row_that_was_refused_and_taken_is_whole(lived: Any) -> None:
     assert (
         "failed",
         "reconnecting",
-        "(1) recover [may_recover] after recover_after / begin_trial, count_attempt taken 3 refused 4",
+        "(1) recover [may_recover] after recover_after / begin_half_open, count_attempt taken 3 refused 4",
     ) in edges
     assert LIGHT.tones[Tone.BAD] not in diagram(Connection, "dot", coverage=report)
     assert LIGHT.tones[Tone.WARN] not in diagram(Connection, "dot", coverage=report)
@@ -83,7 +83,7 @@ def test_coverage_stands_in_the_tables(lived: Any) -> None:
 def test_coverage_of_others_is_refused(lived: Any) -> None:
     with pytest.raises(DiagramError, match=r"is about nothing, not about fsm_conn\.connection\.Connection"):
         diagram(Connection, coverage=Report())
-    only = lived[0].only(["fsm_conn.connection.Connection"])
+    only = lived[0].only(["fsm_conn.connection.connection.Connection"])
     with pytest.raises(DiagramError, match=r"is about fsm_conn\.connection\.Connection, not about fsm_conn\.pool"):
         diagram(ConnectionPool, coverage=only)
     with pytest.raises(DiagramError, match="Machine is a machine without a class of ours"):

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from transitions import Machine
 
 from fsm_conn import Connection, ConnectionPool
-from fsm_conn.chart import ChartError, chart_of
 from fsm_conn.diagrams import SUFFIXES, DiagramError, Format, diagram, graphviz, write
 from fsm_conn.diagrams.themes import PALETTES, Theme
+from fsm_conn.machine.chart import ChartError, chart_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 

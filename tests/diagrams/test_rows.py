@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from transitions import Machine
 
 from fsm_conn import Connection, ConnectionPool
-from fsm_conn.chart import chart_of
 from fsm_conn.diagrams import diagram
 from fsm_conn.diagrams.words import visible
+from fsm_conn.machine.chart import chart_of
 
 READERS = {"mermaid": read_mermaid, "dot": read_dot}
 NASTY = ["end", "state", "note", "default", "valueOf", "[*]", "a|b", 'q"q', "a:b", "{x}", "<b>", "&amp;", "#35;", "é", "日本",

@@ -15,8 +15,8 @@ from transitions import Machine
 from transitions.extensions.states import Timeout, add_state_features
 
 from fsm_conn import Connection, ConnectionPool
-from fsm_conn.chart import chart_of
 from fsm_conn.diagrams import diagram
+from fsm_conn.machine.chart import chart_of
 
 NASTY = [
     "a|b",

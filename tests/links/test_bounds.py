@@ -15,9 +15,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from harmless import assert_harmless
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
-from fsm_conn.errors import CallError, NotServingError, ProbeError
-from fsm_conn.links._pyvider import PluginClient, Settings
-from fsm_conn.links.endpoint import EndpointLink
+from fsm_conn.links.errors import CallError, NotServingError, ProbeError
+from fsm_conn.links.grpc.endpoint import EndpointLink
+from fsm_conn.links.plugin.client import PluginClient, Settings
 from fsm_conn.telemetry.reading import error_text
 
 MEGABYTE = 1024 * 1024

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_conn.errors import LinkLostError
-from fsm_conn.links.diagnosis import SETTLE
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.errors import LinkLostError
+from fsm_conn.links.plugin.diagnosis import SETTLE
+from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.testing import run_virtually
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from fsm_conn.links import _pyvider, spawner  # imported here, so that no test pays for it
+from fsm_conn.links.plugin import client as _pyvider  # imported here, so that no test pays for it
+from fsm_conn.links.process import spawner
 
 from .faults import PLUGINS, PYTHON, hostile
 

@@ -29,7 +29,7 @@ from fsm_conn import (
     ProbeTimeoutError,
     RetryPolicy,
 )
-from fsm_conn.links import rpcplugin
+from fsm_conn.links.plugin import link as rpcplugin
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, eventually, is_alive
 

@@ -40,8 +40,8 @@ from fsm_conn import (
 from fsm_conn.demo import calculator_pb2
 from fsm_conn.demo.calculator_pb2 import Limit, Number, Operands
 from fsm_conn.demo.calculator_pb2_grpc import CalculatorStub
-from fsm_conn.links.gate import usable_cores
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn.links.process.start_limiter import usable_cores
 
 from .conftest import CALCULATOR, Leftovers, children, descriptors, directories, eventually, hostile, is_alive
 

@@ -21,8 +21,8 @@ import pytest
 import fsm_conn
 from fsm_conn import ConnectFailedError, Connection, ConnectionState, LinkError, RetryPolicy
 from fsm_conn.demo import calculator_pb2
-from fsm_conn.links import spawner
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn.links.process import spawner
 
 from .conftest import eventually, is_alive
 from .faults import FAULTS, Fault, Pulse, hostile_server, meet

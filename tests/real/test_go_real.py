@@ -27,10 +27,10 @@ from google.protobuf.wrappers_pb2 import BytesValue
 
 from fsm_conn import Connection, HealthPolicy, RetryPolicy
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
-from fsm_conn.errors import CallError, HandshakeError, PluginExitedError
-from fsm_conn.links import tlsrelay
-from fsm_conn.links.rpcplugin import PluginLink
-from fsm_conn.links.tlsrelay import Credentials, TlsRelay
+from fsm_conn.links.errors import CallError, HandshakeError, PluginExitedError
+from fsm_conn.links.plugin import tls_relay as tlsrelay
+from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
 
 from .conftest import PYTHON, Leftovers, children, eventually
 
@@ -340,7 +340,7 @@ class TestRelayed:
         """A loop that ends with an open link ends quietly."""
         code = f"""
 import asyncio
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
 kept = []
 async def main():
     link = PluginLink([{binary!r}], mtls=True)

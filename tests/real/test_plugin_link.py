@@ -19,7 +19,7 @@ import grpc.aio
 import pytest
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
-from fsm_conn.errors import (
+from fsm_conn.links.errors import (
     BadCookieError,
     CommandNotFoundError,
     HandshakeError,
@@ -28,7 +28,7 @@ from fsm_conn.errors import (
     LinkLostError,
     PluginExitedError,
 )
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
 
@@ -437,7 +437,7 @@ class TestLogs:
 
 HOST = """
 import asyncio, os, sys
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.errors import LinkError
 async def use(link):
     try:
@@ -494,7 +494,7 @@ async def test_first_import_does_not_stall_the_loop() -> None:
     """The client library takes long to import; the loop goes on meanwhile."""
     code = """
 import asyncio, sys
-from fsm_conn.links.rpcplugin import PluginLink
+from fsm_conn.links.plugin.link import PluginLink
 async def main():
     loop, worst = asyncio.get_running_loop(), 0.0
     assert "pyvider.rpcplugin" not in sys.modules

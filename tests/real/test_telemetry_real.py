@@ -48,8 +48,8 @@ async def test_a_life_with_a_real_plugin() -> None:
         ("connect calc", None),
         ("calculator/Add", None),
         ("calculator/Divide", "INVALID_ARGUMENT"),
-        ("calculator/Add", "fsm_conn.errors.RequestError"),
-        ("grpc", "fsm_conn.errors.UnknownNameError"),
+        ("calculator/Add", "fsm_conn.links.errors.RequestError"),
+        ("grpc", "fsm_conn.links.errors.UnknownNameError"),
         ("connect calc", None),
     ]
     assert conn.observer_errors == 0

@@ -95,7 +95,7 @@ async def test_the_facts_for_machines(caplog: pytest.LogCaptureFixture) -> None:
         "fsm_conn_dest": "reconnecting",
         "fsm_conn_internal": False,
         "fsm_conn_reason": "it ended\n| last words",
-        "fsm_conn_error_type": "fsm_conn.errors.LinkError",
+        "fsm_conn_error_type": "fsm_conn.links.errors.LinkError",
         "fsm_conn_attempt": 2,
         "fsm_conn_dwell_seconds": 0.25,
     }

@@ -53,7 +53,7 @@ async def test_connecting_is_one_span_with_its_attempts(sdk: Otel) -> None:
         {
             "fsm_conn.attempt": 1,
             "fsm_conn.outcome": "failed",
-            "error.type": "fsm_conn.errors.LinkError",
+            "error.type": "fsm_conn.links.errors.LinkError",
             "exception.message": "try again",
         },
         {"fsm_conn.attempt": 2, "fsm_conn.outcome": "succeeded"},
@@ -86,9 +86,9 @@ async def test_giving_up_is_an_error_with_the_reason(sdk: Otel) -> None:
         await conn.connect()
     (span,) = sdk.spans
     assert (span.status.status_code, span.status.description) == (trace.StatusCode.ERROR, "try again")
-    assert span.attributes["error.type"] == "fsm_conn.errors.LinkError"
+    assert span.attributes["error.type"] == "fsm_conn.links.errors.LinkError"
     (point,) = sdk.data()["fsm_conn.connect.duration"].data.data_points
-    assert point.attributes["error.type"] == "fsm_conn.errors.LinkError"
+    assert point.attributes["error.type"] == "fsm_conn.links.errors.LinkError"
 
 
 async def test_abandoning_is_no_error(sdk: Otel) -> None:
@@ -137,7 +137,7 @@ async def test_the_parent_is_the_caller_s_span(sdk: Otel) -> None:
     assert alone.parent is None
     assert alone.attributes["fsm_conn.connect.attempts"] == 1
     assert alone.context.trace_id != made.get_span_context().trace_id
-    assert alone.attributes["fsm_conn.connect.cause.error.type"] == "fsm_conn.errors.LinkLostError"
+    assert alone.attributes["fsm_conn.connect.cause.error.type"] == "fsm_conn.links.errors.LinkLostError"
     await conn.disconnect()
 
 
@@ -196,7 +196,7 @@ async def test_a_lost_link_says_whether_the_request_may_have_been_executed(sdk: 
         with pytest.raises(ConnectionLostError):
             await conn.call("a.B")
     span = sdk.spans[-1]
-    assert span.attributes["error.type"] == "fsm_conn.errors.ConnectionLostError"
+    assert span.attributes["error.type"] == "fsm_conn.links.errors.ConnectionLostError"
     assert span.attributes["fsm_conn.maybe_executed"] is False
     assert "rpc.response.status_code" not in span.attributes
 

@@ -14,14 +14,15 @@ from typing import Any
 import attrs
 import pytest
 
-from fsm_conn import Connection, ConnectionState, Trigger, driver, insert_state
-from fsm_conn.connection import _ENDED
-from fsm_conn.driver import Driver
-from fsm_conn.health import Monitor
-from fsm_conn.lifecycle import Transition, others
-from fsm_conn.machine import Lifecycle
-from fsm_conn.observers import Observers
-from fsm_conn.policy import HealthPolicy, Jitter, RetryPolicy
+from fsm_conn import Connection, ConnectionState, Trigger, insert_state
+from fsm_conn.connection.connection import _ENDED
+from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
+from fsm_conn.connection.prober import Prober
+from fsm_conn.machine import machine as driver
+from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.observers import Observers
+from fsm_conn.machine.table import Transition, others
 from fsm_conn.testing import Life, ViolationError
 from fsm_conn.testing.stateful import ENDINGS, offers
 
@@ -321,7 +322,7 @@ def every_link_is_stable(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("stable links are never forgiven")
 def nothing_is_forgiven(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "forgive", lambda self, reason: None)
+    patch.setattr(Connection, "reset_if_stable", lambda self, reason: None)
 
 
 @mutant("every link that comes up is replaced without a delay when it is lost")
@@ -606,13 +607,13 @@ def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
         if value:
             vars(self)["kept"] = True
 
-    patch.setattr(Connection, "_claimed", property(lambda self: "kept" in vars(self), claimed))
+    patch.setattr(Connection, "_wanted", property(lambda self: "kept" in vars(self), claimed))
 
 
 @mutant("abandoning does not wait until the link is closed")
 def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
-        if self._callers == 1 and not self._claimed and self._handles(T.DISCONNECT):
+        if self._callers == 1 and not self._wanted and self._handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
@@ -620,7 +621,7 @@ def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a caller that was cancelled goes on waiting")
 def cancellation_is_swallowed(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._reach
+    right = StateMachine._reach
 
     async def _reach(self: Any, states: Any) -> Any:
         try:
@@ -628,7 +629,7 @@ def cancellation_is_swallowed(patch: pytest.MonkeyPatch) -> None:
         except asyncio.CancelledError:
             return await right(self, states)
 
-    patch.setattr(Driver, "_reach", _reach)
+    patch.setattr(StateMachine, "_reach", _reach)
 
 
 @mutant("disconnect() only waits, and does not ask")
@@ -718,7 +719,7 @@ def losses_are_not_noted(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a careful attempt has as many successors as any")
 def trials_are_not_careful(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "begin_trial", Connection.begin_outage)
+    patch.setattr(Connection, "begin_half_open", Connection.begin_outage)
 
 
 @mutant("the mark of a careful attempt outlives it")
@@ -726,9 +727,9 @@ def trials_never_end(patch: pytest.MonkeyPatch) -> None:
     right = Connection.begin_outage
 
     def begin_outage(self: Any, reason: BaseException | None) -> None:
-        trial = self._on_trial
+        trial = self._is_half_open
         right(self, reason)
-        self._on_trial = trial
+        self._is_half_open = trial
 
     patch.setattr(Connection, "begin_outage", begin_outage)
 
@@ -750,24 +751,24 @@ def recovery_holds_up_callers(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("the peer is never asked how it is")
 def peer_is_not_asked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Monitor, "_until_due", lambda self: asyncio.Event().wait())
+    patch.setattr(Prober, "_until_due", lambda self: asyncio.Event().wait())
 
 
 @mutant("the peer is asked once, and then never again")
 def peer_is_asked_once(patch: pytest.MonkeyPatch) -> None:
-    right = Monitor._until_due
+    right = Prober._until_due
 
     async def _until_due(self: Any) -> None:
         await right(self)
         self._policy = attrs.evolve(self._policy, interval=1e6)
 
-    patch.setattr(Monitor, "_until_due", _until_due)
+    patch.setattr(Prober, "_until_due", _until_due)
 
 
 @mutant("the probe loop of a link that was lost goes on")
 def monitors_pile_up(patch: pytest.MonkeyPatch) -> None:
     async def _lost_or_ailing(self: Any, link: Any) -> Any:
-        monitor = Monitor(self.health, link, lambda: self._probe(link, self.health.timeout), self._random())
+        monitor = Prober(self.health, link, lambda: self._probe(link, self.health.timeout), self._random())
         self._piled = [*getattr(self, "_piled", []), asyncio.ensure_future(monitor.run())]
         return await link.lost()
 
@@ -789,7 +790,7 @@ def activity_is_not_cancelled(patch: pytest.MonkeyPatch) -> None:
         if self._activity is None:
             self._begin()
 
-    patch.setattr(Driver, "_turn", _turn)
+    patch.setattr(StateMachine, "_turn", _turn)
 
 
 @mutant("the next activity begins before the last one has ended")
@@ -799,35 +800,35 @@ def activities_overlap(patch: pytest.MonkeyPatch) -> None:
             self._activity.cancel()
         self._begin()
 
-    patch.setattr(Driver, "_turn", _turn)
+    patch.setattr(StateMachine, "_turn", _turn)
 
 
 @mutant("a self transition leaves the activity as it is")
 def self_transition_changes_nothing(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._turn
+    right = StateMachine._turn
 
     def _turn(self: Any) -> None:
         if self._last.source != self._last.dest:
             right(self)
 
-    patch.setattr(Driver, "_turn", _turn)
+    patch.setattr(StateMachine, "_turn", _turn)
 
 
 @mutant("an activity whose state was left still speaks")
 def stale_activity_speaks(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._ended_late
+    right = StateMachine._ended_late
 
     def _ended_late(self: Any, task: Any) -> None:
         if not task.cancelled():
             self._speak(task)
         right(self, task)
 
-    patch.setattr(Driver, "_ended_late", _ended_late)
+    patch.setattr(StateMachine, "_ended_late", _ended_late)
 
 
 @mutant("after an activity that ended late the next one is not begun")
 def next_activity_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._ended
+    right = StateMachine._ended
 
     def _ended(self: Any, visit: int, task: Any) -> None:
         if visit != self._visit:
@@ -837,7 +838,7 @@ def next_activity_is_forgotten(patch: pytest.MonkeyPatch) -> None:
         finally:
             vars(self).pop("_begin", None)
 
-    patch.setattr(Driver, "_ended", _ended)
+    patch.setattr(StateMachine, "_ended", _ended)
 
 
 @mutant("errors of the world outside are taken for bugs")
@@ -847,13 +848,13 @@ def expected_errors_are_faults(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("what an activity returns is not fired")
 def activities_are_not_heard(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._say
-    patch.setattr(Driver, "_say", lambda self, trigger, reason: right(self, trigger, reason) if reason else None)
+    right = StateMachine._say
+    patch.setattr(StateMachine, "_say", lambda self, trigger, reason: right(self, trigger, reason) if reason else None)
 
 
 @mutant("a visit is not counted, so that every transition looks internal")
 def visits_are_not_counted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Driver, "_entered", lambda self, reason: None)
+    patch.setattr(StateMachine, "_entered", lambda self, reason: None)
 
 
 @mutant("a wake-up reaches only the first who waits")
@@ -863,13 +864,13 @@ def wakeup_reaches_only_the_first(patch: pytest.MonkeyPatch) -> None:
         if record.dest in self._waiters.pop(future) and not future.done():
             future.set_result(record)
 
-    patch.setattr(Driver, "_wake", _wake)
+    patch.setattr(StateMachine, "_wake", _wake)
 
 
 @mutant("a wake-up is lost when the state was entered from itself or by an error")
 def wakeup_is_lost_after_an_error(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._wake
-    patch.setattr(Driver, "_wake", lambda self, record: right(self, record) if record.reason is None else None)
+    right = StateMachine._wake
+    patch.setattr(StateMachine, "_wake", lambda self, record: right(self, record) if record.reason is None else None)
 
 
 @mutant("a waiter that was cancelled stays on the list, and is woken with the others")
@@ -888,29 +889,29 @@ def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
         for _, future in woken:
             future.set_result(record)
 
-    patch.setattr(Driver, "_reach", _reach)
-    patch.setattr(Driver, "_wake", _wake)
+    patch.setattr(StateMachine, "_reach", _reach)
+    patch.setattr(StateMachine, "_wake", _wake)
 
 
 @mutant("a trigger fired inside a dispatch is dispatched at once, and not afterwards", Greeting)
 def queue_is_bypassed(patch: pytest.MonkeyPatch) -> None:
-    right = Driver.fire
+    right = StateMachine.fire
 
     def fire(self: Any, trigger: str, reason: BaseException | None = None) -> None:
         self._dispatching = False
         right(self, trigger, reason)
 
-    patch.setattr(Driver, "fire", fire)
+    patch.setattr(StateMachine, "fire", fire)
 
 
 @mutant("a trigger fired inside a dispatch is forgotten", Greeting)
 def queue_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Driver, "_drain", lambda self, queue: queue.clear())
+    patch.setattr(StateMachine, "_drain", lambda self, queue: queue.clear())
 
 
 @mutant("what is queued is dispatched before the transition under way is told of", Greeting)
 def queue_overtakes(patch: pytest.MonkeyPatch) -> None:
-    right = Driver._turn
+    right = StateMachine._turn
 
     def _turn(self: Any) -> None:
         right(self)
@@ -918,7 +919,7 @@ def queue_overtakes(patch: pytest.MonkeyPatch) -> None:
             self._dispatching = False
             self.fire(*self._queue.popleft())
 
-    patch.setattr(Driver, "_turn", _turn)
+    patch.setattr(StateMachine, "_turn", _turn)
 
 
 @mutant("internal transitions leave no record")
@@ -934,7 +935,7 @@ def internal_transitions_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a trigger that the state does not handle is taken for the first row that knows it")
 def illegal_triggers_are_taken(patch: pytest.MonkeyPatch) -> None:
-    right = Lifecycle.dispatch
+    right = BoundTable.dispatch
 
     def dispatch(self: Any, instance: Any, trigger: str, reason: BaseException | None = None) -> None:
         if not self.handles(instance._state, trigger):
@@ -943,7 +944,7 @@ def illegal_triggers_are_taken(patch: pytest.MonkeyPatch) -> None:
             return
         right(self, instance, trigger, reason)
 
-    patch.setattr(Lifecycle, "dispatch", dispatch)
+    patch.setattr(BoundTable, "dispatch", dispatch)
 
 
 @mutant("the state is assigned by hand when the link is open")

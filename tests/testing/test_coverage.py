@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from peer import TRANSIENT, Peer
 
-from fsm_conn import Connection, RetryPolicy, State, Transition, machine
-from fsm_conn.driver import Driver
+from fsm_conn import Connection, RetryPolicy, State, Transition
+from fsm_conn.machine import binding as machine
+from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.coverage import Count, Edge, Report, ReportError, TransitionCoverage
 
 STATES = (State("shut", initial=True, final=True), "open", State("broken", final=True))
@@ -36,7 +37,7 @@ def door(name: str) -> type[Any]:
 
     members = {"states": STATES, "transitions": ROWS, "unlocked": True, "kicks": 0}
     members |= {"is_unlocked": is_unlocked, "count_kick": count_kick}
-    return type(name, (Driver,), {**members, "__module__": "shop", "__qualname__": name})
+    return type(name, (StateMachine,), {**members, "__module__": "shop", "__qualname__": name})
 
 
 def rows(report: Report, owner: str) -> list[tuple[str, int, int]]:
@@ -88,7 +89,7 @@ async def test_every_row_and_outcome_of_a_connection_is_there() -> None:
         conn = Connection(Peer(TRANSIENT), retry=RetryPolicy(max_attempts=2, initial_delay=0))
         await conn.connect()
         await conn.disconnect()
-    report = coverage.report().only(["fsm_conn.connection.Connection"])
+    report = coverage.report().only(["fsm_conn.connection.connection.Connection"])
     assert [(row.index, row.trigger) for row in report.rows] == list(
         enumerate(str(row.trigger) for row in Connection.transitions)
     )
@@ -164,9 +165,11 @@ def test_reports_add_up() -> None:
 def test_ours_that_never_ran_are_no_concern_of_a_user() -> None:
     """Classes of the package are reported when they ran; a user's own always."""
     merged = Report().merge(
-        report("fsm_conn.connection.Connection", 0, 0), report("fsm_conn.clients.X"), report("shop.Door", 0, 0)
+        report("fsm_conn.connection.connection.Connection", 0, 0),
+        report("fsm_conn.connection.clients.X"),
+        report("shop.Door", 0, 0),
     )
-    assert merged.of_interest().owners == ("fsm_conn.clients.X", "shop.Door")
+    assert merged.of_interest().owners == ("fsm_conn.connection.clients.X", "shop.Door")
 
 
 def test_the_text_says_what_was_never_taken() -> None:

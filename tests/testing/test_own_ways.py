@@ -12,9 +12,10 @@ import attrs
 import pytest
 
 from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigger, insert_state
-from fsm_conn.errors import LinkError
-from fsm_conn.lifecycle import State
-from fsm_conn.record import TransitionRecord
+from fsm_conn.connection.table import LinkState
+from fsm_conn.links.errors import LinkError
+from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.machine.table import State
 from fsm_conn.testing import Life, ViolationError, explore
 from fsm_conn.testing.ledger import REASONS_TO_GIVE_UP, Decision
 from fsm_conn.testing.life import START_TIMEOUT
@@ -42,7 +43,7 @@ class HasItsOwnGuard(Connection):
     """The same by a row of its own, before those of the base table."""
 
     transitions = (
-        Transition(T.LOST, S.CONNECTED, S.FAILED, guards="was_short", effects="forgive"),
+        Transition(T.LOST, S.CONNECTED, S.FAILED, guards="was_short", effects="reset_if_stable"),
         *Connection.transitions,
     )
 
@@ -113,7 +114,7 @@ class CoolsDown(Connection):
 class HasTriggers(Connection):
     """Triggers of its own: a second state with a link, a renewal, an expiry, and a recovery from failed."""
 
-    states = (*Connection.states, State("slow", on_error=T.LOST, owns_link=True, final=True))
+    states = (*Connection.states, LinkState("slow", on_error=T.LOST, final=True))
     transitions = (
         *Connection.transitions,
         Transition("slowed", S.CONNECTED, "slow"),
@@ -126,9 +127,9 @@ class HasTriggers(Connection):
             "slow",
             S.RECONNECTING,
             guards=("may_restart", "may_retry"),
-            effects=("forgive", "note_loss", "count_attempt"),
+            effects=("reset_if_stable", "note_loss", "count_attempt"),
         ),
-        Transition(T.LOST, "slow", S.FAILED, effects=("forgive", "note_loss")),
+        Transition(T.LOST, "slow", S.FAILED, effects=("reset_if_stable", "note_loss")),
     )
     while_slow = Connection.while_connected
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fsm_conn import machine, testing
+from fsm_conn import testing
+from fsm_conn.machine import binding as machine
 from fsm_conn.testing.coverage import Report
 
 pytest_plugins = ["pytester"]
@@ -26,9 +27,9 @@ needs_xdist = pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reas
 
 DOOR = """
 from fsm_conn import State, Transition
-from fsm_conn.driver import Driver
+from fsm_conn.machine.machine import StateMachine
 
-class Door(Driver):
+class Door(StateMachine):
     states = (State("shut", initial=True, final=True), "open")
     transitions = (
         Transition("push", "shut", "open", guards="may_open"),
@@ -88,7 +89,7 @@ def test_the_summary_says_what_ran_and_what_did_not(shop: pytest.Pytester) -> No
             "    never taken    pull: open -> shut",
         ]
     )
-    result.stdout.no_fnmatch_line("*fsm_conn.connection*")
+    result.stdout.no_fnmatch_line("*fsm_conn.connection.connection*")
     assert result.ret == 0
 
 
@@ -529,7 +530,7 @@ def test_what_the_testing_package_offers_is_there() -> None:
 @pytest.mark.parametrize("name", ["Report", "TraceWriter", "read_trace"])
 def test_what_only_reads_and_writes_needs_no_machine(name: str) -> None:
     """A report can be read, and a trace be written in production, by programs that want nothing else of this package."""
-    program = f"import sys; from fsm_conn.testing import {name}; print(sorted({{'fsm_conn.driver', 'transitions', 'hypothesis'}} & set(sys.modules)))"
+    program = f"import sys; from fsm_conn.testing import {name}; print(sorted({{'fsm_conn.machine.machine', 'transitions', 'hypothesis'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout == "[]\n"
 
@@ -585,7 +586,7 @@ def test_a_run_that_uses_nothing_of_it_imports_nothing_of_ours(installed: pytest
 
         def test_it():
             ours = {name for name in sys.modules if name.partition(".")[0] == "fsm_conn"}
-            assert ours == {"fsm_conn", "fsm_conn.lazy", "fsm_conn.testing", "fsm_conn.testing.plugin"}
+            assert ours == {"fsm_conn", "fsm_conn._util.lazy", "fsm_conn.testing", "fsm_conn.testing.plugin"}
             heavy = {"hypothesis", "async_solipsism", "pytest_asyncio", "grpc", "google.protobuf", "pyvider",
                      "transitions", "attrs", "attr", "asyncio"}
             assert heavy & set(sys.modules) == set()

@@ -7,8 +7,8 @@ from collections import Counter
 from typing import Any
 
 from fsm_conn import Connection, ConnectionState, Trigger
-from fsm_conn.errors import ProbeTimeoutError
-from fsm_conn.record import CallOutcome, CallRecord
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.links.errors import ProbeTimeoutError
 from fsm_conn.testing import Life, invariant
 
 from .mutants import live

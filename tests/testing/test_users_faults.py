@@ -20,8 +20,9 @@ from fsm_conn import (
     Trigger,
     insert_state,
 )
-from fsm_conn.driver import PATIENCE
-from fsm_conn.lifecycle import State
+from fsm_conn.connection.table import LinkState
+from fsm_conn.machine.machine import PATIENCE
+from fsm_conn.machine.table import State
 from fsm_conn.testing import Life, ViolationError, lifecycle_test, replay
 
 from .mutants import hunt
@@ -161,7 +162,7 @@ class EffectRaises(LoggingIn):
 
     times = 0
 
-    def forgive(self, reason: BaseException | None) -> None:
+    def reset_if_stable(self, reason: BaseException | None) -> None:
         """Look up what is not there."""
         raise KeyError("login_times")
 
@@ -217,13 +218,13 @@ class GuardRemembers(LoggingIn):
 class ForgetsLosses(Connection):
     """A pause with the link kept, from which lost links are replaced without being counted."""
 
-    states = (*Connection.states, State("paused", on_error=T.LOST, owns_link=True, final=True))
+    states = (*Connection.states, LinkState("paused", on_error=T.LOST, final=True))
     transitions = (
         *Connection.transitions,
         Transition("pause", S.CONNECTED, "paused"),
         Transition("resume", "paused", S.CONNECTED),
-        Transition(T.LOST, "paused", S.RECONNECTING, guards="may_retry", effects=("forgive", "count_attempt")),
-        Transition(T.LOST, "paused", S.FAILED, effects="forgive"),
+        Transition(T.LOST, "paused", S.RECONNECTING, guards="may_retry", effects=("reset_if_stable", "count_attempt")),
+        Transition(T.LOST, "paused", S.FAILED, effects="reset_if_stable"),
     )
     while_paused = Connection.while_connected
 
@@ -257,7 +258,7 @@ class LeavesATask(LoggingIn):
 class NobodyWatches(Connection):
     """A pause with the link kept, in which nobody notices that it has gone."""
 
-    states = (*Connection.states, State("paused", on_error=T.LOST, owns_link=True, final=True))
+    states = (*Connection.states, LinkState("paused", on_error=T.LOST, final=True))
     transitions = (
         *Connection.transitions,
         Transition("pause", S.CONNECTED, "paused"),
@@ -348,7 +349,11 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "the activity of 'logging_in' goes on after its state was left",
         "let CancelledError pass in while_logging_in()",
     ),
-    EffectRaises: ("faults_have_a_cause", "the effect EffectRaises.forgive(), line ", "KeyError('login_times')"),
+    EffectRaises: (
+        "faults_have_a_cause",
+        "the effect EffectRaises.reset_if_stable(), line ",
+        "KeyError('login_times')",
+    ),
     OwnsNothing: ("links_are_owned", "'logging_in' owns no link, and one is open"),
     NeverDisconnects: (
         "disconnect_leads_out",

@@ -1,0 +1,102 @@
+"""Those who watch calls: told of every call that has ended, in the context of its caller, and unable to hurt it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from fsm_conn._util.streams import closing
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+
+__all__ = ["CallCallback", "CallObservers"]
+
+CallCallback = Callable[[CallRecord], None]
+
+_log = logging.getLogger("fsm_conn")
+
+
+class CallObservers:
+    """The callbacks that one connection tells of its calls.
+
+    Attributes:
+        errors: how many times one of them raised.
+    """
+
+    __slots__ = ("_callbacks", "errors")
+
+    def __init__(self) -> None:
+        self._callbacks: dict[object, CallCallback] = {}
+        self.errors = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._callbacks)
+
+    def add(self, callback: CallCallback) -> Callable[[], None]:
+        """Register, and return what unregisters; calling that twice is harmless.
+
+        Raises:
+            TypeError: it cannot be called, or is async: it runs inside the call, and nobody would wait for it.
+        """
+        if not callable(callback) or any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
+            raise TypeError(f"an observer of calls must be a plain function, not {callback!r}")
+        key = object()
+        self._callbacks[key] = callback
+
+        def unsubscribe() -> None:
+            self._callbacks.pop(key, None)
+
+        return unsubscribe
+
+    async def call(self, method: str, reply: Awaitable[Any]) -> Any:
+        """Wait for the reply, and tell of the call."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            answer = await reply
+        except BaseException as error:
+            self._tell(method, error, began, clock())
+            raise
+        self._tell(method, None, began, clock())
+        return answer
+
+    async def stream(self, method: str, replies: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Pass on the replies, and tell of the call when they end or nobody wants more of them."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with closing(replies):
+                async for reply in replies:
+                    yield reply
+        except BaseException as error:
+            self._tell(method, error, began, clock())
+            raise
+        self._tell(method, None, began, clock())
+
+    def refused(self, method: str, error: Exception) -> None:
+        """Tell of a call that was refused before it began."""
+        now = asyncio.get_running_loop().time()
+        self._tell(method, error, now, now)
+
+    def _tell(self, method: str, error: BaseException | None, began: float, now: float) -> None:
+        record = CallRecord(method, _outcome(error), error, now - began, now)
+        for key, callback in tuple(self._callbacks.items()):
+            if key not in self._callbacks:
+                continue
+            try:
+                callback(record)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # an observer cannot hurt, whatever it raises
+                self.errors += 1
+                _log.exception("observer %r failed on a call of %s", callback, method)
+
+
+def _outcome(error: BaseException | None) -> CallOutcome:
+    if error is None:
+        return CallOutcome.SUCCEEDED
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return CallOutcome.CANCELLED
+    return CallOutcome.FAILED

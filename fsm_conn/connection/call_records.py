@@ -1,0 +1,34 @@
+"""Calls as values: one `CallRecord` per call. They hold no connection and no link, so keeping them keeps nothing alive."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["CallOutcome", "CallRecord"]
+
+
+class CallOutcome(StrEnum):
+    """How a call ended."""
+
+    SUCCEEDED = "succeeded"
+    """It was answered, and a stream of answers was read to its end."""
+    FAILED = "failed"
+    """It was refused, by this side or by the plugin, or the link was lost under it."""
+    CANCELLED = "cancelled"
+    """Its caller was cancelled, or dropped the stream of answers."""
+
+
+class CallRecord(NamedTuple):
+    """One call, written at the moment it ended. A named tuple for the reason that `TransitionRecord` is one."""
+
+    method: str
+    """As the caller named it: `service.Method`."""
+    outcome: CallOutcome
+    """How it ended."""
+    error: BaseException | None
+    """What its caller was told instead of an answer; None when it succeeded."""
+    seconds: float
+    """From the call to its end, waiting for a connection and repeats included, by the event loop's clock."""
+    at: float
+    """When it ended, in seconds of the event loop's clock (`loop.time()`)."""

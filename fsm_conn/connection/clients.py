@@ -1,0 +1,350 @@
+"""The documented clients: connections with the policies, and under the names, that their users know.
+
+Each is a `Connection` and no more than that: it sets policies, which the table asks as it asks all others, and adds
+names for what a connection does anyway. Whatever `Connection` takes, each of them takes, an explicit policy included;
+whatever it offers, `call` and `stream` and the rest, works on them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
+
+import attrs
+
+from fsm_conn._util.text import said
+from fsm_conn._util.validators import shown
+from fsm_conn.connection.calls import call_patiently, split_arguments
+from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.errors import NotConnectedError
+from fsm_conn.connection.metrics import Metrics
+from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
+from fsm_conn.connection.report import HealthReport
+from fsm_conn.connection.table import ConnectionState
+from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.links.target import Target
+
+__all__ = ["AutoReconnectClient", "HealthMonitoredClient", "ManagedConnection", "StatefulConnection"]
+
+T = TypeVar("T")
+
+_NO_OUTAGE = frozenset({ConnectionState.CONNECTED, ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED})
+_NO_OPTIONS = CallOptions()
+
+
+class _Client(Connection):
+    """What the clients share: the name of their first argument, and the facts that they tell in their own words."""
+
+    def __init__(self, command: Target, **options: Any) -> None:
+        super().__init__(command, **options)
+        self.command = command
+
+    @property
+    def _retries(self) -> int:
+        """Attempts of the present outage that have begun, but for the first."""
+        return 0 if self._state in _NO_OUTAGE else max(self.attempt - 1, 0)
+
+    async def _connect_and_call(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+        """A call that connects first if need be, and waits out a reconnect. Its timeout covers all of it."""
+        reply = self._call_connected(method, args, fields)
+        return await (self._calls.call(method, reply) if self._calls else reply)
+
+    async def _call_connected(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+        request, options = split_arguments(method, args)
+        return await call_patiently(self, method, request, fields, options or _NO_OPTIONS, self._link_when_connected)
+
+    async def _link_when_connected(self, end: float | None = None) -> Link:
+        """As `_link_when_ready`, but connect when nobody else does.
+
+        A call that runs out of time leaves what it has begun to the policy, for the next call: else impatient calls
+        would begin one outage after the other, each with an attempt that waits for nothing.
+        """
+        disconnects = self._disconnects
+        if self._state != ConnectionState.CONNECTED and not self._is_acting():
+            await self._begin_connecting()
+        try:
+            return await self._link_when_ready(end)
+        except NotConnectedError:
+            self._heed_disconnect(disconnects)
+            last = self._last
+            if last is not None and last.dest == ConnectionState.FAILED:
+                raise self._connect_failed(last) from None
+            raise
+
+    def _is_left_to_the_policy(self, end: float | None) -> bool:
+        return end is not None and self._now() >= end
+
+
+class ManagedConnection(_Client):
+    """A connection that makes up to three attempts to connect, one and two seconds apart.
+
+        connection = ManagedConnection(["python", "calculator.py"])
+        await connection.connect()
+        reply = await connection.call_with_connection_check("calculator.Add", a=5, b=3)
+
+    A lost link is replaced by the same rules. An error that the plugin answers is the caller's, and says nothing about
+    the connection.
+
+    Args:
+        command: what to connect to, as the target of `Connection`.
+        options: the other arguments of `Connection`.
+    """
+
+    retry = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, jitter=Jitter.NONE)
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls are served."""
+        return self.is_connected()
+
+    @property
+    def connection_attempts(self) -> int:
+        """The attempts of the present outage that have come to nothing; all of them when it has given up, and 0 once
+        it is connected, or disconnected.
+        """
+        return self.attempt if self._state == ConnectionState.FAILED else self._retries
+
+    async def call_with_connection_check(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
+        """Connect if need be, and call. Arguments as for `call`.
+
+        The timeout of a `CallOptions` covers connecting too. The request is sent again only where that is safe: when it
+        provably never reached the plugin, or was called idempotent.
+
+        Raises:
+            ConnectFailedError: there was no connection to be had; nothing was sent.
+            CallTimeoutError: the timeout passed before there was one.
+            FsmConnError, grpc.aio.AioRpcError: as `call`.
+        """
+        return await self._connect_and_call(service_method, args, fields)
+
+
+class _Counted(_Client):
+    """A client that counts what happens to it."""
+
+    def __init__(self, command: Target, **options: Any) -> None:
+        super().__init__(command, **options)
+        self._metrics = Metrics()
+        self._metrics.watch(self)
+
+
+class HealthMonitoredClient(_Counted):
+    """A connection whose peer is asked every 30 seconds whether it is well, and which reports how it is.
+
+        client = HealthMonitoredClient(["python", "calculator.py"])
+        await client.connect()
+        await client.call_with_health_tracking("calculator.Add", a=1, b=2)
+        print(client.get_health_report())
+
+    A peer that is not well, three probes in a row, is replaced as one that is gone; and when that has failed, it is
+    tried once more every 30 seconds or so, until somebody disconnects. No probe is made while calls succeed: they show
+    as much.
+
+    Args:
+        command: what to connect to, as the target of `Connection`.
+        options: the other arguments of `Connection`; `health=HealthPolicy(...)` for other intervals and limits.
+    """
+
+    retry = RetryPolicy(recover_after=30.0)
+    health = HealthPolicy(interval=30.0)
+
+    async def call_with_health_tracking(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
+        """The same as `call`, by the documented name.
+
+        Every call is tracked, whichever method made it, but for those of compiled stubs, which are gRPC's own.
+        """
+        return await self.call(service_method, *args, **fields)
+
+    def health_report(self) -> HealthReport:
+        """How the connection is now, and what has happened to it since it was made."""
+        counts, connected = self._metrics, self._state in self.serving_states
+        since = counts.connected_since if connected else None
+        return HealthReport(
+            connected=connected,
+            connected_duration_seconds=None if since is None or self._loop is None else self._loop.time() - since,
+            total_calls=counts.total_calls,
+            failed_calls=counts.failed_calls,
+            success_rate_percent=round(counts.success_rate * 100, 2),
+            reconnect_count=counts.reconnect_count,
+            last_successful_call=counts.last_successful_call,
+            state=str(self.state),
+            health=self.health_status,
+            passed_probes=counts.passed_probes,
+            failed_probes=counts.failed_probes,
+            connected_at=counts.connected_at,
+            losses=counts.losses,
+            succeeded_calls=counts.succeeded_calls,
+            cancelled_calls=counts.cancelled_calls,
+            refused_calls=counts.refused_calls,
+            latency_p50_ms=_milliseconds(counts.latency(50)),
+            latency_p95_ms=_milliseconds(counts.latency(95)),
+            latency_p99_ms=_milliseconds(counts.latency(99)),
+            last_error=None if self.reason is None else said(self.reason),
+        )
+
+    def get_health_report(self) -> dict[str, Any]:
+        """`health_report()` as a plain dict: the documented keys first, then the others."""
+        return self.health_report().as_dict()
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+class _Setting(Generic[T]):
+    """An attribute of a client that is read from and written to its retry policy, where alone it is kept.
+
+    Args:
+        field: the field of the policy.
+        read: makes the attribute's value out of the field's.
+        write: makes the field's value out of the attribute's and the field's present one.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        read: Callable[[Any], T] = lambda kept: kept,
+        write: Callable[[T, Any], Any] = lambda value, kept: value,
+    ) -> None:
+        self._field, self._read, self._write = field, read, write
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Connection, owner: type) -> T: ...
+    def __get__(self, client: Connection | None, owner: type) -> Self | T:
+        return self if client is None else self._read(getattr(client.retry, self._field))
+
+    def __set__(self, client: Connection, value: T) -> None:
+        try:
+            new = self._write(value, getattr(client.retry, self._field))
+            client.retry = attrs.evolve(client.retry, **{self._field: new})
+        except (TypeError, ValueError) as error:
+            remedy = str(error).rpartition(": ")[2]
+            raise type(error)(f"{type(client).__name__}.{self._name} = {shown(value)}: {remedy}") from None
+
+
+def _more_than_the_first(value: Any, kept: int | None) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("give a whole number, or None for no limit")
+    if value < 0:
+        raise ValueError("give 0 or more")
+    return value + 1
+
+
+def _switched(value: Any, kept: Jitter) -> Jitter:
+    if not isinstance(value, bool):
+        raise TypeError("give True or False")
+    return (Jitter.EQUAL if kept is Jitter.NONE else kept) if value else Jitter.NONE
+
+
+class AutoReconnectClient(_Client):
+    """A connection whose calls connect when needed, wait while it reconnects, and are repeated where that is safe.
+
+        client = AutoReconnectClient(["python", "calculator.py"])
+        client.max_reconnect_attempts = 8
+        reply = await client.call_with_auto_reconnect("calculator.Add", CallOptions(timeout=20), a=1, b=2)
+
+    An outage has one attempt that is made at once, and `max_reconnect_attempts` more, each after a delay. The settings
+    may be read and assigned at any time, and hold from the next decision on; they are views of `retry`, the policy,
+    where alone they are kept.
+
+    Args:
+        command: what to connect to, as the target of `Connection`.
+        options: the other arguments of `Connection`.
+    """
+
+    retry = RetryPolicy(max_attempts=6, initial_delay=1.0, multiplier=2.0, max_delay=60.0, jitter=Jitter.EQUAL)
+
+    max_reconnect_attempts = _Setting[int | None](
+        "max_attempts", lambda kept: None if kept is None else kept - 1, _more_than_the_first
+    )
+    """Attempts of one outage beside the one that is made at once; 5 by default. None: no limit."""
+    base_reconnect_delay = _Setting[float]("initial_delay")
+    """Seconds before the first of them, before jitter; 1 by default."""
+    max_reconnect_delay = _Setting[float]("max_delay")
+    """No delay is longer, in seconds; 60 by default."""
+    reconnect_backoff_factor = _Setting[float]("multiplier")
+    """Each delay is this many times the one before; 2 by default."""
+    jitter_enabled = _Setting[bool]("jitter", lambda kept: kept is not Jitter.NONE, _switched)
+    """Whether delays are spread, between half of each and the whole; True by default."""
+
+    @property
+    def reconnect_attempts(self) -> int:
+        """Attempts of the present outage that have begun, beside the one at once; 0 once connected or disconnected."""
+        return self._retries
+
+    async def close(self) -> None:
+        """The same as `disconnect()`, by the documented name."""
+        await self.disconnect()
+
+    async def call_with_auto_reconnect(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
+        """Call; connect first if need be, also when it has given up before. Arguments as for `call`.
+
+        The timeout of a `CallOptions` is a deadline over everything: connecting, waiting for a reconnect, and repeats.
+        The request is sent again only where that is safe: when it provably never reached the plugin, or was called
+        idempotent. Without either it fails, and the error says whether it may have been executed.
+
+        Raises:
+            ConnectFailedError: all attempts came to nothing; nothing was sent.
+            CallTimeoutError: the timeout passed while waiting for a connection.
+            ConnectionLostError: the link was lost under the call, which is not safe to repeat.
+            FsmConnError, grpc.aio.AioRpcError: as `call`.
+        """
+        return await self._connect_and_call(service_method, args, fields)
+
+
+class StatefulConnection(_Counted):
+    """A connection that does what it is told and nothing by itself.
+
+        connection = StatefulConnection(["python", "calculator.py"])
+        connection.on_state_change(ConnectionState.FAILED, lambda old, new: print(old, "->", new))
+        await connection.connect()
+
+    One attempt is made; when it comes to nothing, or when the link is lost, the state is `failed`, until `connect()` or
+    `reconnect()` is called. Give it another `retry` policy to have it come back by itself.
+
+    Args:
+        command: what to connect to, as the target of `Connection`.
+        options: the other arguments of `Connection`.
+    """
+
+    retry = RetryPolicy(max_attempts=1, max_restarts=0)
+
+    async def call_method(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
+        """The same as `call`, by the documented name.
+
+        Raises:
+            NotConnectedError: not connected; names the state and what to do about it. It is a `RuntimeError` too.
+            FsmConnError, grpc.aio.AioRpcError: as `call`.
+        """
+        return await self.call(service_method, *args, **fields)
+
+    @property
+    def metrics(self) -> dict[str, int]:
+        """How often it connected, disconnected and failed, and how many calls were made; a copy.
+
+        A call that was refused because it was not connected was not made. Calls are counted when they have ended.
+        """
+        counts = self._metrics
+        return {
+            "connection_count": counts.connection_count,
+            "disconnection_count": counts.disconnection_count,
+            "failed_connection_count": counts.failed_connection_count,
+            "total_calls": counts.total_calls - counts.refused_calls,
+        }
+
+    def get_state_info(self) -> dict[str, Any]:
+        """The present state and the metrics, as a plain dict."""
+        connected = self.is_connected()
+        return {
+            "current_state": str(self.state),
+            "is_connected": connected,
+            "can_make_calls": connected,
+            "metrics": self.metrics,
+        }

@@ -1,0 +1,45 @@
+"""Errors of connections."""
+
+from __future__ import annotations
+
+from fsm_conn.links.errors import CallError
+from fsm_conn.machine.errors import FsmConnError
+
+__all__ = ["CallTimeoutError", "ConnectAbandonedError", "ConnectFailedError", "NotConnectedError"]
+
+
+class NotConnectedError(FsmConnError, ConnectionError, RuntimeError):
+    """A call in a state that serves none. Nothing was sent; the message says what to do.
+
+    Attributes:
+        state: the state the connection was in.
+    """
+
+    def __init__(self, message: str, *, state: str = "") -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class ConnectFailedError(FsmConnError, ConnectionError):
+    """`connect()` ended in `failed`.
+
+    Attributes:
+        reason: the error of the last attempt; also the `__cause__`.
+        attempts: how many times a link was opened, or tried to be, before giving up.
+    """
+
+    def __init__(self, message: str, *, reason: BaseException | None = None, attempts: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.attempts = attempts
+
+
+class ConnectAbandonedError(FsmConnError, ConnectionError):
+    """`disconnect()` was called while this `connect()` was waiting: the last word wins."""
+
+
+class CallTimeoutError(CallError, TimeoutError):
+    """The call's deadline passed while it waited for a connection. The plugin is not executing it.
+
+    A deadline that passes while the plugin works on the request is gRPC's: `AioRpcError`, DEADLINE_EXCEEDED.
+    """

@@ -1,0 +1,158 @@
+"""Counts of what has happened to a connection, by what its observers are told.
+
+Nothing else writes them: no caller has to remember to count, and what is not counted did not happen. What could
+contradict something else is not kept but computed, so no count can drift from another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+from fsm_conn._util.validators import shown
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
+from fsm_conn.connection.link_span import LinkSpan
+from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.records import TransitionRecord
+
+if TYPE_CHECKING:
+    from fsm_conn.connection.link_holder import LinkHolder
+
+__all__ = ["Metrics"]
+
+SAMPLES = 1024
+"""Latencies that are kept, those of the calls that succeeded last: ten of them lie above the 99th percentile."""
+
+_REFUSED = (NotConnectedError, ConnectFailedError, ConnectAbandonedError, CallTimeoutError)
+"""What a call fails by that was not made."""
+
+_LOSSES = frozenset({Trigger.LOST, Trigger.PROBE_FAILED})
+
+
+def _latencies() -> deque[float]:
+    return deque(maxlen=SAMPLES)
+
+
+@attrs.define(eq=False)
+class Metrics:
+    """The counts of the connections that it watches, usually one.
+
+        metrics = Metrics()
+        metrics.watch(conn)
+
+    It holds no connection, so that keeping it keeps nothing else alive. A call is counted when it has ended.
+    """
+
+    succeeded_calls: int = attrs.field(default=0, init=False)
+    """Calls that were answered."""
+    failed_calls: int = attrs.field(default=0, init=False)
+    """Calls that ended with an error, whoever's it was."""
+    cancelled_calls: int = attrs.field(default=0, init=False)
+    """Calls whose caller was cancelled, or dropped the stream of answers."""
+    refused_calls: int = attrs.field(default=0, init=False)
+    """Of those that failed: calls that were not made, because the connection was not connected: at once, or when it
+    could not be connected, or not within the timeout of the call."""
+    last_successful_call: datetime | None = attrs.field(default=None, init=False)
+    """When a call succeeded last, in UTC; None: none has."""
+    connection_count: int = attrs.field(default=0, init=False)
+    """How many links were `connected`. To come back from a state beside it, such as `paused`, makes none of them."""
+    disconnection_count: int = attrs.field(default=0, init=False)
+    """How many times `disconnected` was entered."""
+    failed_connection_count: int = attrs.field(default=0, init=False)
+    """How many times `failed` was entered."""
+    reconnect_count: int = attrs.field(default=0, init=False)
+    """How many of these took the place of a link that was lost or replaced, without a disconnect between. Attempts that
+    failed do not count."""
+    losses: int = attrs.field(default=0, init=False)
+    """How many of these links were lost, or their peer was no longer well, in `connected` or in a state beside it."""
+    passed_probes: int = attrs.field(default=0, init=False)
+    """Health probes that were answered well."""
+    failed_probes: int = attrs.field(default=0, init=False)
+    """Health probes that were answered badly, late or not at all."""
+    connected_since: float | None = attrs.field(default=None, init=False)
+    """When the present link was `connected`, in seconds of the event loop's clock; None when there is none."""
+    connected_at: datetime | None = attrs.field(default=None, init=False)
+    """When a link was `connected` last, in UTC; None: never."""
+    _was_connected: bool = attrs.field(default=False, init=False)
+    _latencies: deque[float] = attrs.field(factory=_latencies, init=False, repr=False)
+
+    def watch(self, conn: LinkHolder) -> Callable[[], None]:
+        """Count what happens to `conn` from now on.
+
+        Returns:
+            a function that ends it.
+        """
+        uptime = LinkSpan(conn)
+        endings = conn.on_transition(lambda record: self._moved(uptime.read(record))), conn.on_call(self.on_call)
+
+        def unsubscribe() -> None:
+            for end in endings:
+                end()
+
+        return unsubscribe
+
+    @property
+    def total_calls(self) -> int:
+        """Calls that have ended: those that succeeded, failed or were cancelled."""
+        return self.succeeded_calls + self.failed_calls + self.cancelled_calls
+
+    @property
+    def success_rate(self) -> float:
+        """The share, from 0 to 1, of calls that succeeded among those that nobody cancelled; 0 before the first."""
+        judged = self.succeeded_calls + self.failed_calls
+        return self.succeeded_calls / judged if judged else 0.0
+
+    def latency(self, percent: int) -> float | None:
+        """Seconds within which so many percent of the calls that succeeded last were answered (the nearest rank).
+
+        Waiting for a connection and repeats are part of it; of a stream, it is the time to its end. None before the
+        first such call.
+
+        Raises:
+            TypeError, ValueError: `percent` is no whole number from 1 to 100.
+        """
+        if not isinstance(percent, int) or isinstance(percent, bool):
+            raise TypeError(f"latency({shown(percent)}): give a whole number of percent")
+        if not 1 <= percent <= 100:
+            raise ValueError(f"latency({shown(percent)}): give 1 to 100 percent")
+        ordered = sorted(self._latencies)
+        return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None
+
+    def on_call(self, call: CallRecord) -> None:
+        """Be told of a call that has ended."""
+        if call.outcome is CallOutcome.SUCCEEDED:
+            self.succeeded_calls += 1
+            self.last_successful_call = datetime.now(UTC)
+            self._latencies.append(call.seconds)
+        elif call.outcome is CallOutcome.CANCELLED:
+            self.cancelled_calls += 1
+        else:
+            self.failed_calls += 1
+            self.refused_calls += isinstance(call.error, _REFUSED)
+
+    def _moved(self, record: TransitionRecord) -> None:
+        self.passed_probes += record.trigger == Trigger.PROBE_PASSED
+        self.failed_probes += record.trigger == Trigger.PROBE_FAILED
+        if record.source == record.dest:
+            return
+        if record.source == ConnectionState.CONNECTED:
+            self.connected_since = None
+            self.losses += record.trigger in _LOSSES
+        if record.dest == ConnectionState.CONNECTED:
+            self._note_connected(record.at)
+        elif record.dest == ConnectionState.DISCONNECTED:
+            self.disconnection_count += 1
+            self._was_connected = False
+        elif record.dest == ConnectionState.FAILED:
+            self.failed_connection_count += 1
+
+    def _note_connected(self, at: float) -> None:
+        self.connection_count += 1
+        self.reconnect_count += self._was_connected
+        self._was_connected = True
+        self.connected_since, self.connected_at = at, datetime.now(UTC)

@@ -1,0 +1,87 @@
+"""The options of a connection: each is checked when it is given, with an error that says what to give instead."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from fsm_conn._util.validators import check_seconds, shown
+from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.connection.budget import RetryBudget
+
+__all__ = [
+    "checked_budget",
+    "checked_health",
+    "checked_history",
+    "checked_name",
+    "checked_retry",
+    "checked_rng",
+    "checked_start_timeout",
+    "shared_rng",
+]
+
+_MOST_RECORDS = 100_000_000
+
+
+@functools.cache
+def shared_rng() -> random.Random:
+    """For connections that were given none. Made late: importing random is a third of importing this package."""
+    import random
+
+    return random.Random()  # noqa: S311 - jitter is no secret
+
+
+def checked_name(name: object) -> str:
+    """What to call a connection in messages."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name={shown(name)}: give a string that is not empty")
+    return name
+
+
+def checked_retry(retry: object) -> RetryPolicy:
+    """When a link is opened again."""
+    if not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry={retry!r}: give a RetryPolicy, such as RetryPolicy(max_attempts=5)")
+    return retry
+
+
+def checked_health(health: object) -> HealthPolicy:
+    """How the peer's health is watched."""
+    if not isinstance(health, HealthPolicy):
+        raise TypeError(f"health={health!r}: give a HealthPolicy, such as HealthPolicy(interval=30)")
+    return health
+
+
+def checked_budget(budget: object) -> RetryBudget:
+    """What many connections share their retries by."""
+    from fsm_conn.connection.budget import RetryBudget
+
+    if not isinstance(budget, RetryBudget):
+        raise TypeError(f"budget={budget!r}: give a RetryBudget, the same to each connection that shares it")
+    return budget
+
+
+def checked_start_timeout(value: object) -> float:
+    """Seconds for one attempt to open a link."""
+    return check_seconds(f"start_timeout={shown(value)}", value)
+
+
+def checked_history(value: object) -> int:
+    """How many records to keep."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"history={shown(value)}: give a whole number of records to keep")
+    if not 0 <= value <= _MOST_RECORDS:
+        raise ValueError(f"history={shown(value)}: give zero or more, and at most {_MOST_RECORDS:,}")
+    return value
+
+
+def checked_rng(rng: Any) -> random.Random:
+    """Where jitter is drawn from."""
+    if not callable(getattr(rng, "random", None)) or not callable(getattr(rng, "uniform", None)):
+        raise TypeError(f"rng={rng!r}: give a random.Random")
+    found: random.Random = rng
+    return found

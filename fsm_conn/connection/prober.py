@@ -1,0 +1,120 @@
+"""Watches the health of a peer while a connection is connected: when to ask, not what follows.
+
+A probe is asked for an interval after the last sign of life, and sooner when the peer says by itself that it is not
+well, or no longer unwell: at once, or, as news may come in floods, a least pause after the last probe, in which all
+news are one. What its outcome means is decided by the table, which this module does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.machine.machine import is_expected
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.connection.policy import HealthPolicy
+    from fsm_conn.links.base import Link
+
+__all__ = ["HealthStatus", "Prober"]
+
+_SOON = 0.001
+"""Seconds. What is due so soon is due now: timers are no finer."""
+LEAST_PAUSE = 1.0
+"""Seconds between a probe and the next that news ask for, at most: a tenth of the interval where that is less."""
+
+
+class HealthStatus(StrEnum):
+    """What the last health probe of a connection has shown."""
+
+    UNKNOWN = "unknown"
+    """The present link was not probed yet, or there is none."""
+    SERVING = "serving"
+    """The peer said that it is well."""
+    NOT_SERVING = "not serving"
+    """The peer said that it is not."""
+    NO_ANSWER = "no answer"
+    """The peer did not answer in time, or could not be asked."""
+    UNSUPPORTED = "no health service"
+    """The peer has no way to tell: it is watched by its link alone."""
+
+
+class Prober:
+    """The probe loop of one link.
+
+    Args:
+        policy: when to ask.
+        link: the link whose peer is listened to.
+        probe: asks once, and deals with the outcome.
+        rng: where jitter is drawn from.
+    """
+
+    def __init__(
+        self, policy: HealthPolicy, link: Link, probe: Callable[[], Awaitable[Any]], rng: random.Random
+    ) -> None:
+        self._policy = policy
+        self._link = link
+        self._probe = probe
+        self._rng = rng
+        self._clock = asyncio.get_running_loop().time
+        self._sign_of_life = self._clock()
+        self._least_pause = min(LEAST_PAUSE, (policy.interval or 0.0) / 10)
+        self._not_before = self._sign_of_life
+        self._news = asyncio.Event()
+        self._is_well = True
+
+    def heard(self, call: CallRecord) -> None:
+        """Be told of a call; one that succeeded is a sign of life."""
+        if self._policy.skip_when_busy and call.outcome is CallOutcome.SUCCEEDED:
+            self._sign_of_life = self._clock()
+
+    async def run(self) -> NoReturn:
+        """Probe until cancelled. What a probe or the link's watch raises that nobody expected is raised as it is."""
+        # No TaskGroup: it holds the task it is in, which, once cancelled, holds it: a cycle, with the connection in it.
+        listening = asyncio.ensure_future(self._listen())
+        try:
+            await self._ask(listening)
+        finally:
+            listening.cancel()
+            await asyncio.wait((listening,))
+
+    async def _ask(self, listening: asyncio.Future[None]) -> NoReturn:
+        while True:
+            await self._until_due()
+            if listening.done():
+                listening.result()
+            await self._probe()
+            self._sign_of_life = self._clock()
+            self._not_before = self._sign_of_life + self._least_pause
+            await asyncio.sleep(0)  # neither the wait nor the probe need have waited: others have a turn, whatever
+
+    async def _until_due(self) -> None:
+        """Wait for an interval without a sign of life, or for news, which are checked no sooner than they may be."""
+        pause = self._policy.pause(self._rng)
+        while (left := self._sign_of_life + pause - self._clock()) > _SOON:
+            try:
+                await within(left, self._news.wait())
+            except ExpiredError:
+                continue
+            await asyncio.sleep(max(0.0, self._not_before - self._clock()))
+            break
+        self._news.clear()
+
+    async def _listen(self) -> None:
+        if not self._policy.watch:
+            return
+        try:
+            async for is_well in self._link.watch(self._policy.service):
+                if not (is_well and self._is_well):
+                    self._news.set()
+                self._is_well = is_well
+        except Exception as error:
+            self._news.set()
+            if not is_expected(error):
+                raise

@@ -1,0 +1,145 @@
+"""Errors of links: one could not be opened, was lost, was ill, or a call through it was wrong."""
+
+from __future__ import annotations
+
+from fsm_conn.machine.errors import FsmConnError
+
+__all__ = [
+    "AmbiguousNameError",
+    "BadCookieError",
+    "CallError",
+    "CommandNotExecutableError",
+    "CommandNotFoundError",
+    "ConnectionLostError",
+    "HandshakeError",
+    "IncompatibleProtocolError",
+    "LinkError",
+    "LinkLostError",
+    "NotServingError",
+    "PluginExitedError",
+    "ProbeError",
+    "ProbeTimeoutError",
+    "RequestError",
+    "StartTimeoutError",
+    "UnknownNameError",
+]
+
+
+class LinkError(FsmConnError, ConnectionError):
+    """A link could not be opened, or was lost.
+
+    Attributes:
+        permanent: True when trying again cannot help; such an error is never retried.
+        evidence: what the peer left behind, such as a plugin's last lines on stderr. May be empty.
+    """
+
+    permanent = False
+
+    def __init__(self, message: str, *, evidence: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.evidence = evidence
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.evidence}" if self.evidence else self.message
+
+
+class CommandNotFoundError(LinkError):
+    """The plugin's command does not exist. Permanent."""
+
+    permanent = True
+
+
+class CommandNotExecutableError(LinkError):
+    """The plugin's command exists and cannot be executed. Permanent."""
+
+    permanent = True
+
+
+class PluginExitedError(LinkError):
+    """The plugin's process ended, before or after its handshake.
+
+    Attributes:
+        returncode: its exit status, or minus the signal that ended it; None when unknown.
+    """
+
+    def __init__(self, message: str, *, evidence: str = "", returncode: int | None = None) -> None:
+        super().__init__(message, evidence=evidence)
+        self.returncode = returncode
+
+
+class HandshakeError(LinkError):
+    """What the plugin printed first was not a go-plugin handshake line.
+
+    Attributes:
+        line: the offending line, shortened.
+    """
+
+    def __init__(self, message: str, *, evidence: str = "", line: str = "") -> None:
+        super().__init__(message, evidence=evidence)
+        self.line = line
+
+
+class IncompatibleProtocolError(HandshakeError):
+    """The plugin speaks a protocol, or a version of one, that this host does not. Permanent."""
+
+    permanent = True
+
+
+class BadCookieError(LinkError):
+    """The plugin refused this host's magic cookie. Permanent."""
+
+    permanent = True
+
+
+class StartTimeoutError(LinkError, TimeoutError):
+    """A link did not open within `start_timeout` seconds."""
+
+
+class LinkLostError(LinkError):
+    """An open link went away: its process ended, or its channel broke."""
+
+
+class ProbeError(LinkError):
+    """A health probe failed: an answer that was bad, late or missing."""
+
+
+class NotServingError(ProbeError):
+    """A health probe was answered, with a status that is not SERVING."""
+
+
+class ProbeTimeoutError(ProbeError, TimeoutError):
+    """A health probe was not answered in time: the peer hangs."""
+
+
+class CallError(FsmConnError):
+    """A call that could not be made, or could not be finished, for a reason of this side.
+
+    What the plugin itself answers, an application error included, is not one of these: it arrives as the
+    `grpc.aio.AioRpcError` it is.
+    """
+
+
+class ConnectionLostError(CallError, ConnectionError):
+    """The link was lost while the call was under way.
+
+    Attributes:
+        maybe_executed: whether the plugin may have executed the request. False only when the request
+            provably never reached it; then it is always safe to send it again.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = True) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+
+
+class UnknownNameError(CallError, LookupError):
+    """No such service or method. The message lists what exists and the nearest match."""
+
+
+class AmbiguousNameError(CallError, LookupError):
+    """A short name that more than one service answers to. The message lists their full names."""
+
+
+class RequestError(CallError, TypeError):
+    """The request does not fit the method: unknown field, wrong type, or the wrong kind of call."""

@@ -1,0 +1,1 @@
+"""Links over gRPC: channels, calls, services and health."""

@@ -1,0 +1,33 @@
+"""What every gRPC channel here has in common: how it is made, and what it says when it cannot connect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from fsm_conn.links.grpc.health_service import ask
+
+__all__ = ["CHANNEL_OPTIONS", "READY", "said_why_not"]
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # A channel without calls for half an hour would go idle, which looks like a loss and is none.
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
+    # Channels to one address would share a connection, and the backoff after one that failed.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+"""Options that every channel given to a `GrpcLink` should be made with."""
+
+READY = grpc.ChannelConnectivity.READY
+# Seconds for a channel that cannot connect to say why. It does at once, unless this machine is overloaded.
+_EXPLAINED = 1.0
+
+
+async def said_why_not(channel: Any) -> str:
+    """Why a channel cannot connect, in gRPC's own words, as they are. It does not tell, but a call does, at once."""
+    try:
+        await ask(channel, timeout=_EXPLAINED)
+    except grpc.aio.AioRpcError as error:
+        return error.details() or error.code().name
+    return "it refused, and then it did not"

@@ -1,0 +1,209 @@
+"""What services a peer has, asked of the peer itself, through gRPC's server reflection.
+
+Why a client of our own: the packaged one is synchronous and would block the loop.
+
+Rules that hold here: nothing that a peer sends is trusted. Its files are counted and weighed, every one of
+them is parsed and added here, in the order of its dependencies, to a descriptor pool that nobody else uses;
+and whatever is wrong with them ends in a `CallError` that says so, and quotes no more of it than can be shown.
+Exchanges have a deadline.
+
+Protocol: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import graphlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
+from fsm_conn.links.errors import CallError
+from fsm_conn.links.grpc.first_status import Verdict
+from fsm_conn.links.grpc.names import shown
+from fsm_conn.links.process.redact import brief
+
+__all__ = ["Reflection"]
+
+# Version 1 differs from its alpha in nothing but the name; many servers offer only one of the two.
+_VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
+_TIMEOUT = 10.0
+_MAX_SERVICES = 4096
+_MAX_FILES = 1024
+# What is made of descriptors here takes up to a hundred times their size, and a second for eight megabytes.
+_MAX_BYTES = 2 * 1024 * 1024
+
+
+class Reflection:
+    """A client of one peer's reflection service. Concurrent use is the caller's to avoid."""
+
+    def __init__(self, channel: grpc.aio.Channel, show: Callable[[str], str] = brief) -> None:
+        """`show` makes the peer's words fit to stand in an error."""
+        self._channel = channel
+        self._show = show
+        self._version = _VERSIONS[0]
+        self._pool = DescriptorPool()
+        self._added: set[str] = set()
+
+    async def names(self) -> tuple[str, ...] | None:
+        """Return the full names of the peer's services; None when it offers no reflection.
+
+        Raises:
+            CallError: what came back makes no sense.
+            grpc.aio.AioRpcError: the peer could not be asked.
+        """
+        for self._version in _VERSIONS:
+            try:
+                return await self._list()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    raise
+        return None
+
+    async def service(self, name: str) -> ServiceDescriptor:
+        """Return the descriptor of one service that `names` told of. Raises as `names` does; the error names it."""
+        try:
+            self._add(await self._fetch(name))
+            return self._pool.FindServiceByName(name)
+        except CallError as error:
+            raise CallError(f"the service {shown(name)!r} cannot be read: {error}") from None
+        except KeyError:
+            raise CallError(f"the peer described {shown(name)!r} by files that do not define it") from None
+
+    async def _list(self) -> tuple[str, ...]:
+        async with self._exchange() as ask:
+            answer = await ask(ServerReflectionRequest(list_services=""))
+        names = [service.name for service in answer.list_services_response.service]
+        if len(names) > _MAX_SERVICES:
+            raise CallError(f"the peer lists {len(names)} services, more than the {_MAX_SERVICES} that are read")
+        return tuple(names)
+
+    async def _fetch(self, name: str) -> dict[str, FileDescriptorProto]:
+        # In one exchange, for a server may leave out what it has sent before in the same one.
+        async with self._exchange() as ask:
+            answer = await ask(ServerReflectionRequest(file_containing_symbol=name))
+            batch = _Batch(self._added)
+            batch.take(answer)
+            while (missing := batch.missing()) is not None:
+                batch.take(await ask(ServerReflectionRequest(file_by_filename=missing)), missing)
+        return batch.files
+
+    def _add(self, files: dict[str, FileDescriptorProto]) -> None:
+        for name in _ordered(files):
+            if name in self._added or name not in files:
+                continue
+            try:
+                self._pool.AddSerializedFile(files[name].SerializeToString())
+            except Exception as error:  # the pool's ways to reject what a peer sent are many and undocumented
+                raise CallError(f"the peer's file {shown(name)!r} is not valid: {self._show(str(error))}") from None
+            self._added.add(name)
+
+    @asynccontextmanager
+    async def _exchange(self) -> AsyncIterator[Any]:
+        # Parsed here: the channel would log what it cannot parse, and hand out None in its place.
+        open_stream: Any = self._channel.stream_stream(
+            f"/{self._version}/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=None,
+        )
+        stream = open_stream(timeout=_TIMEOUT)
+        verdict = Verdict(stream)
+
+        async def ask(request: ServerReflectionRequest) -> ServerReflectionResponse:
+            return self._checked(request, _parsed(await _round_trip(stream, request)))
+
+        try:
+            yield ask
+        except grpc.aio.AioRpcError as error:
+            if (cause := verdict.on(error)).code() is grpc.StatusCode.OK:
+                raise _unanswered() from None
+            raise cause from None
+        finally:
+            stream.cancel()
+
+    def _checked(self, request: ServerReflectionRequest, answer: ServerReflectionResponse) -> ServerReflectionResponse:
+        kind = answer.WhichOneof("message_response")
+        expected = "list_services_response" if request.HasField("list_services") else "file_descriptor_response"
+        if kind == "error_response":
+            text = self._show(answer.error_response.error_message)
+            raise CallError(f"the peer does not describe its services: {text!r} ({answer.error_response.error_code})")
+        if kind != expected:
+            raise CallError(f"the peer answered with {kind or 'nothing'} where {expected} was asked for")
+        return answer
+
+
+async def _round_trip(stream: Any, request: ServerReflectionRequest) -> object:
+    with suppress(asyncio.InvalidStateError):  # the peer ended the exchange: reading tells why
+        await stream.write(request)
+    return await stream.read()
+
+
+def _parsed(raw: object) -> ServerReflectionResponse:
+    if not isinstance(raw, bytes):
+        raise _unanswered()
+    try:
+        return ServerReflectionResponse.FromString(raw)
+    except DecodeError as error:
+        raise CallError(f"the peer's answer about its services is not valid: {brief(str(error))}") from None
+
+
+def _unanswered() -> CallError:
+    return CallError("the peer ended the exchange without an answer when it was asked for its services")
+
+
+class _Batch:
+    """The files of one service, as they come in, within bounds."""
+
+    def __init__(self, added: Iterable[str]) -> None:
+        self.files: dict[str, FileDescriptorProto] = {}
+        self._added = frozenset(added)
+        self._needed: deque[str] = deque()
+        self._size = 0
+
+    def take(self, answer: ServerReflectionResponse, asked: str | None = None) -> None:
+        for raw in answer.file_descriptor_response.file_descriptor_proto:
+            self._take(raw)
+        if asked is not None and asked not in self.files:
+            raise CallError(f"the peer does not have its own file {shown(asked)!r}")
+
+    def _take(self, raw: bytes) -> None:
+        self._size += len(raw)
+        if self._size > _MAX_BYTES or len(self.files) >= _MAX_FILES:
+            raise CallError(f"the peer describes a service by more than {_MAX_FILES} files or {_MAX_BYTES} bytes")
+        try:
+            file = FileDescriptorProto.FromString(raw)
+        except DecodeError as error:
+            raise CallError(f"the peer sent a file descriptor that is not valid: {brief(str(error))}") from None
+        names = (file.name, *file.dependency)
+        # Of such files protobuf does not say whether their strings are text: what is none, it returns as bytes.
+        if not all(isinstance(name, str) for name in names):
+            raise CallError("the peer sent a file descriptor that names files by what is no text")
+        if file.name not in self.files:
+            self.files[file.name] = file
+            self._needed.extend(names[1:])
+
+    def missing(self) -> str | None:
+        """A file that another one needs and that nobody has sent, or None. Each need is looked at once."""
+        while self._needed:
+            name = self._needed[0]
+            if name not in self.files and name not in self._added:
+                return name
+            self._needed.popleft()
+        return None
+
+
+def _ordered(files: dict[str, FileDescriptorProto]) -> list[str]:
+    graph = {name: set(file.dependency) for name, file in files.items()}
+    try:
+        return list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError:
+        raise CallError("the peer's files depend on each other in a circle") from None

@@ -1,0 +1,209 @@
+"""The services that a link can call: found by the peer's reflection, or declared, and looked up once.
+
+Why: `conn.call("calculator.Add", a=5, b=3)` should cost what a compiled stub costs. Everything about a
+method is therefore found out at its first use, and kept for as long as the link lives.
+
+Rules that hold here: what was declared is trusted and never asked for; what is asked for is asked once, for
+all who wait for it, and none of them can spoil it for the others by being cancelled; a failure is not kept.
+Importing this module, and declaring no services, imports neither gRPC nor protobuf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fsm_conn.links.errors import CallError, ConnectionLostError, UnknownNameError
+from fsm_conn.links.grpc.names import listing, match_service, nearest, shown, split_method, unknown_method
+from fsm_conn.links.process.redact import brief
+
+if TYPE_CHECKING:
+    import grpc.aio
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from fsm_conn.links.grpc.methods import Method
+    from fsm_conn.links.grpc.reflection import Reflection
+
+__all__ = ["ServiceResolver", "normalize_services"]
+
+_NO_REFLECTION = (
+    "The peer does not offer server reflection: declare its services with services=, or let it call "
+    "grpc_reflection.v1alpha.reflection.enable_server_reflection."
+)
+
+
+def normalize_services(services: Any) -> tuple[ServiceDescriptor, ...]:
+    """Return the service descriptors that a user declared.
+
+    Args:
+        services: None; or a generated `_pb2` module or a protobuf `ServiceDescriptor`; or several of them.
+
+    Raises:
+        TypeError: something else was given; the message says what, and what to give instead.
+    """
+    if services is None:
+        return ()
+    several = isinstance(services, Iterable) and not isinstance(services, (str, bytes))
+    items = services if several else (services,)
+    by_name = {service.full_name: service for item in items for service in _declared(item)}
+    return tuple(by_name.values())
+
+
+def _declared(item: Any) -> Iterable[ServiceDescriptor]:
+    from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+
+    if isinstance(item, ServiceDescriptor):
+        return (item,)
+    file = getattr(item, "DESCRIPTOR", None) if isinstance(item, ModuleType) else None
+    if isinstance(file, FileDescriptor) and file.services_by_name:
+        return file.services_by_name.values()
+    raise TypeError(f"services={_described(item, file)}: give a generated _pb2 module or a ServiceDescriptor")
+
+
+def _described(item: Any, file: Any) -> str:
+    if not isinstance(item, ModuleType):
+        return f"{type(item).__name__} {item!r:.60}"
+    if file is not None:
+        return f"module {item.__name__}, which defines no service"
+    hint = " (the module beside it, without _grpc, is the one)" if item.__name__.endswith("_pb2_grpc") else ""
+    return f"module {item.__name__}, which is not a _pb2 module{hint}"
+
+
+class ServiceResolver:
+    """The methods that can be called over one channel, by name."""
+
+    def __init__(self, channel: grpc.aio.Channel, declared: Any = (), show: Callable[[str], str] = brief) -> None:
+        """Make a directory that has looked up nothing yet.
+
+        Args:
+            channel: an open channel. It stays the caller's to close.
+            declared: services that need no reflection, as for `normalize_services`.
+            show: makes the peer's words fit to stand in an error.
+        """
+        self.known: dict[str, Method] = {}
+        """What has been looked up, under the names that were used: for those who cannot wait."""
+        self._channel = channel
+        self._show = show
+        self._declared = {service.full_name: service for service in normalize_services(declared)}
+        self._reflected: dict[str, ServiceDescriptor] = {}
+        self._names: tuple[str, ...] | None = None
+        self._methods: dict[str, Method] = {}
+        self._lookups: dict[str, asyncio.Task[Any]] = {}
+        self._client: Reflection | None = None
+        self._closed = False
+
+    async def names(self) -> tuple[str, ...]:
+        """Return the full names of all services, gRPC's own among them, sorted. Raises as `method` does."""
+        if self._names is None:
+            await self._shared("", self._ask_for_names)
+        if self._names is not None:
+            return self._names
+        if not self._declared:
+            raise UnknownNameError(_NO_REFLECTION)
+        return tuple(sorted(self._declared))
+
+    async def method(self, name: str) -> Method:
+        """Return the method that `service.Method` names.
+
+        The service may be a full name (`calculator.v1.CalculatorService`), a short name, a short name in
+        other letter case, that without its suffix `Service`, or a package that has exactly one service.
+        The first of these rules that finds something among the declared services decides; where none
+        does, the first that finds something among all of them.
+
+        Raises:
+            UnknownNameError: there is none; the message lists what there is.
+            AmbiguousNameError: a short name means several services.
+            ConnectionLostError: the directory was closed.
+            CallError: what the peer told of its services makes no sense.
+            grpc.aio.AioRpcError: the peer could not be asked.
+        """
+        found = self.known.get(name)
+        if found is None:
+            wanted, method = split_method(name)
+            found = self.known[name] = self._bound(await self.service(wanted), method)
+        return found
+
+    def cancel(self) -> None:
+        """Close without waiting: lookups under way end, and those who wait for them are told so."""
+        self._closed = True
+        for task in self._lookups.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        """Close, and return when no lookup runs any more. The channel is left alone."""
+        self.cancel()
+        if self._lookups:
+            await asyncio.wait(list(self._lookups.values()))
+
+    async def service(self, wanted: str) -> ServiceDescriptor:
+        """Return the service that a name means, by the rules of `method`. Raises as `method` does."""
+        if (declared := match_service(wanted, self._declared)) is not None:
+            return self._declared[declared]
+        names = await self._all_names(wanted)
+        full_name = match_service(wanted, names)
+        if full_name is None:
+            raise _unknown("Its services", wanted, names)
+        if full_name not in self._reflected:
+            await self._shared(full_name, lambda: self._ask_for_service(full_name))
+        return self._reflected[full_name]
+
+    async def _all_names(self, wanted: str) -> tuple[str, ...]:
+        if self._names is None:
+            await self._shared("", self._ask_for_names)
+        if self._names is None:
+            raise _unknown("Declared services", wanted, self._declared, _NO_REFLECTION)
+        return self._names
+
+    async def _ask_for_names(self) -> None:
+        reflected = await self._reflection().names()
+        if reflected is not None:
+            self._names = tuple(sorted({*reflected, *self._declared}))
+
+    async def _ask_for_service(self, full_name: str) -> None:
+        self._reflected[full_name] = await self._reflection().service(full_name)
+
+    def _reflection(self) -> Reflection:
+        if self._client is None:
+            from fsm_conn.links.grpc.reflection import Reflection
+
+            self._client = Reflection(self._channel, self._show)
+        return self._client
+
+    async def _shared(self, key: str, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Take part in a lookup: the one that is under way, or a new one. It outlives whoever began it."""
+        if self._closed:
+            raise _closed_error()
+        task = self._lookups.get(key)
+        if task is None:
+            task = self._lookups[key] = asyncio.create_task(ask())
+            task.add_done_callback(lambda done: self._finished(key, done))
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise _closed_error()
+        task.result()
+
+    def _finished(self, key: str, task: asyncio.Task[Any]) -> None:
+        del self._lookups[key]
+        if not task.cancelled():
+            task.exception()  # everyone who waited may be gone: an error must not be reported as never retrieved
+
+    def _bound(self, service: ServiceDescriptor, name: str) -> Method:
+        from fsm_conn.links.grpc.methods import bind
+
+        full_name = f"{service.full_name}.{name}"
+        if full_name not in self._methods:
+            if name not in service.methods_by_name:
+                raise unknown_method(service.full_name, name, service.methods_by_name)
+            self._methods[full_name] = bind(self._channel, service.methods_by_name[name])
+        return self._methods[full_name]
+
+
+def _unknown(heading: str, wanted: str, names: Collection[str], remark: str = "") -> UnknownNameError:
+    known = f"{nearest(wanted, names)}{heading}: {listing(names)}."
+    return UnknownNameError(f"no service {shown(wanted)!r} is known. {known} {remark}".rstrip())
+
+
+def _closed_error() -> CallError:
+    return ConnectionLostError("the link was closed while its services were looked up", maybe_executed=False)

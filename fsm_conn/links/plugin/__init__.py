@@ -1,0 +1,1 @@
+"""Links to plugin processes that speak go-plugin's protocol."""

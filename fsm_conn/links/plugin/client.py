@@ -1,0 +1,355 @@
+"""The one room in which this package touches the inside of pyvider-rpcplugin's client.
+
+The client knows go-plugin's protocol: certificates, credentials, stubs of the services that every plugin has. What it
+does around that (processes, pipes, retries, waiting) cannot be used in a program that has other things to do, so those
+parts are overridden here. `WHAT_WE_RELY_ON` lists what is used and what is replaced; a test compares it with what is
+installed, so that a new version cannot change silently under us.
+
+Rules that hold here:
+
+- One attempt per `start`. It may be cancelled at any await.
+- No executor, no timer of the client's own, no blocking call.
+- Whatever the client's own code logs goes to the standard logger `fsm_conn.pyvider`, at DEBUG.
+- gRPC speaks to the plugin itself, unless the plugin's certificate is of a kind that gRPC refuses: then a relay does.
+- Importing this module takes a third of a second: see `spawner.load`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import attrs
+import grpc
+from google.protobuf import empty_pb2
+from provide.foundation.crypto import Certificate
+from pyvider.rpcplugin.client import RPCPluginClient
+from pyvider.rpcplugin.config import rpcplugin_config
+from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
+
+from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError, LinkError
+from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not
+from fsm_conn.links.plugin import diagnosis
+from fsm_conn.links.plugin import tls_relay as tlsrelay
+from fsm_conn.links.plugin.handshake import Handshake, offered_versions
+from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
+from fsm_conn.links.process.output import LineLog
+from fsm_conn.links.process.paths import absolute
+from fsm_conn.links.process.process import DIRECTORY_NAMES, GRACE, PluginProcess
+from fsm_conn.links.process.redact import Redactor, Unshown, brief, secrets_around, secrets_in
+
+__all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
+
+SUPPORTED = ">= 0.5.5, < 0.6"
+"""The versions of pyvider-rpcplugin whose inside this module knows. setup.cfg repeats it."""
+
+WHAT_WE_RELY_ON: Mapping[str, str] = {
+    # used as they are
+    "start": "(self) -> 'None'",
+    "_attempt_single_handshake": "(self: 'RPCPluginClient', attempt_num: 'int | None' = None) -> 'None'",
+    "_complete_handshake_setup": "(self: 'RPCPluginClient', attempt_num: 'int | None' = None) -> 'None'",
+    "_setup_channel_credentials": "(self: 'RPCPluginClient') -> 'grpc.ChannelCredentials | None'",
+    "_init_stubs": "(self: 'RPCPluginClient') -> 'None'",
+    "_reset_state": "(self) -> 'None'",
+    # replaced
+    "_connect_and_handshake_with_retry": "(self: 'RPCPluginClient') -> 'None'",
+    "_setup_client_certificates": "(self: 'RPCPluginClient') -> 'None'",
+    "_launch_process": "(self: 'RPCPluginClient') -> 'None'",
+    "_perform_handshake": "(self: 'RPCPluginClient') -> 'None'",
+    "_get_channel_options": "(self) -> 'list[tuple[str, int | bool | str]]'",
+    "_create_grpc_channel": "(self: 'RPCPluginClient') -> 'None'",
+    "_read_stdio_logs": "(self: 'RPCPluginClient') -> 'None'",
+    "close": "(self) -> 'None'",
+}
+"""The client's methods, with their signatures."""
+
+UNREACHABLE_LIMIT = 0.5
+"""Seconds for which a channel may fail, and try again, to connect to the address that the plugin has just announced."""
+RECONNECT_BACKOFF_MS = 50
+
+INHERITED_FROM_OUR_HOST = (
+    "PLUGIN_CLIENT_CERT",
+    "PLUGIN_CLIENT_KEY",
+    "PLUGIN_CLIENT_ROOT_CERTS",
+    "PLUGIN_MULTIPLEX_GRPC",
+)
+"""Variables that a host sets for its plugin. When this process is one itself, they are not for its own plugins."""
+
+
+class _StandardLogger:
+    """What the client takes for its logger."""
+
+    _logger = logging.getLogger("fsm_conn.pyvider")
+
+    def _log(self, message: str, *args: Any, exc_info: Any = None, **_: Any) -> None:
+        self._logger.debug("%s", message, exc_info=exc_info)
+
+    debug = info = warning = error = exception = critical = trace = _log
+
+    def is_debug_enabled(self) -> bool:
+        return self._logger.isEnabledFor(logging.DEBUG)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How to start a plugin."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """On top of the host's own environment."""
+    cwd: str | None = None
+    mtls: bool | None = None
+    name: str = ""
+
+
+class PluginClient(RPCPluginClient):
+    """A client for one attempt at starting a plugin, and for what comes of it.
+
+    Attributes:
+        process: the plugin's process, as soon as there is one. It stays after the client was closed, for its evidence.
+        grpc_channel: the channel, once `start` has returned.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(command=list(settings.command))
+        self.logger = _StandardLogger()
+        self.process: PluginProcess | None = None
+        self._relay: TlsRelay | None = None
+        self._settings = settings
+        self._env = Unshown()
+
+    def __repr__(self) -> str:
+        """Not the base's, which shows the private key."""
+        return f"<PluginClient {self._settings.name} {self.process or 'not started'}>"
+
+    # -- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _connect_and_handshake_with_retry(self) -> None:
+        await self._attempt_single_handshake()
+
+    async def _perform_handshake(self) -> None:
+        await self._setup_client_certificates()
+        await self._launch_process()
+        assert self.process is not None
+        offered = offered_versions(self._env.get("PLUGIN_PROTOCOL_VERSIONS", ""))
+        self._accept(await diagnosis.read_handshake(self.process, offered, self._directories()))
+
+    def _accept(self, handshake: Handshake) -> None:
+        if self._settings.mtls and not handshake.certificate:
+            raise IncompatibleProtocolError(
+                "the plugin answered without a certificate, and mtls=True asks for one: turn on automatic mTLS in the "
+                "plugin, or leave mtls= away"
+            )
+        self._address = handshake.address
+        self._transport_name = handshake.network
+        self._protocol_version = handshake.app_version
+        self._server_cert = handshake.certificate or None
+        self.target_endpoint = handshake.target
+
+    async def _setup_client_certificates(self) -> None:
+        if self._settings.mtls is False:
+            return
+        # On P-384, for gRPC's TLS takes no client certificate on P-521, which is go-plugin's own choice.
+        certificate = Certificate.create_self_signed_client_cert(
+            common_name="fsm_conn",
+            organization_name="fsm_conn",
+            validity_days=rpcplugin_config.plugin_cert_validity_days,
+            key_type="ecdsa",
+            ecdsa_curve="secp384r1",
+        )
+        self.client_cert = certificate.cert_pem
+        self.client_key_pem = certificate.key_pem
+
+    # -- the process -------------------------------------------------------------------------------------------------
+
+    async def _launch_process(self) -> None:
+        self._env = self._environment()
+        self.process = await PluginProcess.spawn(
+            self._settings.command,
+            env=self._env,
+            cwd=self._settings.cwd,
+            name=self._settings.name,
+            redact=self._redactor(),
+            own_directory=[name for name in DIRECTORY_NAMES if name not in self._settings.env],
+        )
+
+    def _environment(self) -> Unshown:
+        """The plugin's environment: the host's, what a host tells its plugin, and last what the user says."""
+        env = Unshown({name: value for name, value in os.environ.items() if name not in INHERITED_FROM_OUR_HOST})
+        env["PYTHONUNBUFFERED"] = "1"
+        env[rpcplugin_config.plugin_magic_cookie_key] = rpcplugin_config.plugin_magic_cookie_value
+        if self.client_cert:
+            # With this one pyvider's server verifies its client; by default it takes any. Go plugins always do.
+            env["PLUGIN_CLIENT_ROOT_CERTS"] = self.client_cert
+        env.update(self._settings.env)
+        if self.client_cert:
+            env["PLUGIN_CLIENT_CERT"] = self.client_cert
+        return env
+
+    def _directories(self) -> list[str]:
+        """Where the user told the plugin to put its socket."""
+        given = {name: directory for name in DIRECTORY_NAMES if (directory := self._settings.env.get(name))}
+        return [absolute(directory, self._settings.cwd, name) for name, directory in given.items()]
+
+    def _redactor(self) -> Redactor:
+        cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
+        given = secrets_in(self._settings.env, set(os.environ.values()))
+        return Redactor([*given, *secrets_around(os.environ), cookie])
+
+    # -- the channel -------------------------------------------------------------------------------------------------
+
+    def _get_channel_options(self) -> list[tuple[str, int | bool | str]]:
+        """Not the client's own: its pings every 30 s are more than servers allow, who then drop the connection."""
+        options: list[tuple[str, int | bool | str]] = [
+            *CHANNEL_OPTIONS,
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.initial_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
+        ]
+        if self._server_cert:
+            # The name that go-plugin's certificates bear, which no address of a plugin has.
+            options.append(("grpc.ssl_target_name_override", "localhost"))
+        return options
+
+    async def _create_grpc_channel(self) -> None:
+        assert self.process is not None
+        connecting = asyncio.ensure_future(self._connect())
+        try:
+            await diagnosis.unless_exited(self.process, connecting, "right after its handshake")
+            connecting.result()
+        finally:
+            connecting.cancel()
+            await asyncio.wait((connecting,))
+        self._init_stubs()
+
+    async def _connect(self) -> None:
+        certificate = base64.b64decode(self._server_cert or "")
+        beyond = bool(certificate) and self._is_beyond_grpc(certificate)
+        try:
+            if beyond:
+                self._relay = await self._new_relay(certificate)
+            self.grpc_channel = channel = self._new_channel()
+            if self._relay is not None:
+                channel.get_state(try_to_connect=True)
+                await self._relay.join()
+        except LinkError:  # It is an OSError, too, and has its own words.
+            raise
+        except OSError as error:
+            raise self._unreachable(error) from None
+        await self._until_ready(channel)
+
+    def _is_beyond_grpc(self, certificate: bytes) -> bool:
+        try:
+            return tlsrelay.is_beyond_grpc(certificate)
+        except ValueError as error:
+            raise HandshakeError(
+                f"the plugin announced a certificate that cannot be read: {error}", evidence=self._evidence()
+            ) from None
+
+    async def _new_relay(self, certificate: bytes) -> TlsRelay:
+        assert self._transport_name is not None
+        assert self._address is not None
+        credentials = Credentials(
+            server=certificate, client=self.client_cert or "", client_key=self.client_key_pem or ""
+        )
+        return await TlsRelay.open(self._transport_name, self._address, credentials)
+
+    def _new_channel(self) -> grpc.aio.Channel:
+        assert self.target_endpoint is not None
+        options = self._get_channel_options()
+        if self._relay is not None:
+            return grpc.aio.insecure_channel(self._relay.target, options=options)
+        credentials = self._setup_channel_credentials()
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.target_endpoint, options=options)
+        return grpc.aio.secure_channel(self.target_endpoint, credentials, options=options)
+
+    async def _until_ready(self, channel: grpc.aio.Channel) -> None:
+        while (state := channel.get_state(try_to_connect=True)) is not READY:
+            limit = UNREACHABLE_LIMIT if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE else None
+            try:
+                async with asyncio.timeout(limit):
+                    await channel.wait_for_state_change(state)
+            except TimeoutError:
+                fault = self._relay.fault if self._relay is not None else None
+                raise self._unreachable(fault or await said_why_not(channel)) from None
+
+    def _unreachable(self, why: object) -> HandshakeError:
+        return HandshakeError(
+            f"the plugin announced {self._transport_name} {self._told(self._address)}, which cannot be reached: "
+            f"{self._told(why)}",
+            evidence=self._evidence(),
+        )
+
+    def _told(self, words: object) -> str:
+        assert self.process is not None
+        return brief(self.process.redact(str(words)), 400)
+
+    def _evidence(self) -> str:
+        assert self.process is not None
+        return self.process.evidence()
+
+    # -- the plugin's own output, over the channel -------------------------------------------------------------------
+
+    async def _read_stdio_logs(self) -> None:
+        """go-plugin's servers send what the plugin prints over a stream of its own, and may block unless it is read."""
+        assert self._stdio_stub is not None
+        logs = self._stdio_logs()
+        try:
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
+                async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
+                    if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
+                        log.feed(data.data)
+        finally:
+            for log in logs.values():
+                log.end()
+
+    def _stdio_logs(self) -> dict[int, LineLog]:
+        assert self.process is not None
+        return {
+            StdioData.STDOUT: self.process.log_of("stdout"),
+            StdioData.STDERR: self.process.log_of("stderr"),
+        }
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def stop_reading(self) -> None:
+        """End the stream of the plugin's output. A server that is told to stop may wait for its calls to end."""
+        # A task that was cancelled keeps its frames, and with them the call, which would keep the connection open.
+        reading, self._stdio_task = self._stdio_task, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.wait((reading,))
+
+    async def stop_process(self, grace: float = GRACE) -> None:
+        """End the plugin. `grace`: seconds between SIGTERM and SIGKILL; 0 kills at once."""
+        if self.process is not None:
+            await self.process.stop(grace)
+
+    def abandon(self) -> None:
+        """End the plugin, and what leads to it, as the loop ends. Blocks for some milliseconds."""
+        if self.process is not None:
+            self.process.abandon()
+        if self._relay is not None:
+            self._relay.abort()
+
+    async def close(self) -> None:
+        """Give back everything. The process, if it still runs, is killed."""
+        if self.process is not None:
+            self.process.kill_now()
+        if self._relay is not None:
+            self._relay.abort()
+        try:
+            await self.stop_reading()
+            await self.stop_process(grace=0)
+        finally:
+            channel, self.grpc_channel = self.grpc_channel, None
+            if channel is not None:
+                await channel.close(grace=None)
+            if self._relay is not None:
+                await self._relay.close()
+            self._reset_state()

@@ -1,0 +1,107 @@
+"""Says why a plugin did not come up, or went away, in words that help.
+
+Rules that hold here:
+
+- The end of the process outranks every other symptom: who waits for the plugin to do something waits for that, too.
+- The cause goes before the symptom: a plugin that refuses its cookie says so, and then exits like any other.
+- Every error carries the evidence, and nothing secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from fsm_conn.links.errors import BadCookieError, HandshakeError, LinkError, LinkLostError, PluginExitedError
+from fsm_conn.links.plugin.handshake import Handshake, parse_handshake, quoted
+from fsm_conn.links.plugin.socket_file import what_is_wrong
+from fsm_conn.links.process.process import PluginProcess, describe_status
+
+__all__ = ["exit_error", "loss", "read_handshake", "unless_exited"]
+
+SETTLE = 0.25
+"""Seconds in which a process that did something odd may still end, which would explain it."""
+
+# What pyvider's server says (its `handshake/core.py`), and go-plugin's (its `server.go`).
+_COOKIE_REFUSED = ("magic cookie mismatch", "magic cookie not provided", "this binary is a plugin")
+
+
+async def unless_exited(process: PluginProcess, wanted: asyncio.Future[Any], when: str) -> None:
+    """Wait for `wanted`, but no longer than the process lives. Neither future is cancelled.
+
+    Raises:
+        LinkError: the process ended, before or while `wanted` was done.
+    """
+    await asyncio.wait((wanted, process.exited), return_when=asyncio.FIRST_COMPLETED)
+    if process.exited.done():
+        raise exit_error(process, when)
+
+
+async def read_handshake(
+    process: PluginProcess, offered: Collection[int] = (), directories: Collection[str] = ()
+) -> Handshake:
+    """Wait for the process's handshake line and read it.
+
+    Args:
+        process: a plugin that was just started.
+        offered: see `parse_handshake`.
+        directories: where a socket that it announces may be, besides its private directory.
+
+    Raises:
+        LinkError: it printed something else, announced a socket that is not its own, or ended.
+    """
+    await asyncio.wait((process.first_line, process.exited), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        handshake = _checked(process, process.first_line.result(), offered, directories)
+    except HandshakeError as error:
+        await asyncio.wait((process.exited,), timeout=SETTLE)
+        raise _explained(error, process) from None
+    if process.exited.done():
+        raise exit_error(process, "right after its handshake")
+    return handshake
+
+
+def _checked(process: PluginProcess, line: bytes, offered: Collection[int], directories: Collection[str]) -> Handshake:
+    handshake = parse_handshake(line, offered=offered, show=process.redact)
+    wrong = what_is_wrong(handshake.address, (process.directory, *directories)) if handshake.network == "unix" else ""
+    if wrong:
+        shown = quoted(line, process.redact)
+        raise HandshakeError(f"the plugin's handshake line {shown} announces a socket that {wrong}", line=shown)
+    return handshake
+
+
+def exit_error(process: PluginProcess, when: str) -> LinkError:
+    """The error for a process that has ended; `when` says at which point, such as `before its handshake`."""
+    evidence = process.evidence()
+    if _refused_cookie(evidence):
+        return BadCookieError(
+            "the plugin refused this host's magic cookie: give the one that it expects, "
+            'env={"PLUGIN_MAGIC_COOKIE": ...} unless the plugin names another variable',
+            evidence=evidence,
+        )
+    how = f"the plugin's process {process.pid} {describe_status(process.returncode)} {when}".rstrip()
+    return PluginExitedError(how, evidence=evidence, returncode=process.returncode)
+
+
+def loss(process: PluginProcess, symptom: Exception) -> Exception:
+    """Why an open link went away: its process ended, or else the symptom with what is known of the process."""
+    if process.exited.done():
+        return exit_error(process, "")
+    return LinkLostError(f"{symptom}; the plugin's process {process.pid} was still there", evidence=process.evidence())
+
+
+def _refused_cookie(evidence: str) -> bool:
+    said = evidence.lower()
+    return any(words in said for words in _COOKIE_REFUSED)
+
+
+def _explained(error: HandshakeError, process: PluginProcess) -> LinkError:
+    """The same error with the evidence; or a better one, when the process has ended in the meantime."""
+    if not process.exited.done():
+        return type(error)(error.message, evidence=process.evidence(), line=error.line)
+    ended = exit_error(process, "before its handshake")
+    if isinstance(ended, BadCookieError) or not error.line:
+        return ended
+    message = f"{error.message}; then it {describe_status(process.returncode)}"
+    return type(error)(message, evidence=ended.evidence, line=error.line)

@@ -1,0 +1,225 @@
+"""The link to a plugin: a process of ours that serves gRPC, started and ended with the link.
+
+Rules that hold here:
+
+- One `open` is one attempt. It fails as soon as the process ends, whatever it was waiting for, and however it ends
+  other than by success, the process is killed and everything is given back before anybody hears of it.
+- The process is the truth. A link whose channel breaks is lost, but when the process has ended, that is the reason.
+- While calls are in flight the process ends first, and then the channel is closed: so they fail like any call whose
+  server went away. Without calls the channel goes first, and nobody hears the server's farewell.
+- A link that nobody closes does not outlive its loop: the task that keeps it is cancelled with the loop's others, and
+  kills the process.
+
+Logs, all of the standard library and quiet unless asked for: what plugins print goes to `fsm_conn.plugin` at INFO, what
+the client library has to say to `fsm_conn.pyvider` at DEBUG.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from fsm_conn.links.errors import LinkLostError, PluginExitedError
+from fsm_conn.links.grpc.link import GrpcLink
+from fsm_conn.links.plugin import diagnosis
+from fsm_conn.links.process import spawner
+from fsm_conn.links.process import start_limiter as gate
+from fsm_conn.links.process.paths import absolute
+from fsm_conn.links.process.process import GRACE, PluginProcess
+
+if TYPE_CHECKING:
+    from fsm_conn.links.plugin.client import PluginClient
+
+__all__ = ["PluginLink"]
+
+HANG_UP = 0.01
+"""Seconds in which gRPC surely hangs up. Later, a farewell of the server would make it write a line to stderr."""
+NOTICE_LIMIT = 0.1
+"""Seconds. A channel notices the end of its server within milliseconds."""
+
+
+class PluginLink(GrpcLink):
+    """A plugin process, and the channel to it.
+
+    Args:
+        command: the program and its arguments. It is started without a shell.
+        env: environment variables on top of this process's own. Their values are kept out of errors and logs.
+        cwd: the directory it starts in.
+        mtls: None: TLS with certificates made for this link wherever the plugin can; True: refuse a plugin that cannot;
+            False: without.
+        services: services that need no reflection.
+        name: what log records and `repr` call the plugin.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        mtls: bool | None = None,
+        services: Any = (),
+        name: str = "",
+    ) -> None:
+        super().__init__(services=services)
+        self._command = _checked(command)
+        self._env = dict(env or {})
+        self._cwd = None if cwd is None else os.path.normpath(absolute(os.fspath(cwd), None, "working directory"))
+        self._mtls = mtls
+        self._name = name or os.path.basename(self._command[0])
+        self._client: PluginClient | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._verdict: Exception | None = None
+        self._lost_at = 0.0
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<PluginLink {self._name} {self._process or 'not started'}>"
+
+    @property
+    def _process(self) -> PluginProcess | None:
+        return self._client.process if self._client is not None else None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the plugin's process; None when it was not started."""
+        return self._process.pid if self._process is not None else None
+
+    def admission(self) -> AbstractAsyncContextManager[None]:
+        """A slot of the gate that lets one plugin per core start at a time."""
+        return gate.process_gate().slot()
+
+    def _show(self, said: str) -> str:
+        """As the base does, and without the values of `env`: a plugin's words are its words, however they come."""
+        return super()._show(said if self._process is None else self._process.redact(said))
+
+    def evidence(self) -> str:
+        """What the plugin has printed, without secrets: its first line on stdout, or what there is of it, and its last
+        lines on stderr. After a failed or cancelled `open`, too.
+        """
+        if self._process is None:
+            return ""
+        return "\n".join(filter(None, (self._process.first_words(), self._process.evidence())))
+
+    async def open(self) -> None:
+        """Start the plugin and connect to it: one attempt, without a time limit.
+
+        Raises:
+            LinkError: what went wrong, with the plugin's last words.
+        """
+        room = await spawner.load("fsm_conn.links.plugin.client")
+        client: PluginClient = room.PluginClient(self._settings(room))
+        self._client = client
+        try:
+            await client.start()
+            self._take_over(client)
+        except BaseException:
+            self._closing = True
+            await self._give_back()
+            raise
+
+    def _settings(self, room: Any) -> Any:
+        return room.Settings(command=self._command, env=self._env, cwd=self._cwd, mtls=self._mtls, name=self._name)
+
+    def _take_over(self, client: PluginClient) -> None:
+        assert client.process is not None
+        assert client.grpc_channel is not None
+        self._attach(client.grpc_channel)
+        self._keeper = asyncio.create_task(self._keep(client, client.process))
+
+    async def _keep(self, client: PluginClient, process: PluginProcess) -> None:
+        """Watch the process until it ends; kill it when the loop ends first."""
+        try:
+            await asyncio.wait((process.exited,))
+            self._lose(diagnosis.exit_error(process, ""))
+        except asyncio.CancelledError:
+            client.abandon()
+            raise
+
+    def _lose(self, reason: Exception) -> None:
+        """As the base does, but the end of the process, if it can be seen by now, is the better reason."""
+        if not self._gone.is_set():
+            self._lost_at = asyncio.get_running_loop().time()
+        if self._process is not None and not self._closing:
+            self._process.look()
+            reason = diagnosis.loss(self._process, reason)
+        super()._lose(reason)
+
+    async def lost(self) -> Exception:
+        """Wait until the link is lost, and return why: how the process ended, or else how the channel broke."""
+        reason = await super().lost()
+        verdict = self._verdict or await self._judge(reason)
+        # Whoever is told first, all are told the same.
+        self._reason = self._verdict = self._verdict or verdict
+        return self._verdict
+
+    async def _judge(self, reason: Exception) -> Exception:
+        # The sockets of a process are closed a moment before it counts as ended.
+        if self._process is None or self._closing or isinstance(reason, PluginExitedError):
+            return reason
+        # Counted from the loss: who asks later does not wait as long again.
+        left = self._lost_at + diagnosis.SETTLE - asyncio.get_running_loop().time()
+        await asyncio.wait((self._process.exited,), timeout=max(left, 0.0))
+        # Once it is being closed, it ends because we want it to.
+        has_ended = self._process.exited.done() and not self._closing
+        return diagnosis.exit_error(self._process, "") if has_ended else reason
+
+    def mark_unresponsive(self) -> None:
+        """The plugin hangs: so its callers are told, and `close` kills it at once, as it does when the link is lost."""
+        super().mark_unresponsive()
+        # Not to be judged again: if the process ends now, it is because we kill it.
+        self._verdict = self._reason
+
+    async def close(self) -> None:
+        """End the plugin and close the channel. Bounded: about two seconds for a plugin that does not want to end.
+
+        When cancelled, the plugin is killed and the rest done at once.
+        """
+        assert self._client is not None
+        grace = 0 if self._is_lost() else GRACE
+        self._closing = True
+        self._lose(LinkLostError("the link was closed"))
+        try:
+            await self._client.stop_reading()
+            if not self._has_calls():
+                await self._detach()
+                # gRPC closes the connection on a thread of its own, and tells nobody when.
+                if grace:
+                    await asyncio.sleep(HANG_UP)
+            await self._client.stop_process(grace)
+            await self._let_calls_fail()
+        finally:
+            await self._give_back()
+
+    def _has_calls(self) -> bool:
+        # When that cannot be told, suppose so: then gRPC may write a line about the server's farewell to stderr, which
+        # is better than a cancellation that nobody asked for.
+        return self._channel is not None and bool(getattr(self._channel, "_active_calls", True))
+
+    async def _let_calls_fail(self) -> None:
+        """Wait until the channel has noticed the end of its server: closed before that, it would cancel its calls."""
+        if self._channel is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTICE_LIMIT):
+                await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
+    async def _give_back(self) -> None:
+        assert self._client is not None
+        try:
+            await self._detach()
+        finally:
+            await self._client.close()
+            if self._keeper is not None and self._process is not None and self._process.exited.done():
+                await asyncio.wait((self._keeper,))
+
+
+def _checked(command: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(command, (str, bytes)) or not command:
+        raise TypeError(f"PluginLink({command!r}): give the command as a list of strings, the program first")
+    return tuple(map(os.fspath, command))

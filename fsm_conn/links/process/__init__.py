@@ -1,0 +1,1 @@
+"""Processes of ours: starting, reading and ending them."""

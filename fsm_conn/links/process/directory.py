@@ -1,0 +1,158 @@
+"""The private directory of a plugin: made at its start, for its sockets, and removed after its end.
+
+Rules that hold here:
+
+- Only this user may enter it, and its path is short enough for a socket in it.
+- What is removed is removed without following a link, neither in it nor in its place.
+- A host that is killed leaves its directories behind, and the next one that starts a plugin removes them: those that
+  this user made, that are named as only this module names them, and whose host is surely dead. A process's number
+  tells that only on the machine, since the boot and in the PID namespace that it is from, so the name holds a mark of
+  these; where there is no such mark (elsewhere than on Linux), nothing is swept.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import secrets
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fsm_conn.links.errors import LinkError
+
+__all__ = ["make", "remove", "sweep"]
+
+LONGEST_BASE = 50
+"""Bytes of the path in which a directory is made: a socket in it must stay below the 108 that Linux takes."""
+SHORT_BASE = "/tmp"  # noqa: S108 - mkdtemp makes its own, private directory there
+
+_NAME = re.compile(r"fsm-(?P<pid>[1-9][0-9]{0,8})-(?P<world>[0-9a-f]{8})-[a-z0-9_]{8}")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = "/proc/self/ns/pid"
+
+
+def make() -> str:
+    """Make a directory for one plugin of this process, and return its path.
+
+    Raises:
+        LinkError: the system does not let it.
+    """
+    world = _world()
+    mark = f"{world}-" if world else ""
+    try:
+        base = tempfile.gettempdir()
+        short = len(os.fsencode(base)) <= LONGEST_BASE
+        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-{mark}", dir=base if short else SHORT_BASE)
+    except OSError as error:
+        raise LinkError(f"the plugin could get no private directory: {error}; free space, or set TMPDIR") from None
+
+
+def remove(path: str) -> None:
+    """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed.
+
+    A plugin may have nested directories deeper than recursion goes and paths are long, or locked them.
+    """
+    with suppress(OSError):  # Linux needs /proc for it, and what is not locked can be removed without.
+        _unlock(path)
+    with suppress(OSError), _opened(path) as top:
+        _empty(top)
+    for let_go in (os.rmdir, os.unlink):
+        with suppress(OSError):
+            let_go(path)
+
+
+def _empty(top: int) -> None:
+    """Remove what is in the directory that `top` is a descriptor of: directories below are moved up into it first."""
+    pending = _cleared(top)
+    while pending:
+        name = pending.pop()
+        with suppress(OSError), _opened(name, top) as fd:
+            for below in _cleared(fd):
+                moved = secrets.token_hex(8)
+                os.rename(below, moved, src_dir_fd=fd, dst_dir_fd=top)
+                pending.append(moved)
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=top)
+
+
+def _cleared(fd: int) -> list[str]:
+    """Remove what is no directory from one; the names of the directories in it, unlocked."""
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.name)
+                    _unlock(entry.name, fd)
+                else:
+                    os.unlink(entry.name, dir_fd=fd)
+    return directories
+
+
+@contextmanager
+def _opened(name: str, dir_fd: int | None = None) -> Iterator[int]:
+    """A descriptor of a directory, and of nothing that a link in its place points to."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _unlock(name: str, dir_fd: int | None = None) -> None:
+    """Allow ourselves to read, change and move a directory, without following a link in its place."""
+    if sys.platform != "linux":
+        os.chmod(name, 0o700, dir_fd=dir_fd, follow_symlinks=False)
+        return
+    # Linux's chmod always follows links.
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+@functools.cache
+def _world() -> str:
+    """A mark of where and since when the numbers of processes mean what they mean now; empty: nobody can tell."""
+    try:
+        return f"{zlib.crc32(f'{_BOOT.read_text()} {os.readlink(_NAMESPACE)}'.encode()):08x}"
+    except OSError:
+        return ""
+
+
+def sweep(base: str) -> None:
+    """Remove the directories in `base` that dead hosts of this user have left."""
+    with suppress(OSError), os.scandir(base) as entries:
+        for path in [entry.path for entry in entries if _is_of_the_dead(entry.name)]:
+            if _is_private(path):
+                remove(path)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    match = _NAME.fullmatch(name)
+    return match is not None and match["world"] == _world() and _is_dead(int(match["pid"]))
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _is_private(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700 and found.st_uid == os.geteuid()

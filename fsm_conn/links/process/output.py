@@ -1,0 +1,287 @@
+"""What a plugin prints: read for as long as it lives, kept in bounded space, shown line by line to who asks.
+
+A plugin whose pipes are not read stops as soon as they are full, so both are read from the first moment to the
+last. Most of what they hold is thrown away: a short tail explains a failure, and logging is optional.
+
+Rules that hold here:
+
+- The pipes are read by the loop's own readers, without threads and without anything to await: so there is no moment
+  at which a cancellation could leave one half set up, and what is left at exit can be read out at once.
+- Memory is bounded whatever is printed, and each visit to a pipe reads one chunk, so the loop gets its turn.
+- When nobody listens to the logger, output is not even split into lines.
+- Nothing leaves this module without having passed the redactor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO
+
+from fsm_conn.links.errors import HandshakeError
+from fsm_conn.links.plugin.handshake import LONGEST_LINE, quoted
+from fsm_conn.links.process.redact import Redactor, decoded, without_escapes
+
+__all__ = ["FirstLine", "LineLog", "Pipe", "Tail", "plugin_logger"]
+
+CHUNK = 64 * 1024
+"""Bytes per read: what a pipe holds on Linux."""
+DRAIN_LIMIT = 16
+"""Chunks to read from a pipe whose process has ended. A descendant that escaped may go on writing for ever."""
+TAIL_LINES = 20
+TAIL_BYTES = 8 * 1024
+LONGEST_LOGGED = 4 * 1024
+"""Characters of one line that are logged."""
+LINES_PER_SECOND = 1000
+"""More than these per stream are counted instead of logged: a flood must not become a flood of log records."""
+LONGEST_KEY = 200
+"""Lines. What follows the head of a private key is hidden up to its end, or this far."""
+_KEY_MARK = b"-----"
+"""In every line where a key begins or ends."""
+LONGEST_MARK = 256
+"""Bytes of a line that is passed over that are kept, for the head of a key may be in the middle of being read."""
+
+plugin_logger = logging.getLogger("fsm_conn.plugin")
+
+
+class Pipe:
+    """The reading end of a pipe, fed to `sink` as data comes, and closed at its end.
+
+    Args:
+        loop: the loop that reads.
+        file: the pipe, unbuffered. It is closed here; whoever else closes it must call `close` first.
+        sink: called with each chunk.
+        on_end: called once, when the other end is closed by all who had it; not when `close` is called.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        file: IO[bytes],
+        sink: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._file = file
+        self._sink = sink
+        self._on_end = on_end
+        os.set_blocking(file.fileno(), False)
+        loop.add_reader(file.fileno(), self._read)
+
+    def _read(self) -> bool:
+        """Read one chunk. False: there is nothing more for now."""
+        try:
+            data = os.read(self._file.fileno(), CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._sink(data)
+            return True
+        self.close()
+        self._on_end()
+        return False
+
+    def drain(self) -> None:
+        """Read what the pipe holds now."""
+        for _ in range(DRAIN_LIMIT):
+            if self._file.closed or not self._read():
+                return
+
+    def close(self) -> None:
+        """Stop reading. May be called again, and after the loop was closed."""
+        if self._file.closed:
+            return
+        with suppress(RuntimeError):
+            self._loop.remove_reader(self._file.fileno())
+        self._file.close()
+
+
+class FirstLine:
+    """Catches the first line of a stream.
+
+    Attributes:
+        line: resolves to that line, or raises `HandshakeError` when it is too long or the stream ends before it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, redact: Redactor) -> None:
+        self._redact = redact
+        self.line: asyncio.Future[bytes] = loop.create_future()
+        # It may fail with nobody waiting: the process ended first. That is not worth a complaint from the loop.
+        self.line.add_done_callback(lambda line: line.cancelled() or line.exception())
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a chunk; returns what comes after the line."""
+        if self.line.done():
+            return data
+        searched = len(self._held)
+        self._held += data
+        end = self._held.find(b"\n", searched)
+        if end < 0 and len(self._held) <= LONGEST_LINE:
+            return b""
+        first, rest = (self._held[:end], self._held[end + 1 :]) if end >= 0 else (self._held, bytearray())
+        self._settle(bytes(first))
+        return bytes(rest)
+
+    def end(self) -> None:
+        """The stream has ended."""
+        if not self.line.done():
+            self._fail("the plugin closed its stdout before it printed a handshake line", bytes(self._held))
+
+    def told(self) -> str:
+        """What there is of the line so far, in words, fit to be shown."""
+        if self.line.done() and self.line.exception() is None:
+            return f"its first line on stdout was {quoted(self.line.result(), self._redact)}"
+        if self._held:
+            return f"it had printed {quoted(bytes(self._held), self._redact)} on stdout, and no end of line"
+        return "it had printed nothing on stdout"
+
+    def _settle(self, line: bytes) -> None:
+        if len(line) > LONGEST_LINE:
+            self._fail(f"the plugin printed more than {LONGEST_LINE} bytes without a handshake line", line)
+        else:
+            self._held = bytearray()
+            self.line.set_result(line)
+
+    def _fail(self, message: str, printed: bytes) -> None:
+        shown = quoted(printed, self._redact) if printed else ""
+        self.line.set_exception(HandshakeError(f"{message}: {shown}" if shown else message, line=shown))
+
+
+class Tail:
+    """The last lines of a stream."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._cut = False
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        self._cut = self._cut or len(self._kept) + len(data) > 2 * TAIL_BYTES
+        self._kept = (self._kept + data)[-2 * TAIL_BYTES :]
+
+    def lines(self, redact: Redactor) -> list[str]:
+        """The last lines, fit to be shown; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
+        text = redact(decoded(self._kept, front=self._cut), front=self._cut)
+        if len(text) > TAIL_BYTES:
+            text = text[-TAIL_BYTES:].partition("\n")[2] or text[-TAIL_BYTES:]
+        return [line for line in map(str.rstrip, text.split("\n")) if line][-TAIL_LINES:]
+
+
+class LineLog:
+    """Writes a stream to the logger `fsm_conn.plugin` at INFO, line by line.
+
+    Args:
+        redact: makes a line fit to be shown.
+        clock: the loop's time, in seconds.
+        extra: attributes for every log record.
+    """
+
+    def __init__(self, redact: Redactor, clock: Callable[[], float], extra: Mapping[str, object]) -> None:
+        self._redact = redact
+        self._clock = clock
+        self._extra = dict(extra)
+        self._partial = b""
+        self._cut = False
+        self._key_lines = 0
+        self._window = clock()
+        self._logged = 0
+        self._dropped = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk."""
+        if not plugin_logger.isEnabledFor(logging.INFO):
+            # Somebody may listen from the next chunk on: not to the rest of a line that had begun before.
+            self._cut, self._partial = not data.endswith(b"\n"), b""
+            return
+        held = self._partial + data
+        ended = held.count(b"\n")
+        allowance = self._allowance(ended)
+        *lines, rest = held.split(b"\n", allowance)
+        for line in lines:
+            self._line(line)
+        if ended > allowance:
+            left_out, _, rest = rest.rpartition(b"\n")
+            self._leave_out(left_out)
+        self._partial = rest
+        if len(self._partial) > 2 * LONGEST_LOGGED:
+            self._cut_short()
+
+    def end(self) -> None:
+        """The stream has ended: log a last line that has no end, and what was left out."""
+        if self._partial:
+            self._line(self._partial)
+            self._partial = b""
+        self._report_dropped()
+
+    def _allowance(self, wanted: int) -> int:
+        now = self._clock()
+        if now - self._window >= 1:
+            self._report_dropped()
+            self._window, self._logged = now, 0
+        allowed = min(wanted, LINES_PER_SECOND - self._logged)
+        self._logged += allowed
+        self._dropped += wanted - allowed
+        return allowed
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            self._emit(f"... {self._dropped} lines left out: the plugin prints more than {LINES_PER_SECOND} a second")
+            self._dropped = 0
+
+    def _cut_short(self) -> None:
+        """The line under way is too long: show its beginning now, and of the rest look only for keys."""
+        self._line(self._partial)
+        self._cut, self._partial = True, self._partial[-LONGEST_MARK:]
+
+    def _line(self, line: bytes) -> None:
+        if self._cut:
+            self._cut = False
+            self._is_of_a_key(line)
+        elif text := self._shown(line):
+            self._emit(text)
+
+    def _shown(self, line: bytes) -> str:
+        if self._is_of_a_key(line):
+            return ""
+        begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
+        text = self._redact(decoded(begin, back=cut), back=cut).rstrip()
+        return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+
+    def _leave_out(self, block: bytes) -> None:
+        """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
+        self._cut = False  # the end of a line that was cut short is among them
+        block = without_escapes(block)
+        begin = 0
+        while (mark := block.find(_KEY_MARK, begin)) >= 0:
+            start = max(block.rfind(b"\n", begin, mark) + 1, begin)
+            end = block.find(b"\n", mark)
+            end = len(block) if end < 0 else end
+            self._key_lines = max(0, self._key_lines - block.count(b"\n", begin, start))
+            self._is_of_a_key(block[start:end])
+            begin = end + 1
+        if begin <= len(block):
+            self._key_lines = max(0, self._key_lines - block.count(b"\n", begin) - 1)
+
+    def _is_of_a_key(self, line: bytes) -> bool:
+        """Whether a line belongs to a private key whose head was in an earlier one, be it shown or left out."""
+        shown, is_of_one = without_escapes(line), self._key_lines > 0
+        if b"PRIVATE KEY-----" in shown and _begins_key(shown):
+            self._key_lines = LONGEST_KEY
+        elif is_of_one:
+            self._key_lines = 0 if b"-----END" in shown else self._key_lines - 1
+        return is_of_one
+
+    def _emit(self, text: str) -> None:
+        plugin_logger.info("%s", text, extra=self._extra)
+
+
+def _begins_key(line: bytes) -> bool:
+    """Whether, of a line in which a head or an end of private keys is, the last one is a head."""
+    _, end, rest = line.rpartition(b"-----END")
+    return not end or (b"-----BEGIN" in rest and b"PRIVATE KEY-----" in rest)

@@ -1,0 +1,358 @@
+"""One plugin process: started, listened to, ended, and cleaned up after.
+
+Rules that hold here:
+
+- Nothing blocks the loop, and nothing waits for ever: each wait has an end that does not depend on the process.
+- The process is reaped last. While it is a zombie its number belongs to us, so its group can be killed, with all that
+  it left running, and no stranger can be hit.
+- Who stops waiting does not stop the cleaning: the exit is noticed, the process reaped and its directory removed
+  whether or not anybody still waits for it; when the loop is gone, a finalizer does it, at the latest at interpreter
+  exit.
+- Its private directory and its pipes live as long as it does, not longer.
+
+POSIX only. What Linux alone can do (a descriptor that becomes readable at the exit, the parent-death signal) has a
+fallback elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+
+from fsm_conn.links.process import directory, spawner
+from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
+from fsm_conn.links.process.redact import Redactor
+from fsm_conn.links.process.spawner import Launch, Started
+
+__all__ = ["GRACE", "PluginProcess", "describe_status"]
+
+logger = logging.getLogger("fsm_conn.process")
+
+GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL. go-plugin's client waits as long for a plugin to end by itself."""
+REAP_LIMIT = 1.0
+"""Seconds to wait for a process that was killed. It takes milliseconds, unless the process is stuck in the kernel."""
+POLL_INTERVAL = 0.02
+"""Seconds between two looks at a process, where the system has no better way."""
+DIRECTORY_NAMES = ("TMPDIR", "TEMP_DIR", "PLUGIN_UNIX_SOCKET_DIR")
+"""The variables by which Python (pyvider's own, TEMP_DIR, goes first) and Go plugins choose where their socket goes."""
+
+HAS_PIDFD = hasattr(os, "pidfd_open")
+
+
+def describe_status(returncode: int | None) -> str:
+    """How a process ended, in words, such as `exited with status 3` or `was killed by SIGKILL`."""
+    if returncode is None:
+        return "ended"
+    if returncode >= 0:
+        return f"exited with status {returncode}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was killed by signal {-returncode}"
+
+
+class PluginProcess:
+    """A process that was started by `spawn`.
+
+    Attributes:
+        pid: its number.
+        directory: its private directory, which is removed soon after the exit.
+        redact: what makes its output fit to be shown.
+        exited: resolves to its return code: the exit status, or minus a signal's number; None when somebody else in
+            this host took it away. Never fails. Shield it.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, started: Started, name: str, redact: Redactor, use_pidfd: bool
+    ) -> None:
+        self.pid = started.popen.pid
+        self.exited: asyncio.Future[int | None] = loop.create_future()
+        self._loop = loop
+        self._popen = started.popen
+        self.directory = started.directory
+        self.redact = redact
+        self._removing: Future[None] | None = None
+        self._pidfd: list[int] = []
+        self._finalizer = weakref.finalize(self, _give_up, started, self._pidfd, os.getpid())
+        self._name = name
+        self._listen()
+        self._watch(use_pidfd)
+
+    @classmethod
+    async def spawn(
+        cls,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None = None,
+        name: str = "",
+        redact: Redactor | None = None,
+        own_directory: Sequence[str] = DIRECTORY_NAMES,
+        use_pidfd: bool = HAS_PIDFD,
+    ) -> PluginProcess:
+        """Start a process. When this is cancelled, whatever was started is gone when the cancellation goes on.
+
+        Args:
+            command: the program and its arguments. The program is looked for as the plugin itself would: from `cwd`,
+                and in the `PATH` of `env`.
+            env: the whole environment.
+            cwd: the working directory; None for the host's.
+            name: what log records call the process.
+            redact: makes output fit to be shown.
+            own_directory: variables to set to a private directory, which is removed after the exit.
+            use_pidfd: whether the exit is noticed through a descriptor, or by looking again and again.
+
+        Raises:
+            LinkError: it could not be started; `permanent` when it never can.
+        """
+        job = spawner.submit(spawner.start, Launch(tuple(command), env, cwd, tuple(own_directory)))
+        try:
+            started = await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            await _undo(job)
+            raise
+        return cls._adopt(started, name, redact or Redactor(), use_pidfd)
+
+    @classmethod
+    def _adopt(cls, started: Started, name: str, redact: Redactor, use_pidfd: bool) -> PluginProcess:
+        try:
+            return cls(asyncio.get_running_loop(), started, name, redact, use_pidfd)
+        except BaseException:
+            started.undo()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<PluginProcess {self.pid} {describe_status(self.returncode) if self.exited.done() else 'running'}>"
+
+    @property
+    def returncode(self) -> int | None:
+        """Its return code, or None while it runs."""
+        return self.exited.result() if self.exited.done() else None
+
+    # -- listening ---------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._tail = Tail()
+        self._first = FirstLine(self._loop, self.redact)
+        self._stdout_log = self.log_of("stdout")
+        self._stderr_log = self.log_of("stderr")
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        self._stdout = Pipe(self._loop, self._popen.stdout, self._on_stdout, self._on_stdout_end)
+        self._stderr = Pipe(self._loop, self._popen.stderr, self._on_stderr, self._stderr_log.end)
+
+    def log_of(self, stream: str) -> LineLog:
+        """A log for something that the plugin prints; `stream` says where."""
+        extra = {"plugin_name": self._name, "plugin_pid": self.pid, "plugin_stream": stream}
+        return LineLog(self.redact, self._loop.time, extra)
+
+    def _on_stdout(self, data: bytes) -> None:
+        if rest := self._first.feed(data):
+            self._stdout_log.feed(rest)
+
+    def _on_stdout_end(self) -> None:
+        self._first.end()
+        self._stdout_log.end()
+
+    def _on_stderr(self, data: bytes) -> None:
+        self._tail.feed(data)
+        self._stderr_log.feed(data)
+
+    @property
+    def first_line(self) -> asyncio.Future[bytes]:
+        """Resolves to the first line of its stdout, or raises `HandshakeError`. Shield it."""
+        return self._first.line
+
+    def first_words(self) -> str:
+        """What it printed first on stdout, fit to be shown."""
+        return self._first.told()
+
+    def evidence(self) -> str:
+        """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""
+        lines = self._tail.lines(self.redact)
+        return "\n".join(["its last lines on stderr:", *(f"  {line}" for line in lines)]) if lines else ""
+
+    # -- noticing the exit -------------------------------------------------------------------------------------------
+
+    def _watch(self, use_pidfd: bool) -> None:
+        if use_pidfd:
+            with suppress(OSError):
+                self._pidfd.append(os.pidfd_open(self.pid))
+                self._loop.add_reader(self._pidfd[0], self.look)
+                return
+        self._loop.call_later(POLL_INTERVAL, self._poll)
+
+    def _poll(self) -> None:
+        if not self.exited.done() and self._finalizer.alive:
+            self.look()
+            self._loop.call_later(POLL_INTERVAL, self._poll)
+
+    def look(self) -> None:
+        """Notice the exit now, if it has happened; the loop would tell within one round."""
+        if not self.exited.done() and _has_ended(self._popen):
+            self._bury()
+
+    def _bury(self) -> None:
+        """It has ended: end what it left running, reap it, and read what it said last."""
+        ours = _is_ours(self._popen)
+        _kill_group(self._popen)
+        returncode = self._popen.wait()
+        self._settle(returncode if ours else None)
+
+    def _settle(self, returncode: int | None) -> None:
+        self._finalizer.detach()
+        self._unwatch()
+        self._removing = _remove(self.directory)
+        if not self._loop.is_closed():
+            self._hear_the_rest()
+            self.exited.set_result(returncode)
+        self._stdout.close()
+        self._stderr.close()
+
+    def _hear_the_rest(self) -> None:
+        self._stdout.drain()
+        self._stderr.drain()
+        self._on_stdout_end()
+        self._stderr_log.end()
+
+    def _unwatch(self) -> None:
+        while self._pidfd:
+            fd = self._pidfd.pop()
+            with suppress(RuntimeError):
+                self._loop.remove_reader(fd)
+            os.close(fd)
+
+    # -- ending it ---------------------------------------------------------------------------------------------------
+
+    def kill_now(self) -> None:
+        """Kill it and its group, without waiting. Does nothing when it has ended."""
+        if not self.exited.done():
+            _kill_group(self._popen)
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """End it, and wait until nothing is left of it: SIGTERM, then SIGKILL to its group.
+
+        When cancelled, it is killed at once. Bounded: a process that even SIGKILL does not end is reported in the log
+        and reaped when it does end.
+
+        Args:
+            grace: seconds between the two signals; 0 kills at once.
+        """
+        try:
+            if grace > 0:
+                await self._ask(grace)
+        finally:
+            self.kill_now()
+            await self._gone(REAP_LIMIT)
+            if not self.exited.done():
+                logger.warning("plugin process %d does not end although it was killed", self.pid)
+            await self._removal()
+
+    async def _ask(self, grace: float) -> None:
+        if self.exited.done():
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGTERM)
+            # One that is stopped would not hear it.
+            os.killpg(self.pid, signal.SIGCONT)
+        await self._gone(grace)
+
+    async def _gone(self, limit: float) -> None:
+        await asyncio.wait((self.exited,), timeout=limit)
+
+    async def _removal(self) -> None:
+        if self._removing is not None:
+            await asyncio.wait((asyncio.wrap_future(self._removing),), timeout=REAP_LIMIT)
+
+    def abandon(self) -> None:
+        """End it and clean up, all at once and without the loop, which may be closed. Blocks for some milliseconds."""
+        if not self._finalizer.alive:
+            return
+        ours = _is_ours(self._popen)
+        _kill_group(self._popen)
+        with suppress(subprocess.TimeoutExpired):
+            returncode = self._popen.wait(timeout=REAP_LIMIT)
+            self._settle(returncode if ours else None)
+
+
+async def _undo(job: Future[Started]) -> None:
+    """Take back a start that nobody wants any more, wherever it has got to."""
+    if not job.cancel():
+        # The spawning thread does one thing after another: this comes after the start, whether that is done or not.
+        undone = spawner.submit(_undo_started, job)
+        await asyncio.shield(asyncio.wrap_future(undone))
+
+
+def _undo_started(job: Future[Started]) -> None:
+    if job.exception() is None:
+        job.result().undo()
+
+
+def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
+    """What is left to do when the process object is dropped, or the interpreter ends. A forked child owns nothing."""
+    if os.getpid() == owner:
+        started.undo()
+        while descriptors:
+            os.close(descriptors.pop())
+
+
+def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended. It stays a zombie, unless somebody else has taken it, or the system cannot look only."""
+    if not hasattr(os, "waitid"):
+        return _is_taken(popen)
+    try:
+        return os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def _is_ours(popen: subprocess.Popen[bytes]) -> bool:
+    """Whether its number is still its own: it runs, or is a zombie that nobody has taken."""
+    if not hasattr(os, "waitid"):
+        # Looking has taken it, a moment ago; and while its group has members, nobody else gets that number.
+        return not _is_taken(popen) or popen.returncode is not None
+    if popen.returncode is not None:
+        return False
+    try:
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _is_taken(popen: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended and was reaped: by this, which leaves its return code, or by somebody else, which does not.
+
+    For systems without `waitid`, such as macOS before Python 3.13.
+    """
+    if popen.returncode is not None:
+        return True
+    try:
+        pid, status = os.waitpid(popen.pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    if pid:
+        popen.returncode = os.waitstatus_to_exitcode(status)
+    return bool(pid)
+
+
+def _kill_group(popen: subprocess.Popen[bytes]) -> None:
+    if _is_ours(popen):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(popen.pid, signal.SIGKILL)
+
+
+def _remove(private: str) -> Future[None] | None:
+    try:
+        return spawner.remove(private)
+    except RuntimeError:  # The interpreter is ending: its threads take no more work.
+        directory.remove(private)
+        return None

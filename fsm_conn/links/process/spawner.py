@@ -1,0 +1,308 @@
+"""Starts programs: without a shell, without blocking the loop, and so that they do not outlive their host.
+
+Rules that hold here:
+
+- One thread starts every plugin and lives as long as the process. Linux sends the parent-death signal when the
+  *thread* that started a process ends; only with such a thread does that mean the death of the host.
+- Whatever is asked of that thread is done in the order asked: so undoing a start can simply be asked for after it. What
+  may take long, the removal of what a plugin has left, is asked of another.
+- No shell, ever. `setpriv` sets the parent-death signal without a fork hook, but it would hand a file that the kernel
+  cannot execute to /bin/sh; so only files that the kernel surely takes are started through it. What is left is refused
+  by the kernel, or is run by an interpreter registered with it, and then without the signal.
+- What cannot get better by trying again (no such command, not executable) is told apart from what can (out of memory).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import functools
+import importlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+import attrs
+
+from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
+from fsm_conn.links.process import directory
+from fsm_conn.links.process.paths import absolute
+
+__all__ = ["Launch", "Started", "load", "remove", "run", "start", "submit"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PR_SET_PDEATHSIG = 1
+
+_workers: dict[str, ThreadPoolExecutor] = {}
+_making = threading.Lock()
+_swept: set[str] = set()
+
+
+def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Have the spawning thread call `function`, after everything that was submitted before."""
+    with _making:
+        return _worker("spawner").submit(function, *args, **kwargs)
+
+
+def remove(path: str) -> Future[None]:
+    """Have a private directory removed, by a thread that does nothing else: there may be much in it."""
+    return _clean(directory.remove, path)
+
+
+def _clean(how: Callable[[str], None], path: str) -> Future[None]:
+    with _making:
+        return _worker("sweeper").submit(how, path)
+
+
+def _worker(name: str) -> ThreadPoolExecutor:
+    if name not in _workers:
+        _workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fsm-conn-{name}")
+    return _workers[name]
+
+
+async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Have the spawning thread call `function`, and wait for it. When cancelled, the call is not undone."""
+    return await asyncio.wrap_future(submit(function, *args, **kwargs))
+
+
+async def load(module: str) -> ModuleType:
+    """Import a module whose first import takes long, while the loop goes on."""
+    return await run(importlib.import_module, module)
+
+
+def _on_loop_lost() -> None:
+    """A fork copies no threads: the child makes its own when it needs it."""
+    global _making
+    _making = threading.Lock()
+    _workers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_on_loop_lost)
+
+
+@attrs.frozen
+class Launch:
+    """What to start."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = attrs.field(repr=False)
+    """The whole environment, less the entries that name the private directory."""
+    cwd: str | None = None
+    directory_names: tuple[str, ...] = ()
+    """Variables that are set to the private directory."""
+
+
+@attrs.frozen
+class Started:
+    """A process, its pipes, and the private directory that it was given."""
+
+    popen: subprocess.Popen[bytes]
+    directory: str
+
+    def undo(self) -> None:
+        """End the process and everything it started, and leave nothing behind. Blocks for some milliseconds."""
+        if self.popen.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(timeout=1)
+        for pipe in (self.popen.stdout, self.popen.stderr):
+            if pipe is not None:
+                pipe.close()
+        directory.remove(self.directory)
+
+
+def start(launch: Launch) -> Started:
+    """Start a program, in a process group and with a private directory of its own. Blocks for some milliseconds.
+
+    Raises:
+        CommandNotFoundError: there is no such command.
+        CommandNotExecutableError: it cannot be executed, or the working directory cannot be entered.
+        LinkError: the system could not start it now.
+    """
+    _check_cwd(launch.cwd)
+    path = _resolve(launch)
+    private = directory.make()
+    try:
+        started = Started(_popen(launch, path, private), private)
+    except BaseException:
+        directory.remove(private)
+        raise
+    _sweep_once(os.path.dirname(private))
+    return started
+
+
+def _sweep_once(base: str) -> None:
+    """Have what dead hosts left in `base` removed, on that thread too: no start waits for it."""
+    if base not in _swept:
+        _swept.add(base)
+        with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
+            _clean(directory.sweep, base)
+
+
+def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:
+    argv = [path, *launch.command[1:]]
+    wrapper = _death_wrapper()
+    prefix = wrapper if _kernel_takes(path) else ()
+    try:
+        return subprocess.Popen(  # noqa: S603 - to run what the user says is what this is for
+            [*prefix, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=launch.cwd,
+            env={**launch.env, **dict.fromkeys(launch.directory_names, private)},
+            close_fds=True,
+            process_group=0,
+            preexec_fn=None if wrapper else _death_hook(),
+        )
+    except OSError as error:
+        raise _start_error(error, path) from None
+
+
+def _start_error(error: OSError, path: str) -> LinkError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.ENOEXEC:
+        return CommandNotExecutableError(
+            f"the plugin's command {path} is no program for this machine, and has no #! line that names its interpreter"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.E2BIG, errno.ELOOP):
+        return CommandNotExecutableError(f"the plugin's command {path} cannot be executed: {reason}")
+    return LinkError(f"the plugin's command {path} could not be started: {reason}")
+
+
+# -- finding the command ---------------------------------------------------------------------------------------------
+
+
+def _check_cwd(cwd: str | None) -> None:
+    if cwd is None:
+        return
+    if not os.path.isdir(cwd):
+        wrong = "is not a directory" if os.path.exists(cwd) else "does not exist"
+        raise CommandNotExecutableError(f"the plugin's working directory {cwd} {wrong}: create it, or correct cwd=")
+    if not os.access(cwd, os.X_OK):
+        raise CommandNotExecutableError(f"the plugin's working directory {cwd} may not be entered by this user")
+
+
+def _resolve(launch: Launch) -> str:
+    """The file that the command names, as the plugin itself would find it: from its own directory and PATH."""
+    name = launch.command[0]
+    found = [path for path in _candidates(launch) if os.path.lexists(path)]
+    for path in found:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            _check_interpreter(path)
+            return path
+    if found:
+        raise CommandNotExecutableError(_why_not_executable(found[0]))
+    raise CommandNotFoundError(_why_not_found(name, launch))
+
+
+def _candidates(launch: Launch) -> Iterator[str]:
+    name = launch.command[0]
+    if os.sep in name:
+        yield absolute(name, launch.cwd, "command")
+        return
+    for entry in launch.env.get("PATH", os.defpath).split(os.pathsep):
+        # Without a working directory, there is nothing in those that are relative to it.
+        with suppress(CommandNotExecutableError):
+            yield absolute(os.path.join(entry, name), launch.cwd, "command")
+
+
+def _why_not_found(name: str, launch: Launch) -> str:
+    if os.sep in name:
+        return f"the plugin's command {next(_candidates(launch))} does not exist"
+    here = os.path.join(launch.cwd or "", name)
+    hint = f"write ./{name} for the one in its directory" if os.path.isfile(here) else "install it, or give its path"
+    return f"the plugin's command {name!r} is not in any directory of PATH: {hint}"
+
+
+def _why_not_executable(path: str) -> str:
+    if os.path.isdir(path):
+        return f"the plugin's command {path} is a directory: name the program in it"
+    if not os.path.exists(path):
+        return f"the plugin's command {path} is a link to a file that does not exist"
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return f"the plugin's command {path} is not a regular file"
+    return f"the plugin's command {path} may not be executed by this user: try chmod +x {path}"
+
+
+def _check_interpreter(path: str) -> None:
+    """A missing interpreter makes the kernel say that the script itself does not exist, which it does."""
+    interpreter = _interpreter(_head(path))
+    if interpreter and not os.path.exists(interpreter):
+        raise CommandNotExecutableError(f"the #! line of {path} names {interpreter}, which does not exist")
+
+
+# -- the parent-death signal -----------------------------------------------------------------------------------------
+
+
+def _head(path: str) -> bytes:
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(256)
+    return b""
+
+
+def _interpreter(head: bytes) -> str:
+    words = head[2:].split(b"\n", 1)[0].split() if head.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else ""
+
+
+@functools.cache
+def _native() -> bytes:
+    """What the ELF headers of this machine's programs have in common: class, byte order and machine."""
+    return _elf_kind(_head(sys.executable))
+
+
+def _elf_kind(head: bytes) -> bytes:
+    return head[4:6] + head[18:20] if head.startswith(b"\x7fELF") else b""
+
+
+def _kernel_takes(path: str) -> bool:
+    """Whether the kernel surely executes the file by itself."""
+    head = _head(path)
+    return bool(_interpreter(head)) or (bool(_elf_kind(head)) and _elf_kind(head) == _native())
+
+
+@functools.cache
+def _death_wrapper() -> tuple[str, ...]:
+    """The command that starts another one with a parent-death signal; empty where there is none that can."""
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None:
+        return ()
+    prefix = (os.path.abspath(setpriv), "--pdeathsig", "KILL", "--")
+    # BusyBox has a setpriv that lacks the option.
+    trial = [*prefix, prefix[0], "--version"]
+    done = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 - our own words
+    return prefix if done.returncode == 0 else ()
+
+
+@functools.cache
+def _death_hook() -> Callable[[], None] | None:
+    """The same, for the time between fork and exec, where there is no `setpriv`.
+
+    A real fork instead of vfork, among gRPC's threads: now and then such a child dies before it gets to exec.
+    """
+    if sys.platform != "linux":
+        return None
+    with suppress(OSError, AttributeError):
+        return functools.partial(_prctl(), PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    return None
+
+
+def _prctl() -> Callable[..., None]:
+    prctl: Callable[..., None] = ctypes.CDLL(None).prctl
+    return prctl

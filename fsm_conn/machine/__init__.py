@@ -1,0 +1,1 @@
+"""Explicit state machines with async activities: the framework."""

@@ -1,0 +1,251 @@
+"""States beside `connected` that serve: what is true of `connected` for callers and for pools is true of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+from peer import Peer
+from shown_examples import example
+
+from fsm_conn import (
+    CallOptions,
+    Connection,
+    ConnectionPool,
+    DeclarationError,
+    HealthPolicy,
+    Metrics,
+    RetryPolicy,
+    State,
+    add_state,
+    insert_state,
+)
+from fsm_conn.checks import check
+from fsm_conn.connection.clients import HealthMonitoredClient
+from fsm_conn.connection.table import LinkState
+from fsm_conn.diagrams import diagram
+from fsm_conn.testing import Life, explore, lifecycle_test, pool_test
+from fsm_conn.testing.pool_life import PoolLife
+
+Degradable = example("degraded").Degradable
+
+
+class Probed(Degradable):  # type: ignore[misc, valid-type]
+    health = HealthPolicy(interval=5, timeout=2, failure_threshold=2, jitter=0)
+
+
+class Throttled(Connection):
+    """Serves nobody for a while; for pools to do without it."""
+
+    states, transitions = add_state(
+        Connection, "throttled", beside="connected", trigger="throttle", back="eased", back_effects="forget_probes"
+    )
+
+    async def while_throttled(self) -> str:
+        """Watch the link."""
+        try:
+            async with asyncio.timeout(2) as limit:
+                return await self.while_connected()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return "eased"
+
+
+TestDegradable = lifecycle_test(Degradable, max_examples=80)
+TestProbed = lifecycle_test(Probed, max_examples=80)
+
+
+@pytest.mark.parametrize("owner", [Degradable, Probed])
+def test_every_short_life_is_in_order(owner: type[Connection]) -> None:
+    """And there are some in the state that was added."""
+    walked = explore(owner, depth=4)
+    assert walked.violation is None, walked
+    assert walked.states["degraded"] > 0
+    assert check(owner) == ()
+
+
+def pool_of(owner: type[Connection]) -> Any:
+    """How to make a pool of them."""
+    return lambda link, options: ConnectionPool(link, connection_class=owner, **options)
+
+
+TestPoolOfDegradable = pool_test(ConnectionPool, make=pool_of(Degradable), max_examples=60)
+TestPoolOfThrottled = pool_test(ConnectionPool, make=pool_of(Throttled), max_examples=60)
+
+
+def test_a_pool_is_not_expected_to_serve_by_what_is_paused_for_good() -> None:
+    """Its lives pause nothing that only the application resumes; what comes back by itself, they do."""
+    for owner, fired in ((example("paused").Pausable, set()), (Throttled, {"throttle"}), (Degradable, {"degrade"})):
+        life = PoolLife(make=pool_of(owner))
+        life.open()
+        assert {arguments[0] for name, arguments in life.options() if name == "fire"} == fired
+        life.end()
+
+
+# --- declaring it -----------------------------------------------------------------------------------------------
+
+
+def test_only_connected_serves_by_itself() -> None:
+    """Also one that was written by hand."""
+    assert Connection.serving_states == {"connected"}
+    assert LinkState("connected").serves
+    assert not LinkState("paused").serves
+    assert Degradable.serving_states == {"connected", "degraded"}
+
+
+def test_who_serves_must_have_a_link_to_serve_by() -> None:
+    """Told when the class is made."""
+    with pytest.raises(DeclarationError, match=r"'idle' serves calls and owns no link .*owns_link=True, serves=True"):
+        type("Wrong", (Connection,), {"states": (*Connection.states, State("idle", serves=True))})
+
+
+# --- for callers ------------------------------------------------------------------------------------------------
+
+
+def degraded(owner: type[Connection] = Degradable) -> Life:
+    life = Life(owner)
+    life.connect()
+    life.answer("open")
+    life.fire("degrade")
+    assert (life.state, life.conn.is_connected()) == ("degraded", True)
+    return life
+
+
+def test_connecting_is_done_there() -> None:
+    """Whoever asks for a connection is told at once, and no attempt is made."""
+    life = degraded()
+    life.connect()
+    life.ensure_connected()
+    assert (life.users, life.peer.opened, life.state) == ([], 1, "degraded")
+    life.end()
+
+
+async def test_calls_are_served_there_however_they_are_made() -> None:
+    """By name, by attribute, as a stream; those that may wait need not. A probe is answered, too."""
+    conn = Degradable(Peer())
+    async with conn:
+        conn.fire("degrade")
+        assert await conn.call("a.B") == "reply"
+        assert await conn.a.B() == "reply"
+        assert await conn.call("a.B", CallOptions(wait_for_ready=True, timeout=1)) == "reply"
+        assert [reply async for reply in conn.stream("a.B")] == [1, 2, 3]
+        await conn.probe()
+        assert (conn.state, conn.health_status) == ("degraded", "serving")
+
+
+def test_a_fresh_link_is_connected() -> None:
+    """As after any loss."""
+    life = degraded()
+    life.reconnect()
+    life.answer("close")
+    life.answer("open")
+    assert (life.state, life.peer.opened, life.users) == ("connected", 2, [])
+    life.end()
+
+
+def test_a_call_that_broke_waits_for_another_link_and_not_for_another_state() -> None:
+    """To be degraded under it is no loss."""
+    life = Life(Degradable)
+    life.connect()
+    life.answer("open")
+    life.call_patiently()
+    life.answer("call", "unsent")
+    life.fire("degrade")
+    assert (life.state, len(life.users), life.peer.waits_for("call")) == ("degraded", 1, False)
+    life.lose()
+    life.answer("close")
+    life.answer("open")
+    assert life.state == "connected"
+    life.answer("call")
+    assert life.users == []
+    life.end()
+
+
+async def test_a_client_reports_it_as_connected() -> None:
+    """And counts one connection."""
+
+    class Client(HealthMonitoredClient):
+        states, transitions = Degradable.states, Degradable.transitions
+        while_degraded = Degradable.while_degraded
+        pause = 1.0
+
+    client, metrics = Client(Peer()), Metrics()
+    metrics.watch(client)
+    async with client:
+        client.fire("degrade")
+        await asyncio.sleep(0.5)
+        report = client.health_report()
+        assert (report.connected, report.connected_duration_seconds) == (True, 0.5)
+        await client.wait_for_state("connected")
+    assert (metrics.connection_count, metrics.losses, metrics.disconnection_count) == (1, 0, 1)
+
+
+class Warming(Connection):
+    """Serves before it is `connected`."""
+
+    states, transitions = insert_state(
+        Connection,
+        LinkState("warming", on_error="lost", serves=True, final=True),
+        trigger="opened",
+        before="connected",
+        then="warmed",
+        like="connecting",
+    )
+    transitions = tuple(
+        attrs.evolve(row, source=(*row.source, "warming")) if row.trigger == "lost" else row for row in transitions
+    )
+
+    async def while_warming(self) -> str:
+        """Watch the link."""
+        return await self.while_connected()
+
+
+def test_a_link_is_up_from_when_it_first_serves() -> None:
+    """So a loss after some time there is a new outage, and what is counted are links."""
+    life, metrics = Life(Warming, retry=RetryPolicy(max_attempts=2, deadline=20, stable_after=10)), Metrics()
+    metrics.watch(life.conn)
+    life.connect()
+    life.answer("open")
+    assert (life.state, metrics.connection_count) == ("warming", 1)
+    life.advance(100)
+    life.lose()
+    assert (life.state, life.conn.attempt, metrics.losses) == ("reconnecting", 1, 1)
+    life.close()
+
+
+# --- in a pool --------------------------------------------------------------------------------------------------
+
+
+async def test_it_stays_in_service() -> None:
+    """Leased, and free; and out of service once its link is lost."""
+    peer = Peer()
+    async with ConnectionPool(peer, 1, 0, connection_class=Degradable) as pool:
+        async with pool.acquire() as lease:
+            lease.connection.fire("degrade")
+            assert await lease.call("a.B") == "reply"
+            assert lease.is_connected()
+        assert pool.get_pool_stats()["available_in_pool"] == 1
+        async with pool.acquire(timeout=0.1) as lease:
+            assert lease.connection.state == "degraded"
+            peer.lose()
+            await lease.connection.wait_for_state("reconnecting")
+            assert pool.get_pool_stats()["available_in_pool"] == 0
+        async with pool.acquire(timeout=10) as lease:
+            assert (lease.connection.state, peer.open_now) == ("connected", 1)
+
+
+class _Silent(Degradable):  # type: ignore[misc, valid-type]
+    """The same, but that nobody is served."""
+
+    states = tuple(
+        LinkState("degraded", on_error="lost") if state.name == "degraded" else state for state in Degradable.states
+    )
+
+
+def test_tables_and_differences_tell_it() -> None:
+    """Beside the link that it has."""
+    assert "| `degraded` | link open, serves calls |" in diagram(Degradable, "markdown")
+    assert "degraded : serves was False" in diagram(Degradable, "mermaid", base=_Silent)
