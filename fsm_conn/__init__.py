@@ -90,7 +90,12 @@ _HOMES = {
     "fsm_conn.connection.report": "HealthReport",
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
     "fsm_conn.links.base": "CallOptions Link",
-    "fsm_conn.links.errors": "AmbiguousNameError BadCookieError CallError CommandNotExecutableError CommandNotFoundError ConnectionLostError HandshakeError IncompatibleProtocolError LinkError LinkLostError NotServingError PluginExitedError ProbeError ProbeTimeoutError RequestError StartTimeoutError UnknownNameError",
+    "fsm_conn.links.errors": (
+        "AmbiguousNameError BadCookieError CallError CommandNotExecutableError CommandNotFoundError "
+        "ConnectionLostError HandshakeError IncompatibleProtocolError LinkError LinkLostError "
+        "NotServingError PluginExitedError ProbeError ProbeTimeoutError RequestError "
+        "StartTimeoutError UnknownNameError"
+    ),
     "fsm_conn.machine.errors": "DeclarationError FsmConnError IllegalTriggerError",
     "fsm_conn.machine.machine": "StateMachine",
     "fsm_conn.machine.records": "TransitionRecord",

@@ -1,6 +1,6 @@
 """Checks of what activities fire against the table.
 
-What an activity fires is what its annotation says (see `fsm_conn.machine.table.Fires`), and its state's `on_error`; of an
+What an activity fires is what its annotation says (see `fsm_conn.Fires`), and its state's `on_error`; of an
 activity that does not say, nothing is concluded. Whether what it fires is in the table is asked of the triggers that
 its code returns, too: see `returns` for those that can be told. `fault` is left out everywhere: the driver fires it.
 """

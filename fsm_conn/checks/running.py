@@ -52,7 +52,7 @@ def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Findin
     findings of it, or a code and a place, as `Finding.key` tells it.
 
     Args:
-        machine: what `fsm_conn.machine.chart.chart_of` reads: a subclass of `Connection` or `ConnectionPool`, any other class
+        machine: what `chart_of` reads: a subclass of `Connection` or `ConnectionPool`, any other class
             that lives by a table, or a `transitions.Machine`.
         accept: reasons, by what is accepted.
 

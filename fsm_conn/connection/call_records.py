@@ -1,4 +1,4 @@
-"""Calls as values: one `CallRecord` per call. They hold no connection and no link, so keeping them keeps nothing alive."""
+"""Calls as values: one `CallRecord` per call. They keep nothing else alive."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fsm_conn.diagrams.drawing import Line, Overlay
 from fsm_conn.diagrams.themes import Tone
@@ -111,7 +112,7 @@ class _Comparison:
                 yield Line("state changed", Tone.WARN)
                 yield from _lines("its own", own) if own else ()
                 for name in changed:
-                    yield from _lines(f"{name} was", [str(getattr(was, name))])
+                    yield from _lines(f"{name} was", [_words(getattr(was, name))])
         for row in self.gone.get(state.name, ()):
             yield from _lines("gone:", [row.trigger, *_end(row)], Tone.BAD)
 
@@ -175,6 +176,10 @@ def _was(row: ChartRow, was: ChartRow) -> Iterator[Line]:
 
 def _end(row: ChartRow) -> list[str]:
     return ["(stays)"] if row.dest is None else ["→", row.dest]
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _lines(head: str, names: Sequence[str], tone: Tone = Tone.WARN) -> list[Line]:

@@ -1,8 +1,8 @@
 """Errors of the framework, and the root of all of them.
 
 Rules that hold for every error of the package: a message names what was wrong, where, and what to do about it; blame is
-in the type, so that callers can tell "the plugin could not be started" from "this call was wrong"; nothing secret is ever
-put into a message. All errors survive pickling, so that test runners and process pools can carry them.
+in the type, so that callers can tell "the plugin could not be started" from "this call was wrong"; nothing secret is
+ever put into a message. All errors survive pickling, so that test runners and process pools can carry them.
 """
 
 from __future__ import annotations

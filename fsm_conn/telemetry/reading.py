@@ -2,8 +2,8 @@
 
 The words that hold here: a connection is *connecting* in every state in which it is neither at rest, nor connected,
 nor being closed, so in a state that a subclass adds too; but not in one beside `connected`, where its link is up, for
-which `LinkSpan` puts `connected`. One stretch of that is one *connecting*; it consists of *attempts*, each from entering
-`connecting` or `reconnecting` (whose delay is part of it) until it is decided.
+which `LinkSpan` puts `connected`. One stretch of that is one *connecting*; it consists of *attempts*, each from
+entering `connecting` or `reconnecting` (whose delay is part of it) until it is decided.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from fsm_conn import (
     CallOptions,
     Connection,
     ConnectionPool,
-    DeclarationError,
     HealthPolicy,
     Metrics,
     RetryPolicy,
@@ -89,17 +88,16 @@ def test_a_pool_is_not_expected_to_serve_by_what_is_paused_for_good() -> None:
 
 
 def test_only_connected_serves_by_itself() -> None:
-    """Also one that was written by hand."""
+    """Of the base table; others say so."""
     assert Connection.serving_states == {"connected"}
-    assert LinkState("connected").serves
     assert not LinkState("paused").serves
     assert Degradable.serving_states == {"connected", "degraded"}
 
 
-def test_who_serves_must_have_a_link_to_serve_by() -> None:
-    """Told when the class is made."""
-    with pytest.raises(DeclarationError, match=r"'idle' serves calls and owns no link .*owns_link=True, serves=True"):
-        type("Wrong", (Connection,), {"states": (*Connection.states, State("idle", serves=True))})
+def test_only_a_state_with_a_link_can_serve() -> None:
+    """There is no other way to say it."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'serves'"):
+        State("idle", serves=True)  # type: ignore[call-arg]
 
 
 # --- for callers ------------------------------------------------------------------------------------------------
@@ -248,4 +246,4 @@ class _Silent(Degradable):  # type: ignore[misc, valid-type]
 def test_tables_and_differences_tell_it() -> None:
     """Beside the link that it has."""
     assert "| `degraded` | link open, serves calls |" in diagram(Degradable, "markdown")
-    assert "degraded : serves was False" in diagram(Degradable, "mermaid", base=_Silent)
+    assert "degraded : marks was link open" in diagram(Degradable, "mermaid", base=_Silent)

@@ -81,10 +81,12 @@ def test_coverage_stands_in_the_tables(lived: Any) -> None:
 
 
 def test_coverage_of_others_is_refused(lived: Any) -> None:
-    with pytest.raises(DiagramError, match=r"is about nothing, not about fsm_conn\.connection\.Connection"):
+    with pytest.raises(DiagramError, match=r"is about nothing, not about fsm_conn\.connection\.connection\.Connection"):
         diagram(Connection, coverage=Report())
     only = lived[0].only(["fsm_conn.connection.connection.Connection"])
-    with pytest.raises(DiagramError, match=r"is about fsm_conn\.connection\.Connection, not about fsm_conn\.pool"):
+    with pytest.raises(
+        DiagramError, match=r"is about fsm_conn\.connection\.connection\.Connection, not about fsm_conn\.pool"
+    ):
         diagram(ConnectionPool, coverage=only)
     with pytest.raises(DiagramError, match="Machine is a machine without a class of ours"):
         diagram(Machine(None, ["a"], initial="a"), coverage=only)

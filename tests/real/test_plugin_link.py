@@ -438,7 +438,7 @@ class TestLogs:
 HOST = """
 import asyncio, os, sys
 from fsm_conn.links.plugin.link import PluginLink
-from fsm_conn.errors import LinkError
+from fsm_conn.links.errors import LinkError
 async def use(link):
     try:
         await link.open()
@@ -513,7 +513,11 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "module", ["gate", "handshake", "redact", "output", "directory", "spawner", "process", "diagnosis"]
+    "module",
+    [
+        *("plugin.handshake", "plugin.diagnosis", "process.start_limiter", "process.redact", "process.output"),
+        *("process.directory", "process.spawner", "process.process"),
+    ],
 )
 def test_light_modules_import_no_grpc(module: str) -> None:
     """What knows only processes and text needs neither grpc nor pyvider."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import gc
 import subprocess
@@ -186,40 +185,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"module 'fsm_conn\.telemetry' has no attribute 'Statsd'"):
         telemetry.Statsd
     assert set(telemetry.__all__) <= set(dir(telemetry))
-
-
-MAY_IMPORT = {
-    "reading": {"errors", "lifecycle", "record", "saying", "links.redact"},
-    "watching": {"connection", "record", "telemetry.reading", "uptime"},
-    "logs": {"connection", "lifecycle", "record", "telemetry.reading", "telemetry.watching", "validators"},
-    "otel": {
-        "connection",
-        "errors",
-        "lifecycle",
-        "record",
-        "extras",
-        "telemetry.reading",
-        "telemetry.watching",
-        "version",
-    },
-    "prometheus": {"connection", "record", "extras", "telemetry.reading", "telemetry.watching"},
-    "__init__": {"lazy", "telemetry.logs", "telemetry.otel", "telemetry.prometheus"},
-}
-
-
-def imported(path: Path) -> set[str]:
-    nodes = ast.walk(ast.parse(path.read_text()))
-    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    return {name.removeprefix("fsm_conn.") for name in names if name.startswith("fsm_conn.")}
-
-
-def test_imports_point_one_way() -> None:
-    """It imports what is named here, and nothing of the package imports it."""
-    for path in PACKAGE.rglob("*.py"):
-        if path.parent.name == "telemetry":
-            assert imported(path) <= MAY_IMPORT[path.stem], path
-        else:
-            assert not [name for name in imported(path) if name.startswith("telemetry")], path
 
 
 def test_everything_public_has_a_docstring() -> None:

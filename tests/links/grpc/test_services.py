@@ -202,7 +202,7 @@ SERVICES = (
         ("Greeter", "c.Greeter"),
         ("d.Twin", "d.Twin"),
         ("g", "g.Only"),
-        ("strip_tracebacks", "Bare"),
+        ("bare", "Bare"),
         ("grpc.health.v1.Health", "grpc.health.v1.Health"),
         ("health", None),
         ("GRPCBroker", None),
