@@ -2,9 +2,9 @@
 
 All live the same small life (`machine_peers.py`): six triggers once round, one guard, one effect. Ours is a
 `StateMachine` with that table, which also writes a record of each transition and keeps the last 64; the others do what
-they do by themselves. They take turns in lots of a few walks, all in a running event loop, the async ones awaited. Made is one at
-a time, from a class or machine that is there already where the library lets it be shared. Memory is what the allocator
-handed out while many were made and held, by tracemalloc, divided by their number.
+they do by themselves. They take turns in lots of a few walks, all in a running event loop, the async ones awaited.
+Made is one at a time, from a class or machine that is there already where the library lets it be shared. Memory is
+what the allocator handed out while many were made and held, by tracemalloc, divided by their number.
 """
 
 from __future__ import annotations
