@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import fsm_conn
+from fsm_conn._util.lookup import object_named
 from fsm_conn.diagrams import SUFFIXES, Format, Theme, diagram
-from fsm_conn.diagrams.finding import machine_named
 from fsm_conn.testing import Life, TransitionCoverage
 
 HERE = Path(__file__).parent
@@ -96,7 +96,7 @@ def renewed(text: str) -> str:
 
 def block(name: str) -> str:
     """A diagram as code hosts render it."""
-    return f"```mermaid\n{diagram(machine_named(name))}```\n"
+    return f"```mermaid\n{diagram(object_named(name))}```\n"
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from fsm_conn.links.grpc.names import match_service, split_method, unknown_metho
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.plugin.handshake import parse_handshake
 from fsm_conn.links.process.output import FirstLine, LineLog, Tail, plugin_logger
-from fsm_conn.links.process.redact import Redactor
+from fsm_conn._util.redact import Redactor
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.testing.conformance import ConformanceError, conforms
 from fsm_conn.testing.report import Report, ReportError

@@ -1,17 +1,58 @@
-"""What an error says, for messages and log lines of ours. It may be anybody's error, and its own words may fail."""
+r"""Text of strangers made fit to be shown: what an error says, and what a terminal would obey.
+
+An error may be anybody's, and its own words may fail. A peer, a file or a user's module may say anything. Everything
+of theirs that this package shows or logs passes through the one filter here.
+
+The filter makes visible, as an escape such as `\x1b`: control characters (but a newline and a tab, unless it is for one
+line), what Unicode calls format characters, which turn the direction of the text around them or hide in it, lone
+surrogates, and the separators of lines and paragraphs. The two joiners U+200C and U+200D pass: Persian, Hindi and emoji
+need them, and they change nothing but the shapes of their neighbours.
+"""
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 
-__all__ = ["named", "said", "traced"]
+__all__ = [
+    "ESCAPES",
+    "RISKY",
+    "brief",
+    "named",
+    "plain",
+    "plain_json",
+    "plain_line",
+    "said",
+    "sanitised",
+    "traced",
+    "without_escapes",
+]
+
+RISKY = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+)
+"""What is made visible: the categories Cc, Cf, Cs, Zl and Zp of Unicode, but for newline, tab and the two joiners."""
+
+# By ECMA-48: control sequences, strings (titles, links, messages to programs), and all others, such as character sets.
+# At the very end, one that was cut is one.
+ESCAPES = re.compile(
+    r"\x1b(?:"
+    r"\[[0-?]{0,32}[ -/]{0,8}(?:[@-~]|\Z)"
+    r"|[\]PX^_][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?"
+    r"|[ -/]{0,8}(?:[0-~]|\Z)"
+    r")"
+)
 
 
 def said(error: BaseException) -> str:
     """Its text; what it is, where it has none."""
     try:
         return str(error) or repr(error)
-    except Exception:  # whoever waits for the message must not be left without one
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whoever waits for the message must not be left without one
         return f"{type(error).__name__}, whose own text cannot be had"
 
 
@@ -23,3 +64,42 @@ def named(error: BaseException) -> str:
 def traced(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     """For the `exc_info` of a log record: given the error itself, `logging` would ask whether it is true."""
     return type(error), error, error.__traceback__
+
+
+def plain(text: object) -> str:
+    r"""The text with each character that a terminal would obey, or could not show, as its escape, such as `\x1b`."""
+    return RISKY.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def plain_line(text: object) -> str:
+    r"""The same for what stands within a line, such as a name: an end of a line and a tab are escaped, too."""
+    return plain(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def plain_json(text: str) -> str:
+    """The same for JSON, which stays JSON: such characters stand only within its strings."""
+    return RISKY.sub(lambda found: _in_json(ord(found[0])), text)
+
+
+def _in_json(code: int) -> str:
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
+def without_escapes(text: str) -> str:
+    """The text without the sequences that command a terminal; other control characters stay."""
+    return ESCAPES.sub("", text) if "\x1b" in text else text
+
+
+def sanitised(text: str) -> str:
+    """`text` without terminal escapes, and otherwise as by `plain`: for the words of a peer, which may be coloured."""
+    return plain(without_escapes(text))
+
+
+def brief(text: str, limit: int = 200) -> str:
+    """`text` as one line of at most about `limit` characters, with nothing in it that a terminal would obey."""
+    line = " ".join(sanitised(text[: 4 * limit]).split())
+    whole = len(line) <= limit and len(text) <= 4 * limit
+    return line if whole else line[:limit] + "..."

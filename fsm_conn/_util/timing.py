@@ -1,12 +1,13 @@
-"""A limit on waiting that can be told from a timeout of what is waited for."""
+"""Waiting with a limit that can be told from a timeout of what is waited for, and streams that are closed in time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
-__all__ = ["ExpiredError", "within"]
+__all__ = ["ExpiredError", "closing", "within"]
 
 T = TypeVar("T")
 
@@ -32,3 +33,14 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
     finally:
         # It holds the task, which holds its exception, which holds this frame: a cycle, and what they hold.
         del limit
+
+
+@asynccontextmanager
+async def closing(replies: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
+    """As `contextlib.aclosing`, for streams that may have nothing to close. It ends when its reader leaves it."""
+    try:
+        yield replies
+    finally:
+        close = getattr(replies, "aclose", None)
+        if close is not None:
+            await close()

@@ -3,7 +3,7 @@
 Exit status: 0 done; 1 it could not be done, with a line on stderr that says why; 2 wrong arguments; 130 interrupted.
 
 The rules that hold in this room: what a command does not need it does not import, so that `--help` and completion are
-quick; what comes from elsewhere (plugins, files, users' modules) reaches the terminal only through `terminal.plain`;
+quick; what comes from elsewhere (plugins, files, users' modules) reaches the terminal only through `_util.text.plain`;
 what is piped has no escape codes. This module is the only one that can be imported without the extra `cli`.
 """
 

@@ -17,9 +17,9 @@ from typing import Any
 import click
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.text import plain
 from fsm_conn.cli import COMPLETE
 from fsm_conn.cli.ending import SignalError
-from fsm_conn.cli.plain import plain
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.version import __version__
 
@@ -35,7 +35,7 @@ COMMANDS = {
     "trace": "Show a recorded trace, and whether it conforms to the table.",
     "watch": "Supervise a plugin, and show its life as it happens.",
 }
-"""Each command is the `command` of the module of that name. What stands here is shown without importing it."""
+"""Each is the `command` of the module of that name in `commands`. What stands here is shown without importing it."""
 
 EXIT_STATUS = "Exit status: 0 done, 1 could not be done, 2 wrong arguments, 130 interrupted."
 
@@ -51,7 +51,7 @@ class Commands(click.Group):
         """Import it."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"fsm_conn.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"fsm_conn.cli.commands.{cmd_name}").command
         command.epilog = f"{(command.epilog or '').removesuffix(EXIT_STATUS).rstrip()}\n\n{EXIT_STATUS}"
         return command
 
@@ -106,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
 def _invoke(arguments: list[str]) -> None:
     """As `click.Command.main` does, but what goes wrong is told here, as is the end of a reader of stdout."""
     if COMPLETE in os.environ:
-        importlib.import_module("fsm_conn.cli.completion").complete(group, os.environ[COMPLETE])
+        importlib.import_module("fsm_conn.cli.commands.completion").complete(group, os.environ[COMPLETE])
         return
     with suppress(click.exceptions.Exit), group.make_context("fsm-conn", arguments) as ctx:
         group.invoke(ctx)

@@ -15,10 +15,9 @@ from google.protobuf.message import Message
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from fsm_conn._util.text import plain_json, plain_line
 from fsm_conn._util.timing import ExpiredError, within
-from fsm_conn.cli.describing import described, listed
-from fsm_conn.cli.fields import message_of, message_of_json
-from fsm_conn.cli.plain import plain_json, plain_line
+from fsm_conn.cli.messages import described, listed, message_of, message_of_json
 from fsm_conn.cli.terminal import Console
 from fsm_conn.connection.connection import Connection
 from fsm_conn.links.errors import CallError, ConnectionLostError, RequestError

@@ -16,7 +16,7 @@ import rich.console
 from rich.live import Live
 from rich.text import Text
 
-from fsm_conn.cli.plain import plain
+from fsm_conn._util.text import plain
 
 __all__ = ["STATE_STYLES", "Console", "drawing", "output", "progress_output", "state_text"]
 

@@ -17,10 +17,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fsm_conn.cli import statemap
-from fsm_conn.cli.plain import plain_json, plain_line
+from fsm_conn._util.text import plain_json, plain_line
+from fsm_conn.cli.drawing import draw, first_line, transition_line
 from fsm_conn.cli.terminal import Console, state_text
-from fsm_conn.cli.timeline import first_line, transition_line
 from fsm_conn.connection.prober import HealthStatus
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.tracefile import write_record
@@ -156,7 +155,7 @@ class LiveView(LineView):
         """Draw anew."""
         ascii_only = not self._console.encoding.startswith("utf")
         width, bars = self._console.width, _ASCII_BARS if ascii_only else _BARS
-        drawing = statemap.draw(facts.state, self._last, ascii_only=ascii_only, room=width - 2)
+        drawing = draw(facts.state, self._last, ascii_only=ascii_only, room=width - 2)
         hint = "Ctrl-C ends it, and the plugin with it" if facts.state != "disconnected" else ""
         parts = Group(
             Text(plain_line(self._title), "bold", no_wrap=True, overflow="ellipsis"),

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from fsm_conn._util.streams import closing
+from fsm_conn._util.timing import closing
 from fsm_conn.connection.call_records import CallOutcome, CallRecord
 
 __all__ = ["CallCallback", "CallObservers"]

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 import attrs
 
 from fsm_conn._util.hints import did_you_mean
-from fsm_conn._util.streams import closing
 from fsm_conn._util.text import said
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn.connection.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import ConnectionLostError, RequestError

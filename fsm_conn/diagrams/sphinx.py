@@ -23,9 +23,9 @@ from inspect import getsourcefile
 from typing import Any, ClassVar
 
 from fsm_conn._util.extras import missing
+from fsm_conn._util.lookup import NameNotFoundError, object_named, reason_of
 from fsm_conn.diagrams import Format, diagram
 from fsm_conn.diagrams.drawing import drawing_of
-from fsm_conn.diagrams.finding import machine_named
 from fsm_conn.diagrams.themes import Theme
 from fsm_conn.machine.chart import chart_of
 from fsm_conn.machine.errors import FsmConnError
@@ -68,11 +68,11 @@ class FsmConnDiagram(SphinxDirective):
     def _machine(self, named: str) -> Any:
         """A module of the user's may raise anything; that is no reason to end the whole build."""
         try:
-            return machine_named(named)
-        except FsmConnError as error:
+            return object_named(named)
+        except NameNotFoundError as error:
             raise self.error(f"{self.name}: {error}") from error
         except (Exception, SystemExit) as error:
-            raise self.error(f"{self.name}: cannot import {named!r}: {type(error).__name__}: {error}") from error
+            raise self.error(f"{self.name}: cannot import {named!r}: {reason_of(error)}") from error
 
     def _made(self, machine: Any, base: Any) -> list[nodes.Node]:
         self._depend_on(machine)

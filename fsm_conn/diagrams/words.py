@@ -5,11 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from fsm_conn._util.text import RISKY
+
 __all__ = ["WIDTH", "guard_words", "seconds", "visible", "wrapped"]
 
 WIDTH = 24
 """Characters after which a line of a label is broken, where it can be."""
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_UNSEEN = frozenset({"Cf", "Co", "Cn"})
+"""Besides `RISKY`: in the name of a state even a joiner hides something."""
 
 
 def visible(name: object) -> str:
@@ -24,7 +27,7 @@ def visible(name: object) -> str:
 def _visible(char: str) -> str:
     if char < " ":
         return chr(0x2400 + ord(char))
-    return f"<U+{ord(char):04X}>" if unicodedata.category(char) in _INVISIBLE else char
+    return f"<U+{ord(char):04X}>" if RISKY.match(char) or unicodedata.category(char) in _UNSEEN else char
 
 
 def guard_words(guards: Sequence[str]) -> list[str]:

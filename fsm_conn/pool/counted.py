@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn._util.streams import closing
+from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions, Link
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from fsm_conn._util.hints import did_you_mean
-from fsm_conn._util.streams import closing
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calls import call_patiently, split_arguments, stream_when_ready
 from fsm_conn.connection.connection import Connection

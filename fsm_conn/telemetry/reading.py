@@ -12,11 +12,10 @@ import asyncio
 from enum import StrEnum
 from typing import Any
 
-from fsm_conn._util.text import said
+from fsm_conn._util.text import said, sanitised
 from fsm_conn.connection.call_records import CallRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.errors import ConnectionLostError
-from fsm_conn.links.process.redact import sanitised
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 

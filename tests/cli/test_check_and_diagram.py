@@ -18,7 +18,7 @@ from screens import Terminal
 from transitions import Machine
 
 from fsm_conn import Connection, ConnectionPool, StatefulConnection, cli
-from fsm_conn.cli.check import command as check_command
+from fsm_conn.cli.commands.check import command as check_command
 from fsm_conn.diagrams import diagram
 
 APP = '''

@@ -177,7 +177,7 @@ def test_errors_are_one_line_without_a_traceback(
     error: BaseException, status: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What went wrong is told on stderr, and by the exit status."""
-    from fsm_conn.cli import demo
+    from fsm_conn.cli.commands import demo
 
     async def fail(*args: object, **kwargs: object) -> None:
         raise error
@@ -192,7 +192,7 @@ def test_signals_cancel_and_what_was_begun_is_cleaned_up(
     number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C, a polite end and a terminal that goes away: all the same to what runs."""
-    from fsm_conn.cli import demo
+    from fsm_conn.cli.commands import demo
 
     cleaned: list[str] = []
 
@@ -211,7 +211,7 @@ def test_signals_cancel_and_what_was_begun_is_cleaned_up(
 
 def test_nohup_stays_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asked to ignore the end of the terminal is not ended by it."""
-    from fsm_conn.cli import demo
+    from fsm_conn.cli.commands import demo
 
     async def survive(*args: object, **kwargs: object) -> None:
         signal.raise_signal(signal.SIGHUP)

@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from fsm_conn._util.text import brief
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not
 from fsm_conn.links.grpc.link import GrpcLink
-from fsm_conn.links.process.redact import brief
 
 __all__ = ["EndpointLink"]
 

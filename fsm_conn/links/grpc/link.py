@@ -22,6 +22,7 @@ import attrs
 import grpc
 import grpc.aio
 
+from fsm_conn._util.text import brief
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import CallError, ConnectionLostError, LinkLostError, ProbeError
 from fsm_conn.links.grpc import health_service
@@ -31,7 +32,6 @@ from fsm_conn.links.grpc.first_status import Verdict, is_forgotten
 from fsm_conn.links.grpc.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.grpc.names import shown
 from fsm_conn.links.grpc.services import ServiceResolver, normalize_services
-from fsm_conn.links.process.redact import brief
 
 __all__ = ["GrpcLink"]
 

@@ -16,9 +16,9 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
+from fsm_conn._util.text import brief
 from fsm_conn.links.errors import CallError, RequestError
 from fsm_conn.links.grpc.names import listing, nearest, shown
-from fsm_conn.links.process.redact import brief
 
 __all__ = ["Method", "bind", "is_map", "message_for", "messages_for", "no_field", "one_of", "wrong_kind"]
 

@@ -13,8 +13,8 @@ import difflib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from fsm_conn._util.text import brief
 from fsm_conn.links.errors import AmbiguousNameError, UnknownNameError
-from fsm_conn.links.process.redact import brief
 
 __all__ = ["is_infrastructure", "listing", "match_service", "nearest", "shown", "split_method", "unknown_method"]
 

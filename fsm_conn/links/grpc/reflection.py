@@ -27,10 +27,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
+from fsm_conn._util.text import brief
 from fsm_conn.links.errors import CallError
 from fsm_conn.links.grpc.first_status import Verdict
 from fsm_conn.links.grpc.names import shown
-from fsm_conn.links.process.redact import brief
 
 __all__ = ["Reflection"]
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fsm_conn._util.text import brief
 from fsm_conn.links.errors import CallError, ConnectionLostError, UnknownNameError
 from fsm_conn.links.grpc.names import listing, match_service, nearest, shown, split_method, unknown_method
-from fsm_conn.links.process.redact import brief
 
 if TYPE_CHECKING:
     import grpc.aio

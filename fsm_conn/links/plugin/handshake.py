@@ -26,7 +26,7 @@ from urllib.parse import quote
 import attrs
 
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
-from fsm_conn.links.process.redact import decoded
+from fsm_conn._util.redact import decoded
 
 __all__ = ["CORE_VERSION", "LONGEST_LINE", "Handshake", "offered_versions", "parse_handshake", "quoted"]
 

@@ -20,7 +20,7 @@ from fsm_conn.links.errors import CallError, RequestError
 from fsm_conn.links.grpc.methods import Method, message_for
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.plugin.link import PluginLink
-from fsm_conn.links.process.redact import Redactor
+from fsm_conn._util.redact import Redactor
 
 Answer = Callable[[ServerReflectionRequest], Any]
 ONE = FieldDescriptorProto.LABEL_OPTIONAL

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from fsm_conn._util.text import plain, plain_line
 from fsm_conn.cli.machines import Machine
-from fsm_conn.cli.plain import plain, plain_line
 from fsm_conn.diagrams import Format, Theme, diagram, format_of
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.machine.chart import chart_of

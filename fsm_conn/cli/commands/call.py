@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from fsm_conn.cli.ending import run_to_end
-from fsm_conn.cli.options import seconds
-from fsm_conn.cli.plugin import PluginCommand, pb2_modules, plugin_options, show_plugin_output
+from fsm_conn.cli.options import PluginCommand, pb2_modules, plugin_options, seconds, show_plugin_output
 from fsm_conn.cli.terminal import output
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.errors import ConnectFailedError

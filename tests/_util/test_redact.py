@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fsm_conn.links.errors import HandshakeError
 from fsm_conn.links.plugin.handshake import parse_handshake, quoted
 from fsm_conn.links.process.output import LINES_PER_SECOND, LONGEST_LOGGED, TAIL_BYTES, LineLog, Tail, plugin_logger
-from fsm_conn.links.process.redact import (
+from fsm_conn._util.redact import (
     HIDDEN,
     SHORTEST_SECRET,
     Redactor,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_conn.cli.plain import plain, plain_json, plain_line
-from fsm_conn.cli.timeline import transition_line
+from fsm_conn._util.text import plain, plain_json, plain_line
+from fsm_conn.cli.drawing import transition_line
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 

@@ -10,10 +10,10 @@ import attrs
 import click
 from rich.text import Text
 
+from fsm_conn._util.text import plain_json, plain_line
 from fsm_conn.checks import Finding, Severity, check, to_json, to_sarif, to_text
 from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.options import reasons
-from fsm_conn.cli.plain import plain_json, plain_line
 from fsm_conn.cli.terminal import output
 
 __all__ = ["command"]

@@ -15,9 +15,9 @@ from typing import Any
 import click
 from rich.text import Text
 
+from fsm_conn.cli.drawing import transition_line
 from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.terminal import Console, output
-from fsm_conn.cli.timeline import transition_line
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.conformance import conforms
 from fsm_conn.testing.tracefile import ConformanceError, TraceLine, lines_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fsm_conn.cli.statemap import ARROWS, HEIGHT, WIDTH, draw
+from fsm_conn.cli.drawing import ARROWS, HEIGHT, WIDTH, draw
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState
 
 MOVES = {

@@ -7,10 +7,9 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
 
-from fsm_conn.cli import statemap
+from fsm_conn.cli.drawing import INDENT, draw, first_line, transition_line
 from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.terminal import Console, drawing, output
-from fsm_conn.cli.timeline import INDENT, first_line, transition_line
 from fsm_conn.demo.tour import tour
 from fsm_conn.machine.records import TransitionRecord
 
@@ -70,7 +69,7 @@ class LivePage(LinePage):
 
     def _draw(self, state: str, last: tuple[str, str] | None) -> None:
         ascii_only = not self.console.encoding.startswith("utf")
-        drawn = statemap.draw(state, last, ascii_only=ascii_only, room=self.console.width - MARGIN)
+        drawn = draw(state, last, ascii_only=ascii_only, room=self.console.width - MARGIN)
         self._live.update(Padding(drawn, (1, 0, 0, MARGIN)), refresh=True)
 
 

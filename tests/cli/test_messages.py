@@ -13,8 +13,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_conn.cli.describing import described, listed
-from fsm_conn.cli.fields import message_of, message_of_json
+from fsm_conn.cli.messages import described, listed, message_of, message_of_json
 from fsm_conn.links.errors import RequestError
 
 F = descriptor_pb2.FieldDescriptorProto

@@ -1,4 +1,4 @@
-"""The six states of a connection, drawn for a terminal, with the present one lit.
+"""A life for a terminal: the six states of a connection, drawn with the present one lit, and transitions as lines.
 
 Boxes and arrows have fixed places, for a layout that is computed is never as easy to read; each arrow names the row of
 the table that it stands for. Only the way there is drawn: `disconnect` leads from everywhere to `disconnecting`.
@@ -11,14 +11,19 @@ from itertools import groupby
 from operator import itemgetter
 
 import attrs
+from rich.cells import cell_len
 from rich.text import Text
 
+from fsm_conn._util.text import plain_line
+from fsm_conn.cli.terminal import STATE_STYLES
 from fsm_conn.connection.table import ConnectionState
 
-__all__ = ["ARROWS", "HEIGHT", "WIDTH", "Arrow", "draw"]
+__all__ = ["ARROWS", "HEIGHT", "INDENT", "WIDTH", "Arrow", "draw", "first_line", "transition_line"]
 
 _S = ConnectionState
 WIDTH, HEIGHT = 63, 8
+INDENT = 12
+"""Columns in front of what belongs to the line above."""
 LIT = {
     "connected": "black on green",
     "connecting": "black on yellow",
@@ -105,4 +110,35 @@ def _text(grid: list[list[tuple[str, str]]], ascii_only: bool) -> Text:
             text.append(part.translate(_ASCII) if ascii_only else part, style)
         text.append("\n")
     text.right_crop()
+    return text
+
+
+def first_line(reason: object) -> str:
+    """What a reason says first; nothing for None. What comes below is evidence, of any length."""
+    return "" if reason is None else str(reason).partition("\n")[0]
+
+
+def transition_line(when: str, source: str, dest: str, why: str, *, note: str = "", width: int | None = None) -> Text:
+    """One transition.
+
+    Args:
+        when: the time, as it is to be shown.
+        source: the state before.
+        dest: the state after; the same for one that stays.
+        why: the reason, or nothing.
+        note: what else there is to say, such as the trigger.
+        width: columns; a reason that would not fit stands on lines of its own. None: everything on one line.
+    """
+    text = Text()
+    text.append(f"{when}  ", "dim")
+    text.append(f"{plain_line(source):>13} ", "dim")
+    text.append("-> ", "dim")
+    text.append(f"{plain_line(dest):13}", STATE_STYLES.get(dest, "bold"))
+    if note:
+        text.append(f"  {plain_line(note)}", "dim")
+    if why:
+        room = None if width is None else width - text.cell_len - 2
+        between = "  " if room is None or cell_len(plain_line(why)) <= room else "\n" + " " * INDENT
+        text.append(between + plain_line(why), "red" if dest == "failed" else "magenta")
+    text.rstrip()
     return text

@@ -23,13 +23,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
+from fsm_conn._util.text import ESCAPES, plain
+
 __all__ = [
     "HIDDEN",
     "Redactor",
     "Unshown",
-    "brief",
     "decoded",
-    "sanitised",
     "secrets_around",
     "secrets_in",
     "without_escapes",
@@ -41,17 +41,7 @@ SHORTEST_SECRET = 4
 _PLAIN = frozenset({"true", "false", "none", "null", "auto", "trace", "debug", "info", "warn", "warning", "error"})
 _SMALL_NUMBER = re.compile(r"[0-9.,:-]{1,5}")
 _SECRET_NAME = re.compile(r"COOKIE|TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# By ECMA-48: control sequences, strings (titles, links, messages to programs), and all others, such as character sets.
-# At the very end, one that was cut is one.
-_ESCAPES = re.compile(
-    r"\x1b(?:"
-    r"\[[0-?]{0,32}[ -/]{0,8}(?:[@-~]|\Z)"
-    r"|[\]PX^_][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)?"
-    r"|[ -/]{0,8}(?:[0-~]|\Z)"
-    r")"
-)
-_ESCAPES_IN_BYTES = re.compile(_ESCAPES.pattern.encode())
+_ESCAPES_IN_BYTES = re.compile(ESCAPES.pattern.encode())
 # What may be left of one of each kind that was cut at its beginning.
 _CUT_ESCAPES = tuple(
     re.compile(rf"\A{left}")
@@ -74,11 +64,6 @@ class Unshown(dict[str, str]):
         return f"<an environment of {len(self)} variables>"
 
 
-def sanitised(text: str) -> str:
-    """`text` without terminal escapes, and with other control characters (newline and tab aside) made visible."""
-    return _visible(_ESCAPES.sub("", text))
-
-
 def decoded(data: bytes, *, front: bool = False, back: bool = False) -> str:
     """What a plugin printed as text, with what is not UTF-8 in it escaped.
 
@@ -95,17 +80,6 @@ def decoded(data: bytes, *, front: bool = False, back: bool = False) -> str:
 def without_escapes(data: bytes) -> bytes:
     """`data` without terminal escapes; the ends of lines stay."""
     return _ESCAPES_IN_BYTES.sub(b"", data) if b"\x1b" in data else data
-
-
-def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def brief(text: str, limit: int = 200) -> str:
-    """`text` as one line of at most about `limit` characters, with nothing in it that a terminal would obey."""
-    line = " ".join(sanitised(text[: 4 * limit]).split())
-    whole = len(line) <= limit and len(text) <= 4 * limit
-    return line if whole else line[:limit] + "..."
 
 
 def secrets_in(env: Mapping[str, str], ambient: Collection[str] = ()) -> Iterator[str]:
@@ -134,7 +108,7 @@ def _is_plain(value: str, ambient: Collection[str]) -> bool:
 def _pieces(secrets: Iterable[str]) -> Iterator[str]:
     """Each secret, and each longer line of one that has several: output is often looked at line by line."""
     for secret in _forms(secrets):
-        secret = _ESCAPES.sub("", secret)
+        secret = ESCAPES.sub("", secret)
         yield secret
         if "\n" in secret:
             yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET)
@@ -169,7 +143,7 @@ def _begun(piece: str, text: str) -> int:
 def _beginnings(text: str) -> list[str]:
     """Where the text may begin that a terminal would show, if `text` was cut at the front, perhaps within an escape."""
     cuts = (left.match(text) for left in _CUT_ESCAPES)
-    return [_ESCAPES.sub("", text[at:]) for at in {0, *(cut.end() for cut in cuts if cut is not None)}]
+    return [ESCAPES.sub("", text[at:]) for at in {0, *(cut.end() for cut in cuts if cut is not None)}]
 
 
 def _hide(text: str, spans: Iterable[tuple[int, int]]) -> str:
@@ -203,12 +177,12 @@ class Redactor:
             back: the same of what came after it.
         """
         beginnings = _beginnings(text) if front else []
-        text = _ESCAPES.sub("", text)
+        text = ESCAPES.sub("", text)
         if self._pattern is not None:
             text = _hide(text, self._spans(self._pattern, text, beginnings, back))
         if "PRIVATE KEY-----" in text:
             text = _KEY_TAIL.sub(HIDDEN, _KEY_WHOLE.sub(HIDDEN, text))
-        return _visible("\n".join(map(_hide_cookies, text.split("\n"))))
+        return plain("\n".join(map(_hide_cookies, text.split("\n"))))
 
     def _spans(
         self, pattern: re.Pattern[str], text: str, beginnings: list[str], back: bool

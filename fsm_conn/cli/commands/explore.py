@@ -17,7 +17,8 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from fsm_conn.cli.machines import ConnectionClass, Machine, reason_of
+from fsm_conn._util.lookup import reason_of
+from fsm_conn.cli.machines import ConnectionClass, Machine
 from fsm_conn.cli.options import number, reasons, seconds
 from fsm_conn.cli.terminal import Console, output, progress_output
 from fsm_conn.connection.connection import Connection

@@ -15,11 +15,10 @@ from typing import Any
 import click
 
 from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.cli.drawing import first_line
 from fsm_conn.cli.ending import run_to_end
-from fsm_conn.cli.options import number, seconds
-from fsm_conn.cli.plugin import PluginCommand, plugin_options, show_plugin_output
+from fsm_conn.cli.options import PluginCommand, number, plugin_options, seconds, show_plugin_output
 from fsm_conn.cli.terminal import drawing, output
-from fsm_conn.cli.timeline import first_line
 from fsm_conn.cli.views import Facts, JsonView, LineView, LiveView, View, now
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.errors import ConnectFailedError
