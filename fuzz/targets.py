@@ -20,13 +20,13 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from fsm_conn import Connection
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CallError, HandshakeError
 from fsm_conn.links.grpc.methods import Method, message_for
 from fsm_conn.links.grpc.names import match_service, split_method, unknown_method
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.plugin.handshake import parse_handshake
 from fsm_conn.links.process.output import FirstLine, LineLog, Tail, plugin_logger
-from fsm_conn._util.redact import Redactor
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.testing.conformance import ConformanceError, conforms
 from fsm_conn.testing.report import Report, ReportError

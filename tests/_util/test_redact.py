@@ -13,9 +13,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fsm_conn.links.errors import HandshakeError
-from fsm_conn.links.plugin.handshake import parse_handshake, quoted
-from fsm_conn.links.process.output import LINES_PER_SECOND, LONGEST_LOGGED, TAIL_BYTES, LineLog, Tail, plugin_logger
 from fsm_conn._util.redact import (
     HIDDEN,
     SHORTEST_SECRET,
@@ -25,6 +22,9 @@ from fsm_conn._util.redact import (
     secrets_in,
     without_escapes,
 )
+from fsm_conn.links.errors import HandshakeError
+from fsm_conn.links.plugin.handshake import parse_handshake, quoted
+from fsm_conn.links.process.output import LINES_PER_SECOND, LONGEST_LOGGED, TAIL_BYTES, LineLog, Tail, plugin_logger
 
 # Upper-case letters are in secrets alone.
 REMAINS = re.compile(r"[A-Z]{4,}")

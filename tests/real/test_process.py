@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, HandshakeError, LinkError
 from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import process as process_module
 from fsm_conn.links.process import spawner
 from fsm_conn.links.process.process import PluginProcess, describe_status
-from fsm_conn._util.redact import Redactor
 
 from .conftest import PYTHON, Leftovers, children, eventually, hostile, is_alive
 

@@ -32,6 +32,7 @@ from pyvider.rpcplugin.client import RPCPluginClient
 from pyvider.rpcplugin.config import rpcplugin_config
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
+from fsm_conn._util.redact import Redactor, Unshown, secrets_around, secrets_in
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError, LinkError
 from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not
@@ -42,7 +43,6 @@ from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
 from fsm_conn.links.process.output import LineLog
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import DIRECTORY_NAMES, GRACE, PluginProcess
-from fsm_conn._util.redact import Redactor, Unshown, secrets_around, secrets_in
 
 __all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
 

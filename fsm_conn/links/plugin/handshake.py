@@ -25,8 +25,8 @@ from urllib.parse import quote
 
 import attrs
 
-from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
 from fsm_conn._util.redact import decoded
+from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
 
 __all__ = ["CORE_VERSION", "LONGEST_LINE", "Handshake", "offered_versions", "parse_handshake", "quoted"]
 

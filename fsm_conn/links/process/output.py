@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO
 
+from fsm_conn._util.redact import Redactor, decoded, without_escapes
 from fsm_conn.links.errors import HandshakeError
 from fsm_conn.links.plugin.handshake import LONGEST_LINE, quoted
-from fsm_conn._util.redact import Redactor, decoded, without_escapes
 
 __all__ = ["FirstLine", "LineLog", "Pipe", "Tail", "plugin_logger"]
 

@@ -26,9 +26,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.process import directory, spawner
 from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
-from fsm_conn._util.redact import Redactor
 from fsm_conn.links.process.spawner import Launch, Started
 
 __all__ = ["GRACE", "PluginProcess", "describe_status"]

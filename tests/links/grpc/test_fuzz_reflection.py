@@ -16,11 +16,11 @@ from harmless import assert_harmless, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CallError, RequestError
 from fsm_conn.links.grpc.methods import Method, message_for
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.plugin.link import PluginLink
-from fsm_conn._util.redact import Redactor
 
 Answer = Callable[[ServerReflectionRequest], Any]
 ONE = FieldDescriptorProto.LABEL_OPTIONAL

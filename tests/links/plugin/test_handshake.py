@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
 from fsm_conn.links.plugin.handshake import LONGEST_LINE, Handshake, offered_versions, parse_handshake, quoted
-from fsm_conn._util.redact import Redactor
 
 GOOD = "1|6|unix|/tmp/plugin.sock|grpc|"
 

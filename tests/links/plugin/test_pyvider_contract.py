@@ -23,12 +23,12 @@ from pyvider.rpcplugin.handshake import parse_handshake_response
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2_grpc import GRPCStdioStub
 
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import HandshakeError
 from fsm_conn.links.plugin import client as _pyvider
 from fsm_conn.links.plugin.client import SUPPORTED, WHAT_WE_RELY_ON, PluginClient, Settings
 from fsm_conn.links.plugin.handshake import Handshake, parse_handshake
 from fsm_conn.links.process.process import PluginProcess
-from fsm_conn._util.redact import Redactor
 
 SETUP = Path(__file__).parents[3] / "setup.cfg"
 USED = ("start", "_attempt_single_handshake", "_complete_handshake_setup", "_init_stubs", "_reset_state")
