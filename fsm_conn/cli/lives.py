@@ -15,12 +15,12 @@ import attrs
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.testing._extra import needed
-from fsm_conn.testing.checking import ViolationError
 from fsm_conn.testing.exploring import explore
-from fsm_conn.testing.life import Life
-from fsm_conn.testing.replaying import replay, shortest
+from fsm_conn.testing.lives.checks import ViolationError
+from fsm_conn.testing.lives.life import Life
+from fsm_conn.testing.lives.replaying import replay, shortest
+from fsm_conn.testing.lives.script import Script
 from fsm_conn.testing.stateful import LifecycleMachine, lifecycle_test
-from fsm_conn.testing.trace import Trace
 from fsm_conn.testing.virtual import VirtualLoop
 
 hypothesis = needed("hypothesis")
@@ -104,13 +104,13 @@ def _run(case: Any, seed: str) -> None:
 def _simplest(error: ViolationError, options: dict[str, Any]) -> ViolationError:
     """The same violation by as few steps as can be found, and with the usual policies, where these show it too."""
     error = shortest(error, **options)
-    assert error.trace is not None
-    for name in tuple(error.trace.options):
-        usual = {key: value for key, value in error.trace.options.items() if key != name}
+    assert error.script is not None
+    for name in tuple(error.script.options):
+        usual = {key: value for key, value in error.script.options.items() if key != name}
         try:
-            replay(Trace(error.trace.connection_class, usual, error.trace.steps), **options).close()
+            replay(Script(error.script.connection_class, usual, error.script.steps), **options).close()
         except ViolationError as other:
-            if other.invariant == error.invariant and other.trace is not None:
+            if other.invariant == error.invariant and other.script is not None:
                 error = other
     return error
 

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from fsm_conn.testing.coverage import TransitionCoverage as TransitionCoverage
     from fsm_conn.testing.exploring import Exploration as Exploration
     from fsm_conn.testing.exploring import explore as explore
-    from fsm_conn.testing.invariants import INVARIANTS as INVARIANTS
-    from fsm_conn.testing.invariants import Invariant as Invariant
-    from fsm_conn.testing.invariants import ViolationError as ViolationError
-    from fsm_conn.testing.invariants import invariant as invariant
-    from fsm_conn.testing.life import Life as Life
+    from fsm_conn.testing.lives.invariants import INVARIANTS as INVARIANTS
+    from fsm_conn.testing.lives.invariants import Invariant as Invariant
+    from fsm_conn.testing.lives.invariants import ViolationError as ViolationError
+    from fsm_conn.testing.lives.invariants import invariant as invariant
+    from fsm_conn.testing.lives.life import Life as Life
+    from fsm_conn.testing.lives.replaying import replay as replay
+    from fsm_conn.testing.lives.replaying import shortest as shortest
+    from fsm_conn.testing.lives.script import Script as Script
+    from fsm_conn.testing.lives.script import Step as Step
     from fsm_conn.testing.pool_stateful import pool_test as pool_test
-    from fsm_conn.testing.replaying import replay as replay
-    from fsm_conn.testing.replaying import shortest as shortest
     from fsm_conn.testing.report import Report as Report
     from fsm_conn.testing.simulated import Outcome as Outcome
     from fsm_conn.testing.simulated import SimulatedLink as SimulatedLink
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from fsm_conn.testing.stateful import LifecycleMachine as LifecycleMachine
     from fsm_conn.testing.stateful import lifecycle_test as lifecycle_test
     from fsm_conn.testing.stateful import policies as policies
-    from fsm_conn.testing.trace import Step as Step
-    from fsm_conn.testing.trace import Trace as Trace
     from fsm_conn.testing.tracefile import ConformanceError as ConformanceError
     from fsm_conn.testing.tracefile import TraceWriter as TraceWriter
     from fsm_conn.testing.tracefile import read_trace as read_trace
@@ -47,14 +47,14 @@ _HOMES = {
     "fsm_conn.testing.conformance": "conforms",
     "fsm_conn.testing.coverage": "TransitionCoverage",
     "fsm_conn.testing.exploring": "Exploration explore",
-    "fsm_conn.testing.invariants": "INVARIANTS Invariant ViolationError invariant",
-    "fsm_conn.testing.life": "Life",
+    "fsm_conn.testing.lives.invariants": "INVARIANTS Invariant ViolationError invariant",
+    "fsm_conn.testing.lives.life": "Life",
     "fsm_conn.testing.pool_stateful": "pool_test",
-    "fsm_conn.testing.replaying": "replay shortest",
+    "fsm_conn.testing.lives.replaying": "replay shortest",
     "fsm_conn.testing.report": "Report",
     "fsm_conn.testing.simulated": "Outcome SimulatedLink SimulatedPeer",
     "fsm_conn.testing.stateful": "LifecycleMachine lifecycle_test policies",
-    "fsm_conn.testing.trace": "Step Trace",
+    "fsm_conn.testing.lives.script": "Step Script",
     "fsm_conn.testing.tracefile": "ConformanceError TraceWriter read_trace",
     "fsm_conn.testing.virtual": "DeadlockError VirtualLoop run_virtually",
 }

@@ -15,17 +15,17 @@ from typing import Any
 import attrs
 
 from fsm_conn.connection.connection import Connection
-from fsm_conn.testing.invariants import ViolationError
-from fsm_conn.testing.life import Life
-from fsm_conn.testing.moments import abstract, options, refusals
-from fsm_conn.testing.replaying import take
-from fsm_conn.testing.trace import Step
+from fsm_conn.testing.lives.fingerprint import fingerprint, options, refusals
+from fsm_conn.testing.lives.invariants import ViolationError
+from fsm_conn.testing.lives.life import Life
+from fsm_conn.testing.lives.replaying import take
+from fsm_conn.testing.lives.script import Step
 from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["Exploration", "explore"]
 
 USERS = 2
-"""Callers at a time: two can coalesce, cancel one another's wait and have the last word."""
+"""CallerOracle at a time: two can coalesce, cancel one another's wait and have the last word."""
 
 
 @attrs.frozen
@@ -170,7 +170,7 @@ class _Walk:
     def _onward(self, life: Life, path: tuple[Step, ...]) -> list[tuple[Step, ...]]:
         if life.ended:
             return []
-        moment = abstract(life)
+        moment = fingerprint(life)
         if moment in self.known:
             return []
         self.known.add(moment)
@@ -184,7 +184,7 @@ class _Walk:
         try:
             for trigger in refusals(life):
                 life.misfire(trigger, rush=True)
-                life.trace.steps.pop()  # it has changed nothing, and need not be shown
+                life.script.steps.pop()  # it has changed nothing, and need not be shown
             life.end()
         except ViolationError as error:
             self.violation = error

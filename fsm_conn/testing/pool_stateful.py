@@ -17,7 +17,7 @@ from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
-from fsm_conn.testing.pool_life import HOOKS, MakePool, PoolLife
+from fsm_conn.testing.lives.pool_life import HOOKS, MakePool, PoolLife
 from fsm_conn.testing.stateful import TIMES
 
 hypothesis = needed("hypothesis")

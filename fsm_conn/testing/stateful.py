@@ -18,9 +18,9 @@ from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.cases import case_of
-from fsm_conn.testing.invariants import Invariant
-from fsm_conn.testing.life import USERS, Life, Make
-from fsm_conn.testing.moments import options, refusals
+from fsm_conn.testing.lives.fingerprint import options, refusals
+from fsm_conn.testing.lives.invariants import Invariant
+from fsm_conn.testing.lives.life import USERS, Life, Make
 from fsm_conn.testing.simulated import OUTCOMES
 
 hypothesis = needed("hypothesis")

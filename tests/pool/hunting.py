@@ -6,7 +6,7 @@ import random
 
 from fsm_conn import ConnectionPool, PoolPolicy, RetryPolicy
 from fsm_conn.testing import ViolationError
-from fsm_conn.testing.pool_life import HOOKS, PoolLife
+from fsm_conn.testing.lives.pool_life import HOOKS, PoolLife
 from fsm_conn.testing.pool_stateful import pool_offers
 
 __all__ = ["hunt", "live"]

@@ -16,7 +16,7 @@ from fsm_conn import Connection, Link, PoolClosed, PoolPolicy
 from fsm_conn.pool.place import Kind, Place
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.waiters import Waiters
-from fsm_conn.testing.pool_life import PoolLife
+from fsm_conn.testing.lives.pool_life import PoolLife
 
 from .conftest import begun, make, settled
 

@@ -142,7 +142,7 @@ def lived(connection_class: type[Connection], seed: int) -> str:
     """All that can be told of a random life: its program, every record to the last digit, and what callers were told."""
     life = live(connection_class, seed)
     lines = [repr(tuple(map(str, record[:5])) + tuple(record[5:])) for record in life.records]
-    return "\n".join([str(life.trace), *lines, repr(sorted(life.answered.items()))])
+    return "\n".join([str(life.script), *lines, repr(sorted(life.answered.items()))])
 
 
 def hunt(connection_class: type[Connection], lives: int, **options: Any) -> ViolationError | None:

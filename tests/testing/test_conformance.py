@@ -18,8 +18,8 @@ from peer import TRANSIENT, Peer
 
 from fsm_conn import Connection, RetryPolicy, TransitionRecord, insert_state
 from fsm_conn.testing.conformance import ConformanceError, TraceWriter, conforms, read_trace, write_record
-from fsm_conn.testing.invariants import ViolationError
-from fsm_conn.testing.life import Life
+from fsm_conn.testing.lives.invariants import ViolationError
+from fsm_conn.testing.lives.life import Life
 from fsm_conn.testing.stateful import offers
 
 

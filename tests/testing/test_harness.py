@@ -31,9 +31,9 @@ from fsm_conn.testing import (
     Life,
     LifecycleMachine,
     Outcome,
+    Script,
     SimulatedLink,
     SimulatedPeer,
-    Trace,
     ViolationError,
     VirtualLoop,
     explore,
@@ -43,8 +43,8 @@ from fsm_conn.testing import (
     run_virtually,
     shortest,
 )
-from fsm_conn.testing.invariants import RULES_OF_STEPS
-from fsm_conn.testing.moments import refusals
+from fsm_conn.testing.lives.fingerprint import refusals
+from fsm_conn.testing.lives.invariants import RULES_OF_STEPS
 
 RETRY = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none")
 
@@ -336,7 +336,7 @@ def program(life: Life) -> Life:
 def test_the_same_steps_give_the_same_life() -> None:
     """Twice, to the last digit of every record; and once more by replaying its trace."""
     first, second = program(Life(seed=1)), program(Life(seed=1))
-    third = replay(first.trace)
+    third = replay(first.script)
     shown = [[str(record) + repr(record[4:]) for record in life.conn.history] for life in (first, second, third)]
     assert shown[0] == shown[1] == shown[2]
     assert len(shown[0]) == 7
@@ -345,7 +345,7 @@ def test_the_same_steps_give_the_same_life() -> None:
 def test_a_trace_reads_as_a_program_that_lives_it_again() -> None:
     """Pasted into a test, it does the same."""
     life = program(Life(retry=RetryPolicy(max_attempts=4, initial_delay=1.0, jitter="none"), seed=3))
-    text = str(life.trace)
+    text = str(life.script)
     names: dict[str, Any] = {"Life": Life, "Connection": Connection, "RetryPolicy": RetryPolicy}
     exec(text, names)
     assert [str(record) for record in names["life"].conn.history] == [str(record) for record in life.conn.history]
@@ -418,15 +418,15 @@ def test_a_violation_is_a_program_a_table_and_a_remedy() -> None:
 def test_a_violation_can_be_replayed_and_is_as_short_as_can_be() -> None:
     """The regression test that comes of it, and the same with steps in it that do not matter."""
     error = violation(Leaky)
-    assert error.trace is not None
+    assert error.script is not None
     with pytest.raises(ViolationError, match="links_are_owned"):
-        replay(error.trace)
-    padded = Trace(Leaky, error.trace.options, [error.trace.steps[0], *error.trace.steps])
+        replay(error.script)
+    padded = Script(Leaky, error.script.options, [error.script.steps[0], *error.script.steps])
     with pytest.raises(ViolationError) as caught:
         replay(padded)
     short = shortest(caught.value)
-    assert short.trace is not None
-    assert len(short.trace.steps) == len(error.trace.steps)
+    assert short.script is not None
+    assert len(short.script.steps) == len(error.script.steps)
 
 
 def test_lifecycle_test_finds_the_same() -> None:

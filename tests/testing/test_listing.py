@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import fsm_conn.testing
-from fsm_conn.testing.invariants import INVARIANTS, RULES_OF_STEPS
+from fsm_conn.testing.lives.invariants import INVARIANTS, RULES_OF_STEPS
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"(<!-- begin: what every life is checked for -->\n)(.*?)(\n?<!-- end -->)", re.DOTALL)

@@ -75,5 +75,5 @@ def test_exploration_kills(mutant: Mutant) -> None:
         broken = mutant.apply(patch) or mutant.subject
         violation = explore(broken, depth=4, seconds=10, retry=RetryPolicy(max_attempts=1)).violation
     assert violation is not None
-    assert violation.trace is not None
-    assert len(violation.trace.steps) <= 7
+    assert violation.script is not None
+    assert len(violation.script.steps) <= 7

@@ -72,9 +72,9 @@ def test_a_replay_shows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The trace of the violation lives again, and ends in the same words."""
     violation = explore(loaded("before", monkeypatch).PatientLogin, depth=4).violation
     assert violation is not None
-    assert violation.trace is not None
+    assert violation.script is not None
     with pytest.raises(ViolationError) as again:
-        replay(violation.trace)
+        replay(violation.script)
     assert str(again.value) == str(violation)
 
 

@@ -420,9 +420,9 @@ def test_a_fault_is_found_and_the_message_says_what_to_do(broken: type[Connectio
 def test_a_fault_shows_again_when_its_life_is_replayed(broken: type[Connection]) -> None:
     """The trace is all that a regression test needs."""
     violation = found(broken)
-    assert violation.trace is not None
+    assert violation.script is not None
     with pytest.raises(ViolationError) as again:
-        replay(violation.trace)
+        replay(violation.script)
     assert str(again.value) == str(violation)
 
 

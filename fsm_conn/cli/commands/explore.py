@@ -26,7 +26,7 @@ from fsm_conn.testing.coverage import TransitionCoverage
 from fsm_conn.testing.report import qualified
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.checking import ViolationError
+    from fsm_conn.testing.lives.checks import ViolationError
 
 __all__ = ["command"]
 

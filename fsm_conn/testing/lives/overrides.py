@@ -16,7 +16,7 @@ from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.binding import ACTIVITY_PREFIX, BoundTable
 from fsm_conn.machine.table import Transition
 
-__all__ = ["BASE_TRIGGERS", "ENDED", "Customs", "activity_of", "customs_of"]
+__all__ = ["BASE_TRIGGERS", "ENDED", "Overrides", "activity_of", "overrides_of"]
 
 S, T = ConnectionState, Trigger
 ENDED = frozenset({S.DISCONNECTED, S.FAILED})
@@ -32,7 +32,7 @@ def activity_of(state: str) -> str:
 
 
 @attrs.frozen(eq=False)
-class Customs:
+class Overrides:
     """The ways of one class."""
 
     own: frozenset[str]
@@ -63,10 +63,10 @@ class Customs:
         return self.has_own(*map(activity_of, states))
 
 
-_known: WeakKeyDictionary[type[Connection], Customs] = WeakKeyDictionary()
+_known: WeakKeyDictionary[type[Connection], Overrides] = WeakKeyDictionary()
 
 
-def customs_of(owner: type[Connection]) -> Customs:
+def overrides_of(owner: type[Connection]) -> Overrides:
     """The ways of a class."""
     found = _known.get(owner)
     if found is None:
@@ -74,7 +74,7 @@ def customs_of(owner: type[Connection]) -> Customs:
     return found
 
 
-def _found_out(owner: type[Connection]) -> Customs:
+def _found_out(owner: type[Connection]) -> Overrides:
     lifecycle = owner.lifecycle
     rows = [(row, str(source)) for row in lifecycle.transitions for source in row.sources(lifecycle.states)]
     ending = _ending(rows)
@@ -83,7 +83,7 @@ def _found_out(owner: type[Connection]) -> Customs:
     for row, source in rows:
         guards[source] += row.guards
         effects.setdefault((str(row.trigger), source, source if row.dest is None else str(row.dest)), row.effects)
-    return Customs(
+    return Overrides(
         own=_own(owner, lifecycle),
         own_triggers=tuple(sorted({str(row.trigger) for row, _ in rows} - BASE_TRIGGERS)),
         guards={state: tuple(sorted(set(names))) for state, names in guards.items()},

@@ -14,14 +14,14 @@ import attrs
 
 from fsm_conn.machine.binding import ACTIVITY_PREFIX
 from fsm_conn.machine.errors import FsmConnError
-from fsm_conn.testing.callers import User
-from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant
-from fsm_conn.testing.invariants import RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it
+from fsm_conn.testing.lives.caller_oracle import User
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant
+from fsm_conn.testing.lives.invariants import RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it
+from fsm_conn.testing.lives.spinning import Spinning
 from fsm_conn.testing.simulated import is_deadline
-from fsm_conn.testing.spinning import Spinning
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
 __all__ = ["Finding", "broken", "chosen", "left_by_the_loop", "told_wrongly", "why_it_spins"]
 

@@ -9,7 +9,7 @@ import attrs
 
 from fsm_conn.machine.records import TransitionRecord
 
-__all__ = ["Step", "Trace", "table"]
+__all__ = ["Script", "Step", "table"]
 
 
 @attrs.frozen
@@ -27,7 +27,7 @@ class Step:
 
 
 @attrs.define
-class Trace:
+class Script:
     """A life to be lived again by `replay`."""
 
     connection_class: type[Any]

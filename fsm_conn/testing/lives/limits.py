@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.machine import PATIENCE
-from fsm_conn.testing.checking import AT_REST, EPSILON, Invariant, invariant
-from fsm_conn.testing.customs import activity_of
+from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
+from fsm_conn.testing.lives.overrides import activity_of
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
 __all__ = ["OF_TIME", "limit_of"]
 
@@ -27,8 +27,8 @@ def limit_of(life: Life, state: str) -> float | None:
 
     A link of the last state may still be closing when the state is entered, and then be closed itself.
     """
-    conn, customs = life.conn, life.customs
-    if customs.acts_by_itself(state):
+    conn, overrides = life.conn, life.overrides
+    if overrides.acts_by_itself(state):
         return None
     closing = 2 * conn.close_timeout
     limits: dict[str, float] = {
@@ -37,7 +37,7 @@ def limit_of(life: Life, state: str) -> float | None:
         S.DISCONNECTING: closing,
     }
     limit = limits.get(state)
-    cleaning = any(activity_of(each) in customs.own for each in conn.lifecycle.states)
+    cleaning = any(activity_of(each) in overrides.own for each in conn.lifecycle.states)
     return None if limit is None else limit + PATIENCE * cleaning
 
 
@@ -51,7 +51,7 @@ def waits_are_bounded(life: Life) -> str | None:
     for user in life.users:
         waited = now - user.since
         allowed = life.conn.health.timeout
-        if user.method == "probe" and waited > allowed + EPSILON and not life.customs.has_own("probe"):
+        if user.method == "probe" and waited > allowed + EPSILON and not life.overrides.has_own("probe"):
             return f"probe() has waited for {waited:g} s, and its timeout is {allowed:g} s"
     return None
 
@@ -60,7 +60,7 @@ def waits_are_bounded(life: Life) -> str | None:
 def waits_have_a_limit(life: Life) -> str | None:
     """A peer that hangs is not waited for without a limit in a state that is only passed through."""
     state = life.conn.lifecycle.states[life.conn._state]
-    if state.final or life.state == S.CONNECTED or not life.customs.acts_by_itself(life.state):
+    if state.final or life.state == S.CONNECTED or not life.overrides.acts_by_itself(life.state):
         return None
     asked = next((each.what for each in life.peer.unanswered() if each.context.run(life.conn._is_acting)), None)
     if asked is None or life.next_timer() is not None:
@@ -77,7 +77,7 @@ def waits_have_a_limit(life: Life) -> str | None:
 def peers_are_asked(life: Life) -> str | None:
     """While connected, no more than the interval and the timeout pass without a probe or a call that was answered."""
     policy, since = life.conn.health, life.conn._since
-    if policy.interval is None or since is None or life.state != S.CONNECTED or life.customs.has_own(*WATCHING):
+    if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
     last = next((record for record in reversed(life.records) if record.trigger in PROBED), None)
     silent = life.loop.time() - max(since, life.sign_of_life, last.at if last else 0.0)
@@ -102,7 +102,7 @@ def reconnect_is_prompt(life: Life) -> str | None:
     if not life.records or life.peer.waits_for("close"):
         return None
     record, links = life.records[-1], life.links_asked
-    if record.trigger not in ASKED or life.customs.acts_by_itself(str(record.source), str(record.dest)):
+    if record.trigger not in ASKED or life.overrides.acts_by_itself(str(record.source), str(record.dest)):
         return None
     if record.dest not in (S.CONNECTING, S.RECONNECTING) or (links and links[-1].after == len(life.records)):
         return None

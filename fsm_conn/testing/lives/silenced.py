@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["Quiet"]
+__all__ = ["SilencedLogs"]
 
 
-class Quiet:
+class SilencedLogs:
     """While it is entered, which it may be more than once at a time, the loggers of these names say nothing."""
 
     def __init__(self, *names: str) -> None:

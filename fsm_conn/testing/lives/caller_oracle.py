@@ -17,13 +17,13 @@ from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.errors import IllegalTriggerError
 from fsm_conn.machine.machine import is_expected
 from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.testing.checking import ALWAYS, AT_REST, Invariant, invariant
-from fsm_conn.testing.customs import BASE_TRIGGERS, ENDED
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Invariant, invariant
+from fsm_conn.testing.lives.overrides import BASE_TRIGGERS, ENDED
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
-__all__ = ["CONNECTING_CALLS", "OF_CALLERS", "Callers", "User"]
+__all__ = ["CONNECTING_CALLS", "OF_CALLERS", "CallerOracle", "User"]
 
 S, T = ConnectionState, Trigger
 ASKING = (T.CONNECT, T.RECONNECT)
@@ -102,7 +102,7 @@ class Call:
         return self.begun
 
 
-class Callers:
+class CallerOracle:
     """What those who called a connection were told.
 
     Attributes:
@@ -252,16 +252,16 @@ class Callers:
 @invariant(ALWAYS)
 def callers_are_told_the_truth(life: Life) -> str | None:
     """What a caller is told holds at the moment when it is told, and the observers were told before."""
-    return life.callers.lie or None
+    return life.caller_oracle.lie or None
 
 
 @invariant(AT_REST)
 def unwanted_attempts_end(life: Life) -> str | None:
     """An attempt that no caller waits for, nobody was told of and no policy asked for is abandoned."""
     state, count = life.state, len(life.records)
-    if life.is_serving or state in ENDED or state in life.customs.ending or state in life.customs.inescapable:
+    if life.is_serving or state in ENDED or state in life.overrides.ending or state in life.overrides.inescapable:
         return None
-    if any(user.keeps_attempt for user in life.users) or life.callers.is_wanted(count):
+    if any(user.keeps_attempt for user in life.users) or life.caller_oracle.is_wanted(count):
         return None
     return f"in {state!r}, nobody waits any more, and nobody was told of success: the attempt must be abandoned"
 
@@ -269,7 +269,7 @@ def unwanted_attempts_end(life: Life) -> str | None:
 @invariant(AT_REST)
 def only_disconnect_ends_what_is_used(life: Life) -> str | None:
     """Once a caller was told of success, cancelling another one ends nothing."""
-    callers = life.callers
+    callers = life.caller_oracle
     for index in range(life.checked, len(life.records)):
         record = life.records[index]
         if record.trigger != T.DISCONNECT or callers.was_asked_for(index) or not callers.is_used(index):

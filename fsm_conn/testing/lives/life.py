@@ -1,7 +1,7 @@
 """One life of a connection, lived step by step in virtual time against a simulated peer.
 
 A life is driven by plain method calls, each of which is one step: somebody calls the connection, the peer answers,
-time passes. What was done is kept as a `Trace`, which reads as a program and can be replayed. After every step the
+time passes. What was done is kept as a `Script`, which reads as a program and can be replayed. After every step the
 invariants are checked.
 
 The rules that hold here: a life has a loop of its own and nothing happens in it but by a step; the same steps always
@@ -24,21 +24,21 @@ from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.base import CallOptions
 from fsm_conn.machine.errors import IllegalTriggerError
 from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.testing import judging
-from fsm_conn.testing.callers import Callers, User
-from fsm_conn.testing.checking import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
-from fsm_conn.testing.customs import customs_of
-from fsm_conn.testing.invariants import INVARIANTS
-from fsm_conn.testing.ledger import Asked, Ledger
-from fsm_conn.testing.quiet import Quiet
+from fsm_conn.testing.lives import verdicts
+from fsm_conn.testing.lives.caller_oracle import CallerOracle, User
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
+from fsm_conn.testing.lives.invariants import INVARIANTS
+from fsm_conn.testing.lives.overrides import overrides_of
+from fsm_conn.testing.lives.policy_oracle import Asked, PolicyOracle
+from fsm_conn.testing.lives.script import Script, Step
+from fsm_conn.testing.lives.silenced import SilencedLogs
+from fsm_conn.testing.lives.spinning import Spinning
 from fsm_conn.testing.simulated import SimulatedPeer
-from fsm_conn.testing.spinning import Spinning
-from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
 
 __all__ = ["Life", "User", "make_connection"]
 
-_quiet, _quiet_loop = Quiet("fsm_conn"), Quiet("asyncio")
+_silenced, _silenced_loop = SilencedLogs("fsm_conn"), SilencedLogs("asyncio")
 
 Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 
@@ -84,7 +84,7 @@ class Life:
         invariants: Iterable[Invariant] = (),
         loop: VirtualLoop | None = None,
     ) -> None:
-        self._all = judging.chosen((*INVARIANTS, *invariants), tuple((ignore or {}).items()))
+        self._all = verdicts.chosen((*INVARIANTS, *invariants), tuple((ignore or {}).items()))
         self.ignored = frozenset(ignore or ())
         self.connection_class = connection_class
         given = (
@@ -93,7 +93,7 @@ class Life:
             ("start_timeout", start_timeout, START_TIMEOUT),
             ("seed", seed, 0),
         )
-        self.trace = Trace(connection_class, {name: value for name, value, usual in given if value != usual})
+        self.script = Script(connection_class, {name: value for name, value, usual in given if value != usual})
         self.loop = loop or VirtualLoop()
         self._owns_loop = loop is None
         self._closed = False
@@ -109,15 +109,15 @@ class Life:
             options["health"] = health
         options["rng"] = random.Random(seed)  # noqa: S311 - jitter is no secret
         self.conn = (make or make_connection(connection_class))(self._make_link, options)
-        self.customs = customs_of(type(self.conn))
+        self.overrides = overrides_of(type(self.conn))
         self._spinning = Spinning(self.conn, self.loop)
         self.sign_of_life = 0.0
         """When a call was answered last, if that counts as a sign of life."""
         if self.conn.health.interval is not None and self.conn.health.skip_when_busy:
             self.conn.on_call(self._hear)
-        self.callers = Callers(self)
-        self.peer.on_asked = self.callers.asks
-        self.ledger = Ledger(self)
+        self.caller_oracle = CallerOracle(self)
+        self.peer.on_asked = self.caller_oracle.asks
+        self.policy_oracle = PolicyOracle(self)
         self.peer.closing_time = self.conn.close_timeout
         self.conn.on_transition(self.seen.append)
         self.conn.on_transition(self._see_slowly)
@@ -186,7 +186,7 @@ class Life:
         """The caller with that number, counted from the oldest that still waits, is cancelled."""
         self._step("cancel", number, rush=rush)
         if number < len(self.users):
-            self.callers.cancels(self.users[number])
+            self.caller_oracle.cancels(self.users[number])
             self.users[number].task.cancel()
         self._settle(rush)
 
@@ -278,12 +278,12 @@ class Life:
         self._step("loop_ends")
         try:
             tasks = asyncio.all_tasks(self.loop)
-            with _quiet:
+            with _silenced:
                 for task in self._in_order(tasks):
                     task.cancel()
                 if tasks:
                     self.loop.run_until_complete(asyncio.wait(tasks, timeout=LIVENESS_BOUND))
-            wrong = judging.left_by_the_loop(self, tasks) if self.checking else ""
+            wrong = verdicts.left_by_the_loop(self, tasks) if self.checking else ""
             if wrong:
                 self._fail("nothing_outlives_the_loop", wrong)
         finally:
@@ -299,7 +299,7 @@ class Life:
         if self._closed:
             return
         self._closed = True
-        with _quiet, _quiet_loop:
+        with _silenced, _silenced_loop:
             self.peer.attend("close")
             try:
                 emptied = self.loop.cancel_everything()
@@ -326,7 +326,7 @@ class Life:
 
     def own_triggers(self) -> tuple[str, ...]:
         """Triggers that the class's table has beside those of the base table."""
-        return self.customs.own_triggers
+        return self.overrides.own_triggers
 
     def next_timer(self) -> float | None:
         """Seconds until something happens by itself; None when nothing will."""
@@ -338,13 +338,13 @@ class Life:
         self._step(method, rush=rush)
         if len(self.users) < USERS:
             user = User(method, self.loop.time())
-            user.task = self.loop.create_task(self.callers.serve(user, function), name=f"user of {method}")
+            user.task = self.loop.create_task(self.caller_oracle.serve(user, function), name=f"user of {method}")
             self.users.append(user)
         self._settle(rush)
 
     def _step(self, name: str, *arguments: Any, rush: bool = False) -> None:
         self.steps_in[self.state] += 1
-        self.trace.steps.append(Step(name, arguments, rush))
+        self.script.steps.append(Step(name, arguments, rush))
 
     def _settle(self, rush: bool) -> None:
         if rush:
@@ -366,18 +366,18 @@ class Life:
             changed = (self.state, len(self.records)) != before
             return f"{trigger!r} was refused, and yet something changed" if changed else ""
         if handled:
-            self.callers.wishes()
+            self.caller_oracle.wishes()
         return "" if handled else f"{trigger!r} cannot happen in {before[0]!r}, and was not refused"
 
     def _running(self, run: Callable[[], None]) -> None:
         """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
-        with _quiet:
+        with _silenced:
             try:
                 run()
             except LivelockError as error:
                 self._fail("no_livelock", str(error))
         if self._spinning.task:
-            self._fail("no_livelock", judging.why_it_spins(self._spinning))
+            self._fail("no_livelock", verdicts.why_it_spins(self._spinning))
         done = [user for user in self.users if user.task.done()]
         if done:
             self.users = [user for user in self.users if user not in done]
@@ -391,16 +391,16 @@ class Life:
             self.answered["cancelled"] += 1
         else:
             self.answered["ok" if user.task.exception() is None else "error"] += 1
-        self._fail_for(judging.told_wrongly(self, user))
+        self._fail_for(verdicts.told_wrongly(self, user))
 
-    def _fail_for(self, finding: judging.Finding | None) -> None:
+    def _fail_for(self, finding: verdicts.Finding | None) -> None:
         if finding is not None:
             self._fail(finding.name, finding.message, finding.cause)
 
     def _check(self, *moments: str) -> None:
         if not self.checking:
             return
-        self._fail_for(self.loop.inside(lambda: judging.broken(self, self._all, moments)))
+        self._fail_for(self.loop.inside(lambda: verdicts.broken(self, self._all, moments)))
         if AT_REST in moments:
             self.checked = len(self.records)
 
@@ -416,7 +416,7 @@ class Life:
             )
 
     def _disconnect_for_good(self) -> None:
-        self.callers.ends()
+        self.caller_oracle.ends()
         task = self.loop.create_task(self.conn.disconnect(), name="the last disconnect")
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         if not task.done() or self.conn.state != ConnectionState.DISCONNECTED:
@@ -426,6 +426,6 @@ class Life:
         if name in self.ignored:
             return
         self.ended = True
-        error = ViolationError(name, message, self.trace, tuple(self.conn.history))
+        error = ViolationError(name, message, self.script, tuple(self.conn.history))
         self.close()
         raise error from cause

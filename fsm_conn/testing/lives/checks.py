@@ -9,10 +9,10 @@ import attrs
 
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.testing.trace import Trace, table
+from fsm_conn.testing.lives.script import Script, table
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
 __all__ = ["ALWAYS", "AT_REST", "AT_THE_END", "EPSILON", "Invariant", "ViolationError", "invariant", "new_records"]
 
@@ -29,23 +29,23 @@ class ViolationError(FsmConnError, AssertionError):
 
     Attributes:
         invariant: its name.
-        trace: the life that led there; `replay(trace)` lives it again.
+        trace: the life that led there; `replay(script)` lives it again.
         records: the transitions that were taken.
     """
 
     def __init__(
-        self, invariant: str, message: str, trace: Trace | None = None, records: Sequence[TransitionRecord] = ()
+        self, invariant: str, message: str, script: Script | None = None, records: Sequence[TransitionRecord] = ()
     ) -> None:
         super().__init__(f"{invariant}: {message}")
         self.invariant = invariant
         self.message = message
-        self.trace = trace
+        self.script = script
         self.records = tuple(records)
 
     def __str__(self) -> str:
         return (
             f"{self.invariant}: {self.message}\n\n"
-            f"The life that led there, as a program:\n\n{_indented(str(self.trace))}\n\n"
+            f"The life that led there, as a program:\n\n{_indented(str(self.script))}\n\n"
             f"What came of it:\n\n{table(self.records)}\n"
         )
 

@@ -4,8 +4,8 @@ Each invariant is a function of the life that returns what is wrong, or None. It
 `ALWAYS`, after every step, even when others are about to run; `AT_REST`, when nothing can go on at the present time;
 `AT_THE_END`, when the peer does all it is asked, and the connection was disconnected for good.
 
-Here stand those about states, links, activities and observers; those about the policy stand in `ledger`, those about
-callers in `callers`, those about time in `limits`.
+Here stand those about states, links, activities and observers; those about the policy stand in `policy_oracle`, those
+about callers in `caller_oracle`, those about time in `limits`.
 
 Beside these, the steps of a life have rules of their own, `RULES_OF_STEPS`.
 """
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.binding import ACTIVITY_PREFIX
 from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.testing.callers import OF_CALLERS
-from fsm_conn.testing.checking import (
+from fsm_conn.testing.lives.caller_oracle import OF_CALLERS
+from fsm_conn.testing.lives.checks import (
     ALWAYS,
     AT_REST,
     AT_THE_END,
@@ -31,14 +31,14 @@ from fsm_conn.testing.checking import (
     invariant,
     new_records,
 )
-from fsm_conn.testing.customs import activity_of
-from fsm_conn.testing.ledger import OF_THE_POLICY
-from fsm_conn.testing.limits import OF_TIME
+from fsm_conn.testing.lives.limits import OF_TIME
+from fsm_conn.testing.lives.overrides import activity_of
+from fsm_conn.testing.lives.policy_oracle import OF_THE_POLICY
 from fsm_conn.testing.simulated import is_deadline
 from fsm_conn.testing.virtual import waiting
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
 __all__ = [
     "ALWAYS",
@@ -90,8 +90,8 @@ def state_is_in_the_table(life: Life) -> str | None:
 def guards_are_pure(life: Life) -> str | None:
     """A guard asked twice gives the same answer, and changes nothing."""
     conn = life.conn
-    for name in life.customs.guards.get(conn._state, ()):
-        before = _kept(conn) if life.customs.is_own_guard(name) else dict(vars(conn))
+    for name in life.overrides.guards.get(conn._state, ()):
+        before = _kept(conn) if life.overrides.is_own_guard(name) else dict(vars(conn))
         answers = [_asked(conn, name), _asked(conn, name)]
         if answers[0] != answers[1]:
             return f"the guard {name}() said {answers[0]} and then {answers[1]}; a guard must only read"
@@ -142,7 +142,7 @@ def activities_end_with_their_state(life: Life) -> str | None:
     if life.conn.abandoned_activities:
         return _goes_on(_last_own_state(life), "had to be left behind")
     running = "" if life.conn._activity is None else _activity_name(life.conn._activity)
-    if running in life.customs.own and running != activity_of(life.state) and _is_neglected(life):
+    if running in life.overrides.own and running != activity_of(life.state) and _is_neglected(life):
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
     if life.checked == len(life.records):
         return None  # no transition since the last time, so no activity has begun
@@ -160,7 +160,7 @@ def _goes_on(state: str, consequence: str) -> str:
 def _last_own_state(life: Life) -> str:
     """The state left last of those that have an activity of the class's own; of all, if there is none."""
     left = [str(record.source) for record in life.records if not record.internal]
-    return next((state for state in reversed(left) if life.customs.acts_by_itself(state)), left[-1])
+    return next((state for state in reversed(left) if life.overrides.acts_by_itself(state)), left[-1])
 
 
 def _activity_name(task: asyncio.Task[Any]) -> str:
@@ -214,7 +214,7 @@ def _loss_is_unseen(life: Life) -> bool:
 @invariant(AT_REST)
 def disconnect_leads_out(life: Life) -> str | None:
     """From every state `disconnect` leads on."""
-    if life.conn._state not in life.customs.inescapable:
+    if life.conn._state not in life.overrides.inescapable:
         return None
     return (
         f"disconnect() leads nowhere from {life.state!r}; add that state to the sources of a row for 'disconnect', "
@@ -259,13 +259,13 @@ def _is_cleaning_up(life: Life) -> bool:
     """Whether an activity of a state of rest has more to do than to wait for the time to try again."""
     if life.conn._activity is None:
         return False
-    return life.peer.waits_for("close") or life.peer.open_now > 0 or life.customs.acts_by_itself(life.state)
+    return life.peer.waits_for("close") or life.peer.open_now > 0 or life.overrides.acts_by_itself(life.state)
 
 
 @invariant(AT_REST)
 def cancelled_callers_go(life: Life) -> str | None:
     """A caller that was cancelled is gone, unless it is the last one of a connect() and its link is being closed."""
-    closing = life.state in life.customs.ending and life.state != ConnectionState.DISCONNECTED
+    closing = life.state in life.overrides.ending and life.state != ConnectionState.DISCONNECTED
     for user in life.users:
         if user.cancelled and not closing:
             return f"{user.method}() was cancelled, and goes on waiting in {life.state!r}"

@@ -19,16 +19,16 @@ from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.table import PoolState
-from fsm_conn.testing.customs import customs_of
-from fsm_conn.testing.invariants import ViolationError
-from fsm_conn.testing.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
-from fsm_conn.testing.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
-from fsm_conn.testing.quiet import Quiet
+from fsm_conn.testing.lives.invariants import ViolationError
+from fsm_conn.testing.lives.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
+from fsm_conn.testing.lives.overrides import overrides_of
+from fsm_conn.testing.lives.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
+from fsm_conn.testing.lives.script import Script, Step
+from fsm_conn.testing.lives.silenced import SilencedLogs
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer, is_deadline
-from fsm_conn.testing.trace import Step, Trace
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
-__all__ = ["HOOKS", "MakePool", "PoolLife", "PoolTrace"]
+__all__ = ["HOOKS", "MakePool", "PoolLife", "PoolScript"]
 
 MakePool = Callable[[Callable[[], Any], dict[str, Any]], ConnectionPool]
 
@@ -39,10 +39,10 @@ HOOKS = ("", "plain", "async", "failing")
 """What the hooks of a pool under test may be; a failing one fails now and then."""
 
 
-_quiet = Quiet("fsm_conn", "fsm_conn.pool", "asyncio")
+_silenced = SilencedLogs("fsm_conn", "fsm_conn.pool", "asyncio")
 
 
-class PoolTrace(Trace):
+class PoolScript(Script):
     """The steps of one life of a pool."""
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class PoolLife:
         make: MakePool | None = None,
     ) -> None:
         given = (("policy", policy, SMALL), ("retry", retry, POLICY), ("hooks", hooks, ""), ("seed", seed, 0))
-        self.trace = PoolTrace(pool_class, {name: value for name, value, usual in given if value != usual})
+        self.script = PoolScript(pool_class, {name: value for name, value, usual in given if value != usual})
         self.policy = policy
         self.hooks = hooks
         self.loop = VirtualLoop()
@@ -251,7 +251,7 @@ class PoolLife:
         """Give the loop back, whatever still runs in it."""
         if self.loop.is_closed():
             return
-        with _quiet:
+        with _silenced:
             self.loop.cancel_everything()
             self.loop.close()
 
@@ -329,7 +329,7 @@ class PoolLife:
         self.others.append((name, self.loop.create_task(function(), name=f"user of {name}")))
 
     def _step(self, name: str, arguments: tuple[Any, ...], rush: bool) -> None:
-        self.trace.steps.append(Step(name, arguments, rush))
+        self.script.steps.append(Step(name, arguments, rush))
 
     def _settle(self, rush: bool) -> None:
         if not rush:
@@ -338,7 +338,7 @@ class PoolLife:
 
     def _running(self, run: Callable[[], None]) -> None:
         try:
-            with _quiet:
+            with _silenced:
                 run()
         except LivelockError as error:
             self._fail("no_livelock", str(error))
@@ -415,14 +415,14 @@ class PoolLife:
 
     def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
         self.ended = True
-        error = ViolationError(name, message, self.trace, tuple(self.records))
+        error = ViolationError(name, message, self.script, tuple(self.records))
         self.close()
         raise error from cause
 
 
 def _own_triggers(conn: Connection) -> list[str]:
     """Triggers of the class's own that its state handles, but for those after which it may rest and serve nobody."""
-    lifecycle, state, own = conn.lifecycle, conn._state, customs_of(type(conn)).own_triggers
+    lifecycle, state, own = conn.lifecycle, conn._state, overrides_of(type(conn)).own_triggers
     if not own:
         return []
     resting = {name for name, each in lifecycle.states.items() if each.final} - conn.serving_states

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.testing.customs import BASE_TRIGGERS
+from fsm_conn.testing.lives.overrides import BASE_TRIGGERS
 from fsm_conn.testing.simulated import OUTCOMES
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
-__all__ = ["abstract", "options", "refusals"]
+__all__ = ["fingerprint", "options", "refusals"]
 
 _BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 
@@ -43,7 +43,7 @@ def refusals(life: Life) -> list[str]:
     return [trigger for trigger in _BASE_TRIGGERS if not handled(state, trigger)]
 
 
-def abstract(life: Life) -> tuple[Any, ...]:
+def fingerprint(life: Life) -> tuple[Any, ...]:
     """What tells this moment from others, as far as what can follow is concerned."""
     conn = life.conn
     link = life.peer.link

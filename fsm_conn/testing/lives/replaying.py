@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from fsm_conn.testing.invariants import ViolationError
-from fsm_conn.testing.life import Life
-from fsm_conn.testing.trace import Step, Trace
+from fsm_conn.testing.lives.invariants import ViolationError
+from fsm_conn.testing.lives.life import Life
+from fsm_conn.testing.lives.script import Script, Step
 
 __all__ = ["replay", "shortest"]
 
 
-def replay(trace: Trace, **options: Any) -> Life:
+def replay(script: Script, **options: Any) -> Life:
     """Live a trace again, step by step, deterministically.
 
     Args:
-        trace: for instance that of a `ViolationError`.
-        options: keywords of `Life` instead of, or beside, those of the trace.
+        script: for instance that of a `ViolationError`.
+        options: keywords of `Life` instead of, or beside, those of the script.
 
     Raises:
         ViolationError: it shows what it showed, which is what a regression test waits for.
     """
-    life = Life(trace.connection_class, **{**trace.options, **options})
+    life = Life(script.connection_class, **{**script.options, **options})
     try:
-        for step in trace.steps:
+        for step in script.steps:
             take(life, step)
     except ViolationError:
         raise
@@ -43,11 +43,11 @@ def take(life: Life, step: Step) -> None:
 
 def shortest(error: ViolationError, **options: Any) -> ViolationError:
     """The same violation by as few of its steps as can be found by leaving out one after another."""
-    assert error.trace is not None
+    assert error.script is not None
     best, index = error, 0
-    while best.trace is not None and index < len(best.trace.steps):
-        steps = [*best.trace.steps[:index], *best.trace.steps[index + 1 :]]
-        found = _violation(Trace(best.trace.connection_class, best.trace.options, steps), options)
+    while best.script is not None and index < len(best.script.steps):
+        steps = [*best.script.steps[:index], *best.script.steps[index + 1 :]]
+        found = _violation(Script(best.script.connection_class, best.script.options, steps), options)
         if found is not None and found.invariant == error.invariant:
             best = found
         else:
@@ -55,9 +55,9 @@ def shortest(error: ViolationError, **options: Any) -> ViolationError:
     return best
 
 
-def _violation(trace: Trace, options: dict[str, Any]) -> ViolationError | None:
+def _violation(script: Script, options: dict[str, Any]) -> ViolationError | None:
     try:
-        replay(trace, **options).close()
+        replay(script, **options).close()
     except ViolationError as error:
         return error
     return None

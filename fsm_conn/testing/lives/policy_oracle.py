@@ -1,6 +1,6 @@
 """The policy kept a second time: what it permits, counted from what happened, and not from the connection's counters.
 
-The connection's counters and the arithmetic of `RetryPolicy` may be what is wrong, so neither is asked. The ledger
+The connection's counters and the arithmetic of `RetryPolicy` may be what is wrong, so neither is asked. The oracle
 reads the transitions and the moments at which links were asked for, in the order in which they came about.
 
 What Connection does by its base table is taken as documented; what a class's own triggers mean is read from the effects
@@ -20,13 +20,13 @@ from fsm_conn.connection.policy import Jitter, RetryPolicy
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.machine import is_expected
 from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.testing.checking import AT_REST, EPSILON, Invariant, invariant
-from fsm_conn.testing.customs import BASE_TRIGGERS
+from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
+from fsm_conn.testing.lives.overrides import BASE_TRIGGERS
 
 if TYPE_CHECKING:
-    from fsm_conn.testing.life import Life
+    from fsm_conn.testing.lives.life import Life
 
-__all__ = ["OF_THE_POLICY", "REASONS_TO_GIVE_UP", "Asked", "Decision", "Ledger"]
+__all__ = ["OF_THE_POLICY", "REASONS_TO_GIVE_UP", "Asked", "Decision", "PolicyOracle"]
 
 S, T = ConnectionState, Trigger
 FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
@@ -119,7 +119,7 @@ REASONS_TO_GIVE_UP: tuple[Callable[[Decision], bool], ...] = (
 """One of them must hold whenever a connection gives up."""
 
 
-class Ledger:
+class PolicyOracle:
     """What happened in a life, in terms of outages, attempts, delays and probes.
 
     Attributes:
@@ -142,7 +142,7 @@ class Ledger:
         self._up_since: float | None = None
         self._records_read = self._links_read = 0
 
-    def up_to_date(self) -> Ledger:
+    def up_to_date(self) -> PolicyOracle:
         """Read what was written since the last time."""
         records, links = self.life.records, self.life.links_asked
         while self._records_read < len(records) or self._links_read < len(links):
@@ -203,7 +203,7 @@ class Ledger:
         if record.trigger in BASE_TRIGGERS and record.dest in _BASE_STATES:
             return by_base_table
         row = (str(record.trigger), str(record.source), str(record.dest))
-        return effect in self.life.customs.effects.get(row, ())
+        return effect in self.life.overrides.effects.get(row, ())
 
     @staticmethod
     def _is_attempt(record: TransitionRecord) -> bool:
@@ -219,7 +219,7 @@ class Ledger:
         most = self.life.conn.retry.max_attempts
         if most is not None and self.attempts > most:
             self._wrong("attempts_are_counted", f"attempt {self.attempts} of at most {most} has begun")
-        elif record.attempt != self.attempts and not self.life.customs.has_own(*COUNTING):
+        elif record.attempt != self.attempts and not self.life.overrides.has_own(*COUNTING):
             self._wrong(
                 "attempts_are_counted",
                 f"{record} begins attempt {self.attempts} of this outage, and the connection calls it {record.attempt}",
@@ -268,7 +268,7 @@ class Ledger:
 
     def _remedy_for_losses(self) -> str:
         """The effect that is missing from a row by which a link was lost, if one is."""
-        for (trigger, source, dest), effects in self.life.customs.effects.items():
+        for (trigger, source, dest), effects in self.life.overrides.effects.items():
             if trigger in LOSING and dest == S.RECONNECTING and "note_loss" not in effects:
                 return (
                     f"; the row for {trigger!r} from {source!r} to {dest!r} lacks the effect 'note_loss', "
@@ -283,7 +283,7 @@ class Ledger:
     def _judge_recovery(self, record: TransitionRecord) -> None:
         """A connection that has given up tries once more: was it time, and could it help?"""
         pause, cause = self.life.conn.retry.recover_after, self._entered
-        if self.life.customs.has_own("may_recover", "while_failed"):
+        if self.life.overrides.has_own("may_recover", "while_failed"):
             return
         if pause is None or cause is None:
             self._wrong("recovery_is_careful", f"{record}, and no policy has asked for it")
@@ -293,10 +293,10 @@ class Ledger:
             self._wrong("recovery_is_careful", f"{record} after {record.dwell:g} s; the policy says {pause:g} s")
 
     def _is_free(self, record: TransitionRecord) -> bool:
-        customs = self.life.customs
+        overrides = self.life.overrides
         return (
-            customs.has_own("may_retry", "may_restart", *COUNTING)
-            or (str(record.trigger), str(record.source)) in customs.decided_elsewhere
+            overrides.has_own("may_retry", "may_restart", *COUNTING)
+            or (str(record.trigger), str(record.source)) in overrides.decided_elsewhere
             or type(self.life.conn.retry) is not RetryPolicy
         )
 
@@ -305,7 +305,7 @@ class Ledger:
     def _next_delay(self) -> tuple[float, float]:
         """The least and the longest pause before the next attempt, from the words of `RetryPolicy`'s docstring."""
         retry = self.life.conn.retry
-        if type(retry) is not RetryPolicy or self.life.customs.has_own(*COUNTING):
+        if type(retry) is not RetryPolicy or self.life.overrides.has_own(*COUNTING):
             return WHENEVER
         if self.attempts == 0 or self._at_once:
             return AT_ONCE
@@ -315,18 +315,18 @@ class Ledger:
         return {Jitter.NONE: whole, Jitter.EQUAL: whole / 2, Jitter.FULL: 0.0}[retry.jitter], whole
 
     def _read_link(self, link: Asked) -> None:
-        record, customs = self._entered, self.life.customs
+        record, overrides = self._entered, self.life.overrides
         if record is None or record.dest in self.life.conn.linked_states:
             return
         self.links += 1
-        if self.links > self.attempts and not customs.has_own(*OPENING, *COUNTING):
+        if self.links > self.attempts and not overrides.has_own(*OPENING, *COUNTING):
             self._wrong("attempts_are_counted", f"{self.links} links were asked for in {self.attempts} attempts")
         least, longest = self._delay
         waited, idle = link.at - record.at, link.at - max(record.at, link.closed_at)
         told = f"after {record} came a further attempt, and the policy says"
         if waited < least - EPSILON:
             self._wrong("delays_are_kept", f"{waited:g} s {told} {least:g} s at least")
-        if idle > longest + EPSILON and not customs.acts_by_itself(str(record.source), str(record.dest)):
+        if idle > longest + EPSILON and not overrides.acts_by_itself(str(record.source), str(record.dest)):
             self._wrong("delays_are_kept", f"{idle:g} s {told} {longest:g} s at most")
 
     # --- probes ---------------------------------------------------------------------------------------------
@@ -334,9 +334,9 @@ class Ledger:
     def _count_probe(self, record: TransitionRecord) -> None:
         if record.trigger == T.PROBE_FAILED and record.source == S.CONNECTED:
             self.bad_probes += 1
-            threshold, customs = self.life.conn.health.failure_threshold, self.life.customs
-            unusual = (str(T.PROBE_FAILED), str(S.CONNECTED)) in customs.decided_elsewhere
-            if (self.bad_probes >= threshold) == record.internal and not (unusual or customs.has_own("is_unhealthy")):
+            threshold, overrides = self.life.conn.health.failure_threshold, self.life.overrides
+            unusual = (str(T.PROBE_FAILED), str(S.CONNECTED)) in overrides.decided_elsewhere
+            if (self.bad_probes >= threshold) == record.internal and not (unusual or overrides.has_own("is_unhealthy")):
                 self._wrong(
                     "probes_are_counted",
                     f"{record}, and it was failed probe number {self.bad_probes} in a row of {threshold}",
@@ -346,14 +346,14 @@ class Ledger:
             self.bad_probes = 0
 
     def _wrong(self, name: str, message: str) -> None:
-        own = sorted(self.life.customs.own & {"may_retry", *OPENING})
+        own = sorted(self.life.overrides.own & {"may_retry", *OPENING})
         if own:
             message += f"; if {own[0]}() means that, say ignore={{{name!r}: '<why>'}}"
         self.problems.setdefault(name, message)
 
 
 def _told(life: Life, name: str) -> str | None:
-    return life.ledger.up_to_date().problems.get(name)
+    return life.policy_oracle.up_to_date().problems.get(name)
 
 
 @invariant(AT_REST)
@@ -395,12 +395,12 @@ def recovery_is_careful(life: Life) -> str | None:
 @invariant(AT_REST)
 def deadlines_are_kept(life: Life) -> str | None:
     """No attempt begins after the deadline of its outage, and none runs past it."""
-    ledger, deadline = life.ledger.up_to_date(), life.conn.retry.deadline
+    oracle, deadline = life.policy_oracle.up_to_date(), life.conn.retry.deadline
     if deadline is not None and life.conn.state in (S.CONNECTING, S.RECONNECTING) and life.peer.waits_for("open"):
-        late = life.loop.time() - ledger.since - deadline
-        if late > EPSILON and not life.customs.has_own(*OPENING, *COUNTING):
+        late = life.loop.time() - oracle.since - deadline
+        if late > EPSILON and not life.overrides.has_own(*OPENING, *COUNTING):
             return f"an attempt runs {late:g} s past the deadline of its outage"
-    return ledger.problems.get("deadlines_are_kept")
+    return oracle.problems.get("deadlines_are_kept")
 
 
 @invariant(AT_REST)
@@ -419,4 +419,4 @@ OF_THE_POLICY: tuple[Invariant, ...] = (
     deadlines_are_kept,
     probes_are_counted,
 )
-"""What the ledger tells."""
+"""What the oracle tells."""
