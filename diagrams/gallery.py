@@ -71,7 +71,7 @@ def _suffix(format: Format) -> str:
     return next(suffix for suffix, each in SUFFIXES.items() if each is format)
 
 
-def short_life() -> list[fsm_conn.TransitionRecord]:
+def short_life() -> list[fsm_conn.ConnectionRecord]:
     """A connection that comes up at the second attempt, is lost, comes back, and is closed."""
     life = Life(fsm_conn.Connection)
     life.connect()

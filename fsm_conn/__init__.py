@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.policy import Jitter as Jitter
     from fsm_conn.connection.policy import RetryPolicy as RetryPolicy
     from fsm_conn.connection.prober import HealthStatus as HealthStatus
+    from fsm_conn.connection.records import ConnectionRecord as ConnectionRecord
     from fsm_conn.connection.report import HealthReport as HealthReport
     from fsm_conn.connection.table import ConnectionState as ConnectionState
     from fsm_conn.connection.table import LinkState as LinkState
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from fsm_conn.machine.errors import FsmConnError as FsmConnError
     from fsm_conn.machine.errors import IllegalTriggerError as IllegalTriggerError
     from fsm_conn.machine.machine import StateMachine as StateMachine
+    from fsm_conn.machine.records import Snapshot as Snapshot
     from fsm_conn.machine.records import TransitionRecord as TransitionRecord
     from fsm_conn.machine.table import Fires as Fires
     from fsm_conn.machine.table import State as State
@@ -87,6 +89,7 @@ _HOMES = {
     "fsm_conn.connection.metrics": "Metrics",
     "fsm_conn.connection.policy": "HealthPolicy Jitter RetryPolicy",
     "fsm_conn.connection.prober": "HealthStatus",
+    "fsm_conn.connection.records": "ConnectionRecord",
     "fsm_conn.connection.report": "HealthReport",
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
     "fsm_conn.links.base": "CallOptions Link",
@@ -98,7 +101,7 @@ _HOMES = {
     ),
     "fsm_conn.machine.errors": "DeclarationError FsmConnError IllegalTriggerError",
     "fsm_conn.machine.machine": "StateMachine",
-    "fsm_conn.machine.records": "TransitionRecord",
+    "fsm_conn.machine.records": "Snapshot TransitionRecord",
     "fsm_conn.machine.table": "Fires State Transition others",
     "fsm_conn.pool.errors": "LeaseError PoolClosed PoolError PoolFullError PoolTimeoutError PoolUnavailableError",
     "fsm_conn.pool.lease": "Lease",

@@ -21,7 +21,7 @@ from fsm_conn._util.text import plain_json, plain_line
 from fsm_conn.cli.drawing import draw, first_line, transition_line
 from fsm_conn.cli.terminal import Console, state_text
 from fsm_conn.connection.prober import HealthStatus
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.testing.tracefile import write_record
 
 __all__ = ["Facts", "JsonView", "LineView", "LiveView", "View"]
@@ -65,7 +65,7 @@ class Facts:
 class View(Protocol):
     """What is told."""
 
-    def moved(self, moment: datetime, record: TransitionRecord, facts: Facts) -> None:
+    def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
         """A transition was taken."""
 
     def health(self, moment: datetime, facts: Facts) -> None:
@@ -81,7 +81,7 @@ class LineView:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def moved(self, moment: datetime, record: TransitionRecord, facts: Facts) -> None:
+    def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
         """A line; of a probe that was answered well the health tells."""
         why = first_line(record.reason)
         if not record.internal:
@@ -110,7 +110,7 @@ class JsonView:
         self._class = connection_class
         self._life = secrets.token_hex(4)
 
-    def moved(self, moment: datetime, record: TransitionRecord, facts: Facts) -> None:
+    def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
         """A line."""
         if record.internal and record.reason is None:
             return
@@ -139,7 +139,7 @@ class LiveView(LineView):
         self._title = title
         self._last: tuple[str, str] | None = None
 
-    def moved(self, moment: datetime, record: TransitionRecord, facts: Facts) -> None:
+    def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
         """A line, and the drawing anew."""
         if not record.internal:
             self._last = (record.source, record.dest)

@@ -47,7 +47,7 @@ class Source(Protocol):
     def reason(self) -> BaseException | None:
         """The last error that was met."""
 
-    def _is_acting(self) -> bool: ...
+    def in_activity(self) -> bool: ...
     def _endings(self) -> int: ...
     async def _link_when_ready(self, end: float | None = None) -> Link: ...
     async def _left_link(self, link: Link, limit: float) -> None: ...
@@ -89,7 +89,7 @@ async def call_patiently(
     """
     loop = asyncio.get_running_loop()
     end = None if options.timeout is None else loop.time() + options.timeout
-    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not source._is_acting()
+    repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and not source.in_activity()
     sent: ConnectionLostError | None = None
     endings = source._endings()
     while True:

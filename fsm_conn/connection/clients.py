@@ -60,13 +60,13 @@ class _Client(Connection):
         would begin one outage after the other, each with an attempt that waits for nothing.
         """
         disconnects = self._disconnects
-        if self._state != ConnectionState.CONNECTED and not self._is_acting():
+        if self._state != ConnectionState.CONNECTED and not self.in_activity():
             await self._begin_connecting()
         try:
             return await self._link_when_ready(end)
         except NotConnectedError:
             self._heed_disconnect(disconnects)
-            last = self._last
+            last = self.last_record
             if last is not None and last.dest == ConnectionState.FAILED:
                 raise self._connect_failed(last) from None
             raise
@@ -160,7 +160,7 @@ class HealthMonitoredClient(_Counted):
         since = counts.connected_since if connected else None
         return HealthReport(
             connected=connected,
-            connected_duration_seconds=None if since is None or self._loop is None else self._loop.time() - since,
+            connected_duration_seconds=None if since is None or self.loop is None else self.loop.time() - since,
             total_calls=counts.total_calls,
             failed_calls=counts.failed_calls,
             success_rate_percent=round(counts.success_rate * 100, 2),

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -30,11 +29,11 @@ from fsm_conn.connection.options import (
     checked_start_timeout,
 )
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.target import Target, resolve_target
 from fsm_conn.machine.machine import finish
-from fsm_conn.machine.records import TransitionRecord
 
 if TYPE_CHECKING:
     import random
@@ -79,7 +78,7 @@ class Connection(LinkHolder):
             does without. For an address: `grpc.ChannelCredentials`, or None for plain text.
         services: pb2 modules or service descriptors of services that the peer does not tell by reflection.
         name: what to call this connection in messages; by default the program or the address.
-        history: how many `TransitionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
+        history: how many `ConnectionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
         rng: where jitter is drawn from, for lives that can be repeated.
 
     Making a connection starts nothing. What each method does in each state:
@@ -143,11 +142,11 @@ class Connection(LinkHolder):
             self.budget = checked_budget(budget)
         if start_timeout is not None:
             self.start_timeout = checked_start_timeout(start_timeout)
-        if history != self._history_size:
-            self._history_size = checked_history(history)
+        if history != self.history_size:
+            self.history_size = checked_history(history)
         if rng is not None:
             self._rng = checked_rng(rng)
-        self._context = copy_context()
+        self.keep_context()
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled; make another connection to the same target")
@@ -180,7 +179,7 @@ class Connection(LinkHolder):
         Raises: as `connect()`.
         """
         self._refuse_from_activity("reconnect")
-        await self._settle(Trigger.RECONNECT if self._handles(Trigger.RECONNECT) else Trigger.CONNECT)
+        await self._settle(Trigger.RECONNECT if self.handles(Trigger.RECONNECT) else Trigger.CONNECT)
 
     async def disconnect(self) -> None:
         """Close the link, or abandon what is under way, and return once `disconnected`. Nothing reconnects after it.
@@ -188,11 +187,11 @@ class Connection(LinkHolder):
         Cancelling the caller ends its wait; the closing goes on.
         """
         self._disconnects += 1
-        self._check_loop(asyncio.get_running_loop())
-        if self._handles(Trigger.DISCONNECT):
+        self.check_loop()
+        if self.handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
-        await self._reach(_ENDED)
-        await self._observed()
+        await self.reach(_ENDED)
+        await self.wait_for_observers()
 
     async def aclose(self) -> None:
         """The same as `disconnect()`, for `contextlib.aclosing`. The connection may be connected again."""
@@ -313,23 +312,23 @@ class Connection(LinkHolder):
 
     async def _settle(self, trigger: str) -> None:
         """Fire `trigger` if that is to be done, and wait for what comes of it."""
-        self._check_loop(asyncio.get_running_loop())
+        self.check_loop()
         disconnects = self._disconnects
         if self._state == DISCONNECTING:
-            await self._reach(_ENDED)
+            await self.reach(_ENDED)
             self._heed_disconnect(disconnects)
         self._ask_for(trigger)
         self._callers += 1
         waits = True
         try:
-            record = await self._reach(self._settled())
+            record = await self.reach(self._settled())
             if record.dest not in self.serving_states:
                 # Answered: an attempt that others may begin meanwhile is not ours.
                 waits = False
                 self._callers -= 1
             if record.dest == FAILED:
-                await self._rested()
-            await self._observed()
+                await self.wait_for_rest()
+            await self.wait_for_observers()
         except asyncio.CancelledError:
             if waits:
                 await self._abandon_if_last()
@@ -345,8 +344,8 @@ class Connection(LinkHolder):
 
     def _ask_for(self, trigger: str) -> None:
         """Fire `trigger`, or else `connect`, if either is to be done in this state."""
-        trigger = trigger if self._handles(trigger) else Trigger.CONNECT
-        if self._handles(trigger):
+        trigger = trigger if self.handles(trigger) else Trigger.CONNECT
+        if self.handles(trigger):
             # What comes back from `failed` by itself is wanted by its policy, whoever asks for it sooner and leaves.
             recovers = self._state == FAILED and self.may_recover(None)
             self._wanted = recovers or (self._wanted and self._state not in _ENDED)
@@ -354,14 +353,14 @@ class Connection(LinkHolder):
 
     async def _begin_connecting(self) -> None:
         """Have somebody connect, and do not wait for it."""
-        self._check_loop(asyncio.get_running_loop())
+        self.check_loop()
         if self._state == DISCONNECTING:
             disconnects = self._disconnects
-            await self._reach(_ENDED)
+            await self.reach(_ENDED)
             self._heed_disconnect(disconnects)
         self._ask_for(Trigger.CONNECT)
 
-    def _judge(self, record: TransitionRecord) -> None:
+    def _judge(self, record: ConnectionRecord) -> None:
         """What a caller that waited is told."""
         if record.dest in self.serving_states:
             self._wanted = True
@@ -376,11 +375,11 @@ class Connection(LinkHolder):
 
     async def _abandon_if_last(self) -> None:
         """The caller was cancelled. Nobody else waits, and nobody was told of success: then nobody wants it."""
-        if self._callers == 1 and not self._wanted and self._handles(Trigger.DISCONNECT):
+        if self._callers == 1 and not self._wanted and self.handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
-            await finish(asyncio.ensure_future(self._reach(_ENDED)))
+            await finish(asyncio.ensure_future(self.reach(_ENDED)))
 
-    def _connect_failed(self, record: TransitionRecord) -> ConnectFailedError:
+    def _connect_failed(self, record: ConnectionRecord) -> ConnectFailedError:
         many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
         why = "for no known reason" if record.reason is None else said(record.reason)
         error = ConnectFailedError(
@@ -404,7 +403,7 @@ class Connection(LinkHolder):
         return self._ready_link().stream(method, request, fields, options)
 
     def _refuse_from_activity(self, method: str) -> None:
-        if self._is_acting():
+        if self.in_activity():
             raise RuntimeError(
                 f"{self!r}: {method}() was called from an activity of the same connection, which it would wait for; "
                 "return a trigger from the activity instead"
@@ -416,12 +415,12 @@ class Connection(LinkHolder):
         Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
         """
         if self._loop is not None and self._loop.is_closed():
-            self._check_loop(asyncio.get_running_loop())  # which finds that the link is gone with it
+            self.check_loop()  # which finds that the link is gone with it
         link = self._link
         if link is not None and self._state in self.serving_states:
             self._wanted = self._wanted or in_use
             return link
-        if link is not None and self._is_acting():
+        if link is not None and self.in_activity():
             return link
         raise self._not_connected()
 
@@ -435,12 +434,12 @@ class Connection(LinkHolder):
 
     async def _link_when_ready(self, end: float | None = None) -> Link:
         """As `_ready_link`, but wait while a connection is on its way; until `end`, when whoever waits is cancelled."""
-        while self._state not in self.serving_states and not self._is_acting():
+        while self._state not in self.serving_states and not self.in_activity():
             if self._state in _AT_REST:
                 raise self._not_connected()
             self._callers += 1
             try:
-                await self._reach(self._settled())
+                await self.reach(self._settled())
             except asyncio.CancelledError:
                 if self._is_left_to_the_policy(end):
                     self._wanted = True
@@ -463,7 +462,7 @@ class Connection(LinkHolder):
         if link is not self._link:
             return
         try:
-            await within(limit, self._reach(self.lifecycle.states.keys() - self.serving_states))
+            await within(limit, self.reach(self.lifecycle.states.keys() - self.serving_states))
         except ExpiredError:
             _log.debug("%r: a call broke, but the link is still there", self)
 

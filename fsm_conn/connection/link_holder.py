@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -25,6 +25,7 @@ from fsm_conn.connection.call_observers import CallCallback, CallObservers
 from fsm_conn.connection.options import shared_rng
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import HealthStatus, Prober
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import LinkLostError, NotServingError, ProbeError, ProbeTimeoutError, StartTimeoutError
@@ -55,6 +56,9 @@ class LinkHolder(StateMachine):
     serving_states: ClassVar[frozenset[str]]
     """The states in which calls are served."""
 
+    record_type = ConnectionRecord
+    attempt: int = 0
+    """The attempt of this outage that has begun; 0 before the first."""
     name: str = ""
     retry: RetryPolicy = _DEFAULT_RETRY
     health: HealthPolicy = _BY_HAND
@@ -87,6 +91,19 @@ class LinkHolder(StateMachine):
         states = cls.lifecycle.states
         cls.linked_states = frozenset(name for name, state in states.items() if isinstance(state, LinkState))
         cls.serving_states = frozenset(name for name in cls.linked_states if getattr(states[name], "serves", False))
+
+    if TYPE_CHECKING:  # its records have more than those of any machine
+
+        @property
+        def history(self) -> tuple[ConnectionRecord, ...]: ...  # noqa: D102
+        @property
+        def records(self) -> Sequence[ConnectionRecord]: ...  # noqa: D102
+        @property
+        def last_record(self) -> ConnectionRecord | None: ...  # noqa: D102
+        async def reach(self, states: Collection[str]) -> ConnectionRecord: ...  # noqa: D102
+        def on_transition(  # noqa: D102
+            self, callback: Callable[[ConnectionRecord], Awaitable[None] | None]
+        ) -> Callable[[], None]: ...
 
     # --- guards: they read, and change nothing --------------------------------------------------------------
 
@@ -208,7 +225,7 @@ class LinkHolder(StateMachine):
         await self._release()
         if self.retry.recover_after is None:
             return None
-        self._rest()
+        self.rest()
         await asyncio.sleep(self.retry.recovery_pause(self._random()))
         return Trigger.RECOVER
 
@@ -246,8 +263,8 @@ class LinkHolder(StateMachine):
 
     # --- how it is done -------------------------------------------------------------------------------------
 
-    def _entered(self, reason: BaseException | None) -> None:
-        super()._entered(reason)
+    def entered(self, reason: BaseException | None) -> None:
+        """Remember since when the link is up, and why the state was entered."""
         self._entry_reason = reason
         if self._state not in self.linked_states:
             self._up_since = None
@@ -260,9 +277,6 @@ class LinkHolder(StateMachine):
     def _random(self) -> random.Random:
         self._rng = self._rng or shared_rng()
         return self._rng
-
-    def _handles(self, trigger: str) -> bool:
-        return self.lifecycle.handles(self._state, trigger)
 
     def _has_been_stable(self) -> bool:
         """Whether the link has been up long enough, in whatever states beside `connected` meanwhile."""
@@ -292,14 +306,14 @@ class LinkHolder(StateMachine):
 
         Failures at one time are one: only what began after the last failure that counted is one more in a row.
         """
-        visit, counted = self._visit, self._failures_counted
+        visit, counted = self.visit, self._failures_counted
         status, failure = await self._ask(link, timeout)
         strip_tracebacks(failure)
-        if visit == self._visit:
+        if visit == self.visit:
             self._health_status = status
-            if failure is None and self._handles(Trigger.PROBE_PASSED):
+            if failure is None and self.handles(Trigger.PROBE_PASSED):
                 self.fire(Trigger.PROBE_PASSED)
-            elif failure is not None and counted == self._failures_counted and self._handles(Trigger.PROBE_FAILED):
+            elif failure is not None and counted == self._failures_counted and self.handles(Trigger.PROBE_FAILED):
                 self._failures_counted += 1
                 self.fire(Trigger.PROBE_FAILED, failure)
         return failure
@@ -319,12 +333,12 @@ class LinkHolder(StateMachine):
     async def _open_link(self) -> None:
         if isinstance(self._make_link, LazyFactory):
             await self._make_link.load()
-        link, visit = self._make_link(), self._visit
+        link, visit = self._make_link(), self.visit
         if not isinstance(link, Link):
             raise TypeError(f"{self.name}: the target made {link!r:.60}, which is not a Link")
         async with link.admission():
             await self._open_in_time(link)
-            if visit != self._visit:
+            if visit != self.visit:
                 # It ignored its cancellation, and was opened for a state that was left long ago.
                 await self._close(link)
                 raise asyncio.CancelledError
@@ -387,18 +401,20 @@ class LinkHolder(StateMachine):
         except Exception:
             _log.warning("%r: the link did not close well", self, exc_info=True)
 
-    async def _on_loop_end(self) -> None:
+    async def on_loop_end(self) -> None:
+        """Close the link."""
         await self._release()
 
-    def _on_loop_lost(self) -> None:
+    def on_loop_lost(self) -> None:
+        """The link went with its loop."""
         self._link = self._closing = None
 
-    def _come_to_rest(self) -> None:
+    def come_to_rest(self) -> None:
         """Disconnect, without the activities: each state on the way ends as if its own had failed."""
-        if self._handles(Trigger.DISCONNECT):
+        if self.handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
         for _ in self.lifecycle.states:
             if self._state == ConnectionState.DISCONNECTED:
                 return
             on_error = str(self.lifecycle.states[self._state].on_error)
-            self.fire(next(filter(self._handles, (Trigger.CLOSED, on_error, Trigger.FAULT))))
+            self.fire(next(filter(self.handles, (Trigger.CLOSED, on_error, Trigger.FAULT))))

@@ -12,7 +12,7 @@ from fsm_conn.connection.table import ConnectionState
 
 if TYPE_CHECKING:
     from fsm_conn.connection.link_holder import LinkHolder
-    from fsm_conn.machine.records import TransitionRecord
+    from fsm_conn.connection.records import ConnectionRecord
 
 __all__ = ["LinkSpan"]
 
@@ -33,7 +33,7 @@ class LinkSpan:
         self._serving = conn.serving_states
         self._is_up = conn._up_since is not None
 
-    def read(self, record: TransitionRecord) -> TransitionRecord:
+    def read(self, record: ConnectionRecord) -> ConnectionRecord:
         """The record as it would be without states beside `connected`: with `connected` in their place."""
         source = _CONNECTED if self._is_up else record.source
         self._is_up = record.dest in self._serving or (self._is_up and record.dest in self._linked)

@@ -17,8 +17,8 @@ from fsm_conn._util.validators import shown
 from fsm_conn.connection.call_records import CallOutcome, CallRecord
 from fsm_conn.connection.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.connection.link_span import LinkSpan
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.records import TransitionRecord
 
 if TYPE_CHECKING:
     from fsm_conn.connection.link_holder import LinkHolder
@@ -135,7 +135,7 @@ class Metrics:
             self.failed_calls += 1
             self.refused_calls += isinstance(call.error, _REFUSED)
 
-    def _moved(self, record: TransitionRecord) -> None:
+    def _moved(self, record: ConnectionRecord) -> None:
         self.passed_probes += record.trigger == Trigger.PROBE_PASSED
         self.failed_probes += record.trigger == Trigger.PROBE_FAILED
         if record.source == record.dest:

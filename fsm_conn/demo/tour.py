@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any, Protocol
 
-from fsm_conn import CallOptions, Connection, TransitionRecord
+from fsm_conn import CallOptions, Connection, ConnectionRecord
 
 __all__ = ["COMMAND", "Page", "tour"]
 
@@ -28,7 +28,7 @@ class Page(Protocol):
     def did(self, text: str) -> None:
         """Show something that was done between transitions."""
 
-    def moved(self, at: float, record: TransitionRecord) -> None:
+    def moved(self, at: float, record: ConnectionRecord) -> None:
         """Show a transition, `at` seconds after the beginning."""
 
 

@@ -30,7 +30,7 @@ from fsm_conn._util.text import traced
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.observers import Observers, TransitionCallback, is_observing
-from fsm_conn.machine.records import History, TransitionRecord
+from fsm_conn.machine.records import History, Snapshot, TransitionRecord
 from fsm_conn.machine.table import FAULT, State
 
 __all__ = ["EXPECTED", "StateCallback", "StateMachine", "finish", "is_expected", "strip_tracebacks"]
@@ -44,6 +44,7 @@ PATIENCE = 10.0
 StateCallback = Callable[[Any, Any], Awaitable[None] | None]
 
 _log = logging.getLogger("fsm_conn")
+_FIELDS = len(TransitionRecord._fields)
 _acting: ContextVar[tuple[StateMachine, int] | None] = ContextVar("fsm_conn_acting", default=None)
 """Whose activity this context belongs to, and of which visit."""
 
@@ -63,11 +64,14 @@ class StateMachine:
     """Triggers which the class fires by itself; a table that handles one of them nowhere is refused."""
     accepted_findings: ClassVar[Mapping[str, str]] = {}
     """Findings of `fsm_conn.checks` that are meant, each by its code, or its code and place, with the reason why."""
+    record_type: ClassVar[type[TransitionRecord]] = TransitionRecord
+    """What is written of each transition. Fields that a kind of record adds are read from attributes of that name."""
     lifecycle: ClassVar[BoundTable]
     """The table, validated and bound to this class; made with the class."""
 
-    attempt: int = 0
-    """The attempt that has begun, for records."""
+    history_size: int = 64
+    """How many records are kept."""
+
     abandoned_activities: int = 0
     """Activities that ignored their cancellation for so long that they were left behind. Each is a bug."""
 
@@ -84,6 +88,7 @@ class StateMachine:
     _guardian: asyncio.Task[None] | None = None
     _peace: asyncio.Future[None] | None = None
     _activity: asyncio.Task[Any] | None = None
+    _activity_name: str = ""
     _abandoning: asyncio.TimerHandle | None = None
     _queue: deque[tuple[str, BaseException | None]] | None = None
     _waiters: dict[asyncio.Future[TransitionRecord], Collection[str]] | None = None
@@ -91,12 +96,16 @@ class StateMachine:
     _records: History | None = None
     _last: TransitionRecord | None = None
     _reason: BaseException | None = None
-    _history_size: int = 64
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.lifecycle = BoundTable(cls, cls.states, cls.transitions, cls.required_triggers)
+        cls.check_table(cls.lifecycle)
         cls._state = str(cls.lifecycle.initial)
+
+    @classmethod
+    def check_table(cls, table: BoundTable) -> None:
+        """For kinds of machines: refuse a table that is sound, and not what the kind needs, by a `DeclarationError`."""
 
     # --- what others may ask ------------------------------------------------------------------------------
 
@@ -122,6 +131,40 @@ class StateMachine:
     def observer_errors(self) -> int:
         """How many times an observer raised, or was cancelled for taking too long."""
         return self._observers.errors if self._observers else 0
+
+    @property
+    def records(self) -> Sequence[TransitionRecord]:
+        """The same as `history`, without a copy: it grows, and lets go of old ones."""
+        return self._records or ()
+
+    @property
+    def last_record(self) -> TransitionRecord | None:
+        """What happened last, be it so small that the history does not keep it; None when nothing has."""
+        return self._last
+
+    @property
+    def visit(self) -> int:
+        """Which stay in a state this is: one more whenever a state is entered, be it the same again."""
+        return self._visit
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which the present activity lives; None when there is nothing to do."""
+        return self._loop
+
+    def handles(self, trigger: str) -> bool:
+        """Whether the present state handles `trigger`, so that `fire` would not refuse it."""
+        return self.lifecycle.handles(self._state, trigger)
+
+    def snapshot(self) -> Snapshot:
+        """Where it stands at this moment, as a value: for those who look at a machine from outside."""
+        return Snapshot(
+            state=self.state,
+            visit=self._visit,
+            since=self._since,
+            activity=None if self._activity is None else self._activity_name,
+            is_resting=self._rested_visit == self._visit,
+        )
 
     def on_transition(self, callback: TransitionCallback) -> Callable[[], None]:
         """Have `callback(record)` told of every row that is taken, internal ones included.
@@ -163,8 +206,8 @@ class StateMachine:
         if not states:
             raise ValueError("wait_for_state: name at least one state")
         self._check_states(states)
-        self._check_loop(asyncio.get_running_loop())
-        return (await self._reach(states)).dest
+        self.check_loop()
+        return (await self.reach(states)).dest
 
     def fire(self, trigger: str, reason: BaseException | None = None) -> None:
         """Dispatch `trigger`, now; from inside a guard, an effect or a plain observer, right after what is under way.
@@ -183,7 +226,7 @@ class StateMachine:
             self._queue.append((trigger, reason))
             return
         loop = asyncio.get_running_loop()
-        self._check_loop(loop)
+        self.check_loop()
         self._dispatching = True
         try:
             self._take(trigger, reason, loop.time())
@@ -201,11 +244,9 @@ class StateMachine:
         lifecycle.dispatch(self, trigger, reason)
         since = now if self._since is None else self._since
         names, internal = lifecycle.states, visit == self._visit
-        record = TransitionRecord(
-            trigger, names[source].name, names[self._state].name, internal, reason, self.attempt, now - since, now
-        )
+        record = self._record(trigger, names[source].name, internal, reason, now - since, now)
         if self._records is None:
-            self._records = History(self._history_size)
+            self._records = History(self.history_size)
         self._records.note(record)
         self._last = record
         if reason is not None:
@@ -216,7 +257,14 @@ class StateMachine:
             if self._waiters:
                 self._wake(record)
         if self._observers is not None:
-            self._observers.publish(record, plain_only=self._is_ending())
+            self._observers.publish(record, plain_only=self.is_ending())
+
+    def _record(
+        self, trigger: str, source: str, internal: bool, reason: BaseException | None, dwell: float, at: float
+    ) -> TransitionRecord:
+        kind = self.record_type
+        added = {name: getattr(self, name) for name in kind._fields[_FIELDS:]}
+        return kind(trigger, source, self.state, internal, reason, dwell, at, **added)
 
     def _drain(self, queue: deque[tuple[str, BaseException | None]]) -> None:
         """Nobody waits for what was queued, so its errors are logged."""
@@ -230,15 +278,22 @@ class StateMachine:
     def _entered(self, reason: BaseException | None) -> None:
         """Told by the machine whenever a state is entered; a visit is what tells one stay in a state from the next."""
         self._visit += 1
+        self.entered(reason)
+
+    def entered(self, reason: BaseException | None) -> None:
+        """For subclasses: called whenever a state was entered, inside the dispatch. It must not raise."""
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    async def _reach(self, states: Collection[str]) -> TransitionRecord:
-        """Wait until one of `states` is the present one, and return the record of how it came to be."""
+    async def reach(self, states: Collection[str]) -> TransitionRecord:
+        """Wait until one of `states` is the present one, and return the record of the last transition.
+
+        As `wait_for_state`, for those who need to know how the state came to be, and name states that exist.
+        """
         if self._dispatching:
             await asyncio.sleep(0)  # an observer has made an eager task of us, and what we have fired is still queued
         if self._state in states:
-            return self._last or TransitionRecord("", self.state, self.state, True, None, self.attempt, 0.0, 0.0)
+            return self._last or self._record("", self.state, True, None, 0.0, 0.0)
         future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
         if self._waiters is None:
             self._waiters = {}
@@ -257,22 +312,22 @@ class StateMachine:
                 if not future.done():
                     future.set_result(record)
 
-    async def _rested(self) -> None:
+    async def wait_for_rest(self) -> None:
         """Wait until the activity of the present visit has ended or only rests, or its state was left."""
         visit = self._visit
-        while self._activity is not None and self._visit == visit != self._rested_visit and not self._is_acting():
+        while self._activity is not None and self._visit == visit != self._rested_visit and not self.in_activity():
             self._at_rest = self._at_rest or asyncio.get_running_loop().create_future()
             waited = (self._activity, self._at_rest)
             await asyncio.wait(waited, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """Said by an activity which only waits from here on: nobody who waits for its work need wait any longer."""
         self._rested_visit = self._visit
         if self._at_rest is not None and not self._at_rest.done():
             self._at_rest.set_result(None)
         self._at_rest = None
 
-    async def _observed(self) -> None:
+    async def wait_for_observers(self) -> None:
         """Wait until the observers have been told of everything so far."""
         if self._observers is not None:
             await self._observers.flush()
@@ -299,7 +354,7 @@ class StateMachine:
 
     def _begin(self) -> None:
         name = self.lifecycle.activities.get(self._state)
-        if self._is_ending():
+        if self.is_ending():
             return
         if name is None:
             self._release_guardian()
@@ -311,6 +366,7 @@ class StateMachine:
             self._guardian = loop.create_task(self._guard(self._peace), name=f"{self!r}", context=context.copy())
             self._guardian.add_done_callback(self._guardian_ended, context=context)
         task_name = f"{self!r}.{name}"
+        self._activity_name = name
         self._activity = loop.create_task(self._perform(name, self._visit), name=task_name, context=context.copy())
         self._activity.add_done_callback(partial(self._ended, self._visit), context=context)
 
@@ -319,6 +375,13 @@ class StateMachine:
         if self._context is None:
             self._context = copy_context()
         return self._context
+
+    def keep_context(self) -> None:
+        """Have activities and async observers run in a copy of the caller's context, such as that of who made this.
+
+        Otherwise it is the context of who needs it first.
+        """
+        self._context = copy_context()
 
     async def _perform(self, name: str, visit: int) -> Any:
         _acting.set((self, visit))
@@ -332,7 +395,7 @@ class StateMachine:
                 raise RuntimeError(f"{name}() awaited something that was cancelled, and let that pass") from cancelled
             raise
 
-    def _is_acting(self) -> bool:
+    def in_activity(self) -> bool:
         """Whether this is called from the activity of the present visit, or from a task that it made."""
         acting = _acting.get()
         return (
@@ -351,7 +414,7 @@ class StateMachine:
             self._begin()
         elif not task.cancelled():
             self._speak(task)
-        elif not self._is_ending():
+        elif not self.is_ending():
             self._say(FAULT, RuntimeError(f"{task.get_name()} was cancelled from outside"))
 
     def _ended_late(self, task: asyncio.Task[Any]) -> None:
@@ -371,7 +434,7 @@ class StateMachine:
             self._say(FAULT, error)
         elif task.result() is not None:
             self._say(task.result(), None)
-        if self._activity is None and not self._is_ending():
+        if self._activity is None and not self.is_ending():
             self._release_guardian()
 
     def _say(self, trigger: str, reason: BaseException | None) -> None:
@@ -416,7 +479,7 @@ class StateMachine:
     def _rest_at_once(self) -> None:
         self._halting = True
         try:
-            self._come_to_rest()
+            self.come_to_rest()
         finally:
             self._halting = False
 
@@ -428,8 +491,8 @@ class StateMachine:
                     self._activity.cancel()
                 await _outlast(self._activity)
                 await _outlast(asyncio.ensure_future(asyncio.sleep(0)))  # for its callback
-            await _outlast(asyncio.ensure_future(self._on_loop_end()))
-            self._come_to_rest()
+            await _outlast(asyncio.ensure_future(self.on_loop_end()))
+            self.come_to_rest()
         finally:
             self._halting = False
 
@@ -439,28 +502,35 @@ class StateMachine:
             self._peace.set_result(None)
             self._guardian = self._peace = self._loop = None
 
-    def _is_ending(self) -> bool:
+    def is_ending(self) -> bool:
         """Whether the loop ends, so that nothing is to be begun any more."""
         return self._halting or (self._guardian is not None and self._guardian.cancelling() > 0)
 
-    def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A loop that was closed under us took the activity along: begin at rest. One that still runs has the say."""
+    def check_loop(self) -> None:
+        """Make sure that the running loop is the one to live in.
+
+        A loop that was closed under us took the activity along: begin at rest. One that still runs has the say.
+
+        Raises:
+            RuntimeError: no loop runs, or an activity lives in another one.
+        """
+        loop = asyncio.get_running_loop()
         if self._loop is None or self._loop is loop:
             return
         if not self._loop.is_closed():
             raise RuntimeError(f"{self!r} lives in another event loop; disconnect it there first")
         self._loop = self._activity = self._guardian = self._peace = None
         self._abandoning = self._waiters = self._at_rest = None
-        self._on_loop_lost()
+        self.on_loop_lost()
         self._rest_at_once()
 
-    def _on_loop_lost(self) -> None:
+    def on_loop_lost(self) -> None:
         """The loop was closed under us: let go of what belonged to it, for nothing can be awaited in it any more."""
 
-    async def _on_loop_end(self) -> None:
+    async def on_loop_end(self) -> None:
         """The loop ends: give back what must not stay."""
 
-    def _come_to_rest(self) -> None:
+    def come_to_rest(self) -> None:
         """After the last will: bring the state to rest."""
         self.fire(FAULT, None)
 

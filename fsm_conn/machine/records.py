@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-__all__ = ["History", "TransitionRecord"]
+import attrs
+
+__all__ = ["History", "Snapshot", "TransitionRecord"]
 
 
 class TransitionRecord(NamedTuple):
@@ -27,8 +29,6 @@ class TransitionRecord(NamedTuple):
     """True when the state was not left at all, so its activity went on."""
     reason: BaseException | None
     """The error behind the transition; None when there was none."""
-    attempt: int
-    """The attempt of this outage that has begun; 0 before the first."""
     dwell: float
     """Seconds spent in `source`, by the event loop's clock."""
     at: float
@@ -38,6 +38,21 @@ class TransitionRecord(NamedTuple):
         arrow = f"{self.source} (stays)" if self.internal else f"{self.source} -> {self.dest}"
         why = f": {type(self.reason).__name__}" if self.reason is not None else ""
         return f"{arrow} on {self.trigger}{why}"
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """Where a machine stands at one moment."""
+
+    state: str
+    visit: int
+    """Which stay in a state it is, counted from 0."""
+    since: float | None
+    """When the state was entered, by the event loop's clock; None when nothing has happened yet."""
+    activity: str | None
+    """The method that runs: that of the present state, or of the last one, if that is still cleaning up."""
+    is_resting: bool
+    """Whether the activity of the present state has said that from here on it only waits."""
 
 
 class History(deque[TransitionRecord]):

@@ -126,17 +126,20 @@ class PoolKeeper(Roster, StateMachine):
 
     # --- the end of the loop --------------------------------------------------------------------------------
 
-    async def _on_loop_end(self) -> None:
+    async def on_loop_end(self) -> None:
+        """Close all connections."""
         for slot in self._slots:
             self._watch_closing(slot.dismiss())
         await self._closed_all()
 
-    def _come_to_rest(self) -> None:
+    def come_to_rest(self) -> None:
+        """Close, without the activities."""
         for trigger in (PoolTrigger.CLOSE, PoolTrigger.DRAINED):
             if self.lifecycle.handles(self._state, trigger):
                 self.fire(trigger)
 
-    def _on_loop_lost(self) -> None:
+    def on_loop_lost(self) -> None:
+        """The connections went with their loop."""
         self._line = Waiters(self._counts)
         self._free = []
         self._resets, self._closing, self._watchers, self._news = set(), set(), set(), None
@@ -151,15 +154,16 @@ class PoolKeeper(Roster, StateMachine):
     def _is_open(self) -> bool:
         return self._state == PoolState.OPEN
 
-    def _is_ending(self) -> bool:
-        return StateMachine._is_ending(self)
+    def is_ending(self) -> bool:
+        """Whether the loop ends; in so many words, for the part that declares it comes first."""
+        return StateMachine.is_ending(self)
 
     def _admit(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if loop is self._loop and self._state in _SERVING and not self._was_forked:
             return loop
         if not self._was_forked:
-            self._check_loop(loop)
+            self.check_loop()
         if self._was_forked or self._state not in _SERVING:
             self._counts.refused += 1
             raise self._closed()

@@ -7,7 +7,6 @@ import inspect
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -119,7 +118,7 @@ class ConnectionPool(PoolKeeper):
         except TypeError as error:
             _explain(type(self), connection_class, options, error)
             raise
-        self._context = copy_context()
+        self.keep_context()
         self._closers = []
         _pools.add(self)
 
@@ -143,9 +142,9 @@ class ConnectionPool(PoolKeeper):
         """
         if self._was_forked:
             raise self._closed()
-        self._check_loop(asyncio.get_running_loop())
+        self.check_loop()
         while self._state == PoolState.DRAINING:
-            await self._reach((PoolState.CLOSED,))
+            await self.reach((PoolState.CLOSED,))
         if self._state == PoolState.CLOSED:
             self.fire(PoolTrigger.OPEN)
         if progress is not None and self._state == PoolState.OPENING:
@@ -170,16 +169,16 @@ class ConnectionPool(PoolKeeper):
         if self._was_forked:
             raise self._closed()
         if self._state != PoolState.CLOSED:
-            self._check_loop(asyncio.get_running_loop())
+            self.check_loop()
         if self._state != PoolState.CLOSED:
             closer = current_holder()
             self._closers.append(closer)
             try:
                 self._begin_closing(timeout)
-                await self._reach((PoolState.CLOSED,))
+                await self.reach((PoolState.CLOSED,))
             finally:
                 self._closers.remove(closer)
-        await self._observed()
+        await self.wait_for_observers()
 
     async def aclose(self) -> None:
         """The same as `close_all()`, for `contextlib.aclosing`."""
@@ -289,15 +288,15 @@ class ConnectionPool(PoolKeeper):
         """
         self._openers += 1
         try:
-            record = await self._reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
+            record = await self.reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
             if record.dest != PoolState.OPEN:
-                await self._reach((PoolState.CLOSED,))
-            await self._observed()
+                await self.reach((PoolState.CLOSED,))
+            await self.wait_for_observers()
             return record
         except asyncio.CancelledError:
             if self._openers == 1 and not self._is_claimed and self._is_serving():
                 self._begin_closing(0.0)
-                await finish(asyncio.ensure_future(self._reach((PoolState.CLOSED,))))
+                await finish(asyncio.ensure_future(self.reach((PoolState.CLOSED,))))
             raise
         finally:
             self._openers -= 1

@@ -73,7 +73,7 @@ class Roster(Desk):
         self._watchers: set[asyncio.Future[None]] = set()
 
     @abc.abstractmethod
-    def _is_ending(self) -> bool:
+    def is_ending(self) -> bool:
         """Whether the loop ends, so that nothing is to be begun any more."""
 
     # --- what slots tell --------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Roster(Desk):
             self._tidy(slot)
 
     def _stopped(self, slot: Slot) -> None:
-        if self._is_serving() and not self._is_ending():
+        if self._is_serving() and not self.is_ending():
             slot.wake()
 
     def _promote(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import error_text, error_type
 from fsm_conn.telemetry.watching import Telemetry, Watch
 
@@ -31,7 +31,7 @@ class _Watch(Watch):
         self.hears_calls = calls
         self._slow_after = slow_after
 
-    def told(self, record: TransitionRecord) -> None:
+    def told(self, record: ConnectionRecord) -> None:
         super().told(record)
         level = _level(record)
         if _transitions.isEnabledFor(level):
@@ -72,7 +72,7 @@ class _Watch(Watch):
             _calls.log(level, "%s: call of %.100r %s", self.name, record.method, what, extra=extra)
 
 
-def _level(record: TransitionRecord) -> int:
+def _level(record: ConnectionRecord) -> int:
     """By what happened, and not by the name of the state, so that it serves the tables of subclasses too."""
     if record.trigger == Trigger.FAULT and record.reason is not None:
         return logging.ERROR
@@ -83,7 +83,7 @@ def _level(record: TransitionRecord) -> int:
     return logging.DEBUG if record.internal else logging.INFO
 
 
-def _span(record: TransitionRecord) -> str:
+def _span(record: ConnectionRecord) -> str:
     """The number that somebody at a terminal looks for: of trying, the attempt; of anything else, the time."""
     if record.dest in (ConnectionState.CONNECTING, ConnectionState.RECONNECTING):
         return f"attempt {record.attempt}"

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from fsm_conn._util.extras import missing
 from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import Trigger
 from fsm_conn.links.errors import ConnectionLostError
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods, error_text, error_type, status_code
 from fsm_conn.telemetry.watching import Measuring, Telemetry
 from fsm_conn.version import __version__
@@ -97,7 +97,7 @@ class _Watch(Measuring):
 
     # --- connecting -------------------------------------------------------------------------------------------
 
-    def moved(self, record: TransitionRecord) -> None:
+    def moved(self, record: ConnectionRecord) -> None:
         row = {"trigger": str(record.trigger), "source": str(record.source), "dest": str(record.dest)}
         labels = {f"fsm_conn.transition.{key}": value for key, value in row.items()}
         self._to.transitions.add(1, {NAME: self.name, **labels})
@@ -105,7 +105,7 @@ class _Watch(Measuring):
     def probed(self, outcome: str) -> None:
         self._to.probes.add(1, {NAME: self.name, OUTCOME: outcome})
 
-    def began(self, record: TransitionRecord) -> None:
+    def began(self, record: ConnectionRecord) -> None:
         """Open a span: under that of who asked for it, and of its own when the connection acts by itself."""
         self._attempts = 0
         self._span_began = record.at
@@ -120,7 +120,7 @@ class _Watch(Measuring):
             start_time=self._span_began_ns,
         )
 
-    def attempted(self, outcome: ConnectOutcome, record: TransitionRecord) -> None:
+    def attempted(self, outcome: ConnectOutcome, record: ConnectionRecord) -> None:
         self._attempts += 1
         self._to.attempts.add(1, {NAME: self.name, OUTCOME: str(outcome)})
         found: dict[str, str | int] = {"fsm_conn.attempt": self._attempts, OUTCOME: str(outcome)}
@@ -128,7 +128,7 @@ class _Watch(Measuring):
             found |= {ERROR: error_type(record.reason), "exception.message": error_text(record.reason)}
         self._span.add_event("attempt", found, timestamp=self._span_time(record.at))
 
-    def ended(self, outcome: ConnectOutcome, seconds: float, record: TransitionRecord) -> None:
+    def ended(self, outcome: ConnectOutcome, seconds: float, record: ConnectionRecord) -> None:
         labels = {NAME: self.name, OUTCOME: str(outcome)}
         span = self._span
         span.set_attributes({OUTCOME: str(outcome), "fsm_conn.connect.attempts": self._attempts})

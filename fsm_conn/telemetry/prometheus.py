@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.extras import missing
 from fsm_conn.connection.call_records import CallRecord
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
 from fsm_conn.telemetry.watching import Measuring, Telemetry
 
@@ -78,17 +78,17 @@ class _Watch(Measuring):
         super().__init__(conn)
         self._meters = meters
 
-    def moved(self, record: TransitionRecord) -> None:
+    def moved(self, record: ConnectionRecord) -> None:
         row = (str(record.trigger), str(record.source), str(record.dest))
         self._meters.transitions.labels(self.name, *row).inc()
 
     def probed(self, outcome: str) -> None:
         self._meters.probes.labels(self.name, outcome).inc()
 
-    def attempted(self, outcome: ConnectOutcome, record: TransitionRecord) -> None:
+    def attempted(self, outcome: ConnectOutcome, record: ConnectionRecord) -> None:
         self._meters.attempts.labels(self.name, str(outcome)).inc()
 
-    def ended(self, outcome: ConnectOutcome, seconds: float, record: TransitionRecord) -> None:
+    def ended(self, outcome: ConnectOutcome, seconds: float, record: ConnectionRecord) -> None:
         self._meters.connects.labels(self.name, str(outcome)).observe(seconds)
 
     def called(self, record: CallRecord) -> None:

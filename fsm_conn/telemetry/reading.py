@@ -14,10 +14,10 @@ from typing import Any
 
 from fsm_conn._util.text import said, sanitised
 from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.errors import ConnectionLostError
 from fsm_conn.machine.errors import FsmConnError
-from fsm_conn.machine.records import TransitionRecord
 
 __all__ = [
     "ConnectOutcome",
@@ -57,12 +57,12 @@ def is_connecting(state: str) -> bool:
     return state not in _NOT_CONNECTING
 
 
-def begins_connecting(record: TransitionRecord) -> bool:
+def begins_connecting(record: ConnectionRecord) -> bool:
     """Whether a connecting begins with this transition: from rest, or by a loss."""
     return is_connecting(record.dest) and not is_connecting(record.source)
 
 
-def connect_outcome(record: TransitionRecord) -> ConnectOutcome | None:
+def connect_outcome(record: ConnectionRecord) -> ConnectOutcome | None:
     """How the connecting ended that this transition ended; None when it ended none."""
     if is_connecting(record.dest) or not is_connecting(record.source):
         return None
@@ -71,7 +71,7 @@ def connect_outcome(record: TransitionRecord) -> ConnectOutcome | None:
     return ConnectOutcome.FAILED if record.dest == _S.FAILED else ConnectOutcome.ABANDONED
 
 
-def attempt_outcome(record: TransitionRecord) -> ConnectOutcome | None:
+def attempt_outcome(record: ConnectionRecord) -> ConnectOutcome | None:
     """How the attempt ended that this transition decided; None when it decided none."""
     if record.internal or not is_connecting(record.source):
         return None
@@ -82,7 +82,7 @@ def attempt_outcome(record: TransitionRecord) -> ConnectOutcome | None:
     return ConnectOutcome.ABANDONED if record.reason is None else ConnectOutcome.FAILED
 
 
-def probe_outcome(record: TransitionRecord) -> str | None:
+def probe_outcome(record: ConnectionRecord) -> str | None:
     """`passed` or `failed`; None when the transition is not that of a probe."""
     return _PROBES.get(record.trigger)
 

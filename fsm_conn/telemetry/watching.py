@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from fsm_conn.connection.call_records import CallRecord
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.link_span import LinkSpan
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.telemetry.reading import (
     ConnectOutcome,
     attempt_outcome,
@@ -39,7 +39,7 @@ class Watch(abc.ABC):
         self.states = tuple(str(state) for state in conn.lifecycle.states)
         self.state = str(conn.state)
 
-    def told(self, record: TransitionRecord) -> None:
+    def told(self, record: ConnectionRecord) -> None:
         """Of a transition."""
         self.state = str(record.dest)
 
@@ -62,7 +62,7 @@ class Measuring(Watch):
         self._uptime = LinkSpan(conn)
         self._since: float | None = None
 
-    def told(self, record: TransitionRecord) -> None:
+    def told(self, record: ConnectionRecord) -> None:
         """Take a record apart."""
         super().told(record)
         self.moved(record)
@@ -79,7 +79,7 @@ class Measuring(Watch):
             self.ended(end, record.at - self._since, record)
 
     @abc.abstractmethod
-    def moved(self, record: TransitionRecord) -> None:
+    def moved(self, record: ConnectionRecord) -> None:
         """A row was taken."""
 
     @abc.abstractmethod
@@ -87,14 +87,14 @@ class Measuring(Watch):
         """A probe was answered."""
 
     @abc.abstractmethod
-    def attempted(self, outcome: ConnectOutcome, record: TransitionRecord) -> None:
+    def attempted(self, outcome: ConnectOutcome, record: ConnectionRecord) -> None:
         """An attempt was decided."""
 
-    def began(self, record: TransitionRecord) -> None:
+    def began(self, record: ConnectionRecord) -> None:
         """A connecting began."""
 
     @abc.abstractmethod
-    def ended(self, outcome: ConnectOutcome, seconds: float, record: TransitionRecord) -> None:
+    def ended(self, outcome: ConnectOutcome, seconds: float, record: ConnectionRecord) -> None:
         """A connecting ended."""
 
 

@@ -97,7 +97,7 @@ def write_record(
         "dest": str(record.dest),
         "internal": record.internal,
         "reason": None if record.reason is None else _reason(record.reason),
-        "attempt": record.attempt,
+        "attempt": getattr(record, "attempt", 0),
         "dwell": record.dwell,
         "at": record.at,
     }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fsm_conn import cli
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.testing import run_virtually
 from fsm_conn.testing.tracefile import write_record
 
@@ -24,7 +24,7 @@ LIFE: list[tuple[Any, ...]] = [
 def lines(*steps: tuple[Any, ...], **whose: str) -> list[str]:
     found, entered = [], steps[0][4]
     for trigger, source, dest, reason, at in steps:
-        record = TransitionRecord(trigger, source, dest, source == dest, reason, 1, at - entered, at)
+        record = ConnectionRecord(trigger, source, dest, source == dest, reason, at - entered, at, 1)
         found.append(write_record(record, **whose))
         entered = at if source != dest else entered
     return found

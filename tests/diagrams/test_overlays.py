@@ -11,7 +11,7 @@ from drawn import read_mermaid
 from transitions import Machine
 from transitions.extensions import HierarchicalMachine
 
-from fsm_conn import Connection, ConnectionPool, ConnectionState, TransitionRecord
+from fsm_conn import Connection, ConnectionPool, ConnectionRecord, ConnectionState
 from fsm_conn.diagrams import DiagramError, diagram
 from fsm_conn.diagrams.themes import PALETTES, Theme, Tone
 from fsm_conn.testing import Life, TransitionCoverage
@@ -21,7 +21,7 @@ LIGHT = PALETTES[Theme.LIGHT]
 
 
 @pytest.fixture(scope="module")
-def lived() -> tuple[Report, list[TransitionRecord]]:
+def lived() -> tuple[Report, list[ConnectionRecord]]:
     """A connection that fails once, comes up, and is closed."""
     with TransitionCoverage() as coverage:
         life = Life(Connection)
@@ -117,8 +117,8 @@ def test_a_history_numbers_its_steps_and_sums_its_times(lived: Any) -> None:
     assert "class disconnected litMark" in text
 
 
-def records(*steps: tuple[str, str, str]) -> list[TransitionRecord]:
-    return [TransitionRecord(t, s, d, internal=False, reason=None, attempt=0, dwell=0.25, at=0.0) for t, s, d in steps]
+def records(*steps: tuple[str, str, str]) -> list[ConnectionRecord]:
+    return [ConnectionRecord(t, s, d, internal=False, reason=None, dwell=0.25, at=0.0, attempt=0) for t, s, d in steps]
 
 
 def test_many_steps_are_counted() -> None:
@@ -133,7 +133,7 @@ def test_many_steps_are_counted() -> None:
 
 
 def test_an_internal_step_leaves_no_state() -> None:
-    step = TransitionRecord("probe_passed", "connected", "connected", True, None, 1, 2.0, 2.0)
+    step = ConnectionRecord("probe_passed", "connected", "connected", True, None, 2.0, 2.0, 1)
     inside = read_mermaid(diagram(Connection, history=[step])).inside["connected"]
     assert inside[-1] == "2 s, not left"
     assert "#1" in inside

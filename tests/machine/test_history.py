@@ -17,7 +17,7 @@ from fsm_conn.machine.records import History, TransitionRecord
 
 
 def record(number: int, internal: bool) -> TransitionRecord:
-    return TransitionRecord("t", "a", "a" if internal else "b", internal, None, 0, 0.0, float(number))
+    return TransitionRecord("t", "a", "a" if internal else "b", internal, None, 0.0, float(number))
 
 
 async def test_probes_that_pass_do_not_push_out_how_the_connection_came_about() -> None:

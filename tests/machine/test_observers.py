@@ -19,7 +19,7 @@ from fsm_conn.machine.records import TransitionRecord
 
 
 def record(number: int = 1) -> TransitionRecord:
-    return TransitionRecord("lost", "connected", "reconnecting", False, None, number, 0.0, 0.0)
+    return TransitionRecord("lost", "connected", "reconnecting", False, None, 0.0, float(number))
 
 
 def watching(*callbacks: Any) -> Observers:
@@ -41,8 +41,8 @@ class Forms:
         self.seen: list[int] = []
 
     async def method(self, told: TransitionRecord) -> None:
-        await asyncio.sleep(1 if told.attempt == 1 else 0)
-        self.seen.append(told.attempt)
+        await asyncio.sleep(1 if told.at == 1 else 0)
+        self.seen.append(told.at)
 
     __call__ = method
 
@@ -50,7 +50,7 @@ class Forms:
         return self.method(told)
 
     def sometimes(self, told: TransitionRecord) -> Awaitable[None] | None:
-        return self.method(told) if told.attempt != 2 else self.seen.append(2)
+        return self.method(told) if told.at != 2 else self.seen.append(2)
 
     def future(self, told: TransitionRecord) -> Awaitable[None]:
         return asyncio.ensure_future(self.method(told))
@@ -114,9 +114,9 @@ async def test_with_a_full_backlog_only_async_observers_miss_something(
 
     async def observe(told: TransitionRecord) -> None:
         await asyncio.sleep(1)
-        late.append(told.attempt)
+        late.append(told.at)
 
-    observers = watching(observe, lambda told: plain.append(told.attempt))
+    observers = watching(observe, lambda told: plain.append(told.at))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for number in range(5):
@@ -205,7 +205,7 @@ async def test_at_the_end_of_the_loop_nothing_async_is_begun_and_plain_ones_are_
 ) -> None:
     """What waited is dropped without an error, who waits for it may go, and a later transition is told to all again."""
     forms, plain = Forms(), []
-    observers = watching(forms.method, lambda told: plain.append(told.attempt))
+    observers = watching(forms.method, lambda told: plain.append(told.at))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         observers.publish(record(1))

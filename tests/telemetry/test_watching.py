@@ -25,8 +25,8 @@ from fsm_conn import (
     ConnectFailedError,
     Connection,
     ConnectionLostError,
+    ConnectionRecord,
     RequestError,
-    TransitionRecord,
     telemetry,
 )
 from fsm_conn.telemetry import LogObserver, reading
@@ -132,7 +132,7 @@ def test_which_errors_leave_a_name_unknown() -> None:
 
 def test_what_happens_within_a_state_decides_no_attempt() -> None:
     """A subclass may have rows in `connecting` that do not leave it."""
-    within = TransitionRecord("progress", "connecting", "connecting", True, None, 1, 0.0, 0.0)
+    within = ConnectionRecord("progress", "connecting", "connecting", True, None, 0.0, 0.0, 1)
     assert reading.attempt_outcome(within) is None
     assert reading.attempt_outcome(within._replace(internal=False)) is reading.ConnectOutcome.ABANDONED
 

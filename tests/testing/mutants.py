@@ -564,7 +564,7 @@ def losses_go_unnoticed(patch: pytest.MonkeyPatch) -> None:
 def calls_are_served_everywhere(patch: pytest.MonkeyPatch) -> None:
     async def _link_when_ready(self: Any, end: float | None = None) -> Any:
         while self._link is None:
-            await self._reach({S.CONNECTED})
+            await self.reach({S.CONNECTED})
         return self._link
 
     patch.setattr(Connection, "_link_when_ready", _link_when_ready)
@@ -584,9 +584,9 @@ def attempts_are_not_abandoned(patch: pytest.MonkeyPatch) -> None:
 @mutant("an attempt is abandoned when any of its callers is cancelled")
 def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
-        if self._handles(T.DISCONNECT):
+        if self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
-            await self._reach(_ENDED)
+            await self.reach(_ENDED)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
@@ -594,9 +594,9 @@ def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
 @mutant("cancelling somebody who joins an established connection ends it for everybody")
 def claims_are_ignored(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
-        if self._callers == 1 and self._handles(T.DISCONNECT):
+        if self._callers == 1 and self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
-            await self._reach(_ENDED)
+            await self.reach(_ENDED)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
@@ -613,7 +613,7 @@ def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
 @mutant("abandoning does not wait until the link is closed")
 def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
-        if self._callers == 1 and not self._wanted and self._handles(T.DISCONNECT):
+        if self._callers == 1 and not self._wanted and self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
@@ -621,22 +621,22 @@ def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a caller that was cancelled goes on waiting")
 def cancellation_is_swallowed(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._reach
+    right = StateMachine.reach
 
-    async def _reach(self: Any, states: Any) -> Any:
+    async def reach(self: Any, states: Any) -> Any:
         try:
             return await right(self, states)
         except asyncio.CancelledError:
             return await right(self, states)
 
-    patch.setattr(StateMachine, "_reach", _reach)
+    patch.setattr(StateMachine, "reach", reach)
 
 
 @mutant("disconnect() only waits, and does not ask")
 def disconnect_does_not_ask(patch: pytest.MonkeyPatch) -> None:
     async def disconnect(self: Any) -> None:
         self._disconnects += 1
-        await self._reach(_ENDED)
+        await self.reach(_ENDED)
 
     patch.setattr(Connection, "disconnect", disconnect)
 
@@ -645,7 +645,7 @@ def disconnect_does_not_ask(patch: pytest.MonkeyPatch) -> None:
 def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def disconnect(self: Any) -> None:
         self._disconnects += 1
-        if self._handles(T.DISCONNECT):
+        if self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
 
     patch.setattr(Connection, "disconnect", disconnect)
@@ -659,7 +659,7 @@ def disconnect_is_not_final(patch: pytest.MonkeyPatch) -> None:
 @mutant("connect() returns before it is connected")
 def connect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def connect(self: Any) -> None:
-        if self._handles(T.CONNECT):
+        if self.handles(T.CONNECT):
             self.fire(T.CONNECT)
 
     patch.setattr(Connection, "connect", connect)
@@ -831,7 +831,7 @@ def next_activity_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     right = StateMachine._ended
 
     def _ended(self: Any, visit: int, task: Any) -> None:
-        if visit != self._visit:
+        if visit != self.visit:
             vars(self)["_begin"] = lambda: None
         try:
             right(self, visit, task)
@@ -875,7 +875,7 @@ def wakeup_is_lost_after_an_error(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a waiter that was cancelled stays on the list, and is woken with the others")
 def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
-    async def _reach(self: Any, states: Any) -> Any:
+    async def reach(self: Any, states: Any) -> Any:
         if self._state in states:
             return self._last
         future = asyncio.get_running_loop().create_future()
@@ -889,7 +889,7 @@ def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
         for _, future in woken:
             future.set_result(record)
 
-    patch.setattr(StateMachine, "_reach", _reach)
+    patch.setattr(StateMachine, "reach", reach)
     patch.setattr(StateMachine, "_wake", _wake)
 
 

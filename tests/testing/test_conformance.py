@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer import TRANSIENT, Peer
 
-from fsm_conn import Connection, RetryPolicy, TransitionRecord, insert_state
+from fsm_conn import Connection, ConnectionRecord, RetryPolicy, insert_state
 from fsm_conn.testing.conformance import ConformanceError, TraceWriter, conforms, read_trace, write_record
 from fsm_conn.testing.lives.invariants import ViolationError
 from fsm_conn.testing.lives.life import Life
@@ -37,7 +37,7 @@ class Authenticated(Connection):
         return "authenticated"
 
 
-def lived(cls: type[Connection], seed: int, choices: list[int]) -> list[TransitionRecord]:
+def lived(cls: type[Connection], seed: int, choices: list[int]) -> list[ConnectionRecord]:
     """The history of a life in which each step is chosen by a number. Whether its invariants hold is not asked here."""
     life = Life(cls, seed=seed)
     with contextlib.closing(life), contextlib.suppress(ViolationError):
@@ -187,7 +187,7 @@ async def test_strict_begins_in_the_initial_state() -> None:
 
 def test_a_log_that_begins_with_what_did_not_leave_the_state_tells_when_it_was_entered() -> None:
     """So the dwell of the next line is known too."""
-    first = TransitionRecord("probe_passed", "connected", "connected", True, None, 1, 7.0, 100.0)
+    first = ConnectionRecord("probe_passed", "connected", "connected", True, None, 7.0, 100.0, 1)
     conforms(Connection, [first, first._replace(dwell=8.0, at=101.0)])
     with pytest.raises(ConformanceError, match=r"^line 2: a dwell of 9 s, and 'connected' was entered 8 s before"):
         conforms(Connection, [first, first._replace(dwell=9.0, at=101.0)])
@@ -213,7 +213,7 @@ async def test_connections_of_one_file_are_told_apart(tmp_path: Path) -> None:
 
 async def test_the_reason_is_written_as_type_and_first_line() -> None:
     """No traceback, one line, not endless; an error that cannot be shown is said to be one."""
-    record = TransitionRecord("lost", "connected", "failed", False, OSError("one\ntwo"), 1, 0.5, 2.0)
+    record = ConnectionRecord("lost", "connected", "failed", False, OSError("one\ntwo"), 0.5, 2.0, 1)
     data = json.loads(write_record(record, connection="shop"))
     assert data["reason"] == {"type": "OSError", "message": "one"}
     assert data["connection"] == "shop"
@@ -299,5 +299,5 @@ def test_empty_lines_are_skipped() -> None:
     """Nothing is what nothing conforms to."""
     conforms(Connection, [])
     conforms(Connection, ["", "\n", "  "], strict=True)
-    record = TransitionRecord("connect", "disconnected", "connecting", False, None, 1, 0.0, 0.0)
+    record = ConnectionRecord("connect", "disconnected", "connecting", False, None, 0.0, 0.0, 1)
     assert read_trace(["", write_record(record)])[0].number == 2

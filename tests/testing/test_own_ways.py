@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigger, insert_state
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import LinkState
 from fsm_conn.links.errors import LinkError
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.machine.table import State
 from fsm_conn.testing import Life, ViolationError, explore
 from fsm_conn.testing.lives.life import START_TIMEOUT
@@ -211,7 +211,7 @@ def test_permitting_more_than_the_policy_is_told_with_the_way_to_switch_it_off()
 
 
 def decision(attempts: int = 1, elapsed: float = 0.0, reason: BaseException | None = None, **options: Any) -> Decision:
-    record = TransitionRecord(T.OPEN_FAILED, S.CONNECTING, S.FAILED, False, reason, attempts, 0.0, elapsed)
+    record = ConnectionRecord(T.OPEN_FAILED, S.CONNECTING, S.FAILED, False, reason, 0.0, elapsed, attempts)
     retry = RetryPolicy(**options)
     return Decision(record, retry, attempts, elapsed, delay=(0.5, 1.0), losses=1, is_trial=False, is_free=False)
 

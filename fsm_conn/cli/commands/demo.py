@@ -10,8 +10,8 @@ from rich.text import Text
 from fsm_conn.cli.drawing import INDENT, draw, first_line, transition_line
 from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.terminal import Console, drawing, output
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.demo.tour import tour
-from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["command"]
 
@@ -36,7 +36,7 @@ class LinePage:
         """Something that was done between transitions."""
         self._write(Text(" " * INDENT + text))
 
-    def moved(self, at: float, record: TransitionRecord) -> None:
+    def moved(self, at: float, record: ConnectionRecord) -> None:
         """A transition. An observer cannot raise: a line that could not be written ends the tour at the next one."""
         if self._unwritten is None:
             try:
@@ -44,7 +44,7 @@ class LinePage:
             except OSError as error:
                 self._unwritten = error
 
-    def _line(self, at: float, record: TransitionRecord) -> Text:
+    def _line(self, at: float, record: ConnectionRecord) -> Text:
         why = first_line(record.reason)
         return transition_line(f"{at:8.3f} s", record.source, record.dest, why, width=self.console.room)
 
@@ -62,7 +62,7 @@ class LivePage(LinePage):
         self._live = live
         self._draw("disconnected", None)
 
-    def moved(self, at: float, record: TransitionRecord) -> None:
+    def moved(self, at: float, record: ConnectionRecord) -> None:
         """A transition."""
         super().moved(at, record)
         self._draw(record.dest, (record.source, record.dest))

@@ -25,9 +25,9 @@ from fsm_conn.connection.errors import ConnectFailedError
 from fsm_conn.connection.metrics import Metrics
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import HealthStatus
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.target import LazyFactory, resolve_target
-from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["command"]
 
@@ -101,7 +101,7 @@ class _Watch:
         self._latencies = latencies
         self._view = view
         self._metrics = Metrics()
-        self._news: asyncio.Queue[tuple[TransitionRecord, Facts]] = asyncio.Queue()
+        self._news: asyncio.Queue[tuple[ConnectionRecord, Facts]] = asyncio.Queue()
         self._health = conn.health_status
 
     async def run(self) -> None:
@@ -146,17 +146,17 @@ class _Watch:
         while not self._news.empty():
             self._show(*self._news.get_nowait())
 
-    def _show(self, record: TransitionRecord, facts: Facts) -> None:
+    def _show(self, record: ConnectionRecord, facts: Facts) -> None:
         moment = self._moment(record)
         self._view.moved(moment, record, facts)
         if facts.health != self._health:
             self._health = facts.health
             self._view.health(moment, facts)
 
-    def _moment(self, record: TransitionRecord) -> datetime:
+    def _moment(self, record: ConnectionRecord) -> datetime:
         return self._began + timedelta(seconds=record.at - self._began_at)
 
-    def _facts(self, record: TransitionRecord | None = None) -> Facts:
+    def _facts(self, record: ConnectionRecord | None = None) -> Facts:
         # Of a state that was entered this moment no probe can tell.
         health = self._conn.health_status if record is None or record.internal else HealthStatus.UNKNOWN
         link: Any = self._conn.link

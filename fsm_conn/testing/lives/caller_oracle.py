@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.errors import IllegalTriggerError
 from fsm_conn.machine.machine import is_expected
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Invariant, invariant
 from fsm_conn.testing.lives.overrides import BASE_TRIGGERS, ENDED
 
@@ -87,7 +87,7 @@ class Call:
     """Whether that state did not handle what was asked for, so that the call only waits."""
     ended: bool
     """Whether `disconnect()` was called meanwhile, by another."""
-    since: Sequence[TransitionRecord]
+    since: Sequence[ConnectionRecord]
     """The transitions meanwhile."""
 
     def came_to(self, *states: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.script import Script, table
@@ -76,7 +77,7 @@ def invariant(moment: str = AT_REST) -> Callable[[Check], Invariant]:
     return decorate
 
 
-def new_records(life: Life) -> Iterator[TransitionRecord]:
+def new_records(life: Life) -> Iterator[ConnectionRecord]:
     """Records that no check at rest has seen yet."""
     records = life.records
     for index in range(life.checked, len(records)):

@@ -59,6 +59,6 @@ def fingerprint(life: Life) -> tuple[Any, ...]:
         conn._opened,
         conn._is_half_open,
         len(conn._losses or ()),
-        conn._activity is not None,
+        conn.snapshot().activity is not None,
         round(life.next_timer() or 0.0, 3),
     )

@@ -18,9 +18,9 @@ from copy import copy
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.binding import ACTIVITY_PREFIX
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.caller_oracle import OF_CALLERS
 from fsm_conn.testing.lives.checks import (
     ALWAYS,
@@ -141,7 +141,7 @@ def activities_end_with_their_state(life: Life) -> str | None:
     """At most one activity runs, and it is that of the present state, or one that is still cleaning up."""
     if life.conn.abandoned_activities:
         return _goes_on(_last_own_state(life), "had to be left behind")
-    running = "" if life.conn._activity is None else _activity_name(life.conn._activity)
+    running = life.conn.snapshot().activity or ""
     if running in life.overrides.own and running != activity_of(life.state) and _is_neglected(life):
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
     if life.checked == len(life.records):
@@ -257,7 +257,7 @@ def nobody_waits_in_vain(life: Life) -> str | None:
 
 def _is_cleaning_up(life: Life) -> bool:
     """Whether an activity of a state of rest has more to do than to wait for the time to try again."""
-    if life.conn._activity is None:
+    if life.conn.snapshot().activity is None:
         return False
     return life.peer.waits_for("close") or life.peer.open_now > 0 or life.overrides.acts_by_itself(life.state)
 
@@ -282,7 +282,7 @@ def faults_have_a_cause(life: Life) -> str | None:
     return None
 
 
-def _culprit(life: Life, record: TransitionRecord) -> str:
+def _culprit(life: Life, record: ConnectionRecord) -> str:
     return raised_in_row(life, record.reason) or f"the activity of {str(record.source)!r}"
 
 

@@ -20,10 +20,10 @@ from typing import Any
 from fsm_conn.connection.call_records import CallOutcome, CallRecord
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.base import CallOptions
 from fsm_conn.machine.errors import IllegalTriggerError
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives import verdicts
 from fsm_conn.testing.lives.caller_oracle import CallerOracle, User
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
@@ -100,8 +100,8 @@ class Life:
         self.peer = SimulatedPeer()
         self.users: list[User] = []
         self.answered: Counter[str] = Counter()
-        self.seen: list[TransitionRecord] = []
-        self.seen_slowly: list[TransitionRecord] = []
+        self.seen: list[ConnectionRecord] = []
+        self.seen_slowly: list[ConnectionRecord] = []
         self.links_asked: list[Asked] = []
         self.steps_in: Counter[str] = Counter()
         options = {"retry": retry, "start_timeout": start_timeout, "name": "life", "history": 1_000_000}
@@ -132,22 +132,22 @@ class Life:
         return self.peer()
 
     @property
-    def records(self) -> Sequence[TransitionRecord]:
+    def records(self) -> Sequence[ConnectionRecord]:
         """All transitions so far."""
-        return self.conn._records or ()
+        return self.conn.records
 
     def _hear(self, call: CallRecord) -> None:
         if call.outcome is CallOutcome.SUCCEEDED:
             self.sign_of_life = call.at
 
-    def _see_slowly(self, record: TransitionRecord) -> Awaitable[None] | None:
+    def _see_slowly(self, record: ConnectionRecord) -> Awaitable[None] | None:
         """An async observer, while that is checked; a plain one otherwise, which costs less."""
         if self.checking:
             return self._see_after_a_while(record)
         self.seen_slowly.append(record)
         return None
 
-    async def _see_after_a_while(self, record: TransitionRecord) -> None:
+    async def _see_after_a_while(self, record: ConnectionRecord) -> None:
         await asyncio.sleep(0)
         self.seen_slowly.append(record)
 

@@ -44,7 +44,7 @@ def limit_of(life: Life, state: str) -> float | None:
 @invariant(AT_REST)
 def waits_are_bounded(life: Life) -> str | None:
     """No state in which something is under way lasts longer than its timeouts say, and no probe longer than its own."""
-    now, since = life.loop.time(), life.conn._since
+    now, since = life.loop.time(), life.conn.snapshot().since
     limit = None if since is None else limit_of(life, life.state)
     if since is not None and limit is not None and now - since > limit + EPSILON:
         return f"{now - since:g} s in {life.state!r}, whose timeouts allow {limit:g} s"
@@ -62,7 +62,7 @@ def waits_have_a_limit(life: Life) -> str | None:
     state = life.conn.lifecycle.states[life.conn._state]
     if state.final or life.state == S.CONNECTED or not life.overrides.acts_by_itself(life.state):
         return None
-    asked = next((each.what for each in life.peer.unanswered() if each.context.run(life.conn._is_acting)), None)
+    asked = next((each.what for each in life.peer.unanswered() if each.context.run(life.conn.in_activity)), None)
     if asked is None or life.next_timer() is not None:
         return None
     activity = activity_of(life.state)
@@ -76,7 +76,7 @@ def waits_have_a_limit(life: Life) -> str | None:
 @invariant(AT_REST)
 def peers_are_asked(life: Life) -> str | None:
     """While connected, no more than the interval and the timeout pass without a probe or a call that was answered."""
-    policy, since = life.conn.health, life.conn._since
+    policy, since = life.conn.health, life.conn.snapshot().since
     if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
     last = next((record for record in reversed(life.records) if record.trigger in PROBED), None)

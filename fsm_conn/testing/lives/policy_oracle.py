@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from fsm_conn.connection.policy import Jitter, RetryPolicy
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.machine import is_expected
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
 from fsm_conn.testing.lives.overrides import BASE_TRIGGERS
 
@@ -67,7 +67,7 @@ class Asked:
 class Decision:
     """Whether to try again, as it stood when it was made."""
 
-    record: TransitionRecord
+    record: ConnectionRecord
     retry: RetryPolicy
     attempts: int
     """Attempts of the outage so far."""
@@ -138,7 +138,7 @@ class PolicyOracle:
         self.losses: list[float] = []
         self._at_once = self.on_trial = False
         self._delay = WHENEVER
-        self._entered: TransitionRecord | None = None
+        self._entered: ConnectionRecord | None = None
         self._up_since: float | None = None
         self._records_read = self._links_read = 0
 
@@ -157,7 +157,7 @@ class PolicyOracle:
 
     # --- transitions ----------------------------------------------------------------------------------------
 
-    def _read_record(self, record: TransitionRecord) -> None:
+    def _read_record(self, record: ConnectionRecord) -> None:
         self._count_probe(record)
         if record.internal:
             return
@@ -173,7 +173,7 @@ class PolicyOracle:
             self._at_once = self._at_once or self.came_up == 1
         self._entered = record
 
-    def _decide(self, record: TransitionRecord) -> None:
+    def _decide(self, record: ConnectionRecord) -> None:
         if record.trigger in FAILING:
             if self._up_since is not None and record.at - self._up_since >= self.life.conn.retry.stable_after:
                 self._begin_outage(record)
@@ -181,14 +181,14 @@ class PolicyOracle:
         elif record.trigger == T.RECOVER:
             self._judge_recovery(record)
 
-    def _note_link(self, record: TransitionRecord) -> None:
+    def _note_link(self, record: ConnectionRecord) -> None:
         """A link is up from when it is first called connected, as long as states own it."""
         if record.dest not in self.life.conn.linked_states:
             self._up_since = None
         elif self._up_since is None and record.dest in self.life.conn.serving_states:
             self._up_since = record.at
 
-    def _note_outage(self, record: TransitionRecord) -> None:
+    def _note_outage(self, record: ConnectionRecord) -> None:
         if self._does(record, "begin_outage", record.trigger in BEGINNING):
             self._begin_outage(record)
         if self._does(record, "begin_half_open", record.trigger == T.RECOVER):
@@ -198,7 +198,7 @@ class PolicyOracle:
         if self._does(record, "note_loss", record.trigger in LOSING and record.dest in (S.RECONNECTING, S.FAILED)):
             self.losses.append(record.at)
 
-    def _does(self, record: TransitionRecord, effect: str, by_base_table: bool) -> bool:
+    def _does(self, record: ConnectionRecord, effect: str, by_base_table: bool) -> bool:
         """Whether a transition has an effect: by what the base table documents, or by what an own row says."""
         if record.trigger in BASE_TRIGGERS and record.dest in _BASE_STATES:
             return by_base_table
@@ -206,14 +206,14 @@ class PolicyOracle:
         return effect in self.life.overrides.effects.get(row, ())
 
     @staticmethod
-    def _is_attempt(record: TransitionRecord) -> bool:
+    def _is_attempt(record: ConnectionRecord) -> bool:
         return record.trigger in BEGINNING or (record.trigger in FAILING and record.dest == S.RECONNECTING)
 
-    def _begin_outage(self, record: TransitionRecord) -> None:
+    def _begin_outage(self, record: ConnectionRecord) -> None:
         self.attempts = self.links = self.came_up = 0
         self.since, self._at_once, self.on_trial = record.at, False, False
 
-    def _count_attempt(self, record: TransitionRecord) -> None:
+    def _count_attempt(self, record: ConnectionRecord) -> None:
         self.attempts += 1
         self._at_once = False
         most = self.life.conn.retry.max_attempts
@@ -227,7 +227,7 @@ class PolicyOracle:
 
     # --- decisions ------------------------------------------------------------------------------------------
 
-    def _judge(self, record: TransitionRecord) -> None:
+    def _judge(self, record: ConnectionRecord) -> None:
         """Was it right to try again, or to give up?"""
         decision = Decision(
             record,
@@ -276,11 +276,11 @@ class PolicyOracle:
                 )
         return ""
 
-    def _losses_with(self, record: TransitionRecord) -> int:
+    def _losses_with(self, record: ConnectionRecord) -> int:
         window = self.life.conn.retry.restart_window
         return sum(at > record.at - window for at in (*self.losses, record.at)) if record.trigger in LOSING else 0
 
-    def _judge_recovery(self, record: TransitionRecord) -> None:
+    def _judge_recovery(self, record: ConnectionRecord) -> None:
         """A connection that has given up tries once more: was it time, and could it help?"""
         pause, cause = self.life.conn.retry.recover_after, self._entered
         if self.life.overrides.has_own("may_recover", "while_failed"):
@@ -292,7 +292,7 @@ class PolicyOracle:
         elif not pause - EPSILON <= record.dwell <= pause * 1.5 + 2 * self.life.conn.close_timeout + EPSILON:
             self._wrong("recovery_is_careful", f"{record} after {record.dwell:g} s; the policy says {pause:g} s")
 
-    def _is_free(self, record: TransitionRecord) -> bool:
+    def _is_free(self, record: ConnectionRecord) -> bool:
         overrides = self.life.overrides
         return (
             overrides.has_own("may_retry", "may_restart", *COUNTING)
@@ -331,7 +331,7 @@ class PolicyOracle:
 
     # --- probes ---------------------------------------------------------------------------------------------
 
-    def _count_probe(self, record: TransitionRecord) -> None:
+    def _count_probe(self, record: ConnectionRecord) -> None:
         if record.trigger == T.PROBE_FAILED and record.source == S.CONNECTED:
             self.bad_probes += 1
             threshold, overrides = self.life.conn.health.failure_threshold, self.life.overrides

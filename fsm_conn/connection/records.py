@@ -1,0 +1,40 @@
+"""What is written of each transition of a connection: beside all that a machine writes, the attempt."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from fsm_conn.machine.records import TransitionRecord
+
+__all__ = ["ConnectionRecord"]
+
+
+class ConnectionRecord(TransitionRecord):
+    """One transition of a connection."""
+
+    __slots__ = ()
+    _fields = (*TransitionRecord._fields, "attempt")  # type: ignore[assignment]
+
+    def __new__(
+        cls,
+        trigger: str,
+        source: str,
+        dest: str,
+        internal: bool,
+        reason: BaseException | None,
+        dwell: float,
+        at: float,
+        attempt: int = 0,
+    ) -> ConnectionRecord:
+        """A record; made by the machine."""
+        return tuple.__new__(cls, (trigger, source, dest, internal, reason, dwell, at, attempt))
+
+    @property
+    def attempt(self) -> int:
+        """The attempt of this outage that has begun; 0 before the first."""
+        return cast("int", tuple.__getitem__(self, -1))
+
+    def _replace(self, /, **changes: object) -> ConnectionRecord:
+        """The same with other values; that of a named tuple knows only the fields of its own."""
+        kept: dict[str, Any] = dict(zip(self._fields, self, strict=True))
+        return ConnectionRecord(**(kept | changes))
