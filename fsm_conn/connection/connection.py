@@ -32,6 +32,7 @@ from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.base import Link
+from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.links.target import Target, resolve_target
 from fsm_conn.machine.machine import finish
 
@@ -128,10 +129,6 @@ class Connection(LinkHolder):
         history: int = 64,
         rng: random.Random | None = None,
     ) -> None:
-        if services is not None:
-            from fsm_conn.links.grpc.services import normalize_services
-
-            services = normalize_services(services)
         name = None if name is None else checked_name(name)
         self._make_link, self.name = resolve_target(target, env, cwd, mtls, services, name)
         if retry is not None:
@@ -253,8 +250,6 @@ class Connection(LinkHolder):
         Its methods return grpc's own call objects and raise grpc's own errors; while there is no link,
         they raise `NotConnectedError`.
         """
-        from fsm_conn.links.grpc.stubs import ReconnectingChannel
-
         return stub_class(ReconnectingChannel(self._present_channel))
 
     @property

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from fsm_conn._util import workers
 from fsm_conn.links.base import Link
+from fsm_conn.links.services import normalize_services
 
 __all__ = ["LazyFactory", "LinkFactory", "Target", "resolve_target"]
 
@@ -48,7 +50,7 @@ def resolve_target(
     """
     if isinstance(target, str):
         _reject(target, "an address", env=env, cwd=cwd)
-        options = {"credentials": _checked_credentials(mtls), "services": services or ()}
+        options = {"credentials": _checked_credentials(mtls), "services": normalize_services(services)}
         return LazyFactory(
             "fsm_conn.links.grpc.endpoint", "EndpointLink", _checked_address(target), **options
         ), name or target
@@ -65,7 +67,7 @@ def resolve_target(
         "env": _checked_env(env),
         "cwd": _checked_cwd(cwd),
         "mtls": mtls,
-        "services": services or (),
+        "services": normalize_services(services),
         "name": name,
     }
     return LazyFactory("fsm_conn.links.plugin.link", "PluginLink", command, **options), name
@@ -103,9 +105,7 @@ class LazyFactory:
     async def load(self) -> None:
         """Import what the link needs, if that was not done yet."""
         if self._module not in _modules:
-            from fsm_conn.links.process import spawner
-
-            await spawner.run(_loaded, self._module)
+            await workers.run("spawner", _loaded, self._module)
 
 
 _modules: dict[str, ModuleType] = {}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 from fsm_conn.connection.calls import ServiceProxy, Services
+from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.pool.errors import LeaseError
 
 if TYPE_CHECKING:
@@ -143,8 +144,6 @@ class Lease:
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """As `Connection.stub`; the stub can be used as long as the lease is held."""
-        from fsm_conn.links.grpc.stubs import ReconnectingChannel
-
         return stub_class(ReconnectingChannel(lambda: self.connection._present_channel()))
 
     @property

@@ -23,8 +23,16 @@ from fsm_conn._util.redact import (
     without_escapes,
 )
 from fsm_conn.links.errors import HandshakeError
-from fsm_conn.links.plugin.handshake import parse_handshake, quoted
-from fsm_conn.links.process.output import LINES_PER_SECOND, LONGEST_LOGGED, TAIL_BYTES, LineLog, Tail, plugin_logger
+from fsm_conn.links.plugin.handshake import parse_handshake
+from fsm_conn.links.process.output import (
+    LINES_PER_SECOND,
+    LONGEST_LOGGED,
+    TAIL_BYTES,
+    LineLog,
+    Tail,
+    plugin_logger,
+    quoted,
+)
 
 # Upper-case letters are in secrets alone.
 REMAINS = re.compile(r"[A-Z]{4,}")

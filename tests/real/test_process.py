@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from fsm_conn._util import workers
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, HandshakeError, LinkError
 from fsm_conn.links.process import directory as private_directory
@@ -77,7 +78,7 @@ class TestStarting:
 
     async def test_all_start_on_one_thread_that_stays(self) -> None:
         """The thread that starts a process outlives it: else Linux would kill it when that thread ends."""
-        names = {await spawner.run(lambda: threading.current_thread().name) for _ in range(3)}
+        names = {await workers.run("spawner", lambda: threading.current_thread().name) for _ in range(3)}
         assert len(names) == 1
         process = await started(*hostile("silent"))
         assert any(thread.name in names for thread in threading.enumerate())
@@ -187,7 +188,7 @@ class TestWrongCommands:
         def refuse(*arguments: object, **options: object) -> None:
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-        await spawner.run(spawner._death_wrapper)
+        await workers.run("spawner", spawner._death_wrapper)
         monkeypatch.setattr(spawner.subprocess, "Popen", refuse)
         with pytest.raises(LinkError, match="could not be started: Cannot allocate memory") as caught:
             await started("/bin/true")
@@ -572,7 +573,9 @@ class TestWithoutClosing:
         if not setpriv:
             popen.kill()
             popen.communicate()
-            code = "from fsm_conn.links import spawner; spawner._death_wrapper = lambda: ()" + HOST.format(then=then)
+            code = "from fsm_conn.links.process import spawner; spawner._death_wrapper = lambda: ()" + HOST.format(
+                then=then
+            )
             popen = subprocess.Popen(
                 [PYTHON, "-c", code, *hostile("mess", "/nowhere")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )

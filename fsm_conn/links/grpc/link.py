@@ -31,7 +31,8 @@ from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.grpc.first_status import Verdict, is_forgotten
 from fsm_conn.links.grpc.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.grpc.names import shown
-from fsm_conn.links.grpc.services import ServiceResolver, normalize_services
+from fsm_conn.links.grpc.services import ServiceResolver
+from fsm_conn.links.services import normalize_services
 
 __all__ = ["GrpcLink"]
 

@@ -5,19 +5,18 @@ method is therefore found out at its first use, and kept for as long as the link
 
 Rules that hold here: what was declared is trusted and never asked for; what is asked for is asked once, for
 all who wait for it, and none of them can spoil it for the others by being cancelled; a failure is not kept.
-Importing this module, and declaring no services, imports neither gRPC nor protobuf.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
-from types import ModuleType
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import CallError, ConnectionLostError, UnknownNameError
 from fsm_conn.links.grpc.names import listing, match_service, nearest, shown, split_method, unknown_method
+from fsm_conn.links.services import normalize_services
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -26,49 +25,12 @@ if TYPE_CHECKING:
     from fsm_conn.links.grpc.methods import Method
     from fsm_conn.links.grpc.reflection import Reflection
 
-__all__ = ["ServiceResolver", "normalize_services"]
+__all__ = ["ServiceResolver"]
 
 _NO_REFLECTION = (
     "The peer does not offer server reflection: declare its services with services=, or let it call "
     "grpc_reflection.v1alpha.reflection.enable_server_reflection."
 )
-
-
-def normalize_services(services: Any) -> tuple[ServiceDescriptor, ...]:
-    """Return the service descriptors that a user declared.
-
-    Args:
-        services: None; or a generated `_pb2` module or a protobuf `ServiceDescriptor`; or several of them.
-
-    Raises:
-        TypeError: something else was given; the message says what, and what to give instead.
-    """
-    if services is None:
-        return ()
-    several = isinstance(services, Iterable) and not isinstance(services, (str, bytes))
-    items = services if several else (services,)
-    by_name = {service.full_name: service for item in items for service in _declared(item)}
-    return tuple(by_name.values())
-
-
-def _declared(item: Any) -> Iterable[ServiceDescriptor]:
-    from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
-
-    if isinstance(item, ServiceDescriptor):
-        return (item,)
-    file = getattr(item, "DESCRIPTOR", None) if isinstance(item, ModuleType) else None
-    if isinstance(file, FileDescriptor) and file.services_by_name:
-        return file.services_by_name.values()
-    raise TypeError(f"services={_described(item, file)}: give a generated _pb2 module or a ServiceDescriptor")
-
-
-def _described(item: Any, file: Any) -> str:
-    if not isinstance(item, ModuleType):
-        return f"{type(item).__name__} {item!r:.60}"
-    if file is not None:
-        return f"module {item.__name__}, which defines no service"
-    hint = " (the module beside it, without _grpc, is the one)" if item.__name__.endswith("_pb2_grpc") else ""
-    return f"module {item.__name__}, which is not a _pb2 module{hint}"
 
 
 class ServiceResolver:

@@ -11,7 +11,7 @@ Rules that hold here:
 - No executor, no timer of the client's own, no blocking call.
 - Whatever the client's own code logs goes to the standard logger `fsm_conn.pyvider`, at DEBUG.
 - gRPC speaks to the plugin itself, unless the plugin's certificate is of a kind that gRPC refuses: then a relay does.
-- Importing this module takes a third of a second: see `spawner.load`.
+- Importing this module takes a third of a second: see `workers.load`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from collections.abc import Collection
 from typing import Any
 
 from fsm_conn.links.errors import BadCookieError, HandshakeError, LinkError, LinkLostError, PluginExitedError
-from fsm_conn.links.plugin.handshake import Handshake, parse_handshake, quoted
+from fsm_conn.links.plugin.handshake import Handshake, parse_handshake
 from fsm_conn.links.plugin.socket_file import what_is_wrong
+from fsm_conn.links.process.output import quoted
 from fsm_conn.links.process.process import PluginProcess, describe_status
 
 __all__ = ["exit_error", "loss", "read_handshake", "unless_exited"]

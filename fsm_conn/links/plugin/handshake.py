@@ -25,15 +25,13 @@ from urllib.parse import quote
 
 import attrs
 
-from fsm_conn._util.redact import decoded
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
+from fsm_conn.links.process.output import LONGEST_LINE, as_it_is, quoted
 
-__all__ = ["CORE_VERSION", "LONGEST_LINE", "Handshake", "offered_versions", "parse_handshake", "quoted"]
+__all__ = ["CORE_VERSION", "Handshake", "offered_versions", "parse_handshake"]
 
 CORE_VERSION = 1
 """The version of the handshake itself (`CoreProtocolVersion` in go-plugin's `client.go`)."""
-LONGEST_LINE = 64 * 1024
-"""Bytes. A real line is under 2 KiB: a certificate is the longest part of it."""
 LONGEST_SOCKET_PATH = 107
 """Bytes: `sun_path` of Linux's `sockaddr_un`, less its closing NUL."""
 
@@ -90,25 +88,13 @@ class _Refusal:
         return self.show(str(int(text)))
 
 
-def _as_it_is(text: str) -> str:
-    return text
-
-
-def quoted(line: bytes, show: Callable[[str], str] = _as_it_is, limit: int = 120) -> str:
-    """`line` for an error message: without what `show` takes away, escaped, and shortened to `limit` characters."""
-    # All that a line may have is looked through before the cut: half a secret is a secret, too.
-    text = show(decoded(line[:LONGEST_LINE], back=len(line) > LONGEST_LINE))
-    whole = len(line) <= LONGEST_LINE and len(text) <= limit
-    return repr(text) if whole else f"{text[:limit]!r}... ({len(line)} bytes)"
-
-
 def offered_versions(text: str) -> frozenset[int]:
     """The versions in the value of `PLUGIN_PROTOCOL_VERSIONS`, such as `"5,6"`. Empty: nothing was asked for."""
     return frozenset(int(part) for part in map(str.strip, text.split(",")) if _NUMBER.fullmatch(part))
 
 
 def parse_handshake(
-    line: bytes | str, *, offered: Collection[int] = (), show: Callable[[str], str] = _as_it_is
+    line: bytes | str, *, offered: Collection[int] = (), show: Callable[[str], str] = as_it_is
 ) -> Handshake:
     """Read a handshake line.
 

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from fsm_conn._util import workers
 from fsm_conn.links.errors import LinkLostError, PluginExitedError
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.plugin import diagnosis
-from fsm_conn.links.process import spawner
 from fsm_conn.links.process import start_limiter as gate
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import GRACE, PluginProcess
@@ -112,7 +112,7 @@ class PluginLink(GrpcLink):
         Raises:
             LinkError: what went wrong, with the plugin's last words.
         """
-        room = await spawner.load("fsm_conn.links.plugin.client")
+        room = await workers.load("fsm_conn.links.plugin.client")
         client: PluginClient = room.PluginClient(self._settings(room))
         self._client = client
         try:

@@ -35,8 +35,9 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from fsm_conn._util import workers
 from fsm_conn.links.plugin.tls_sides import ServerSide, Side
-from fsm_conn.links.process import directory, spawner
+from fsm_conn.links.process import directory
 
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
@@ -150,7 +151,7 @@ class TlsRelay:
             OSError: the server cannot be reached, or (`ssl.SSLError`) is not the one that it should be.
             LinkError: there could be no private directory for the relay's socket.
         """
-        context = await spawner.run(credentials.context)
+        context = await workers.run("spawner", credentials.context)
         relay = cls(context, credentials.server)
         try:
             await relay._reach(network, address)

@@ -23,10 +23,11 @@ from typing import IO
 
 from fsm_conn._util.redact import Redactor, decoded, without_escapes
 from fsm_conn.links.errors import HandshakeError
-from fsm_conn.links.plugin.handshake import LONGEST_LINE, quoted
 
-__all__ = ["FirstLine", "LineLog", "Pipe", "Tail", "plugin_logger"]
+__all__ = ["LONGEST_LINE", "FirstLine", "LineLog", "Pipe", "Tail", "as_it_is", "plugin_logger", "quoted"]
 
+LONGEST_LINE = 64 * 1024
+"""Bytes of a first line. A real one is under 2 KiB: a certificate is the longest part of it."""
 CHUNK = 64 * 1024
 """Bytes per read: what a pipe holds on Linux."""
 DRAIN_LIMIT = 16
@@ -45,6 +46,19 @@ LONGEST_MARK = 256
 """Bytes of a line that is passed over that are kept, for the head of a key may be in the middle of being read."""
 
 plugin_logger = logging.getLogger("fsm_conn.plugin")
+
+
+def as_it_is(text: str) -> str:
+    """Take nothing away."""
+    return text
+
+
+def quoted(line: bytes, show: Callable[[str], str] = as_it_is, limit: int = 120) -> str:
+    """`line` for an error message: without what `show` takes away, escaped, and shortened to `limit` characters."""
+    # All that a line may have is looked through before the cut: half a secret is a secret, too.
+    text = show(decoded(line[:LONGEST_LINE], back=len(line) > LONGEST_LINE))
+    whole = len(line) <= LONGEST_LINE and len(text) <= limit
+    return repr(text) if whole else f"{text[:limit]!r}... ({len(line)} bytes)"
 
 
 class Pipe:

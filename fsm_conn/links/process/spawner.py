@@ -14,83 +14,45 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import functools
-import importlib
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
-from types import ModuleType
 from typing import ParamSpec, TypeVar
 
 import attrs
 
+from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 from fsm_conn.links.process import directory
 from fsm_conn.links.process.paths import absolute
 
-__all__ = ["Launch", "Started", "load", "remove", "run", "start", "submit"]
+__all__ = ["Launch", "Started", "remove", "start", "submit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 
-_workers: dict[str, ThreadPoolExecutor] = {}
-_making = threading.Lock()
 _swept: set[str] = set()
 
 
 def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Have the spawning thread call `function`, after everything that was submitted before."""
-    with _making:
-        return _worker("spawner").submit(function, *args, **kwargs)
+    return workers.submit("spawner", function, *args, **kwargs)
 
 
 def remove(path: str) -> Future[None]:
     """Have a private directory removed, by a thread that does nothing else: there may be much in it."""
-    return _clean(directory.remove, path)
-
-
-def _clean(how: Callable[[str], None], path: str) -> Future[None]:
-    with _making:
-        return _worker("sweeper").submit(how, path)
-
-
-def _worker(name: str) -> ThreadPoolExecutor:
-    if name not in _workers:
-        _workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fsm-conn-{name}")
-    return _workers[name]
-
-
-async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Have the spawning thread call `function`, and wait for it. When cancelled, the call is not undone."""
-    return await asyncio.wrap_future(submit(function, *args, **kwargs))
-
-
-async def load(module: str) -> ModuleType:
-    """Import a module whose first import takes long, while the loop goes on."""
-    return await run(importlib.import_module, module)
-
-
-def _on_loop_lost() -> None:
-    """A fork copies no threads: the child makes its own when it needs it."""
-    global _making
-    _making = threading.Lock()
-    _workers.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_on_loop_lost)
+    return workers.submit("sweeper", directory.remove, path)
 
 
 @attrs.frozen
@@ -150,7 +112,7 @@ def _sweep_once(base: str) -> None:
     if base not in _swept:
         _swept.add(base)
         with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
-            _clean(directory.sweep, base)
+            workers.submit("sweeper", directory.sweep, base)
 
 
 def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:

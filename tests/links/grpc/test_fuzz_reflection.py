@@ -189,7 +189,7 @@ def test_long_names_do_not_make_long_errors() -> None:
 
 def test_names_with_escape_sequences_do_not_reach_a_terminal() -> None:
     """They are made visible in an error."""
-    assert "Its services: \\x202ehello." in refused(peer(files(), "\x1b[2J\u202ehello"), "s.Other.Do")
+    assert "Its services: \\u202ehello." in refused(peer(files(), "\x1b[2J\u202ehello"), "s.Other.Do")
     refused(lambda request: ServerReflectionResponse(error_response={"error_message": "\x1b[2J" * 9999}))
 
 

@@ -29,7 +29,8 @@ from fsm_conn.links.errors import AmbiguousNameError, CallError, ConnectionLostE
 from fsm_conn.links.grpc.methods import Method, message_for, messages_for
 from fsm_conn.links.grpc.names import match_service, split_method
 from fsm_conn.links.grpc.reflection import Reflection
-from fsm_conn.links.grpc.services import ServiceResolver, normalize_services
+from fsm_conn.links.grpc.services import ServiceResolver
+from fsm_conn.links.services import normalize_services
 
 CALCULATOR = calculator_pb2.DESCRIPTOR.services_by_name["Calculator"]
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -282,7 +283,7 @@ def test_what_declares_no_service_is_refused(services: Any, told: str) -> None:
 def test_declaring_nothing_imports_nothing() -> None:
     """The module, and a declaration of no services, load neither gRPC nor protobuf."""
     code = (
-        "import sys; from fsm_conn.links.grpc.services import normalize_services; normalize_services(None); "
+        "import sys; from fsm_conn.links.services import normalize_services; normalize_services(None); "
         "print([m for m in sys.modules if m.partition('.')[0] in ('grpc', 'google', 'pyvider')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
-from fsm_conn.links.plugin.handshake import LONGEST_LINE, Handshake, offered_versions, parse_handshake, quoted
+from fsm_conn.links.plugin.handshake import Handshake, offered_versions, parse_handshake
+from fsm_conn.links.process.output import LONGEST_LINE, quoted
 
 GOOD = "1|6|unix|/tmp/plugin.sock|grpc|"
 

@@ -32,11 +32,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsm_conn._util import workers
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.plugin import tls_relay as tlsrelay
 from fsm_conn.links.plugin.client import PluginClient, Settings
 from fsm_conn.links.plugin.tls_relay import LOCALHOST, Credentials, TlsRelay, is_beyond_grpc
-from fsm_conn.links.process import spawner
 
 QUICK = 5.0
 NOW = datetime.datetime.now(datetime.UTC)
@@ -199,7 +199,7 @@ def own_directories(private: Path) -> list[Path]:
 async def no_leaks(private: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The test leaves no descriptor, no task, and no file of the relay behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(private))
-    await spawner.run(int)
+    await workers.run("spawner", int)
     before, tasks = Counter(descriptors()), asyncio.all_tasks()
 
     def more() -> list[object]:
@@ -519,8 +519,11 @@ class TestWhoMayConnect:
         async with serving(private) as path:
             relay = await relay_to(path)
             joining = asyncio.create_task(relay.join())
-            stranger = await spawner.run(
-                subprocess.Popen, [sys.executable, "-S", "-c", script, relay.target[5:]], stdout=subprocess.PIPE
+            stranger = await workers.run(
+                "spawner",
+                subprocess.Popen,
+                [sys.executable, "-S", "-c", script, relay.target[5:]],
+                stdout=subprocess.PIPE,
             )
             async with asyncio.timeout(QUICK):
                 while stranger.poll() is None:
@@ -883,7 +886,9 @@ class TestEnd:
                     break
                 with pytest.raises(asyncio.CancelledError):
                     opening.result()
-                await spawner.run(int)  # The key is removed by whoever has made it, after the cancellation, too.
+                await workers.run(
+                    "spawner", int
+                )  # The key is removed by whoever has made it, after the cancellation, too.
                 assert not own_directories(private)
             assert done
 

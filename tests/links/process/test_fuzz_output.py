@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from fsm_conn._util.redact import HIDDEN, Redactor
 from fsm_conn.links.errors import HandshakeError
-from fsm_conn.links.plugin.handshake import LONGEST_LINE, parse_handshake
+from fsm_conn.links.plugin.handshake import parse_handshake
 from fsm_conn.links.process import output
-from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail, plugin_logger
+from fsm_conn.links.process.output import LONGEST_LINE, FirstLine, LineLog, Pipe, Tail, plugin_logger
 
 SECRET = "hunter2-s3cret"
 redact = Redactor([SECRET])

@@ -8,7 +8,7 @@ import pytest
 
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
-from fsm_conn.links.grpc.stubs import ReconnectingChannel
+from fsm_conn.links.stubs import ReconnectingChannel
 
 CalculatorStub: Any = calculator_pb2_grpc.CalculatorStub  # which has no types
 
