@@ -2,7 +2,7 @@
 
 What an activity fires is what its annotation says (see `fsm_conn.Fires`), and its state's `on_error`; of an
 activity that does not say, nothing is concluded. Whether what it fires is in the table is asked of the triggers that
-its code returns, too: see `returns` for those that can be told. `fault` is left out everywhere: the driver fires it.
+its code returns, too: see `returns` for those that can be told. `fault` is left out everywhere: the machine fires it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn.checks.answers import can_end_silently
 from fsm_conn.checks.returns import returned_texts
 from fsm_conn.checks.subject import Problem, Subject, quoted
 from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.table import LINK_OPEN, Trigger
-from fsm_conn.machine.chart import ChartState
+from fsm_conn.machine.chart import ChartState, may_be_silent
 
 __all__ = [
+    "activities_that_may_fire_nothing",
     "loops_without_wait",
     "states_nothing_ends",
     "triggers_without_activity",
@@ -55,6 +57,15 @@ def _told(subject: Subject) -> Iterator[tuple[ChartState, str, str]]:
                 yield state, trigger, f"{state.activity}() returns {trigger!r}"
 
 
+def activities_that_may_fire_nothing(subject: Subject) -> Iterator[Problem]:
+    """FSM119. Of activities whose annotation names triggers, and not None."""
+    for state in subject.chart.states:
+        activity = subject.activity(state.name)
+        if state.fires and not may_be_silent(activity) and can_end_silently(activity):
+            message = f"{state.activity}() says that it fires {quoted(state.fires)}, and can return None"
+            yield Problem("FSM119", state.name, message, activity)
+
+
 def states_nothing_ends(subject: Subject) -> Iterator[Problem]:
     """FSM108."""
     for state in _stuck(subject):
@@ -70,7 +81,7 @@ def triggers_without_activity(subject: Subject) -> Iterator[Problem]:
     Of a state that nothing ends, and of one in which nobody watches the link, that is said, and not this.
     """
     inner, stuck = _inner(subject), (state.name for state in _stuck(subject))
-    told = {*stuck, *(s.name for s in subject.graph.leaves if LINK_OPEN in s.marks and subject.keeper is not None)}
+    told = {*stuck, *(s.name for s in subject.graph.leaves if LINK_OPEN in s.marks and subject.holder is not None)}
     without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in told}
     for (trigger, source), rows in subject.graph.alternatives.items():
         if trigger in inner and source in without and any(row.every_but is None for row in rows):

@@ -1,6 +1,6 @@
 """Checks of connections: what a link, an attempt and a `disconnect` need of a table.
 
-They hold for classes that keep a link. What a method does is known by the names that its code uses; see `reach`.
+They hold for classes that hold a link. What a method does is known by the names that its code uses; see `reach`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USES = BY_HAND | {"call", "stream", "stub", "services", "probe"}
 
 def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
     """FSM111. What leads to a state that owns a link has opened one, and what it leads on to closes it."""
-    if subject.keeper is None:
+    if subject.holder is None:
         return
     for row in subject.chart.rows:
         if row.dest is None:
@@ -37,7 +37,7 @@ def links_not_as_declared(subject: Subject) -> Iterator[Problem]:
             )
         else:
             wrong = [source for source in sources if LINK_OPEN in subject.graph.states[source].marks]
-            wrong = wrong if wrong and _leaves_link_open(subject, subject.keeper, row.dest) else []
+            wrong = wrong if wrong and _leaves_link_open(subject, subject.holder, row.dest) else []
             message = f"the link of {quoted(wrong)} stays open in {row.dest!r}, for all that its activity's code shows"
         if wrong:
             yield Problem("FSM111", shown(row, wrong), message)
@@ -47,7 +47,7 @@ def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
     state = subject.graph.states[source]
     if LINK_OPEN in state.marks:
         return False
-    if state.activity is None or subject.keeper is None or not may_use(subject.keeper, state.activity, OPENS, BY_HAND):
+    if state.activity is None or subject.holder is None or not may_use(subject.holder, state.activity, OPENS, BY_HAND):
         return True
     if state.fires is None:  # it does not say: then only what its errors fire is certain
         return row.trigger in (state.on_error, Trigger.FAULT)
@@ -63,30 +63,32 @@ def links_not_watched(subject: Subject) -> Iterator[Problem]:
     """FSM117. Of activities that wait, and neither for the loss of the link nor for anything that is asked through it,
     as far as their code shows. Whether one that names either has it in view all the time cannot be seen.
     """
-    keeper = subject.keeper
-    if keeper is None:
+    holder = subject.holder
+    if holder is None:
         return
     for state in subject.graph.leaves:
         if LINK_OPEN not in state.marks:
             continue
         if state.activity is None:
-            yield Problem("FSM117", state.name, f"nobody watches the link in {state.name!r}, which has no activity")
-        elif not _has_in_view(keeper, state.activity):
+            message = f"nobody watches the link in {state.name!r}, which has no activity"
+            remedy = f"Write `while_{state.name}`, and have it wait for `while_connected()` or for `link.lost()`."
+            yield Problem("FSM117", state.name, message, remedy=remedy)
+        elif not _has_in_view(holder, state.activity):
             message = f"{state.activity}() waits, and neither for the loss of the link nor for an answer through it"
             yield Problem("FSM117", state.name, message, subject.activity(state.name))
 
 
-def _has_in_view(keeper: type[LinkHolder], activity: str) -> bool:
+def _has_in_view(holder: type[LinkHolder], activity: str) -> bool:
     return (
-        not ever_waits(getattr(keeper, activity))
-        or may_use(keeper, activity, WATCHES, USES)
-        or may_call_by_attribute(keeper, activity)
+        not ever_waits(getattr(holder, activity))
+        or may_use(holder, activity, WATCHES, USES)
+        or may_call_by_attribute(holder, activity)
     )
 
 
 def no_way_to_disconnect(subject: Subject) -> Iterator[Problem]:
     """FSM112. Not of states that a `disconnect` leads to or through."""
-    if subject.keeper is None:
+    if subject.holder is None:
         return
     graph, rows = subject.graph, subject.chart.rows
     begun = {row.dest for row in rows if row.trigger == Trigger.DISCONNECT and row.dest is not None}
@@ -103,13 +105,13 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
     themselves, own a link, or are the beginning or an end; and those that may be entered from one of these, through
     however many, without an attempt being counted on the way.
     """
-    keeper = subject.keeper
-    if keeper is None:
+    holder = subject.holder
+    if holder is None:
         return
     graph, states = subject.graph, subject.graph.leaves
-    opening = {state.name for state in states if state.activity is not None and may_use(keeper, state.activity, OPENS)}
-    uncounted = [row for row in subject.chart.rows if not _counts(keeper, row)]
-    counting = {state.name for state in states if _counts_within(subject, keeper, state)}
+    opening = {state.name for state in states if state.activity is not None and may_use(holder, state.activity, OPENS)}
+    uncounted = [row for row in subject.chart.rows if not _counts(holder, row)]
+    counting = {state.name for state in states if _counts_within(subject, holder, state)}
     spent = opening | {state.name for state in states if LINK_OPEN in state.marks or state.initial or state.final}
     onward: dict[str, list[str]] = {}
     for row in uncounted:
@@ -123,13 +125,13 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
 
 
-def _counts(keeper: type[LinkHolder], row: ChartRow) -> bool:
-    return any(may_use(keeper, each, COUNTS) for each in row.effects)
+def _counts(holder: type[LinkHolder], row: ChartRow) -> bool:
+    return any(may_use(holder, each, COUNTS) for each in row.effects)
 
 
-def _counts_within(subject: Subject, keeper: type[LinkHolder], state: ChartState) -> bool:
+def _counts_within(subject: Subject, holder: type[LinkHolder], state: ChartState) -> bool:
     """Whether an attempt may be counted while the state lasts."""
     inner = (row for row in subject.graph.rows[state.name] if row.dest is None)
-    return any(_counts(keeper, row) for row in inner) or (
-        state.activity is not None and may_use(keeper, state.activity, COUNTS)
+    return any(_counts(holder, row) for row in inner) or (
+        state.activity is not None and may_use(holder, state.activity, COUNTS)
     )

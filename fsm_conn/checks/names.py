@@ -16,10 +16,11 @@ from typing import Any
 from transitions import Machine
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn.checks.answers import never_answers
 from fsm_conn.checks.reach import names_in
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
 
-__all__ = ["callbacks_nearly_named", "unknown_states", "unresolved_callbacks"]
+__all__ = ["callbacks_nearly_named", "guards_without_answer", "unknown_states", "unresolved_callbacks"]
 
 _OF_MACHINES = (
     "prepare_event",
@@ -95,6 +96,38 @@ def _is_importable(path: str) -> bool:
         return bool(module) and hasattr(importlib.import_module(module), name)
     except (ImportError, TypeError, ValueError):
         return False
+
+
+def guards_without_answer(subject: Subject) -> Iterator[Problem]:
+    """FSM118. Once for each guard."""
+    told: dict[str, Any] = {}
+    for name, function in _guards(subject):
+        if name not in told and never_answers(function):
+            told[name] = function
+    for name, function in told.items():
+        yield Problem("FSM118", name, f"{name}() returns nothing, which means no", function)
+
+
+def _guards(subject: Subject) -> Iterator[tuple[str, Any]]:
+    """Each guard that can be looked into, and its function."""
+    owner = subject.chart.owner
+    if owner is not None:
+        names = (name for row in subject.chart.rows for name in row.guards)
+        yield from ((name, inspect.getattr_static(owner, name, None)) for name in names)
+    elif isinstance(subject.machine, Machine):
+        for func in _conditions(subject.machine.states, subject.machine.events):
+            if isinstance(func, str):
+                yield from ((func, inspect.getattr_static(model, func, None)) for model in subject.machine.models)
+            else:
+                yield getattr(func, "__name__", "guard"), func
+
+
+def _conditions(states: Mapping[str, Any], events: Mapping[str, Any]) -> Iterator[Any]:
+    for event in events.values():
+        for rows in event.transitions.values():
+            yield from (each.func for row in rows for each in row.conditions)
+    for state in states.values():
+        yield from _conditions(getattr(state, "states", {}), getattr(state, "events", {}))
 
 
 def unknown_states(subject: Subject) -> Iterator[Problem]:

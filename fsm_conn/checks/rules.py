@@ -21,8 +21,6 @@ class Severity(StrEnum):
     """It cannot do what the table says."""
     WARNING = "warning"
     """It can, and is probably not what was meant; a person may decide."""
-    NOTE = "note"
-    """Worth knowing."""
 
 
 @attrs.frozen
@@ -186,9 +184,24 @@ _LIST = (
         "FSM117",
         "link-not-watched",
         _WARNING,
-        "The state of a connection owns a link, and its activity, if there is one, waits without having the link in "
-        "view: a loss goes unnoticed as long as the state lasts.",
-        "Have the activity wait for `while_connected()`, or for `link.lost()`, beside what it does.",
+        "A state of a connection owns a link that nothing in the state watches: a loss goes unnoticed as long as the "
+        "state lasts.",
+        "Have the activity of the state wait for `while_connected()`, or for `link.lost()`, beside what it does.",
+    ),
+    Rule(
+        "FSM118",
+        "guard-without-answer",
+        _ERROR,
+        "Whatever way a guard's code takes, it returns None, which means no: its row is never taken, or always.",
+        "Add the `return` that is missing.",
+    ),
+    Rule(
+        "FSM119",
+        "activity-may-fire-nothing",
+        _WARNING,
+        "An activity is annotated to fire a trigger, and its code can end without returning one: then the state lasts "
+        "until something else ends it.",
+        "Return a trigger on every way through the activity, or add None to its annotation if it is meant.",
     ),
     Rule(
         "FSM199",

@@ -34,7 +34,9 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     links.no_way_to_disconnect,
     links.attempts_not_counted,
     links.links_not_watched,
+    activities.activities_that_may_fire_nothing,
     names.unresolved_callbacks,
+    names.guards_without_answer,
     names.callbacks_nearly_named,
     names.unknown_states,
 )
@@ -111,7 +113,14 @@ def _finding(subject: Subject, problem: Problem, locate: Callable[[Any], _Locati
     rule = RULES[problem.code]
     file, line = locate(problem.source or subject.chart.owner)
     return Finding(
-        rule.code, rule.severity, subject.chart.name, problem.place, problem.message, rule.remedy, file, line
+        rule.code,
+        rule.severity,
+        subject.chart.name,
+        problem.place,
+        problem.message,
+        problem.remedy or rule.remedy,
+        file,
+        line,
     )
 
 

@@ -23,6 +23,8 @@ class Problem:
     message: str
     source: Any = None
     """The function it is about; None for the class."""
+    remedy: str | None = None
+    """What to do about this one, where that is not what the rule says."""
 
 
 @attrs.frozen(eq=False)
@@ -44,8 +46,8 @@ class Subject:
         return cls(machine, chart, Graph(chart))
 
     @property
-    def keeper(self) -> type[LinkHolder] | None:
-        """The class, when it is one that keeps a link."""
+    def holder(self) -> type[LinkHolder] | None:
+        """The class, when it is one that holds a link."""
         owner = self.chart.owner
         return owner if owner is not None and issubclass(owner, LinkHolder) else None
 

@@ -19,7 +19,7 @@ from fsm_conn.machine.chart_plain import plain_chart
 from fsm_conn.machine.chart_values import Chart, ChartError, ChartRow, ChartState
 from fsm_conn.machine.table import Fires, Others
 
-__all__ = ["Chart", "ChartError", "ChartRow", "ChartState", "chart_of"]
+__all__ = ["Chart", "ChartError", "ChartRow", "ChartState", "chart_of", "fired_by", "may_be_silent"]
 
 
 def chart_of(machine: Any) -> Chart:
@@ -84,6 +84,19 @@ def fired_by(activity: Any) -> tuple[str, ...] | None:
     What says so is `Literal["opened", "refused"]`, or `Annotated[str, Fires("opened", "refused")]`, with or without
     None; a lone None says that it returns no trigger.
     """
+    return _triggers_in(_returned_hint(activity))
+
+
+def may_be_silent(activity: Any) -> bool:
+    """Whether an activity's annotation lets it return None, and so no trigger."""
+    return _holds_none(_returned_hint(activity))
+
+
+def _holds_none(hint: Any) -> bool:
+    return hint in (None, type(None)) or any(map(_holds_none, get_args(hint)))
+
+
+def _returned_hint(activity: Any) -> Any:
     note = getattr(activity, "__annotations__", {}).get("return", str)
     try:
         hints = typing.get_type_hints(
@@ -92,8 +105,8 @@ def fired_by(activity: Any) -> tuple[str, ...] | None:
             include_extras=True,
         )
     except (NameError, TypeError, AttributeError):
-        return None  # it names what only type checkers know
-    return _triggers_in(hints["return"])
+        return str  # it names what only type checkers know
+    return hints["return"]
 
 
 def _triggers_in(hint: Any) -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ Every pair tells what is found in the first, by its code and place; in the secon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -50,6 +51,40 @@ class Shop(StateMachine):
     def count(self, reason: BaseException | None) -> None: ...
 
 
+def forgets_to_answer(self: Any, reason: object) -> Any:
+    """Compares, and keeps it to itself."""
+    self.count == reason  # noqa: B015
+
+
+def answers_at_times(self: Any, reason: object) -> bool | None:
+    """No is not said, but meant."""
+    if reason is None:
+        return True
+    return None
+
+
+async def leaves_or_forgets(self: Any) -> Annotated[str, Fires("leave")]:  # type: ignore[return]  # noqa: RET503
+    await asyncio.sleep(1)
+    if self.is_late(None):
+        return "leave"
+
+
+async def leaves_or_says_so(self: Any) -> Annotated[str | None, Fires("leave")]:
+    await asyncio.sleep(1)
+    return "leave" if self.is_late(None) else None
+
+
+async def leaves_unless_suppressed(self: Any) -> Annotated[str, Fires("leave")]:  # type: ignore[return]  # noqa: RET503
+    with contextlib.suppress(OSError):
+        await asyncio.sleep(1)
+        return "leave"
+
+
+async def leaves_in_time(self: Any) -> Annotated[str, Fires("leave")]:
+    async with asyncio.timeout(1):
+        return "leave"
+
+
 def shop(*rows: Transition, states: tuple[State | str, ...] = (), replacing: str = "", **members: Any) -> type[Shop]:
     """A shop with more states, rows and methods; of the old rows without those of the trigger `replacing`."""
     kept = tuple(row for row in Shop.transitions if row.trigger != replacing)
@@ -89,7 +124,7 @@ def plain(*rows: dict[str, Any], states: Any = ("solid", "liquid"), kind: Any = 
     )
 
 
-def row(trigger: str, source: str, dest: str | None, *conditions: str, **options: Any) -> dict[str, Any]:
+def row(trigger: str, source: str, dest: str | None, *conditions: Any, **options: Any) -> dict[str, Any]:
     return {"trigger": trigger, "source": source, "dest": dest, "conditions": list(conditions), **options}
 
 
@@ -714,6 +749,28 @@ PAIRS: dict[str, Pair] = {
         lambda: connection(may_rety=may_rety),
         ("FSM115 may_rety",),
         lambda: connection(may_retry=may_rety, has_failed=may_rety),
+    ),
+    "a guard that forgot its return": Pair(
+        lambda: shop(Transition("leave", "open", None, "is_busy"), is_busy=forgets_to_answer),
+        ("FSM118 is_busy",),
+        lambda: shop(Transition("leave", "open", None, "is_busy"), is_busy=answers_at_times),
+        "is_busy() returns nothing, which means no",
+    ),
+    "a plain machine's guard that forgot its return": Pair(
+        lambda: plain(row("heat", "liquid", "solid", forgets_to_answer)),
+        ("FSM118 forgets_to_answer",),
+        lambda: plain(row("heat", "liquid", "solid", answers_at_times)),
+    ),
+    "an activity that may fire nothing": Pair(
+        lambda: shop(while_open=leaves_or_forgets),
+        ("FSM119 open",),
+        lambda: shop(while_open=leaves_or_says_so),
+        "while_open() says that it fires 'leave', and can return None",
+    ),
+    "an activity that hangs on to what suppress swallows": Pair(
+        lambda: shop(while_open=leaves_unless_suppressed),
+        ("FSM119 open",),
+        lambda: shop(while_open=leaves_in_time),
     ),
     "a plain machine's row to nowhere": Pair(
         lambda: plain(row("heat", "liquid", "gass"), states=("solid", "liquid", "gas")),

@@ -39,7 +39,14 @@ def test_a_slip_is_found_and_nothing_else_is(name: str) -> None:
     assert tuple(each.key for each in findings) == PAIRS[name].found
     assert any(PAIRS[name].said in each.message for each in findings)
     assert all(each.severity == RULES[each.code].severity for each in findings)
-    assert all(each.remedy == RULES[each.code].remedy for each in findings)
+    assert all(each.remedy == RULES[each.code].remedy for each in findings if "has no activity" not in each.message)
+
+
+def test_a_state_without_activity_is_told_to_have_one() -> None:
+    """And not what its activity, which is not there, is to do beside what it does."""
+    (finding,) = check(PAIRS["a state beside connected whose activity was forgotten"].broken())
+    assert finding.remedy == "Write `while_paused`, and have it wait for `while_connected()` or for `link.lost()`."
+    assert "activity" not in RULES["FSM117"].meaning
 
 
 @pytest.mark.parametrize("name", PAIRS)

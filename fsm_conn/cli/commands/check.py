@@ -18,7 +18,7 @@ from fsm_conn.cli.terminal import output
 
 __all__ = ["command"]
 
-_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta", Severity.NOTE: "dim"}
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "magenta"}
 _WRITERS = {"json": to_json, "sarif": to_sarif}
 
 
