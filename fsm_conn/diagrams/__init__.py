@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from fsm_conn._util.hints import did_you_mean
 from fsm_conn.diagrams.dot import picture_dot, to_dot
@@ -24,16 +24,13 @@ from fsm_conn.diagrams.drawing import drawing_of
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.diagrams.graphviz import to_png, to_svg
 from fsm_conn.diagrams.mermaid import to_mermaid
-from fsm_conn.diagrams.overlays import overlays_of
+from fsm_conn.diagrams.overlays import Coverage, overlays_of
 from fsm_conn.diagrams.tables import to_markdown, to_rst
 from fsm_conn.diagrams.themes import Theme
 from fsm_conn.machine.chart import ChartError, chart_of
 from fsm_conn.machine.records import TransitionRecord
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.report import Report
-
-__all__ = ["SUFFIXES", "ChartError", "DiagramError", "Format", "Theme", "diagram", "format_of", "write"]
+__all__ = ["SUFFIXES", "ChartError", "Coverage", "DiagramError", "Format", "Theme", "diagram", "format_of", "write"]
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -74,7 +71,7 @@ def diagram(
     theme: str = ...,
     state: Any = ...,
     history: Iterable[TransitionRecord] | None = ...,
-    coverage: Report | None = ...,
+    coverage: Coverage | None = ...,
     base: Any = ...,
 ) -> bytes: ...
 
@@ -87,7 +84,7 @@ def diagram(
     theme: str = ...,
     state: Any = ...,
     history: Iterable[TransitionRecord] | None = ...,
-    coverage: Report | None = ...,
+    coverage: Coverage | None = ...,
     base: Any = ...,
 ) -> str: ...
 
@@ -100,7 +97,7 @@ def diagram(
     theme: str = ...,
     state: Any = ...,
     history: Iterable[TransitionRecord] | None = ...,
-    coverage: Report | None = ...,
+    coverage: Coverage | None = ...,
     base: Any = ...,
 ) -> str | bytes: ...
 
@@ -112,7 +109,7 @@ def diagram(
     theme: str = Theme.LIGHT,
     state: Any = None,
     history: Iterable[TransitionRecord] | None = None,
-    coverage: Report | None = None,
+    coverage: Coverage | None = None,
     base: Any = None,
 ) -> str | bytes:
     """Draw a machine.
@@ -161,7 +158,7 @@ def write(
     theme: str = Theme.LIGHT,
     state: Any = None,
     history: Iterable[TransitionRecord] | None = None,
-    coverage: Report | None = None,
+    coverage: Coverage | None = None,
     base: Any = None,
 ) -> None:
     """Draw a machine into a file, in the format that its suffix says: one of `SUFFIXES`.

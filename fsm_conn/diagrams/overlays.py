@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -21,17 +21,49 @@ from fsm_conn.diagrams.words import seconds, visible, wrapped
 from fsm_conn.machine.chart import Chart, ChartRow, chart_of
 from fsm_conn.machine.records import TransitionRecord
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.report import Count, Report, RowCoverage
-
-__all__ = ["covered", "current", "overlays_of"]
+__all__ = ["Count", "Coverage", "RowCoverage", "covered", "current", "overlays_of"]
 
 STEPS = 3
 """How many of its steps an edge names before it only counts them."""
 
 
+class Count(Protocol):
+    """How often a row was taken from one of its states, and refused by its guards."""
+
+    @property
+    def taken(self) -> int: ...  # noqa: D102
+    @property
+    def refused(self) -> int: ...  # noqa: D102
+
+
+class RowCoverage(Protocol):
+    """How often a row of a table ran. `owner` is the qualified name of the class; `sources` has a count for each."""
+
+    @property
+    def owner(self) -> str: ...  # noqa: D102
+    @property
+    def index(self) -> int: ...  # noqa: D102
+    @property
+    def trigger(self) -> str: ...  # noqa: D102
+    @property
+    def dest(self) -> str | None: ...  # noqa: D102
+    @property
+    def guards(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def sources(self) -> Mapping[str, Count]: ...  # noqa: D102
+
+
+class Coverage(Protocol):
+    """What tests have covered, such as a `fsm_conn.testing.Report`."""
+
+    @property
+    def rows(self) -> Sequence[RowCoverage]: ...  # noqa: D102
+    @property
+    def owners(self) -> Iterable[str]: ...  # noqa: D102
+
+
 def overlays_of(
-    chart: Chart, state: Any, history: Iterable[TransitionRecord] | None, coverage: Report | None, base: Any = None
+    chart: Chart, state: Any, history: Iterable[TransitionRecord] | None, coverage: Coverage | None, base: Any = None
 ) -> list[Overlay]:
     """What was asked for, checked. Where no state was given, a history lights the one in which it ended. What differs
     from the base comes first, so that the edges have its colours.
@@ -130,7 +162,7 @@ def _stay(visits: _Visits) -> Line:
     return Line(f"{seconds(visits.seconds)}, {times}", Tone.GOOD)
 
 
-def covered(chart: Chart, report: Report) -> Overlay:
+def covered(chart: Chart, report: Coverage) -> Overlay:
     """What tests have covered: how often each row was taken, and refused by its guards."""
     name = _owner(chart)
     rows = {row.index: row for row in report.rows if row.owner == name}

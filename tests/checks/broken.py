@@ -74,7 +74,7 @@ async def leaves_or_says_so(self: Any) -> Annotated[str | None, Fires("leave")]:
     return "leave" if self.is_late(None) else None
 
 
-async def leaves_unless_suppressed(self: Any) -> Annotated[str, Fires("leave")]:  # type: ignore[return]  # noqa: RET503
+async def leaves_unless_suppressed(self: Any) -> Annotated[str, Fires("leave")]:  # type: ignore[return]
     with contextlib.suppress(OSError):
         await asyncio.sleep(1)
         return "leave"
