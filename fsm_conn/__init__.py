@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fsm_conn.links.errors import CommandNotExecutableError as CommandNotExecutableError
     from fsm_conn.links.errors import CommandNotFoundError as CommandNotFoundError
     from fsm_conn.links.errors import ConnectionLostError as ConnectionLostError
+    from fsm_conn.links.errors import GoingAwayError as GoingAwayError
     from fsm_conn.links.errors import HandshakeError as HandshakeError
     from fsm_conn.links.errors import IncompatibleProtocolError as IncompatibleProtocolError
     from fsm_conn.links.errors import LinkError as LinkError
@@ -95,7 +96,7 @@ _HOMES = {
     "fsm_conn.links.base": "CallOptions Link",
     "fsm_conn.links.errors": (
         "AmbiguousNameError BadCookieError CallError CommandNotExecutableError CommandNotFoundError "
-        "ConnectionLostError HandshakeError IncompatibleProtocolError LinkError LinkLostError "
+        "ConnectionLostError GoingAwayError HandshakeError IncompatibleProtocolError LinkError LinkLostError "
         "NotServingError PluginExitedError ProbeError ProbeTimeoutError RequestError "
         "StartTimeoutError UnknownNameError"
     ),

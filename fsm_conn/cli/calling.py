@@ -50,7 +50,7 @@ class Caller:
     @property
     def _directory(self) -> ServiceResolver:
         link: Any = self._conn.link
-        directory: ServiceResolver = link.directory
+        directory: ServiceResolver = link.resolver
         return directory
 
     async def list_services(self) -> None:

@@ -336,7 +336,7 @@ class LinkHolder(StateMachine):
         link, visit = self._make_link(), self.visit
         if not isinstance(link, Link):
             raise TypeError(f"{self.name}: the target made {link!r:.60}, which is not a Link")
-        async with link.admission():
+        async with link.start_slot():
             await self._open_in_time(link)
             if visit != self.visit:
                 # It ignored its cancellation, and was opened for a state that was left long ago.
@@ -350,7 +350,7 @@ class LinkHolder(StateMachine):
         try:
             await within(limit, link.open())
         except ExpiredError:
-            raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.evidence()) from None
+            raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.diagnostics()) from None
 
     async def _admitted(self, budget: RetryBudget) -> None:
         """Wait for the budget, no longer than the outage may last."""

@@ -113,7 +113,15 @@ class Link(abc.ABC):
 
     @abc.abstractmethod
     async def lost(self) -> Exception:
-        """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer."""
+        """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer.
+
+        A `GoingAwayError` means that the peer closes the link in good order. Such a link still serves: what is under
+        way is finished, and, where the link can do that, new calls are served until it is closed. So the next link can
+        be opened beside it; then `drained` tells when it is time to close this one.
+        """
+
+    async def drained(self) -> None:  # noqa: B027 - most links have no calls that outlive them
+        """Wait until no call is under way through this link. For one that goes away: `close` would break them."""
 
     def mark_unresponsive(self) -> None:  # noqa: B027 - most links have nothing to leave out
         """Be told, before `close`, that the peer does not answer any more: leave out what it would have to answer."""
@@ -165,10 +173,10 @@ class Link(abc.ABC):
         """The open `grpc.aio.Channel`, for compiled stubs."""
         raise TypeError(f"{type(self).__name__} has no gRPC channel, so it serves no compiled stubs")
 
-    def admission(self) -> AbstractAsyncContextManager[Any]:
+    def start_slot(self) -> AbstractAsyncContextManager[Any]:
         """A context to hold around `open`, where attempts must queue; waiting in it is not counted as opening."""
         return nullcontext()
 
-    def evidence(self) -> str:
+    def diagnostics(self) -> str:
         """What the peer has said so far that could explain a failure, for error messages. Without secrets."""
         return ""

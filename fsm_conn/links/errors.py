@@ -11,6 +11,7 @@ __all__ = [
     "CommandNotExecutableError",
     "CommandNotFoundError",
     "ConnectionLostError",
+    "GoingAwayError",
     "HandshakeError",
     "IncompatibleProtocolError",
     "LinkError",
@@ -98,6 +99,13 @@ class StartTimeoutError(LinkError, TimeoutError):
 
 class LinkLostError(LinkError):
     """An open link went away: its process ended, or its channel broke."""
+
+
+class GoingAwayError(LinkLostError):
+    """The peer closes an open link in good order: what is under way is finished, and nothing is broken.
+
+    Servers do so when they are updated, and when a connection is old or was idle for long (HTTP/2's GOAWAY).
+    """
 
 
 class ProbeError(LinkError):

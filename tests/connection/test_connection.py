@@ -1472,7 +1472,7 @@ async def test_an_open_waits_for_its_admission_without_using_up_its_time() -> No
 
     class Queue(type(Peer()())):  # type: ignore[misc]
         @contextlib.asynccontextmanager
-        async def admission(self) -> Any:
+        async def start_slot(self) -> Any:
             await asyncio.sleep(100)
             yield
 

@@ -20,8 +20,7 @@ def hanging() -> PluginLink:
     """A link whose process lives on."""
     link: Any = PluginLink(["plugin"])
     exited = asyncio.get_running_loop().create_future()
-    link._client = SimpleNamespace(process=SimpleNamespace(exited=exited, pid=7, look=int, evidence=str))
-    link._reason = None
+    link._client = SimpleNamespace(process=SimpleNamespace(exited=exited, pid=7, look=int, diagnostics=str))
     lost: PluginLink = link
     return lost
 
@@ -36,7 +35,7 @@ async def asked(link: PluginLink, at: list[float]) -> list[tuple[float, Exceptio
         reason = await link.lost()
         return loop.time() - began, reason
 
-    link._lose(LinkLostError("the connection broke"))
+    link._loss.declare(LinkLostError("the connection broke"))
     return await asyncio.gather(*map(one, at))
 
 
@@ -55,6 +54,6 @@ def test_one_wait_for_all(at: list[float]) -> None:
 async def test_said_once() -> None:
     """That the process was still there, and what it had printed, is told once."""
     link: Any = hanging()
-    link._client.process.evidence = lambda: "its last words"
+    link._client.process.diagnostics = lambda: "its last words"
     [(_, reason)] = await asked(link, [0.0])
     assert str(reason) == "the connection broke; the plugin's process 7 was still there\nits last words"

@@ -142,4 +142,4 @@ async def test_a_link_that_lacks_something_says_so() -> None:
             use()
     with pytest.raises(TypeError, match="PeerLink makes no calls"):
         await Link.call(link, "m", None, {}, None)
-    assert Link.evidence(link) == ""
+    assert Link.diagnostics(link) == ""

@@ -198,13 +198,13 @@ async def test_what_it_says_last_is_heard_when_it_dies_while_it_is_closed() -> N
     async with asyncio.timeout(10):
         await conn.disconnect()
     assert "exited with status 9" in repr(link)
-    assert "cannot save" in link.evidence()
+    assert "cannot save" in link.diagnostics()
 
 
 def child_of(conn: Connection) -> int:
     """The number of the process that the plugin has started, which it tells first."""
     link: Any = conn.link
-    return int(link.evidence().splitlines()[-1])
+    return int(link.diagnostics().splitlines()[-1])
 
 
 async def test_a_child_of_the_plugin_ends_with_it() -> None:

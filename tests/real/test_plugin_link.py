@@ -94,7 +94,7 @@ class TestGood:
         links = [calculator() for _ in range(16)]
 
         async def start(link: PluginLink) -> None:
-            async with link.admission():
+            async with link.start_slot():
                 await link.open()
 
         async with asyncio.timeout(60):
@@ -228,7 +228,7 @@ class TestBad:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await link.open()
-        assert "starting" in link.evidence()
+        assert "starting" in link.diagnostics()
 
     async def test_hangs_after_its_handshake(self) -> None:
         """A server that never answers is waited for as long as the caller likes."""
@@ -243,7 +243,7 @@ class TestBad:
         with pytest.raises(HandshakeError) as caught:
             async with asyncio.timeout(QUICK):
                 await link.open()
-        for shown in (str(caught.value), repr(caught.value), caught.value.line, link.evidence(), repr(link)):
+        for shown in (str(caught.value), repr(caught.value), caught.value.line, link.diagnostics(), repr(link)):
             assert "s3cr3t" not in shown
         assert "[redacted]" in str(caught.value)
 
@@ -515,7 +515,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "module",
     [
-        *("plugin.handshake", "plugin.diagnosis", "process.start_limiter", "process.redact", "process.output"),
+        *("plugin.handshake", "plugin.diagnosis", "process.start_limiter", "process.output"),
         *("process.directory", "process.spawner", "process.process"),
     ],
 )

@@ -50,7 +50,7 @@ class TestStarting:
         process, line = await printed("sh", "-c", "echo hello; echo first >&2; echo last >&2; exit 7")
         assert line == b"hello"
         assert await process.exited == 7
-        assert process.evidence().splitlines()[1:] == ["  first", "  last"]
+        assert process.diagnostics().splitlines()[1:] == ["  first", "  last"]
         await process.stop()
 
     async def test_does_not_block_the_loop_or_use_its_executor(self) -> None:
@@ -261,7 +261,7 @@ class TestEnding:
         async with asyncio.timeout(QUICK):
             assert await process.exited == 5
         await eventually(lambda: not is_alive(int(line)))
-        assert "parent ends" in process.evidence()
+        assert "parent ends" in process.diagnostics()
         await process.stop()
 
     async def test_stop_twice_and_kill_afterwards(self) -> None:
@@ -353,7 +353,7 @@ class TestOutput:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         worst, loop = 0.0, asyncio.get_running_loop()
         async with asyncio.timeout(60):
-            while "flooded" not in process.evidence():
+            while "flooded" not in process.diagnostics():
                 then = loop.time()
                 await asyncio.sleep(0.005)
                 worst = max(worst, loop.time() - then - 0.005)
@@ -367,7 +367,7 @@ class TestOutput:
         caplog.set_level(logging.INFO, "fsm_conn.plugin")
         process, _ = await printed(*hostile("flood", 2, 5))
         async with asyncio.timeout(60):
-            while "flooded" not in process.evidence():
+            while "flooded" not in process.diagnostics():
                 await asyncio.sleep(0.005)
         await process.stop(0)
         assert len(caplog.records) < 10_000
@@ -397,7 +397,7 @@ class TestOutput:
         script = "echo; echo my hunter2secret >&2; printf -- '-----BEGIN EC PRIVATE KEY-----\\nMIGk\\nabcd\\n-----END EC PRIVATE KEY-----\\nafter\\n' >&2"
         process = await started("sh", "-c", script, redact=Redactor(["hunter2secret"]))
         await process.exited
-        for shown in (process.evidence(), caplog.text):
+        for shown in (process.diagnostics(), caplog.text):
             assert "[redacted]" in shown
             assert "after" in shown
             assert "hunter2" not in shown
@@ -424,7 +424,7 @@ class TestOutput:
         """The last twenty lines, and no more than some kilobytes."""
         process = await started("sh", "-c", "for i in $(seq 500); do echo line $i >&2; done")
         await process.exited
-        assert process.evidence().splitlines()[1:] == [f"  line {i}" for i in range(481, 501)]
+        assert process.diagnostics().splitlines()[1:] == [f"  line {i}" for i in range(481, 501)]
         await process.stop()
 
 

@@ -10,8 +10,11 @@ import grpc.aio
 
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import LinkError
+from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not
 from fsm_conn.links.grpc.link import GrpcLink
+from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.services import normalize_services
 
 __all__ = ["EndpointLink"]
 
@@ -39,7 +42,8 @@ class EndpointLink(GrpcLink):
             options: gRPC channel arguments. They win over those that a link sets by itself: `CHANNEL_OPTIONS`,
                 and 5000 for `grpc.min_reconnect_backoff_ms`, which limits an attempt to 5 seconds.
         """
-        super().__init__(services=services)
+        super().__init__(Loss())
+        self._services = normalize_services(services)
         self._target = target
         self._credentials = credentials
         self._options = tuple({**dict(_ENDPOINT_OPTIONS), **dict(options)}.items())
@@ -59,11 +63,12 @@ class EndpointLink(GrpcLink):
         except BaseException:
             await channel.close()
             raise
-        self._attach(channel)
+        self._calls = GrpcCalls(channel, self._services, self._loss, reconnects=True)
 
     async def close(self) -> None:
         """Close the channel. Calls in flight fail."""
-        await self._detach()
+        assert self._calls is not None
+        await self._calls.close()
 
     def _new_channel(self) -> grpc.aio.Channel:
         if self._credentials is None:

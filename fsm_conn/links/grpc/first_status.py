@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-__all__ = ["Verdict", "is_forgotten"]
+__all__ = ["FirstStatus", "is_forgotten"]
 
 _OWN_WORDS = "Internal error from Core"
 
@@ -23,7 +23,7 @@ def is_forgotten(error: grpc.aio.AioRpcError) -> bool:
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _OWN_WORDS
 
 
-class Verdict:
+class FirstStatus:
     """Remembers the first status of one call that writes requests."""
 
     def __init__(self, call: Any) -> None:
@@ -37,7 +37,7 @@ class Verdict:
         trailing = _at_hand(call.trailing_metadata())
         self._first = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details=details)
 
-    def on(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+    def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """Return what a call that failed with `error` really failed with.
 
         Its `code()` is OK when the peer had ended the call in peace. It is `error` itself when that is not one

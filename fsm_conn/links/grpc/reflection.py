@@ -29,7 +29,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import CallError
-from fsm_conn.links.grpc.first_status import Verdict
+from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.names import shown
 
 __all__ = ["Reflection"]
@@ -116,7 +116,7 @@ class Reflection:
             response_deserializer=None,
         )
         stream = open_stream(timeout=_TIMEOUT)
-        verdict = Verdict(stream)
+        first = FirstStatus(stream)
 
         async def ask(request: ServerReflectionRequest) -> ServerReflectionResponse:
             return self._checked(request, _parsed(await _round_trip(stream, request)))
@@ -124,7 +124,7 @@ class Reflection:
         try:
             yield ask
         except grpc.aio.AioRpcError as error:
-            if (cause := verdict.on(error)).code() is grpc.StatusCode.OK:
+            if (cause := first.of(error)).code() is grpc.StatusCode.OK:
                 raise _unanswered() from None
             raise cause from None
         finally:

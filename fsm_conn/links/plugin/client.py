@@ -248,7 +248,7 @@ class PluginClient(RPCPluginClient):
             return tlsrelay.is_beyond_grpc(certificate)
         except ValueError as error:
             raise HandshakeError(
-                f"the plugin announced a certificate that cannot be read: {error}", evidence=self._evidence()
+                f"the plugin announced a certificate that cannot be read: {error}", evidence=self._diagnostics()
             ) from None
 
     async def _new_relay(self, certificate: bytes) -> TlsRelay:
@@ -283,16 +283,16 @@ class PluginClient(RPCPluginClient):
         return HandshakeError(
             f"the plugin announced {self._transport_name} {self._told(self._address)}, which cannot be reached: "
             f"{self._told(why)}",
-            evidence=self._evidence(),
+            evidence=self._diagnostics(),
         )
 
     def _told(self, words: object) -> str:
         assert self.process is not None
         return brief(self.process.redact(str(words)), 400)
 
-    def _evidence(self) -> str:
+    def _diagnostics(self) -> str:
         assert self.process is not None
-        return self.process.evidence()
+        return self.process.diagnostics()
 
     # -- the plugin's own output, over the channel -------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ def _checked(process: PluginProcess, line: bytes, offered: Collection[int], dire
 
 def exit_error(process: PluginProcess, when: str) -> LinkError:
     """The error for a process that has ended; `when` says at which point, such as `before its handshake`."""
-    evidence = process.evidence()
+    evidence = process.diagnostics()
     if _refused_cookie(evidence):
         return BadCookieError(
             "the plugin refused this host's magic cookie: give the one that it expects, "
@@ -89,7 +89,9 @@ def loss(process: PluginProcess, symptom: Exception) -> Exception:
     """Why an open link went away: its process ended, or else the symptom with what is known of the process."""
     if process.exited.done():
         return exit_error(process, "")
-    return LinkLostError(f"{symptom}; the plugin's process {process.pid} was still there", evidence=process.evidence())
+    return LinkLostError(
+        f"{symptom}; the plugin's process {process.pid} was still there", evidence=process.diagnostics()
+    )
 
 
 def _refused_cookie(evidence: str) -> bool:
@@ -100,7 +102,7 @@ def _refused_cookie(evidence: str) -> bool:
 def _explained(error: HandshakeError, process: PluginProcess) -> LinkError:
     """The same error with the evidence; or a better one, when the process has ended in the meantime."""
     if not process.exited.done():
-        return type(error)(error.message, evidence=process.evidence(), line=error.line)
+        return type(error)(error.message, evidence=process.diagnostics(), line=error.line)
     ended = exit_error(process, "before its handshake")
     if isinstance(ended, BadCookieError) or not error.line:
         return ended

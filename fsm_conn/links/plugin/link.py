@@ -25,12 +25,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from fsm_conn._util import workers
-from fsm_conn.links.errors import LinkLostError, PluginExitedError
+from fsm_conn._util.text import brief
+from fsm_conn.links.errors import GoingAwayError, LinkLostError, PluginExitedError
+from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.link import GrpcLink
+from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.plugin import diagnosis
-from fsm_conn.links.process import start_limiter as gate
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import GRACE, PluginProcess
+from fsm_conn.links.process.start_limiter import process_limiter
+from fsm_conn.links.services import normalize_services
 
 if TYPE_CHECKING:
     from fsm_conn.links.plugin.client import PluginClient
@@ -66,7 +70,8 @@ class PluginLink(GrpcLink):
         services: Any = (),
         name: str = "",
     ) -> None:
-        super().__init__(services=services)
+        super().__init__(Loss(self._described, self._explained))
+        self._services = normalize_services(services)
         self._command = _checked(command)
         self._env = dict(env or {})
         self._cwd = None if cwd is None else os.path.normpath(absolute(os.fspath(cwd), None, "working directory"))
@@ -74,9 +79,6 @@ class PluginLink(GrpcLink):
         self._name = name or os.path.basename(self._command[0])
         self._client: PluginClient | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._verdict: Exception | None = None
-        self._lost_at = 0.0
-        self._closing = False
 
     def __repr__(self) -> str:
         return f"<PluginLink {self._name} {self._process or 'not started'}>"
@@ -90,21 +92,21 @@ class PluginLink(GrpcLink):
         """The number of the plugin's process; None when it was not started."""
         return self._process.pid if self._process is not None else None
 
-    def admission(self) -> AbstractAsyncContextManager[None]:
-        """A slot of the gate that lets one plugin per core start at a time."""
-        return gate.process_gate().slot()
+    def start_slot(self) -> AbstractAsyncContextManager[None]:
+        """A slot of the limiter that lets one plugin per core start at a time."""
+        return process_limiter().slot()
 
     def _show(self, said: str) -> str:
-        """As the base does, and without the values of `env`: a plugin's words are its words, however they come."""
-        return super()._show(said if self._process is None else self._process.redact(said))
+        """A plugin's words, however they come, without the values of `env`, and fit to stand in an error."""
+        return brief(said if self._process is None else self._process.redact(said))
 
-    def evidence(self) -> str:
+    def diagnostics(self) -> str:
         """What the plugin has printed, without secrets: its first line on stdout, or what there is of it, and its last
         lines on stderr. After a failed or cancelled `open`, too.
         """
         if self._process is None:
             return ""
-        return "\n".join(filter(None, (self._process.first_words(), self._process.evidence())))
+        return "\n".join(filter(None, (self._process.first_words(), self._process.diagnostics())))
 
     async def open(self) -> None:
         """Start the plugin and connect to it: one attempt, without a time limit.
@@ -119,8 +121,7 @@ class PluginLink(GrpcLink):
             await client.start()
             self._take_over(client)
         except BaseException:
-            self._closing = True
-            await self._give_back()
+            await self._give_back(client)
             raise
 
     def _settings(self, room: Any) -> Any:
@@ -129,51 +130,38 @@ class PluginLink(GrpcLink):
     def _take_over(self, client: PluginClient) -> None:
         assert client.process is not None
         assert client.grpc_channel is not None
-        self._attach(client.grpc_channel)
+        self._calls = GrpcCalls(client.grpc_channel, self._services, self._loss, self._show)
         self._keeper = asyncio.create_task(self._keep(client, client.process))
 
     async def _keep(self, client: PluginClient, process: PluginProcess) -> None:
         """Watch the process until it ends; kill it when the loop ends first."""
         try:
             await asyncio.wait((process.exited,))
-            self._lose(diagnosis.exit_error(process, ""))
+            self._loss.declare(diagnosis.exit_error(process, ""))
         except asyncio.CancelledError:
             client.abandon()
             raise
 
-    def _lose(self, reason: Exception) -> None:
-        """As the base does, but the end of the process, if it can be seen by now, is the better reason."""
-        if not self._gone.is_set():
-            self._lost_at = asyncio.get_running_loop().time()
-        if self._process is not None and not self._closing:
-            self._process.look()
-            reason = diagnosis.loss(self._process, reason)
-        super()._lose(reason)
+    def _described(self, symptom: Exception) -> Exception:
+        """The end of the process, if it can be seen by now, is the better reason; else what is known of it is added."""
+        if self._process is None or isinstance(symptom, GoingAwayError):
+            return symptom
+        self._process.look()
+        return diagnosis.loss(self._process, symptom)
 
-    async def lost(self) -> Exception:
-        """Wait until the link is lost, and return why: how the process ended, or else how the channel broke."""
-        reason = await super().lost()
-        verdict = self._verdict or await self._judge(reason)
-        # Whoever is told first, all are told the same.
-        self._reason = self._verdict = self._verdict or verdict
-        return self._verdict
-
-    async def _judge(self, reason: Exception) -> Exception:
-        # The sockets of a process are closed a moment before it counts as ended.
-        if self._process is None or self._closing or isinstance(reason, PluginExitedError):
+    async def _explained(self, reason: Exception) -> Exception:
+        """How the process ended: its sockets are closed a moment before it counts as ended."""
+        if self._process is None or isinstance(reason, (GoingAwayError, PluginExitedError)):
             return reason
         # Counted from the loss: who asks later does not wait as long again.
-        left = self._lost_at + diagnosis.SETTLE - asyncio.get_running_loop().time()
+        left = self._loss.since + diagnosis.SETTLE - asyncio.get_running_loop().time()
         await asyncio.wait((self._process.exited,), timeout=max(left, 0.0))
-        # Once it is being closed, it ends because we want it to.
-        has_ended = self._process.exited.done() and not self._closing
-        return diagnosis.exit_error(self._process, "") if has_ended else reason
+        return diagnosis.exit_error(self._process, "") if self._process.exited.done() else reason
 
     def mark_unresponsive(self) -> None:
         """The plugin hangs: so its callers are told, and `close` kills it at once, as it does when the link is lost."""
-        super().mark_unresponsive()
-        # Not to be judged again: if the process ends now, it is because we kill it.
-        self._verdict = self._reason
+        symptom = LinkLostError("the peer did not answer any more")
+        self._loss.declare(self._described(symptom), final=True)
 
     async def close(self) -> None:
         """End the plugin and close the channel. Bounded: about two seconds for a plugin that does not want to end.
@@ -181,40 +169,41 @@ class PluginLink(GrpcLink):
         When cancelled, the plugin is killed and the rest done at once.
         """
         assert self._client is not None
-        grace = 0 if self._is_lost() else GRACE
-        self._closing = True
-        self._lose(LinkLostError("the link was closed"))
+        assert self._calls is not None
+        grace = 0 if self._calls.connectivity.refuses() and not self._loss.is_going_away else GRACE
+        # From here on it ends because we want it to.
+        self._loss.declare(LinkLostError("the link was closed"), final=True)
         try:
             await self._client.stop_reading()
-            if not self._has_calls():
-                await self._detach()
+            if self._has_calls():
+                await self._client.stop_process(grace)
+                await self._let_calls_fail(self._calls.channel)
+            else:
+                await self._calls.close()
                 # gRPC closes the connection on a thread of its own, and tells nobody when.
                 if grace:
                     await asyncio.sleep(HANG_UP)
-            await self._client.stop_process(grace)
-            await self._let_calls_fail()
+                await self._client.stop_process(grace)
         finally:
-            await self._give_back()
+            await self._give_back(self._client)
 
     def _has_calls(self) -> bool:
         # When that cannot be told, suppose so: then gRPC may write a line about the server's farewell to stderr, which
         # is better than a cancellation that nobody asked for.
-        return self._channel is not None and bool(getattr(self._channel, "_active_calls", True))
+        return bool(getattr(self.channel, "_active_calls", True))
 
-    async def _let_calls_fail(self) -> None:
+    async def _let_calls_fail(self, channel: grpc.aio.Channel) -> None:
         """Wait until the channel has noticed the end of its server: closed before that, it would cancel its calls."""
-        if self._channel is None:
-            return
         with suppress(TimeoutError):
             async with asyncio.timeout(NOTICE_LIMIT):
-                await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
-    async def _give_back(self) -> None:
-        assert self._client is not None
+    async def _give_back(self, client: PluginClient) -> None:
         try:
-            await self._detach()
+            if self._calls is not None:
+                await self._calls.close()
         finally:
-            await self._client.close()
+            await client.close()
             if self._keeper is not None and self._process is not None and self._process.exited.done():
                 await asyncio.wait((self._keeper,))
 

@@ -175,7 +175,7 @@ class PluginProcess:
         """What it printed first on stdout, fit to be shown."""
         return self._first.told()
 
-    def evidence(self) -> str:
+    def diagnostics(self) -> str:
         """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""
         lines = self._tail.lines(self.redact)
         return "\n".join(["its last lines on stderr:", *(f"  {line}" for line in lines)]) if lines else ""

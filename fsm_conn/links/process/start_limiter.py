@@ -1,7 +1,7 @@
 """Lets at most one plugin start per core at a time, in the whole process.
 
 Plugins that all start at once fight for the cores: each of them, and the event loop, becomes slower than if they
-had queued. So every attempt takes a slot of one gate first, whichever loop and thread it runs in.
+had queued. So every attempt takes a slot of one limiter first, whichever loop and thread it runs in.
 
 Rules that hold here:
 
@@ -10,7 +10,7 @@ Rules that hold here:
 - A slot serves to protect the cores, and a plugin that takes long waits for something else: who has waited for
   `patience` seconds takes back every slot that has been out for as long. Giving back a slot that was taken back
   does nothing.
-- Time is that of the waiting loop. Nobody's progress depends on another loop still running, and a gate for which
+- Time is that of the waiting loop. Nobody's progress depends on another loop still running, and a limiter for which
   nobody waits costs no timer.
 """
 
@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-__all__ = ["PATIENCE", "Gate", "process_gate", "usable_cores"]
+__all__ = ["PATIENCE", "StartLimiter", "process_limiter", "usable_cores"]
 
 PATIENCE = 2.0
 """Seconds: several times what a start takes on a machine that is not overloaded."""
@@ -49,8 +49,8 @@ class _Ticket:
             self.granted.set_result(None)
 
 
-class Gate:
-    """A counting gate for any number of event loops and threads.
+class StartLimiter:
+    """A counting limiter for any number of event loops and threads.
 
     Args:
         capacity: how many slots there are.
@@ -59,7 +59,7 @@ class Gate:
 
     def __init__(self, capacity: int, patience: float = PATIENCE) -> None:
         if capacity < 1:
-            raise ValueError(f"Gate(capacity={capacity}): give at least one slot")
+            raise ValueError(f"StartLimiter(capacity={capacity}): give at least one slot")
         self._capacity = capacity
         self._patience = patience
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class Gate:
         self._serial = 0
 
     def __repr__(self) -> str:
-        return f"<Gate {len(self._out)} of {self._capacity} slots out, {len(self._waiting)} waiting>"
+        return f"<StartLimiter {len(self._out)} of {self._capacity} slots out, {len(self._waiting)} waiting>"
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -131,24 +131,24 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-_gates: list[Gate] = []
+_limiters: list[StartLimiter] = []
 _making = threading.Lock()
 
 
-def process_gate() -> Gate:
-    """The gate of this process: as many slots as it has cores."""
+def process_limiter() -> StartLimiter:
+    """The limiter of this process: as many slots as it has cores."""
     with _making:
-        if not _gates:
-            _gates.append(Gate(usable_cores()))
-        return _gates[0]
+        if not _limiters:
+            _limiters.append(StartLimiter(usable_cores()))
+        return _limiters[0]
 
 
-def _on_loop_lost() -> None:
+def _after_fork() -> None:
     """After a fork the child has none of the parent's starts, and a lock may have been copied while it was held."""
     global _making
     _making = threading.Lock()
-    _gates.clear()
+    _limiters.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_on_loop_lost)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CallError, RequestError
+from fsm_conn.links.grpc.calls import GrpcCalls
+from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.methods import Method, message_for
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.plugin.link import PluginLink
@@ -345,10 +347,10 @@ async def told_by_link(answer: Answer, secret: str) -> str:
     """What the caller of a plugin that was given `secret` is told."""
     link: Any = PluginLink(["plugin"], env={"TOKEN": secret})
     link._client = SimpleNamespace(process=SimpleNamespace(redact=Redactor([secret])))
-    link._attach(_OpenChannel(answer))
+    calls = GrpcCalls(cast("Any", _OpenChannel(answer)), (), Loss(), link._show)
     with pytest.raises(CallError) as caught:
-        await link.directory.method("s.Svc.Do")
-    link._watcher.cancel()
+        await calls.resolver.method("s.Svc.Do")
+    calls.connectivity.stop()
     return str(caught.value)
 
 

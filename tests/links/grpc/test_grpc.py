@@ -449,8 +449,10 @@ async def test_a_server_that_stops_is_a_loss(link: EndpointLink, peer: Peer, nam
 async def test_nothing_is_sent_over_a_lost_link(link: EndpointLink, peer: Peer) -> None:
     """Even when the peer could be reached again: calls fail, and provably were not executed."""
     await call(link, "calculator.Add", a=1, b=2)
+    pending = asyncio.create_task(call(link, "odd.Hang"))
+    await peer.odd.started.wait()
     peer.cut()
-    await link.lost()
+    await lost_by(pending)
     await peer.listen()
     for attempt in (
         call(link, "calculator.Add", a=1, b=2),
@@ -461,13 +463,13 @@ async def test_nothing_is_sent_over_a_lost_link(link: EndpointLink, peer: Peer) 
     assert peer.connections == 1
 
 
-async def test_a_lookup_that_breaks_sent_nothing_however_grpc_words_it(link: EndpointLink, peer: Peer) -> None:
+async def test_a_lookup_that_breaks_sent_nothing_however_grpc_words_it(link: Any, peer: Peer) -> None:
     """A question that is being written when the connection breaks fails with an INTERNAL of gRPC's own."""
     nothing = grpc.aio.Metadata()
     error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details="Internal error from Core")
-    assert isinstance(await link._lookup_error("x.Y", error), CallError)
+    assert isinstance(await link._calls._lookup_error("x.Y", error), CallError)
     peer.cut()
-    lost = await link._lookup_error("x.Y", error)
+    lost = await link._calls._lookup_error("x.Y", error)
     assert isinstance(lost, ConnectionLostError)
     assert not lost.maybe_executed
 
@@ -480,7 +482,7 @@ async def test_a_lookup_that_breaks_sent_nothing(link: EndpointLink, peer: Peer)
     assert not (await lost_by(pending)).maybe_executed
 
 
-async def test_what_never_connected_was_not_executed(link: EndpointLink, peer: Peer) -> None:
+async def test_what_never_connected_was_not_executed(link: Any, peer: Peer) -> None:
     """The word of gRPC that it could not connect is proof, once the link is lost; of any other failure it is none."""
     peer.cut()
     await link.lost()
@@ -488,7 +490,7 @@ async def test_what_never_connected_was_not_executed(link: EndpointLink, peer: P
         nothing = grpc.aio.Metadata()
         error = grpc.aio.AioRpcError(UNAVAILABLE, nothing, nothing, details=details, debug_error_string="")
         with pytest.raises(ConnectionLostError) as caught:
-            await link._raise_if_lost("x.Y", error)
+            await link._calls._raise_if_lost("x.Y", error)
         assert caught.value.maybe_executed is maybe_executed
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm_conn.links.process import start_limiter as gate_module
-from fsm_conn.links.process.start_limiter import Gate, process_gate, usable_cores
+from fsm_conn.links.process.start_limiter import StartLimiter, process_limiter, usable_cores
 
 QUICK = 10.0
 NEVER = 3600.0
@@ -22,12 +22,12 @@ NEVER = 3600.0
 class Guest:
     """A task that goes through the gate and stays until it is told to leave."""
 
-    def __init__(self, gate: Gate, log: list[Guest]) -> None:
+    def __init__(self, gate: StartLimiter, log: list[Guest]) -> None:
         self.leave = asyncio.Event()
         self.inside = False
         self.task = asyncio.create_task(self._visit(gate, log))
 
-    async def _visit(self, gate: Gate, log: list[Guest]) -> None:
+    async def _visit(self, gate: StartLimiter, log: list[Guest]) -> None:
         async with gate.slot():
             self.inside = True
             log.append(self)
@@ -42,7 +42,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def all_slots_are_back(gate: Gate, capacity: int) -> None:
+async def all_slots_are_back(gate: StartLimiter, capacity: int) -> None:
     log: list[Guest] = []
     guests = [Guest(gate, log) for _ in range(capacity + 1)]
     await settle()
@@ -51,16 +51,16 @@ async def all_slots_are_back(gate: Gate, capacity: int) -> None:
         guest.leave.set()
     async with asyncio.timeout(QUICK):
         await asyncio.gather(*(guest.task for guest in guests))
-    assert repr(gate) == f"<Gate 0 of {capacity} slots out, 0 waiting>"
+    assert repr(gate) == f"<StartLimiter 0 of {capacity} slots out, 0 waiting>"
 
 
 async def test_bounded_and_in_order() -> None:
     """No more than there are slots get in, and the others follow in the order in which they came."""
-    gate, log = Gate(2), []
+    gate, log = StartLimiter(2), []
     guests = [Guest(gate, log) for _ in range(6)]
     await settle()
     assert log == guests[:2]
-    assert repr(gate) == "<Gate 2 of 2 slots out, 4 waiting>"
+    assert repr(gate) == "<StartLimiter 2 of 2 slots out, 4 waiting>"
     for position, leaving in enumerate(guests):
         leaving.leave.set()
         await settle()
@@ -70,7 +70,7 @@ async def test_bounded_and_in_order() -> None:
 
 async def test_newcomer_does_not_overtake() -> None:
     """A slot that is on its way to a waiter is not free for somebody who comes just then."""
-    gate, log = Gate(1), []
+    gate, log = StartLimiter(1), []
     first, second = Guest(gate, log), Guest(gate, log)
     await settle()
     first.leave.set()
@@ -84,7 +84,7 @@ async def test_newcomer_does_not_overtake() -> None:
 
 async def test_cancelled_as_the_slot_arrives() -> None:
     """A waiter that is cancelled at the moment it is served hands the slot on."""
-    gate, log = Gate(1), []
+    gate, log = StartLimiter(1), []
     first, second, third = (Guest(gate, log) for _ in range(3))
     await settle()
     first.leave.set()
@@ -100,7 +100,7 @@ async def test_cancelled_as_the_slot_arrives() -> None:
 
 async def test_error_inside_gives_the_slot_back() -> None:
     """Whatever ends a visit, the slot is back."""
-    gate = Gate(1)
+    gate = StartLimiter(1)
     with pytest.raises(ZeroDivisionError):
         async with gate.slot():
             raise ZeroDivisionError
@@ -109,7 +109,7 @@ async def test_error_inside_gives_the_slot_back() -> None:
 
 async def test_slow_holder_does_not_stop_others() -> None:
     """A slot that is out for too long goes to the next; given back later, it does not count twice."""
-    gate, log = Gate(1, patience=0.05), []
+    gate, log = StartLimiter(1, patience=0.05), []
     slow, next_one = Guest(gate, log), Guest(gate, log)
     async with asyncio.timeout(QUICK):
         while not next_one.inside:
@@ -130,7 +130,7 @@ def test_only_what_is_out_for_long_is_taken_back() -> None:
     """Somebody who has waited long takes back no slot that was handed out just now."""
 
     async def scene() -> None:
-        gate, log = Gate(1, patience=10), []
+        gate, log = StartLimiter(1, patience=10), []
         first, second, third = (Guest(gate, log) for _ in range(3))
         await asyncio.sleep(6)
         first.leave.set()
@@ -148,7 +148,7 @@ def test_only_what_is_out_for_long_is_taken_back() -> None:
 
 async def test_all_waiters_get_past_slow_holders() -> None:
     """Holders that never leave slow others down and do not keep them out."""
-    gate, log = Gate(2, patience=0.02), []
+    gate, log = StartLimiter(2, patience=0.02), []
     guests = [Guest(gate, log) for _ in range(9)]
     async with asyncio.timeout(QUICK):
         while len(log) < 9:
@@ -162,7 +162,7 @@ async def test_all_waiters_get_past_slow_holders() -> None:
 
 async def test_loop_that_stopped_with_slot_and_waiter() -> None:
     """A loop that nobody runs any more, with one that holds and one that waits, keeps nobody out."""
-    gate = Gate(1, patience=0.05)
+    gate = StartLimiter(1, patience=0.05)
     loop = asyncio.new_event_loop()
 
     async def hold() -> None:
@@ -197,7 +197,7 @@ async def test_loop_that_stopped_with_slot_and_waiter() -> None:
 
 async def test_many_loops_in_many_threads() -> None:
     """The bound holds for the whole process, and everybody gets through."""
-    gate, lock = Gate(2), threading.Lock()
+    gate, lock = StartLimiter(2), threading.Lock()
     inside = most = passed = 0
 
     async def visit() -> None:
@@ -244,7 +244,7 @@ def test_any_program(capacity: int, program: list[tuple[str, int]]) -> None:
 
 
 async def _run_program(capacity: int, program: list[tuple[str, int]]) -> None:
-    gate, log, guests = Gate(capacity, patience=NEVER), [], []
+    gate, log, guests = StartLimiter(capacity, patience=NEVER), [], []
     for action, number in program:
         await _step(gate, log, guests, action, number)
         assert sum(guest.inside for guest in guests) <= capacity
@@ -266,7 +266,7 @@ def nobody_was_passed_by(guests: list[Guest], log: list[Guest]) -> None:
     assert not waiting or max(map(guests.index, log)) < waiting[0]
 
 
-async def _step(gate: Gate, log: list[Any], guests: list[Guest], action: str, number: int) -> None:
+async def _step(gate: StartLimiter, log: list[Any], guests: list[Guest], action: str, number: int) -> None:
     if action == "come":
         guests.append(Guest(gate, log))
     elif action == "wait":
@@ -280,19 +280,19 @@ async def _step(gate: Gate, log: list[Any], guests: list[Guest], action: str, nu
 
 def test_one_for_the_process() -> None:
     """Everybody gets the same gate, with a slot for each core that may be used."""
-    assert process_gate() is process_gate()
-    assert f"of {usable_cores()} slots" in repr(process_gate())
+    assert process_limiter() is process_limiter()
+    assert f"of {usable_cores()} slots" in repr(process_limiter())
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_forked_child_has_its_own() -> None:
     """A gate that was full when the host forked does not keep the child out."""
-    gate = process_gate()
-    gate_module._on_loop_lost()
-    assert process_gate() is not gate
+    gate = process_limiter()
+    gate_module._after_fork()
+    assert process_limiter() is not gate
 
 
 def test_no_slots() -> None:
     """A gate that nobody could ever pass is refused."""
     with pytest.raises(ValueError, match="at least one slot"):
-        Gate(0)
+        StartLimiter(0)

@@ -1,0 +1,268 @@
+"""Calls over a gRPC channel: what links hold whose peer speaks gRPC.
+
+Rules that hold here:
+
+- What the peer answered reaches the caller as the `AioRpcError` it is, `UNAVAILABLE` included when the peer
+  itself said so. Only what the loss of the link broke becomes a `ConnectionLostError`.
+- In an error of ours stands no more of the peer's words than can be shown: bounded, and without control characters.
+- A `CancelledError` reaches only callers that somebody cancelled. gRPC raises it for other things too: a
+  channel that is closed under a call, an iterator of requests that raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import grpc
+import grpc.aio
+
+from fsm_conn._util.text import brief
+from fsm_conn.links.base import CallOptions
+from fsm_conn.links.errors import CallError, ConnectionLostError, LinkLostError
+from fsm_conn.links.grpc.connectivity import Connectivity
+from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
+from fsm_conn.links.grpc.first_status import FirstStatus
+from fsm_conn.links.grpc.health import Health
+from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.grpc.methods import Method, message_for, messages_for, wrong_kind
+from fsm_conn.links.grpc.names import shown
+from fsm_conn.links.grpc.services import ServiceResolver
+
+__all__ = ["GrpcCalls", "not_open", "refused"]
+
+_NEVER_SENT = "failed to connect to all addresses"
+
+
+class GrpcCalls:
+    """The calls of one link, over a channel that is ready.
+
+    Args:
+        channel: the channel. From here on it is closed by `close`.
+        services: services that need no reflection, as for `normalize_services`.
+        loss: where the end of the link is declared.
+        show: makes the peer's words fit to stand in an error of ours.
+        reconnects: whether, after an orderly close by the peer, calls may go on over a connection that the channel
+            makes by itself, until the link is replaced.
+
+    Attributes:
+        channel: the channel.
+        connectivity: its connection, and how many calls are under way.
+        resolver: the services that can be called, to be looked up.
+        health: the peer's health service.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        services: Any,
+        loss: Loss,
+        show: Callable[[str], str] = brief,
+        *,
+        reconnects: bool = False,
+    ) -> None:
+        self.channel = channel
+        self.connectivity = Connectivity(channel, loss, reconnects=reconnects)
+        self.health = Health(channel, self.connectivity, loss, show)
+        self.resolver = ServiceResolver(channel, services, show)
+        self._known = self.resolver.known
+        self._loss = loss
+        self._show = show
+        self._streams: set[Any] = set()
+
+    async def close(self) -> None:
+        """Close the channel and everything that uses it; calls in flight fail. May be called again.
+
+        All of it is done before the first wait, so that a cancellation interrupts nothing but the wait.
+        """
+        self._loss.declare(LinkLostError("the link was closed"), final=True)
+        self.connectivity.stop()
+        self.resolver.cancel()
+        self.health.cancel()
+        for stream in tuple(self._streams):  # older gRPC overlooks those that nobody reads at the moment
+            stream.cancel()
+        await self.channel.close()
+        await self.resolver.close()
+        await self.connectivity.stopped()
+
+    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        """Call a method that answers with one message.
+
+        Args:
+            method: `service.Method`, as `ServiceResolver.method` understands it.
+            request: a whole request message, or a mapping of its fields; for a method that takes a stream,
+                an iterable or async iterable of them. None: use `fields`.
+            fields: the fields of the request, by name.
+            options: `timeout`, in seconds, covers the lookup of the method too.
+
+        Raises:
+            UnknownNameError: there is no such method; `AmbiguousNameError`: the name means several.
+            RequestError: the request does not fit the method, or the method answers with a stream.
+            ConnectionLostError: the link was lost under the call, or before it.
+            grpc.aio.AioRpcError: what the peer itself answered, or DEADLINE_EXCEEDED.
+        """
+        found = self._known.get(method)
+        if found is None:
+            found, options = await self._look_up(method, options)
+        if found.server_streaming:
+            raise wrong_kind(found)
+        if found.client_streaming:
+            return await self._call_with_stream(found, request, fields, options)
+        message = message_for(found, request, fields)
+        connectivity = self.connectivity
+        if connectivity.refuses():
+            raise await self._not_sent(found.name)
+        connectivity.begin()
+        try:
+            reply = await self._started(found, options, message)
+        except asyncio.CancelledError:
+            self._raise_if_closed(found.name)
+            raise
+        except grpc.aio.AioRpcError as error:
+            await self._raise_if_lost(found.name, error)
+            raise
+        finally:
+            connectivity.end()
+        return reply if reply is not None else _unreadable(found)
+
+    async def stream(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        """Call a method that answers with a stream of messages. Arguments and errors as for `call`.
+
+        Closing the iterator, or dropping it, cancels the call.
+        """
+        found = self._known.get(method)
+        if found is None:
+            found, options = await self._look_up(method, options)
+        if not found.server_streaming:
+            raise wrong_kind(found)
+        message = () if found.client_streaming else (message_for(found, request, fields),)
+        if self.connectivity.refuses():
+            raise await self._not_sent(found.name)
+        async with self._running(found, self._started(found, options, *message), request, fields) as replies:
+            async for reply in replies:
+                yield reply if reply is not None else _unreadable(found)
+
+    async def _call_with_stream(
+        self, found: Method, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> Any:
+        if self.connectivity.refuses():
+            raise await self._not_sent(found.name)
+        async with self._running(found, self._started(found, options), request, fields) as call:
+            reply = await call
+        return reply if reply is not None else _unreadable(found)
+
+    def _started(self, found: Method, options: CallOptions | None, *message: Any) -> Any:
+        if options is None:
+            return found.invoke(*message)
+        return found.invoke(*message, timeout=options.timeout, metadata=options.metadata)
+
+    @asynccontextmanager
+    async def _running(self, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block."""
+        feeder = None
+        first = FirstStatus(call)
+        if found.client_streaming:
+            feeder = asyncio.create_task(feed(call, messages_for(found, request, fields)))
+        self._streams.add(call)
+        self.connectivity.begin()
+        try:
+            yield call
+        except asyncio.CancelledError:
+            raise_fault(feeder)
+            self._raise_if_closed(found.name)
+            raise
+        except grpc.aio.AioRpcError as error:
+            await self._raise_if_lost(found.name, cause := first.of(error))
+            if cause.code() is grpc.StatusCode.OK and found.server_streaming:
+                return
+            raise cause from None
+        finally:
+            self.connectivity.end()
+            self._streams.discard(call)
+            call.cancel()
+            if feeder is not None:
+                feeder.cancel()
+                await asyncio.wait((feeder,))
+
+    async def _look_up(self, name: str, options: CallOptions | None) -> tuple[Method, CallOptions | None]:
+        """Find a method within the time of the call, and return what is left of it."""
+        if self.connectivity.refuses():
+            raise await self._not_sent(name)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(None if options is None else options.timeout):
+                found = await self.resolver.method(name)
+        except TimeoutError:
+            raise _out_of_time(name) from None
+        except grpc.aio.AioRpcError as error:
+            raise await self._lookup_error(name, error) from error
+        if options is None or options.timeout is None:
+            return found, options
+        left = options.timeout - (clock() - began)
+        if left <= 0:
+            raise _out_of_time(name)
+        return found, attrs.evolve(options, timeout=left)
+
+    async def _lookup_error(self, name: str, error: grpc.aio.AioRpcError) -> CallError:
+        if await self.connectivity.is_lost_after(error):
+            return await self._not_sent(name)
+        return CallError(
+            f"{shown(name)}: the peer could not be asked for its services "
+            f"({error.code().name}: {self._show(error.details() or '')}). "
+            "Declare them with services= to go without asking."
+        )
+
+    async def _not_sent(self, name: str) -> ConnectionLostError:
+        reason = await self._loss.wait()
+        error = ConnectionLostError(f"{shown(name)} was not sent: {reason}", maybe_executed=False)
+        error.__cause__ = reason
+        return error
+
+    def _raise_if_closed(self, name: str) -> None:
+        reason = self._loss.reason
+        if reason is not None and not is_being_cancelled():
+            raise _cut_off(name, reason, maybe_executed=True) from reason
+
+    async def _raise_if_lost(self, name: str, error: grpc.aio.AioRpcError) -> None:
+        if await self.connectivity.is_lost_after(error):
+            maybe_executed = not (error.details() or "").startswith(_NEVER_SENT)
+            raise _cut_off(name, await self._loss.wait(), maybe_executed=maybe_executed) from error
+
+
+def not_open(method: str) -> ConnectionLostError:
+    """The error for a call that is made before the link is open."""
+    return ConnectionLostError(f"{shown(method)} was not sent: the link is not open", maybe_executed=False)
+
+
+async def refused(error: Exception) -> AsyncIterator[Any]:
+    """A stream that fails at once."""
+    if error:
+        raise error
+    yield
+
+
+def _cut_off(name: str, reason: Exception, *, maybe_executed: bool) -> ConnectionLostError:
+    fate = "it may have been executed" if maybe_executed else "it was not executed"
+    text = f"the link was lost during {shown(name)}, and {fate}: {reason}"
+    return ConnectionLostError(text, maybe_executed=maybe_executed)
+
+
+def _unreadable(found: Method) -> Any:
+    # gRPC logs a reply that cannot be parsed, and returns None.
+    raise CallError(f"{found.name} was answered, but not with a valid {found.response_class.DESCRIPTOR.full_name}")
+
+
+def _out_of_time(name: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(),
+        details=f"the time was up before {shown(name)} was found",
+        debug_error_string=None,
+    )

@@ -1,0 +1,155 @@
+"""Sees the connection under a channel go, and tells an orderly close from one that broke.
+
+gRPC shows neither: after a GOAWAY, as after a kill, the channel is not ready any more, and it would connect again
+behind our back. What differs are the calls that were under way: a broken connection fails them in the same moment,
+a peer that goes away in good order finishes them.
+
+Rules that hold here:
+
+- A call under way that breaks means that the connection broke.
+- A connection that closes while its calls go on, or under no call at all, is an orderly close: nobody was harmed.
+- A call that fails while the channel still seems ready is looked into: the failure may be the peer's own answer, down
+  to the words, or reach us a moment before the channel changes its state. So the peer is asked for a sign of life.
+  Calls that fail together ask once, and a peer that refuses every question is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from fsm_conn.links.errors import GoingAwayError, LinkLostError
+from fsm_conn.links.grpc import health_service
+from fsm_conn.links.grpc.channel import READY
+from fsm_conn.links.grpc.feeding import is_being_cancelled
+from fsm_conn.links.grpc.first_status import is_forgotten
+from fsm_conn.links.grpc.loss import Loss
+
+__all__ = ["BROKEN", "Connectivity"]
+
+BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""The codes a call ends with when its connection breaks, or its peer is shut down under it."""
+
+SETTLE = 0.1
+"""Seconds in which a broken connection surely fails the calls that were under way. It takes some milliseconds."""
+SIGN_OF_LIFE = 0.25
+"""Seconds to wait for a sign of life when a call failed and the channel still seems ready."""
+TRIES = 2
+REFUSED_LATELY = 1.0
+"""Seconds for which a peer that refused the question is not asked again."""
+MOMENT = 0.02
+"""Seconds to wait for the channel to change its state instead."""
+
+
+class Connectivity:
+    """The connection of one link.
+
+    Args:
+        channel: a channel that is ready.
+        loss: where the end of the connection is declared.
+        reconnects: whether calls may go on while the channel connects again, after an orderly close.
+
+    Attributes:
+        under_way: how many calls are under way.
+    """
+
+    def __init__(self, channel: Any, loss: Loss, *, reconnects: bool) -> None:
+        self.under_way = 0
+        self._channel = channel
+        self._loss = loss
+        self._reconnects = reconnects
+        self._witnesses = 0
+        self._over = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
+        self._refused_at = float("-inf")
+        self._watcher = asyncio.create_task(self._watch())
+
+    def refuses(self) -> bool:
+        """Whether nothing may be sent any more."""
+        if self._reconnects:
+            return self._loss.reason is not None and not self._loss.is_going_away
+        return self._loss.reason is not None or self._channel.get_state() is not READY
+
+    def begin(self) -> None:
+        """A call is under way."""
+        self.under_way += 1
+
+    def end(self) -> None:
+        """It has ended, however."""
+        self.under_way -= 1
+        if not self.under_way:
+            self._over.set()
+
+    async def drained(self) -> None:
+        """Wait until no call is under way."""
+        while self.under_way:
+            self._over.clear()
+            await self._over.wait()
+
+    @contextmanager
+    def witness(self) -> Iterator[None]:
+        """A stream of our own, whose break is one of the connection; nobody waits for its end."""
+        self._witnesses += 1
+        try:
+            yield
+        finally:
+            self._witnesses -= 1
+
+    async def _watch(self) -> None:
+        await self._channel.wait_for_state_change(READY)
+        harmed = self.under_way + self._witnesses
+        if self._loss.reason is not None or (harmed and await self._loss.is_declared_within(SETTLE)):
+            return
+        if harmed:
+            self._loss.declare(GoingAwayError("the peer closes the connection, and finishes what is under way"))
+        elif self._reconnects:
+            self._loss.declare(GoingAwayError("the peer closed the connection while nothing was under way"))
+        else:
+            self._loss.declare(LinkLostError("the connection broke"))
+
+    async def is_lost_after(self, error: grpc.aio.AioRpcError) -> bool:
+        """Whether a call failed because the link is lost, rather than because the peer said so."""
+        if error.code() not in BROKEN and not is_forgotten(error):
+            return False
+        if self._loss.reason is None and self._channel.get_state() is READY:
+            await self._look_into_it()
+        if self._loss.reason is None and self._channel.get_state() is not READY:
+            self._loss.declare(LinkLostError("the connection broke"))
+        return self._loss.reason is not None
+
+    async def _look_into_it(self) -> None:
+        if asyncio.get_running_loop().time() - self._refused_at < REFUSED_LATELY:
+            await self._loss.is_declared_within(MOMENT)
+            return
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        await asyncio.wait((self._asking,))
+
+    async def _ask(self) -> None:
+        """Have the peer answer, or the channel notice that it is gone."""
+        for _ in range(TRIES):
+            try:
+                await health_service.ask(self._channel, timeout=SIGN_OF_LIFE)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in BROKEN and self._channel.get_state() is READY and self._loss.reason is None:
+                    continue
+            except asyncio.CancelledError:
+                if is_being_cancelled():
+                    raise
+            return
+        self._refused_at = asyncio.get_running_loop().time()
+
+    def stop(self) -> None:
+        """Watch no longer. To be followed by `stopped`, without a wait between them but that for the channel."""
+        self._watcher.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+
+    async def stopped(self) -> None:
+        """Wait until nothing of it runs."""
+        await asyncio.wait((self._watcher, *([self._asking] if self._asking is not None else [])))

@@ -1,0 +1,87 @@
+"""Asks a peer how it is, for one link: by hand, and by listening to what it says by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc.aio
+
+from fsm_conn.links.errors import ProbeError
+from fsm_conn.links.grpc import health_service
+from fsm_conn.links.grpc.connectivity import Connectivity
+from fsm_conn.links.grpc.feeding import is_being_cancelled
+from fsm_conn.links.grpc.loss import Loss
+
+__all__ = ["Health"]
+
+
+class Health:
+    """The health service of one link's peer.
+
+    Args:
+        channel: a channel that is ready.
+        connectivity: its connection.
+        loss: the end of the link.
+        show: makes the peer's words fit to stand in an error of ours.
+    """
+
+    def __init__(self, channel: Any, connectivity: Connectivity, loss: Loss, show: Callable[[str], str]) -> None:
+        self._channel = channel
+        self._connectivity = connectivity
+        self._loss = loss
+        self._show = show
+        self._watches: set[Any] = set()
+
+    async def probe(self, service: str = "") -> bool:
+        """Ask the standard health service how the peer is.
+
+        Returns:
+            True when it is well, False when it has no way to tell: no health service, or none that answers for all.
+
+        Raises:
+            NotServingError: the peer said that it is not well, or that it does not know the `service` that was named,
+                which by the protocol is the same.
+            ProbeError: the peer could not be asked, or what it said makes no sense.
+        """
+        if self._connectivity.refuses():
+            raise ProbeError(f"there is nobody to ask: {await self._loss.wait()}")
+        try:
+            answer = await health_service.ask(self._channel, service)
+        except grpc.aio.AioRpcError as error:
+            if health_service.has_no_answer(error, service):
+                return False
+            said = self._show(error.details() or "")
+            raise ProbeError(f"the health check failed: {error.code().name}: {said}") from error
+        except asyncio.CancelledError:
+            if is_being_cancelled() or self._loss.reason is None:
+                raise
+            raise ProbeError(f"the health check was cut off: {self._loss.reason}") from None
+        return health_service.is_serving(answer)
+
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        """Yield whether the peer is well, now and whenever its health service says that this has changed."""
+        if self._connectivity.refuses():
+            return
+        call = health_service.watching(self._channel, service)
+        self._watches.add(call)
+        try:
+            with self._connectivity.witness():
+                async for answer in call:
+                    if (well := health_service.news_of(answer, service)) is not None:
+                        yield well
+        except grpc.aio.AioRpcError as error:
+            # It has no such stream, or it broke: what there is to know comes from probes, or from the link.
+            await self._connectivity.is_lost_after(error)
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+        finally:
+            self._watches.discard(call)
+            call.cancel()
+
+    def cancel(self) -> None:
+        """End the watches, for the link is being closed."""
+        for watch in tuple(self._watches):
+            watch.cancel()
