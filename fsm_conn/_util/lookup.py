@@ -85,7 +85,7 @@ def member(module: ModuleType, path: str) -> Any:
 def offered(owner: Any, fits: Callable[[Any], bool] = lambda value: True) -> list[str]:
     """The public names of a module or class that fit, sorted."""
     names = getattr(owner, "__all__", None) or [name for name in dir(owner) if not name.startswith("_")]
-    return sorted(name for name in names if fits(getattr(owner, name, None)))
+    return sorted(name for name in names if isinstance(name, str) and fits(getattr(owner, name, None)))
 
 
 def _from_file(path: Path) -> ModuleType:

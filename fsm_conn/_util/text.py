@@ -24,6 +24,7 @@ __all__ = [
     "plain_line",
     "said",
     "sanitised",
+    "shortened",
     "traced",
     "without_escapes",
 ]
@@ -103,3 +104,11 @@ def brief(text: str, limit: int = 200) -> str:
     line = " ".join(sanitised(text[: 4 * limit]).split())
     whole = len(line) <= limit and len(text) <= 4 * limit
     return line if whole else line[:limit] + "..."
+
+
+def shortened(text: str, limit: int = 16_000) -> str:
+    """`text`, or its beginning and its end with a word between them about what was left out."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters left out ...] {text[-half:]}"

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import click
 
 from fsm_conn._util.hints import did_you_mean
-from fsm_conn._util.text import plain
+from fsm_conn._util.text import named, said, shortened
 from fsm_conn.cli import COMPLETE
 from fsm_conn.cli.ending import SignalError
+from fsm_conn.cli.streams import say_on_stderr
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.version import __version__
 
@@ -37,6 +39,8 @@ COMMANDS = {
 }
 """Each is the `command` of the module of that name in `commands`. What stands here is shown without importing it."""
 
+TRACEBACK = "FSM_CONN_TRACEBACK"
+"""The environment variable that asks for the traceback of an error that nobody expected."""
 EXIT_STATUS = "Exit status: 0 done, 1 could not be done, 2 wrong arguments, 130 interrupted."
 
 
@@ -98,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _drop_output()
         return 0
-    except Exception as error:
+    except BaseException as error:  # also what a user's module raises: it is told as all else is
         return _failed(path, error)
     return 0
 
@@ -112,28 +116,37 @@ def _invoke(arguments: list[str]) -> None:
         group.invoke(ctx)
 
 
-def _failed(path: str, error: Exception) -> int:
+def _failed(path: str, error: BaseException) -> int:
     """Say why, and return the exit status."""
     if isinstance(error, click.UsageError):
         return _misused(path, error)
     if isinstance(error, click.ClickException):
         message = error.format_message()
     elif isinstance(error, FsmConnError):
-        message = str(error)
+        message = said(error)
     elif isinstance(error, OSError):
         _drop_output()
-        message = f"cannot write: {error.strerror or error}"
+        message = f"cannot write: {error.strerror or said(error)}"
     else:
-        raise error
-    print(f"{path}: {plain(message)}", file=sys.stderr)
+        message = f"{_where(error)}: {named(error)}"
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
+    say_on_stderr(f"{path}: {shortened(message)}")
     return 1
+
+
+def _where(error: BaseException) -> str:
+    """Of what nobody expected, where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    return f"unexpected error{place} ({TRACEBACK}=1 shows all of it)"
 
 
 def _misused(path: str, error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        print(error.ctx.get_help() if error.ctx else error, file=sys.stderr)
+        say_on_stderr(error.ctx.get_help() if error.ctx else said(error))
     else:
-        print(f"{path}: {plain(error.format_message())} See '{path} --help'.", file=sys.stderr)
+        say_on_stderr(f"{path}: {shortened(error.format_message())} See '{path} --help'.")
     return 2
 
 
@@ -143,7 +156,7 @@ def _ended(number: int) -> int:
     except OSError:
         _drop_output()
     if number == signal.SIGINT and sys.stderr.isatty():
-        print(file=sys.stderr)  # the terminal has written ^C
+        say_on_stderr("")  # the terminal has written ^C
     return 128 + number
 
 

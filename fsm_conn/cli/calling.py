@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from fsm_conn._util.text import plain_json, plain_line
+from fsm_conn._util.text import brief, named, plain_json, plain_line, said
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cli.messages import described, listed, message_of, message_of_json
 from fsm_conn.cli.terminal import Console
@@ -29,6 +29,8 @@ __all__ = ["Caller"]
 
 USUAL = 30.0
 """Seconds for an answer, when nobody said how many."""
+LONGEST_DETAILS = 300
+"""Characters of what a peer says of an error."""
 SHOWN_FAULTS = 20
 """Services of which it is told why they cannot be shown; a peer may list thousands."""
 
@@ -75,7 +77,7 @@ class Caller:
         except (NoAnswerError, ConnectionLostError):
             raise
         except (click.ClickException, CallError) as error:
-            return str(error)
+            return said(error)
         return ""
 
     async def describe(self, name: str) -> None:
@@ -93,17 +95,17 @@ class Caller:
             await within_limit(self._timeout, self._show_stream(method, request), method.name)
         else:
             reply = await self._in_time(self._conn.call(method.name, request), method.name)
-            self._show(_json(reply), self._console.is_terminal)
+            self._show(_json(method.name, reply, indent=2 if self._console.is_terminal else None))
 
     async def _show_stream(self, method: Method, request: Any) -> None:
         async for reply in self._conn.stream(method.name, request):
-            self._show(_json(reply), indented=False)
+            self._show(_json(method.name, reply))
 
     async def _in_time(self, work: Any, what: str) -> Any:
         return await within_limit(USUAL if self._timeout is None else self._timeout, work, what)
 
-    def _show(self, reply: Any, indented: bool) -> None:
-        text = Text(plain_json(json.dumps(reply, ensure_ascii=False, indent=2 if indented else None)))
+    def _show(self, reply: str) -> None:
+        text = Text(reply)
         if self._console.is_terminal:
             JSONHighlighter().highlight(text)
         self._console.print(text, soft_wrap=True)
@@ -132,16 +134,23 @@ async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
         raise NoAnswerError(f"{what}: no answer within {seconds:g} s") from None
     except grpc.aio.AioRpcError as error:
         kind = NoAnswerError if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else click.ClickException
-        raise kind(f"{what}: {error.code().name}: {error.details() or 'no details'}") from None
+        raise kind(
+            f"{what}: {error.code().name}: {brief(error.details() or '', LONGEST_DETAILS) or 'no details'}"
+        ) from None
 
 
-def _json(reply: Any) -> Any:
-    return json_format.MessageToDict(
-        reply,
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-        descriptor_pool=reply.DESCRIPTOR.file.pool,
-    )
+def _json(name: str, reply: Any, indent: int | None = None) -> str:
+    """A reply as JSON; a peer may send what has no such form, such as a time out of range or an infinite value."""
+    try:
+        data = json_format.MessageToDict(
+            reply,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+            descriptor_pool=reply.DESCRIPTOR.file.pool,
+        )
+        return plain_json(json.dumps(data, ensure_ascii=False, indent=indent))
+    except Exception as error:  # the library raises all kinds
+        raise click.ClickException(f"{name}: the reply has no form in JSON: {brief(named(error))}") from None
 
 
 def _request(method: Method, fields: tuple[str, ...], data: str | None) -> Any:

@@ -14,7 +14,7 @@ import attrs
 from rich.cells import cell_len
 from rich.text import Text
 
-from fsm_conn._util.text import plain_line
+from fsm_conn._util.text import plain_line, said
 from fsm_conn.cli.terminal import STATE_STYLES
 from fsm_conn.connection.table import ConnectionState
 
@@ -115,7 +115,9 @@ def _text(grid: list[list[tuple[str, str]]], ascii_only: bool) -> Text:
 
 def first_line(reason: object) -> str:
     """What a reason says first; nothing for None. What comes below is evidence, of any length."""
-    return "" if reason is None else str(reason).partition("\n")[0]
+    if reason is None:
+        return ""
+    return (said(reason) if isinstance(reason, BaseException) else str(reason)).partition("\n")[0]
 
 
 def transition_line(when: str, source: str, dest: str, why: str, *, note: str = "", width: int | None = None) -> Text:

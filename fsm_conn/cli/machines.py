@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +20,11 @@ from fsm_conn._util.lookup import (
     split,
     working_directory,
 )
+from fsm_conn._util.text import plain_line
 from fsm_conn.connection.connection import Connection
 from fsm_conn.machine.binding import BoundTable
 
-__all__ = ["ConnectionClass", "Machine", "imported", "is_connection_class", "is_machine"]
+__all__ = ["ConnectionClass", "Machine", "completions", "imported", "is_connection_class", "is_machine", "users_code"]
 
 
 def is_machine(value: Any) -> bool:
@@ -51,6 +54,10 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
         """Import the module, and return what is named in it."""
         if not isinstance(value, str):
             return value
+        with users_code(value):
+            return self._found(value, ctx)
+
+    def _found(self, value: str, ctx: click.Context | None) -> Any:
         place, name = split(value)
         if not name:
             raise click.UsageError(f"{value!r}: give module:Class{_list(offered(imported(place), self.fits))}.", ctx)
@@ -72,10 +79,11 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
         if not colon:
             return [CompletionItem(incomplete, type="file")]
         try:
-            names = offered(imported(place), self.fits)
+            with users_code(place):
+                names = offered(imported(place), self.fits)
         except click.ClickException:
             return []
-        return [CompletionItem(f"{place}:{name}") for name in names if name.startswith(begun)]
+        return [CompletionItem(f"{place}:{name}") for name in completions(names, begun)]
 
 
 class ConnectionClass(Machine):
@@ -88,6 +96,26 @@ class ConnectionClass(Machine):
         return is_connection_class(value)
 
 
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Within the block, a user's code runs, which may raise anything: it is told in one line.
+
+    Raises:
+        click.ClickException: it raised something.
+    """
+    try:
+        yield
+    except (click.ClickException, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise click.ClickException(f"cannot read {what!r}: {reason_of(error)}") from None
+
+
+def completions(names: Iterable[str], begun: str) -> list[str]:
+    """Of `names` those that begin so, and that can be typed: a shell writes them on the terminal as they are."""
+    return [name for name in names if name.startswith(begun) and plain_line(name) == name]
+
+
 def imported(place: str) -> ModuleType:
     """Import a module by its name or its file; the current directory is searched first, as by `python -m`.
 
@@ -96,7 +124,9 @@ def imported(place: str) -> ModuleType:
     """
     try:
         return imported_here(place)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         lost = isinstance(error, (ModuleNotFoundError, FileNotFoundError)) and not working_directory()
         remark = "; the working directory does not exist any more: change to one that does" if lost else ""
         raise click.ClickException(f"cannot import {place!r}: {reason_of(error)}{remark}") from None

@@ -13,10 +13,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import rich.console
+from rich.console import ConsoleOptions, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.text import Text
 
 from fsm_conn._util.text import plain
+from fsm_conn.cli.streams import PlainStream, stream_below
 
 __all__ = ["STATE_STYLES", "Console", "drawing", "output", "progress_output", "state_text"]
 
@@ -25,9 +28,15 @@ STATE_STYLES = {"connected": "bold green", "failed": "bold red", "reconnecting":
 
 
 class Console(rich.console.Console):
-    """As rich's, with three differences: a reader that has gone is the caller's business; lines are wrapped on a
-    terminal alone; and the cursor is never hidden, for nobody would bring it back when this is killed.
+    """As rich's, with four differences: whatever is printed or drawn is made plain, and only styles become escapes; a
+    reader that has gone is the caller's business; lines are wrapped on a terminal alone; and the cursor is never
+    hidden, for nobody would bring it back when this is killed.
     """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As it is rendered, with all text plain."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(plain(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         """Pass it on, instead of ending the process."""
@@ -64,7 +73,9 @@ def drawing(console: Console) -> Iterator[Live]:
     termios.tcsetattr(stream, termios.TCSANOW, keeping)
     try:
         with Live(console=console, auto_refresh=False) as live:
-            yield live
+            # What others write is now drawn above it, for which rich would read escapes in it: there must be none.
+            sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr)
+            yield live  # at its end rich puts the streams back
     finally:
         with suppress(termios.error):  # it has gone
             termios.tcsetattr(stream, termios.TCSADRAIN, before)
@@ -83,7 +94,7 @@ def progress_output() -> Console:
 def _console(stream: Any) -> Console:
     drawable = stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
     return Console(
-        file=stream,
+        file=stream_below(stream),
         force_terminal=drawable,
         force_interactive=drawable,
         color_system="auto" if drawable else None,

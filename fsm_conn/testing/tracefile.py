@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 import attrs
 
+from fsm_conn._util.text import said
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 
@@ -106,10 +107,7 @@ def write_record(
 
 
 def _reason(error: BaseException) -> dict[str, str]:
-    try:
-        message = next(iter(str(error).splitlines()), "")
-    except Exception:
-        message = "(an error that cannot be shown)"
+    message = next(iter(said(error)[: 2 * LONGEST_MESSAGE].splitlines()), "")
     return {"type": type(error).__name__, "message": message[:LONGEST_MESSAGE]}
 
 

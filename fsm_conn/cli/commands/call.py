@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fsm_conn._util.text import said
 from fsm_conn.cli.ending import run_to_end
 from fsm_conn.cli.options import PluginCommand, pb2_modules, plugin_options, seconds, show_plugin_output
 from fsm_conn.cli.terminal import output
@@ -103,4 +104,4 @@ async def _run(
             else:
                 await caller.call(method, fields, data)
     except ConnectFailedError as error:
-        raise click.ClickException(str(error.reason or error)) from None
+        raise click.ClickException(said(error.reason or error)) from None

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fsm_conn._util.text import plain, plain_line
-from fsm_conn.cli.machines import Machine
+from fsm_conn.cli.machines import Machine, completions, users_code
 from fsm_conn.diagrams import Format, Theme, diagram, format_of
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.machine.chart import chart_of
@@ -23,11 +23,11 @@ def _states(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     named = next((word for word in ctx.args if ":" in word), None)
     try:
         machine = ctx.params.get("machine") or Machine().convert(named, None, ctx)
+        with users_code(named or "the machine"):
+            states = [] if machine is None else [state.name for state in chart_of(machine).states]
     except click.ClickException:
         return []
-    if machine is None:
-        return []
-    return [state.name for state in chart_of(machine).states if state.name.startswith(incomplete)]
+    return completions(states, incomplete)
 
 
 def _report(ctx: click.Context, param: click.Parameter, path: Path | None) -> Report | None:
