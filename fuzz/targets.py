@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 
 from fsm_conn import Connection
 from fsm_conn._util.redact import Redactor
+from fsm_conn._util.text import RISKY
 from fsm_conn.links.errors import CallError, HandshakeError
 from fsm_conn.links.grpc.methods import Method, message_for
 from fsm_conn.links.grpc.names import match_service, split_method, unknown_method
@@ -36,7 +36,6 @@ __all__ = ["TARGETS"]
 LONGEST_MESSAGE = 4000
 SECRET = "s3cret-of-the-user"  # noqa: S105 - it is looked for, and kept nowhere
 redact = Redactor([SECRET])
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def check(error: FsmConnError) -> None:
@@ -46,7 +45,7 @@ def check(error: FsmConnError) -> None:
 
 def _check_text(text: str, limit: int = LONGEST_MESSAGE) -> None:
     assert len(text) <= limit, f"{len(text)} characters"
-    assert not _CONTROL.search(text), "control characters"
+    assert not RISKY.search(text), "control characters"
     assert SECRET not in text, "a secret"
 
 

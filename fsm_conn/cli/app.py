@@ -162,4 +162,5 @@ def _ended(number: int) -> int:
 
 def _drop_output() -> None:
     """What is still to be written goes nowhere; Python would complain at exit without this."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
