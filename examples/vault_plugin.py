@@ -5,6 +5,7 @@ import hmac
 import os
 import secrets
 import sys
+from typing import Any
 
 # Read when the library is imported: a plugin's stderr is for errors.
 os.environ.setdefault("PROVIDE_LOG_LEVEL", "CRITICAL")
@@ -26,27 +27,27 @@ class Vault(vault_pb2_grpc.VaultServicer):
         self.token = token
         self.sessions: set[str] = set()
 
-    async def Login(self, request, context):
+    async def Login(self, request: vault_pb2.Credentials, context: Any) -> vault_pb2.Session:
         if not hmac.compare_digest(request.token, self.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
         session = secrets.token_hex()
         self.sessions.add(session)
         return vault_pb2.Session(id=session)
 
-    async def Read(self, request, context):
+    async def Read(self, request: vault_pb2.Key, context: Any) -> vault_pb2.Secret:
         if dict(context.invocation_metadata()).get("session") not in self.sessions:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "log in first")
         return vault_pb2.Secret(value=f"the secret called {request.name}")
 
 
-class VaultProtocol(RPCPluginProtocol):
+class VaultProtocol(RPCPluginProtocol[Any, Any]):
     service_name = SERVICE
     supported_protocol_versions = (1,)
 
-    async def get_grpc_descriptors(self):
+    async def get_grpc_descriptors(self) -> tuple[Any, str]:
         return vault_pb2, SERVICE
 
-    async def add_to_server(self, server, handler):
+    async def add_to_server(self, server: Any, handler: Any) -> None:
         vault_pb2_grpc.add_VaultServicer_to_server(handler, server)
         reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
 

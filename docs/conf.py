@@ -1,0 +1,55 @@
+"""How `tox -e docs` builds the documentation: Sphinx, MyST's Markdown, and figures drawn from the tables that run."""
+
+import re
+from typing import Any
+
+from fsm_conn.version import __version__
+
+project = "fsm_conn"
+author = "the fsm_conn authors"
+copyright = "the fsm_conn authors"
+version = release = __version__
+
+extensions = [
+    "fsm_conn.diagrams.sphinx",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"fsm_conn {release}"
+html_copy_source = False
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+# Docstrings here name code in single backquotes, as Markdown does.
+default_role = "code"
+
+_SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
+
+
+def _from_markdown(lines: list[str]) -> None:
+    """Docstrings are Markdown: an indented block is code, and a name in backquotes may have an ending."""
+    last, place = "", 0
+    while place < len(lines):
+        line = lines[place] = re.sub(r"(`[^`]+`)(?=\w)", r"\1\\ ", lines[place])
+        begins_code = line.startswith("    ") and place > 0 and not lines[place - 1].strip()
+        if begins_code and last and not last.startswith(" ") and last not in _SECTIONS and not last.endswith("::"):
+            lines[place:place] = ["::", ""]
+            place += 2
+            last = line
+        elif line.strip():
+            last = line
+        place += 1
+
+
+def setup(app: Any) -> None:
+    """Before napoleon, which reads the sections."""
+
+    def read(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        _from_markdown(lines)
+
+    app.connect("autodoc-process-docstring", read, priority=100)

@@ -1,0 +1,131 @@
+"""Writes what the documentation takes from the code: defaults, errors, and the list of all public names.
+
+    python docs/generate.py
+
+Each stands between two comments in its page; a test fails when one is not what the code says.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import fsm_conn
+import fsm_conn.telemetry
+import fsm_conn.testing
+from fsm_conn import checks, diagrams
+
+DOCS = Path(__file__).parent
+PACKAGES: dict[str, Any] = {
+    "fsm_conn": fsm_conn,
+    "fsm_conn.telemetry": fsm_conn.telemetry,
+    "fsm_conn.diagrams": diagrams,
+    "fsm_conn.checks": checks,
+    "fsm_conn.testing": fsm_conn.testing,
+}
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def sentence(text: str | None) -> str:
+    """The first sentence of a docstring, on one line."""
+    paragraph = inspect.cleandoc(text or "").partition("\n\n")[0]
+    return " ".join(paragraph.split()).replace("|", "\\|")
+
+
+def described(owner: type) -> Iterator[tuple[str, str]]:
+    """The fields of a class with the docstrings that stand below them, in the order of the source."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(body, ast.ClassDef)
+    for line, below in zip(body.body, body.body[1:], strict=False):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(below, ast.Expr):
+            assert isinstance(below.value, ast.Constant)
+            yield line.target.id, " ".join(inspect.cleandoc(str(below.value.value)).split()).replace("|", "\\|")
+
+
+def public() -> Iterator[tuple[str, str, Any]]:
+    """Every public name: the package that offers it, the name, and what it stands for."""
+    for package, module in PACKAGES.items():
+        for name in sorted(module.__all__):
+            yield package, name, getattr(module, name)
+
+
+def defaults() -> str:
+    """A table for each public class of settings."""
+    tables = []
+    for _, name, thing in public():
+        if not (inspect.isclass(thing) and attrs.has(thing)) or issubclass(thing, BaseException):
+            continue
+        fields = attrs.fields_dict(thing)
+        rows = [
+            f"| `{field}` | `{fields[field].type}` | {_default(fields[field])} | {text} |"
+            for field, text in described(thing)
+            if field in fields and fields[field].init
+        ]
+        if any("required" not in row for row in rows):
+            tables.append("\n".join([f"## {name}\n", "| field | type | default | |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(tables)
+
+
+def _default(field: attrs.Attribute[Any]) -> str:
+    if field.default is attrs.NOTHING:
+        return "required"
+    if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+        return "computed"
+    return f"`{str(field.default) if isinstance(field.default, str) else repr(field.default)}`"
+
+
+def errors() -> str:
+    """The public errors as a tree, each with the first sentence of its docstring."""
+    found = [thing for _, _, thing in public() if inspect.isclass(thing) and issubclass(thing, fsm_conn.FsmConnError)]
+    lines: list[str] = []
+
+    def walk(error: type, depth: int) -> None:
+        others = [base.__name__ for base in error.__bases__ if base not in found and base is not Exception]
+        also = f" (also a {', '.join(others)})" if others else ""
+        lines.append(f"{'  ' * depth}- `{error.__name__}`{also}: {sentence(error.__doc__)}")
+        for each in found:
+            if next((base for base in each.__bases__ if base in found), None) is error:
+                walk(each, depth + 1)
+
+    walk(fsm_conn.FsmConnError, 0)
+    return "\n".join(lines)
+
+
+def names() -> str:
+    """A reference entry for every public name."""
+    parts = ["```{eval-rst}"]
+    for package, module in PACKAGES.items():
+        parts += [package, "-" * len(package), "", f".. currentmodule:: {package}", ""]
+        for name in sorted(module.__all__):
+            thing = getattr(module, name)
+            kind = "autoexception" if inspect.isclass(thing) and issubclass(thing, BaseException) else "autoclass"
+            kind = kind if inspect.isclass(thing) else "autofunction" if callable(thing) else "autodata"
+            parts.append(f".. {kind}:: {name}")
+            parts += ["   :members:", "   :show-inheritance:"] if kind == "autoclass" else []
+            parts += ["   :no-value:"] if kind == "autodata" else []
+            parts.append("")
+    return "\n".join([*parts, "```"])
+
+
+MAKERS = {"defaults": defaults, "errors": errors, "names": names}
+
+
+def renewed(text: str) -> str:
+    """A page with its generated parts as the code has them now."""
+    return BLOCK.sub(lambda found: f"{found[1]}{MAKERS[found[2]]()}\n{found[3]}", text)
+
+
+if __name__ == "__main__":
+    importlib.invalidate_caches()
+    for page in DOCS.glob("*.md"):
+        old = page.read_text("utf-8")
+        if (new := renewed(old)) != old:
+            page.write_text(new, "utf-8")
