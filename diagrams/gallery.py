@@ -1,4 +1,4 @@
-"""Renews the pictures beside this file, and the diagrams in the README: `tox -e diagrams`.
+"""Renews the pictures beside this file, and the diagram on their page: `tox -e diagrams`.
 
 A test compares them with what the tables say now. They are made from the tables alone, but for those that show what
 can be laid over a diagram: one short life, in virtual time, and what it covered, which are the same every time too.
@@ -108,7 +108,7 @@ def main() -> None:
     for path in HERE.iterdir():
         if path.is_file() and path.name not in kept:
             path.unlink()
-    readme = ROOT / "README.md"
+    readme = HERE / "README.md"
     readme.write_text(renewed(readme.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -61,7 +61,7 @@ def defaults() -> str:
     """A table for each public class of settings."""
     tables = []
     for _, name, thing in public():
-        if not (inspect.isclass(thing) and attrs.has(thing)) or issubclass(thing, BaseException):
+        if not (inspect.isclass(thing) and attrs.has(thing)) or issubclass(thing, (BaseException, fsm_conn.State)):
             continue
         fields = attrs.fields_dict(thing)
         rows = [

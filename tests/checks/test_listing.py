@@ -1,4 +1,4 @@
-"""The README lists what is checked, as the code says it: code, severity, meaning and remedy.
+"""The documentation lists what is checked, as the code says it: code, severity, meaning and remedy.
 
 After a change to the rules: `python tests/checks/test_listing.py` writes the list anew.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from fsm_conn.checks import RULES, markdown
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 BLOCK = re.compile(r"(<!-- checks -->\n)(.*?)(\n?<!-- end -->)", re.DOTALL)
 
 
-def test_the_readme_lists_what_is_checked() -> None:
+def test_the_documentation_lists_what_is_checked() -> None:
     """With the words of the code."""
-    found = BLOCK.search(README.read_text("utf-8"))
-    assert found is not None, "the README has lost the comments between which the list of checks stands"
+    found = BLOCK.search(PAGE.read_text("utf-8"))
+    assert found is not None, "the page has lost the comments between which the list of checks stands"
     assert found[2] == markdown(), "run `python tests/checks/test_listing.py`, which writes the list anew"
 
 
@@ -39,5 +39,5 @@ def test_every_rule_says_in_a_sentence_what_is_wrong_and_what_to_do() -> None:
 
 
 if __name__ == "__main__":
-    text = README.read_text("utf-8")
-    README.write_text(BLOCK.sub(lambda found: found[1] + markdown() + "\n" + found[3].lstrip(), text), "utf-8")
+    text = PAGE.read_text("utf-8")
+    PAGE.write_text(BLOCK.sub(lambda found: found[1] + markdown() + "\n" + found[3].lstrip(), text), "utf-8")

@@ -1,4 +1,4 @@
-"""The diagrams that are kept beside the code, and the one in the README, show the tables as they are."""
+"""The diagrams that are kept beside the code, and the one on their page, show the tables as they are."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_a_stale_picture_is_noticed_whatever_drew_it() -> None:
     assert not same(svg.replace(' x="', ' x="1'), svg, ".svg")
 
 
-def test_the_readme_shows_the_table_of_a_connection_as_it_is() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_page_shows_the_table_of_a_connection_as_it_is() -> None:
+    text = (ROOT / "diagrams" / "README.md").read_text("utf-8")
     assert "<!-- diagram: fsm_conn:Connection -->" in text
-    assert gallery.renewed(text) == text, f"a diagram in README.md is stale; {RENEW}"
+    assert gallery.renewed(text) == text, f"the diagram in diagrams/README.md is stale; {RENEW}"
     assert gallery.block("fsm_conn:Connection") in text
 
 

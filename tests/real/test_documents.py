@@ -6,14 +6,25 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from shown_examples import module_of
 
+import fsm_conn.telemetry
+import fsm_conn.testing
+from fsm_conn import Connection
 from fsm_conn.cli import app
+from fsm_conn.diagrams import diagram
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text("utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 EXAMPLES = sorted(
     path.name
     for path in (ROOT / "examples").glob("*.py")
@@ -21,8 +32,18 @@ EXAMPLES = sorted(
 )
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, pages: Iterable[str]) -> list[str]:
+    return [block for page in pages for block in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)]
+
+
+def shown() -> list[Any]:
+    """Each block of Python of README and documentation, but for tests, which pytest runs elsewhere."""
+    return [
+        pytest.param(block, id=f"{name}-{number}")
+        for name, page in PAGES.items()
+        for number, block in enumerate(blocks("python", [page]))
+        if "import pytest" not in block
+    ]
 
 
 def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.CompletedProcess[str]:
@@ -34,24 +55,28 @@ def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.
 
 PRINTED = {
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
+    "on its successor": "8.0 1.0 2.0 3.0 28.0",
+    "class Upload": "done",
+    "class Door": "open",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
     "ConnectionPool": "3.0 4.0 2",
-    "print(diagram(Connection))": blocks("mermaid")[0],
 }
 """What those blocks print that print something, by a word that is only in them."""
 
 
-@pytest.mark.parametrize("block", blocks("python"))
+@pytest.mark.parametrize("block", shown())
 def test_the_python_blocks_run(block: str, tmp_path: Path) -> None:
     """On real plugins, or as declarations and configuration; without an error, and they print what they promise."""
     result = run("-c", block, cwd=tmp_path)
     expected = next((text for word, text in PRINTED.items() if word in block), "")
+    if "print(diagram(Connection))" in block:
+        expected = str(diagram(Connection))
     assert (result.returncode, result.stdout.split(), result.stderr) == (0, expected.split(), "")
 
 
 def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
     """An environment of their own, then the demo, and the tests; CI runs the second."""
-    demo, tests = (block.strip() for block in blocks("sh"))
+    demo, tests = (block.strip() for block in blocks("sh", [README]))
     for command in (demo, tests):
         assert "\n" not in command
         assert command.startswith("python3.11 -m venv .venv && .venv/bin/pip install -q ")
@@ -60,17 +85,33 @@ def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
     assert re.search(r"\^python3\.\* tox", (ROOT / ".ci" / "run").read_text())
 
 
-def test_the_links_of_the_readme_lead_somewhere() -> None:
-    """Files that it names exist."""
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Files that a page names exist."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page])
+    assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_the_python_blocks_compile(block: str) -> None:
-    """A typing error would otherwise hide behind the first line that fails."""
-    compile(block, "README.md", "exec")
+def test_the_readme_is_short_and_names_every_page() -> None:
+    """What is longer belongs into the documentation; what is there can be found from the first page."""
+    assert len(README.splitlines()) <= 150
+    guides = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md", "tables.md", "api.md"}
+    assert {name for name in guides if f"(docs/{name})" not in README} == set()
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"} <= set(index.split())
+
+
+def test_what_is_generated_is_current() -> None:
+    """Defaults, errors and names are those of the code."""
+    generate = module_of(ROOT / "docs" / "generate.py")
+    for name, page in PAGES.items():
+        assert generate.renewed(page) == page, f"{name} is stale: run `python docs/generate.py`"
+
+
+def test_every_public_name_has_its_entry() -> None:
+    """In the reference, and in the words of its docstring."""
+    entries = set(re.findall(r"^\.\. auto\w+:: (\w+)$", PAGES["docs/api.md"], re.MULTILINE))
+    assert {*fsm_conn.__all__, *fsm_conn.testing.__all__, *fsm_conn.telemetry.__all__} <= entries
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -113,7 +154,10 @@ asyncio.run(main())
     assert (result.stdout, result.stderr) == ("1 the plugin refused our token: wrong token\n", "")
 
 
-COMMANDS = {row.split()[1]: row.split()[2:] for row in re.findall(r"^\| `(fsm-conn [^`]+)` \|", README, re.MULTILINE)}
+COMMANDS = {
+    row.split()[1]: row.split()[2:]
+    for row in re.findall(r"^\| `(fsm-conn [^`]+)` \|", PAGES["docs/command.md"], re.MULTILINE)
+}
 """Those of the table, each with its arguments."""
 
 

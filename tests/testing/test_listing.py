@@ -1,4 +1,4 @@
-"""The README lists what every life is checked for, as the code says it: name, meaning, and when it is checked.
+"""The documentation lists what every life is checked for, as the code says it: name, meaning, and when it is checked.
 
 After a change to the invariants: `python tests/testing/test_listing.py` writes the list anew.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import fsm_conn.testing
 from fsm_conn.testing.lives.invariants import INVARIANTS, RULES_OF_STEPS
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "invariants.md"
 BLOCK = re.compile(r"(<!-- begin: what every life is checked for -->\n)(.*?)(\n?<!-- end -->)", re.DOTALL)
 
 
@@ -22,7 +22,7 @@ def sentence(doc: str) -> str:
 
 
 def listing() -> str:
-    """The table for the README."""
+    """The table for the page."""
     rows = [(each.name, sentence(each.doc), each.moment) for each in INVARIANTS]
     rows += [(name, sentence(meaning), "in a step") for name, meaning in RULES_OF_STEPS.items()]
     return "\n".join(
@@ -31,16 +31,16 @@ def listing() -> str:
 
 
 def documented() -> str:
-    """The table that is in the README."""
-    found = BLOCK.search(README.read_text("utf-8"))
-    assert found is not None, "the README has lost the comments between which the list stands"
+    """The table that is on the page."""
+    found = BLOCK.search(PAGE.read_text("utf-8"))
+    assert found is not None, "the page has lost the comments between which the list stands"
     return found[2]
 
 
 def raised() -> set[str]:
     """The names of the rules that the code of the harness gives to a violation, wherever it finds one."""
     found = set()
-    rooms = Path(fsm_conn.testing.__file__).parent.glob("*.py")
+    rooms = Path(fsm_conn.testing.__file__).parent.rglob("*.py")
     for path in (room for room in rooms if not room.stem.startswith("pool_")):  # those of pools are named there
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(call, ast.Call) and ast.unparse(call.func) in ("self._fail", "Finding", "ViolationError"):
@@ -50,7 +50,7 @@ def raised() -> set[str]:
     return found
 
 
-def test_the_readme_lists_what_every_life_is_checked_for() -> None:
+def test_the_documentation_lists_what_every_life_is_checked_for() -> None:
     """By name, with the words of the code."""
     assert documented() == listing(), "run `python tests/testing/test_listing.py`, which writes the list anew"
 
@@ -69,5 +69,5 @@ def test_every_rule_that_a_step_can_break_is_listed() -> None:
 
 
 if __name__ == "__main__":
-    text = README.read_text("utf-8")
-    README.write_text(BLOCK.sub(lambda found: found[1] + listing() + "\n" + found[3].lstrip(), text), "utf-8")
+    text = PAGE.read_text("utf-8")
+    PAGE.write_text(BLOCK.sub(lambda found: found[1] + listing() + "\n" + found[3].lstrip(), text), "utf-8")

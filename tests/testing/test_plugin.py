@@ -408,9 +408,9 @@ def test_pytest_asyncio_may_be_loaded_by_the_name_of_its_module(
 
 
 @pytest.mark.real
-def test_what_the_readme_shows_of_it_passes(pytester: pytest.Pytester) -> None:
+def test_what_the_documentation_shows_of_it_passes(pytester: pytest.Pytester) -> None:
     """The block of Python that has tests in it."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testing.md").read_text("utf-8"), re.DOTALL)
     (shown,) = (block for block in blocks if "import pytest" in block)
     pytester.makepyfile(shown)
     pytester.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=2)

@@ -1,0 +1,26 @@
+"""Writes each block of Python of README and documentation into a file of its own, for type checkers to read.
+
+    python docs/snippets.py DIRECTORY
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main(directory: Path) -> None:
+    """Empty the directory, and fill it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)):
+            (directory / f"{page.stem.lower()}_{number}.py").write_text(block, "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
