@@ -35,7 +35,7 @@ def _from_markdown(lines: list[str]) -> None:
     """Docstrings are Markdown: an indented block is code, and a name in backquotes may have an ending."""
     last, place = "", 0
     while place < len(lines):
-        line = lines[place] = re.sub(r"(`[^`]+`)(?=\w)", r"\1\\ ", lines[place])
+        line = lines[place] = re.sub(r"(`[^`\s]+`)(?=[a-z]\b)", r"\1\\ ", lines[place])
         begins_code = line.startswith("    ") and place > 0 and not lines[place - 1].strip()
         if begins_code and last and not last.startswith(" ") and last not in _SECTIONS and not last.endswith("::"):
             lines[place:place] = ["::", ""]

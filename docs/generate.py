@@ -107,10 +107,9 @@ def names() -> str:
         for name in sorted(module.__all__):
             thing = getattr(module, name)
             kind = "autoexception" if inspect.isclass(thing) and issubclass(thing, BaseException) else "autoclass"
-            kind = kind if inspect.isclass(thing) else "autofunction" if callable(thing) else "autodata"
+            kind = kind if inspect.isclass(thing) else "autofunction" if callable(thing) else "py:data"
             parts.append(f".. {kind}:: {name}")
             parts += ["   :members:", "   :show-inheritance:"] if kind == "autoclass" else []
-            parts += ["   :no-value:"] if kind == "autodata" else []
             parts.append("")
     return "\n".join([*parts, "```"])
 

@@ -1,6 +1,6 @@
 """Writes each block of Python of README and documentation into a file of its own, for type checkers to read.
 
-    python docs/snippets.py DIRECTORY
+Called as `python docs/snippets.py DIRECTORY`.
 """
 
 from __future__ import annotations

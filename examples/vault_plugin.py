@@ -48,7 +48,7 @@ class VaultProtocol(RPCPluginProtocol[Any, Any]):
         return vault_pb2, SERVICE
 
     async def add_to_server(self, server: Any, handler: Any) -> None:
-        vault_pb2_grpc.add_VaultServicer_to_server(handler, server)
+        vault_pb2_grpc.add_VaultServicer_to_server(handler, server)  # type: ignore[no-untyped-call]
         reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
 
 
