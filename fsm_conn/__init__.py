@@ -15,26 +15,26 @@ from fsm_conn._util.lazy import lazily
 
 if TYPE_CHECKING:
     from fsm_conn.connection.budget import RetryBudget as RetryBudget
-    from fsm_conn.connection.call_records import CallOutcome as CallOutcome
-    from fsm_conn.connection.call_records import CallRecord as CallRecord
+    from fsm_conn.connection.calling.records import CallOutcome as CallOutcome
+    from fsm_conn.connection.calling.records import CallRecord as CallRecord
     from fsm_conn.connection.clients import AutoReconnectClient as AutoReconnectClient
     from fsm_conn.connection.clients import HealthMonitoredClient as HealthMonitoredClient
     from fsm_conn.connection.clients import ManagedConnection as ManagedConnection
     from fsm_conn.connection.clients import StatefulConnection as StatefulConnection
     from fsm_conn.connection.connection import Connection as Connection
+    from fsm_conn.connection.counting.metrics import Metrics as Metrics
+    from fsm_conn.connection.counting.report import HealthReport as HealthReport
     from fsm_conn.connection.derive import add_state as add_state
     from fsm_conn.connection.derive import insert_state as insert_state
     from fsm_conn.connection.errors import CallTimeoutError as CallTimeoutError
     from fsm_conn.connection.errors import ConnectAbandonedError as ConnectAbandonedError
     from fsm_conn.connection.errors import ConnectFailedError as ConnectFailedError
     from fsm_conn.connection.errors import NotConnectedError as NotConnectedError
-    from fsm_conn.connection.metrics import Metrics as Metrics
     from fsm_conn.connection.policy import HealthPolicy as HealthPolicy
     from fsm_conn.connection.policy import Jitter as Jitter
     from fsm_conn.connection.policy import RetryPolicy as RetryPolicy
     from fsm_conn.connection.prober import HealthStatus as HealthStatus
     from fsm_conn.connection.records import ConnectionRecord as ConnectionRecord
-    from fsm_conn.connection.report import HealthReport as HealthReport
     from fsm_conn.connection.table import ConnectionState as ConnectionState
     from fsm_conn.connection.table import LinkState as LinkState
     from fsm_conn.connection.table import Trigger as Trigger
@@ -82,16 +82,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "fsm_conn.connection.budget": "RetryBudget",
-    "fsm_conn.connection.call_records": "CallOutcome CallRecord",
+    "fsm_conn.connection.calling.records": "CallOutcome CallRecord",
     "fsm_conn.connection.clients": "AutoReconnectClient HealthMonitoredClient ManagedConnection StatefulConnection",
     "fsm_conn.connection.connection": "Connection",
     "fsm_conn.connection.derive": "add_state insert_state",
     "fsm_conn.connection.errors": "CallTimeoutError ConnectAbandonedError ConnectFailedError NotConnectedError",
-    "fsm_conn.connection.metrics": "Metrics",
+    "fsm_conn.connection.counting.metrics": "Metrics",
     "fsm_conn.connection.policy": "HealthPolicy Jitter RetryPolicy",
     "fsm_conn.connection.prober": "HealthStatus",
     "fsm_conn.connection.records": "ConnectionRecord",
-    "fsm_conn.connection.report": "HealthReport",
+    "fsm_conn.connection.counting.report": "HealthReport",
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
     "fsm_conn.links.base": "CallOptions Link",
     "fsm_conn.links.errors": (

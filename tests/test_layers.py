@@ -37,8 +37,6 @@ FREE = {"", "__main__", "links", "testing.plugin"}
 
 
 YET = {
-    "import connection.calls",
-    *("long connection.connection", "long connection.link_holder"),
     *("long machine.machine", "long testing.ledger", "long testing.life", "long testing.pool_life"),
     *("round", "many testing"),
 }

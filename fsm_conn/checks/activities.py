@@ -13,7 +13,7 @@ from fsm_conn._util.hints import did_you_mean
 from fsm_conn.checks.answers import can_end_silently
 from fsm_conn.checks.returns import returned_texts
 from fsm_conn.checks.subject import Problem, Subject, quoted
-from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.connection.linked import LinkedMachine
 from fsm_conn.connection.table import LINK_OPEN, Trigger
 from fsm_conn.machine.chart import ChartState, may_be_silent
 
@@ -136,7 +136,7 @@ def loops_without_wait(subject: Subject) -> Iterator[Problem]:
 def _unhindered(subject: Subject, state: ChartState) -> frozenset[str]:
     """Where the activity of a state leads without any guard or known wait."""
     rows = subject.graph.rows[state.name]
-    paced = getattr(subject.chart.owner, state.activity or "", None) is LinkHolder.while_reconnecting
+    paced = getattr(subject.chart.owner, state.activity or "", None) is LinkedMachine.while_reconnecting
     if paced or state.timeout is not None or any(row.timer for row in rows):
         return frozenset()
     # Alternatives end with a row without guards, so one that is alone has none.

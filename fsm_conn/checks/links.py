@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from fsm_conn.checks.reach import ever_waits, may_call_by_attribute, may_use
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
-from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.connection.linked import LinkedMachine
 from fsm_conn.connection.table import LINK_OPEN, ConnectionState, Trigger
 from fsm_conn.machine.chart import ChartRow, ChartState
 
@@ -54,7 +54,7 @@ def _comes_without_link(subject: Subject, row: ChartRow, source: str) -> bool:
     return row.trigger not in state.fires
 
 
-def _leaves_link_open(subject: Subject, owner: type[LinkHolder], dest: str) -> bool:
+def _leaves_link_open(subject: Subject, owner: type[LinkedMachine], dest: str) -> bool:
     activity = subject.graph.states[dest].activity
     return activity is None or not may_use(owner, activity, RELEASES, BY_HAND)
 
@@ -78,7 +78,7 @@ def links_not_watched(subject: Subject) -> Iterator[Problem]:
             yield Problem("FSM117", state.name, message, subject.activity(state.name))
 
 
-def _has_in_view(holder: type[LinkHolder], activity: str) -> bool:
+def _has_in_view(holder: type[LinkedMachine], activity: str) -> bool:
     return (
         not ever_waits(getattr(holder, activity))
         or may_use(holder, activity, WATCHES, USES)
@@ -125,11 +125,11 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
 
 
-def _counts(holder: type[LinkHolder], row: ChartRow) -> bool:
+def _counts(holder: type[LinkedMachine], row: ChartRow) -> bool:
     return any(may_use(holder, each, COUNTS) for each in row.effects)
 
 
-def _counts_within(subject: Subject, holder: type[LinkHolder], state: ChartState) -> bool:
+def _counts_within(subject: Subject, holder: type[LinkedMachine], state: ChartState) -> bool:
     """Whether an attempt may be counted while the state lasts."""
     inner = (row for row in subject.graph.rows[state.name] if row.dest is None)
     return any(_counts(holder, row) for row in inner) or (

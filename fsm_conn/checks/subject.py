@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from fsm_conn.checks.graph import Graph
-from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.connection.linked import LinkedMachine
 from fsm_conn.machine.chart import Chart, ChartRow, chart_of
 
 __all__ = ["Problem", "Subject", "quoted", "shown"]
@@ -46,10 +46,10 @@ class Subject:
         return cls(machine, chart, Graph(chart))
 
     @property
-    def holder(self) -> type[LinkHolder] | None:
+    def holder(self) -> type[LinkedMachine] | None:
         """The class, when it is one that holds a link."""
         owner = self.chart.owner
-        return owner if owner is not None and issubclass(owner, LinkHolder) else None
+        return owner if owner is not None and issubclass(owner, LinkedMachine) else None
 
     def activity(self, state: str) -> Any:
         """The function that is the state's activity; None when it has none."""

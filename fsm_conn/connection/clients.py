@@ -14,22 +14,55 @@ import attrs
 
 from fsm_conn._util.text import said
 from fsm_conn._util.validators import shown
-from fsm_conn.connection.calls import call_patiently, split_arguments
+from fsm_conn.connection.calling.calls import Calls
+from fsm_conn.connection.calling.route import ConnectionRoute, RoutedCall
 from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.counting.metrics import Metrics
+from fsm_conn.connection.counting.report import HealthReport
 from fsm_conn.connection.errors import NotConnectedError
-from fsm_conn.connection.metrics import Metrics
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
-from fsm_conn.connection.report import HealthReport
 from fsm_conn.connection.table import ConnectionState
-from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.target import Target
 
 __all__ = ["AutoReconnectClient", "HealthMonitoredClient", "ManagedConnection", "StatefulConnection"]
 
 T = TypeVar("T")
 
-_NO_OUTAGE = frozenset({ConnectionState.CONNECTED, ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED})
-_NO_OPTIONS = CallOptions()
+_NO_OUTAGE = frozenset({ConnectionState.DISCONNECTING, ConnectionState.DISCONNECTED})
+
+
+class _ConnectingRoute(ConnectionRoute):
+    """A route on which every call waits, and connects when nobody else does."""
+
+    __slots__ = ()
+
+    is_patient = True
+    _conn: _Client
+
+    def __init__(self, conn: _Client) -> None:
+        super().__init__(conn)
+
+    async def next(self, end: float | None) -> RoutedCall:
+        """The present link, or the next one.
+
+        A call that runs out of time leaves what it has begun to the policy, for the next call: else impatient calls
+        would begin one outage after the other, each with an attempt that waits for nothing.
+        """
+        conn = self._conn
+        endings = self.endings
+        if conn.state not in conn.serving_states and not conn.in_activity():
+            await conn._begin_connecting()
+        try:
+            return await super().next(end)
+        except NotConnectedError:
+            conn._heed_disconnect(endings)
+            last = conn.last_record
+            if last is not None and last.dest == ConnectionState.FAILED:
+                raise conn._connect_failed(last) from None
+            raise
+
+    def _outlives(self, end: float | None) -> bool:
+        return end is not None and self._conn._now() >= end
 
 
 class _Client(Connection):
@@ -42,37 +75,12 @@ class _Client(Connection):
     @property
     def _retries(self) -> int:
         """Attempts of the present outage that have begun, but for the first."""
-        return 0 if self._state in _NO_OUTAGE else max(self.attempt - 1, 0)
+        is_over = self._state in _NO_OUTAGE or self._state in self.serving_states
+        return 0 if is_over else max(self.attempt - 1, 0)
 
     async def _connect_and_call(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
         """A call that connects first if need be, and waits out a reconnect. Its timeout covers all of it."""
-        reply = self._call_connected(method, args, fields)
-        return await (self._calls.call(method, reply) if self._calls else reply)
-
-    async def _call_connected(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
-        request, options = split_arguments(method, args)
-        return await call_patiently(self, method, request, fields, options or _NO_OPTIONS, self._link_when_connected)
-
-    async def _link_when_connected(self, end: float | None = None) -> Link:
-        """As `_link_when_ready`, but connect when nobody else does.
-
-        A call that runs out of time leaves what it has begun to the policy, for the next call: else impatient calls
-        would begin one outage after the other, each with an attempt that waits for nothing.
-        """
-        disconnects = self._disconnects
-        if self._state != ConnectionState.CONNECTED and not self.in_activity():
-            await self._begin_connecting()
-        try:
-            return await self._link_when_ready(end)
-        except NotConnectedError:
-            self._heed_disconnect(disconnects)
-            last = self.last_record
-            if last is not None and last.dest == ConnectionState.FAILED:
-                raise self._connect_failed(last) from None
-            raise
-
-    def _is_left_to_the_policy(self, end: float | None) -> bool:
-        return end is not None and self._now() >= end
+        return await Calls(_ConnectingRoute(self), self._calls).unary(method, args, fields)
 
 
 class ManagedConnection(_Client):
@@ -91,11 +99,6 @@ class ManagedConnection(_Client):
     """
 
     retry = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, jitter=Jitter.NONE)
-
-    @property
-    def connected(self) -> bool:
-        """Whether calls are served."""
-        return self.is_connected()
 
     @property
     def connection_attempts(self) -> int:

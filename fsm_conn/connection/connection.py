@@ -1,24 +1,25 @@
 """`Connection`: what applications call.
 
 Its methods fire triggers and wait for what the table makes of them; they assign no state, and touch no link but the one
-that `keeper` keeps.
+that `linked` holds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsm_conn._util.text import said
-from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn._util.validators import check_seconds, shown
-from fsm_conn.connection.calls import ServiceProxy, Services, call_patiently, split_arguments, stream_when_ready
+from fsm_conn.connection.calling.calls import Calls
+from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
+from fsm_conn.connection.calling.route import ConnectionRoute, present_link
+from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
-from fsm_conn.connection.link_holder import LinkHolder
+from fsm_conn.connection.linked import LinkedMachine
 from fsm_conn.connection.options import (
     checked_budget,
     checked_health,
@@ -31,10 +32,8 @@ from fsm_conn.connection.options import (
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.links.base import Link
 from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.links.target import Target, resolve_target
-from fsm_conn.machine.machine import finish
 
 if TYPE_CHECKING:
     import random
@@ -44,26 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _StubT = TypeVar("_StubT")
-_log = logging.getLogger("fsm_conn")
-
-DISCONNECTED, DISCONNECTING, FAILED = (
-    ConnectionState.DISCONNECTED,
-    ConnectionState.DISCONNECTING,
-    ConnectionState.FAILED,
-)
-_ENDED = frozenset({DISCONNECTED, FAILED})
-_AT_REST = frozenset({*_ENDED, DISCONNECTING})
-"""Where nothing is on its way to be connected."""
-
-_REMEDIES = {
-    DISCONNECTED: "call 'await conn.connect()' first, or use 'async with'",
-    DISCONNECTING: "it is being closed; 'await conn.connect()' waits for that and connects again",
-    FAILED: "it has given up; 'await conn.connect()' tries again",
-}
-_WAIT = "'await conn.ensure_connected()' first, or pass CallOptions(wait_for_ready=True)"
 
 
-class Connection(LinkHolder):
+class Connection(LinkedMachine):
     """A connection to a plugin, or to anything else a `Link` can reach, that keeps itself alive.
 
     Args:
@@ -108,10 +90,6 @@ class Connection(LinkHolder):
     means that whoever waits finds the state `disconnected`. A state that a subclass adds behaves as `connecting`; one
     with `serves=True` as `connected`.
     """
-
-    _callers: int = 0
-    _wanted: bool = False
-    _disconnects: int = 0
 
     def __init__(
         self,
@@ -183,11 +161,11 @@ class Connection(LinkHolder):
 
         Cancelling the caller ends its wait; the closing goes on.
         """
-        self._disconnects += 1
+        self._demand.endings += 1
         self.check_loop()
         if self.handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
-        await self.reach(_ENDED)
+        await self.reach(ENDED)
         await self.wait_for_observers()
 
     async def aclose(self) -> None:
@@ -223,26 +201,18 @@ class Connection(LinkHolder):
             UnknownNameError, AmbiguousNameError, RequestError: the call is wrong; the message lists what exists.
             grpc.aio.AioRpcError: what the plugin answered, as it is.
         """
-        if self._calls:
-            return await self._calls.call(method, self._call(method, args, fields))
-        if not args:
-            return await self._ready_link().call(method, None, fields, None)
-        return await self._call(method, args, fields)
+        if args or self._calls:
+            return await Calls(ConnectionRoute(self), self._calls).unary(method, args, fields)
+        routed = await ConnectionRoute(self).now()
+        return await routed.call(method, None, fields, None)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages: `async for reply in conn.stream(...)`.
 
-        Arguments and errors as for `call`. With `wait_for_ready` or `idempotent` it waits for the connection before it
-        is sent; a stream that breaks is never sent again.
+        Arguments and errors as for `call`; what is wrong is raised when it is first read. With `wait_for_ready` or
+        `idempotent` it waits for the connection before it is sent; a stream that breaks is never sent again.
         """
-        if not self._calls:
-            return self._stream(method, args, fields)
-        try:
-            replies = self._stream(method, args, fields)
-        except Exception as error:
-            self._calls.refused(method, error)
-            raise
-        return self._calls.stream(method, replies)
+        return Calls(ConnectionRoute(self), self._calls).stream(method, args, fields)
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """A compiled stub that always uses the present link, so it goes on working after a reconnect.
@@ -257,10 +227,30 @@ class Connection(LinkHolder):
         """Every service by name: `conn.services["calculator"].Add(a=5, b=3)`."""
         return Services(self)
 
+    if TYPE_CHECKING:
+
+        @property
+        def state(self) -> ConnectionState | str:
+            """The present state; a `str` in any case, and a `ConnectionState` unless it is a state of a subclass's."""
+
     def __getattr__(self, name: str) -> ServiceProxy:
         if name.startswith("_") or hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return ServiceProxy(self, name)
+
+    def __dir__(self) -> list[str]:
+        return public_first(super().__dir__())
+
+    @property
+    def connected(self) -> bool:
+        """The same as `is_connected()`."""
+        return self._state in self.serving_states
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the plugin; None while there is no link, or where the peer is no process of ours."""
+        link = self._holder.link
+        return None if link is None else link.pid
 
     def is_connected(self) -> bool:
         """Whether the state is `connected`, or another that serves calls, so that a call would be sent at once.
@@ -289,7 +279,11 @@ class Connection(LinkHolder):
             timeout = self.health.timeout
         else:
             check_seconds(f"probe(timeout={shown(timeout)})", timeout)
-        link, since = self._ready_link(in_use=False), self._now()
+        try:
+            link, since = present_link(self, in_use=False), self._now()
+        except NotConnectedError:
+            await asyncio.sleep(0)
+            raise
         failure = await self._probe(link, timeout)
         if failure is not None:
             raise failure
@@ -300,27 +294,22 @@ class Connection(LinkHolder):
 
     # --- how it is done -------------------------------------------------------------------------------------
 
-    def begin_half_open(self, reason: BaseException | None) -> None:
-        """As the keeper does; and from here on the connection lives for its policy's sake, whoever joins or leaves."""
-        super().begin_half_open(reason)
-        self._wanted = True
-
     async def _settle(self, trigger: str) -> None:
         """Fire `trigger` if that is to be done, and wait for what comes of it."""
         self.check_loop()
-        disconnects = self._disconnects
+        disconnects = self._demand.endings
         if self._state == DISCONNECTING:
-            await self.reach(_ENDED)
+            await self.reach(ENDED)
             self._heed_disconnect(disconnects)
         self._ask_for(trigger)
-        self._callers += 1
+        self._demand.waiting += 1
         waits = True
         try:
             record = await self.reach(self._settled())
             if record.dest not in self.serving_states:
                 # Answered: an attempt that others may begin meanwhile is not ours.
                 waits = False
-                self._callers -= 1
+                self._demand.waiting -= 1
             if record.dest == FAILED:
                 await self.wait_for_rest()
             await self.wait_for_observers()
@@ -329,13 +318,9 @@ class Connection(LinkHolder):
                 await self._abandon_if_last()
             raise
         finally:
-            self._callers -= waits
+            self._demand.waiting -= waits
         self._heed_disconnect(disconnects)
         self._judge(record)
-
-    def _settled(self) -> frozenset[str]:
-        """The states that end the wait of `connect()`."""
-        return self.serving_states | _AT_REST
 
     def _ask_for(self, trigger: str) -> None:
         """Fire `trigger`, or else `connect`, if either is to be done in this state."""
@@ -343,36 +328,30 @@ class Connection(LinkHolder):
         if self.handles(trigger):
             # What comes back from `failed` by itself is wanted by its policy, whoever asks for it sooner and leaves.
             recovers = self._state == FAILED and self.may_recover(None)
-            self._wanted = recovers or (self._wanted and self._state not in _ENDED)
+            self._demand.is_used = recovers or (self._demand.is_used and self._state not in ENDED)
             self.fire(trigger)
 
     async def _begin_connecting(self) -> None:
         """Have somebody connect, and do not wait for it."""
         self.check_loop()
         if self._state == DISCONNECTING:
-            disconnects = self._disconnects
-            await self.reach(_ENDED)
+            disconnects = self._demand.endings
+            await self.reach(ENDED)
             self._heed_disconnect(disconnects)
         self._ask_for(Trigger.CONNECT)
 
     def _judge(self, record: ConnectionRecord) -> None:
         """What a caller that waited is told."""
         if record.dest in self.serving_states:
-            self._wanted = True
+            self._demand.is_used = True
         elif record.dest == FAILED:
             raise self._connect_failed(record)
         else:
             raise ConnectAbandonedError(f"{self!r}: it was disconnected while connect() was waiting")
 
     def _heed_disconnect(self, disconnects: int) -> None:
-        if disconnects != self._disconnects:
+        if disconnects != self._demand.endings:
             raise ConnectAbandonedError(f"{self!r}: disconnect() was called while connect() was waiting")
-
-    async def _abandon_if_last(self) -> None:
-        """The caller was cancelled. Nobody else waits, and nobody was told of success: then nobody wants it."""
-        if self._callers == 1 and not self._wanted and self.handles(Trigger.DISCONNECT):
-            self.fire(Trigger.DISCONNECT)
-            await finish(asyncio.ensure_future(self.reach(_ENDED)))
 
     def _connect_failed(self, record: ConnectionRecord) -> ConnectFailedError:
         many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
@@ -385,18 +364,6 @@ class Connection(LinkHolder):
         error.__cause__ = record.reason
         return error
 
-    async def _call(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
-        request, options = split_arguments(method, args)
-        if options is not None and (options.idempotent or options.wait_for_ready):
-            return await call_patiently(self, method, request, fields, options, self._link_when_ready)
-        return await self._ready_link().call(method, request, fields, options)
-
-    def _stream(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> AsyncIterator[Any]:
-        request, options = split_arguments(method, args)
-        if options is not None and (options.idempotent or options.wait_for_ready):
-            return stream_when_ready(self, method, request, fields, options)
-        return self._ready_link().stream(method, request, fields, options)
-
     def _refuse_from_activity(self, method: str) -> None:
         if self.in_activity():
             raise RuntimeError(
@@ -404,66 +371,5 @@ class Connection(LinkHolder):
                 "return a trigger from the activity instead"
             )
 
-    def _ready_link(self, *, in_use: bool = True) -> Link:
-        """The link to call through: for everybody when connected, for an activity whenever there is one.
-
-        Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
-        """
-        if self._loop is not None and self._loop.is_closed():
-            self.check_loop()  # which finds that the link is gone with it
-        link = self._link
-        if link is not None and self._state in self.serving_states:
-            self._wanted = self._wanted or in_use
-            return link
-        if link is not None and self.in_activity():
-            return link
-        raise self._not_connected()
-
-    def _not_connected(self) -> NotConnectedError:
-        state = self.state
-        remedy = _REMEDIES.get(state, _WAIT)
-        if state == FAILED and self.may_recover(None):
-            remedy += f" now, or wait: it tries by itself after {self.retry.recover_after:g} s"
-        why = f" ({said(self.reason)})" if state == FAILED and self.reason is not None else ""
-        return NotConnectedError(f"{self.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
-
-    async def _link_when_ready(self, end: float | None = None) -> Link:
-        """As `_ready_link`, but wait while a connection is on its way; until `end`, when whoever waits is cancelled."""
-        while self._state not in self.serving_states and not self.in_activity():
-            if self._state in _AT_REST:
-                raise self._not_connected()
-            self._callers += 1
-            try:
-                await self.reach(self._settled())
-            except asyncio.CancelledError:
-                if self._is_left_to_the_policy(end):
-                    self._wanted = True
-                await self._abandon_if_last()
-                raise
-            finally:
-                self._callers -= 1
-        return self._ready_link()
-
-    def _is_left_to_the_policy(self, end: float | None) -> bool:
-        """Whether the attempt goes on when the last call that waits for it is cancelled now."""
-        return False
-
-    def _endings(self) -> int:
-        """How many times `disconnect()` was called: a call that is sent again heeds that."""
-        return self._disconnects
-
-    async def _left_link(self, link: Link, limit: float) -> None:
-        """A call broke on `link`: wait until it is replaced, or its loss was noticed, `limit` seconds at most."""
-        if link is not self._link:
-            return
-        try:
-            await within(limit, self.reach(self.lifecycle.states.keys() - self.serving_states))
-        except ExpiredError:
-            _log.debug("%r: a call broke, but the link is still there", self)
-
     def _present_channel(self) -> Any:
-        link = self._link
-        if link is not None and self._state in self.serving_states:  # what _ready_link() would find, a call cheaper
-            self._wanted = True
-            return link.channel
-        return self._ready_link().channel
+        return present_link(self).channel

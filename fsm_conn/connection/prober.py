@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fsm_conn._util.timing import ExpiredError, within
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
-from fsm_conn.machine.machine import is_expected
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
+from fsm_conn.links.errors import NotServingError, ProbeError, ProbeTimeoutError
+from fsm_conn.machine.machine import finish, is_expected
 
 if TYPE_CHECKING:
     import random
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.policy import HealthPolicy
     from fsm_conn.links.base import Link
 
-__all__ = ["HealthStatus", "Prober"]
+__all__ = ["HealthStatus", "Prober", "Probes", "ask"]
 
 _SOON = 0.001
 """Seconds. What is due so soon is due now: timers are no finer."""
@@ -43,6 +44,36 @@ class HealthStatus(StrEnum):
     """The peer did not answer in time, or could not be asked."""
     UNSUPPORTED = "no health service"
     """The peer has no way to tell: it is watched by its link alone."""
+
+
+class Probes:
+    """What the probes of a link have shown.
+
+    Attributes:
+        failed: how many failed in a row.
+        counted: how many failures have counted since the connection was made: failures at one time are one.
+        status: what the last one has shown.
+    """
+
+    __slots__ = ("counted", "failed", "status")
+
+    def __init__(self) -> None:
+        self.failed = self.counted = 0
+        self.status = HealthStatus.UNKNOWN
+
+
+async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[HealthStatus, ProbeError | None]:
+    """Ask a peer once whether it is well, and return what that has shown, and what was wrong."""
+    try:
+        told = await within(timeout, link.probe(service))
+    except ExpiredError:
+        late = ProbeTimeoutError(f"{name}: no answer to a health probe within {timeout:g} s")
+        return HealthStatus.NO_ANSWER, late
+    except NotServingError as error:
+        return HealthStatus.NOT_SERVING, error
+    except ProbeError as error:
+        return HealthStatus.NO_ANSWER, error
+    return HealthStatus.SERVING if told else HealthStatus.UNSUPPORTED, None
 
 
 class Prober:
@@ -73,6 +104,17 @@ class Prober:
         """Be told of a call; one that succeeded is a sign of life."""
         if self._policy.skip_when_busy and call.outcome is CallOutcome.SUCCEEDED:
             self._sign_of_life = self._clock()
+
+    async def until_lost(self) -> Exception:
+        """Probe until the link is lost, and return why."""
+        probes, loss = asyncio.ensure_future(self.run()), asyncio.ensure_future(self._link.lost())
+        try:
+            await asyncio.wait((probes, loss), return_when=asyncio.FIRST_COMPLETED)
+            return loss.result() if loss.done() else await probes
+        finally:
+            for task in (probes, loss):
+                task.cancel()
+            await finish(asyncio.gather(probes, loss, return_exceptions=True))
 
     async def run(self) -> NoReturn:
         """Probe until cancelled. What a probe or the link's watch raises that nobody expected is raised as it is."""

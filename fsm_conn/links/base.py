@@ -173,6 +173,11 @@ class Link(abc.ABC):
         """The open `grpc.aio.Channel`, for compiled stubs."""
         raise TypeError(f"{type(self).__name__} has no gRPC channel, so it serves no compiled stubs")
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the peer, where it is a process of ours; None otherwise."""
+        return None
+
     def start_slot(self) -> AbstractAsyncContextManager[Any]:
         """A context to hold around `open`, where attempts must queue; waiting in it is not counted as opening."""
         return nullcontext()

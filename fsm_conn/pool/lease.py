@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
-from fsm_conn.connection.calls import ServiceProxy, Services
+from fsm_conn.connection.calling.proxies import ServiceProxy, Services
 from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.pool.errors import LeaseError
 

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from fsm_conn._util.hints import did_you_mean
-from fsm_conn._util.timing import ExpiredError, closing, within
+from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn._util.validators import check_seconds, shown
-from fsm_conn.connection.calls import call_patiently, split_arguments, stream_when_ready
+from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.options import checked_rng
 from fsm_conn.machine.machine import finish
-from fsm_conn.pool.counted import CountedLink
 from fsm_conn.pool.desk import Hook
 from fsm_conn.pool.errors import PoolTimeoutError
 from fsm_conn.pool.keeper import DRAIN_TIMEOUT, PoolKeeper
 from fsm_conn.pool.lease import Lease
 from fsm_conn.pool.place import current_holder
 from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.route import PoolRoute, SlotCall
 from fsm_conn.pool.slots import Slot
 from fsm_conn.pool.stats import leased
 from fsm_conn.pool.table import PoolState, PoolTrigger
@@ -33,7 +33,6 @@ from fsm_conn.pool.table import PoolState, PoolTrigger
 if TYPE_CHECKING:
     import random
 
-    from fsm_conn.links.base import Link
     from fsm_conn.links.target import Target
     from fsm_conn.machine.records import TransitionRecord
 
@@ -225,23 +224,11 @@ class ConnectionPool(PoolKeeper):
 
         Raises: as `Connection.call`, and as `acquire` when there is no connection.
         """
-        request, options = split_arguments(method, args)
-        if options is not None and (options.idempotent or options.wait_for_ready):
-            return await call_patiently(self, method, request, fields, options, self._link_when_ready)
-        link = await self._link_in_time()
-        return await link.call(method, request, fields, options)
+        return await self._calls().unary(method, args, fields)
 
-    async def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+    def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """As `call`, for a method that answers with a stream."""
-        request, options = split_arguments(method, args)
-        if options is not None and (options.idempotent or options.wait_for_ready):
-            replies = stream_when_ready(self, method, request, fields, options)
-        else:
-            link = await self._link_in_time()
-            replies = link.stream(method, request, fields, options)
-        async with closing(replies):
-            async for reply in replies:
-                yield reply
+        return self._calls().stream(method, args, fields)
 
     @property
     def pool_size(self) -> int:
@@ -315,24 +302,23 @@ class ConnectionPool(PoolKeeper):
         usable = [slot for slot in self._slots if slot.in_service and slot.is_active]
         return min(usable, key=_burden, default=None)
 
-    async def _link_in_time(self) -> Link:
+    def _calls(self) -> Calls:
+        return Calls(PoolRoute(self, self._route_in_time, self._route_when_ready))
+
+    async def _route_in_time(self) -> SlotCall:
         limit = self.policy.acquire_timeout
         try:
-            return await within(limit, self._link_when_ready())
+            return await within(limit, self._route_when_ready())
         except ExpiredError:
             self._counts.timeouts += 1
             raise PoolTimeoutError(f"{self!r}: no connection came up within {limit:g} s") from None
 
-    def _endings(self) -> int:
-        """None that a call need heed: a pool that is closed serves nobody."""
-        return 0
-
-    async def _link_when_ready(self, end: float | None = None) -> Link:
+    async def _route_when_ready(self) -> SlotCall:
         while True:
             self._admit()
             slot = self._least_busy()
             if slot is not None and slot.conn.link is not None:
-                return CountedLink(slot, slot.conn.link)
+                return SlotCall(slot, slot.conn.link)
             if self._is_open():
                 self._have_one_come()
             await self._change()
@@ -344,10 +330,6 @@ class ConnectionPool(PoolKeeper):
             raise self._why_unavailable()
         if not any(slot.is_awake for slot in self._slots):
             self._slots[0].wake()
-
-    async def _left_link(self, link: Link, limit: float) -> None:
-        assert isinstance(link, CountedLink)
-        await link.slot.conn._left_link(link.link, limit)
 
 
 def _burden(slot: Slot) -> tuple[bool, bool, int]:

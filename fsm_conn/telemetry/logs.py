@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fsm_conn._util.validators import check_seconds, shown
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.telemetry.reading import error_text, error_type

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fsm_conn._util.extras import missing
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import Trigger
 from fsm_conn.links.errors import ConnectionLostError

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.extras import missing
-from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.calling.records import CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
 from fsm_conn.telemetry.watching import Measuring, Telemetry

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from fsm_conn._util.text import said, sanitised
-from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.calling.records import CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.errors import ConnectionLostError

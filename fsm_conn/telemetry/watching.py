@@ -13,9 +13,9 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.calling.records import CallRecord
 from fsm_conn.connection.connection import Connection
-from fsm_conn.connection.link_span import LinkSpan
+from fsm_conn.connection.counting.link_span import LinkSpan
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.telemetry.reading import (
     ConnectOutcome,

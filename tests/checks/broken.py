@@ -224,7 +224,7 @@ async def waits_for_either(self: Any) -> str:
 
 async def either(self: Any, other: Any) -> None:
     """What wraps it knows the link."""
-    tasks = [asyncio.ensure_future(other), asyncio.ensure_future(self._link.lost())]
+    tasks = [asyncio.ensure_future(other), asyncio.ensure_future(self.link.lost())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 

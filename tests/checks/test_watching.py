@@ -51,7 +51,7 @@ async def awaits_the_loss(self: Any) -> str:
 
 
 async def awaits_the_loss_of_the_inner_link(self: Any) -> str:
-    raise OSError(str(await self._link.lost()))
+    raise OSError(str(await self.link.lost()))
 
 
 async def calls(self: Any) -> str:

@@ -12,7 +12,7 @@ from shown_examples import example
 
 from fsm_conn import Connection, Fires, HealthPolicy, LinkState, Metrics, RetryPolicy, TransitionRecord, Trigger
 from fsm_conn.checks import check
-from fsm_conn.connection.call_records import CallRecord
+from fsm_conn.connection.calling.records import CallRecord
 from fsm_conn.connection.derive import add_state
 from fsm_conn.telemetry.reading import ConnectOutcome
 from fsm_conn.telemetry.watching import Measuring

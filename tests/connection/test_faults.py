@@ -48,7 +48,7 @@ def last(conn: Connection) -> tuple[str, str, str, bool]:
 async def ended(conn: Connection, peer: Peer) -> None:
     """Nothing of it is left: no link, no task but the test's own."""
     assert conn.state is S.DISCONNECTED
-    assert (peer.open_now, conn._link, conn._activity) == (0, None, None)
+    assert (peer.open_now, conn.link, conn._activity) == (0, None, None)
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 

@@ -556,9 +556,9 @@ async def test_a_stream_that_is_refused_is_told_of_too() -> None:
     calls: list[CallRecord] = []
     conn.on_call(calls.append)
     with pytest.raises(NotConnectedError):
-        conn.stream("a.B")
+        await anext(conn.stream("a.B"))
     with pytest.raises(RequestError):
-        conn.stream("a.B", {}, {})
+        await anext(conn.stream("a.B", {}, {}))
     assert [(call.method, call.outcome, call.seconds) for call in calls] == [("a.B", CallOutcome.FAILED, 0)] * 2
 
 

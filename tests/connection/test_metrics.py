@@ -26,8 +26,8 @@ from fsm_conn import (
     NotConnectedError,
     RetryPolicy,
 )
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
-from fsm_conn.connection.metrics import SAMPLES
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
+from fsm_conn.connection.counting.metrics import SAMPLES
 from fsm_conn.testing import Outcome, SimulatedPeer, run_virtually
 
 QUICK = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none", stable_after=5.0)

@@ -15,7 +15,13 @@ import attrs
 import pytest
 
 from fsm_conn import Connection, ConnectionState, Trigger, insert_state
-from fsm_conn.connection.connection import _ENDED
+from fsm_conn._util.part import Part
+from fsm_conn._util.timing import within
+from fsm_conn.connection import link_holder, prober
+from fsm_conn.connection.calling.route import ConnectionRoute, RoutedCall
+from fsm_conn.connection.demand import ENDED, Demand
+from fsm_conn.connection.link_holder import LinkHolder, open_in_time
+from fsm_conn.connection.outage import Outage
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.connection.prober import Prober
 from fsm_conn.machine import machine as driver
@@ -118,6 +124,11 @@ def health(rng: random.Random) -> HealthPolicy | None:
         skip_when_busy=rng.choice([True, False]),
     )
     return rng.choice([None, quick])
+
+
+async def close_in_time(conn: Connection, link: Any) -> None:
+    """Close a link as a connection does."""
+    await within(conn.close_timeout, link.close())
 
 
 def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> Life:
@@ -284,8 +295,8 @@ def is_unhealthy_inverted(patch: pytest.MonkeyPatch) -> None:
 @mutant("a guard counts, so that asking it changes the answer")
 def guard_counts(patch: pytest.MonkeyPatch) -> None:
     def is_unhealthy(self: Any, reason: BaseException | None) -> bool:
-        self._failed_probes += 1
-        return bool(self._failed_probes >= self.health.failure_threshold)
+        self._probes.failed += 1
+        return bool(self._probes.failed >= self.health.failure_threshold)
 
     patch.setattr(Connection, "is_unhealthy", is_unhealthy)
 
@@ -293,8 +304,9 @@ def guard_counts(patch: pytest.MonkeyPatch) -> None:
 @mutant("a guard draws the jitter, so that asking it twice gives two answers")
 def guard_draws(patch: pytest.MonkeyPatch) -> None:
     def may_retry(self: Any, reason: BaseException | None) -> bool:
-        self._next_backoff = self.retry.delay(self.attempt + 1, self._backoff, self._rng)
-        return bool(self.retry.permits(self.attempt, self._now() - self._outage_since, self._next_backoff))
+        outage = self._outage
+        outage.next_pause = self.retry.delay(self.attempt + 1, outage.pause, self._rng)
+        return bool(outage.permits(self.retry, self._now()))
 
     patch.setattr(Connection, "may_retry", may_retry)
 
@@ -302,7 +314,8 @@ def guard_draws(patch: pytest.MonkeyPatch) -> None:
 @mutant("a new outage does not reset the attempts")
 def attempts_are_not_reset(patch: pytest.MonkeyPatch) -> None:
     def begin_outage(self: Any, reason: BaseException | None) -> None:
-        self._outage_since, self._next_backoff, self._opened = self._now(), 0.0, 0
+        attempts, self._outage = self._outage.attempts, Outage(self._now())
+        self._outage.attempts = attempts
 
     patch.setattr(Connection, "begin_outage", begin_outage)
 
@@ -310,7 +323,8 @@ def attempts_are_not_reset(patch: pytest.MonkeyPatch) -> None:
 @mutant("a new outage begins with the delay of the last one, so reconnect() does not try at once")
 def backoff_is_not_reset(patch: pytest.MonkeyPatch) -> None:
     def begin_outage(self: Any, reason: BaseException | None) -> None:
-        self.attempt, self._outage_since, self._opened = 0, self._now(), 0
+        pause, self._outage, self.attempt = self._outage.next_pause, Outage(self._now()), 0
+        self._outage.next_pause = pause
 
     patch.setattr(Connection, "begin_outage", begin_outage)
 
@@ -328,8 +342,8 @@ def nothing_is_forgiven(patch: pytest.MonkeyPatch) -> None:
 @mutant("every link that comes up is replaced without a delay when it is lost")
 def every_opened_link_clears_the_delay(patch: pytest.MonkeyPatch) -> None:
     def note_opened(self: Any, reason: BaseException | None) -> None:
-        self._opened += 1
-        self._next_backoff = 0.0
+        self._outage.opened += 1
+        self._outage.next_pause = 0.0
 
     patch.setattr(Connection, "note_opened", note_opened)
 
@@ -397,7 +411,7 @@ def backoff_is_not_waited(patch: pytest.MonkeyPatch) -> None:
 def backoff_is_waited_twice(patch: pytest.MonkeyPatch) -> None:
     async def while_reconnecting(self: Any) -> str:
         await self._release()
-        await asyncio.sleep(2 * self._backoff)
+        await asyncio.sleep(2 * self._outage.pause)
         await self._open_link()
         return T.OPENED
 
@@ -407,7 +421,7 @@ def backoff_is_waited_twice(patch: pytest.MonkeyPatch) -> None:
 @mutant("reconnecting does not give back the old link")
 def release_skipped_on_reconnect(patch: pytest.MonkeyPatch) -> None:
     async def while_reconnecting(self: Any) -> str:
-        await asyncio.sleep(self._backoff)
+        await asyncio.sleep(self._outage.pause)
         await self._open_link()
         return T.OPENED
 
@@ -417,7 +431,7 @@ def release_skipped_on_reconnect(patch: pytest.MonkeyPatch) -> None:
 @mutant("reconnecting keeps the old link until the delay is over")
 def release_after_the_delay(patch: pytest.MonkeyPatch) -> None:
     async def while_reconnecting(self: Any) -> str:
-        await asyncio.sleep(self._backoff)
+        await asyncio.sleep(self._outage.pause)
         await self._release()
         await self._open_link()
         return T.OPENED
@@ -454,7 +468,7 @@ def two_links_are_opened(patch: pytest.MonkeyPatch) -> None:
 @mutant("the link is dropped and not closed")
 def close_skipped(patch: pytest.MonkeyPatch) -> None:
     async def _release(self: Any) -> None:
-        self._link = None
+        self._holder.link = None
 
     patch.setattr(Connection, "_release", _release)
 
@@ -462,8 +476,8 @@ def close_skipped(patch: pytest.MonkeyPatch) -> None:
 @mutant("the link is closed and not forgotten, so it is closed again")
 def closed_twice(patch: pytest.MonkeyPatch) -> None:
     async def _release(self: Any) -> None:
-        if self._link is not None:
-            await self._close(self._link)
+        if self.link is not None:
+            await close_in_time(self, self.link)
 
     patch.setattr(Connection, "_release", _release)
 
@@ -471,10 +485,10 @@ def closed_twice(patch: pytest.MonkeyPatch) -> None:
 @mutant("closing is cut off when the state is left")
 def closing_is_not_shielded(patch: pytest.MonkeyPatch) -> None:
     async def _release(self: Any) -> None:
-        if self._link is not None:
+        if self.link is not None:
             await asyncio.sleep(0)
-            link, self._link = self._link, None
-            await self._close(link)
+            link, self._holder.link = self.link, None
+            await close_in_time(self, link)
 
     patch.setattr(Connection, "_release", _release)
 
@@ -482,48 +496,48 @@ def closing_is_not_shielded(patch: pytest.MonkeyPatch) -> None:
 @mutant("closing is begun, and not waited for")
 def closing_is_not_awaited(patch: pytest.MonkeyPatch) -> None:
     async def _release(self: Any) -> None:
-        link, self._link = self._link, None
+        link, self._holder.link = self.link, None
         if link is not None:
-            asyncio.get_running_loop().create_task(self._close(link))
+            asyncio.get_running_loop().create_task(close_in_time(self, link))
 
     patch.setattr(Connection, "_release", _release)
 
 
 @mutant("closing may take for ever")
 def closing_has_no_limit(patch: pytest.MonkeyPatch) -> None:
-    async def _close(self: Any, link: Any) -> None:
+    async def _close(self: Any, link: Any, owner: Any, limit: float) -> None:
         try:
             await link.close()
         except Exception:
             return
 
-    patch.setattr(Connection, "_close", _close)
+    patch.setattr(LinkHolder, "_close", _close)
 
 
 @mutant("a link that does not close well is taken for a bug")
 def closing_badly_is_a_bug(patch: pytest.MonkeyPatch) -> None:
-    async def _close(self: Any, link: Any) -> None:
+    async def _close(self: Any, link: Any, owner: Any, limit: float) -> None:
         try:
             await link.close()
         except OSError as error:
             raise ValueError("could not close") from error
 
-    patch.setattr(Connection, "_close", _close)
+    patch.setattr(LinkHolder, "_close", _close)
 
 
 @mutant("opening may take for ever")
 def opening_has_no_limit(patch: pytest.MonkeyPatch) -> None:
-    async def _open_in_time(self: Any, link: Any) -> None:
+    async def open_in_time(link: Any, limit: float) -> None:
         await link.open()
 
-    patch.setattr(Connection, "_open_in_time", _open_in_time)
+    patch.setattr(link_holder, "open_in_time", open_in_time)
 
 
 @mutant("the link is kept before it is open, so one that failed to open is closed")
 def link_is_kept_too_early(patch: pytest.MonkeyPatch) -> None:
     async def _open_link(self: Any) -> None:
-        self._link = self._make_link()
-        await self._open_in_time(self._link)
+        self._holder.link = self._make_link()
+        await open_in_time(self.link, self._time_to_open())
 
     patch.setattr(Connection, "_open_link", _open_link)
 
@@ -532,9 +546,9 @@ def link_is_kept_too_early(patch: pytest.MonkeyPatch) -> None:
 def link_is_kept_too_late(patch: pytest.MonkeyPatch) -> None:
     async def _open_link(self: Any) -> None:
         link = self._make_link()
-        await self._open_in_time(link)
+        await open_in_time(link, self._time_to_open())
         await asyncio.sleep(0)
-        self._link = link
+        self._holder.link = link
 
     patch.setattr(Connection, "_open_link", _open_link)
 
@@ -544,10 +558,10 @@ def link_is_opened_again(patch: pytest.MonkeyPatch) -> None:
     async def _open_link(self: Any) -> None:
         link = self._make_link()
         try:
-            await self._open_in_time(link)
+            await open_in_time(link, self._time_to_open())
         except OSError:
-            await self._open_in_time(link)
-        self._link = link
+            await open_in_time(link, self._time_to_open())
+        self._holder.link = link
 
     patch.setattr(Connection, "_open_link", _open_link)
 
@@ -562,12 +576,13 @@ def losses_go_unnoticed(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("calls are served in every state in which there is a link")
 def calls_are_served_everywhere(patch: pytest.MonkeyPatch) -> None:
-    async def _link_when_ready(self: Any, end: float | None = None) -> Any:
-        while self._link is None:
-            await self.reach({S.CONNECTED})
-        return self._link
+    async def next(self: Any, end: float | None) -> Any:
+        conn = self._conn
+        while conn.link is None:
+            await conn.reach({S.CONNECTED})
+        return RoutedCall(conn, conn.link)
 
-    patch.setattr(Connection, "_link_when_ready", _link_when_ready)
+    patch.setattr(ConnectionRoute, "next", next)
 
 
 # --- callers -------------------------------------------------------------------------------------------------
@@ -586,7 +601,7 @@ def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
         if self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
-            await self.reach(_ENDED)
+            await self.reach(ENDED)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
@@ -594,26 +609,33 @@ def attempts_are_abandoned_by_anyone(patch: pytest.MonkeyPatch) -> None:
 @mutant("cancelling somebody who joins an established connection ends it for everybody")
 def claims_are_ignored(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
-        if self._callers == 1 and self.handles(T.DISCONNECT):
+        if self._demand.waiting == 1 and self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
-            await self.reach(_ENDED)
+            await self.reach(ENDED)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
 
 @mutant("a claim is never given up, so that later attempts are not abandoned")
 def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
-    def claimed(self: Any, value: bool) -> None:
-        if value:
-            vars(self)["kept"] = True
+    class Clinging(Demand):
+        __slots__ = ("kept",)
 
-    patch.setattr(Connection, "_wanted", property(lambda self: "kept" in vars(self), claimed))
+        def claimed(self: Any, value: bool) -> None:
+            if value:
+                self.kept = True
+
+        is_used = property(lambda self: getattr(self, "kept", False), claimed)  # type: ignore[assignment]
+
+    demand = Part(Clinging)
+    demand.__set_name__(Connection, "_demand")
+    patch.setattr(Connection, "_demand", demand, raising=False)
 
 
 @mutant("abandoning does not wait until the link is closed")
 def abandoning_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
-        if self._callers == 1 and not self._wanted and self.handles(T.DISCONNECT):
+        if self._demand.ends_with_this_caller() and self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
 
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
@@ -635,8 +657,8 @@ def cancellation_is_swallowed(patch: pytest.MonkeyPatch) -> None:
 @mutant("disconnect() only waits, and does not ask")
 def disconnect_does_not_ask(patch: pytest.MonkeyPatch) -> None:
     async def disconnect(self: Any) -> None:
-        self._disconnects += 1
-        await self.reach(_ENDED)
+        self._demand.endings += 1
+        await self.reach(ENDED)
 
     patch.setattr(Connection, "disconnect", disconnect)
 
@@ -644,7 +666,7 @@ def disconnect_does_not_ask(patch: pytest.MonkeyPatch) -> None:
 @mutant("disconnect() returns before it is disconnected")
 def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     async def disconnect(self: Any) -> None:
-        self._disconnects += 1
+        self._demand.endings += 1
         if self.handles(T.DISCONNECT):
             self.fire(T.DISCONNECT)
 
@@ -682,7 +704,7 @@ def connect_does_not_join(patch: pytest.MonkeyPatch) -> None:
 @mutant("a probe of an earlier visit speaks for the present one, and is refused where there is none")
 def stale_probe_speaks(patch: pytest.MonkeyPatch) -> None:
     async def _probe(self: Any, link: Any, timeout: float) -> Any:
-        _, failure = await self._ask(link, timeout)
+        _, failure = await prober.ask(link, self.health.service, timeout, self.name)
         self.fire(T.PROBE_FAILED if failure else T.PROBE_PASSED, failure)
         return failure
 

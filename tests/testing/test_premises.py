@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from fsm_conn import Connection, ConnectionState, Trigger
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.links.errors import ProbeTimeoutError
 from fsm_conn.testing import Life, invariant
 

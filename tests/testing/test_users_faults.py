@@ -113,10 +113,10 @@ class MovesTheLink(LoggingIn):
 
     async def while_logging_in(self) -> str:
         """Keep the link in a place of one's own, and give it back when all went well."""
-        self._mine, self._link = self._link, None
+        self._mine, self._holder.link = self.link, None
         async with asyncio.timeout(3):
             await self._mine.call("session.Login", None, {}, None)
-        self._link = self._mine
+        self._holder.link = self._mine
         return "logged_in"
 
 

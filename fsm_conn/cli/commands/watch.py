@@ -21,8 +21,8 @@ from fsm_conn.cli.options import PluginCommand, number, plugin_options, seconds,
 from fsm_conn.cli.terminal import drawing, output
 from fsm_conn.cli.views import Facts, JsonView, LineView, LiveView, View, now
 from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.counting.metrics import Metrics
 from fsm_conn.connection.errors import ConnectFailedError
-from fsm_conn.connection.metrics import Metrics
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import HealthStatus
 from fsm_conn.connection.records import ConnectionRecord

@@ -54,11 +54,7 @@ def fingerprint(life: Life) -> tuple[Any, ...]:
         link is not None and link.is_lost,
         tuple(sorted((user.method, user.cancelled) for user in life.users)),
         tuple(sorted(pending.what for pending in life.peer.pending if not pending.decided.done())),
-        conn._failed_probes,
-        conn._wanted,
-        conn._opened,
-        conn._is_half_open,
-        len(conn._losses or ()),
+        *conn.memory(life.loop.time()),
         conn.snapshot().activity is not None,
         round(life.next_timer() or 0.0, 3),
     )

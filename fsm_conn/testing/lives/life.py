@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord

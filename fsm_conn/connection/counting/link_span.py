@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fsm_conn.connection.table import ConnectionState
 
 if TYPE_CHECKING:
-    from fsm_conn.connection.link_holder import LinkHolder
+    from fsm_conn.connection.linked import LinkedMachine
     from fsm_conn.connection.records import ConnectionRecord
 
 __all__ = ["LinkSpan"]
@@ -28,10 +28,10 @@ class LinkSpan:
 
     __slots__ = ("_is_up", "_linked", "_serving")
 
-    def __init__(self, conn: LinkHolder) -> None:
+    def __init__(self, conn: LinkedMachine) -> None:
         self._linked = conn.linked_states
         self._serving = conn.serving_states
-        self._is_up = conn._up_since is not None
+        self._is_up = conn._holder.up_since is not None
 
     def read(self, record: ConnectionRecord) -> ConnectionRecord:
         """The record as it would be without states beside `connected`: with `connected` in their place."""

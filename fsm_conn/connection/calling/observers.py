@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fsm_conn._util.timing import closing
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 
 __all__ = ["CallCallback", "CallObservers"]
 
@@ -74,11 +74,6 @@ class CallObservers:
             self._tell(method, error, began, clock())
             raise
         self._tell(method, None, began, clock())
-
-    def refused(self, method: str, error: Exception) -> None:
-        """Tell of a call that was refused before it began."""
-        now = asyncio.get_running_loop().time()
-        self._tell(method, error, now, now)
 
     def _tell(self, method: str, error: BaseException | None, began: float, now: float) -> None:
         record = CallRecord(method, _outcome(error), error, now - began, now)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from fsm_conn._util.validators import shown
-from fsm_conn.connection.call_records import CallOutcome, CallRecord
+from fsm_conn.connection.calling.records import CallOutcome, CallRecord
+from fsm_conn.connection.counting.link_span import LinkSpan
 from fsm_conn.connection.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
-from fsm_conn.connection.link_span import LinkSpan
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 
 if TYPE_CHECKING:
-    from fsm_conn.connection.link_holder import LinkHolder
+    from fsm_conn.connection.linked import LinkedMachine
 
 __all__ = ["Metrics"]
 
@@ -81,7 +81,7 @@ class Metrics:
     _was_connected: bool = attrs.field(default=False, init=False)
     _latencies: deque[float] = attrs.field(factory=_latencies, init=False, repr=False)
 
-    def watch(self, conn: LinkHolder) -> Callable[[], None]:
+    def watch(self, conn: LinkedMachine) -> Callable[[], None]:
         """Count what happens to `conn` from now on.
 
         Returns:

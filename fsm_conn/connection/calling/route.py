@@ -1,0 +1,187 @@
+"""The way of a call through one connection: to its link, if there is one that serves, and back with the truth.
+
+The rule that holds here: nobody is refused, or told of a loss, before the state machine knows of it, nor without a turn
+of the loop. Whoever calls again at once, for ever, would otherwise keep the loop from ever noticing what it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fsm_conn._util.text import said
+from fsm_conn._util.timing import ExpiredError, closing, within
+from fsm_conn.connection.demand import AT_REST, DISCONNECTED, DISCONNECTING, FAILED
+from fsm_conn.connection.errors import NotConnectedError
+from fsm_conn.links.errors import ConnectionLostError
+
+if TYPE_CHECKING:
+    from fsm_conn.connection.linked import LinkedMachine
+    from fsm_conn.links.base import CallOptions, Link
+
+__all__ = ["ConnectionRoute", "RoutedCall", "present_link"]
+
+_log = logging.getLogger("fsm_conn")
+
+GRACE = 1.0
+"""Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
+
+_REMEDIES = {
+    DISCONNECTED: "call 'await conn.connect()' first, or use 'async with'",
+    DISCONNECTING: "it is being closed; 'await conn.connect()' waits for that and connects again",
+    FAILED: "it has given up; 'await conn.connect()' tries again",
+}
+_WAIT = "'await conn.ensure_connected()' first, or pass CallOptions(wait_for_ready=True)"
+
+
+def present_link(conn: LinkedMachine, *, in_use: bool = True) -> Link:
+    """The link to call through: for everybody where calls are served, for an activity whenever there is one.
+
+    Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
+
+    Raises:
+        NotConnectedError: there is none.
+    """
+    if conn.loop is not None and conn.loop.is_closed():
+        conn.check_loop()  # which finds that the link is gone with it
+    link = conn._holder.link
+    if link is not None and conn._state in conn.serving_states:
+        conn._demand.is_used = conn._demand.is_used or in_use
+        return link
+    if link is not None and conn.in_activity():
+        return link
+    raise _refusal(conn)
+
+
+def _refusal(conn: LinkedMachine) -> NotConnectedError:
+    state, reason = conn.state, conn.reason
+    remedy = _REMEDIES.get(state, _WAIT)
+    if state == FAILED and conn.may_recover(None):
+        remedy += f" now, or wait: it tries by itself after {conn.retry.recover_after:g} s"
+    why = f" ({said(reason)})" if state == FAILED and reason is not None else ""
+    return NotConnectedError(f"{conn.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
+
+
+class RoutedCall:
+    """A link of a connection that a call was routed to.
+
+    Args:
+        conn: whose link it is.
+        link: the link.
+    """
+
+    __slots__ = ("_conn", "_link")
+
+    def __init__(self, conn: LinkedMachine, link: Link) -> None:
+        self._conn = conn
+        self._link = link
+
+    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        """As `Link.call`."""
+        end = _end_of(options)
+        try:
+            return await self._link.call(method, request, fields, options)
+        except ConnectionLostError:
+            await self._noticed(end)
+            raise
+
+    async def stream(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        """As `Link.stream`."""
+        end = _end_of(options)
+        try:
+            async with closing(self._link.stream(method, request, fields, options)) as replies:
+                async for reply in replies:
+                    yield reply
+        except ConnectionLostError:
+            await self._noticed(end)
+            raise
+
+    async def _noticed(self, end: float | None) -> None:
+        """Wait until the state machine knows that the link is lost; until `end` at most, when the call's time is up."""
+        conn = self._conn
+        await asyncio.sleep(0)
+        if self._link is not conn._holder.link or conn.in_activity():
+            return  # it was replaced; or the state that would have to be left is the one that waits here
+        limit = GRACE if end is None else min(GRACE, end - conn._now())
+        try:
+            await within(limit, conn.reach(conn.lifecycle.states.keys() - conn.serving_states))
+        except ExpiredError:
+            _log.debug("%r: a call broke, but the link is still there", conn)
+
+
+def _end_of(options: CallOptions | None) -> float | None:
+    if options is None or options.timeout is None:
+        return None
+    return asyncio.get_running_loop().time() + options.timeout
+
+
+class ConnectionRoute:
+    """The route of the calls on a connection.
+
+    Args:
+        conn: the connection.
+    """
+
+    __slots__ = ("_conn",)
+
+    is_patient = False
+
+    def __init__(self, conn: LinkedMachine) -> None:
+        self._conn = conn
+
+    @property
+    def owner(self) -> LinkedMachine:
+        """The connection."""
+        return self._conn
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that it met."""
+        return self._conn.reason
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a call may be sent again: not that of an activity, which is about the link that it was made on."""
+        return not self._conn.in_activity()
+
+    @property
+    def endings(self) -> int:
+        """How many times `disconnect()` was called."""
+        return self._conn._demand.endings
+
+    async def now(self) -> RoutedCall:
+        """The present link, or a refusal, after a turn of the loop."""
+        try:
+            return RoutedCall(self._conn, present_link(self._conn))
+        except NotConnectedError:
+            await asyncio.sleep(0)
+            raise
+
+    async def next(self, end: float | None) -> RoutedCall:
+        """The present link, or the next one if a connection is on its way."""
+        conn = self._conn
+        while conn._state not in conn.serving_states and not conn.in_activity():
+            if conn._state in AT_REST:
+                break
+            await self._change(end)
+        return await self.now()
+
+    def _outlives(self, end: float | None) -> bool:
+        """Whether the attempt goes on when the last call that waits for it, until `end`, is cancelled now."""
+        return False
+
+    async def _change(self, end: float | None) -> None:
+        conn = self._conn
+        conn._demand.waiting += 1
+        try:
+            await conn.reach(conn._settled())
+        except asyncio.CancelledError:
+            conn._demand.is_used = conn._demand.is_used or self._outlives(end)
+            await conn._abandon_if_last()
+            raise
+        finally:
+            conn._demand.waiting -= 1

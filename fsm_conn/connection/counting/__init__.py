@@ -1,0 +1,1 @@
+"""What has happened to a connection: counts, and reports as values."""

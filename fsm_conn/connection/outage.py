@@ -1,0 +1,87 @@
+"""How often a link was opened, and how often one was lost: the arithmetic that the guards ask and the effects do.
+
+It is pure: the clock and the source of chance are arguments, and so is the policy, which may be replaced at any time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    import random
+
+    from fsm_conn.connection.policy import RetryPolicy
+
+__all__ = ["Losses", "Outage"]
+
+
+@attrs.define
+class Outage:
+    """The attempts of one outage. See `RetryPolicy` for when one begins and ends."""
+
+    since: float = 0.0
+    """When it began; its deadline runs from here."""
+    is_half_open: bool = attrs.field(default=False, kw_only=True)
+    """Whether one failure ends it."""
+    attempts: int = attrs.field(default=0, init=False)
+    """Attempts that have begun."""
+    pause: float = attrs.field(default=0.0, init=False)
+    """Seconds before the present attempt."""
+    next_pause: float = attrs.field(default=0.0, init=False)
+    """Seconds before the next one, drawn when the present one began: guards have nothing to draw."""
+    opened: int = attrs.field(default=0, init=False)
+    """Links that came up."""
+
+    def count(self, policy: RetryPolicy, rng: random.Random) -> int:
+        """One more attempt begins; return its number."""
+        self.attempts += 1
+        self.pause = self.next_pause
+        self.next_pause = policy.delay(self.attempts, self.pause, rng)
+        return self.attempts
+
+    def permits(self, policy: RetryPolicy, now: float) -> bool:
+        """Whether one more attempt may be made."""
+        return not self.is_half_open and policy.permits(self.attempts, now - self.since, self.next_pause)
+
+    def note_opened(self) -> None:
+        """A link came up. The first of an outage is replaced at once when it is lost; later ones after a delay."""
+        self.opened += 1
+        if self.opened == 1:
+            self.next_pause = 0.0
+
+    def time_left(self, policy: RetryPolicy, now: float) -> float | None:
+        """Seconds of the policy's deadline; zero or less when it has passed; None: there is none."""
+        return None if policy.deadline is None else self.since + policy.deadline - now
+
+
+class Losses:
+    """When open links were lost, as far back as the policy looks."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def note(self, policy: RetryPolicy, now: float) -> None:
+        """One more was lost. What the policy does not ask for is not remembered."""
+        if policy.max_restarts is None:
+            return
+        since = now - policy.restart_window
+        while self._times and (self._times[0] <= since or len(self._times) > policy.max_restarts):
+            self._times.popleft()
+        self._times.append(now)
+
+    def recent(self, policy: RetryPolicy, now: float) -> int:
+        """How many lie within the policy's window."""
+        since = now - policy.restart_window
+        return sum(at > since for at in self._times)
+
+    def permit(self, policy: RetryPolicy, now: float) -> bool:
+        """Whether a link that is lost now may be replaced."""
+        return policy.max_restarts is None or policy.permits_restart(1 + self.recent(policy, now))
+
+    def __len__(self) -> int:
+        return len(self._times)
