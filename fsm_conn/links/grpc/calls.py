@@ -31,6 +31,7 @@ from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.grpc.names import shown
 from fsm_conn.links.grpc.services import ServiceResolver
+from fsm_conn.links.grpc.stub_channel import StubChannel
 
 __all__ = ["GrpcCalls", "not_open", "refused"]
 
@@ -50,6 +51,7 @@ class GrpcCalls:
 
     Attributes:
         channel: the channel.
+        stub_channel: the same for compiled stubs.
         connectivity: its connection, and how many calls are under way.
         resolver: the services that can be called, to be looked up.
         health: the peer's health service.
@@ -66,6 +68,7 @@ class GrpcCalls:
     ) -> None:
         self.channel = channel
         self.connectivity = Connectivity(channel, loss, reconnects=reconnects)
+        self.stub_channel = StubChannel(channel, self.connectivity, loss)
         self.health = Health(channel, self.connectivity, loss, show)
         self.resolver = ServiceResolver(channel, services, show)
         self._known = self.resolver.known

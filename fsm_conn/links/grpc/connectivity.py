@@ -112,14 +112,18 @@ class Connectivity:
         else:
             self._loss.declare(LinkLostError("the connection broke"))
 
+    def suspect(self) -> None:
+        """A call broke. It is an orderly close no more, if the connection has gone with it."""
+        if self._loss.reason is None and self._channel.get_state() is not READY:
+            self._loss.declare(LinkLostError("the connection broke"))
+
     async def is_lost_after(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether a call failed because the link is lost, rather than because the peer said so."""
         if error.code() not in BROKEN and not is_forgotten(error):
             return False
         if self._loss.reason is None and self._channel.get_state() is READY:
             await self._look_into_it()
-        if self._loss.reason is None and self._channel.get_state() is not READY:
-            self._loss.declare(LinkLostError("the connection broke"))
+        self.suspect()
         return self._loss.reason is not None
 
     async def _look_into_it(self) -> None:

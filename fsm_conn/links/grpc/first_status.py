@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-__all__ = ["FirstStatus", "is_forgotten"]
+__all__ = ["FirstStatus", "at_hand", "is_forgotten"]
 
 _OWN_WORDS = "Internal error from Core"
 
@@ -32,9 +32,9 @@ class FirstStatus:
         call.add_done_callback(self._keep)
 
     def _keep(self, call: Any) -> None:
-        code = _at_hand(call.code())
-        details = _at_hand(call.details())
-        trailing = _at_hand(call.trailing_metadata())
+        code = at_hand(call.code())
+        details = at_hand(call.details())
+        trailing = at_hand(call.trailing_metadata())
         self._first = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details=details)
 
     def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
@@ -48,7 +48,7 @@ class FirstStatus:
         return self._first
 
 
-def _at_hand(question: Coroutine[Any, Any, Any]) -> Any:
+def at_hand(question: Coroutine[Any, Any, Any]) -> Any:
     """Return what a call that is done answers without waiting."""
     try:
         question.send(None)

@@ -175,7 +175,7 @@ class PluginLink(GrpcLink):
         self._loss.declare(LinkLostError("the link was closed"), final=True)
         try:
             await self._client.stop_reading()
-            if self._has_calls():
+            if self._calls.connectivity.under_way:
                 await self._client.stop_process(grace)
                 await self._let_calls_fail(self._calls.channel)
             else:
@@ -186,11 +186,6 @@ class PluginLink(GrpcLink):
                 await self._client.stop_process(grace)
         finally:
             await self._give_back(self._client)
-
-    def _has_calls(self) -> bool:
-        # When that cannot be told, suppose so: then gRPC may write a line about the server's farewell to stderr, which
-        # is better than a cancellation that nobody asked for.
-        return bool(getattr(self.channel, "_active_calls", True))
 
     async def _let_calls_fail(self, channel: grpc.aio.Channel) -> None:
         """Wait until the channel has noticed the end of its server: closed before that, it would cancel its calls."""
