@@ -1,0 +1,242 @@
+"""An orderly close is no outage: what a link says when its peer goes away, and what becomes of calls.
+
+Against servers of grpc, and against a small one on h2, which says exactly what is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
+from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, LinkLostError
+from fsm_conn.links.grpc.endpoint import EndpointLink
+
+from .server import SERVICES, Served, serving
+
+ADD = {"a": 1, "b": 2}
+
+
+async def opened(served: Served) -> EndpointLink:
+    link = EndpointLink(served.address, services=SERVICES)
+    await link.open()
+    return link
+
+
+def add(link: EndpointLink) -> asyncio.Task[Any]:
+    return asyncio.create_task(link.call("calculator.Add", None, ADD, None))
+
+
+async def lost(link: EndpointLink) -> Exception:
+    return await asyncio.wait_for(link.lost(), 30)
+
+
+async def test_a_peer_whose_connections_may_get_only_so_old() -> None:
+    """It says that it goes away: the call under way is finished, and new ones are served until the link is closed."""
+    async with serving(hang=True, options=[("grpc.max_connection_age_ms", 500)]) as served:
+        link = await opened(served)
+        pending = add(link)
+        await served.reached.wait()
+        reason = await lost(link)
+        assert isinstance(reason, GoingAwayError)
+        assert not pending.done()
+        later = add(link)
+        draining = asyncio.create_task(link.drained())
+        served.go.set()
+        assert (await pending).result == (await later).result == 3
+        await asyncio.wait_for(draining, 30)
+        assert await link.lost() is reason
+        await link.close()
+
+
+async def test_streams_and_stubs_are_finished_too() -> None:
+    """Whatever kind of call it is."""
+    async with serving(hang=True, options=[("grpc.max_connection_age_ms", 500)]) as served:
+        link = await opened(served)
+        stub: Any = calculator_pb2_grpc.CalculatorStub(link.channel)  # type: ignore[no-untyped-call]
+        numbers = [{"value": 1.0}, {"value": 2.0}]
+        replies = link.stream("calculator.Accumulate", numbers, {}, None)
+        assert (await anext(replies)).result == 1
+        by_stub = stub.Add(calculator_pb2.Operands(a=1, b=2))
+        assert isinstance(await lost(link), GoingAwayError)
+        served.go.set()
+        assert [reply.result async for reply in replies] == [3]
+        assert (await by_stub).result == 3
+        await asyncio.wait_for(link.drained(), 30)
+        await link.close()
+
+
+async def test_a_peer_that_closes_idle_connections() -> None:
+    """Nothing was under way, so nothing is broken; and a call is served all the same."""
+    async with serving(options=[("grpc.max_connection_idle_ms", 300)]) as served:
+        link = await opened(served)
+        assert isinstance(await lost(link), GoingAwayError)
+        assert (await add(link)).result == 3
+        await link.close()
+
+
+async def test_a_rolling_update() -> None:
+    """A server that stops with a grace lets its calls end; whoever calls afterwards was provably not served."""
+    async with serving(hang=True) as served:
+        link = await opened(served)
+        pending = add(link)
+        await served.reached.wait()
+        stopping = asyncio.create_task(served.server.stop(30))
+        assert isinstance(await lost(link), GoingAwayError)
+        served.go.set()
+        assert (await pending).result == 3
+        await stopping
+        with pytest.raises(ConnectionLostError) as caught:
+            await add(link)
+        assert not caught.value.maybe_executed
+        await link.close()
+
+
+async def test_a_server_that_stops_without_grace_breaks_its_calls() -> None:
+    """That is an outage, though it says goodbye."""
+    async with serving(hang=True) as served:
+        link = await opened(served)
+        pending = add(link)
+        await served.reached.wait()
+        await served.server.stop(0)
+        with pytest.raises(ConnectionLostError) as caught:
+            await pending
+        assert caught.value.maybe_executed
+        assert type(await lost(link)) is LinkLostError
+        await link.close()
+
+
+async def test_a_call_that_outlives_the_grace_of_its_peer() -> None:
+    """The link had gone away in good order; the call, which was cut off, may have been executed."""
+    options = [("grpc.max_connection_age_ms", 300), ("grpc.max_connection_age_grace_ms", 500)]
+    async with serving(hang=True, options=options) as served:
+        link = await opened(served)
+        pending = add(link)
+        assert isinstance(await lost(link), GoingAwayError)
+        with pytest.raises(ConnectionLostError) as caught:
+            await pending
+        assert caught.value.maybe_executed
+        await link.close()
+
+
+# ---- a peer that says what it is told ----------------------------------------------------------------------------------
+
+
+class Wire:
+    """One connection to a server on h2, which answers nothing by itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        h2 = pytest.importorskip("h2.connection", reason="the package h2 is not installed")
+        config = pytest.importorskip("h2.config").H2Configuration(client_side=False)
+        self.h2 = h2.H2Connection(config=config)
+        self.h2.initiate_connection()
+        self.streams: asyncio.Queue[int] = asyncio.Queue()
+        self._reader = reader
+        self._writer = writer
+
+    def flush(self) -> None:
+        self._writer.write(self.h2.data_to_send())
+
+    async def serve(self) -> None:
+        self.flush()
+        while data := await self._reader.read(65536):
+            for event in self.h2.receive_data(data):
+                if type(event).__name__ == "RequestReceived":
+                    self.streams.put_nowait(event.stream_id)
+            self.flush()
+
+    def answer(self, stream: int, reply: bytes) -> None:
+        self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        self.h2.send_data(stream, b"\0" + len(reply).to_bytes(4, "big") + reply)
+        self.h2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+        self.flush()
+
+    def go_away(self, last: int, code: int = 0) -> None:
+        # h2 would say nothing after that; a server finishes what it has.
+        frame = bytes((0, 0, 8, 7, 0, 0, 0, 0, 0))
+        self._writer.write(frame + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def wired() -> AsyncIterator[tuple[EndpointLink, asyncio.Queue[Wire]]]:
+    """A link to such a server, and the connections that it has made."""
+    wires: asyncio.Queue[Wire] = asyncio.Queue()
+    serving: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(reader, writer)
+        wires.put_nowait(wire)
+        task = asyncio.ensure_future(wire.serve())
+        serving.add(task)
+        try:
+            await asyncio.wait((task,))
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    link = EndpointLink(f"127.0.0.1:{port}", services=SERVICES)
+    await link.open()
+    try:
+        yield link, wires
+    finally:
+        await link.close()
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.wait(serving)
+
+
+REPLY = calculator_pb2.Result(result=3).SerializeToString()
+
+
+async def test_goaway_and_then_the_answer() -> None:
+    """The call that the peer took is answered over the old connection, the next one over a new one."""
+    async with wired() as (link, wires):
+        first = await wires.get()
+        pending = add(link)
+        stream = await first.streams.get()
+        first.go_away(stream)
+        assert isinstance(await lost(link), GoingAwayError)
+        later = add(link)
+        second = await wires.get()
+        second.answer(await second.streams.get(), REPLY)
+        assert (await later).result == 3
+        assert not pending.done()
+        first.answer(stream, REPLY)
+        assert (await pending).result == 3
+        await asyncio.wait_for(link.drained(), 30)
+
+
+async def test_a_connection_that_breaks_under_a_call() -> None:
+    """Without a word: that is a loss."""
+    async with wired() as (link, wires):
+        first = await wires.get()
+        pending = add(link)
+        await first.streams.get()
+        first.abort()
+        with pytest.raises(ConnectionLostError) as caught:
+            await pending
+        assert caught.value.maybe_executed
+        assert type(await lost(link)) is LinkLostError
+
+
+async def test_a_stub_s_call_that_breaks_is_a_loss_too() -> None:
+    """Nobody else was there to notice."""
+    async with wired() as (link, wires):
+        first = await wires.get()
+        stub: Any = calculator_pb2_grpc.CalculatorStub(link.channel)  # type: ignore[no-untyped-call]
+        pending = asyncio.ensure_future(stub.Add(calculator_pb2.Operands(a=1, b=2)))
+        await first.streams.get()
+        first.abort()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await pending
+        assert type(await lost(link)) is LinkLostError
