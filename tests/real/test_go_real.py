@@ -257,6 +257,14 @@ class TestEveryMode:
         await leftovers.none()
 
 
+async def test_asked_to_end(binary: str, mode: Mode, tmp_path: Path) -> None:
+    """A program in Go does not hear SIGTERM; asked as go-plugin's own client asks, it does what it does at its end."""
+    link = await opened(link_to(binary, mode, "-goodbye", str(tmp_path / "end")))
+    async with asyncio.timeout(QUICK):
+        await link.close()
+    assert (tmp_path / "end").read_text() == "cleaned up"
+
+
 class TestMutualTls:
     @pytest.fixture(params=["p384", "p521"])
     def mode(self, request: pytest.FixtureRequest) -> Mode:

@@ -11,6 +11,8 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 from fsm_conn.links.errors import (
     BadCookieError,
     CommandNotFoundError,
+    ConnectionLostError,
     HandshakeError,
     IncompatibleProtocolError,
     LinkError,
@@ -56,6 +59,12 @@ async def refusal(*command: str, **options: Any) -> LinkError:
         with pytest.raises(LinkError) as caught:
             await link.open()
     return caught.value
+
+
+async def endless() -> AsyncIterator[Any]:
+    """Requests that never come."""
+    await asyncio.Event().wait()
+    yield {}
 
 
 async def add(link: PluginLink) -> float:
@@ -336,6 +345,36 @@ class TestClose:
         link = await opened(PluginLink([PYTHON, str(PLUGINS / "stubborn.py")], env=ENV))
         async with asyncio.timeout(QUICK):
             await link.close()
+        assert "SIGKILL" in repr(link)
+
+    async def test_asked(self, tmp_path: Path) -> None:
+        """A plugin is asked to end, and does what it does at its end, before anybody sends it a signal."""
+        link = await opened(PluginLink([PYTHON, str(PLUGINS / "tidy.py"), str(tmp_path / "end")], env=ENV))
+        async with asyncio.timeout(QUICK):
+            await link.close()
+        assert (tmp_path / "end").read_text() == "asked, cleaned up"
+
+    async def test_asked_under_calls(self, tmp_path: Path) -> None:
+        """Also when calls are under way: they end with an error, and the plugin in peace."""
+        link = await opened(PluginLink([PYTHON, str(PLUGINS / "tidy.py"), str(tmp_path / "end")], env=ENV))
+        pending = asyncio.create_task(anext(link.stream("calculator.Accumulate", endless(), {}, None)))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(QUICK):
+            await link.close()
+        with pytest.raises(ConnectionLostError):
+            await pending
+        assert (tmp_path / "end").read_text() == "asked, cleaned up"
+
+    async def test_not_asked(self, tmp_path: Path) -> None:
+        """One that does not answer any more is killed at once: an answer would be waited for in vain."""
+        link = await opened(PluginLink([PYTHON, str(PLUGINS / "tidy.py"), str(tmp_path / "end")], env=ENV))
+        assert link.pid is not None
+        os.kill(link.pid, signal.SIGSTOP)
+        link.mark_unresponsive()
+        began = time.monotonic()
+        await link.close()
+        assert time.monotonic() - began < 1.5
+        assert not (tmp_path / "end").exists()
         assert "SIGKILL" in repr(link)
 
     async def test_stopped(self) -> None:

@@ -30,6 +30,7 @@ from google.protobuf import empty_pb2
 from provide.foundation.crypto import Certificate
 from pyvider.rpcplugin.client import RPCPluginClient
 from pyvider.rpcplugin.config import rpcplugin_config
+from pyvider.rpcplugin.protocol.grpc_controller_pb2 import Empty as ShutdownRequest
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn._util.redact import Redactor, Unshown, secrets_around, secrets_in
@@ -326,10 +327,25 @@ class PluginClient(RPCPluginClient):
             reading.cancel()
             await asyncio.wait((reading,))
 
-    async def stop_process(self, grace: float = GRACE) -> None:
-        """End the plugin. `grace`: seconds between SIGTERM and SIGKILL; 0 kills at once."""
+    async def ask_to_end(self, limit: float) -> float | None:
+        """Ask the plugin to end, and return the seconds of `limit` that are left; None: it has no way to be asked.
+
+        A server may end before it has answered, so that any other failure means that it was asked.
+        """
+        assert self._controller_stub is not None
+        clock = asyncio.get_running_loop().time
+        end = clock() + limit
+        try:
+            await self._controller_stub.Shutdown(ShutdownRequest(), timeout=limit)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return None
+        return max(end - clock(), 0.0)
+
+    async def stop_process(self, *, wait: float = 0, grace: float = GRACE) -> None:
+        """End the plugin, as `PluginProcess.stop`."""
         if self.process is not None:
-            await self.process.stop(grace)
+            await self.process.stop(grace, wait=wait)
 
     def abandon(self) -> None:
         """End the plugin, and what leads to it, as the loop ends. Blocks for some milliseconds."""

@@ -5,8 +5,7 @@ Rules that hold here:
 - One `open` is one attempt. It fails as soon as the process ends, whatever it was waiting for, and however it ends
   other than by success, the process is killed and everything is given back before anybody hears of it.
 - The process is the truth. A link whose channel breaks is lost, but when the process has ended, that is the reason.
-- While calls are in flight the process ends first, and then the channel is closed: so they fail like any call whose
-  server went away. Without calls the channel goes first, and nobody hears the server's farewell.
+- A plugin is asked to end, then told, then killed. The channel goes in between, so nobody hears the server's farewell.
 - A link that nobody closes does not outlive its loop: the task that keeps it is cancelled with the loop's others, and
   kills the process.
 
@@ -19,10 +18,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
-
-import grpc
 
 from fsm_conn._util import workers
 from fsm_conn._util.text import brief
@@ -43,8 +40,10 @@ __all__ = ["PluginLink"]
 
 HANG_UP = 0.01
 """Seconds in which gRPC surely hangs up. Later, a farewell of the server would make it write a line to stderr."""
-NOTICE_LIMIT = 0.1
-"""Seconds. A channel notices the end of its server within milliseconds."""
+ASKED = 2.0
+"""Seconds in which a plugin that was asked to end may do so; go-plugin's own client waits as long."""
+TOLD = 1.0
+"""Seconds between SIGTERM and SIGKILL for one that was asked before, and did not end."""
 
 
 class PluginLink(GrpcLink):
@@ -164,34 +163,27 @@ class PluginLink(GrpcLink):
         self._loss.declare(self._described(symptom), final=True)
 
     async def close(self) -> None:
-        """End the plugin and close the channel. Bounded: about two seconds for a plugin that does not want to end.
+        """End the plugin and close the channel. Bounded: about three seconds for a plugin that does not want to end.
 
-        When cancelled, the plugin is killed and the rest done at once.
+        The plugin is asked (go-plugin's `GRPCController.Shutdown`), so that it can do what it does at its end; then
+        told, by SIGTERM; then killed. One that does not answer any more is killed at once. When this is cancelled, the
+        plugin is killed and the rest done at once. Calls in flight fail.
         """
         assert self._client is not None
         assert self._calls is not None
-        grace = 0 if self._calls.connectivity.refuses() and not self._loss.is_going_away else GRACE
+        is_well = self._loss.is_going_away or not self._calls.connectivity.refuses()
         # From here on it ends because we want it to.
         self._loss.declare(LinkLostError("the link was closed"), final=True)
         try:
             await self._client.stop_reading()
-            if self._calls.connectivity.under_way:
-                await self._client.stop_process(grace)
-                await self._let_calls_fail(self._calls.channel)
-            else:
-                await self._calls.close()
+            left = await self._client.ask_to_end(ASKED) if is_well else None
+            await self._calls.close()
+            if is_well and left is None:
                 # gRPC closes the connection on a thread of its own, and tells nobody when.
-                if grace:
-                    await asyncio.sleep(HANG_UP)
-                await self._client.stop_process(grace)
+                await asyncio.sleep(HANG_UP)
+            await self._client.stop_process(wait=left or 0, grace=0 if not is_well else GRACE if left is None else TOLD)
         finally:
             await self._give_back(self._client)
-
-    async def _let_calls_fail(self, channel: grpc.aio.Channel) -> None:
-        """Wait until the channel has noticed the end of its server: closed before that, it would cancel its calls."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NOTICE_LIMIT):
-                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     async def _give_back(self, client: PluginClient) -> None:
         try:

@@ -237,7 +237,7 @@ class PluginProcess:
         if not self.exited.done():
             _kill_group(self._popen)
 
-    async def stop(self, grace: float = GRACE) -> None:
+    async def stop(self, grace: float = GRACE, *, wait: float = 0) -> None:
         """End it, and wait until nothing is left of it: SIGTERM, then SIGKILL to its group.
 
         When cancelled, it is killed at once. Bounded: a process that even SIGKILL does not end is reported in the log
@@ -245,10 +245,13 @@ class PluginProcess:
 
         Args:
             grace: seconds between the two signals; 0 kills at once.
+            wait: seconds before them, in which it may end by itself.
         """
         try:
+            if wait > 0:
+                await self._gone(wait)
             if grace > 0:
-                await self._ask(grace)
+                await self._tell(grace)
         finally:
             self.kill_now()
             await self._gone(REAP_LIMIT)
@@ -256,7 +259,7 @@ class PluginProcess:
                 logger.warning("plugin process %d does not end although it was killed", self.pid)
             await self._removal()
 
-    async def _ask(self, grace: float) -> None:
+    async def _tell(self, grace: float) -> None:
         if self.exited.done():
             return
         with suppress(ProcessLookupError, PermissionError):

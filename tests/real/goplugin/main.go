@@ -7,6 +7,7 @@
 // Beside the calculator it serves echo.Echo, which returns what it is sent, however large.
 //
 //	-p384           automatic mTLS with a certificate on P-384 instead of go-plugin's own, which is on P-521
+//	-goodbye FILE   write FILE at the end
 //	-no-reflection  serve without reflection, as most plugins in Go do
 package main
 
@@ -246,6 +247,7 @@ func announce(der []byte) error {
 func main() {
 	onP384 := flag.Bool("p384", false, "a certificate on P-384")
 	silent := flag.Bool("no-reflection", false, "serve without reflection")
+	goodbye := flag.String("goodbye", "", "a file to write at the end")
 	flag.Parse()
 	config := &plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
@@ -261,4 +263,7 @@ func main() {
 		config.TLSProvider = p384
 	}
 	plugin.Serve(config)
+	if *goodbye != "" {
+		os.WriteFile(*goodbye, []byte("cleaned up"), 0600)
+	}
 }
