@@ -20,9 +20,11 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 
+from fsm_conn._util.recoded import ENDS_BEGUN, LEFT, LONGEST_LEFT, Recoded, base64_of, bytewise, undone
 from fsm_conn._util.text import ESCAPES, plain
 
 __all__ = [
@@ -30,17 +32,14 @@ __all__ = [
     "Redactor",
     "Unshown",
     "decoded",
-    "secrets_around",
-    "secrets_in",
     "without_escapes",
 ]
 
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
+FARTHEST = 1024
+"""Characters of what was shown before that are looked at again for the beginning of a secret."""
 
-_PLAIN = frozenset({"true", "false", "none", "null", "auto", "trace", "debug", "info", "warn", "warning", "error"})
-_SMALL_NUMBER = re.compile(r"[0-9.,:-]{1,5}")
-_SECRET_NAME = re.compile(r"COOKIE|TOKEN|SECRET|PASS|KEY|CRED", re.IGNORECASE)
 _ESCAPES_IN_BYTES = re.compile(ESCAPES.pattern.encode())
 # What may be left of one of each kind that was cut at its beginning.
 _CUT_ESCAPES = tuple(
@@ -82,36 +81,15 @@ def without_escapes(data: bytes) -> bytes:
     return _ESCAPES_IN_BYTES.sub(b"", data) if b"\x1b" in data else data
 
 
-def secrets_in(env: Mapping[str, str], ambient: Collection[str] = ()) -> Iterator[str]:
-    """The values of `env` to keep out of sight.
-
-    Args:
-        env: what the user handed to the plugin.
-        ambient: values the plugin would have seen anyway, such as those of the host's environment.
-    """
-    for name, value in env.items():
-        if len(value) >= SHORTEST_SECRET and (_SECRET_NAME.search(name) or not _is_plain(value, ambient)):
-            yield value
-
-
-def secrets_around(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of the host's own environment that a plugin sees, and is not to show, by their names."""
-    for name, value in environ.items():
-        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(name) and not _is_plain(value, ()):
-            yield value
-
-
-def _is_plain(value: str, ambient: Collection[str]) -> bool:
-    return value in ambient or value.lower() in _PLAIN or _SMALL_NUMBER.fullmatch(value) is not None
-
-
-def _pieces(secrets: Iterable[str]) -> Iterator[str]:
-    """Each secret, and each longer line of one that has several: output is often looked at line by line."""
+def _pieces(secrets: Iterable[str]) -> set[str]:
+    """What to look for in text as it is: each secret, and each longer line of one that has several."""
+    found = set()
     for secret in _forms(secrets):
         secret = ESCAPES.sub("", secret)
-        yield secret
+        found.add(secret)
         if "\n" in secret:
-            yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET)
+            found |= {line for line in map(str.strip, secret.splitlines()) if len(line) >= 2 * SHORTEST_SECRET}
+    return {piece for piece in found if len(piece) >= SHORTEST_SECRET}
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
@@ -124,20 +102,18 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
             yield given.decode("utf-8", "replace")
 
 
-def _hidden(secrets: Iterable[str]) -> list[str]:
-    # The longest first, so that a secret that begins with another one is hidden whole.
-    return sorted({piece for piece in _pieces(secrets) if len(piece) >= SHORTEST_SECRET}, key=len, reverse=True)
-
-
-def _begun(piece: str, text: str) -> int:
-    """How much of the end of `text` is the beginning of `piece`, but not all of it; 0 for what is too short to tell."""
-    end = text[-(len(piece) - 1) :]
-    at = end.find(piece[:SHORTEST_SECRET])
-    while at >= 0:
-        if piece.startswith(end[at:]):
-            return len(end) - at
-        at = end.find(piece[:SHORTEST_SECRET], at + 1)
-    return 0
+def _recoded_pieces(secrets: Iterable[str]) -> set[str]:
+    """What to look for in text with all forms undone: each secret so, and in base64 and hexadecimal digits."""
+    found: set[str] = set()
+    for secret in secrets:
+        with suppress(UnicodeEncodeError):
+            given = os.fsencode(secret)
+            plainly = given.decode("latin-1")
+            found |= {undone(plainly), undone(plainly.replace(" ", "+")), given.hex(), given.hex().upper()}
+            found |= {undone(each) for each in base64_of(given)}
+        # Python's `ascii` writes characters by their numbers, where these are small.
+        found.add(undone("".join(each if each < "\u0100" else bytewise(each) for each in secret)))
+    return {piece for piece in found if len(piece) >= SHORTEST_SECRET}
 
 
 def _beginnings(text: str) -> list[str]:
@@ -160,37 +136,124 @@ def _hide_cookies(line: str) -> str:
     return _COOKIE_TOLD.sub(rf"\1\2{HIDDEN}", line) if "cookie" in line.lower() else line
 
 
+class _Pieces:
+    """What is looked for, and where it is. Each piece is known by its head, so that many cost little more than one.
+
+    Args:
+        pieces: each of `SHORTEST_SECRET` characters or more.
+    """
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        self.longest = 0
+        self._heads: dict[str, list[str]] = {}
+        for piece in pieces:
+            self.longest = max(self.longest, len(piece))
+            self._heads.setdefault(piece[:SHORTEST_SECRET], []).append(piece)
+
+    def backwards(self) -> _Pieces:
+        """The same pieces, each from its end to its beginning."""
+        return _Pieces(piece[::-1] for pieces in self._heads.values() for piece in pieces)
+
+    def found(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where each occurrence of each piece is, those that overlap others or themselves included."""
+        heads = {text[at : at + SHORTEST_SECRET] for at in range(len(text) - SHORTEST_SECRET + 1)}
+        for head in self._heads.keys() & heads:
+            for piece in self._heads[head]:
+                at = text.find(piece)
+                while at >= 0:
+                    yield at, at + len(piece)
+                    at = text.find(piece, at + 1)
+
+    def begun(self, text: str) -> int:
+        """How much of the end of `text` is the beginning of a piece, but not all of it; 0 for what is too short."""
+        heads = self._heads
+        for at in range(max(0, len(text) - self.longest + 1), len(text) - SHORTEST_SECRET + 1):
+            if (pieces := heads.get(text[at : at + SHORTEST_SECRET])) is not None:
+                rest = text[at:]
+                if any(piece.startswith(rest) and piece != rest for piece in pieces):
+                    return len(rest)
+        return 0
+
+
 class Redactor:
-    """Hides a given set of secrets. Its `repr` shows none of them."""
+    """Hides a given set of secrets. Its `repr` shows none of them.
+
+    Every occurrence is hidden, also where several overlap, and also where one is written in another form: percent
+    escapes, JSON, HTML or the quotes of a shell, hexadecimal digits, base64 in whatever stands around it, and across
+    the ends of lines.
+
+    Attributes:
+        reach: how many characters before a text may hold the beginning of a secret that ends in it.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._pieces = _hidden(secrets)
-        self._backwards = [piece[::-1] for piece in self._pieces]
-        self._pattern = re.compile("|".join(map(re.escape, self._pieces))) if self._pieces else None
+        secrets = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+        self._plain = _Pieces(_pieces(secrets))
+        self._plain_backwards = self._plain.backwards()
+        self._recoded = _Pieces(_recoded_pieces(secrets))
+        self._recoded_backwards = self._recoded.backwards()
+        self.reach = min(3 * max(self._plain.longest, self._recoded.longest), FARTHEST)
 
-    def __call__(self, text: str, *, front: bool = False, back: bool = False) -> str:
+    def __call__(self, text: str, *, front: bool = False, back: bool = False, before: str = "") -> str:
         """`text`, fit to be shown: secrets, private keys and cookies hidden, control characters made visible.
 
         Args:
             text: what is to be shown.
             front: there was more before it, and the cut may be in the middle of a secret.
             back: the same of what came after it.
+            before: what came directly before it, as far as that is known.
         """
-        beginnings = _beginnings(text) if front else []
+        beginnings = _beginnings(text) if front and self.reach else []
         text = ESCAPES.sub("", text)
-        if self._pattern is not None:
-            text = _hide(text, self._spans(self._pattern, text, beginnings, back))
+        if self.reach:
+            text = self._hidden(text, ESCAPES.sub("", before), beginnings, back)
         if "PRIVATE KEY-----" in text:
             text = _KEY_TAIL.sub(HIDDEN, _KEY_WHOLE.sub(HIDDEN, text))
         return plain("\n".join(map(_hide_cookies, text.split("\n"))))
 
-    def _spans(
-        self, pattern: re.Pattern[str], text: str, beginnings: list[str], back: bool
-    ) -> Iterator[tuple[int, int]]:
-        for match in pattern.finditer(text):
-            yield match.span()
-        for rest in beginnings:
-            if left := max(_begun(piece, rest[::-1]) for piece in self._backwards):
-                yield 0, len(text) - len(rest) + left
-        if back and (left := max(_begun(piece, text) for piece in self._pieces)):
-            yield len(text) - left, len(text)
+    def _hidden(self, text: str, before: str, beginnings: list[str], back: bool) -> str:
+        whole, first = before + text, len(before)
+        spans = [*self._plain.found(whole), *self._spans_of_recoded(whole, back)]
+        left_over = (
+            (rest, max(self._plain_backwards.begun(rest[: self._plain.longest][::-1]), self._left_of_recoded(rest)))
+            for rest in beginnings
+        )
+        spans += [(first, len(whole) - len(rest) + left) for rest, left in left_over if left]
+        if back and (left := self._plain.begun(whole)):
+            spans.append((len(whole) - left, len(whole)))
+        return _hide(text, ((max(begin - first, 0), end - first) for begin, end in spans if end > first))
+
+    def _spans_of_recoded(self, text: str, back: bool) -> Iterator[tuple[int, int]]:
+        """Where in `text` something of a secret is in another form."""
+        raw = bytewise(text)
+        recoded = Recoded(raw)
+        spans = [recoded.span(*found) for found in self._recoded.found(recoded.text)]
+        if back:
+            views = (recoded, recoded.before_begun()) if ENDS_BEGUN.search(raw) else (recoded,)
+            begun = ((view, self._recoded.begun(view.text)) for view in views)
+            spans += [(view.span(len(view.text) - left, len(view.text))[0], len(raw)) for view, left in begun if left]
+        return _in_characters(text, raw, spans)
+
+    def _left_of_recoded(self, text: str) -> int:
+        """How many characters at the beginning of `text` are the end of a secret in another form, at most."""
+        text = text[: 12 * self._recoded.longest]
+        most = 0
+        for skipped in range(LONGEST_LEFT + 1):
+            if text[:skipped].strip(LEFT):
+                break
+            raw = bytewise(text[skipped:])
+            recoded = Recoded(raw)
+            if left := self._recoded_backwards.begun(recoded.text[: self._recoded.longest][::-1]):
+                ((_, end),) = _in_characters(text[skipped:], raw, [recoded.span(0, left)])
+                most = max(most, skipped + end)
+        return most
+
+
+def _in_characters(text: str, raw: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Spans of bytes as spans of characters, each of which is whole."""
+    if len(text) == len(raw):
+        yield from spans
+        return
+    numbers = list(accumulate(not "\x80" <= byte < "\xc0" for byte in raw))
+    for begin, end in spans:
+        yield numbers[begin] - 1, numbers[end - 1]

@@ -18,10 +18,9 @@ from fsm_conn._util.redact import (
     SHORTEST_SECRET,
     Redactor,
     decoded,
-    secrets_around,
-    secrets_in,
     without_escapes,
 )
+from fsm_conn._util.secret_values import secrets_around, secrets_in
 from fsm_conn.links.errors import HandshakeError
 from fsm_conn.links.plugin.handshake import parse_handshake
 from fsm_conn.links.process.output import (

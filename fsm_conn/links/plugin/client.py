@@ -33,7 +33,8 @@ from pyvider.rpcplugin.config import rpcplugin_config
 from pyvider.rpcplugin.protocol.grpc_controller_pb2 import Empty as ShutdownRequest
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
-from fsm_conn._util.redact import Redactor, Unshown, secrets_around, secrets_in
+from fsm_conn._util.redact import Redactor, Unshown
+from fsm_conn._util.secret_values import secrets_around, secrets_in
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError, LinkError
 from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not

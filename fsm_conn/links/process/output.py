@@ -201,6 +201,7 @@ class LineLog:
         self._clock = clock
         self._extra = dict(extra)
         self._partial = b""
+        self._before: str | None = ""
         self._cut = False
         self._key_lines = 0
         self._window = clock()
@@ -211,6 +212,7 @@ class LineLog:
         """Take a chunk."""
         if not plugin_logger.isEnabledFor(logging.INFO):
             # Somebody may listen from the next chunk on: not to the rest of a line that had begun before.
+            self._before = None
             self._cut, self._partial = not data.endswith(b"\n"), b""
             return
         held = self._partial + data
@@ -261,15 +263,20 @@ class LineLog:
             self._emit(text)
 
     def _shown(self, line: bytes) -> str:
+        before, self._before = self._before, None
         if self._is_of_a_key(line):
             return ""
         begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
-        text = self._redact(decoded(begin, back=cut), back=cut).rstrip()
+        printed = decoded(begin, back=cut)
+        # A secret may go on in the next line, and may have begun in those before.
+        text = self._redact(printed, front=before is None, back=True, before=before or "").rstrip()
+        if self._redact.reach and not cut:
+            self._before = f"{before or ''}{printed}\n"[-self._redact.reach :]
         return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
 
     def _leave_out(self, block: bytes) -> None:
         """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
-        self._cut = False  # the end of a line that was cut short is among them
+        self._cut, self._before = False, None  # the end of a line that was cut short is among them
         block = without_escapes(block)
         begin = 0
         while (mark := block.find(_KEY_MARK, begin)) >= 0:
