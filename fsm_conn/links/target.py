@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from fsm_conn._util import workers
+from fsm_conn._util.secret_values import without_secrets
 from fsm_conn.links.base import Link
 from fsm_conn.links.services import normalize_services
 
@@ -53,7 +54,7 @@ def resolve_target(
         options = {"credentials": _checked_credentials(mtls), "services": normalize_services(services)}
         return LazyFactory(
             "fsm_conn.links.grpc.endpoint", "EndpointLink", _checked_address(target), **options
-        ), name or target
+        ), name or without_secrets(target)
     if callable(target):
         _reject("a callable", "a callable that makes links", env=env, cwd=cwd, mtls=mtls, services=services)
         return target, name or str(getattr(target, "__name__", type(target).__name__))
@@ -138,13 +139,14 @@ def _checked_address(address: str) -> str:
     match = _HOST_PORT.match(address)
     if match and 0 < int(match[2]) < 65536:
         return address
-    words = _words(address)
+    shown = without_secrets(address)
+    words = _words(shown)
     if match is None and words:
         raise ValueError(
-            f"{address!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'; "
+            f"{shown!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'; "
             f"if it is a command, give it as a list: {words!r}"
         )
-    raise ValueError(f"{address!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'")
+    raise ValueError(f"{shown!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'")
 
 
 def _words(text: str) -> list[str]:
@@ -218,9 +220,8 @@ def _checked_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
 def _reject(target: str, kind: str, **options: Any) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise ValueError(
-            f"{', '.join(name + '=' for name in given)} cannot be used with {kind}, only with a command ({target!r})"
-        )
+        names, shown = ", ".join(f"{name}=" for name in given), without_secrets(target)
+        raise ValueError(f"{names} cannot be used with {kind}, only with a command ({shown!r})")
 
 
 def _command_name(command: tuple[str, ...]) -> str:

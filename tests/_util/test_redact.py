@@ -166,6 +166,39 @@ class TestCut:
             assert len(re.sub(r"\[redacted\]|(\[[a-z]*)?\.\.\.$|^z*", "", shown)) < SHORTEST_SECRET, shown
 
 
+class TestLines:
+    @given(
+        st.text("ABC", min_size=8, max_size=60),
+        st.lists(st.integers(1, 30), min_size=1, max_size=8),
+        st.integers(1, 100),
+    )
+    def test_one_after_the_other(self, word: str, widths: list[int], chunk: int) -> None:
+        """A secret that is wrapped over lines of the log is hidden in each, but for pieces too short to tell."""
+        lines, at = ["begin"], 0
+        for width in itertools.cycle(widths):
+            if at >= len(word):
+                break
+            lines.append(word[at : at + width])
+            at += width
+        seen: list[str] = []
+        printed = "\n".join([*lines, "end", ""]).encode()
+        with listening(seen):
+            written = log(Redactor([word]), now=[0.0])
+            for begin in range(0, len(printed), chunk):
+                written.feed(printed[begin : begin + chunk])
+        assert (seen[0], seen[-1]) == ("begin", "end")
+        # The first lines may be shown until there is enough of it to be known.
+        assert len(re.sub(r"[^ABC]", "", "".join(seen))) < SHORTEST_SECRET + max(widths)
+        assert not [text for text in seen if REMAINS.search(text)]
+
+    def test_within_what_is_known(self) -> None:
+        """Once it has begun to be known, nothing more of it is shown."""
+        seen: list[str] = []
+        with listening(seen):
+            log(Redactor(["ABCDEFGHIJKLMNOP"]), now=[0.0]).feed(b"x ABCDE\nFG\nHIJKL\nMNOP y\nFG\n")
+        assert seen == [f"x {HIDDEN}", HIDDEN, HIDDEN, f"{HIDDEN} y", "FG"]
+
+
 class TestNotUtf8:
     @given(st.lists(st.integers(0x21, 0xFF), min_size=4, max_size=40).map(bytes))
     def test_in_the_form_in_which_it_comes_back(self, word: bytes) -> None:

@@ -143,3 +143,16 @@ async def test_a_link_that_lacks_something_says_so() -> None:
     with pytest.raises(TypeError, match="PeerLink makes no calls"):
         await Link.call(link, "m", None, {}, None)
     assert Link.diagnostics(link) == ""
+
+
+@pytest.mark.parametrize(
+    "target", ["https://app:s3cret@db/x?key=s3cret", "postgres://app:s3cret@db", "run http://a:s3cret@b/"]
+)
+def test_the_password_of_a_target_is_not_in_its_error(target: str) -> None:
+    """A URL that is no address is told without it."""
+    with pytest.raises(ValueError, match="is not an address") as caught:
+        resolve_target(target)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ValueError, match="cannot be used") as caught:
+        resolve_target(target, env={"A": "b"})
+    assert "s3cret" not in str(caught.value)

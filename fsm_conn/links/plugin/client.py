@@ -201,7 +201,7 @@ class PluginClient(RPCPluginClient):
 
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
-        given = secrets_in(self._settings.env, set(os.environ.values()))
+        given = secrets_in(self._settings.env, set(os.environ.values()), self._settings.command)
         return Redactor([*given, *secrets_around(os.environ), cookie])
 
     # -- the channel -------------------------------------------------------------------------------------------------
