@@ -120,8 +120,7 @@ def test_of_any_environment(lines: list[str], data: st.DataObject) -> None:
     shown = redact("\n".join(printed))
     assert [value for value in secrets if value in shown] == []
     for name, value in env.items():
-        others = Redactor(secret for secret in secrets if secret not in value)(value)
-        if f"{name}={value}" in OPEN and HIDDEN not in others:
+        if f"{name}={value}" in OPEN and redact(value) == value:
             assert f"{name} is {value}" in shown
 
 
