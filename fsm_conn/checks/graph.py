@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import takewhile
 
 from fsm_conn.checks.guards import is_covered, term_of
 from fsm_conn.connection.table import Trigger
@@ -51,11 +52,14 @@ class Graph:
     @cached_property
     def reachable(self) -> frozenset[str]:
         """Where life can lead; every state, where it is not known how it begins or goes on."""
-        initial = self.chart.initial
-        if initial is None or self.strays:
+        if not self.beginning or self.strays:
             return frozenset(self.states)
-        parts = (state.name for state in self.chart.states if initial in self.family(state))
-        return self.spread(parts, self.onward)
+        return self.spread(self.beginning, self.onward)
+
+    @cached_property
+    def beginning(self) -> frozenset[str]:
+        """The states that are entered when life begins; none, where it is not known."""
+        return frozenset[str]().union(*map(self.entered, self.chart.begins))
 
     @cached_property
     def strays(self) -> tuple[ChartRow, ...]:
@@ -120,16 +124,9 @@ class Graph:
         return found
 
     def initial_parts(self, name: str) -> list[str]:
-        """The parts of a state in which it begins."""
-        return self._initial_parts.get(name, [])
-
-    @cached_property
-    def _initial_parts(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for state in self.chart.states:
-            if state.parent is not None and state.initial:
-                found.setdefault(state.parent, []).append(state.name)
-        return found
+        """The parts that are entered with a state."""
+        ways = (self.family(self.states[part]) for part in self.states[name].begins)
+        return [each.name for way in ways for each in takewhile(lambda state: state.name != name, way)]
 
     @cached_property
     def leaves(self) -> tuple[ChartState, ...]:

@@ -17,10 +17,9 @@ __all__ = ["ambiguous_rows", "no_way_home", "rows_never_taken", "trap_states", "
 
 def unreachable_states(subject: Subject) -> Iterator[Problem]:
     """FSM101. Nothing else is said of such a state."""
-    initial = subject.chart.initial
     for state in subject.chart.states:
-        if initial is not None and state.name not in subject.graph.reachable:
-            message = f"{state.name!r} cannot be reached from {initial.name!r}"
+        if state.name not in subject.graph.reachable:
+            message = f"{state.name!r} cannot be reached from {quoted(subject.chart.begins)}"
             yield Problem("FSM101", state.name, message, subject.activity(state.name))
 
 
@@ -34,12 +33,10 @@ def trap_states(subject: Subject) -> Iterator[Problem]:
 
 def no_way_home(subject: Subject) -> Iterator[Problem]:
     """FSM103. A trap at the end of the way is its own finding."""
-    graph, initial = subject.graph, subject.chart.initial
-    if initial is None or graph.strays:
+    graph = subject.graph
+    if not graph.beginning or graph.strays:
         return
-    home = {initial.name, *graph.initial_parts(initial.name)} | {
-        state.name for state in graph.leaves if _is_final(graph, state)
-    }
+    home = graph.beginning | {state.name for state in graph.leaves if _is_final(graph, state)}
     ends = home | {state.name for state in _traps(graph)}
     safe = graph.spread(ends, graph.coming_from())
     for state in graph.leaves:

@@ -5,7 +5,8 @@ All that is known about the inside of `transitions` beside `fsm_conn.machine.bin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import EnumMeta
 from types import MethodType
 from typing import Any
 
@@ -24,21 +25,54 @@ class _Plain:
 
     def __init__(self, machine: Any) -> None:
         self.machine = machine
-        self.separator: str = getattr(machine.state_cls, "separator", "_")
+        self.separator: str | None = getattr(machine.state_cls, "separator", None)
+        """Between the names of a state and its part; None for a flat machine, in whose names nothing has a meaning."""
         self.named: dict[str, list[Any]] = {}
 
     def chart(self) -> Chart:
-        states = tuple(self.states(self.machine.states, None, self.machine.initial))
-        return Chart(self.machine.name.rstrip(": ") or type(self.machine).__name__, states, self.rows(states))
+        begun = list(self.paths(self.machine.initial, self.machine.states))
+        states = tuple(self.states(self.machine.states, None, begun))
+        name = self.machine.name.rstrip(": ") or type(self.machine).__name__
+        return Chart(name, states, self.rows(states), begins=tuple(self.full(None, path) for path in begun))
 
-    def states(self, states: Mapping[str, Any], parent: str | None, initial: Any) -> Iterator[ChartState]:
-        entered = {str(getattr(each, "name", each)) for each in _listed(initial)}
+    def paths(self, value: Any, states: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+        """What `initial` means among these states: the way from the outermost to the state itself; of several, each."""
+        if isinstance(value, (list, tuple, EnumMeta)):
+            for each in value:
+                yield from self.paths(each, states)
+        elif value is not None:
+            found = self.path(value, states) or self.path(getattr(value, "name", value), states)
+            yield from [found] if found else []
+
+    def path(self, value: Any, states: Mapping[str, Any]) -> tuple[str, ...]:
+        """The way to one state; empty if there is none. A name of its own comes before one that is put together."""
         for name, state in states.items():
-            path = name if parent is None else f"{parent}{self.separator}{name}"
-            timeout = getattr(state, "timeout", 0)
+            if value is state or value is state.value or (isinstance(value, str) and value == name):
+                return (name,)
+        for name, state in states.items():
+            rest = value
+            if isinstance(value, str):
+                if self.separator is None or not value.startswith(name + self.separator):
+                    continue
+                rest = value.removeprefix(name + self.separator)
+            inner = self.path(rest, getattr(state, "states", {}))
+            if inner:
+                return (name, *inner)
+        return ()
+
+    def full(self, parent: str | None, path: Iterable[str]) -> str:
+        return str(self.separator).join([parent, *path] if parent is not None else path)
+
+    def states(
+        self, states: Mapping[str, Any], parent: str | None, begun: Sequence[tuple[str, ...]]
+    ) -> Iterator[ChartState]:
+        for name, state in states.items():
+            full, timeout = self.full(parent, [name]), getattr(state, "timeout", 0)
+            inner = getattr(state, "states", {})
+            within = list(self.paths(getattr(state, "initial", None), inner))
             yield ChartState(
-                path,
-                any(each == name or each.startswith(f"{name}{self.separator}") for each in entered),
+                full,
+                any(path[0] == name for path in begun),
                 bool(getattr(state, "final", False)),
                 parent,
                 entry=self.names(state.on_enter),
@@ -46,8 +80,10 @@ class _Plain:
                 timeout=timeout or None,
                 on_timeout=self.names(getattr(state, "on_timeout", ()) or ()) if timeout else (),
                 inner_name=None if parent is None else name,
+                begins=tuple(self.full(full, path) for path in within),
+                aliases=(state, *([] if isinstance(state.value, str) and state.value == name else [state.value])),
             )
-            yield from self.states(getattr(state, "states", {}), path, getattr(state, "initial", None))
+            yield from self.states(inner, full, within)
 
     def rows(self, states: tuple[ChartState, ...]) -> tuple[ChartRow, ...]:
         """One for all sources for which a row was declared alike."""
@@ -71,22 +107,23 @@ class _Plain:
                 dest,
                 guards,
                 effects,
-                () if len(sources) > 2 and sorted(sources) in whole else None,
+                every_but=() if len(sources) > 2 and sorted(sources) in whole else None,
+                prepares=prepares,
             )
-            for index, ((trigger, _, dest, guards, effects), sources) in enumerate(found.items())
+            for index, ((trigger, _, dest, guards, effects, prepares), sources) in enumerate(found.items())
         )
 
     def events(self, states: Mapping[str, Any], scope: str, events: Any) -> Iterator[tuple[str, Any]]:
         """The events of the machine, and those that nested states declare for themselves."""
         yield scope, events
         for name, state in states.items():
-            if getattr(state, "events", None):
+            if getattr(state, "events", None) or getattr(state, "states", None):
                 yield from self.events(state.states, f"{scope}{name}{self.separator}", state.events)
 
-    def row(self, scope: str, row: Any) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+    def row(self, scope: str, row: Any) -> tuple[str | None, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         guards = tuple(("" if each.target else "not ") + self.name(each.func) for each in row.conditions)
         dest = None if row.dest is None else f"{scope}{getattr(row.dest, 'name', row.dest)}"
-        return dest, guards, self.names((*row.prepare, *row.before, *row.after))
+        return dest, guards, self.names((*row.before, *row.after)), self.names(row.prepare)
 
     def is_automatic(self, trigger: str, order: list[str]) -> bool:
         """`to_<state>`, which `transitions` adds for every state."""
@@ -116,7 +153,3 @@ def _name(callback: Any) -> str:
     if isinstance(callback, str):
         return callback
     return str(getattr(callback, "__name__", None) or getattr(getattr(callback, "func", None), "__name__", "…"))
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    return () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -21,7 +22,7 @@ class ChartState:
 
     name: str
     initial: bool = False
-    """Whether life begins here; of a nested state: whether entering its parent leads here."""
+    """Whether life begins here, or in a part of it; of a part: whether entering its parent leads here."""
     final: bool = False
     """Whether it is in order to stay here for ever."""
     parent: str | None = None
@@ -43,6 +44,15 @@ class ChartState:
     on_timeout: tuple[str, ...] = ()
     inner_name: str | None = None
     """Its name inside `parent`, without what stands before it in `name`."""
+    begins: tuple[str, ...] = ()
+    """Of a state with parts: those that are entered with it, by their full names. Several are entered at once."""
+    aliases: tuple[Any, ...] = attrs.field(default=(), eq=False, repr=False)
+    """What else stands for it beside its name, such as the member of an enumeration that it was declared by."""
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether several of its parts are entered at once."""
+        return len(self.begins) > 1
 
 
 @attrs.frozen
@@ -60,6 +70,8 @@ class ChartRow:
     """What must hold; with `not ` before the name of what must not."""
     effects: tuple[str, ...] = ()
     """What is called when it is taken."""
+    prepares: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """What is called before its guards are asked, whether it is taken or not."""
     every_but: tuple[str, ...] | None = None
     """For a row that was declared for all states but these; None for one that names its sources."""
     timer: str | None = None
@@ -80,20 +92,21 @@ class Chart:
     rows: tuple[ChartRow, ...]
     owner: type | None = None
     """The class that lives by it; None for a machine that was given itself."""
+    begins: tuple[str, ...] = attrs.field(kw_only=True)
+    """Where life begins, by full names: several for a machine in several states at once; none if it does not say."""
 
-    @property
-    def initial(self) -> ChartState | None:
-        """Where life begins; None for a plain machine without such a state."""
-        return next((state for state in self.states if state.initial and state.parent is None), None)
+    @begins.default
+    def _initial_states(self) -> tuple[str, ...]:
+        return tuple(state.name for state in self.states if state.initial and state.parent is None)
 
-    def state(self, name: str) -> ChartState:
-        """The state of that name.
+    def state(self, name: Any) -> ChartState:
+        """The state of that name, or that was declared by that member of an enumeration or that `transitions.State`.
 
         Raises:
             KeyError: there is none.
         """
         for state in self.states:
-            if state.name == name:
+            if any(alias is name for alias in state.aliases) or (isinstance(name, str) and state.name == name):
                 return state
         raise KeyError(name)
 

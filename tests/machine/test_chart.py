@@ -23,8 +23,7 @@ def test_what_runs_is_what_is_shown(owner: Any) -> None:
     assert chart.name == owner.__name__
     assert chart.owner is owner
     assert [state.name for state in chart.states] == list(lifecycle.states)
-    assert chart.initial is not None
-    assert chart.initial.name == lifecycle.initial
+    assert chart.begins == (lifecycle.initial,)
     for (trigger, source), rows in chart.alternatives.items():
         made = lifecycle.machine.events[trigger].transitions[source]
         assert [(row.dest, row.guards, row.effects) for row in rows] == [
