@@ -28,32 +28,43 @@ class Seen:
 
 _STATE = re.compile(r'state "([^"]*)" as (\w+)( \{)?')
 _INITIAL = re.compile(r"\[\*\] --> (\w+)")
-_EDGE = re.compile(r"(\w+) --> (\w+) : (.*)")
+_EDGE = re.compile(r"(\w+) --> (\w+)(?: : (.*))?")
 _INSIDE = re.compile(r"(\w+) : (.*)")
 _NOTE = re.compile(r"note right of (\w+) : (.*)")
-_OTHER = re.compile(r"classDef \w+ [\w:#,\- ]+|class [\w,]+ \w+|accTitle: .*|accDescr: .*|\}")
+_ROWS = re.compile(r"class ([\w,]+) rowMark")
+_OTHER = re.compile(r"classDef \w+ [\w:#,\- ]+|class [\w,]+ \w+|accTitle: .*|accDescr: .*|\}|--")
 
 
 def read_mermaid(text: str) -> Seen:
-    """Every line must be one that is known."""
+    """Every line must be one that is known. What an edge says is its label, or a node of class `rowMark` on its way."""
     first, *lines = [line.strip() for line in text.splitlines() if not line.startswith("%%{init")]
     assert first == "stateDiagram-v2"
-    reader = _Mermaid()
+    reader = _Mermaid({id for line in lines if (found := _ROWS.fullmatch(line)) for id in found[1].split(",")})
     for line in lines:
         reader.read(line)
-    for source, dest, label in reader.edges:
-        for row in label.split("<br>— or —<br>"):
-            between = reader.titles[source], reader.titles[dest]
-            reader.seen.edges[*between, " ".join(map(_plain, row.split("<br>")))] += 1
-    return reader.seen
+    return reader.whole()
 
 
 class _Mermaid:
-    def __init__(self) -> None:
+    def __init__(self, rows: set[str]) -> None:
         self.seen = Seen()
+        self.rows = rows
         self.titles: dict[str, str] = {}
+        self.says: dict[str, str] = {}
         self.edges: list[tuple[str, str, str]] = []
         self.around: list[str | None] = [None]
+
+    def whole(self) -> Seen:
+        leaving = {source: dest for source, dest, _ in self.edges if source in self.rows}
+        assert leaving.keys() == self.says.keys() == self.rows
+        for source, dest, label in self.edges:
+            if source in self.rows:
+                assert not label
+                continue
+            end, told = (leaving[dest], self.says[dest]) if dest in self.rows else (dest, label)
+            between = self.titles[source], self.titles[end]
+            self.seen.edges[*between, " ".join(map(_plain, told.split("<br>")))] += 1
+        return self.seen
 
     def read(self, line: str) -> None:
         if found := _STATE.fullmatch(line):
@@ -61,7 +72,7 @@ class _Mermaid:
         elif found := _INITIAL.fullmatch(line):
             self.seen.begins.append(self.titles[found[1]])
         elif found := _EDGE.fullmatch(line):
-            self.edges.append((found[1], found[2], found[3]))
+            self.edges.append((found[1], found[2], found[3] or ""))
         elif found := _NOTE.fullmatch(line) or _INSIDE.fullmatch(line):
             self.seen.inside[self.titles[found[1]]] += [_plain(each) for each in found[2].split("<br>")]
         else:
@@ -69,8 +80,12 @@ class _Mermaid:
             del self.around[-1 if line == "}" else len(self.around) :]
 
     def state(self, text: str, id: str, composite: bool) -> None:
-        title = _plain(text)
         assert id not in self.titles
+        assert id not in self.says
+        if id in self.rows:
+            self.says[id] = text
+            return
+        title = _plain(text)
         self.titles[id] = title
         self.seen.inside[title] = []
         self.seen.parents[title] = self.around[-1]
@@ -86,30 +101,45 @@ def _plain(text: str) -> str:
 def read_dot(text: str) -> Seen:
     """As Graphviz reads it."""
     graph = pygraphviz.AGraph(string=text)
+    labels = {str(each.name).removeprefix("cluster "): _label(each) for each in _clusters(graph)}
     titles: dict[str, str] = {}
     seen = Seen()
     for node in graph.nodes():
         if node.attr["shape"] == "circle":
             continue
-        title, inside = _cells(node.attr["label"])
+        title, inside = _cells(labels[node] if node.attr["style"] == "invis" else node.attr["label"])
         titles[node] = title
         seen.inside[title] = inside
     for edge in graph.edges():
         if edge[0] not in titles:
             seen.begins.append(titles[edge[1]])
             continue
-        _, lines = _cells(edge.attr["label"])
-        seen.edges[titles[edge[0]], titles[edge[1]], " ".join(lines)] += 1
+        bold, lines = _cells(edge.attr["label"] or "")
+        seen.edges[titles[edge[0]], titles[edge[1]], " ".join(filter(None, [bold, *lines]))] += 1
     _nest(graph, titles, None, seen)
     return seen
 
 
+def _label(graph: Any) -> str:
+    """None of a graph in which nothing has one."""
+    try:
+        return str(graph.graph_attr["label"])
+    except KeyError:
+        return ""
+
+
+def _clusters(graph: Any) -> list[Any]:
+    return [each for inner in graph.subgraphs() for each in (inner, *_clusters(inner))]
+
+
 def _nest(graph: Any, titles: dict[str, str], parent: str | None, seen: Seen) -> None:
+    """Regions of parallel states are clusters without a node of their name."""
     clusters = [each for each in graph.subgraphs() if str(each.name).startswith("cluster ")]
     for cluster in clusters:
-        head = titles[str(cluster.name).removeprefix("cluster ")]
-        _nest(cluster, titles, head, seen)
-        seen.parents[head] = parent
+        head = titles.get(str(cluster.name).removeprefix("cluster "))
+        _nest(cluster, titles, head or parent, seen)
+        if head is not None:
+            seen.parents[head] = parent
     for node in graph.nodes():
         if node in titles and titles[node] != parent:
             seen.parents.setdefault(titles[node], parent)

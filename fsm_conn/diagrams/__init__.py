@@ -20,8 +20,9 @@ from typing import Any, Literal, TypeVar, overload
 
 from fsm_conn._util.hints import did_you_mean
 from fsm_conn.diagrams.dot import picture_dot, to_dot
-from fsm_conn.diagrams.drawing import drawing_of
-from fsm_conn.diagrams.errors import DiagramError
+from fsm_conn.diagrams.drafting import drawing_of
+from fsm_conn.diagrams.drawing import Detail
+from fsm_conn.diagrams.errors import DiagramError, DiagramWarning
 from fsm_conn.diagrams.graphviz import to_png, to_svg
 from fsm_conn.diagrams.mermaid import to_mermaid
 from fsm_conn.diagrams.overlays import Coverage, overlays_of
@@ -30,7 +31,19 @@ from fsm_conn.diagrams.themes import Theme
 from fsm_conn.machine.chart import ChartError, chart_of
 from fsm_conn.machine.records import TransitionRecord
 
-__all__ = ["SUFFIXES", "ChartError", "Coverage", "DiagramError", "Format", "Theme", "diagram", "format_of", "write"]
+__all__ = [
+    "SUFFIXES",
+    "ChartError",
+    "Coverage",
+    "Detail",
+    "DiagramError",
+    "DiagramWarning",
+    "Format",
+    "Theme",
+    "diagram",
+    "format_of",
+    "write",
+]
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -73,6 +86,8 @@ def diagram(
     history: Iterable[TransitionRecord] | None = ...,
     coverage: Coverage | None = ...,
     base: Any = ...,
+    detail: str = ...,
+    title: str | None = ...,
 ) -> bytes: ...
 
 
@@ -86,6 +101,8 @@ def diagram(
     history: Iterable[TransitionRecord] | None = ...,
     coverage: Coverage | None = ...,
     base: Any = ...,
+    detail: str = ...,
+    title: str | None = ...,
 ) -> str: ...
 
 
@@ -99,6 +116,8 @@ def diagram(
     history: Iterable[TransitionRecord] | None = ...,
     coverage: Coverage | None = ...,
     base: Any = ...,
+    detail: str = ...,
+    title: str | None = ...,
 ) -> str | bytes: ...
 
 
@@ -111,6 +130,8 @@ def diagram(
     history: Iterable[TransitionRecord] | None = None,
     coverage: Coverage | None = None,
     base: Any = None,
+    detail: str = Detail.FULL,
+    title: str | None = None,
 ) -> str | bytes:
     """Draw a machine.
 
@@ -125,24 +146,31 @@ def diagram(
         coverage: what tests have covered, as `fsm_conn.testing` measures it: how often each row was taken and refused.
         base: a machine to be compared with, such as the class that a subclass derives from: marks the states and rows
             that are added and changed, names those that are gone, and adds a legend.
+        detail: a `Detail`, or its name: `states`, which can follow which; `triggers`, and by what; or `full`. Tables
+            have everything.
+        title: stands above the diagram, and in place of the machine's name where that is read aloud.
 
     Returns:
         Text, or bytes for PNG.
 
     Raises:
-        DiagramError: there is no such format, theme or state, or the history or the coverage is of another table.
+        DiagramError: there is no such format, theme, detail or state, or a history or coverage is of another table.
         ChartError: `machine` or `base` has no table.
         ImportError: for SVG and PNG, when pygraphviz is not installed; the message says how to get it.
+
+    Warns:
+        DiagramWarning: it is more than Mermaid draws by default.
     """
     form = _chosen(Format, "format", format)
     colours = _chosen(Theme, "theme", theme)
+    much = _chosen(Detail, "detail", detail)
     chart = chart_of(machine)
     overlays = overlays_of(chart, state, history, coverage, base)
     if form is Format.MARKDOWN:
-        return to_markdown(chart, overlays)
+        return to_markdown(chart, overlays, title)
     if form is Format.RST:
-        return to_rst(chart, overlays)
-    drawing = drawing_of(chart, overlays)
+        return to_rst(chart, overlays, title)
+    drawing = drawing_of(chart, overlays, much, title)
     if form is Format.MERMAID:
         return to_mermaid(drawing, colours)
     if form is Format.DOT:
@@ -160,6 +188,8 @@ def write(
     history: Iterable[TransitionRecord] | None = None,
     coverage: Coverage | None = None,
     base: Any = None,
+    detail: str = Detail.FULL,
+    title: str | None = None,
 ) -> None:
     """Draw a machine into a file, in the format that its suffix says: one of `SUFFIXES`.
 
@@ -167,7 +197,8 @@ def write(
         DiagramError: no format has that suffix; or as `diagram`.
         OSError: the file cannot be written.
     """
-    drawn = diagram(machine, format_of(path), theme=theme, state=state, history=history, coverage=coverage, base=base)
+    options: dict[str, Any] = {"history": history, "coverage": coverage, "base": base, "detail": detail, "title": title}
+    drawn = diagram(machine, format_of(path), theme=theme, state=state, **options)
     Path(path).write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fsm_conn.diagrams.drawing import Drawing, Edge, Kind, Node
+from fsm_conn.diagrams.drawing import Begin, Drawing, Edge, Kind, Node
 from fsm_conn.diagrams.labels import BODY, FONT, Labels
 from fsm_conn.diagrams.themes import PALETTES, Palette, Theme, Tone
 from fsm_conn.diagrams.words import visible
 
 __all__ = ["picture_dot", "to_dot"]
-
-_DOT = "\0"
-"""Before the name of a state, which has no such character in front: the key of the dot that leads to it."""
 
 
 def to_dot(drawing: Drawing, theme: Theme) -> str:
@@ -36,9 +33,9 @@ class _Writing:
         self.palette = palette
         self.labels = Labels(palette)
         self.nodes = {node.key: node for node in drawing.nodes}
-        begun = [node.key for node in drawing.nodes if node.initial]
-        names = [*self.nodes, *(f"begin → {key}" for key in begun)]
-        self.ids = dict(zip([*self.nodes, *(_DOT + key for key in begun)], _distinct(names), strict=True))
+        ids = _distinct([*self.nodes, *(f"begin → {begin.dest}" for begin in drawing.begins)])
+        self.ids = dict(zip(self.nodes, ids, strict=False))
+        self.dots = dict(zip(drawing.begins, ids[len(self.nodes) :], strict=True))
 
     def lines(self) -> Iterator[str]:
         plain = self.palette.tones[Tone.PLAIN]
@@ -52,25 +49,41 @@ class _Writing:
         yield from self.inside(None, "    ")
         for edge in self.drawing.edges:
             yield from self.edge(edge)
+        if self.drawing.has_title:  # here, so that clusters have no part of it
+            yield f"    label=<{self.labels.of_title(self.drawing.title)}>"
+            yield "    labelloc=t"
         yield "}"
 
     def inside(self, parent: str | None, indent: str) -> Iterator[str]:
-        for node in self.drawing.inside(parent):
+        regions = self.drawing.regions(parent)
+        for number, (nodes, begins) in enumerate(regions):
+            if len(regions) == 1:
+                yield from self.region(nodes, begins, indent)
+                continue
+            yield f'{indent}subgraph "cluster {number} {self.ids[str(parent)][1:]} {{'
+            yield f'{indent}    graph [color="{self.palette.border}", margin=8, style=dashed]'
+            yield from self.region(nodes, begins, indent + "    ")
+            yield f"{indent}}}"
+
+    def region(self, nodes: Iterable[Node], begins: Iterable[Begin], indent: str) -> Iterator[str]:
+        for node in nodes:
             if node.kind is Kind.COMPOSITE:
                 yield from self.composite(node, indent)
             else:
                 yield f"{indent}{self.node(node)}"
-            if node.initial:
-                yield from self.initial(node, indent)
             if node.kind is Kind.LEGEND:
                 yield f"{indent}{{ rank=source; {self.ids[node.key]} }}"
+        for begin in begins:
+            yield from self.initial(begin, indent)
 
     def composite(self, node: Node, indent: str) -> Iterator[str]:
-        border = self.labels.border(node)
+        """With a point to which edges lead that end at its border."""
+        look = f'color="{self.labels.border(node)}", labeljust=l, margin=12, style=rounded'
         yield f"{indent}subgraph {self.cluster(node.key)} {{"
-        yield f'{indent}    graph [color="{border}", margin=12, style=rounded]'
-        yield f"{indent}    {self.node(node)}"
+        yield f"{indent}    graph [{look}]"
+        yield f'{indent}    {self.ids[node.key]} [height=0, label="", shape=point, style=invis, width=0]'
         yield from self.inside(node.key, indent + "    ")
+        yield f"{indent}    label=<{self.labels.of_node(node)}>"
         yield f"{indent}}}"
 
     def cluster(self, key: str) -> str:
@@ -79,24 +92,26 @@ class _Writing:
     def node(self, node: Node) -> str:
         return f"{self.ids[node.key]} [label=<{self.labels.of_node(node)}>]"
 
-    def initial(self, node: Node, indent: str) -> Iterator[str]:
-        ink, dot, state = self.palette.tones[Tone.PLAIN], self.ids[_DOT + node.key], self.ids[node.key]
+    def initial(self, begin: Begin, indent: str) -> Iterator[str]:
+        ink, dot, state = self.palette.tones[Tone.PLAIN], self.dots[begin], self.ids[begin.dest]
         look = f'color="{ink}", fixedsize=true, height=0.16, label="", shape=circle, style=filled, width=0.16'
         yield f"{indent}{dot} [{look}]"
-        if node.kind is Kind.COMPOSITE:
-            yield f'{indent}{dot} -> {state} [color="{ink}", lhead={self.cluster(node.key)}]'
+        if self.nodes[begin.dest].kind is Kind.COMPOSITE:
+            yield f'{indent}{dot} -> {state} [color="{ink}", lhead={self.cluster(begin.dest)}, minlen=2]'
             return
         yield f'{indent}{dot} -> {state} [color="{ink}"]'
-        if node.parent is None:
+        if self.nodes[begin.dest].parent is None:
             yield f"{indent}{{ rank=source; {dot}; {state} }}"
 
     def edge(self, edge: Edge) -> Iterator[str]:
-        look = [*self.look(edge), *self.tail(edge), *self.head(edge), f"label=<{self.labels.of_edge(edge.lines)}>"]
+        look = [*self.look(edge), *self.tail(edge), *self.head(edge)]
+        look += [f"label=<{self.labels.of_edge(edge)}>"] if edge.lines else []
         yield f"    {self.ids[edge.source]} -> {self.ids[edge.dest]} [{', '.join(look)}]"
 
     def look(self, edge: Edge) -> Iterator[str]:
-        yield f'color="{self.palette.border if edge.tone is Tone.PLAIN else self.palette.tones[edge.tone]}"'
-        if edge.tone is not Tone.PLAIN:
+        stands_out = edge.expected or edge.tone is not Tone.PLAIN
+        yield f'color="{self.palette.tones[edge.tone] if stands_out else self.palette.border}"'
+        if stands_out:
             yield "penwidth=1.8"
 
     def tail(self, edge: Edge) -> Iterator[str]:
@@ -125,18 +140,22 @@ class _Picture(_Writing):
     def __init__(self, drawing: Drawing, palette: Palette) -> None:
         super().__init__(drawing, palette)
         self.depths = _depths(drawing)
-        titles = [_title(edge) for edge in drawing.edges]
-        self.stops = dict(zip(map(id, drawing.edges), _distinct(titles, self.ids.values()), strict=True))
+        told = [edge for edge in drawing.edges if edge.lines]
+        titles = _distinct(map(_title, told), [*self.ids.values(), *self.dots.values()])
+        self.stops = dict(zip(map(id, told), titles, strict=True))
 
     def inside(self, parent: str | None, indent: str) -> Iterator[str]:
         yield from super().inside(parent, indent)
         for edge in self.drawing.edges:
             around = self.around(edge.dest)
-            if next(each for each in self.around(edge.source) if each in around) == parent:
-                yield f"{indent}{self.stops[id(edge)]} [label=<{self.labels.of_edge(edge.lines)}>]"
+            if edge.lines and next(each for each in self.around(edge.source) if each in around) == parent:
+                yield f"{indent}{self.stops[id(edge)]} [label=<{self.labels.of_edge(edge)}>]"
 
     def edge(self, edge: Edge) -> Iterator[str]:
         """Written from the upper end to the lower one, so that the stop comes to lie between them."""
+        if not edge.lines:
+            yield from super().edge(edge)
+            return
         stop, look = self.stops[id(edge)], list(self.look(edge))
         source, dest = self.ids[edge.source], self.ids[edge.dest]
         tail, head = list(self.tail(edge)), list(self.head(edge))
@@ -158,11 +177,12 @@ def _depths(drawing: Drawing) -> dict[str, int]:
         nexts[edge.source].append(edge.dest)
     seen: set[str] = set()
     left: list[str] = []
-    for start in sorted(drawing.nodes, key=lambda node: not node.initial):
+    begun = {begin.dest for begin in drawing.begins}
+    for start in sorted(drawing.nodes, key=lambda node: node.key not in begun):
         if start.key not in seen:
             _walk(start.key, nexts, seen, left)
     return {key: depth for depth, key in enumerate(reversed(left))} | {
-        node.key: -1 for node in drawing.nodes if node.initial or node.kind is Kind.ANY
+        node.key: -1 for node in drawing.nodes if node.key in begun or node.kind is Kind.ANY
     }
 
 

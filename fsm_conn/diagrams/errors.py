@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from fsm_conn.machine.errors import FsmConnError
 
-__all__ = ["DiagramError"]
+__all__ = ["DiagramError", "DiagramWarning"]
 
 
 class DiagramError(FsmConnError, ValueError):
     """There is no such format, theme or state, or what was to be laid over the diagram is about another table."""
+
+
+class DiagramWarning(UserWarning):
+    """A diagram was written that others may not be able to show."""

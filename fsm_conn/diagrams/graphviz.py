@@ -24,6 +24,7 @@ _HEAD = re.compile(r"\A.*?graphviz version (\S+).*?<svg ", re.DOTALL)
 _COMMENT = re.compile(r"<!-- .*? -->\n", re.DOTALL)
 _OTHER_TITLES = re.compile(r'(<g id="(?:graph|clust|edge)\d+" class="\w+"[^>]*>)\n<title>.*?</title>', re.DOTALL)
 """Of all but states and rows: they would say the names that Graphviz goes by."""
+_OURS = re.compile(rb"Fontconfig warning: |Warning: cell size too small for content|in label of (?:node|edge|graph) ")
 DPI = 144
 """Dots per inch of a PNG: twice those of a plain screen."""
 
@@ -59,7 +60,8 @@ def _graph(dot: str) -> Any:
 
 @contextmanager
 def _quiet_fonts() -> Iterator[None]:
-    """Keep from stderr what the bundled font library says of a system's configuration that is newer than itself.
+    """Keep from stderr what the bundled font library says of a system's configuration that is newer than itself, and
+    what Graphviz says of cells whose size we have given, where a font of this system is larger than ours.
 
     It writes to the descriptor, past Python; what else is written there meanwhile comes out a moment later.
     """
@@ -76,7 +78,7 @@ def _quiet_fonts() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             said.seek(0)
-            others = [line for line in said if not line.startswith(b"Fontconfig warning: ")]
+            others = [line for line in said if not _OURS.match(line)]
             if others:
                 os.write(2, b"".join(others))
 

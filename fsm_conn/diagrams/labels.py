@@ -10,13 +10,13 @@ import unicodedata
 from collections.abc import Sequence
 from html import escape
 
-from fsm_conn.diagrams.drawing import Kind, Line, Node
+from fsm_conn.diagrams.drawing import Edge, Kind, Line, Node
 from fsm_conn.diagrams.themes import Palette, Tone
 
 __all__ = ["BODY", "FONT", "Labels"]
 
 FONT = "DejaVu Sans"
-TITLE, BODY = 13, 10
+HEAD, TITLE, BODY = 16, 13, 10
 """Sizes of text, in points."""
 _LEADING = 1.5
 """Height of a line over the size of its text."""
@@ -46,8 +46,10 @@ _WIDTHS = {
     for char in chars
 }
 """Widths of the characters of DejaVu Sans, and so of Verdana, over the size, rounded up."""
-_WIDE = "\u1100"
-"""From here on are the scripts whose characters are as wide as they are high."""
+_WIDE = "\u0900"
+"""From here on are the scripts whose characters are as wide as they are high, and stand higher than Latin ones."""
+_HIGH = 1.3
+"""Height of a line with such characters over that of others."""
 
 
 class Labels:
@@ -72,10 +74,17 @@ class Labels:
             return label
         return _table(f"<TR><TD>{label}</TD></TR>", f'BORDER="1" STYLE="ROUNDED" COLOR="{border}"', 3)
 
-    def of_edge(self, lines: Sequence[Line]) -> str:
-        """What an edge says."""
-        width = math.ceil(max(_width(line.text, BODY) for line in lines)) + _GAP
-        return _table("".join(self._cells(lines, width)), 'BORDER="0"')
+    def of_edge(self, edge: Edge) -> str:
+        """What an edge says: one that is expected, in bold letters."""
+        bold = _BOLD if edge.expected else 1.0
+        width = math.ceil(max(_width(line.text, BODY) for line in edge.lines) * bold) + _GAP
+        return _table("".join(self._cells(edge.lines, width, bold=edge.expected)), 'BORDER="0"')
+
+    def of_title(self, title: str) -> str:
+        """What stands above the whole."""
+        width = math.ceil(_width(title, HEAD) * _BOLD) + _GAP
+        head = f'<FONT COLOR="{self._palette.tones[Tone.PLAIN]}" POINT-SIZE="{HEAD}"><B>{_text(title)}</B></FONT>'
+        return _table(_cell(head, width, HEAD) + '<TR><TD HEIGHT="8"></TD></TR>', 'BORDER="0"')
 
     def border(self, node: Node) -> str:
         """The colour of its border."""
@@ -92,11 +101,12 @@ class Labels:
             return self._palette.lit
         return self._palette.state if node.kind is Kind.STATE else self._palette.ground
 
-    def _cells(self, lines: Sequence[Line], width: int) -> list[str]:
-        return [
-            _cell(f'<FONT COLOR="{self._palette.tones[line.tone]}">{_text(line.text)}</FONT>', width, BODY)
-            for line in lines
-        ]
+    def _cells(self, lines: Sequence[Line], width: int, *, bold: bool = False) -> list[str]:
+        return [_cell(self._line(line, bold and line.tone is Tone.PLAIN), width, BODY) for line in lines]
+
+    def _line(self, line: Line, bold: bool) -> str:
+        text = f"<B>{_text(line.text)}</B>" if bold else _text(line.text)
+        return f'<FONT COLOR="{self._palette.tones[line.tone]}">{text}</FONT>'
 
 
 def _table(rows: str, look: str, padding: int = 0) -> str:
@@ -104,7 +114,7 @@ def _table(rows: str, look: str, padding: int = 0) -> str:
 
 
 def _cell(html: str, width: int, size: int) -> str:
-    height = math.ceil(size * _LEADING)
+    height = math.ceil(size * _LEADING * (_HIGH if max(html) >= _WIDE else 1.0))
     gap = f'<TD FIXEDSIZE="TRUE" WIDTH="{_GAP}" HEIGHT="{height}"></TD>'
     return f'<TR>{gap}<TD ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}">{html}</TD></TR>'
 
@@ -115,7 +125,12 @@ def _width(text: str, size: int) -> float:
 
 
 def _of_char(char: str) -> float:
-    return _WIDTHS.get(char) or (0.0 if unicodedata.combining(char) else 1.2 if char >= _WIDE else 0.9)
+    return _WIDTHS.get(char) or (0.0 if _is_mark(char) else 1.2 if char >= _WIDE else 0.9)
+
+
+def _is_mark(char: str) -> bool:
+    """Whether it has no width of its own: an accent, or what joins or selects emoji."""
+    return unicodedata.category(char) in ("Mn", "Me", "Cf")
 
 
 def _text(text: str) -> str:

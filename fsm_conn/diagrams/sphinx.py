@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from fsm_conn._util.extras import missing
 from fsm_conn._util.lookup import NameNotFoundError, object_named, reason_of
 from fsm_conn.diagrams import Format, diagram
-from fsm_conn.diagrams.drawing import drawing_of
+from fsm_conn.diagrams.drafting import drawing_of
 from fsm_conn.diagrams.themes import Theme
 from fsm_conn.machine.chart import chart_of
 from fsm_conn.machine.errors import FsmConnError

@@ -14,7 +14,7 @@ from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 __all__ = ["to_markdown", "to_rst"]
 
 _STATES = ("State", "Marks", "Activity", "It fires", "Its errors fire", "Entry", "Exit", "Time limit")
-_ROWS = ("#", "From", "Trigger", "Guards", "To", "Effects", "After")
+_ROWS = ("#", "From", "Trigger", "Prepare", "Guards", "To", "Effects", "After")
 _STAYS = "(stays)"
 
 
@@ -30,17 +30,17 @@ class _Table:
         return _Table(tuple(self.heads[n] for n in kept), [tuple(row[n] for n in kept) for row in self.rows])
 
 
-def to_markdown(chart: Chart, overlays: Sequence[Overlay] = ()) -> str:
+def to_markdown(chart: Chart, overlays: Sequence[Overlay] = (), title: str | None = None) -> str:
     """As tables that code hosts render."""
-    parts = [f"# {_md_text(visible(chart.name))}"]
+    parts = [f"# {_md_text(visible(title or chart.name))}"]
     parts += [_markdown(table.filled()) for table in _tables(chart, overlays, _md_name, _md_text) if table.rows]
     return "\n\n".join(parts) + "\n"
 
 
-def to_rst(chart: Chart, overlays: Sequence[Overlay] = ()) -> str:
+def to_rst(chart: Chart, overlays: Sequence[Overlay] = (), title: str | None = None) -> str:
     """As `list-table`s, which Sphinx and docutils render."""
-    title = _rst_text(visible(chart.name))
-    parts = [f"{title}\n{'=' * (2 * len(title))}"]
+    head = _rst_text(visible(title or chart.name))
+    parts = [f"{head}\n{'=' * (2 * len(head))}"]
     parts += [_list_table(table.filled()) for table in _tables(chart, overlays, _rst_name, _rst_text) if table.rows]
     return "\n\n".join(parts) + "\n"
 
@@ -62,7 +62,7 @@ def _tables(
                 name(state.on_error) if state.on_error is not None else "",
                 names(state.entry),
                 names(state.exit),
-                text(seconds(state.timeout)) + ": " + names(state.on_timeout) if state.timeout is not None else "",
+                f"{_limit(state, name, text)}: {names(state.on_timeout)}" if state.timeout is not None else "",
                 ", ".join(said),
             )
 
@@ -73,6 +73,7 @@ def _tables(
                 str(row.index),
                 _sources(row, names),
                 name(row.trigger),
+                names(row.prepares),
                 text(" and ").join(map(name, row.guards)),
                 _STAYS if row.dest is None else name(row.dest),
                 names(row.effects),
@@ -82,6 +83,10 @@ def _tables(
 
     yield _Table((*_STATES, "Seen"), list(states()))
     yield _Table((*_ROWS, "Seen"), list(rows()))
+
+
+def _limit(state: ChartState, name: Callable[[str], str], text: Callable[[str], str]) -> str:
+    return name(state.timeout) if isinstance(state.timeout, str) else text(seconds(state.timeout or 0.0))
 
 
 def _sources(row: ChartRow, names: Callable[[Iterable[str]], str]) -> str:

@@ -39,9 +39,10 @@ class ChartState:
     """What is called when it is entered."""
     exit: tuple[str, ...] = ()
     """What is called when it is left."""
-    timeout: float | None = None
-    """Seconds after which `on_timeout` is called, for a plain machine's state with a time limit."""
+    timeout: float | str | None = None
+    """The time limit, in seconds, or the name of the attribute that says it."""
     on_timeout: tuple[str, ...] = ()
+    """The trigger that is fired then; for a plain machine, what is called."""
     inner_name: str | None = None
     """Its name inside `parent`, without what stands before it in `name`."""
     begins: tuple[str, ...] = ()

@@ -141,12 +141,12 @@ class TestEachFormat:
         assert drawn.edges.keys() == {
             ("standing", "walking", "go"),
             ("walking", "standing", "stop"),
-            ("walking", "walking", "again"),
             ("slow", "gallop", "hurry"),
             ("fast", "slow", "tire"),
         }
         assert sorted(drawn.begins) == ["slow", "standing", "trot"]
         assert drawn.inside["fast"] == ["entry / warm_up"]
+        assert drawn.inside["walking"] == ["again → walking"]
 
     def test_internal_transitions_of_the_current_state_draw(self, format: str) -> None:
         """`show_roi` fails on these."""

@@ -1,0 +1,70 @@
+"""The way that life takes when all goes well, as far as a table says: it stands out in pictures.
+
+From where life begins, each state is left by a trigger that its own activity fires, if it fires one without a guard;
+otherwise by the first row of the table that names the state. Left out are what errors, faults and time limits fire, and
+what leads to a state which only those are there for. The way ends in a final state, or where it would meet itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fsm_conn.machine.chart import Chart, ChartRow, ChartState
+from fsm_conn.machine.table import FAULT
+
+__all__ = ["expected_rows"]
+
+
+def expected_rows(chart: Chart) -> frozenset[tuple[int, str]]:
+    """The rows of the expected way, each by its index and the state that it is taken from. None of a machine with
+    states in states, or that is in several at once.
+    """
+    if len(chart.begins) != 1 or any(state.parent is not None for state in chart.states):
+        return frozenset()
+    return frozenset(_Way(chart).steps())
+
+
+class _Way:
+    def __init__(self, chart: Chart) -> None:
+        self.chart = chart
+        self.states = {state.name: state for state in chart.states}
+        self.detours = {row.dest for row in chart.rows for source in row.sources if self.is_exceptional(row, source)}
+
+    def steps(self) -> Iterator[tuple[int, str]]:
+        (name,) = self.chart.begins
+        seen = {name}
+        while row := self.next(self.states[name], seen):
+            yield row.index, name
+            if row.dest is None or row.dest in seen or self.states[row.dest].final:
+                return
+            name = row.dest
+            seen.add(name)
+
+    def next(self, state: ChartState, seen: set[str]) -> ChartRow | None:
+        """The row that is taken: to what was not seen yet, if possible."""
+        rows = [
+            row
+            for row in self.chart.rows
+            if state.name in row.sources and row.dest in self.states and row.dest != state.name
+            if not self.is_exceptional(row, state.name)
+        ]
+        fresh = [row for row in rows if row.dest not in seen]
+        ways = (
+            [row for row in fresh if row.trigger in (state.fires or ()) and not row.guards],
+            [row for row in fresh if row.every_but is None and row.dest not in self.detours],
+            [row for row in fresh if row.dest not in self.detours],
+            [row for row in rows if row.dest in seen and (row.dest not in self.detours or self._is_own(row, state))],
+        )
+        return next((way[0] for way in ways if way), None)
+
+    @staticmethod
+    def _is_own(row: ChartRow, state: ChartState) -> bool:
+        return row.trigger in (state.fires or ()) and not row.guards
+
+    def is_exceptional(self, row: ChartRow, source: str) -> bool:
+        """Whether the row is for what goes wrong."""
+        state = self.states.get(source)
+        if state is None or (row.trigger == FAULT and self.chart.owner is not None):
+            return True
+        wrong = {state.on_error, *(state.on_timeout if state.timeout is not None else ())}
+        return row.trigger in wrong and row.trigger not in (state.fires or ())
