@@ -192,7 +192,7 @@ _LIST = (
         "FSM118",
         "guard-without-answer",
         _ERROR,
-        "Whatever way a guard's code takes, it returns None, which means no: its row is never taken, or always.",
+        "Whatever way the code of a guard takes, it returns None, which always means no.",
         "Add the `return` that is missing.",
     ),
     Rule(

@@ -3,10 +3,16 @@
 For other tools each row is an edge with a label. For a picture each label is a stop, a node without a border that its
 edge leads through: Graphviz keeps nodes apart, so no line crosses a text and no text strays from its line; neither does
 it promise of the labels of edges, least of all of loops.
+
+What stands in a picture can be found there: a state by the identifier `state-<name>` and the class `fsm-state`, a row
+by `row-<number>-<source>`, its line by that with `-from` and `-to`, all three by the classes `fsm-row` and
+`row-<number>`. The number is the row's place in the table. A name with other characters than letters, digits, `_`, `.`
+and `-` is replaced by the number of its state.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fsm_conn.diagrams.drawing import Begin, Drawing, Edge, Kind, Node
@@ -61,7 +67,8 @@ class _Writing:
                 yield from self.region(nodes, begins, indent)
                 continue
             yield f'{indent}subgraph "cluster {number} {self.ids[str(parent)][1:]} {{'
-            yield f'{indent}    graph [color="{self.palette.border}", margin=8, style=dashed]'
+            marks = ", ".join([*self.marks(f"region-{number}-{self.slug(str(parent))}", "fsm-region"), "style=dashed"])
+            yield f'{indent}    graph [color="{self.palette.border}", {marks}, margin=8]'
             yield from self.region(nodes, begins, indent + "    ")
             yield f"{indent}}}"
 
@@ -78,9 +85,9 @@ class _Writing:
 
     def composite(self, node: Node, indent: str) -> Iterator[str]:
         """With a point to which edges lead that end at its border."""
-        look = f'color="{self.labels.border(node)}", labeljust=l, margin=12, style=rounded'
+        look = [f'color="{self.labels.border(node)}"', "labeljust=l", "margin=12", "style=rounded"]
         yield f"{indent}subgraph {self.cluster(node.key)} {{"
-        yield f"{indent}    graph [{look}]"
+        yield f"{indent}    graph [{', '.join([*look, *self.marks_of(node)])}]"
         yield f'{indent}    {self.ids[node.key]} [height=0, label="", shape=point, style=invis, width=0]'
         yield from self.inside(node.key, indent + "    ")
         yield f"{indent}    label=<{self.labels.of_node(node)}>"
@@ -90,12 +97,27 @@ class _Writing:
         return f'"cluster {self.ids[key][1:]}'
 
     def node(self, node: Node) -> str:
-        return f"{self.ids[node.key]} [label=<{self.labels.of_node(node)}>]"
+        look = [f"label=<{self.labels.of_node(node)}>", *self.marks_of(node)]
+        return f"{self.ids[node.key]} [{', '.join(look)}]"
+
+    def marks_of(self, node: Node) -> list[str]:
+        """By what a state is found in a picture."""
+        kind = {Kind.ANY: "any", Kind.LEGEND: "legend"}.get(node.kind, "state")
+        return self.marks(f"{kind}-{self.slug(node.key)}", f"fsm-{kind}")
+
+    def marks(self, id: str, kind: str) -> list[str]:
+        """An identifier and classes, for pictures alone."""
+        return []
+
+    def slug(self, key: str) -> str:
+        """The name of a state in an identifier: itself, or its number where it has other characters."""
+        return key if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", key) else str(list(self.nodes).index(key))
 
     def initial(self, begin: Begin, indent: str) -> Iterator[str]:
         ink, dot, state = self.palette.tones[Tone.PLAIN], self.dots[begin], self.ids[begin.dest]
         look = f'color="{ink}", fixedsize=true, height=0.16, label="", shape=circle, style=filled, width=0.16'
-        yield f"{indent}{dot} [{look}]"
+        marks = self.marks(f"begin-{self.slug(begin.dest)}", "fsm-begin")
+        yield f"{indent}{dot} [{', '.join([look, *marks])}]"
         if self.nodes[begin.dest].kind is Kind.COMPOSITE:
             yield f'{indent}{dot} -> {state} [color="{ink}", lhead={self.cluster(begin.dest)}, minlen=2]'
             return
@@ -104,7 +126,7 @@ class _Writing:
             yield f"{indent}{{ rank=source; {dot}; {state} }}"
 
     def edge(self, edge: Edge) -> Iterator[str]:
-        look = [*self.look(edge), *self.tail(edge), *self.head(edge)]
+        look = [*self.look(edge), *self.tail(edge), *self.head(edge), *self.marks_of_row(edge)]
         look += [f"label=<{self.labels.of_edge(edge)}>"] if edge.lines else []
         yield f"    {self.ids[edge.source]} -> {self.ids[edge.dest]} [{', '.join(look)}]"
 
@@ -113,6 +135,10 @@ class _Writing:
         yield f'color="{self.palette.tones[edge.tone] if stands_out else self.palette.border}"'
         if stands_out:
             yield "penwidth=1.8"
+
+    def marks_of_row(self, edge: Edge, end: str = "") -> list[str]:
+        """By what a row is found in a picture."""
+        return []
 
     def tail(self, edge: Edge) -> Iterator[str]:
         """At the border of a composite state, for an edge that leaves it."""
@@ -149,22 +175,33 @@ class _Picture(_Writing):
         for edge in self.drawing.edges:
             around = self.around(edge.dest)
             if edge.lines and next(each for each in self.around(edge.source) if each in around) == parent:
-                yield f"{indent}{self.stops[id(edge)]} [label=<{self.labels.of_edge(edge)}>]"
+                look = [f"label=<{self.labels.of_edge(edge)}>", *self.marks_of_row(edge)]
+                yield f"{indent}{self.stops[id(edge)]} [{', '.join(look)}]"
+
+    def marks(self, id: str, kind: str) -> list[str]:
+        return [f'id="{id}"', f'class="{kind}"']
+
+    def marks_of_row(self, edge: Edge, end: str = "") -> list[str]:
+        """Of a row its number in the table, and the state that it leads from."""
+        numbers = [row.index for row in edge.rows]
+        rows = " ".join(f"row-{number}" for number in numbers)
+        return self.marks(f"row-{numbers[0]}-{self.slug(edge.source)}{end}", f"fsm-row {rows}")
 
     def edge(self, edge: Edge) -> Iterator[str]:
         """Written from the upper end to the lower one, so that the stop comes to lie between them."""
         if not edge.lines:
             yield from super().edge(edge)
             return
-        stop, look = self.stops[id(edge)], list(self.look(edge))
+        stop = self.stops[id(edge)]
+        begun, ended = ([*self.look(edge), *self.marks_of_row(edge, end)] for end in ("-from", "-to"))
         source, dest = self.ids[edge.source], self.ids[edge.dest]
         tail, head = list(self.tail(edge)), list(self.head(edge))
         if self.depths[edge.dest] >= self.depths[edge.source]:
-            yield f"    {source} -> {stop} [{', '.join([*look, *tail, 'dir=none'])}]"
-            yield f"    {stop} -> {dest} [{', '.join([*look, *head])}]"
+            yield f"    {source} -> {stop} [{', '.join([*begun, *tail, 'dir=none'])}]"
+            yield f"    {stop} -> {dest} [{', '.join([*ended, *head])}]"
         else:
-            yield f"    {dest} -> {stop} [{', '.join([*look, *map(_turned, head), 'dir=back'])}]"
-            yield f"    {stop} -> {source} [{', '.join([*look, *map(_turned, tail), 'dir=none'])}]"
+            yield f"    {dest} -> {stop} [{', '.join([*ended, *map(_turned, head), 'dir=back'])}]"
+            yield f"    {stop} -> {source} [{', '.join([*begun, *map(_turned, tail), 'dir=none'])}]"
 
 
 def _depths(drawing: Drawing) -> dict[str, int]:

@@ -22,8 +22,7 @@ _FAMILY = f"{FONT}, Verdana, Geneva, sans-serif"
 """Fonts as wide as the one that the cells were measured for, wherever the picture is looked at."""
 _HEAD = re.compile(r"\A.*?graphviz version (\S+).*?<svg ", re.DOTALL)
 _COMMENT = re.compile(r"<!-- .*? -->\n", re.DOTALL)
-_OTHER_TITLES = re.compile(r'(<g id="(?:graph|clust|edge)\d+" class="\w+"[^>]*>)\n<title>.*?</title>', re.DOTALL)
-"""Of all but states and rows: they would say the names that Graphviz goes by."""
+_TITLE = re.compile(r'(<g id="[^"]*" class="([^"]*)"[^>]*>)\n<title>(.*?)</title>', re.DOTALL)
 _OURS = re.compile(rb"Fontconfig warning: |Warning: cell size too small for content|in label of (?:node|edge|graph) ")
 DPI = 144
 """Dots per inch of a PNG: twice those of a plain screen."""
@@ -86,7 +85,17 @@ def _quiet_fonts() -> Iterator[None]:
 def _accessible(svg: str, title: str, summary: str) -> str:
     drawn_by = _HEAD.match(svg)
     svg = _COMMENT.sub("", _HEAD.sub('<svg role="img" aria-labelledby="title desc" ', svg, count=1))
-    svg = svg.replace(f'font-family="{FONT}"', f'font-family="{_FAMILY}"')
+    svg = svg.replace("&#45;", "-").replace(f'font-family="{FONT}"', f'font-family="{_FAMILY}"')
     told = f"<!-- Graphviz {drawn_by[1]} -->\n" if drawn_by is not None else ""
     told += f'<title id="title">{escape(title)}</title>\n<desc id="desc">{escape(summary)}</desc>\n'
-    return _OTHER_TITLES.sub(r"\1", svg).replace('<g id="graph0"', f'{told}<g id="graph0"', 1)
+    return _TITLE.sub(_titled, svg).replace('<g id="graph0"', f'{told}<g id="graph0"', 1)
+
+
+def _titled(found: re.Match[str]) -> str:
+    """States and rows keep their titles; others would say the names that Graphviz goes by."""
+    tag, kinds, title = found[1], found[2].split(), found[3]
+    if "cluster" in kinds and "fsm-state" in kinds:
+        title = title.removeprefix("cluster ")
+    elif "node" not in kinds or "fsm-begin" in kinds:
+        return tag
+    return f"{tag}\n<title>{title}</title>"
