@@ -790,7 +790,8 @@ def peer_is_asked_once(patch: pytest.MonkeyPatch) -> None:
 @mutant("the probe loop of a link that was lost goes on")
 def monitors_pile_up(patch: pytest.MonkeyPatch) -> None:
     async def _lost_or_ailing(self: Any, link: Any) -> Any:
-        monitor = Prober(self.health, link, lambda: self._probe(link, self.health.timeout), self._random())
+        traffic = self._holder.traffic
+        monitor = Prober(self.health, link, traffic, lambda: self._probe(link, self.health.timeout), self._random())
         self._piled = [*getattr(self, "_piled", []), asyncio.ensure_future(monitor.run())]
         return await link.lost()
 
