@@ -84,6 +84,10 @@ INHERITED_FROM_OUR_HOST = (
 """Variables that a host sets for its plugin. When this process is one itself, they are not for its own plugins."""
 
 
+MADE_FOR_ONE_LINK = ("PLUGIN_CLIENT_CERT", "PLUGIN_CLIENT_ROOT_CERTS")
+"""Variables of a plugin that are different each time that it is started."""
+
+
 class _StandardLogger:
     """What the client takes for its logger."""
 
@@ -107,6 +111,7 @@ class Settings:
     """On top of the host's own environment."""
     cwd: str | None = None
     mtls: bool | None = None
+    prefork: bool | tuple[str, ...] = False
     name: str = ""
 
 
@@ -179,6 +184,8 @@ class PluginClient(RPCPluginClient):
             name=self._settings.name,
             redact=self._redactor(),
             own_directory=[name for name in DIRECTORY_NAMES if name not in self._settings.env],
+            prefork=self._settings.prefork,
+            varying=MADE_FOR_ONE_LINK,
         )
 
     def _environment(self) -> Unshown:

@@ -56,6 +56,8 @@ class PluginLink(GrpcLink):
         mtls: None: TLS with certificates made for this link wherever the plugin can; True: refuse a plugin that cannot;
             False: without.
         services: services that need no reflection.
+        prefork: whether a Python plugin is forked from a template that has imported its libraries, where that is
+            possible: what the program imports first, or else these modules.
         name: what log records and `repr` call the plugin.
     """
 
@@ -67,6 +69,7 @@ class PluginLink(GrpcLink):
         cwd: str | os.PathLike[str] | None = None,
         mtls: bool | None = None,
         services: Any = (),
+        prefork: bool | Sequence[str] = False,
         name: str = "",
     ) -> None:
         super().__init__(Loss(self._described, self._explained))
@@ -75,6 +78,7 @@ class PluginLink(GrpcLink):
         self._env = dict(env or {})
         self._cwd = None if cwd is None else os.path.normpath(absolute(os.fspath(cwd), None, "working directory"))
         self._mtls = mtls
+        self._prefork = prefork if isinstance(prefork, bool) else tuple(prefork)
         self._name = name or os.path.basename(self._command[0])
         self._client: PluginClient | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -124,7 +128,14 @@ class PluginLink(GrpcLink):
             raise
 
     def _settings(self, room: Any) -> Any:
-        return room.Settings(command=self._command, env=self._env, cwd=self._cwd, mtls=self._mtls, name=self._name)
+        return room.Settings(
+            command=self._command,
+            env=self._env,
+            cwd=self._cwd,
+            mtls=self._mtls,
+            prefork=self._prefork,
+            name=self._name,
+        )
 
     def _take_over(self, client: PluginClient) -> None:
         assert client.process is not None

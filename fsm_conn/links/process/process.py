@@ -28,8 +28,9 @@ from contextlib import suppress
 
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.process import directory, spawner
+from fsm_conn.links.process import prefork as forking
 from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
-from fsm_conn.links.process.spawner import Launch, Started
+from fsm_conn.links.process.spawner import Child, Launch, Started
 
 __all__ = ["GRACE", "PluginProcess", "describe_status"]
 
@@ -96,6 +97,8 @@ class PluginProcess:
         name: str = "",
         redact: Redactor | None = None,
         own_directory: Sequence[str] = DIRECTORY_NAMES,
+        prefork: bool | tuple[str, ...] = False,
+        varying: Sequence[str] = (),
         use_pidfd: bool = HAS_PIDFD,
     ) -> PluginProcess:
         """Start a process. When this is cancelled, whatever was started is gone when the cancellation goes on.
@@ -108,12 +111,15 @@ class PluginProcess:
             name: what log records call the process.
             redact: makes output fit to be shown.
             own_directory: variables to set to a private directory, which is removed after the exit.
+            prefork: whether it is forked from a template, where that can be; or what the template imports beforehand.
+            varying: variables of `env` that differ from start to start, and that no template is to be told of.
             use_pidfd: whether the exit is noticed through a descriptor, or by looking again and again.
 
         Raises:
             LinkError: it could not be started; `permanent` when it never can.
         """
-        job = spawner.submit(spawner.start, Launch(tuple(command), env, cwd, tuple(own_directory)))
+        launch = Launch(tuple(command), env, cwd, tuple(own_directory), prefork, tuple(varying))
+        job = forking.submit(launch, name) if prefork else spawner.submit(spawner.start, launch)
         try:
             started = await asyncio.wrap_future(job)
         except asyncio.CancelledError:
@@ -289,14 +295,22 @@ class PluginProcess:
 async def _undo(job: Future[Started]) -> None:
     """Take back a start that nobody wants any more, wherever it has got to."""
     if not job.cancel():
-        # The spawning thread does one thing after another: this comes after the start, whether that is done or not.
-        undone = spawner.submit(_undo_started, job)
+        undone: Future[None] = Future()
+        job.add_done_callback(lambda _: _undo_started(job, undone))
         await asyncio.shield(asyncio.wrap_future(undone))
 
 
-def _undo_started(job: Future[Started]) -> None:
+def _undo_started(job: Future[Started], undone: Future[None]) -> None:
+    """Called by whoever has done the job, or by the loop, which must not wait: so another thread does it."""
     if job.exception() is None:
-        job.result().undo()
+        spawner.submit(_undo_now, job.result(), undone)
+    else:
+        undone.set_result(None)
+
+
+def _undo_now(started: Started, undone: Future[None]) -> None:
+    started.undo()
+    undone.set_result(None)
 
 
 def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
@@ -307,7 +321,7 @@ def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
             os.close(descriptors.pop())
 
 
-def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
+def _has_ended(popen: Child) -> bool:
     """Whether it has ended. It stays a zombie, unless somebody else has taken it, or the system cannot look only."""
     if not hasattr(os, "waitid"):
         return _is_taken(popen)
@@ -317,7 +331,7 @@ def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
         return True
 
 
-def _is_ours(popen: subprocess.Popen[bytes]) -> bool:
+def _is_ours(popen: Child) -> bool:
     """Whether its number is still its own: it runs, or is a zombie that nobody has taken."""
     if not hasattr(os, "waitid"):
         # Looking has taken it, a moment ago; and while its group has members, nobody else gets that number.
@@ -331,7 +345,7 @@ def _is_ours(popen: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _is_taken(popen: subprocess.Popen[bytes]) -> bool:
+def _is_taken(popen: Child) -> bool:
     """Whether it has ended and was reaped: by this, which leaves its return code, or by somebody else, which does not.
 
     For systems without `waitid`, such as macOS before Python 3.13.
@@ -347,7 +361,7 @@ def _is_taken(popen: subprocess.Popen[bytes]) -> bool:
     return bool(pid)
 
 
-def _kill_group(popen: subprocess.Popen[bytes]) -> None:
+def _kill_group(popen: Child) -> None:
     if _is_ours(popen):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(popen.pid, signal.SIGKILL)

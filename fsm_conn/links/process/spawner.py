@@ -23,10 +23,10 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, Protocol, TypeVar
 
 import attrs
 
@@ -35,7 +35,7 @@ from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundErro
 from fsm_conn.links.process import directory
 from fsm_conn.links.process.paths import absolute
 
-__all__ = ["Launch", "Started", "remove", "start", "submit"]
+__all__ = ["Child", "Launch", "Started", "remove", "resolve", "start", "submit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,13 +65,42 @@ class Launch:
     cwd: str | None = None
     directory_names: tuple[str, ...] = ()
     """Variables that are set to the private directory."""
+    prefork: bool | tuple[str, ...] = False
+    """Whether it is to be forked, see `prefork`; or the modules to import beforehand."""
+    varying: tuple[str, ...] = ()
+    """Variables of `env` that differ from start to start."""
+
+
+class Child(Protocol):
+    """A child of this process: a `subprocess.Popen`, or what is as good."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The reading end of its pipe."""
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """The reading end of its pipe."""
+
+    returncode: Any
+    """None until it was waited for."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
 
 
 @attrs.frozen
 class Started:
     """A process, its pipes, and the private directory that it was given."""
 
-    popen: subprocess.Popen[bytes]
+    popen: Child
     directory: str
 
     def undo(self) -> None:
@@ -87,19 +116,22 @@ class Started:
         directory.remove(self.directory)
 
 
-def start(launch: Launch) -> Started:
+def start(launch: Launch, pass_fds: Sequence[int] = ()) -> Started:
     """Start a program, in a process group and with a private directory of its own. Blocks for some milliseconds.
+
+    Args:
+        launch: what to start.
+        pass_fds: descriptors that it inherits.
 
     Raises:
         CommandNotFoundError: there is no such command.
         CommandNotExecutableError: it cannot be executed, or the working directory cannot be entered.
         LinkError: the system could not start it now.
     """
-    _check_cwd(launch.cwd)
-    path = _resolve(launch)
+    path = resolve(launch)
     private = directory.make()
     try:
-        started = Started(_popen(launch, path, private), private)
+        started = Started(_popen(launch, path, private, pass_fds), private)
     except BaseException:
         directory.remove(private)
         raise
@@ -115,7 +147,7 @@ def _sweep_once(base: str) -> None:
             workers.submit("sweeper", directory.sweep, base)
 
 
-def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:
+def _popen(launch: Launch, path: str, private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
     argv = [path, *launch.command[1:]]
     wrapper = _death_wrapper()
     prefix = wrapper if _kernel_takes(path) else ()
@@ -129,6 +161,7 @@ def _popen(launch: Launch, path: str, private: str) -> subprocess.Popen[bytes]:
             cwd=launch.cwd,
             env={**launch.env, **dict.fromkeys(launch.directory_names, private)},
             close_fds=True,
+            pass_fds=pass_fds,
             process_group=0,
             preexec_fn=None if wrapper else _death_hook(),
         )
@@ -160,8 +193,14 @@ def _check_cwd(cwd: str | None) -> None:
         raise CommandNotExecutableError(f"the plugin's working directory {cwd} may not be entered by this user")
 
 
-def _resolve(launch: Launch) -> str:
-    """The file that the command names, as the plugin itself would find it: from its own directory and PATH."""
+def resolve(launch: Launch) -> str:
+    """The file that the command names, as the plugin itself would find it: from its own directory and PATH.
+
+    Raises:
+        CommandNotFoundError: there is no such command.
+        CommandNotExecutableError: it cannot be executed, or the working directory cannot be entered.
+    """
+    _check_cwd(launch.cwd)
     name = launch.command[0]
     found = [path for path in _candidates(launch) if os.path.lexists(path)]
     for path in found:

@@ -1,0 +1,370 @@
+"""Starts Python plugins by forking a template, which has imported their libraries once.
+
+What a plugin spends on its cold start are its imports; a fork spares them, and the memory that they take. The template
+is a process of the plugin's own interpreter, see `template`. Linux only.
+
+Rules that hold here:
+
+- A plugin that is forked is a child of this process like one that is spawned; who has a `Started` sees no difference.
+- Whatever stands in the way, the plugin is spawned as ever, and the log says why: once for each plugin and reason.
+- One template for all plugins that a template cannot tell apart (`Key`), for all loops and threads. It is started when
+  it is first needed, and ended `LINGER` seconds after the last plugin that was forked from it.
+- Each template has a thread, which alone speaks to it, in the order asked: one that hangs holds up nobody else's
+  plugins. The template itself is started by the spawning thread: by the parent-death signal, the end of the thread that
+  started it is its end, and that of its plugins.
+- What a template says is trusted no more than what a plugin says: it is bounded, and a number that it tells is that of
+  a child of this process, or nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import select
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+
+import attrs
+
+from fsm_conn.links.errors import LinkError
+from fsm_conn.links.process import directory, spawner
+from fsm_conn.links.process.prefork_child import Birth, ForkedChild, is_child
+from fsm_conn.links.process.prefork_plan import CannotForkError, Key, Program, key_of, program_of
+from fsm_conn.links.process.prefork_wire import TemplateGoneError, Wire
+from fsm_conn.links.process.spawner import Launch, Started
+
+__all__ = ["FORK_LIMIT", "LINGER", "START_LIMIT", "Template", "submit", "templates"]
+
+logger = logging.getLogger("fsm_conn.process")
+
+LINGER = 5.0
+"""Seconds for which a template without plugins waits for the next: a link that was lost comes back after a pause."""
+START_LIMIT = 60.0
+"""Seconds for a template's imports."""
+FORK_LIMIT = 5.0
+"""Seconds for one fork, which takes some milliseconds. A template that takes longer is ended."""
+MOST_DEATHS = 3
+"""A template that has died as often before it was ready is not tried again."""
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template")
+
+
+def submit(launch: Launch, name: str = "") -> Future[Started]:
+    """Have a plugin forked, or spawned if it cannot be forked.
+
+    Args:
+        launch: what to start.
+        name: what the log calls the plugin.
+    """
+    job = _Job(launch, name)
+    spawner.submit(_route, job)
+    return job.result
+
+
+def templates() -> list[Template]:
+    """The templates that there are."""
+    with _lock:
+        return list(_templates.values())
+
+
+@attrs.define(eq=False)
+class _Job:
+    """A plugin to be started, and who waits for what comes of it."""
+
+    launch: Launch
+    name: str
+    result: Future[Started] = attrs.field(factory=Future)
+    path: str = ""
+    program: Program | None = None
+    tries: int = 0
+
+    def begin(self) -> bool:
+        """False: nobody waits any more."""
+        return self.result.running() or self.result.set_running_or_notify_cancel()
+
+    def spawn(self, why: str) -> None:
+        """Start it without a template; on the spawning thread."""
+        _say_once(self.name or os.path.basename(self.launch.command[0]), why)
+        if self.begin():
+            try:
+                self.result.set_result(spawner.start(self.launch))
+            except BaseException as error:
+                self.result.set_exception(error)
+
+    def fields(self, private: str, cwd: str) -> Iterator[str]:
+        """What a template needs to know of it; see `template.becoming.Order`."""
+        assert self.program is not None
+        env = {**self.launch.env, **dict.fromkeys(self.launch.directory_names, private)}
+        yield from (str(os.getpid()), cwd, self.program.kind, self.program.name)
+        for many in (
+            self.program.arguments,
+            (self.path, *self.launch.command[1:]),
+            [f"{name}={value}" for name, value in env.items()],
+        ):
+            yield str(len(many))
+            yield from many
+
+
+def _route(job: _Job) -> None:
+    """Find the template for a plugin; on the spawning thread."""
+    job.tries += 1
+    try:
+        job.path = spawner.resolve(job.launch)
+        key = _key(job)
+        with _lock:
+            if why := _refused.get(key):
+                raise CannotForkError(why)
+            if key not in _templates:
+                _templates[key] = Template(key, job.launch)
+            _templates[key].add(job)
+    except CannotForkError as error:
+        job.spawn(str(error))
+    except OSError as error:
+        job.spawn(f"its template cannot be made ({type(error).__name__})")
+    except Exception as error:
+        if job.begin():
+            job.result.set_exception(error)
+
+
+def _key(job: _Job) -> Key:
+    if sys.platform != "linux":
+        raise CannotForkError("forking a program that has imported its libraries is safe on Linux only")
+    launch, modules = job.launch, job.launch.prefork
+    job.program = program_of(launch.command)
+    varying = _varying(launch)
+    env = {name: value for name, value in launch.env.items() if name not in varying}
+    return key_of(job.path, job.program, env, launch.cwd, () if isinstance(modules, bool) else modules)
+
+
+def _varying(launch: Launch) -> set[str]:
+    """Variables that are different for each plugin."""
+    return {*launch.varying, *launch.directory_names}
+
+
+class Template:
+    """A template, and the thread that speaks to it.
+
+    Attributes:
+        pid: its number, once it is started.
+    """
+
+    def __init__(self, key: Key, launch: Launch) -> None:
+        self.pid: int | None = None
+        self._key = key
+        self._launch = launch
+        self._jobs: deque[_Job] = deque()
+        self._ended: deque[None] = deque()
+        self._plugins = 0
+        self._started: Started | None = None
+        self._is_ready = False
+        self._is_unwanted = False
+        self._wire = Wire()
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        threading.Thread(target=self._live, name="fsm-conn-template", daemon=True).start()
+
+    def __repr__(self) -> str:
+        return f"<Template {self.pid} {self._plugins} plugins>"
+
+    # -- from other threads ------------------------------------------------------------------------------------------
+
+    def add(self, job: _Job) -> None:
+        """Have a plugin forked. Only while it is one of the templates."""
+        self._jobs.append(job)
+        self._nudge()
+
+    def _on_child_end(self) -> None:
+        """One of its plugins has ended. Takes no lock, for it may be called wherever garbage is collected."""
+        self._ended.append(None)
+        self._nudge()
+
+    def _nudge(self) -> None:
+        with suppress(OSError):
+            self._waker.send(b"x")
+
+    def end(self) -> None:
+        """End it, and leave nothing; its plugins live on."""
+        self._is_unwanted = True
+        if self._started is not None:
+            self._started.undo()
+
+    def forget(self) -> None:
+        """In a forked copy of this process: it is the template of another."""
+        for each in (self._wire, self._wake, self._waker):
+            each.close()
+
+    # -- its thread --------------------------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        why_not = ""
+        try:
+            self._begin()
+            while self._is_needed():
+                self._work()
+        except CannotForkError as error:
+            why_not = str(error)
+        except TemplateGoneError as gone:
+            if not self._is_unwanted:
+                logger.debug("the template %s is given up, for %s", self.pid, gone)
+        finally:
+            self._leave(why_not)
+
+    def _begin(self) -> None:
+        try:
+            self._started = spawner.submit(self._spawned).result()
+        except (LinkError, RuntimeError) as error:
+            raise CannotForkError(f"its template cannot be started ({type(error).__name__})") from None
+        self.pid = self._started.popen.pid
+        self._wire.send([*self._imports()])
+        self._wire.answer(START_LIMIT)
+        self._is_ready = True
+
+    def _imports(self) -> Iterator[str]:
+        yield from (*self._key.program, self._key.beside)
+        for many in (sorted(_varying(self._launch)), self._key.modules):
+            yield str(len(many))
+            yield from many
+
+    def _spawned(self) -> Started:
+        with self._wire.theirs as theirs:
+            command = (*self._key.interpreter, PROGRAM, str(theirs.fileno()))
+            launch = attrs.evolve(self._launch, command=command, env=dict(self._key.env), cwd=self._key.cwd)
+            return spawner.start(launch, pass_fds=(theirs.fileno(),))
+
+    def _is_needed(self) -> bool:
+        """Wait for something to do. False: nobody needs it, and nobody can ask for it any more."""
+        poll = select.poll()
+        for each in (self._wake, self._wire):
+            poll.register(each, select.POLLIN)
+        ready = dict(poll.poll(None if self._plugins else LINGER * 1000))
+        if self._wire.fileno() in ready:
+            raise TemplateGoneError("it has ended, or speaks unasked")
+        if ready:
+            self._wake.recv(4096)
+            return True
+        with _lock:
+            if self._jobs:
+                return True
+            _drop(self)
+            return False
+
+    def _work(self) -> None:
+        while self._ended:
+            self._ended.pop()
+            self._plugins -= 1
+        while self._jobs:
+            self._start(self._jobs[0])
+            self._jobs.popleft()
+
+    def _start(self, job: _Job) -> None:
+        if not job.begin():
+            return
+        try:
+            started = self._forked(job)
+        except CannotForkError as error:
+            spawner.submit(job.spawn, str(error))
+        except LinkError as error:
+            job.result.set_exception(error)
+        else:
+            self._plugins += 1
+            job.result.set_result(started)
+
+    def _forked(self, job: _Job) -> Started:
+        private = directory.make()
+        birth = Birth()
+        try:
+            return Started(self._child(job, private, birth), private)
+        except BaseException:
+            directory.remove(private)
+            raise
+        finally:
+            birth.close()
+
+    def _child(self, job: _Job, private: str, birth: Birth) -> ForkedChild:
+        self._wire.send([*job.fields(private, self._key.cwd)], birth.theirs)
+        birth.close_theirs()
+        try:
+            told = int(self._wire.answer(FORK_LIMIT) or 0)
+        except (TemplateGoneError, ValueError):
+            self._kill()  # The plugin may be there all the same; now it is told for sure.
+            told = 0
+        pid, is_whole = birth.told(FORK_LIMIT)
+        pid = pid or told
+        if not is_child(pid):
+            raise TemplateGoneError("it did not fork")
+        child = ForkedChild(pid, *birth.take(), self._on_child_end)
+        if not is_whole:
+            child.destroy()
+            raise CannotForkError("the fork ended, or hung, before it became the plugin")
+        return child
+
+    def _kill(self) -> None:
+        if self._started is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                self._started.popen.kill()
+
+    def _leave(self, why_not: str) -> None:
+        """End it, and hand on who still waits: to a new template, or to be spawned."""
+        with _lock:
+            _drop(self)
+            if not why_not and not self._is_ready:
+                why_not = _count_death(self._key)
+            if why_not:
+                _refused[self._key] = why_not
+        self.end()
+        self.forget()
+        for job in self._jobs:
+            with suppress(RuntimeError):  # the interpreter is ending
+                if why_not or job.tries > 1:
+                    spawner.submit(job.spawn, why_not or "its template has died twice")
+                else:
+                    spawner.submit(_route, job)
+
+
+# -- all templates ---------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_templates: dict[Key, Template] = {}
+_refused: dict[Key, str] = {}
+_deaths: dict[Key, int] = {}
+_said: set[tuple[str, str]] = set()
+
+
+def _drop(template: Template) -> None:
+    if _templates.get(template._key) is template:
+        del _templates[template._key]
+
+
+def _count_death(key: Key) -> str:
+    _deaths[key] = _deaths.get(key, 0) + 1
+    return f"its template has died {MOST_DEATHS} times while it imported" if _deaths[key] >= MOST_DEATHS else ""
+
+
+def _say_once(name: str, why: str) -> None:
+    if (name, why) not in _said:
+        _said.add((name, why))
+        logger.warning("the plugin %s cannot be forked, and is started as without prefork: %s", name, why)
+
+
+@atexit.register
+def _end_all() -> None:
+    for template in templates():
+        template.end()
+
+
+def _after_fork() -> None:
+    """A forked copy of this process has no threads, and no templates."""
+    global _lock
+    _lock = threading.Lock()
+    for template in _templates.values():
+        template.forget()
+    _templates.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

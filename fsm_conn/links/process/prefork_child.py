@@ -1,0 +1,141 @@
+"""A plugin that was forked from a template: how it is born, and how this process waits for it.
+
+Rule that holds here: a child that was made is waited for. Its number comes from itself or from its template, whichever
+of the two lives to tell it; only one that both could not is lost sight of, and it ends by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
+
+__all__ = ["Birth", "ForkedChild", "is_child"]
+
+LONGEST_WORD = 64
+"""Bytes that a child says of itself."""
+
+
+def is_child(pid: int) -> bool:
+    """Whether it is the number of a child of this process that nobody has waited for."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (OSError, OverflowError):  # no child, or no number of any process
+        return False
+    return True
+
+
+class Birth:
+    """The pipes that a child is given: its stdout, its stderr, and one on which it says that it has become the plugin.
+
+    Attributes:
+        theirs: the writing ends.
+    """
+
+    def __init__(self) -> None:
+        pairs = [os.pipe() for _ in range(3)]
+        self.theirs = tuple(writing for _, writing in pairs)
+        self._ours = [reading for reading, _ in pairs]
+
+    def close_theirs(self) -> None:
+        """They were handed over."""
+        for fd in self.theirs:
+            os.close(fd)
+        self.theirs = ()
+
+    def told(self, limit: float) -> tuple[int, bool]:
+        """Wait, at most `limit` seconds, until the child has become the plugin or has ended.
+
+        Returns:
+            Its number, 0 when it did not tell; and whether it is the plugin now.
+        """
+        said, end = b"", time.monotonic() + limit
+        while len(said) < LONGEST_WORD and self._is_readable(end - time.monotonic()):
+            more = os.read(self._ours[2], LONGEST_WORD)
+            if not more:
+                break
+            said += more
+        pid, _, outcome = said.decode("ascii", "replace").partition(" ")
+        return (int(pid) if pid.isascii() and pid.isdigit() else 0), outcome == "0"
+
+    def _is_readable(self, limit: float) -> bool:
+        poll = select.poll()
+        poll.register(self._ours[2], select.POLLIN)
+        return bool(poll.poll(max(limit, 0) * 1000))
+
+    def take(self) -> tuple[IO[bytes], IO[bytes]]:
+        """The reading ends of its stdout and its stderr."""
+        out, err = self._ours[:2]
+        del self._ours[:2]
+        return os.fdopen(out, "rb", 0), os.fdopen(err, "rb", 0)
+
+    def close(self) -> None:
+        """Close what was neither handed over nor taken."""
+        self.close_theirs()
+        while self._ours:
+            os.close(self._ours.pop())
+
+
+class ForkedChild:
+    """A child of this process that it has not made itself, with as much of `subprocess.Popen` as is needed.
+
+    Args:
+        pid: its number.
+        stdout, stderr: the reading ends of its pipes, unbuffered.
+        on_end: called once, when it was waited for.
+    """
+
+    def __init__(self, pid: int, stdout: IO[bytes], stderr: IO[bytes], on_end: Callable[[], None]) -> None:
+        self.pid = pid
+        self.stdout: IO[bytes] | None = stdout
+        self.stderr: IO[bytes] | None = stderr
+        self.returncode: int | None = None
+        self._on_end = weakref.finalize(self, on_end)
+        self._on_end.atexit = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, as `subprocess.Popen` does, and return its exit status or minus the number of a signal.
+
+        Args:
+            timeout: seconds; None: for ever.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended by then.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            pid, status = self._ended(0 if end is None else os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+            elif end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired([f"process {self.pid}"], timeout or 0)
+            else:
+                time.sleep(0.001)
+        self._on_end()
+        return self.returncode
+
+    def _ended(self, options: int) -> tuple[int, int]:
+        try:
+            return os.waitpid(self.pid, options)
+        except ChildProcessError:  # somebody else has taken its status
+            return self.pid, 0
+
+    def kill(self) -> None:
+        """Send it SIGKILL, unless it was waited for."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def destroy(self) -> None:
+        """Kill it, and leave nothing of it."""
+        self.kill()
+        self.wait()
+        for pipe in (self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,152 @@
+"""Whether a command can be forked from a template, and from which one.
+
+Rules that hold here:
+
+- What cannot be told for sure is not forked: an interpreter that does not say so by its name, an option that is not
+  known, a program that comes from anywhere but `-m` or a file.
+- Plugins share a template only when nothing that an import could see tells them apart: interpreter and options,
+  environment (less what differs from start to start), directory, user, limits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+__all__ = ["CannotForkError", "Key", "Program", "key_of", "program_of"]
+
+_INTERPRETER = re.compile(r"python(3(\.[0-9]+)?)?")
+_FLAGS = frozenset("bBdEIOPqRsSuv")
+"""Options of the interpreter without a value that change nothing but the interpreter."""
+_VALUED = frozenset("WX")
+
+
+class CannotForkError(Exception):
+    """Why a plugin is to be started without a template, in words that go on after "because"."""
+
+
+@attrs.frozen
+class Program:
+    """A command of the Python interpreter, taken apart."""
+
+    options: tuple[str, ...]
+    kind: str
+    """`module` or `script`."""
+    name: str
+    arguments: tuple[str, ...]
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the interpreter is told not to look for modules beside the program."""
+        return any(not option.startswith(("-W", "-X")) and {"I", "P"} & {*option} for option in self.options)
+
+
+def program_of(command: tuple[str, ...]) -> Program:
+    """Take a command apart.
+
+    Raises:
+        CannotForkError: it is none of an interpreter, or one that cannot be forked.
+    """
+    if not _INTERPRETER.fullmatch(os.path.basename(command[0])):
+        raise CannotForkError("its command does not begin with a Python interpreter")
+    words = list(command[1:])
+    options: list[str] = []
+    while words and words[0].startswith("-") and words[0] != "-":
+        word = words.pop(0)
+        flags, rest = _flags(word)
+        if flags:
+            options.append(f"-{flags}")
+        if rest[:1] == "m":
+            name = [rest[1:]] if rest[1:] else [words.pop(0)] if words else []
+            return Program(tuple(options), "module", _named(name), tuple(words))
+        if rest:
+            options.append(_valued(rest, words))
+    return Program(tuple(options), "script", _named(words[:1]), tuple(words[1:]))
+
+
+def _flags(word: str) -> tuple[str, str]:
+    """The options without a value at the beginning of a word, and the rest of the word."""
+    letters = word[1:]
+    end = next((at for at, letter in enumerate(letters) if letter not in _FLAGS), len(letters))
+    return letters[:end], letters[end:]
+
+
+def _valued(rest: str, words: list[str]) -> str:
+    if rest[0] not in _VALUED:
+        raise CannotForkError(f"the interpreter's option -{rest[0]} is none that a template can be given")
+    if not rest[1:] and not words:
+        raise CannotForkError("its command is not complete")
+    return f"-{rest[0]}{rest[1:] or words.pop(0)}"
+
+
+def _named(words: list[str]) -> str:
+    if not words or words[0] in ("-", ""):
+        raise CannotForkError("its command names no module and no file")
+    return words[0]
+
+
+@attrs.frozen
+class Key:
+    """What plugins must have in common to share a template. It holds secrets, and shows none."""
+
+    interpreter: tuple[str, ...] = attrs.field(repr=False)
+    env: frozenset[tuple[str, str]] = attrs.field(repr=False)
+    cwd: str
+    beside: str
+    """The directory of the program, where modules are looked for first."""
+    program: tuple[str, str] = attrs.field(repr=False)
+    """The kind and the name of the program whose own first imports are to be made; empty strings: of none."""
+    modules: tuple[str, ...] = attrs.field(repr=False)
+    """What is to be imported."""
+    standing: tuple[object, ...] = attrs.field(repr=False)
+
+
+def key_of(path: str, program: Program, env: Mapping[str, str], cwd: str | None, modules: tuple[str, ...]) -> Key:
+    """What decides from which template a plugin is forked.
+
+    Args:
+        path: the interpreter, absolute.
+        program: the command.
+        env: the environment, less what differs from start to start.
+        cwd: the directory of the plugin; None: that of this process.
+        modules: what to import beforehand; empty: what the program imports first.
+
+    Raises:
+        CannotForkError: the program, or its directory, cannot be found.
+    """
+    try:
+        here = os.path.realpath(cwd or os.getcwd())
+    except OSError:
+        raise CannotForkError("its directory is no more") from None
+    beside = here
+    if program.kind == "script":
+        script = os.path.realpath(os.path.join(here, program.name))
+        if not os.path.isfile(script):
+            raise CannotForkError("its program is not a file")
+        beside = os.path.dirname(script)
+    return Key(
+        interpreter=(path, *program.options),
+        env=frozenset(env.items()),
+        cwd=here,
+        beside=beside,
+        program=("", "") if modules else (program.kind, program.name),
+        modules=modules,
+        standing=_standing(),
+    )
+
+
+def _standing() -> tuple[object, ...]:
+    """What a process inherits from its parent beside: who it is, and what it may."""
+    import resource  # which not every system has
+
+    numbers = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})
+    status = re.search(r"^Umask:\s*(\S+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    limits = tuple(map(resource.getrlimit, numbers))
+    return (
+        *(os.getresuid(), os.getresgid(), tuple(os.getgroups())),
+        *(status and status[1], limits, os.getpriority(os.PRIO_PROCESS, 0), frozenset(os.sched_getaffinity(0))),
+    )

@@ -1,0 +1,1 @@
+"""The template: a program of its own, that the plugin's interpreter runs (`python template SOCKET`). See `__main__`."""

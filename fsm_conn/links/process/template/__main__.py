@@ -1,0 +1,99 @@
+"""The template of a plugin: a process that has imported the plugin's libraries, and is forked for each start.
+
+A program of its own. The host runs it by the plugin's interpreter, with the plugin's environment and directory, and
+talks to it over a socket that nobody else has: length-prefixed fields, with descriptors beside them. It may run where
+fsm_conn is not installed, so it imports nothing of it, and little else: what it imports, the plugins have imported.
+
+A plugin is a child of the *host*, not of the template: the host waits for it, learns its exit status and is its parent
+for the parent-death signal; and a template that dies takes no plugin along.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import struct
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fsm_conn.links.process.template import becoming, forking, importing
+else:
+    import becoming
+    import forking
+    import importing
+
+# The plugin may have modules of these names.
+for _name in ("becoming", "forking", "importing"):
+    del sys.modules[_name]
+
+LENGTH = struct.Struct("!I")
+CHUNK = 65536
+
+
+def receive(channel: socket.socket) -> tuple[list[bytes], list[int]]:
+    """Wait for the fields of one message, and the descriptors beside it. No fields: the host is gone."""
+    room = socket.CMSG_SPACE(3 * struct.calcsize("i"))
+    head, beside, _, _ = channel.recvmsg(LENGTH.size, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = [fd for _, _, data in beside for (fd,) in struct.iter_unpack("i", data)]
+    while 0 < len(head) < LENGTH.size and (more := channel.recv(LENGTH.size - len(head))):
+        head += more
+    if len(head) < LENGTH.size:
+        return [], descriptors
+    data = bytearray()
+    (length,) = LENGTH.unpack(head)
+    while len(data) < length:
+        if not (more := channel.recv(min(length - len(data), CHUNK))):
+            return [], descriptors
+        data += more
+    return bytes(data).split(b"\0"), descriptors
+
+
+def send(channel: socket.socket, text: str) -> None:
+    """Say something to the host."""
+    data = text.encode("utf-8", "replace")
+    channel.sendall(LENGTH.pack(len(data)) + data)
+
+
+def serve(channel: socket.socket) -> becoming.Order:
+    """Be the template until the host closes the socket. It returns in each plugin, and only there."""
+    beginning = becoming.Beginning()
+    ours = importing.descriptors()
+    try:
+        forks = forking.Forks()
+        said = becoming.Fields(receive(channel)[0])
+        kind, program, directory, beginning.varying = said.one(), said.one(), said.one(), said.many()
+        importing.set_up(kind, program, directory, beginning.varying, said.many())
+        beginning.end_of_imports()
+        importing.check(ours)
+        importing.check_grpc()
+    except forking.CannotForkError as error:
+        send(channel, f"-{error}")
+        os._exit(0)
+    # What there is now is never garbage, and pages that nobody writes to stay shared.
+    gc.collect()
+    gc.freeze()
+    send(channel, "+")
+    while True:
+        fields, pipes = receive(channel)
+        if not fields:
+            os._exit(0)
+        order = becoming.Order(becoming.Fields(fields))
+        try:
+            kept = importing.check(ours | {*pipes})
+            pid = forks.fork()
+        except (forking.CannotForkError, OSError) as error:
+            send(channel, f"-{error}")
+        else:
+            if pid == 0:
+                os.close(channel.detach())
+                becoming.become(order, pipes, kept, beginning)
+                return order
+            send(channel, f"+{pid}")
+        for fd in pipes:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    becoming.run(serve(socket.socket(fileno=int(sys.argv[1]))))

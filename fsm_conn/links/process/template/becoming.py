@@ -1,0 +1,228 @@
+"""Makes of a copy of the template what the interpreter would have made of the plugin's command."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType, TracebackType
+
+    from fsm_conn.links.process.template.importing import descriptors, refresh
+else:
+    from importing import descriptors, refresh
+
+MOST_PRINTED = 65536
+"""Bytes that imports print, of each stream, which each plugin prints again."""
+PR_SET_PDEATHSIG, PR_SET_MM, PR_SET_MM_MAP = 1, 35, 14
+
+
+class Fields:
+    """The fields of one message, to be taken one by one."""
+
+    def __init__(self, fields: list[bytes]) -> None:
+        self._fields = fields[::-1]
+
+    def one(self) -> str:
+        """The next field."""
+        return os.fsdecode(self._fields.pop())
+
+    def many(self) -> list[str]:
+        """The next fields, as many as the first of them says."""
+        return [self.one() for _ in range(int(self.one()))]
+
+
+class Order:
+    """What to become."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.host = int(fields.one())
+        self.cwd, self.kind, self.program = fields.one(), fields.one(), fields.one()
+        self.arguments, self.command = fields.many(), fields.many()
+        self.env = dict(entry.split("=", 1) for entry in fields.many())
+
+
+class Beginning:
+    """What was so before anything was imported, and is so again in each plugin."""
+
+    def __init__(self) -> None:
+        self.signals = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.umask = os.umask(0o77)
+        os.umask(self.umask)
+        self.env = dict(os.environ)
+        self.varying: list[str] = []
+        self.printed: dict[int, bytes] = {}
+        self._caught = {fd: os.memfd_create("printed", os.MFD_CLOEXEC) for fd in (1, 2)}
+        for fd, caught in self._caught.items():
+            os.dup2(caught, fd)
+
+    def end_of_imports(self) -> None:
+        """Keep what the imports have printed and set."""
+        _flush()
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for fd, caught in self._caught.items():
+            self.printed[fd] = os.pread(caught, MOST_PRINTED, 0)
+            os.dup2(nowhere, fd)
+            os.close(caught)
+        os.close(nowhere)
+        self.set = {name: value for name, value in os.environ.items() if self.env.get(name) != value}
+        self.unset = self.env.keys() - os.environ.keys()
+
+    def return_to(self) -> None:
+        """In a plugin: handlers of signals, and the mask of files."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self.signals.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        os.umask(self.umask)
+
+    def environment(self, env: dict[str, str]) -> None:
+        """In a plugin: its own environment, with what imports have changed of what it shares with the template."""
+        changed = {name for name in (*self.set, *self.unset) if env.get(name) == self.env.get(name)}
+        os.environ.clear()
+        os.environ.update({name: value for name, value in env.items() if name not in changed})
+        os.environ.update({name: value for name, value in self.set.items() if name in changed})
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                continue
+    ctypes.PyDLL(None).fflush(None)
+
+
+def become(order: Order, pipes: list[int], kept: list[int], beginning: Beginning) -> None:
+    """Be what the interpreter would have made of the plugin's command, and then say so.
+
+    The process leads a group, dies with the host, has the three standard descriptors and no other, the signals that the
+    interpreter sets, its own directory, environment and arguments, random numbers of its own, and in /proc its name.
+    """
+    libc = ctypes.PyDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, ctypes.c_long(signal.SIGKILL), ctypes.c_long(0), ctypes.c_long(0), ctypes.c_long(0))
+    out, err, told = pipes
+    if os.getppid() != order.host:
+        os._exit(255)
+    os.write(told, f"{os.getpid()} ".encode())
+    os.setpgid(0, 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    _close_all_but({0, 1, 2, told, *kept})
+    beginning.return_to()
+    try:
+        os.chdir(order.cwd)
+    except OSError as error:
+        os.write(told, str(error.errno).encode())
+        os._exit(255)
+    beginning.environment(order.env)
+    sys.argv = ["-m" if order.kind == "module" else order.program, *order.arguments]
+    sys.orig_argv = list(order.command)
+    show_as(order.command, order.env)
+    _start_afresh(beginning.varying)
+    os.write(told, b"0")
+    os.close(told)
+    for fd, printed in beginning.printed.items():
+        _write(fd, printed)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    for fd in descriptors() - kept:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _start_afresh(varying: list[str]) -> None:
+    """Let go of what was found out before the fork. `random` and OpenSSL see the fork by themselves."""
+    refresh(varying)
+    if tempfile := sys.modules.get("tempfile"):
+        vars(tempfile).update(tempdir=None, _name_sequence=None)
+    if threading := sys.modules.get("threading"):
+        threading.main_thread()._set_native_id()
+    if numpy := sys.modules.get("numpy.random"):
+        numpy.seed()
+
+
+def run(order: Order) -> None:
+    """Run the plugin as the interpreter would, in a `__main__` of its own."""
+    from types import ModuleType
+
+    main = ModuleType("__main__")
+    main.__dict__["__builtins__"] = __builtins__
+    if "__annotations__" in vars(sys.modules["__main__"]):  # as up to Python 3.13
+        main.__dict__.update(__annotations__={})
+    sys.modules["__main__"] = main
+    try:
+        if order.kind == "module":
+            from runpy import _run_module_as_main  # type: ignore[attr-defined]  # what the interpreter calls for -m
+
+            _run_module_as_main(order.program)
+        else:
+            _run_script(order.program, main)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        error.__traceback__ = _without_ours(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(1) from None
+
+
+def _run_script(path: str, main: ModuleType) -> None:
+    from importlib.machinery import SourceFileLoader
+
+    whole = os.path.abspath(path)
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        print(f"{sys.executable}: can't open file {whole!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    main.__dict__.update(__file__=whole, __cached__=None, __loader__=SourceFileLoader("__main__", whole))
+    exec(compile(source, whole, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - it is the plugin itself
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback as it would be without a template."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+class _Map(ctypes.Structure):
+    """The kernel's `struct prctl_mm_map`."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in (
+        "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
+        "arg_start", "arg_end", "env_start", "env_end", "auxv",
+    )] + [("auxv_size", ctypes.c_uint32), ("exe_fd", ctypes.c_uint32)]  # fmt: skip
+
+
+_shown: list[ctypes.Array[ctypes.c_char]] = []
+
+
+def show_as(command: list[str], env: dict[str, str]) -> None:
+    """Have /proc show the plugin's command and environment, and not the template's. Best effort."""
+    fields = open("/proc/self/stat", "rb").read().rpartition(b")")[2].split()  # noqa: SIM115
+    libc = ctypes.PyDLL(None)
+    libc.sbrk.restype = ctypes.c_void_p
+    words = [os.fsencode(word) + b"\0" for word in command]
+    entries = [os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items()]
+    _shown.extend(ctypes.create_string_buffer(b"".join(parts)) for parts in (words, entries))
+    (arg, env_at), (arg_size, env_size) = map(ctypes.addressof, _shown), (len(each) - 1 for each in _shown)
+    code, end_code, stack = map(int, fields[23:26])
+    data, end_data, brk = map(int, fields[42:45])
+    new = _Map(
+        code, end_code, data, end_data, brk, libc.sbrk(0), stack, arg, arg + arg_size, env_at, env_at + env_size,
+        0, 0, 0xFFFFFFFF,
+    )  # fmt: skip
+    libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.byref(new), ctypes.c_long(ctypes.sizeof(new)), ctypes.c_long(0))

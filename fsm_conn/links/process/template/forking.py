@@ -1,0 +1,73 @@
+"""Forks a process so that the child is one of the process's own parent.
+
+That needs the system call itself: clone with CLONE_PARENT. What else `os.fork` and glibc's `fork` do is done here, too:
+Python's hooks, the number of the thread, the list of its robust locks. Handlers of C libraries (`pthread_atfork`) are
+not called: they set right what other threads had under way, and there is none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_GET_TID_ADDRESS = 40
+CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
+
+# By machine: the numbers of clone, get_robust_list and set_robust_list, and the place of clone's argument child_tid.
+SYSTEM_CALLS = {"x86_64": (56, 274, 273, 3), "aarch64": (220, 100, 99, 4), "riscv64": (220, 100, 99, 4)}
+
+
+class CannotForkError(Exception):
+    """Why the plugin must be started without a template."""
+
+
+class Forks:
+    """Makes children of the host that are copies of this process.
+
+    Raises:
+        CannotForkError: it is not known how, on this system.
+    """
+
+    def __init__(self) -> None:
+        machine = os.uname().machine
+        if machine not in SYSTEM_CALLS or sys.maxsize < 2**32 or sys.implementation.name != "cpython":
+            raise CannotForkError(f"nobody has written down how to fork {sys.implementation.name} on {machine}")
+        clone, get_list, set_list, place = SYSTEM_CALLS[machine]
+        self._libc = ctypes.PyDLL(None, use_errno=True)
+        self._python = ctypes.pythonapi
+        # Looked up once, for nothing may happen between the call and what must follow it.
+        self._call = self._libc.syscall
+        self._call.restype = ctypes.c_long
+        self._head, self._size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._call(ctypes.c_long(get_list), ctypes.c_long(0), ctypes.byref(self._head), ctypes.byref(self._size))
+        arguments = [0, signal.SIGCHLD | CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, 0, 0, 0, 0]
+        arguments[0], arguments[place + 1] = clone, self._thread_number()
+        self._arguments = [ctypes.c_long(argument) for argument in arguments]
+        self._robust = (ctypes.c_long(set_list), self._head, self._size)
+
+    def _thread_number(self) -> int:
+        """The address where glibc keeps the number of this thread; a child's must be written there."""
+        address = ctypes.c_void_p()
+        done = self._libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0)
+        if done or not address.value or ctypes.c_int.from_address(address.value).value != os.getpid():
+            raise CannotForkError(
+                "this system does not tell what a fork has to know (glibc, CONFIG_CHECKPOINT_RESTORE)"
+            )
+        return address.value
+
+    def fork(self) -> int:
+        """As `os.fork`, but the child is a sibling of this process."""
+        call, arguments, robust = self._call, self._arguments, self._robust
+        after_in_child, after_in_parent = self._python.PyOS_AfterFork_Child, self._python.PyOS_AfterFork_Parent
+        self._python.PyOS_BeforeFork()
+        pid = int(call(*arguments))
+        if pid == 0:
+            call(*robust)
+            after_in_child()
+            return 0
+        after_in_parent()
+        if pid < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return pid

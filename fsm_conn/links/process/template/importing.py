@@ -1,0 +1,229 @@
+"""What a template imports, and whether that left it fit to be forked.
+
+A template only imports. It runs no event loop, starts no thread and initialises nothing of gRPC; where an import does,
+opens what plugins would share, or reads a variable that is different for each of them, the template is not used.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import os
+import stat
+import sys
+from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from fsm_conn.links.process.template.forking import CannotForkError
+else:
+    from forking import CannotForkError
+
+REFRESHED = ("pyvider.rpcplugin.config", "pyvider.rpcplugin.defaults")
+"""Modules of pyvider's library, whose settings are read again in each plugin. Of the directory for temporary files they
+make defaults that its servers do not use."""
+PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", "_frozen_importlib", "random"}
+"""Modules that read a variable for another."""
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+"""What may stay open: these have no state that plugins could share."""
+OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQueue", "PollerCompletionQueue"} | {
+    "ChannelCredentials",
+    "ServerCredentials",
+    "CallCredentials",
+}
+
+
+def set_up(kind: str, program: str, directory: str, varying: list[str], modules: list[str]) -> None:
+    """Import modules by name, or else what a program itself imports first.
+
+    Args:
+        kind: `module` or `script`, or empty: the modules are named.
+        program: its name or path.
+        directory: of the program, where modules are looked for first, unless the interpreter is told not to.
+        varying: variables that are different for each plugin.
+        modules: to be imported.
+
+    Raises:
+        CannotForkError: they cannot be imported, or read one of those variables.
+    """
+    if getattr(sys.flags, "safe_path", sys.flags.isolated):
+        del sys.path[0]
+    else:
+        sys.path[0] = directory
+    sys.argv = ["-m" if kind == "module" else program]
+    read: dict[str, str] = {}
+    try:
+        with watched(varying, read):
+            if kind:
+                run_leading_imports(kind, program)
+            for name in modules:
+                __import__(name)
+        refresh(varying)
+    except BaseException as error:
+        missing = error.name if isinstance(error, ImportError) else None
+        what = f"{type(error).__name__}: {missing}" if missing else type(error).__name__
+        raise CannotForkError(f"what it imports cannot be imported beforehand ({what})") from None
+    for variable, module in read.items():
+        raise CannotForkError(f"what it imports ({module}) reads {variable}, which is different for each plugin")
+
+
+@contextmanager
+def watched(varying: list[str], read: dict[str, str]) -> Iterator[None]:
+    """Note which of some variables are read meanwhile, by which module, unless `refresh` sees to it."""
+
+    class Watched(os._Environ):  # type: ignore[type-arg]  # which is no class of types before it is run
+        def __getitem__(self, name: str) -> str:
+            if name in varying and (reader := _reader(sys._getframe(1))):
+                read.setdefault(name, reader)
+            value: str = super().__getitem__(name)
+            return value
+
+    plain = type(os.environ)
+    os.environ.__class__ = Watched
+    try:
+        yield
+    finally:
+        os.environ.__class__ = plain
+
+
+def _reader(frame: FrameType | None) -> str:
+    """Who reads; empty: one that `refresh` knows."""
+    names = []
+    while frame is not None:
+        names.append(str(frame.f_globals.get("__name__")))
+        frame = frame.f_back
+    if any(name.startswith(REFRESHED) for name in names):
+        return ""
+    return next((name for name in names if name.partition(".")[0] not in PASSING_ON), "?")
+
+
+def refresh(varying: list[str]) -> None:
+    """Have pyvider's library, which reads its settings when it is imported, read those again that are different."""
+    if module := sys.modules.get("pyvider.rpcplugin.config"):
+        settings = module.rpcplugin_config
+        anew = type(settings).from_env()
+        for field in type(settings).__attrs_attrs__:
+            if field.metadata.get("env_var") in varying:
+                setattr(settings, field.name, getattr(anew, field.name))
+
+
+def run_leading_imports(kind: str, program: str) -> None:
+    """Run the statements at the beginning of a program that only import, and set variables of the environment."""
+    name, package, path, source = _source(kind, program)
+    body = list(leading(ast.parse(source, path).body))
+    space = {"__name__": name, "__package__": package, "__file__": path}
+    exec(compile(ast.Module(body, []), path, "exec", dont_inherit=True), space)  # noqa: S102 - it is the plugin's own
+
+
+def _source(kind: str, program: str) -> tuple[str, str | None, str, bytes]:
+    if kind == "script":
+        with open(program, "rb") as file:
+            return "__main__", None, program, file.read()
+    from importlib.util import find_spec
+
+    spec = find_spec(program)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = find_spec(program + ".__main__")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(name=program)
+    with open(spec.origin, "rb") as file:
+        return spec.name, spec.parent, spec.origin, file.read()
+
+
+def leading(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of `body` that import, up to the first that does something else than to define names.
+
+    Variables of the environment that are set to constants are set, for libraries read them when they are imported.
+    """
+    for node in body:
+        if _imports(node) or _sets_environment(node):
+            yield node
+        elif not _only_defines(node):
+            return
+
+
+def _imports(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Try):
+        rest = [*node.orelse, *node.finalbody, *(each for handler in node.handlers for each in handler.body)]
+        return all(map(_imports, node.body)) and all(_imports(each) or _is_plain(each) for each in rest)
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _is_plain(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant))
+
+
+def _only_defines(node: ast.stmt) -> bool:
+    """Whether a statement can be left out, since no import after it could depend on it."""
+    if isinstance(node, ast.Assign) and not all(isinstance(target, (ast.Name, ast.Tuple)) for target in node.targets):
+        return False
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        calls = [ast.unparse(each.func) for each in ast.walk(node) if isinstance(each, ast.Call)]
+        return set(calls) <= {"logging.getLogger"}
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") and not node.orelse
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass))
+
+
+def _sets_environment(node: ast.stmt) -> bool:
+    """Whether it is `os.environ["A"] = "b"` or `os.environ.setdefault("A", "b")`."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+        return all(
+            isinstance(target, ast.Subscript)
+            and ast.unparse(target.value) == "os.environ"
+            and isinstance(target.slice, ast.Constant)
+            for target in node.targets
+        )
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        call = node.value
+        given = all(isinstance(argument, ast.Constant) for argument in call.args)
+        return ast.unparse(call.func) == "os.environ.setdefault" and given and not call.keywords
+    return False
+
+
+def descriptors() -> set[int]:
+    """The descriptors that are open."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            os.fstat(int(name))
+        except OSError:  # the one by which the directory was read
+            continue
+        found.add(int(name))
+    return found
+
+
+def is_stateless(fd: int) -> bool:
+    """Whether it is a device that plugins may share."""
+    return stat.S_ISCHR(os.fstat(fd).st_mode) and os.readlink(f"/proc/self/fd/{fd}") in DEVICES
+
+
+def check(ours: set[int]) -> list[int]:
+    """Refuse to be forked where a plugin would share, or lose, what an import has made; the descriptors that may stay.
+
+    Args:
+        ours: the descriptors that were open before.
+    """
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise CannotForkError("what it imports starts a thread, which a fork would not have")
+    more = descriptors() - ours
+    if shared := [fd for fd in more if not is_stateless(fd)]:
+        what = os.readlink(f"/proc/self/fd/{shared[0]}").partition(":")[0]
+        kind = "a file" if what.startswith("/") else f"a {what}"
+        raise CannotForkError(f"what it imports opens {kind}, which all plugins would share")
+    return sorted(more)
+
+
+def check_grpc() -> None:
+    """Refuse to be forked when an import has made an object of gRPC: its rules allow no fork afterwards."""
+    for each in gc.get_objects():
+        kind = type(each)
+        if kind.__name__ in OBJECTS_OF_GRPC and str(kind.__module__).partition(".")[0] == "grpc":
+            held = getattr(each, "_credentials", None)
+            if type(held).__name__ != "InsecureChannelCredentials":
+                raise CannotForkError(f"what it imports makes an object of gRPC ({kind.__name__})")

@@ -1,0 +1,653 @@
+"""Plugins that are forked from a template: like those that are spawned, and none that cannot be is forked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsm_conn import CallOptions, Connection, ConnectionPool
+from fsm_conn.demo import calculator_pb2
+from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError
+from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn.links.process import directory as private_directory
+from fsm_conn.links.process import prefork
+from fsm_conn.links.process.process import PluginProcess
+from fsm_conn.links.target import LinkFactory
+
+from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
+from .faults import FAULTS, ONCE, Fault
+from .test_faults_real import Outside, by_name, check, everything, outside
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="forking a program that has imported its libraries is Linux's"),
+]
+assert everything
+assert outside
+
+QUICK = 20.0
+MIRROR = str(PLUGINS / "mirror.py")
+BESIDE = str(PLUGINS.parent)
+"""Where the package `plugins` is found."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_linger() -> Iterator[None]:
+    """Templates end soon after their plugins, and before anybody looks for what is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefork, "LINGER", 0.2)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is told for itself what is said once."""
+    monkeypatch.setattr(prefork, "_said", set())
+    monkeypatch.setattr(prefork, "_refused", {})
+    monkeypatch.setattr(prefork, "_deaths", {})
+
+
+async def started(*command: str, **options: Any) -> PluginProcess:
+    options = {"env": dict(os.environ), "prefork": True, "name": "plugin", **options}
+    return await PluginProcess.spawn(command, **options)
+
+
+async def printed(*command: str, **options: Any) -> tuple[PluginProcess, str]:
+    process = await started(*command, **options)
+    async with asyncio.timeout(QUICK):
+        return process, (await asyncio.shield(process.first_line)).decode()
+
+
+async def ended(*command: str, **options: Any) -> tuple[int | None, str, str]:
+    """Its return code, its first line, and its last words."""
+    process = await started(*command, **options)
+    async with asyncio.timeout(QUICK):
+        code = await asyncio.shield(process.exited)
+    first = process.first_words()
+    await process.stop()
+    return code, first, process.diagnostics()
+
+
+def is_forked(caplog: pytest.LogCaptureFixture) -> bool:
+    return "cannot be forked" not in caplog.text
+
+
+def script(tmp_path: Path, *lines: str) -> list[str]:
+    """The command of a program."""
+    path = tmp_path / "program.py"
+    path.write_text("\n".join(lines))
+    return [PYTHON, str(path)]
+
+
+class TestLikeSpawned:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            [MIRROR, "a", "--b", ""],
+            ["-u", "-W", "error", "-m", "plugins.mirror", "x\udcffy"],
+            ["-I", "-X", "dev", "plugins/mirror.py"],
+            ["-SEP", MIRROR],
+        ],
+    )
+    async def test_all_that_it_sees_of_itself(self, command: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        """Arguments, environment, directory, descriptors, streams, signals, group, parent, /proc, modules' paths."""
+        seen = []
+        for choice in (False, True):
+            env = {**os.environ, "PYTHONPATH": BESIDE, "ODD": "a\udcff\nb=c", "EMPTY": ""}
+            process, line = await printed(PYTHON, *command, prefork=choice, env=env, cwd=BESIDE)
+            seen.append(json.loads(line))
+            await process.stop()
+        spawned, forked = seen
+        assert is_forked(caplog)
+        spec = [each["main"].pop(2).partition("loader=")[0] for each in seen]
+        assert spec[0] == spec[1]
+        assert forked == spawned
+        assert forked["parent"] == os.getpid()
+        assert forked["death signal"] == signal.SIGKILL
+        assert set(forked["descriptors"]) == {"0", "1", "2"}
+
+    async def test_another_interpreter(self, caplog: pytest.LogCaptureFixture) -> None:
+        """It need not be the host's, and need not have fsm_conn."""
+        base = getattr(sys, "_base_executable", PYTHON)
+        process, line = await printed(base, MIRROR)
+        assert json.loads(line)["executable"] == base
+        assert is_forked(caplog)
+        await process.stop()
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            "pass",
+            "sys.exit()",
+            "sys.exit(3)",
+            "sys.exit('no license')",
+            "f()",
+            "raise ValueError('out of paper') from KeyError(1)",
+            "raise KeyboardInterrupt",
+            "os._exit(4)",
+            "os.abort()",
+            "os.kill(os.getpid(), 9)",
+            "import no_such_module",
+            "f(",
+            "sys.stdout.write('half')",
+            "threading.Thread(target=lambda: (time.sleep(0.05), print('late', file=sys.stderr))).start()",
+        ],
+    )
+    async def test_how_it_ends(self, end: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Its status, its last words and what runs at its exit are those of the interpreter."""
+        command = script(
+            tmp_path,
+            "import atexit, os, sys, threading, time",
+            "def f():",
+            "    raise ValueError('out of paper')",
+            "print('up', flush=True)",
+            "atexit.register(lambda: print('bye', file=sys.stderr))",
+            end,
+        )
+        spawned, forked = [await ended(*command, prefork=choice) for choice in (False, True)]
+        if "Keyboard" in end:  # which is not caught on the way, so its traceback is longer
+            spawned, forked = ((code, first, words[-30:]) for code, first, words in (spawned, forked))
+        assert forked == spawned
+        assert is_forked(caplog) == (end != "f(")
+
+    @pytest.mark.parametrize("program", ["no_such_module", "plugins", "plugins.none"])
+    async def test_no_such_module(self, program: str) -> None:
+        """The interpreter's own words."""
+        env = {**os.environ, "PYTHONPATH": BESIDE}
+        spawned, forked = [await ended(PYTHON, "-m", program, prefork=choice, env=env) for choice in (False, True)]
+        assert forked == spawned
+        assert "No module named" in forked[2] or "cannot be directly executed" in forked[2]
+
+    async def test_what_imports_print(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Each plugin prints it, as if it had imported it itself."""
+        (tmp_path / "talks.py").write_text("import os, sys\nprint('handshake')\nos.write(2, b'beware\\n')")
+        command = script(tmp_path, "import talks", "import sys", "print('end', file=sys.stderr)")
+        for choice in (False, True, True):
+            _, first, words = await ended(*command, prefork=choice)
+            assert "'handshake'" in first
+            assert [line.strip() for line in words.splitlines()[1:]] == ["beware", "end"]
+        assert is_forked(caplog)
+
+    async def test_what_imports_change(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Variables stay changed, as they would in the plugin itself."""
+        (tmp_path / "meddles.py").write_text(
+            "import os\nos.environ.update(NEW='new', OLD='changed')\ndel os.environ['GONE']\nos.umask(0)\n"
+        )
+        names = "('NEW', 'OLD', 'GONE', 'KEPT')"
+        command = script(tmp_path, "import meddles", "import os", f"print([os.environ.get(name) for name in {names}])")
+        env = {**os.environ, "OLD": "old", "GONE": "gone", "KEPT": "kept"}
+        for choice in (False, True):
+            _, first, _ = await ended(*command, prefork=choice, env=env)
+            assert "['new', 'changed', None, 'kept']" in first
+        assert is_forked(caplog)
+
+    async def test_signals_are_the_interpreters(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A library that sets handlers when it is imported sets them in the template; a plugin has the defaults."""
+        (tmp_path / "handles.py").write_text(
+            "import signal\nfor each in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):\n"
+            "    signal.signal(each, lambda *_: None)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        )
+        body = "print([repr(signal.getsignal(n)) for n in (15, 2, 13)], signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        command = script(tmp_path, "import signal", body)
+        (forked, _), (spawned, _) = [(await ended(*command, prefork=choice))[1:] for choice in (("handles",), False)]
+        assert forked == spawned
+        assert "SIG_DFL" in forked
+        assert is_forked(caplog)
+
+    async def test_random_numbers_are_its_own(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Siblings draw different ones, from whatever they draw."""
+        numpy = tmp_path / "numpy"
+        numpy.mkdir()
+        (numpy / "__init__.py").write_text("from . import random")
+        (numpy / "random.py").write_text(
+            "import os\nstate = 0\ndef seed():\n    global state\n    state = os.urandom(8)"
+        )
+        command = script(
+            tmp_path,
+            "import random, ssl, uuid, secrets, tempfile, numpy",
+            "print(random.random(), ssl.RAND_bytes(8), uuid.uuid1(), uuid.uuid4(), secrets.token_hex(),",
+            "    next(tempfile._get_candidate_names()), numpy.random.state, sep='|')",
+        )
+        lines = []
+        for _ in range(3):
+            process, line = await printed(*command, prefork=("random", "ssl", "uuid", "secrets", "tempfile", "numpy"))
+            lines.append(line.split("|"))
+            await process.stop()
+        assert is_forked(caplog)
+        for drawn in zip(*lines, strict=True):
+            assert len(set(drawn)) == len(lines), drawn
+
+    async def test_threads_and_children_of_its_own(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """What a process may do, a forked one may."""
+        command = script(
+            tmp_path,
+            "import asyncio, multiprocessing, os, subprocess, sys, threading",
+            "from concurrent.futures import ThreadPoolExecutor",
+            "def f(x): return x + 1",
+            "async def main():",
+            "    process = await asyncio.create_subprocess_exec(sys.executable, '-S', '-c', 'print(1)', stdout=-1)",
+            "    return (await process.communicate())[0], await asyncio.to_thread(f, 1)",
+            "if __name__ == '__main__':",
+            "    with ThreadPoolExecutor(8) as pool: threads = sum(pool.map(f, range(100)))",
+            "    lock = threading.RLock()",
+            "    with lock, lock: pass",
+            "    with multiprocessing.get_context('fork').Pool(2) as pool: forked = pool.map(f, [1])",
+            "    pid = os.fork()",
+            "    if not pid: os._exit(5)",
+            "    print(threads, forked, asyncio.run(main()), os.waitpid(pid, 0)[1] >> 8)",
+        )
+        process, line = await printed(*command)
+        assert line == r"5050 [2] (b'1\n', 2) 5"
+        assert is_forked(caplog)
+        await process.stop()
+
+    async def test_killed_from_outside(self) -> None:
+        """Its death is noticed, and its number is nobody's afterwards."""
+        process, _ = await printed(*hostile("stubborn"))
+        os.kill(process.pid, signal.SIGSEGV)
+        async with asyncio.timeout(QUICK):
+            assert await process.exited == -signal.SIGSEGV
+        assert process.pid not in children()
+        await process.stop()
+
+    async def test_private_directory(self) -> None:
+        """Made before it and removed after it."""
+        process, line = await printed(*hostile("env", "TMPDIR"))
+        assert Path(line).stat().st_mode & 0o777 == 0o700
+        (Path(line) / "left").write_text("something")
+        await process.stop(0)
+        assert not Path(line).exists()
+
+    @pytest.mark.parametrize(
+        ("command", "options", "error"),
+        [
+            (["no-such-python3", "x.py"], {}, CommandNotFoundError),
+            ([PYTHON, "x.py"], {"cwd": "/no/such"}, CommandNotExecutableError),
+            ([str(PLUGINS), "x.py"], {}, CommandNotExecutableError),
+        ],
+    )
+    async def test_wrong_commands(self, command: list[str], options: Any, error: type[Exception]) -> None:
+        """The same errors."""
+        for choice in (False, True):
+            with pytest.raises(error):
+                await started(*command, prefork=choice, **options)
+
+
+class TestTemplates:
+    async def test_one_for_all(self) -> None:
+        """All plugins that are alike, in whichever loop and thread, are forked from one; it ends after the last."""
+        processes = [(await printed(*hostile("stubborn"), prefork=("json",)))[0] for _ in range(3)]
+        ready = threading.Event()
+        pids: list[int] = []
+
+        async def elsewhere() -> None:
+            process, _ = await printed(*hostile("env", "TMPDIR"), prefork=("json",))
+            pids.append(process.pid)
+            await asyncio.to_thread(ready.wait, QUICK)
+            await process.stop(0)
+
+        thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+        thread.start()
+        await eventually(lambda: pids, limit=QUICK)
+        (template,) = prefork.templates()
+        pid = template.pid
+        assert pid in children()
+        ready.set()
+        await eventually(lambda: not thread.is_alive())
+        for process in processes:
+            assert prefork.templates() == [template]
+            assert is_alive(template.pid or 0)
+            await process.stop(0)
+        await eventually(lambda: pid not in children())
+        assert prefork.templates() == []
+
+    async def test_others_for_others(self) -> None:
+        """Another environment has another template, whose imports may depend on it."""
+        processes = [(await printed(*hostile("stubborn"), env={**os.environ, "A": a}))[0] for a in "xyx"]
+        assert len(prefork.templates()) == 2
+        for process in processes:
+            await process.stop(0)
+
+    async def test_killed_with_its_plugins_alive(self) -> None:
+        """They live on, are watched and end as ever; the next start has a new template."""
+        one, _ = await printed(*hostile("stubborn"))
+        (template,) = prefork.templates()
+        pid = template.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: pid not in children())
+        assert is_alive(one.pid)
+        two, _ = await printed(*hostile("stubborn"))
+        assert [each.pid for each in prefork.templates()] != [pid]
+        os.kill(one.pid, signal.SIGKILL)
+        async with asyncio.timeout(QUICK):
+            assert await one.exited == -signal.SIGKILL
+        await one.stop()
+        await two.stop(0)
+
+    async def test_killed_again_and_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Whenever that is, each start comes to something, and nothing is left."""
+        stop = threading.Event()
+
+        def killer() -> None:
+            while not stop.wait(0.005):
+                for template in prefork.templates():
+                    if template.pid is not None:
+                        os.kill(template.pid, signal.SIGKILL)
+
+        async def life() -> None:
+            process, line = await printed(*hostile("stubborn"))
+            assert line == "ready"
+            await process.stop(0)
+
+        thread = threading.Thread(target=killer)
+        thread.start()
+        try:
+            for _ in range(10):
+                await asyncio.gather(*(life() for _ in range(4)))
+        finally:
+            stop.set()
+            thread.join()
+
+    async def test_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that is stopped is ended, and another one forks the plugin; meanwhile others start."""
+        monkeypatch.setattr(prefork, "FORK_LIMIT", 0.3)
+        one, _ = await printed(*hostile("stubborn"))
+        (template,) = prefork.templates()
+        os.kill(template.pid or 0, signal.SIGSTOP)
+        waiting = asyncio.create_task(printed(*hostile("stubborn")))
+        other, _ = await printed("sh", "-c", "echo; exec sleep 100", prefork=False)
+        assert not waiting.done()
+        two, line = await waiting
+        assert line == "ready"
+        assert template not in prefork.templates()
+        for process in (one, two, other):
+            await process.stop(0)
+
+    async def test_its_imports_hang(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is given up; who waits for it may give up before."""
+        monkeypatch.setattr(prefork, "START_LIMIT", 0.5)
+        (tmp_path / "hangs.py").write_text("import time\nif 'PLUGIN' not in globals(): time.sleep(3600)")
+        command = script(tmp_path, "import hangs")
+        waiting = asyncio.create_task(started(*command))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        process = await started(*command)
+        await process.stop(0)
+
+    async def test_cancelled_at_every_moment(self, leftovers: Leftovers) -> None:
+        """Before the template is there, while it forks and afterwards."""
+        kept, _ = await printed(*hostile("stubborn"))
+        for step in range(60):
+            spawning = asyncio.create_task(started(*hostile("stubborn")))
+            await asyncio.sleep(step * 0.0004)
+            if spawning.done():
+                await spawning.result().stop(0)
+                continue
+            spawning.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await spawning
+        await kept.stop(0)
+        await leftovers.none()
+
+    async def test_nothing_secret_is_seen_of_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Neither in its command, nor in its log."""
+        caplog.set_level(logging.DEBUG)
+        process, _ = await printed(*hostile("stubborn"), env={**os.environ, "TOKEN": "MARKED-1234"})
+        (template,) = prefork.templates()
+        assert b"MARKED" not in Path(f"/proc/{template.pid}/cmdline").read_bytes()
+        os.kill(template.pid or 0, signal.SIGKILL)
+        await eventually(lambda: template not in prefork.templates())
+        await process.stop(0)
+        assert "MARKED" not in caplog.text + repr(template) + repr(vars(template))
+
+    async def test_nobody_else_can_reach_it(self) -> None:
+        """Its socket is one of a pair without a name, and no plugin has it."""
+        process, _ = await printed(*hostile("stubborn"))
+        (template,) = prefork.templates()
+        assert template.pid is not None
+        (inode,) = [inode for inode in map(os.readlink, _open(template.pid)) if inode.startswith("socket:")]
+        unix = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+        assert [len(fields) for fields in unix if f"socket:[{fields[6]}]" == inode] == [7]  # no path
+        assert inode not in map(os.readlink, _open(process.pid))
+        await process.stop(0)
+
+
+def _open(pid: int) -> Iterator[Path]:
+    return Path(f"/proc/{pid}/fd").iterdir()
+
+
+CANNOT = {
+    "thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(100,), daemon=True).start()", "a thread"),
+    "socket": ("import socket\nheld = socket.socket()", "opens a socket, which all plugins would share"),
+    "file": ("held = open(__file__)", "opens a file"),
+    "channel": ("import grpc\nheld = grpc.insecure_channel('unix:/x')", "a thread"),
+    "credentials": ("import grpc\nheld = grpc.local_channel_credentials()", "makes an object of gRPC (ChannelCredentials)"),
+    "server": ("import grpc\nheld = grpc.ssl_server_credentials([(b'x', b'y')])", "which a fork would not have"),
+    "directory": ("import tempfile\nheld = tempfile.gettempdir()", "(imports_directory) reads T"),
+    "missing": ("try:\n    import no_such\nexcept ImportError as e:\n    raise RuntimeError('MARKED') from e", "(RuntimeError)"),
+    "exit": ("import os\nif os.environ.get('TMPDIR') and not os.environ.get('PLUGIN'): raise SystemExit", "(SystemExit)"),
+}  # fmt: skip
+
+
+class TestCannotBeForked:
+    @pytest.mark.parametrize("name", CANNOT)
+    async def test_for_what_it_imports(self, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """It is spawned as ever, and the log says why, once."""
+        code, why = CANNOT[name]
+        (tmp_path / f"imports_{name}.py").write_text(code)
+        command = script(tmp_path, "import os, sys", "print('up', flush=True)", "sys.stdin.close()", "os.pause()")
+        for _ in range(2):
+            process, line = await printed(*command, prefork=(f"imports_{name}",))
+            assert line == "up"
+            await process.stop(0)
+        (told,) = [record.message for record in caplog.records]
+        assert told.startswith("the plugin plugin cannot be forked, and is started as without prefork: ")
+        assert why in told
+        assert "MARKED" not in told
+        await eventually(lambda: prefork.templates() == [])
+
+    @pytest.mark.parametrize(
+        ("command", "why"),
+        [
+            (["sh", "-c", "echo up; exec sleep 100"], "does not begin with a Python interpreter"),
+            ([PYTHON, "-c", "print('up', flush=True); import os; os.read(0, 1); os.pause()"], "option -c"),
+        ],
+    )
+    async def test_for_its_command(self, command: list[str], why: str, caplog: pytest.LogCaptureFixture) -> None:
+        """No template is even started."""
+        process, line = await printed(*command)
+        assert line == "up"
+        assert why in caplog.text
+        assert prefork.templates() == []
+        await process.stop(0)
+
+    async def test_elsewhere_than_on_linux(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The log says so, and the plugin is spawned."""
+        monkeypatch.setattr(prefork.sys, "platform", "darwin")
+        process, line = await printed(*hostile("stubborn"))
+        assert line == "ready"
+        assert "is safe on Linux only" in caplog.text
+        await process.stop(0)
+
+    async def test_its_template_crashes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """An import that ends the process is tried a few times, and then no more."""
+        (tmp_path / "crashes.py").write_text("import os\nif 'plugin' not in os.environ: os.kill(os.getpid(), 9)")
+        command = script(tmp_path, "print('up', flush=True)")
+        for _ in range(3):
+            assert "'up'" in (await ended(*command, prefork=("crashes",)))[1]
+        assert "has died twice" in caplog.text
+        assert "has died 3 times while it imported" in caplog.text
+
+
+HOST = """
+import asyncio, os, sys
+from fsm_conn.links.process import prefork
+from fsm_conn.links.process.process import PluginProcess
+from fsm_conn.links.target import LinkFactory
+async def main():
+    global process
+    process = await PluginProcess.spawn(sys.argv[1:], env=dict(os.environ), prefork=True)
+    line = (await process.first_line).decode()
+    print(process.pid, prefork.templates()[0].pid, line, flush=True)
+    {then}
+asyncio.run(main())
+"""
+
+
+def host(then: str) -> tuple[subprocess.Popen[bytes], list[int], str]:
+    popen = subprocess.Popen(
+        [PYTHON, "-c", HOST.format(then=then), *hostile("env", "TMPDIR")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert popen.stdout is not None
+    *pids, directory = popen.stdout.readline().split()
+    return popen, list(map(int, pids)), directory.decode()
+
+
+class TestEndOfTheHost:
+    async def test_killed(self) -> None:
+        """Plugin and template end with it."""
+        popen, pids, directory = host("await asyncio.sleep(3600)")
+        assert all(map(is_alive, pids))
+        popen.kill()
+        for pid in pids:
+            await eventually(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+        popen.communicate()
+        private_directory.remove(directory)
+
+    async def test_ends(self) -> None:
+        """Nothing was closed, nothing is left, and nothing is said."""
+        popen, pids, directory = host("return")
+        _, errors = popen.communicate(timeout=QUICK)
+        for pid in pids:
+            await eventually(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+        assert not Path(directory).exists()
+        assert (popen.returncode, errors) == (0, b"")
+
+    async def test_a_forked_copy_of_it(self) -> None:
+        """It has no template, and takes none away."""
+        process, _ = await printed(*hostile("stubborn"))
+        (template,) = prefork.templates()
+        child = os.fork()
+        if child == 0:
+            os._exit(len(prefork.templates()))
+        assert os.waitpid(child, 0)[1] == 0
+        again, _ = await printed(*hostile("stubborn"))
+        assert prefork.templates() == [template]
+        for each in (process, again):
+            await each.stop(0)
+
+
+def forked(command: list[str], **options: Any) -> LinkFactory:
+    """A maker of links to forked plugins."""
+    return lambda: PluginLink(command, prefork=True, **options)
+
+
+class TestConnections:
+    @pytest.mark.parametrize("mtls", [None, True, False])
+    async def test_with_and_without_certificates(self, mtls: bool | None, caplog: pytest.LogCaptureFixture) -> None:
+        """Each plugin proves itself by a certificate of its own, and knows its host by that host's."""
+        links: list[Any] = []
+        for _ in range(2):
+            async with Connection(forked([*CALCULATOR], mtls=mtls), name="c") as conn:
+                assert (await conn.call("calculator.Add", a=5, b=3)).result == 8
+                links.append(conn.link)
+                assert (links[-1]._client._server_cert is None) == (mtls is False)
+        if mtls is not False:
+            assert links[0]._client._server_cert != links[1]._client._server_cert
+        assert is_forked(caplog)
+
+    async def test_killed_and_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A call that is idempotent is answered by the next plugin, from the same template."""
+        monkeypatch.setattr(prefork, "LINGER", QUICK)
+        async with Connection(forked([*CALCULATOR]), name="c") as conn:
+            (template,) = prefork.templates()
+            for _ in range(3):
+                link: Any = conn.link
+                os.kill(link.pid, signal.SIGKILL)
+                reply = await conn.call("calculator.Add", CallOptions(idempotent=True, timeout=60), a=5, b=3)
+                assert reply.result == 8
+            assert prefork.templates() == [template]
+            monkeypatch.setattr(prefork, "LINGER", 0.2)
+
+    async def test_pool_under_fire(self) -> None:
+        """One of the plugins is killed every now and then: each idempotent call is answered."""
+        answered, unanswered = [], []
+        options = CallOptions(idempotent=True, timeout=60)
+        async with ConnectionPool(forked([*CALCULATOR]), 4, 0, name="pool") as pool:
+            end = time.monotonic() + 3
+
+            async def caller() -> None:
+                while time.monotonic() < end:
+                    try:
+                        answered.append((await pool.call("calculator.Add", options, a=5, b=3)).result)
+                    except Exception as error:
+                        unanswered.append(error)
+
+            async def killer() -> None:
+                while time.monotonic() < end:
+                    await asyncio.sleep(0.3)
+                    (template,) = prefork.templates()
+                    victims = _plugins() - {template.pid}
+                    if victims:
+                        os.kill(min(victims), signal.SIGKILL)
+
+            await asyncio.gather(killer(), *(caller() for _ in range(20)))
+        assert unanswered == []
+        assert set(answered) == {8}
+
+
+def _plugins() -> set[int]:
+    return {pid for pid in children() if is_alive(pid)}
+
+
+class ForkedFault:
+    """A fault of the table, in a plugin that is forked."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fault, name)
+
+    def connection(self, outside: str, env: dict[str, str]) -> Connection:
+        """As the fault makes it."""
+        fault = self._fault
+        command = [word.replace("OUTSIDE", outside) for word in fault.command]
+        options: dict[str, Any] = {"env": {**env, **fault.env}, "services": calculator_pb2, "name": "plugin"}
+        return Connection(
+            forked(command, **options),
+            health=fault.health,
+            retry=ONCE,
+            start_timeout=fault.start_timeout,
+            name="plugin",
+        )
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=by_name)
+async def test_fault(fault: Fault, outside: Outside, everything: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The whole table of hostile plugins: the same errors, in time, nothing left behind and nothing given away."""
+    forked_fault: Any = ForkedFault(fault)
+    caplog.set_level(logging.DEBUG)
+    await check(forked_fault, outside, everything)
+    assert is_forked(caplog) or not fault.command[0].startswith("/")
