@@ -12,16 +12,19 @@ need them, and they change nothing but the shapes of their neighbours.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from types import TracebackType
 
 __all__ = [
     "ESCAPES",
     "RISKY",
     "brief",
+    "listed",
     "named",
     "plain",
     "plain_json",
     "plain_line",
+    "quoted",
     "said",
     "sanitised",
     "shortened",
@@ -112,3 +115,15 @@ def shortened(text: str, limit: int = 16_000) -> str:
         return text
     half = limit // 2
     return f"{text[:half]} [... {len(text) - 2 * half} characters left out ...] {text[-half:]}"
+
+
+def quoted(name: str, limit: int = 100) -> str:
+    """A name of somebody else's in quotation marks; of a long one its beginning."""
+    return repr(name) if len(name) <= limit else f"{name[:limit]!r}..."
+
+
+def listed(names: Sequence[object], most: int = 30) -> str:
+    """Names in a row, `nothing` for none; of many the first, and of long ones their beginnings."""
+    shown = [f"{str(name)[:100]}..." if len(str(name)) > 100 else str(name) for name in names[:most]]
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*shown, *more]) or "nothing"

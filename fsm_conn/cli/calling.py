@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ from google.protobuf.message import Message
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from fsm_conn._util.reading import read_within, why_unread
 from fsm_conn._util.text import brief, named, plain_json, plain_line, said
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cli.messages import described, listed, message_of, message_of_json
@@ -29,6 +29,8 @@ __all__ = ["Caller"]
 
 USUAL = 30.0
 """Seconds for an answer, when nobody said how many."""
+LARGEST_REQUEST = 64 * 1024 * 1024
+"""Characters of a request that is read from a file."""
 LONGEST_DETAILS = 300
 """Characters of what a peer says of an error."""
 SHOWN_FAULTS = 20
@@ -189,10 +191,10 @@ def _documents(data: str) -> Iterator[Any]:
 
 def _read(data: str) -> str:
     if data == "-":
-        return sys.stdin.read()
+        return sys.stdin.read(LARGEST_REQUEST)
     if not data.startswith("@"):
         return data
     try:
-        return Path(data[1:]).read_text("utf-8")
+        return read_within(data[1:], LARGEST_REQUEST)
     except (OSError, ValueError) as error:
-        raise click.ClickException(f"cannot read {data[1:]!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise click.ClickException(f"cannot read {data[1:]!r}: {why_unread(error)}") from None

@@ -34,6 +34,10 @@ class ConnectionRecord(TransitionRecord):
         """The attempt of this outage that has begun; 0 before the first."""
         return cast("int", tuple.__getitem__(self, -1))
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
+        return f"{type(self).__name__}({values})"
+
     def _replace(self, /, **changes: object) -> ConnectionRecord:
         """The same with other values; that of a named tuple knows only the fields of its own."""
         kept: dict[str, Any] = dict(zip(self._fields, self, strict=True))

@@ -15,10 +15,13 @@ from collections.abc import Iterable
 import attrs
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.reading import Recent
+from fsm_conn._util.text import listed, quoted
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.tracefile import (
+    MOST_LIVES,
     ConformanceError,
     TraceLine,
     TraceWriter,
@@ -44,16 +47,17 @@ def conforms(
     Args:
         connection_class: the class whose table is to be met.
         trace: a path; or lines, or what `read_trace` returned; or records, such as `conn.history`.
-        strict: whether each connection must begin in the initial state of the table.
+        strict: whether each connection must begin in the initial state of the table. One that has not gone on while
+            10,000 others did is not remembered, and begins anew.
 
     Raises:
         ConformanceError: names the first line that could not have happened, and what the table allows there.
         OSError: the file cannot be read.
     """
     lifecycle = connection_class.lifecycle
-    lives: dict[tuple[str | None, str | None], _Past] = {}
+    lives: Recent[tuple[str | None, str | None], _Past] = Recent(MOST_LIVES, _Past)
     for line in lines_of(trace):
-        past = lives.setdefault((line.connection, line.life), _Past())
+        past = lives[line.connection, line.life]
         problem = _wrong_row(lifecycle, line) or past.contradicts(lifecycle, line, strict)
         if problem:
             raise ConformanceError(line.number, problem)
@@ -64,20 +68,21 @@ def _wrong_row(lifecycle: BoundTable, line: TraceLine) -> str | None:
     """What the table has against a line, whatever was before it."""
     triggers = sorted({str(row.trigger) for row in lifecycle.transitions})
     states = [str(name) for name in lifecycle.states]
+    source, dest = quoted(line.source), quoted(line.dest)
     for kind, name, known in (("trigger", line.trigger, triggers), ("state", line.source, states)):
         if name not in known:
-            return f"the table has no {kind} {name!r}{did_you_mean(name, known)}; it has: {', '.join(known)}"
+            return f"the table has no {kind} {quoted(name)}{did_you_mean(name, known)}; it has: {listed(known)}"
     if line.dest not in states:
-        return f"the table has no state {line.dest!r}{did_you_mean(line.dest, states)}; {_allowed(lifecycle, line)}"
+        return f"the table has no state {dest}{did_you_mean(line.dest, states)}; {_allowed(lifecycle, line)}"
     dests = _dests(lifecycle, line.trigger, line.source)
     if line.internal and line.dest != line.source:
-        return f"internal, and yet it leads from {line.source!r} to {line.dest!r}; {_allowed(lifecycle, line)}"
+        return f"internal, and yet it leads from {source} to {dest}; {_allowed(lifecycle, line)}"
     if (None if line.internal else line.dest) in dests:
         return None
     if (line.dest if line.internal else None) in dests and line.source == line.dest:
         flag = "internal" if line.internal else "not internal"
         return f"marked as {flag}, and the row is the opposite; {_allowed(lifecycle, line)}"
-    return f"no row leads from {line.source!r} to {line.dest!r} on {line.trigger!r}; {_allowed(lifecycle, line)}"
+    return f"no row leads from {source} to {dest} on {quoted(line.trigger)}; {_allowed(lifecycle, line)}"
 
 
 def _dests(lifecycle: BoundTable, trigger: str, source: str) -> list[str | None]:
@@ -91,16 +96,20 @@ def _dests(lifecycle: BoundTable, trigger: str, source: str) -> list[str | None]
 def _allowed(lifecycle: BoundTable, line: TraceLine) -> str:
     dests = dict.fromkeys(_dests(lifecycle, line.trigger, line.source))
     if dests:
-        shown = ", ".join("(stays)" if dest is None else f"-> {dest}" for dest in dests)
-        return f"the table allows on {line.trigger!r} in {line.source!r}: {shown}"
-    return f"the table allows in {line.source!r}: {', '.join(lifecycle.allowed(line.source)) or 'nothing'}"
+        shown = listed(["(stays)" if dest is None else f"-> {dest}" for dest in dests])
+        return f"the table allows on {quoted(line.trigger)} in {quoted(line.source)}: {shown}"
+    return f"the table allows in {quoted(line.source)}: {listed(lifecycle.allowed(line.source))}"
 
 
 @attrs.define
 class _Past:
     """What is known of one connection from the lines before."""
 
-    last: TraceLine | None = None
+    number: int = 0
+    """Of the line before; 0 when there was none."""
+    dest: str = ""
+    """The state that it ended in."""
+    at: float = 0.0
     entered: float | None = None
     """When the present state was entered; None when that was before the trace."""
 
@@ -112,23 +121,23 @@ class _Past:
         return self._wrong_beginning(lifecycle, line, strict) or self._wrong_time(line)
 
     def _wrong_beginning(self, lifecycle: BoundTable, line: TraceLine, strict: bool) -> str | None:
-        if self.last is None:
+        if not self.number:
             if strict and line.source != lifecycle.initial:
-                return f"life begins in {line.source!r}; the table lets it begin in {str(lifecycle.initial)!r}"
+                return f"life begins in {quoted(line.source)}; the table lets it begin in {str(lifecycle.initial)!r}"
             return None
-        if line.source == self.last.dest:
+        if line.source == self.dest:
             return None
-        allowed = ", ".join(lifecycle.allowed(self.last.dest))
         return (
-            f"begins in {line.source!r}, and line {self.last.number} ended in {self.last.dest!r}; "
-            f"the table allows there: {allowed}"
+            f"begins in {quoted(line.source)}, and line {self.number} ended in {quoted(self.dest)}; "
+            f"the table allows there: {listed(lifecycle.allowed(self.dest))}"
         )
 
     def _wrong_time(self, line: TraceLine) -> str | None:
-        if self.last is not None and line.at < self.last.at - TOLERANCE:
-            return f"time runs backwards: {line.at:g} s, and line {self.last.number} was at {self.last.at:g} s"
+        if self.number and line.at < self.at - TOLERANCE:
+            return f"time runs backwards: {line.at:g} s, and line {self.number} was at {self.at:g} s"
         if self.entered is not None and abs(line.at - self.entered - line.dwell) > TOLERANCE:
-            return f"a dwell of {line.dwell:g} s, and {line.source!r} was entered {line.at - self.entered:g} s before"
+            entered = f"{quoted(line.source)} was entered {line.at - self.entered:g} s before"
+            return f"a dwell of {line.dwell:g} s, and {entered}"
         return None
 
     def go_on(self, line: TraceLine) -> None:
@@ -136,4 +145,4 @@ class _Past:
             self.entered = line.at
         elif self.entered is None:
             self.entered = line.at - line.dwell
-        self.last = line
+        self.number, self.dest, self.at = line.number, line.dest, line.at

@@ -20,6 +20,8 @@ from fsm_conn.machine.errors import FsmConnError
 __all__ = ["Count", "Edge", "Gap", "Report", "ReportError", "RowCoverage", "qualified"]
 
 FORMAT, VERSION = "fsm_conn transition coverage", 1
+LARGEST = 8 * 1024 * 1024
+"""Characters of a report that is read: more than a thousand classes."""
 
 
 class ReportError(FsmConnError, ValueError):
@@ -149,8 +151,15 @@ class Report:
     def of_interest(self) -> Report:
         """Without the classes of this package itself that never ran: who tests his own does not answer for ours."""
         return self._of(
-            owner for owner in self.owners if not owner.startswith("fsm_conn.") or self._of((owner,))._ran()
+            owner for owner, part in self._parts().items() if not owner.startswith("fsm_conn.") or part._ran()
         )
+
+    def _parts(self) -> dict[str, Report]:
+        """The part about each class, sorted by its name."""
+        parts: dict[str, dict[Edge, Count]] = {owner: {} for owner in self.owners}
+        for edge, count in self.counts.items():
+            parts[edge.owner][edge] = count
+        return {owner: Report(counts) for owner, counts in parts.items()}
 
     def _of(self, owners: Iterable[str]) -> Report:
         wanted = set(owners)
@@ -191,8 +200,10 @@ class Report:
         """Read what `to_json` wrote.
 
         Raises:
-            ReportError: it is something else; the message says what is wrong.
+            ReportError: it is something else, or longer than 8 MiB; the message says what is wrong.
         """
+        if len(text) > LARGEST:
+            raise ReportError(f"not a coverage report: it has more than {LARGEST} characters")
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -215,8 +226,7 @@ class Report:
         share = f"{self.percentage:.1f} %, {self.covered} of {self.total}"
         lines = [f"transition coverage: {share} (rows taken, guards refused)"]
         width = max(map(len, self.owners))
-        for owner in self.owners:
-            part = self._of((owner,))
+        for owner, part in self._parts().items():
             lines.append(f"  {owner:<{width}}  {part.percentage:5.1f} %, {part.covered} of {part.total}")
             lines += [f"    {gap}" for gap in part.missing] if part._ran() else ["    no row was ever tried"]
         return "\n".join(lines)

@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 import attrs
 
+from fsm_conn._util.reading import lines_within
 from fsm_conn._util.text import said
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
@@ -32,6 +33,8 @@ LONGEST_LINE = 64 * 1024
 LONGEST_NAME = 1000
 """Characters of a name, such as that of a state, that are read."""
 MOST_ATTEMPTS = 2**63
+MOST_LIVES = 10_000
+"""Lives that are remembered while a trace is judged: those that went on last."""
 
 
 class ConformanceError(FsmConnError, AssertionError):
@@ -210,7 +213,7 @@ def _ends_torn(fd: int) -> bool:
 
 
 def read_trace(trace: str | os.PathLike[str] | Iterable[str]) -> list[TraceLine]:
-    """Read a trace: a path, or its lines. Empty lines are skipped.
+    """Read a trace: a path, or its lines. Empty lines are skipped. All of it is kept; `lines_of` keeps none.
 
     Raises:
         ConformanceError: a line is truncated or garbled.
@@ -227,7 +230,7 @@ def lines_of(trace: str | os.PathLike[str] | Iterable[Any]) -> Iterator[TraceLin
     """
     if isinstance(trace, (str, os.PathLike)):
         with Path(trace).open(encoding="utf-8", errors="replace") as file:
-            yield from lines_of(iter(lambda: file.readline(LONGEST_LINE + 1), ""))
+            yield from lines_of(lines_within(file, LONGEST_LINE))
         return
     for number, line in enumerate(trace, 1):
         if isinstance(line, TraceLine):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from fsm_conn import cli
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.testing import run_virtually
-from fsm_conn.testing.tracefile import write_record
+from fsm_conn.testing.tracefile import MOST_LIVES, write_record
 
 LIFE: list[tuple[Any, ...]] = [
     ("connect", "disconnected", "connecting", None, 100.0),
@@ -148,3 +150,48 @@ def test_what_a_writer_recorded_can_be_read(tmp_path: Path, capsys: pytest.Captu
     run_virtually(live())
     assert cli.main(["trace", "--strict", str(path)]) == 0
     assert capsys.readouterr().out.endswith("conforms to Connection: 4 transitions of 1 life\n")
+
+
+@pytest.mark.parametrize("arguments", [("trace",), ("diagram", "fsm_conn:Connection", "--coverage")])
+def test_a_file_without_an_end(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Is refused once enough of it was seen."""
+    tracemalloc.start()
+    try:
+        assert cli.main([*arguments, "/dev/zero"]) == 1
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    err = capsys.readouterr().err
+    assert "longer than 65536 characters" in err or "more than 8388608 characters" in err
+    assert len(err) < 1000
+
+
+def test_one_endless_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a line only its beginning is kept."""
+    path = tmp_path / "endless"
+    path.write_bytes(b"x" * 20_000_000)
+    tracemalloc.start()
+    try:
+        assert cli.main(["trace", str(path)]) == 1
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert "longer than" in capsys.readouterr().err
+
+
+def test_stdin_that_is_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a file that is none."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n"), "utf-8"))
+    assert cli.main(["trace", "-"]) == 1
+    assert "truncated or garbled" in capsys.readouterr().err
+
+
+def test_many_lives_are_counted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the timeline remembers those that went on last."""
+    line = json.loads(file.read_text().splitlines()[0])
+    with file.open("w") as lines:
+        lines.writelines(json.dumps(line | {"life": str(number)}) + "\n" for number in range(MOST_LIVES + 10))
+    assert cli.main(["trace", "--quiet", str(file)]) == 0
+    assert f"of {MOST_LIVES + 10} lives" in capsys.readouterr().out

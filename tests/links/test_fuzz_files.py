@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 
 from fsm_conn import Connection
 from fsm_conn.testing.conformance import ConformanceError, conforms, read_trace
-from fsm_conn.testing.report import Count, Edge, Report, ReportError
+from fsm_conn.testing.report import LARGEST, Count, Edge, Report, ReportError
+from fsm_conn.testing.tracefile import MOST_LIVES
 
 json_values = st.recursive(
     st.one_of(
@@ -166,3 +169,72 @@ def test_what_was_written_is_read() -> None:
         Edge("a.B", 0, "connect", "disconnected", None, ("ok",)): Count(taken=1)
     }
     assert len(read_trace([json.dumps(LINE)])) == 1
+
+
+def lives(count: int, again: int = 0) -> Iterator[str]:
+    """Lines of so many lives, each of one transition; then those of some of them again."""
+    for number in range(count):
+        yield json.dumps(LINE | {"life": str(number)})
+    for number in range(again):
+        yield json.dumps(LINE | {"life": str(number), "trigger": "opened", "source": "connecting", "dest": "connected"})
+
+
+def test_a_trace_of_many_lives_takes_no_more_memory_than_one_of_some() -> None:
+    """Those that went on last are remembered."""
+    tracemalloc.start()
+    try:
+        conforms(Connection, lives(3 * MOST_LIVES))
+        assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_life_that_was_forgotten_begins_anew() -> None:
+    """Wherever it is, unless each is to begin in the initial state."""
+    conforms(Connection, lives(MOST_LIVES + 5, again=5))
+    with pytest.raises(ConformanceError, match="life begins in 'connecting'"):
+        conforms(Connection, lives(MOST_LIVES + 5, again=5), strict=True)
+
+
+@pytest.mark.parametrize("name", ["trigger", "source", "dest"])
+def test_an_error_about_a_long_name_is_short(name: str) -> None:
+    """Whatever it consists of, and however often it would be named."""
+    for character in ("x", "\x1b", "\U000e0001", "'"):
+        with pytest.raises(ConformanceError) as caught:
+            conforms(Connection, [json.dumps(LINE | {name: character * 1000})])
+        assert len(str(caught.value)) < 4000
+
+
+def test_a_report_of_many_classes_is_read_in_proportion() -> None:
+    """Each row is looked at as often as in a report of few."""
+    rows = {Edge(f"fsm_conn.C{number}", 0, "go", "a", "b"): Count(number % 2) for number in range(16_000)}
+    steps = []
+    for count in (1000, 2000):
+        report = Report(dict(list(rows.items())[:count]))
+        steps.append(calls_of(lambda report=report: report.of_interest().text()))  # type: ignore[misc]
+    assert steps[1] < 2.5 * steps[0]
+    assert len(Report(rows).of_interest().text().splitlines()) == 8001
+
+
+def calls_of(function: Callable[[], Any]) -> int:
+    """How many calls of Python functions, and lines of them, running it takes: whatever the machine's speed."""
+    count = 0
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_a_report_without_an_end() -> None:
+    """Is not even begun with."""
+    with pytest.raises(ReportError, match="more than"):
+        Report.from_json(" " * (LARGEST + 1))

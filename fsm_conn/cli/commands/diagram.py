@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from fsm_conn._util.reading import read_within, why_unread
 from fsm_conn._util.text import plain, plain_line
 from fsm_conn.cli.machines import Machine, completions, users_code
 from fsm_conn.diagrams import Format, Theme, diagram, format_of
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.machine.chart import chart_of
-from fsm_conn.testing.report import Report
+from fsm_conn.testing.report import LARGEST, Report
 
 __all__ = ["command"]
 
@@ -34,9 +35,9 @@ def _report(ctx: click.Context, param: click.Parameter, path: Path | None) -> Re
     if path is None:
         return None
     try:
-        return Report.from_json(path.read_text("utf-8"))
+        return Report.from_json(read_within(path, LARGEST))
     except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise click.ClickException(f"cannot read {str(path)!r}: {why_unread(error)}") from None
 
 
 @click.command(

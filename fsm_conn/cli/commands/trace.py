@@ -8,19 +8,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 from rich.text import Text
 
+from fsm_conn._util.reading import Recent, lines_within
 from fsm_conn.cli.drawing import transition_line
 from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.terminal import Console, output
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.conformance import conforms
-from fsm_conn.testing.tracefile import ConformanceError, TraceLine, lines_of
+from fsm_conn.testing.tracefile import LONGEST_LINE, MOST_LIVES, ConformanceError, TraceLine, lines_of
 
 __all__ = ["command"]
 
@@ -58,12 +61,20 @@ def command(file: str, machine: type[StateMachine], strict: bool, quiet: bool) -
     """
     timeline = _Timeline(output(), quiet)
     try:
-        with nullcontext(sys.stdin) if file == "-" else Path(file).open(encoding="utf-8", errors="replace") as lines:
-            conforms(machine, timeline.shown(lines_of(_transitions(lines))), strict=strict)
+        with _opened(file) as lines:
+            conforms(machine, timeline.shown(lines_of(_transitions(lines_within(lines, LONGEST_LINE)))), strict=strict)
     except ConformanceError as error:
         timeline.blame()
         raise click.ClickException(f"{file}: {error}") from None
     timeline.approve(machine)
+
+
+def _opened(file: str) -> AbstractContextManager[Any]:
+    if file != "-":
+        return Path(file).open(encoding="utf-8", errors="replace")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    return nullcontext(sys.stdin)
 
 
 def _transitions(lines: Iterable[str]) -> Iterator[str]:
@@ -80,20 +91,27 @@ def _event(line: str) -> Any:
     return data.get("event") if isinstance(data, dict) else None
 
 
+@attrs.define
+class _Begin:
+    at: float | None = None
+    """When the first line of a life was; None before that."""
+
+
 class _Timeline:
     """Shows each line once it was found to be in order."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
-        self._begins: dict[tuple[str | None, str | None], float] = {}
+        self._begins: Recent[tuple[str | None, str | None], _Begin] = Recent(MOST_LIVES, _Begin)
         self._count = 0
         self._judged: TraceLine | None = None
 
     def shown(self, lines: Iterable[TraceLine]) -> Iterator[TraceLine]:
         """The lines; who asks for the next one has found nothing wrong with the last."""
         for line in lines:
-            self._begins.setdefault((line.connection, line.life), line.at)
+            begin = self._begins[line.connection, line.life]
+            begin.at = line.at if begin.at is None else begin.at
             self._judged = line
             yield line
             self._judged = None
@@ -107,14 +125,14 @@ class _Timeline:
 
     def approve(self, machine: type[StateMachine]) -> None:
         """Say that all is well."""
-        whose = _many(len(self._begins), "life", "lives")
+        whose = _many(self._begins.made, "life", "lives")
         text = f"conforms to {machine.__name__}: {_many(self._count, 'transition', 'transitions')} of {whose}"
         self._console.say(Text(text, "bold green"))
 
     def _show(self, line: TraceLine, wrong: bool = False) -> None:
         if self._quiet:
             return
-        at = line.at - self._begins[line.connection, line.life]
+        at = line.at - (self._begins[line.connection, line.life].at or 0.0)
         why = "" if line.reason is None else f"{line.reason[0]}: {line.reason[1]}"
         whose = f"  {line.connection}" if line.connection and len(self._begins) > 1 else ""
         dest = "(stays)" if line.internal else line.dest
