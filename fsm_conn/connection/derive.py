@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from fsm_conn.connection.table import LinkState
+from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Others, State, Transition
 
 __all__ = ["Declares", "add_state", "insert_state"]
@@ -17,8 +18,8 @@ class Declares(Protocol):
     """Anything that carries a table: a `Connection` class, or a namespace of one's own."""
 
     @property
-    def states(self) -> Sequence[State]:
-        """The states."""
+    def states(self) -> Sequence[State | str]:
+        """The states; a name stands for a state with nothing particular."""
 
     @property
     def transitions(self) -> Sequence[Transition]:
@@ -26,7 +27,7 @@ class Declares(Protocol):
 
 
 def insert_state(
-    base: Declares,
+    base: type[StateMachine] | Declares,
     state: str | State,
     *,
     trigger: str,
@@ -57,7 +58,7 @@ def insert_state(
         ValueError: `state` exists already, `before` or `like` does not, or no row leads to `before` by `trigger`,
             or only under guards.
     """
-    states, rows = tuple(base.states), tuple(base.transitions)
+    states, rows = _declared(base)
     known = {each.name: each for each in states}
     _check_known("insert_state", known, before, like)
     if isinstance(state, str):
@@ -81,7 +82,7 @@ def insert_state(
 
 
 def add_state(
-    base: Declares,
+    base: type[StateMachine] | Declares,
     state: str | State,
     *,
     beside: str,
@@ -102,8 +103,9 @@ def add_state(
         )
 
         async def while_throttled(self):
+            limit = asyncio.timeout(5)
             try:
-                async with asyncio.timeout(5) as limit:
+                async with limit:
                     return await self.while_connected()
             except TimeoutError:
                 if not limit.expired():
@@ -139,7 +141,7 @@ def add_state(
         ValueError: `state` exists already, or owns no link; `beside` does not exist, or owns none; `beside` handles
             `trigger` already; or what `state` shares with `beside` handles `back`.
     """
-    states, rows = tuple(base.states), tuple(base.transitions)
+    states, rows = _declared(base)
     known = {each.name: each for each in states}
     _check_known("add_state", known, beside)
     if isinstance(state, str):
@@ -161,6 +163,11 @@ def add_state(
             )
     there = Transition(trigger, beside, state.name, effects=effects)
     return (*states, state), (*shared, there, Transition(back, state.name, beside, effects=back_effects))
+
+
+def _declared(base: type[StateMachine] | Declares) -> tuple[tuple[State, ...], tuple[Transition, ...]]:
+    states = (each if isinstance(each, State) else State(each) for each in base.states)
+    return tuple(states), tuple(base.transitions)
 
 
 def _check_known(function: str, known: Iterable[str], *names: str) -> None:

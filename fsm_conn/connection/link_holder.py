@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.connection.traffic import Traffic
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import StartTimeoutError
 from fsm_conn.links.target import LazyFactory
@@ -23,15 +24,18 @@ class LinkHolder:
 
     Attributes:
         link: the open link; None when there is none.
+        traffic: the calls through it.
         up_since: when it was first in a state that serves calls, by the loop's clock; None: not yet.
     """
 
-    __slots__ = ("_closing", "_unclosed", "link", "up_since")
+    __slots__ = ("_closing", "_suspicion", "_unclosed", "link", "traffic", "up_since")
 
     def __init__(self) -> None:
         self.link: Link | None = None
+        self.traffic = Traffic(0.0)
         self.up_since: float | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._suspicion: asyncio.Task[None] | None = None
         self._unclosed: Link | None = None
 
     async def open(
@@ -66,8 +70,20 @@ class LinkHolder:
                 # Its activity ignored its cancellation, and opened it for a state that was left long ago.
                 await self._close(link, owner, close_timeout)
                 raise asyncio.CancelledError
-            self.link = link
+            self.link, self.traffic = link, Traffic(asyncio.get_running_loop().time())
         return link
+
+    def suspect(self, link: Link, verify: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
+        """Have somebody look whether the peer is there, unless that is being done; until the link is released."""
+        if link is self.link and self._suspicion is None:
+            self._suspicion = asyncio.get_running_loop().create_task(verify(link))
+            self._suspicion.add_done_callback(self._cleared)
+
+    def _cleared(self, task: asyncio.Task[None]) -> None:
+        if task is self._suspicion:
+            self._suspicion = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("looking whether a peer is there failed", exc_info=error)
 
     async def release(self, owner: object, limit: float) -> None:
         """Close the link if there is one, through any cancellation, and wait for it.
@@ -77,6 +93,8 @@ class LinkHolder:
             limit: seconds that it may take before it is told to give up everything at once.
         """
         link, self.link = self.link, None
+        if self._suspicion is not None:
+            self._suspicion.cancel()
         if link is not None:
             self._unclosed = link
             loop = asyncio.get_running_loop()
@@ -96,7 +114,7 @@ class LinkHolder:
 
     def let_go(self) -> None:
         """The loop was closed under us: nothing can be awaited in it any more."""
-        self.link = self._closing = None
+        self.link = self._closing = self._suspicion = None
 
     def has_been_up(self, seconds: float, now: float) -> bool:
         """Whether the link has been up for so long, in whatever states beside `connected` meanwhile."""

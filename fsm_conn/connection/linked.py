@@ -26,7 +26,7 @@ from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import shared_rng
 from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
-from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask
+from fsm_conn.connection.prober import LEAST_PAUSE, HealthStatus, Prober, Probes, ask
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
@@ -117,7 +117,7 @@ class LinkedMachine(StateMachine):
 
     def is_unhealthy(self, reason: BaseException | None) -> bool:
         """Whether this failed probe is one too many."""
-        return self._probes.failed + 1 >= self.health.failure_threshold
+        return getattr(reason, "conclusive", False) or self._probes.failed + 1 >= self.health.failure_threshold
 
     # --- effects: they count, and wait for nothing ----------------------------------------------------------
 
@@ -275,23 +275,37 @@ class LinkedMachine(StateMachine):
 
     async def _lost_or_ailing(self, link: Link) -> Exception:
         """Wait for the loss of the link, and probe meanwhile; what the probes say, the table decides."""
-        prober = Prober(self.health, link, partial(self._probe, link, self.health.timeout), self._random())
-        deafen = self.on_call(prober.heard)
-        try:
-            return await prober.until_lost()
-        finally:
-            deafen()
+        probe = partial(self._probe, link, self.health.timeout)
+        return await Prober(self.health, link, self._holder.traffic, probe, self._random()).until_lost()
+
+    async def _verify(self, link: Link) -> None:
+        """After a call that ran into its deadline: ask whether the peer is there. No answer is a loss of the link."""
+        holder, policy = self._holder, self.health
+        await asyncio.sleep(max(0.0, self._probes.verified_at + LEAST_PAUSE - self._now()))
+        self._probes.verified_at = self._now()
+        while holder.link is link:
+            asked_at = self._now()
+            _, failure = await ask(link, policy.service, policy.timeout, self.name)
+            if not isinstance(failure, ProbeTimeoutError) or holder.traffic.heard_at > asked_at:
+                holder.traffic.heard_at = self._now()
+                return
+            if not holder.traffic.excuses(asked_at, self._now(), policy.busy_limit):
+                strip_tracebacks(failure)
+                failure.conclusive = True
+                if self.handles(Trigger.PROBE_FAILED):
+                    self.fire(Trigger.PROBE_FAILED, failure)
+                return
 
     async def _probe(self, link: Link, timeout: float) -> ProbeError | None:
         """Ask once, have the table decide what that means, and return what was wrong.
 
         Failures at one time are one: only what began after the last failure that counted is one more in a row.
         """
-        probes, visit = self._probes, self.visit
+        probes, visit, asked_at = self._probes, self.visit, self._now()
         counted = probes.counted
         status, failure = await ask(link, self.health.service, timeout, self.name)
         strip_tracebacks(failure)
-        if visit == self.visit:
+        if visit == self.visit and not self._is_excused(failure, asked_at):
             probes.status = status
             if failure is None and self.handles(Trigger.PROBE_PASSED):
                 self.fire(Trigger.PROBE_PASSED)
@@ -299,6 +313,14 @@ class LinkedMachine(StateMachine):
                 probes.counted += 1
                 self.fire(Trigger.PROBE_FAILED, failure)
         return failure
+
+    def _is_excused(self, failure: ProbeError | None, asked_at: float) -> bool:
+        """Whether the peer, which did not answer, is busy, or has answered something else meanwhile."""
+        if not isinstance(failure, ProbeTimeoutError):
+            return False
+        traffic, policy = self._holder.traffic, self.health
+        has_spoken = policy.skip_when_busy and traffic.heard_at > asked_at
+        return has_spoken or traffic.excuses(asked_at, self._now(), policy.busy_limit)
 
     async def _open_link(self) -> None:
         visit = self.visit

@@ -144,8 +144,14 @@ class HealthPolicy:
     A peer without the health service is watched by its link alone.
 
     A peer that hangs is noticed within `interval + timeout`, and given up after `failure_threshold` such failures in a
-    row: with the defaults after 3 x (30 + 5) s, which is 105 s. Probes at one time that fail are one failure. `timeout`
-    and `failure_threshold` have the values that Kubernetes' probes are usually given and default to.
+    row: with the defaults after 3 x (30 + 5) s, which is 105 s, and while calls are under way no sooner than
+    `busy_limit` after its last answer. Probes at one time that fail are one failure. `timeout` and `failure_threshold`
+    have the values that Kubernetes' probes are usually given and default to.
+
+    Whatever the interval, a call that ran into the `timeout` of its `CallOptions` has the peer asked once, at once: if
+    that is not answered within this policy's `timeout`, and nothing else is, the link counts as lost. So a peer that
+    vanished without a word is noticed by those who call it. A host whose own event loop was blocked asks again before
+    it blames the peer.
     """
 
     interval: float | None = attrs.field(default=30, validator=seconds(least=0.01, none=True))
@@ -159,7 +165,11 @@ class HealthPolicy:
     jitter: float = attrs.field(default=0.1, validator=share)
     """The share of the interval by which a probe may come early, so that many connections do not probe in step."""
     skip_when_busy: bool = attrs.field(default=True, validator=flag)
-    """Whether a call that succeeds counts as a sign of life, after which no probe is made for an interval."""
+    """Whether a call that is answered, whatever the answer, is a sign of life, after which no probe is made for an
+    interval."""
+    busy_limit: float = attrs.field(default=60.0, validator=seconds(zero=True))
+    """Seconds after its last sign of life for which a peer that does not answer a probe is taken for busy, as long as a
+    call that began before the probe is under way: a plugin may have one thread only, and that may be at work for us."""
     watch: bool = attrs.field(default=True, validator=flag)
     """Whether to listen to the peer's `Watch` stream."""
 

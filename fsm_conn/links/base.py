@@ -168,6 +168,10 @@ class Link(abc.ABC):
         """Call a method that answers with a stream of messages. Arguments and errors as for `call`."""
         raise TypeError(f"{type(self).__name__} makes no streaming calls: define its method stream()")
 
+    def is_answer(self, error: BaseException) -> bool:
+        """Whether an error that a call raised is the peer's own answer, and so a sign of life."""
+        return False
+
     @property
     def channel(self) -> Any:
         """The open `grpc.aio.Channel`, for compiled stubs."""

@@ -109,7 +109,14 @@ class GoingAwayError(LinkLostError):
 
 
 class ProbeError(LinkError):
-    """A health probe failed: an answer that was bad, late or missing."""
+    """A health probe failed: an answer that was bad, late or missing.
+
+    Attributes:
+        conclusive: True when this one failure counts as a lost link, whatever the threshold of the `HealthPolicy`: a
+            call had not been answered in time either.
+    """
+
+    conclusive = False
 
 
 class NotServingError(ProbeError):

@@ -20,7 +20,7 @@ from weakref import ref
 
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
 from fsm_conn.links.stubs import ReconnectingChannel
-from fsm_conn.pool.errors import LeaseError
+from fsm_conn.pool.errors import LeaseError, PoolError
 
 if TYPE_CHECKING:
     from fsm_conn.connection.connection import Connection
@@ -75,8 +75,10 @@ class Lease:
                     raise
                 if not slot.is_ready and (slot.is_stale or not slot.in_service):
                     slot = await pool._another_slot(slot, holder)
-            except BaseException:
+            except BaseException as error:
                 self._holder = None
+                if isinstance(error, PoolError):
+                    await asyncio.sleep(0)  # who asks again at once, for ever, must not keep the loop from all else
                 raise
         slot.leases += 1
         self._slot = slot

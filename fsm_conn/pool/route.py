@@ -5,11 +5,13 @@ The rule that holds here: the slot counts who makes a call as long as it is unde
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.timing import closing
 from fsm_conn.connection.calling.route import RoutedCall
+from fsm_conn.machine.errors import FsmConnError
 
 if TYPE_CHECKING:
     from fsm_conn.links.base import CallOptions, Link
@@ -83,9 +85,17 @@ class PoolRoute:
         return not self.owner.in_activity()
 
     async def now(self) -> SlotCall:
-        """Where a call goes that waits no longer than the pool's policy says."""
-        return await self._now()
+        """Where a call goes that waits no longer than the pool's policy says. Refuses only after a turn of the loop."""
+        return await _after_a_turn(self._now())
 
     async def next(self, end: float | None) -> SlotCall:
-        """Where a call goes that waits as long as it takes."""
-        return await self._next()
+        """Where a call goes that waits as long as it takes. Refuses only after a turn of the loop."""
+        return await _after_a_turn(self._next())
+
+
+async def _after_a_turn(awaited: Awaitable[SlotCall]) -> SlotCall:
+    try:
+        return await awaited
+    except FsmConnError:
+        await asyncio.sleep(0)  # who calls again at once, for ever, must not keep the loop from all else
+        raise

@@ -21,7 +21,7 @@ from fsm_conn.connection import link_holder, prober
 from fsm_conn.connection.calling.route import ConnectionRoute, RoutedCall
 from fsm_conn.connection.demand import ENDED, Demand
 from fsm_conn.connection.link_holder import LinkHolder, open_in_time
-from fsm_conn.connection.outage import Outage
+from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.connection.prober import Prober
 from fsm_conn.machine import machine as driver
@@ -718,13 +718,13 @@ def restarts_have_no_limit(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("one loss fewer than the restart intensity allows is made good")
 def restarts_are_limited_too_soon(patch: pytest.MonkeyPatch) -> None:
-    right = Connection._recent_losses
-    patch.setattr(Connection, "_recent_losses", lambda self: right(self) + 1)
+    right = Losses.recent
+    patch.setattr(Losses, "recent", lambda self, policy, now: right(self, policy, now) + 1)
 
 
 @mutant("losses are never forgotten, however long ago they were")
 def losses_never_grow_old(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "_recent_losses", lambda self: len(self._losses or ()))
+    patch.setattr(Losses, "recent", lambda self, policy, now: len(self))
 
 
 @mutant("losses are not forgotten when somebody asks for the connection")
@@ -749,9 +749,9 @@ def trials_never_end(patch: pytest.MonkeyPatch) -> None:
     right = Connection.begin_outage
 
     def begin_outage(self: Any, reason: BaseException | None) -> None:
-        trial = self._is_half_open
+        trial = self._outage.is_half_open
         right(self, reason)
-        self._is_half_open = trial
+        self._outage.is_half_open = trial
 
     patch.setattr(Connection, "begin_outage", begin_outage)
 
@@ -768,7 +768,7 @@ def recovery_is_rash(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("whoever waits is told of the failure only after the pause before the careful attempt")
 def recovery_holds_up_callers(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "_rest", lambda self: None)
+    patch.setattr(Connection, "rest", lambda self: None)
 
 
 @mutant("the peer is never asked how it is")
@@ -790,7 +790,8 @@ def peer_is_asked_once(patch: pytest.MonkeyPatch) -> None:
 @mutant("the probe loop of a link that was lost goes on")
 def monitors_pile_up(patch: pytest.MonkeyPatch) -> None:
     async def _lost_or_ailing(self: Any, link: Any) -> Any:
-        monitor = Prober(self.health, link, lambda: self._probe(link, self.health.timeout), self._random())
+        traffic = self._holder.traffic
+        monitor = Prober(self.health, link, traffic, lambda: self._probe(link, self.health.timeout), self._random())
         self._piled = [*getattr(self, "_piled", []), asyncio.ensure_future(monitor.run())]
         return await link.lost()
 

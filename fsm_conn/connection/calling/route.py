@@ -25,6 +25,8 @@ __all__ = ["ConnectionRoute", "RoutedCall", "present_link"]
 
 _log = logging.getLogger("fsm_conn")
 
+_MOMENT = 0.001
+"""Seconds by which a deadline may seem to come early: timers are no finer."""
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
 
@@ -72,33 +74,56 @@ class RoutedCall:
         link: the link.
     """
 
-    __slots__ = ("_conn", "_link")
+    __slots__ = ("_conn", "_link", "_traffic")
 
     def __init__(self, conn: LinkedMachine, link: Link) -> None:
         self._conn = conn
         self._link = link
+        self._traffic = conn._holder.traffic
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """As `Link.call`."""
-        end = _end_of(options)
+        clock, traffic = asyncio.get_running_loop().time, self._traffic
+        began = clock()
+        number = traffic.begin(began)
         try:
-            return await self._link.call(method, request, fields, options)
-        except ConnectionLostError:
-            await self._noticed(end)
+            reply = await self._link.call(method, request, fields, options)
+        except Exception as error:
+            await self._learn_from(error, began, options)
             raise
+        finally:
+            traffic.end(number)
+        traffic.heard_at = clock()
+        return reply
 
     async def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> AsyncIterator[Any]:
         """As `Link.stream`."""
-        end = _end_of(options)
+        clock, traffic = asyncio.get_running_loop().time, self._traffic
+        began = clock()
+        number = traffic.begin(began)
         try:
             async with closing(self._link.stream(method, request, fields, options)) as replies:
                 async for reply in replies:
+                    traffic.heard_at = clock()
                     yield reply
-        except ConnectionLostError:
-            await self._noticed(end)
+        except Exception as error:
+            await self._learn_from(error, began, options)
             raise
+        finally:
+            traffic.end(number)
+        traffic.heard_at = clock()
+
+    async def _learn_from(self, error: Exception, began: float, options: CallOptions | None) -> None:
+        """Have the connection know what the error of a call shows, before the caller does."""
+        end = None if options is None or options.timeout is None else began + options.timeout
+        if isinstance(error, ConnectionLostError):
+            await self._noticed(end)
+        elif self._link.is_answer(error):
+            self._traffic.heard_at = self._conn._now()
+        elif end is not None and self._conn._now() >= end - _MOMENT and self._traffic.heard_at <= began:
+            self._conn._holder.suspect(self._link, self._conn._verify)
 
     async def _noticed(self, end: float | None) -> None:
         """Wait until the state machine knows that the link is lost; until `end` at most, when the call's time is up."""
@@ -111,12 +136,6 @@ class RoutedCall:
             await within(limit, conn.reach(conn.lifecycle.states.keys() - conn.serving_states))
         except ExpiredError:
             _log.debug("%r: a call broke, but the link is still there", conn)
-
-
-def _end_of(options: CallOptions | None) -> float | None:
-    if options is None or options.timeout is None:
-        return None
-    return asyncio.get_running_loop().time() + options.timeout
 
 
 class ConnectionRoute:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from fsm_conn.links.base import CallOptions, Link
@@ -14,6 +15,8 @@ from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.services import ServiceResolver
 
 __all__ = ["GrpcLink"]
+
+_MADE_HERE = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
 
 class GrpcLink(Link):
@@ -59,6 +62,10 @@ class GrpcLink(Link):
         if self._calls is None:
             return refused(not_open(method))
         return self._calls.stream(method, request, fields, options)
+
+    def is_answer(self, error: BaseException) -> bool:
+        """Whether a call's error is a status that the peer has sent, rather than one that gRPC made on this side."""
+        return isinstance(error, grpc.aio.AioRpcError) and error.code() not in _MADE_HERE
 
     @property
     def channel(self) -> grpc.aio.Channel:

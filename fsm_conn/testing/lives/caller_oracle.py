@@ -107,6 +107,7 @@ class CallerOracle:
 
     Attributes:
         lie: the first thing that was told and is not true; empty when there was none.
+        probed_at: when the peer was last asked whether it is well, by the loop's clock.
         leaving: callers of `connect()` and its like that were cancelled.
     """
 
@@ -114,6 +115,7 @@ class CallerOracle:
         self.life = life
         self.lie = ""
         self.leaving: list[User] = []
+        self.probed_at = 0.0
         self._serving = life.conn.serving_states
         self._disconnects: list[int] = []
         self._successes: list[int] = []
@@ -129,6 +131,8 @@ class CallerOracle:
 
     def asks(self, what: str) -> None:
         """The peer is asked something now. A call is asked by somebody who uses the connection."""
+        if what == "probe":
+            self.probed_at = self.life.loop.time()
         if what == "call" and self.life.is_serving:
             self._successes.append(len(self.life.records))
 

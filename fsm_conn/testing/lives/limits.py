@@ -79,11 +79,9 @@ def peers_are_asked(life: Life) -> str | None:
     policy, since = life.conn.health, life.conn.snapshot().since
     if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
-    last = next((record for record in reversed(life.records) if record.trigger in PROBED), None)
-    silent = life.loop.time() - max(since, life.sign_of_life, last.at if last else 0.0)
-    # A probe that was under way when another failed is not counted when it fails too, and leaves no record.
-    unseen = policy.timeout if last is not None and last.trigger == T.PROBE_FAILED else 0.0
-    if silent > policy.interval + policy.timeout + unseen + EPSILON:
+    # A probe leaves no record that is not answered while a call is under way, or that failed with another at one time.
+    silent = life.loop.time() - max(since, life.sign_of_life, life.caller_oracle.probed_at)
+    if silent > policy.interval + policy.timeout + EPSILON:
         return f"nothing was heard of the peer for {silent:g} s, and nobody has asked"
     return None
 
