@@ -1,8 +1,9 @@
 """The way that life takes when all goes well, as far as a table says: it stands out in pictures.
 
 From where life begins, each state is left by a trigger that its own activity fires, if it fires one without a guard;
-otherwise by the first row of the table that names the state. Left out are what errors, faults and time limits fire, and
-what leads to a state which only those are there for. The way ends in a final state, or where it would meet itself.
+otherwise by the first row of the table that names the state. Left out are what errors, faults and time limits fire,
+and, as long as there is another way, what leads where those lead. The way ends in a final state, or where it would meet
+itself.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class _Way:
             [row for row in fresh if row.trigger in (state.fires or ()) and not row.guards],
             [row for row in fresh if row.every_but is None and row.dest not in self.detours],
             [row for row in fresh if row.dest not in self.detours],
+            [row for row in fresh if row.every_but is None and row.trigger not in (state.fires or ())],
             [row for row in rows if row.dest in seen and (row.dest not in self.detours or self._is_own(row, state))],
         )
         return next((way[0] for way in ways if way), None)

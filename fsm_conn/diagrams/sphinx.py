@@ -7,13 +7,16 @@ In `conf.py`: `extensions = ["fsm_conn.diagrams.sphinx"]`. In a page:
        :theme: light
        :state: connected
        :base: fsm_conn:Connection
+       :detail: full
+       :title: Connection
        :caption: The life of a connection
        :alt: Six states and eighteen transitions
        :name: life
 
 All options may be left out; `base` marks what differs from that one, and `name` is what `:ref:` refers to. `svg`, the
 default, and `png` become an image, and need the extra `diagrams`; `rst` becomes the tables of states and rows; the
-other formats stand there as text. A page is built anew when the module has changed.
+other formats stand there as text. What cannot show SVG, such as LaTeX and Texinfo, gets a PNG in its place. A page is
+built anew when the module has changed.
 """
 
 from __future__ import annotations
@@ -26,7 +29,6 @@ from fsm_conn._util.extras import missing
 from fsm_conn._util.lookup import NameNotFoundError, object_named, reason_of
 from fsm_conn.diagrams import Format, diagram
 from fsm_conn.diagrams.drafting import drawing_of
-from fsm_conn.diagrams.themes import Theme
 from fsm_conn.machine.chart import chart_of
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.version import __version__
@@ -35,6 +37,7 @@ try:
     from docutils import nodes
     from docutils.parsers.rst import directives
     from sphinx.application import Sphinx
+    from sphinx.transforms.post_transforms import SphinxPostTransform
     from sphinx.util.docutils import SphinxDirective
     from sphinx.util.typing import ExtensionMetadata, OptionSpec
 except ImportError as error:
@@ -43,7 +46,8 @@ except ImportError as error:
 __all__ = ["FsmConnDiagram", "setup"]
 
 _IMAGES = {Format.SVG: "image/svg+xml", Format.PNG: "image/png"}
-_OPTIONS = ("format", "theme", "state", "base", "caption", "alt")
+_OPTIONS = ("format", "theme", "state", "base", "detail", "title", "caption", "alt")
+_LOOKS = ("theme", "state", "detail", "title")
 _HEADING = 3
 """Lines before the tables: a title would be a section, which cannot stand everywhere."""
 
@@ -78,8 +82,9 @@ class FsmConnDiagram(SphinxDirective):
         self._depend_on(machine)
         if base is not None:
             self._depend_on(base)
-        format, theme = self.options.get("format", Format.SVG), self.options.get("theme", Theme.LIGHT)
-        drawn = diagram(machine, format, theme=theme, state=self.options.get("state"), base=base)
+        format = self.options.get("format", Format.SVG)
+        options = {name: self.options[name] for name in _LOOKS if name in self.options}
+        drawn = diagram(machine, format, base=base, **options)
         if format in _IMAGES:
             return [self._image(machine, _IMAGES[format], drawn if isinstance(drawn, bytes) else drawn.encode())]
         text = drawn if isinstance(drawn, str) else ""
@@ -91,7 +96,8 @@ class FsmConnDiagram(SphinxDirective):
         """The picture stands in the page itself; for what cannot have that, Sphinx makes a file of it."""
         drawing = drawing_of(chart_of(machine))
         alt = self.options.get("alt", f"{drawing.title}. {drawing.summary}")
-        return nodes.image(uri=f"data:{kind};base64,{base64.b64encode(drawn).decode()}", alt=alt)
+        names = {name: self.options[name] for name in (*_LOOKS, "base") if name in self.options}
+        return nodes.image(uri=_inline(kind, drawn), alt=alt, fsm_conn={"machine": self.arguments[0], **names})
 
     def _captioned(self, made: list[nodes.Node]) -> list[nodes.Node]:
         if "caption" not in self.options:
@@ -108,7 +114,31 @@ class FsmConnDiagram(SphinxDirective):
             self.env.note_dependency(path)
 
 
+class _Fallback(SphinxPostTransform):
+    """Draws a PNG for what cannot show SVG. Pages are read once for all builders, so the directive cannot know."""
+
+    default_priority = 90
+    """Before Sphinx makes files of images that stand in a page themselves."""
+
+    def run(self, **options: Any) -> None:
+        """Replace the pictures of this page."""
+        svg, png = _IMAGES[Format.SVG], _IMAGES[Format.PNG]
+        known = self.app.builder.supported_image_types
+        for node in self.document.findall(nodes.image):
+            if "fsm_conn" in node and svg not in known and png in known and node["uri"].startswith(f"data:{svg}"):
+                told = dict(node["fsm_conn"])
+                machine = object_named(told.pop("machine"))
+                told["base"] = object_named(told["base"]) if "base" in told else None
+                node["uri"] = _inline(png, diagram(machine, "png", **told))
+                node["candidates"] = {"?": node["uri"]}
+
+
+def _inline(kind: str, drawn: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(drawn).decode()}"
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Make the directive known."""
     app.add_directive("fsm-conn-diagram", FsmConnDiagram)
+    app.add_post_transform(_Fallback)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}

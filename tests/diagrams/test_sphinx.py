@@ -22,13 +22,30 @@ def build(folder: Path, page: str, builder: str = "html", path: Path | None = No
     source.mkdir(exist_ok=True)
     (source / "conf.py").write_text("extensions = ['fsm_conn.diagrams.sphinx']\n")
     (source / "index.rst").write_text(f"Page\n====\n\n{page}\n")
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", builder, str(source), str(folder / builder)]
+    said = build_only(folder, builder, path)
+    made = folder / builder / ("index.txt" if builder == "text" else "index.html")
+    return said, made.read_text()
+
+
+def build_only(folder: Path, builder: str, path: Path | None = None) -> str:
+    """Of what was read before, if anything was."""
+    doctrees = ["-d", str(folder / "doctrees")]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        *doctrees,
+        "-b",
+        builder,
+        str(folder / "source"),
+        str(folder / builder),
+    ]
     paths = os.pathsep.join(filter(None, [path and str(path), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": paths}
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
-    made = folder / builder / ("index.txt" if builder == "text" else "index.html")
-    return done.stderr, made.read_text()
+    return done.stderr
 
 
 def test_pictures_tables_and_text(tmp_path: Path) -> None:
@@ -71,6 +88,20 @@ def test_a_builder_without_inline_pictures_gets_the_words(tmp_path: Path) -> Non
     said, page = build(tmp_path, ".. fsm-conn-diagram:: fsm_conn:ConnectionPool", "text")
     assert said == ""
     assert "State machine of 4 states" in page
+
+
+@pytest.mark.parametrize(("builder", "page"), [("latex", "*.tex"), ("texinfo", "*.texi")])
+def test_a_builder_without_svg_gets_pictures_that_it_can_use(tmp_path: Path, builder: str, page: str) -> None:
+    """Also when the pages were read for another builder before."""
+    text = ".. fsm-conn-diagram:: fsm_conn:ConnectionPool\n   :detail: states\n   :title: A pool\n   :base: fsm_conn:ConnectionPool"
+    build(tmp_path, text)
+    said = build_only(tmp_path, builder)
+    assert said == ""
+    made = tmp_path / builder
+    (picture,) = made.rglob("*.png")
+    assert picture.read_bytes() == diagram(ConnectionPool, "png", detail="states", title="A pool", base=ConnectionPool)
+    assert picture.stem in next(each for each in made.glob(page) if each.stem != "sphinx").read_text()
+    assert not list(made.rglob("*.svg"))
 
 
 @pytest.mark.parametrize(
