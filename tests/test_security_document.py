@@ -36,7 +36,7 @@ def test_they_exist(path: str, name: str) -> None:
 def test_the_numbers_are_those_of_the_code() -> None:
     """Each bound that is written down."""
     kib = 1024
-    assert (64 * kib, 8 * kib, 64 * kib) == (output.LONGEST_LINE, output.TAIL_BYTES, output.CHUNK)
+    assert (64 * kib, 8 * kib, 16 * kib) == (output.LONGEST_LINE, output.TAIL_BYTES, output.CHUNK)
     assert (output.TAIL_LINES, output.LONGEST_LOGGED, output.LINES_PER_SECOND, output.DRAIN_LIMIT) == (
         20,
         4096,

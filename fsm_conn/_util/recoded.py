@@ -14,21 +14,28 @@ from __future__ import annotations
 import base64
 import re
 from html import unescape
+from itertools import compress
 
 __all__ = ["ENDS_BEGUN", "LEFT", "LONGEST_LEFT", "Recoded", "base64_of", "bytewise", "undone"]
 
 _FORMS = re.compile(
     r"""
-      (?P<hex>(?:%|\\x)[0-9A-Fa-f]{2})
-    | (?P<pair>\\{1,4}u[dD][89abAB][0-9A-Fa-f]{2}\\{1,4}u[dD][c-fC-F][0-9A-Fa-f]{2})
-    | (?P<code>\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8})
-    | (?P<octal>\\[0-3][0-7]{2})
-    | (?P<entity>&(?:amp|lt|gt|quot|apos|\#[0-9]{1,7}|\#x[0-9A-Fa-f]{1,6});)
-    | (?P<named>\\[abfnrtv])
-    | (?P<gone>[ \t\r\n]+|['"\\])
+    [%\\&](?:
+      (?<=%)(?P<percent>[0-9A-Fa-f]{2})
+    | (?<=&)(?P<entity>(?:amp|lt|gt|quot|apos|\#[0-9]{1,7}|\#x[0-9A-Fa-f]{1,6});)
+    | (?<=\\)(?:
+        (?P<pair>\\{0,3}u[dD][89abAB][0-9A-Fa-f]{2}\\{1,4}u[dD][c-fC-F][0-9A-Fa-f]{2})
+      | (?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})
+      | (?P<octal>[0-3][0-7]{2})
+      | (?P<named>[abfnrtv])
+      |
+      )
+    )
     """,
     re.VERBOSE,
 )
+"""Each begins with one of three characters, so that text in which there is none of them costs next to nothing."""
+_DROPPED = {ord(each): None for each in " \t\r\n'\""}
 _NAMED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ROUNDS = 3
 """Forms inside each other that are undone, such as JSON in a URL."""
@@ -46,28 +53,31 @@ def bytewise(text: str) -> str:
 
 
 def _replacement(found: re.Match[str]) -> str:
-    kind, text = found.lastgroup, found[0]
-    if kind == "gone":
-        return ""
-    if kind == "hex":
-        return chr(int(text[-2:], 16))
+    kind = found.lastgroup
+    if kind is None:
+        return ""  # a backslash before anything else
+    text = found[kind]
+    if kind == "percent":
+        return chr(int(text, 16))
     if kind == "octal":
-        return chr(int(text[1:], 8))
+        return chr(int(text, 8))
     if kind == "named":
-        return _NAMED[text[1]]
+        return _NAMED[text]
     if kind == "entity":
-        return bytewise(unescape(text))
+        return bytewise(unescape(f"&{text}"))
     if kind == "pair":
         high, low = (int(each.strip("\\"), 16) for each in text.split("u")[1:])
         return bytewise(chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)))
-    code = int(text[2:], 16)
+    code = int(text[1:], 16)
+    if text[0] == "x":
+        return chr(code)
     return bytewise(chr(code)) if code <= 0x10FFFF else ""
 
 
 def undone(text: str) -> str:
     """A text, bytewise, with all forms undone."""
     for _ in range(_ROUNDS):
-        before, text = text, _FORMS.sub(_replacement, text)
+        before, text = text, _FORMS.sub(_replacement, text).translate(_DROPPED)
         if text == before:
             break
     return text
@@ -112,17 +122,14 @@ def _places(text: str) -> tuple[list[int], list[int]]:
             first, after = found.span()
             new = _replacement(found)
             parts += (text[at:first], new)
-            new_begins += begins[at:first]
-            new_ends += ends[at:first]
-            new_begins += [begins[first]] * len(new)
-            new_ends += [ends[after - 1]] * len(new)
+            new_begins += begins[at:first] + [begins[first]] * len(new)
+            new_ends += ends[at:first] + [ends[after - 1]] * len(new)
             at = after
-        if not parts:
-            break
-        parts.append(text[at:])
-        new_begins += begins[at:]
-        new_ends += ends[at:]
-        text, begins, ends = "".join(parts), new_begins, new_ends
+        whole = "".join([*parts, text[at:]])
+        kept = [ord(each) not in _DROPPED for each in whole]
+        begins = list(compress(new_begins + begins[at:], kept))
+        ends = list(compress(new_ends + ends[at:], kept))
+        text = whole.translate(_DROPPED)
     return begins, ends
 
 

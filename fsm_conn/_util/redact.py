@@ -123,12 +123,17 @@ def _beginnings(text: str) -> list[str]:
 
 
 def _hide(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """`text` with each of `spans` hidden; those that overlap are one."""
-    shown, at = [], 0
+    """`text` with each of `spans` hidden; those that overlap are one. It has as many lines as before."""
+    merged: list[list[int]] = []
     for begin, end in sorted(spans):
-        if begin >= at:
-            shown += [text[at:begin], HIDDEN]
-        at = max(at, end)
+        if merged and begin < merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([begin, end])
+    shown, at = [], 0
+    for begin, end in merged:
+        shown += [text[at:begin], "\n".join([HIDDEN] * (text.count("\n", begin, end) + 1))]
+        at = end
     return "".join([*shown, text[at:]])
 
 
@@ -156,9 +161,8 @@ class _Pieces:
 
     def found(self, text: str) -> Iterator[tuple[int, int]]:
         """Where each occurrence of each piece is, those that overlap others or themselves included."""
-        heads = {text[at : at + SHORTEST_SECRET] for at in range(len(text) - SHORTEST_SECRET + 1)}
-        for head in self._heads.keys() & heads:
-            for piece in self._heads[head]:
+        for head, pieces in self._heads.items():
+            for piece in pieces if head in text else ():
                 at = text.find(piece)
                 while at >= 0:
                     yield at, at + len(piece)

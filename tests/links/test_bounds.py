@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from harmless import assert_harmless
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
+from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CallError, NotServingError, ProbeError
 from fsm_conn.links.grpc.endpoint import EndpointLink
 from fsm_conn.links.plugin.client import PluginClient, Settings
+from fsm_conn.links.process.output import CHUNK, LineLog
 from fsm_conn.telemetry.reading import error_text
 
 MEGABYTE = 1024 * 1024
@@ -194,7 +197,9 @@ async def test_what_a_plugin_prints_over_its_channel_may_be_unreadable() -> None
     fed: list[bytes] = []
 
     class Log:
-        feed = staticmethod(fed.append)
+        @staticmethod
+        async def feed_in_turns(data: bytes) -> None:
+            fed.append(data)
 
         @staticmethod
         def end() -> None:
@@ -211,3 +216,37 @@ async def test_what_a_plugin_prints_over_its_channel_may_be_unreadable() -> None
     client._stdio_logs = lambda: {StdioData.STDERR: Log()}
     await client._read_stdio_logs()
     assert fed == [b"x", b"end"]
+
+
+async def test_what_a_plugin_prints_over_its_channel_takes_a_chunk_a_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """However large its messages are: between two chunks the loop has a turn; and all of it arrives."""
+    caplog.set_level(logging.INFO, "fsm_conn.plugin")
+    turns, fed = 0, []
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    class Log(LineLog):
+        def feed(self, data: bytes) -> None:
+            fed.append((turns, len(data)))
+            super().feed(data)
+
+    class Stub:
+        @staticmethod
+        async def StreamStdio(request: Any) -> AsyncIterator[Any]:
+            for data in (b"x" * 4_000_000, b"\n" * 4_000_000, b"yes\n" * 1_000_000):
+                yield StdioData(channel=StdioData.STDOUT, data=data)
+
+    client: Any = PluginClient(Settings(command=("plugin",)))
+    client._stdio_stub = Stub()
+    client._stdio_logs = lambda: {StdioData.STDOUT: Log(Redactor(["s3cret"]), lambda: 0.0, {})}
+    counting = asyncio.ensure_future(count_turns())
+    await client._read_stdio_logs()
+    counting.cancel()
+    assert max(size for _, size in fed) <= CHUNK
+    assert len({turn for turn, _ in fed}) == len(fed)
+    assert sum(size for _, size in fed) == 12_000_000
+    assert any("lines left out" in message for message in caplog.messages)

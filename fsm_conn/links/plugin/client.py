@@ -313,7 +313,7 @@ class PluginClient(RPCPluginClient):
             with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
                 async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
                     if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
-                        log.feed(data.data)
+                        await log.feed_in_turns(data.data)
         finally:
             for log in logs.values():
                 log.end()

@@ -28,8 +28,8 @@ __all__ = ["LONGEST_LINE", "FirstLine", "LineLog", "Pipe", "Tail", "as_it_is", "
 
 LONGEST_LINE = 64 * 1024
 """Bytes of a first line. A real one is under 2 KiB: a certificate is the longest part of it."""
-CHUNK = 64 * 1024
-"""Bytes per read: what a pipe holds on Linux."""
+CHUNK = 16 * 1024
+"""Bytes that are read, and looked at, in one turn of the loop."""
 DRAIN_LIMIT = 16
 """Chunks to read from a pipe whose process has ended. A descendant that escaped may go on writing for ever."""
 TAIL_LINES = 20
@@ -219,8 +219,7 @@ class LineLog:
         ended = held.count(b"\n")
         allowance = self._allowance(ended)
         *lines, rest = held.split(b"\n", allowance)
-        for line in lines:
-            self._line(line)
+        self._lines(lines)
         if ended > allowance:
             left_out, _, rest = rest.rpartition(b"\n")
             self._leave_out(left_out)
@@ -228,10 +227,16 @@ class LineLog:
         if len(self._partial) > 2 * LONGEST_LOGGED:
             self._cut_short()
 
+    async def feed_in_turns(self, data: bytes) -> None:
+        """Take any amount, a chunk in each turn of the loop."""
+        for at in range(0, len(data), CHUNK):
+            self.feed(data[at : at + CHUNK])
+            await asyncio.sleep(0)
+
     def end(self) -> None:
         """The stream has ended: log a last line that has no end, and what was left out."""
         if self._partial:
-            self._line(self._partial)
+            self._lines([self._partial])
             self._partial = b""
         self._report_dropped()
 
@@ -252,27 +257,35 @@ class LineLog:
 
     def _cut_short(self) -> None:
         """The line under way is too long: show its beginning now, and of the rest look only for keys."""
-        self._line(self._partial)
+        self._lines([self._partial])
         self._cut, self._partial = True, self._partial[-LONGEST_MARK:]
 
-    def _line(self, line: bytes) -> None:
-        if self._cut:
-            self._cut = False
-            self._is_of_a_key(line)
-        elif text := self._shown(line):
-            self._emit(text)
+    def _lines(self, lines: list[bytes]) -> None:
+        """Log lines, as many of them at once as may be: what makes them fit to be shown costs little for each then."""
+        group: list[str] = []
+        for line in lines:
+            was_cut, self._cut = self._cut, False
+            if self._is_of_a_key(line) or was_cut:
+                self._log(group)
+                group, self._before = [], None
+                continue
+            is_cut = len(line) > 2 * LONGEST_LOGGED
+            group.append(decoded(line[: 2 * LONGEST_LOGGED], back=is_cut))
+            if is_cut or _KEY_MARK in without_escapes(line):  # what is left out now, or hidden as a key, ends there
+                self._log(group)
+                group, self._before = [], None if is_cut else self._before
+        self._log(group)
 
-    def _shown(self, line: bytes) -> str:
-        before, self._before = self._before, None
-        if self._is_of_a_key(line):
-            return ""
-        begin, cut = line[: 2 * LONGEST_LOGGED], len(line) > 2 * LONGEST_LOGGED
-        printed = decoded(begin, back=cut)
+    def _log(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        printed, before = "\n".join(lines), self._before
         # A secret may go on in the next line, and may have begun in those before.
-        text = self._redact(printed, front=before is None, back=True, before=before or "").rstrip()
-        if self._redact.reach and not cut:
-            self._before = f"{before or ''}{printed}\n"[-self._redact.reach :]
-        return text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+        shown = self._redact(printed, front=before is None, back=True, before=before or "")
+        self._before = f"{before or ''}{printed}\n"[-self._redact.reach :] if self._redact.reach else ""
+        for text in map(str.rstrip, shown.split("\n")):
+            if text:
+                self._emit(text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "...")
 
     def _leave_out(self, block: bytes) -> None:
         """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
