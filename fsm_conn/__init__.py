@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fsm_conn.links.errors import AmbiguousNameError as AmbiguousNameError
     from fsm_conn.links.errors import BadCookieError as BadCookieError
     from fsm_conn.links.errors import CallError as CallError
+    from fsm_conn.links.errors import ChecksumError as ChecksumError
     from fsm_conn.links.errors import CommandNotExecutableError as CommandNotExecutableError
     from fsm_conn.links.errors import CommandNotFoundError as CommandNotFoundError
     from fsm_conn.links.errors import ConnectionLostError as ConnectionLostError
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
     from fsm_conn.links.errors import RequestError as RequestError
     from fsm_conn.links.errors import StartTimeoutError as StartTimeoutError
     from fsm_conn.links.errors import UnknownNameError as UnknownNameError
+    from fsm_conn.links.target import Endpoint as Endpoint
+    from fsm_conn.links.target import Plugin as Plugin
+    from fsm_conn.links.target import Reattach as Reattach
+    from fsm_conn.links.target import Tls as Tls
     from fsm_conn.machine.errors import DeclarationError as DeclarationError
     from fsm_conn.machine.errors import FsmConnError as FsmConnError
     from fsm_conn.machine.errors import IllegalTriggerError as IllegalTriggerError
@@ -95,11 +100,12 @@ _HOMES = {
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
     "fsm_conn.links.base": "CallOptions Link",
     "fsm_conn.links.errors": (
-        "AmbiguousNameError BadCookieError CallError CommandNotExecutableError CommandNotFoundError "
+        "AmbiguousNameError BadCookieError CallError ChecksumError CommandNotExecutableError CommandNotFoundError "
         "ConnectionLostError GoingAwayError HandshakeError IncompatibleProtocolError LinkError LinkLostError "
         "NotServingError PluginExitedError ProbeError ProbeTimeoutError RequestError "
         "StartTimeoutError UnknownNameError"
     ),
+    "fsm_conn.links.target": "Endpoint Plugin Reattach Tls",
     "fsm_conn.machine.errors": "DeclarationError FsmConnError IllegalTriggerError",
     "fsm_conn.machine.machine": "StateMachine",
     "fsm_conn.machine.records": "Snapshot TransitionRecord",

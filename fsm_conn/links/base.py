@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["CallOptions", "Link"]
+__all__ = ["CallOptions", "Link", "checked_metadata"]
 
 
 def _timeout(options: object, attribute: Any, value: object) -> None:
@@ -41,33 +41,34 @@ def _flag(options: object, attribute: Any, value: object) -> None:
         raise TypeError(f"CallOptions({attribute.name}={value!r}): give True or False")
 
 
-def _check_metadata(key: object, value: object) -> None:
+def _check_metadata(key: object, value: object, owner: str) -> None:
     """The rules of gRPC's own wire format, which it tells in words that nobody understands."""
     if not isinstance(key, str) or not isinstance(value, (str, bytes)):
-        raise TypeError(f"CallOptions(metadata=...): {key!r} must be a str, and its value a str or bytes")
+        raise TypeError(f"{owner}(metadata=...): {key!r} must be a str, and its value a str or bytes")
     if not _KEY.fullmatch(key):
         hint = f"; write {key.lower()!r}" if _KEY.fullmatch(key.lower()) else ""
-        raise ValueError(
-            f"CallOptions(metadata=...): {key!r} may have only lower-case letters, digits, and _ . -{hint}"
-        )
+        raise ValueError(f"{owner}(metadata=...): {key!r} may have only lower-case letters, digits, and _ . -{hint}")
     if key.endswith("-bin") != isinstance(value, bytes):
-        raise TypeError(
-            f"CallOptions(metadata=...): {key!r}: bytes go with keys that end in '-bin', and with no others"
-        )
+        raise TypeError(f"{owner}(metadata=...): {key!r}: bytes go with keys that end in '-bin', and with no others")
     if isinstance(value, str) and not _TEXT.fullmatch(value):
-        raise ValueError(f"CallOptions(metadata=...): the value of {key!r} may have only printable ASCII characters")
+        raise ValueError(f"{owner}(metadata=...): the value of {key!r} may have only printable ASCII characters")
 
 
-def _metadata(value: Any) -> tuple[tuple[str, str | bytes], ...]:
+def checked_metadata(value: Any, owner: str = "CallOptions") -> tuple[tuple[str, str | bytes], ...]:
+    """GRPC metadata, as pairs; `owner` is named in errors.
+
+    Raises:
+        TypeError, ValueError: it is none; a value is never shown.
+    """
     pairs = value.items() if isinstance(value, Mapping) else value
     try:
         metadata = tuple((key, item) for key, item in pairs)
     except (TypeError, ValueError):
         raise TypeError(
-            f"CallOptions(metadata={type(value).__name__}): give a mapping, or pairs of key and value"
+            f"{owner}(metadata={type(value).__name__}): give a mapping, or pairs of key and value"
         ) from None
     for key, item in metadata:
-        _check_metadata(key, item)
+        _check_metadata(key, item, owner)
     return metadata
 
 
@@ -77,7 +78,7 @@ class CallOptions:
 
     timeout: float | None = attrs.field(default=None, validator=_timeout)
     """A deadline over the whole call, in seconds: waiting for a connection and repeats included. None: no limit."""
-    metadata: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), converter=_metadata, repr=False)
+    metadata: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), converter=checked_metadata, repr=False)
     """gRPC metadata to send: a mapping or pairs. Not shown in `repr`, for it often carries tokens."""
     idempotent: bool = attrs.field(default=False, validator=_flag)
     """The request may be executed twice without harm, so after a lost link it is sent again, on the next one."""

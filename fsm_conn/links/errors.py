@@ -8,6 +8,7 @@ __all__ = [
     "AmbiguousNameError",
     "BadCookieError",
     "CallError",
+    "ChecksumError",
     "CommandNotExecutableError",
     "CommandNotFoundError",
     "ConnectionLostError",
@@ -53,6 +54,12 @@ class CommandNotFoundError(LinkError):
 
 class CommandNotExecutableError(LinkError):
     """The plugin's command exists and cannot be executed. Permanent."""
+
+    permanent = True
+
+
+class ChecksumError(LinkError):
+    """The plugin's program is not the one that `sha256=` asks for. Permanent."""
 
     permanent = True
 

@@ -1,31 +1,253 @@
-"""What a connection is to be made to: tells a command, an address and a maker of links apart, and checks each.
+"""What a connection is to be made to: frozen values, checked when they are made, which can be compared and pickled.
 
-Everything that can be known to be wrong about a target is refused here, when the connection is made, and
-without importing grpc or pyvider: a connection that is never opened costs neither.
+`Connection` takes short forms of them, too: a list of strings is a `Plugin`, an address an `Endpoint`. Anything else
+that can be reached is a callable that makes a `Link`.
+
+No value here imports grpc or pyvider: a connection that is never opened costs neither.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
+
+import attrs
 
 from fsm_conn._util import workers
 from fsm_conn._util.secret_values import without_secrets
+from fsm_conn.links import checking
 from fsm_conn.links.base import Link
 from fsm_conn.links.services import normalize_services
 
-__all__ = ["LazyFactory", "LinkFactory", "Target", "resolve_target"]
+__all__ = ["Endpoint", "LazyFactory", "LinkFactory", "Plugin", "Reattach", "Target", "Tls", "resolve_target"]
+
+Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
+
+
+@attrs.frozen(kw_only=True)
+class Tls:
+    """Certificates for TLS, as PEM. Unlike `grpc.ChannelCredentials` they can be compared and pickled."""
+
+    roots: bytes | None = None
+    """Certificates of the authorities that are trusted; None: those that gRPC brings along."""
+    certificate: bytes | None = attrs.field(default=None, repr=False)
+    """The client's own certificate, with the chain that leads to it; None: the client shows none."""
+    key: bytes | None = attrs.field(default=None, repr=False)
+    """The private key that goes with it. Not shown in `repr`."""
+
+    def __attrs_post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("Tls(...): give both certificate= and key=, or neither")
+
+
+def _credentials(credentials: Any) -> Any:
+    if credentials is not None and not isinstance(credentials, Tls) and not hasattr(credentials, "_credentials"):
+        raise TypeError(f"credentials={type(credentials).__name__}: give Tls(...), grpc.ChannelCredentials, or None")
+    return credentials
+
+
+def _mtls(mtls: bool | None) -> bool | None:
+    if mtls not in (None, True, False):
+        raise TypeError(
+            f"mtls={type(mtls).__name__}: for a command give True, False, or None for wherever the plugin can"
+        )
+    return mtls
+
+
+def _stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"] | int:
+    if stdin not in ("null", "inherit") and (not isinstance(stdin, int) or isinstance(stdin, bool) or stdin < 0):
+        raise TypeError(f"stdin={stdin!r}: give 'null', 'inherit', or the number of a file descriptor")
+    return stdin
+
+
+def _prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
+    return modules if isinstance(modules, bool) else tuple(modules)
+
+
+def _inherit_env(value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"inherit_env={value!r}: give True or False")
+    return value
+
+
+def _command(command: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    return checking.checked_command(command)
+
+
+@attrs.frozen
+class Plugin:
+    """A go-plugin plugin: a process of ours, started and ended with its link."""
+
+    command: tuple[str, ...] = attrs.field(converter=_command)
+    """The program and its arguments. It is started without a shell."""
+    env: tuple[tuple[str, str], ...] = attrs.field(
+        default=None, kw_only=True, repr=False, converter=checking.checked_env
+    )
+    """Environment variables on top of what it has anyway. Their values are kept out of errors and logs."""
+    inherit_env: bool = attrs.field(default=True, kw_only=True, converter=_inherit_env)
+    """Whether it gets the environment of this process (go-plugin: `SkipHostEnv`)."""
+    cwd: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_cwd)
+    """The directory it starts in; None: that of this process."""
+    mtls: bool | None = attrs.field(default=None, kw_only=True, converter=_mtls)
+    """None: TLS, with certificates made for each link, where the plugin can; True: refuse others; False: none."""
+    credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
+    """`Tls`, or `grpc.ChannelCredentials`, for a plugin that brings its own TLS (go-plugin: `TLSConfig`)."""
+    versions: tuple[int, ...] = attrs.field(default=(), kw_only=True, converter=checking.checked_versions)
+    """The versions of the application's protocol that are offered; empty: whatever the plugin takes for granted."""
+    sha256: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_digest)
+    """The SHA-256 digest that the program must have, 64 hexadecimal digits (go-plugin: `SecureConfig`). What is
+    executed is a sealed copy that nobody can change after it was compared. Linux only."""
+    stdin: Literal["null", "inherit"] | int = attrs.field(default="null", kw_only=True, converter=_stdin)
+    """What it reads from: nothing, what this process reads from, or an open file by its number."""
+    prefork: bool | tuple[str, ...] = attrs.field(default=False, kw_only=True, converter=_prefork)
+    """Whether a Python plugin is forked from a template that has imported its libraries, where that is possible: what
+    the program imports first, or else these modules. Not with `sha256` and `stdin`."""
+    max_message: int = attrs.field(default=checking.LARGEST_MESSAGE, kw_only=True, converter=checking.checked_size)
+    """Bytes of the largest message, in both directions. The default is go-plugin's own client's, 2^31-1."""
+    options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(
+        default=(), kw_only=True, converter=checking.checked_options
+    )
+    """gRPC's channel arguments. They win over those that a link sets by itself."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.credentials is not None and self.mtls:
+            raise ValueError("mtls=True has certificates made, and credentials= brings them: give one of the two")
+        if self.prefork and (self.sha256 is not None or self.stdin != "null"):
+            raise ValueError("prefork= forks a template, which has its own program and stdin: not with sha256=, stdin=")
+
+    @property
+    def name(self) -> str:
+        """The program, and for an interpreter its script. Never more: arguments may carry secrets."""
+        return checking.command_name(self.command)
+
+    def maker(self, services: Any, name: str) -> LazyFactory:
+        """What makes links to it."""
+        return LazyFactory("fsm_conn.links.plugin.link", "PluginLink", self, services=services, name=name)
+
+
+def _compression(compression: Any) -> Any:
+    if compression is None or compression in ("gzip", "deflate") or type(compression).__name__ == "Compression":
+        return compression
+    raise TypeError(f"compression={compression!r}: give 'gzip', 'deflate', a grpc.Compression, or None")
+
+
+def _address(address: str) -> str:
+    if not isinstance(address, str):
+        raise TypeError(f"{type(address).__name__} is no address: give a string such as '127.0.0.1:50051'")
+    return checking.checked_address(address)
+
+
+def _metadata(
+    metadata: Metadata | Callable[[], Metadata],
+) -> tuple[tuple[str, str | bytes], ...] | Callable[[], Metadata]:
+    return metadata if callable(metadata) else checking.checked_metadata(metadata, "Endpoint")
+
+
+@attrs.frozen
+class Endpoint:
+    """A gRPC server that somebody else runs."""
+
+    address: str = attrs.field(converter=_address)
+    """Where it is: `host:port`, `unix:/run/x.sock`, or another of gRPC's names, such as `dns:///host:port` and
+    `ipv4:10.0.0.1:80,10.0.0.2:80`."""
+    credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
+    """`Tls`, or `grpc.ChannelCredentials` (which cannot be pickled); None: plain text."""
+    metadata: tuple[tuple[str, str | bytes], ...] | Callable[[], Metadata] = attrs.field(
+        default=(), kw_only=True, converter=_metadata, repr=False
+    )
+    """Sent with every call, those of compiled stubs and our own questions (health, reflection) included; a key that a
+    call gives itself wins. A function is asked at each call, for tokens that expire; it must not block."""
+    authority: str | None = attrs.field(default=None, kw_only=True)
+    """The `:authority` of calls; None: gRPC's default, and `localhost` for sockets, which some servers insist on."""
+    max_message: int | None = attrs.field(
+        default=None, kw_only=True, converter=attrs.converters.optional(checking.checked_size)
+    )
+    """Bytes of the largest message, in both directions; None: gRPC's default, 4 MiB for replies."""
+    compression: Any = attrs.field(default=None, kw_only=True, converter=_compression)
+    """`"gzip"`, `"deflate"` or a `grpc.Compression`: how requests are compressed; None: not at all."""
+    interceptors: tuple[Any, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    """Interceptors of `grpc.aio`, for every call."""
+    options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(
+        default=(), kw_only=True, converter=checking.checked_options
+    )
+    """gRPC's channel arguments. They win over those that a link sets by itself."""
+
+    @property
+    def name(self) -> str:
+        """The address, without secrets."""
+        return without_secrets(self.address)
+
+    def maker(self, services: Any, name: str) -> LazyFactory:
+        """What makes links to it."""
+        return LazyFactory("fsm_conn.links.grpc.endpoint", "EndpointLink", self, services=services)
+
+
+def _pid(pid: int | None) -> int | None:
+    if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0):
+        raise TypeError(f"pid={pid!r}: give the number of a process, or None")
+    return pid
+
+
+@attrs.frozen
+class Reattach:
+    """A plugin that somebody else has started and that goes on running: it is not ended with its link."""
+
+    address: str = attrs.field(converter=_address)
+    """Where it serves: `unix:/tmp/plugin.sock` or `127.0.0.1:1234`."""
+    pid: int | None = attrs.field(default=None, kw_only=True, converter=_pid)
+    """The number of its process, whose end is noticed; None: the connection alone tells."""
+    version: int = attrs.field(default=1, kw_only=True)
+    """The version of the application's protocol that it speaks."""
+    max_message: int = attrs.field(default=checking.LARGEST_MESSAGE, kw_only=True, converter=checking.checked_size)
+    """Bytes of the largest message, in both directions."""
+    options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(
+        default=(), kw_only=True, converter=checking.checked_options
+    )
+    """gRPC's channel arguments. They win over those that a link sets by itself."""
+
+    @classmethod
+    def from_env(cls, variable: str = "TF_REATTACH_PROVIDERS", plugin: str | None = None) -> Reattach:
+        """Read what a plugin that runs under a debugger has told, as Terraform writes it: JSON, by the plugin's name.
+
+        Args:
+            variable: the environment variable.
+            plugin: the plugin's name, such as `registry.terraform.io/hashicorp/null`; None: the only one there is.
+
+        Raises:
+            ValueError: the variable is not set, is no such JSON, or does not tell of that plugin.
+        """
+        try:
+            told = json.loads(os.environ[variable])
+            found = told[plugin] if plugin is not None else next(iter(told.values()))
+            several = plugin is None and len(told) > 1
+            network, where = found["Addr"]["Network"], found["Addr"]["String"]
+            pid, version = found.get("Pid"), found.get("ProtocolVersion", 1)
+        except (KeyError, ValueError, TypeError, AttributeError, StopIteration):
+            raise ValueError(
+                f"{variable} does not tell where {plugin or 'a plugin'} runs: it must be JSON as Terraform's providers "
+                'print it, {"NAME": {"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "..."}}}'
+            ) from None
+        if several:
+            raise ValueError(f"{variable} tells of {len(told)} plugins: name one of {', '.join(map(repr, told))}")
+        return cls(f"unix:{where}" if network == "unix" else where, pid=pid, version=version)
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return self.address
+
+    def maker(self, services: Any, name: str) -> LazyFactory:
+        """What makes links to it."""
+        return LazyFactory("fsm_conn.links.plugin.reattach", "ReattachLink", self, services=services)
+
 
 LinkFactory = Callable[[], Link]
-Target = Sequence[str | os.PathLike[str]] | str | LinkFactory
-
-_SCHEME = re.compile(r"^(unix|unix-abstract|dns|ipv4|ipv6|vsock):\S+$")
-_HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})$")
+Target = Plugin | Endpoint | Reattach | Sequence[str | os.PathLike[str]] | str | LinkFactory
 
 
 def resolve_target(
@@ -39,49 +261,42 @@ def resolve_target(
     """A maker of links to `target`, and a name for it.
 
     Args:
-        target: a command as a list of strings, an address, or a callable that makes a `Link`.
+        target: a `Plugin`, an `Endpoint` or a `Reattach`; a command as a list of strings, an address, or a callable
+            that makes a `Link`.
         env: for a command: environment variables on top of this process's own.
         cwd: for a command: the directory it starts in.
-        mtls: for a command: None, True or False; for an address: `grpc.ChannelCredentials`.
+        mtls: for a command: None, True or False.
         services: pb2 modules or service descriptors, for peers without reflection.
         name: what to call it; None for a name made from the target.
 
     Raises:
         TypeError, ValueError: the target, or an option for it, is wrong; the message says what to give instead.
     """
-    if isinstance(target, str):
-        _reject(target, "an address", env=env, cwd=cwd)
-        options = {"credentials": _checked_credentials(mtls), "services": normalize_services(services)}
-        return LazyFactory(
-            "fsm_conn.links.grpc.endpoint", "EndpointLink", _checked_address(target), **options
-        ), name or without_secrets(target)
-    if callable(target):
-        _reject("a callable", "a callable that makes links", env=env, cwd=cwd, mtls=mtls, services=services)
+    if isinstance(target, (Plugin, Endpoint, Reattach)):
+        _reject(f"a {type(target).__name__}, which has its own", env=env, cwd=cwd, mtls=mtls)
+        found: Plugin | Endpoint | Reattach = target
+    elif isinstance(target, str):
+        shown = without_secrets(target)
+        _reject(f"an address, only with a command ({shown!r})", env=env, cwd=cwd)
+        found = Endpoint(target)
+        if mtls is not None:
+            raise TypeError(
+                f"mtls= is for plugins, and {shown!r} is an address: give Endpoint({shown!r}, credentials=Tls(...)) "
+                "as the target"
+            )
+    elif callable(target):
+        _reject("a callable that makes links, only with a command", env=env, cwd=cwd, mtls=mtls, services=services)
         return target, name or str(getattr(target, "__name__", type(target).__name__))
-    command = _checked_command(target)
-    if mtls not in (None, True, False):
-        raise TypeError(
-            f"mtls={type(mtls).__name__}: for a command give True, False, or None for wherever the plugin can"
-        )
-    name = name or _command_name(command)
-    options = {
-        "env": _checked_env(env),
-        "cwd": _checked_cwd(cwd),
-        "mtls": mtls,
-        "services": normalize_services(services),
-        "name": name,
-    }
-    return LazyFactory("fsm_conn.links.plugin.link", "PluginLink", command, **options), name
+    else:
+        found = Plugin(target, env=env, cwd=cwd, mtls=mtls)
+    name = name or found.name
+    return found.maker(normalize_services(services), name), name
 
 
-def _checked_credentials(credentials: Any) -> Any:
-    if credentials is True:
-        raise ValueError(
-            "mtls=True needs keys that only you have: for an address give mtls=grpc.ssl_channel_credentials(...)"
-        )
-    if credentials not in (None, False) and not hasattr(credentials, "_credentials"):
-        raise TypeError(f"mtls={type(credentials).__name__}: for an address give grpc.ChannelCredentials, or None")
-    return credentials or None
+def _reject(kind: str, **options: Any) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{', '.join(name + '=' for name in given)} cannot be used with {kind}")
 
 
 class LazyFactory:
@@ -131,104 +346,3 @@ def _import_grpc() -> None:
         import grpc.aio  # noqa: F401
     finally:
         del os.environ["GRPC_VERBOSITY"]
-
-
-def _checked_address(address: str) -> str:
-    if _SCHEME.match(address):
-        return address
-    match = _HOST_PORT.match(address)
-    if match and 0 < int(match[2]) < 65536:
-        return address
-    shown = without_secrets(address)
-    words = _words(shown)
-    if match is None and words:
-        raise ValueError(
-            f"{shown!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'; "
-            f"if it is a command, give it as a list: {words!r}"
-        )
-    raise ValueError(f"{shown!r} is not an address such as '127.0.0.1:50051' or 'unix:/run/x.sock'")
-
-
-def _words(text: str) -> list[str]:
-    import shlex  # only this error needs it
-
-    try:
-        return shlex.split(text)
-    except ValueError:  # a quotation that does not end
-        return text.split()
-
-
-def _checked_command(command: Any) -> tuple[str, ...]:
-    if isinstance(command, (bytes, Mapping, set, frozenset)) or not isinstance(command, Sequence):
-        raise TypeError(
-            f"{type(command).__name__} is no target: give a command as a list of strings, "
-            "an address such as '127.0.0.1:50051', or a callable that makes a Link"
-        )
-    if not command:
-        raise ValueError("the command is empty: give at least the program to run")
-    words = []
-    for index, word in enumerate(command):
-        if not isinstance(word, (str, os.PathLike)):
-            raise TypeError(f"command[{index}] is {word!r}: every word of a command must be a string or a path")
-        words.append(os.fspath(word))
-        if wrong := _what_no_system_takes(words[-1]):
-            raise ValueError(f"command[{index}] contains {wrong}")
-    if not words[0]:
-        raise ValueError("command[0] is empty: give the program to run")
-    return tuple(words)
-
-
-def _what_no_system_takes(text: str | bytes) -> str | None:
-    """What in a text cannot be handed to the operating system."""
-    if isinstance(text, bytes):
-        return "bytes: give text"
-    if "\0" in text:
-        return "a NUL character"
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError as error:
-        return f"{error.object[error.start]!r}, which is no character: it cannot be encoded"
-    return None
-
-
-def _checked_env(env: Mapping[str, str] | None) -> dict[str, str] | None:
-    if env is None:
-        return None
-    if not isinstance(env, Mapping):
-        raise TypeError(f"env={type(env).__name__}: give a mapping of names to values")
-    for name, value in env.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"env: {name!r} and its value must be strings, not {type(value).__name__}")
-        if not name or "=" in name or _what_no_system_takes(name):
-            raise ValueError(f"env: {name!r} cannot be the name of a variable")
-        if wrong := _what_no_system_takes(value):
-            raise ValueError(f"env: {name!r} has a value that contains {wrong}")
-    return dict(env)
-
-
-def _checked_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
-    if cwd is None:
-        return None
-    if not isinstance(cwd, (str, os.PathLike)):
-        raise TypeError(f"cwd={cwd!r}: give a path")
-    path = os.fspath(cwd)
-    if wrong := _what_no_system_takes(path):
-        raise ValueError(f"cwd={cwd!r} contains {wrong}")
-    return path
-
-
-def _reject(target: str, kind: str, **options: Any) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        names, shown = ", ".join(f"{name}=" for name in given), without_secrets(target)
-        raise ValueError(f"{names} cannot be used with {kind}, only with a command ({shown!r})")
-
-
-def _command_name(command: tuple[str, ...]) -> str:
-    """The program, and for an interpreter its script. Never more: arguments may carry secrets."""
-    program = os.path.basename(command[0])
-    if re.match(r"(python|pypy)[\d.]*(\.exe)?$", program):
-        rest = [word for word in command[1:3] if word != "-m"]
-        if rest and not rest[0].startswith("-"):
-            return os.path.basename(rest[0])
-    return program

@@ -19,7 +19,7 @@ from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CallError, NotServingError, ProbeError
 from fsm_conn.links.grpc.endpoint import EndpointLink
-from fsm_conn.links.plugin.client import PluginClient, Settings
+from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.process.output import CHUNK, LineLog
 from fsm_conn.telemetry.reading import error_text
 
@@ -211,10 +211,7 @@ async def test_what_a_plugin_prints_over_its_channel_may_be_unreadable() -> None
             for data in (None, StdioData(channel=StdioData.STDERR, data=b"x"), StdioData(channel=77, data=b"y")):
                 yield data
 
-    client: Any = PluginClient(Settings(command=("plugin",)))
-    client._stdio_stub = Stub()
-    client._stdio_logs = lambda: {StdioData.STDERR: Log()}
-    await client._read_stdio_logs()
+    await read_stdio(Stub(), lambda stream: Log() if stream == "stderr" else LineLog(Redactor(), float, {}))  # type: ignore[arg-type,return-value]
     assert fed == [b"x", b"end"]
 
 
@@ -240,11 +237,8 @@ async def test_what_a_plugin_prints_over_its_channel_takes_a_chunk_a_turn(caplog
             for data in (b"x" * 4_000_000, b"\n" * 4_000_000, b"yes\n" * 1_000_000):
                 yield StdioData(channel=StdioData.STDOUT, data=data)
 
-    client: Any = PluginClient(Settings(command=("plugin",)))
-    client._stdio_stub = Stub()
-    client._stdio_logs = lambda: {StdioData.STDOUT: Log(Redactor(["s3cret"]), lambda: 0.0, {})}
     counting = asyncio.ensure_future(count_turns())
-    await client._read_stdio_logs()
+    await read_stdio(Stub(), lambda stream: Log(Redactor(["s3cret"]), lambda: 0.0, {}))
     counting.cancel()
     assert max(size for _, size in fed) <= CHUNK
     assert len({turn for turn, _ in fed}) == len(fed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import pickle
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peer import Peer
 
-from fsm_conn import Connection, Link
+from fsm_conn import Connection, Endpoint, Link, Plugin, Reattach, Tls
 from fsm_conn.links.target import resolve_target
 
 REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
@@ -37,12 +40,20 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (None, {}, TypeError, "NoneType is no target: give a command as a list of strings"),
     ("127.0.0.1:1", {"env": {}}, ValueError, "env= cannot be used with an address, only with a command"),
     ("127.0.0.1:1", {"cwd": "/"}, ValueError, "cwd= cannot be used with an address"),
-    ("127.0.0.1:1", {"mtls": "cert"}, TypeError, "mtls=str: for an address give grpc.ChannelCredentials, or None"),
+    ("127.0.0.1:1", {"mtls": "cert"}, TypeError, "give Endpoint('127.0.0.1:1', credentials=Tls(...)) as the target"),
     ("plugin \\", {}, ValueError, "give it as a list: ['plugin', '\\\\']"),
     (["x"], {"history": 2**63}, ValueError, "at most"),
     (["x"], {"start_timeout": 10**400}, ValueError, "give a finite number of seconds"),
     (["x"], {"rng": 5}, TypeError, "rng=5: give a random.Random"),
-    ("127.0.0.1:1", {"mtls": True}, ValueError, "give mtls=grpc.ssl_channel_credentials(...)"),
+    ("127.0.0.1:1", {"mtls": True}, TypeError, "mtls= is for plugins"),
+    ("http://host:1/", {}, ValueError, "gRPC's addresses have no http://; give 'host:1'"),
+    ("https://host:1", {}, ValueError, "give 'host:1', and Endpoint('host:1', credentials=Tls()) for TLS"),
+    ("localhost", {}, ValueError, "it has no port; give such as 'localhost:50051'"),
+    ("db.example", {}, ValueError, "it has no port; give such as 'db.example:50051'"),
+    ("unix:/a b/x.sock", {}, ValueError, "write a space as %20, 'unix:/a%20b/x.sock'"),
+    ("/run/my dir/x.sock", {}, ValueError, "if it is a socket, give 'unix:/run/my%20dir/x.sock'"),
+    ("unix:/" + "a" * 107, {}, ValueError, "has a socket path of 108 bytes, and the system takes 107"),
+    (Endpoint("h:1"), {"env": {}}, ValueError, "env= cannot be used with a Endpoint, which has its own"),
     (Peer(), {"mtls": True, "env": {}}, ValueError, "env=, mtls= cannot be used with a callable that makes links"),
     (["x"], {"mtls": "yes"}, TypeError, "mtls=str: for a command give True, False, or None"),
     (["x"], {"env": ["A=1"]}, TypeError, "env=list: give a mapping"),
@@ -156,3 +167,89 @@ def test_the_password_of_a_target_is_not_in_its_error(target: str) -> None:
     with pytest.raises(ValueError, match="cannot be used") as caught:
         resolve_target(target, env={"A": "b"})
     assert "s3cret" not in str(caught.value)
+
+
+# ---- targets as values -------------------------------------------------------------------------------------------------
+
+ENTRIES = st.dictionaries(st.from_regex(r"[A-Z]{1,8}", fullmatch=True), st.from_regex(r"[a-z ]{0,8}", fullmatch=True))
+PLUGINS = st.builds(
+    Plugin,
+    st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), min_size=1),
+    env=ENTRIES,
+    inherit_env=st.booleans(),
+    mtls=st.sampled_from([None, True, False]),
+    versions=st.lists(st.integers(0, 9)),
+    sha256=st.none() | st.binary(min_size=32, max_size=32),
+    max_message=st.integers(1, 2**31 - 1),
+    options=st.dictionaries(st.just("grpc.max_metadata_size"), st.integers(1, 9)),
+)
+ENDPOINTS = st.builds(
+    Endpoint,
+    st.sampled_from(["h:1", "unix:/x", "ipv4:10.0.0.1:80,10.0.0.2:80"]),
+    credentials=st.none() | st.builds(Tls, roots=st.none() | st.binary()),
+    metadata=st.dictionaries(st.just("token"), st.from_regex(r"[a-z]{1,8}", fullmatch=True)),
+    authority=st.none() | st.just("service.test"),
+)
+REATTACHES = st.builds(Reattach, st.just("unix:/x"), pid=st.none() | st.integers(1, 99), version=st.integers(1, 6))
+
+
+@given(PLUGINS | ENDPOINTS | REATTACHES)
+def test_targets_are_values(target: Plugin | Endpoint | Reattach) -> None:
+    """They travel, compare by what they say, cannot be changed, and make a connection."""
+    travelled = pickle.loads(pickle.dumps(target))
+    assert travelled == target
+    assert hash(travelled) == hash(target)
+    with pytest.raises(AttributeError):
+        target.options = ()  # type: ignore[misc]
+    assert Connection(target).name == target.name
+
+
+def test_targets_do_not_show_what_is_secret() -> None:
+    """Neither what is in the environment, nor keys, nor metadata."""
+    shown = [
+        Plugin(["x"], env={"TOKEN": "hunter2"}),
+        Endpoint("h:1", metadata={"token": "hunter2"}, credentials=Tls(certificate=b"c", key=b"hunter2")),
+        Tls(certificate=b"c", key=b"hunter2"),
+    ]
+    assert "hunter2" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Plugin("x y"), "str is no target"),
+        (lambda: Plugin(["x"], sha256="abc"), "give the 64 hexadecimal digits"),
+        (lambda: Plugin(["x"], versions=["5"]), "versions=['5']: give whole numbers"),
+        (lambda: Plugin(["x"], stdin="tty"), "stdin='tty': give 'null', 'inherit', or the number"),
+        (lambda: Plugin(["x"], max_message=0), "max_message=0: give a number of bytes"),
+        (lambda: Plugin(["x"], inherit_env="no"), "inherit_env='no': give True or False"),
+        (lambda: Plugin(["x"], mtls=True, credentials=Tls()), "give one of the two"),
+        (lambda: Plugin(["x"], options=5), "options=int: give a mapping, or pairs"),
+        (lambda: Endpoint("h:1", metadata={"Token": "x"}), "Endpoint(metadata=...): 'Token' may have only lower-case"),
+        (lambda: Endpoint("h:1", credentials="x"), "credentials=str: give Tls(...)"),
+        (lambda: Endpoint("h:1", compression="zip"), "compression='zip': give 'gzip'"),
+        (lambda: Endpoint(["h:1"]), "list is no address"),
+        (lambda: Reattach("h:1", pid=0), "pid=0: give the number of a process"),
+        (lambda: Tls(key=b"x"), "give both certificate= and key="),
+    ],
+)  # fmt: skip
+def test_wrong_options_of_targets_say_what_to_give(make: Callable[[], Any], message: str) -> None:
+    """When the value is made."""
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        make()
+
+
+def test_a_plugin_under_a_debugger_tells_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Terraform's providers print it."""
+    told = {"Protocol": "grpc", "ProtocolVersion": 6, "Pid": 7, "Addr": {"Network": "unix", "String": "/tmp/p.sock"}}
+    monkeypatch.setenv("TF_REATTACH_PROVIDERS", json.dumps({"a/b": told}))
+    assert Reattach.from_env() == Reattach("unix:/tmp/p.sock", pid=7, version=6)
+    monkeypatch.setenv("OTHER", json.dumps({"a/b": told, "c/d": told}))
+    assert Reattach.from_env("OTHER", "c/d").pid == 7
+    for plugin in ("x/y", None):
+        with pytest.raises(ValueError, match="OTHER"):
+            Reattach.from_env("OTHER", plugin)
+    for wrong in ("", "[]", "{}", '{"a": 1}'):
+        monkeypatch.setenv("OTHER", wrong)
+        with pytest.raises(ValueError, match="does not tell where a plugin runs"):
+            Reattach.from_env("OTHER")

@@ -200,7 +200,7 @@ class GrpcCalls:
         began = clock()
         try:
             async with asyncio.timeout(None if options is None else options.timeout):
-                found = await self.resolver.method(name)
+                found = await self.resolver.method(name, () if options is None else options.metadata)
         except TimeoutError:
             raise _out_of_time(name) from None
         except grpc.aio.AioRpcError as error:

@@ -8,8 +8,9 @@ import grpc
 import grpc.aio
 
 from fsm_conn.links.grpc.health_service import ask
+from fsm_conn.links.target import Tls
 
-__all__ = ["CHANNEL_OPTIONS", "READY", "said_why_not"]
+__all__ = ["CHANNEL_OPTIONS", "READY", "channel_credentials", "message_limits", "said_why_not"]
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A channel without calls for half an hour would go idle, which looks like a loss and is none.
@@ -18,6 +19,22 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 """Options that every channel given to a `GrpcLink` should be made with."""
+
+
+def message_limits(limit: int | None) -> dict[str, int]:
+    """The options for messages of at most `limit` bytes, in both directions; None: gRPC's defaults."""
+    if limit is None:
+        return {}
+    return {"grpc.max_receive_message_length": limit, "grpc.max_send_message_length": limit}
+
+
+def channel_credentials(given: Any) -> grpc.ChannelCredentials | None:
+    """What gRPC takes for credentials, made of `Tls`; others are passed on."""
+    if not isinstance(given, Tls):
+        found: grpc.ChannelCredentials | None = given
+        return found
+    return grpc.ssl_channel_credentials(given.roots, given.key, given.certificate)
+
 
 READY = grpc.ChannelConnectivity.READY
 # Seconds for a channel that cannot connect to say why. It does at once, unless this machine is overloaded.

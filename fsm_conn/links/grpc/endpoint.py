@@ -2,51 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from fsm_conn._util.text import brief
+from fsm_conn.links.checking import is_here
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.calls import GrpcCalls
-from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not
+from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, channel_credentials, message_limits, said_why_not
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.grpc.metadata import ChannelWithMetadata
 from fsm_conn.links.services import normalize_services
+from fsm_conn.links.target import Endpoint
 
-__all__ = ["EndpointLink"]
+__all__ = ["EndpointLink", "open_channel"]
 
-# An attempt that is given up goes on inside gRPC, with its socket, until it times out: by itself after 20 seconds.
-_ENDPOINT_OPTIONS = (*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 5000))
+ATTEMPT_MS = 5000
+"""Milliseconds. An attempt that is given up goes on inside gRPC, with its socket, until it times out: by itself after
+20 seconds."""
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""The variables in which gRPC looks for a proxy, in this order."""
+COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+
+
+def channel_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
+    """The options of a channel to an endpoint."""
+    options: dict[str, Any] = {
+        **dict(CHANNEL_OPTIONS),
+        "grpc.min_reconnect_backoff_ms": ATTEMPT_MS,
+        **message_limits(endpoint.max_message),
+    }
+    if is_here(endpoint.address):
+        options["grpc.enable_http_proxy"] = 0
+    if endpoint.authority is not None:
+        options["grpc.default_authority"] = endpoint.authority
+    elif endpoint.address.startswith(("unix:", "unix-abstract:")):
+        # The path of a socket is no name of a host, and servers in Rust refuse it.
+        options["grpc.default_authority"] = "localhost"
+    return [*(options | dict(endpoint.options)).items()]
+
+
+def new_channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    """A channel to an endpoint, which does not connect yet."""
+    arguments: dict[str, Any] = {
+        "options": channel_options(endpoint),
+        "compression": COMPRESSION.get(endpoint.compression, endpoint.compression),
+        "interceptors": [*endpoint.interceptors],
+    }
+    credentials = channel_credentials(endpoint.credentials)
+    if credentials is None:
+        return grpc.aio.insecure_channel(endpoint.address, **arguments)
+    return grpc.aio.secure_channel(endpoint.address, credentials, **arguments)
+
+
+async def open_channel(endpoint: Endpoint) -> Any:
+    """Connect, once; when that fails or is cancelled, nothing is left open.
+
+    Raises:
+        LinkError: the endpoint cannot be reached.
+    """
+    channel: Any = new_channel(endpoint)
+    try:
+        while (state := channel.get_state(try_to_connect=True)) is not READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                why = brief(await said_why_not(channel), 400)
+                raise LinkError(f"cannot reach {endpoint.address}{_through_proxy(endpoint)}: {why}")
+            await channel.wait_for_state_change(state)
+    except BaseException:
+        await channel.close()
+        raise
+    return ChannelWithMetadata(channel, endpoint.metadata) if endpoint.metadata else channel
+
+
+def _through_proxy(endpoint: Endpoint) -> str:
+    """A remark where gRPC may have gone through a proxy: its own words do not tell."""
+    named = next((name for name in PROXIES if os.environ.get(name)), None)
+    if named is None or is_here(endpoint.address) or dict(endpoint.options).get("grpc.enable_http_proxy") == 0:
+        return ""
+    return f" (through the proxy that the variable {named} names, unless no_proxy excludes it)"
 
 
 class EndpointLink(GrpcLink):
-    """A link to a gRPC server that somebody else started."""
+    """A link to a gRPC server that somebody else started.
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        services: Any = (),
-        options: Sequence[tuple[str, Any]] = (),
-    ) -> None:
-        """Make a link that is not open yet.
+    Args:
+        target: an `Endpoint`, or its address.
+        services: services that need no reflection, as for `normalize_services`.
+        options: where the address is given, as for `Endpoint`.
+    """
 
-        Args:
-            target: a gRPC address, such as `127.0.0.1:50051` or `unix:/run/x.sock`.
-            credentials: for TLS; None: plain text.
-            services: services that need no reflection, as for `normalize_services`.
-            options: gRPC channel arguments. They win over those that a link sets by itself: `CHANNEL_OPTIONS`,
-                and 5000 for `grpc.min_reconnect_backoff_ms`, which limits an attempt to 5 seconds.
-        """
+    def __init__(self, target: Endpoint | str, *, services: Any = (), **options: Any) -> None:
         super().__init__(Loss())
         self._services = normalize_services(services)
-        self._target = target
-        self._credentials = credentials
-        self._options = tuple({**dict(_ENDPOINT_OPTIONS), **dict(options)}.items())
+        self._endpoint = target if isinstance(target, Endpoint) else Endpoint(target, **options)
 
     async def open(self) -> None:
         """Connect, once.
@@ -57,26 +109,10 @@ class EndpointLink(GrpcLink):
         Raises:
             LinkError: the endpoint cannot be reached.
         """
-        channel: Any = self._new_channel()
-        try:
-            await self._until_ready(channel)
-        except BaseException:
-            await channel.close()
-            raise
+        channel = await open_channel(self._endpoint)
         self._calls = GrpcCalls(channel, self._services, self._loss, reconnects=True)
 
     async def close(self) -> None:
         """Close the channel. Calls in flight fail."""
         assert self._calls is not None
         await self._calls.close()
-
-    def _new_channel(self) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self._target, options=self._options)
-        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
-
-    async def _until_ready(self, channel: Any) -> None:
-        while (state := channel.get_state(try_to_connect=True)) is not READY:
-            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise LinkError(f"cannot reach {self._target}: {brief(await said_why_not(channel), 400)}")
-            await channel.wait_for_state_change(state)

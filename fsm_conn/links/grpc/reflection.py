@@ -36,6 +36,8 @@ __all__ = ["Reflection"]
 
 # Version 1 differs from its alpha in nothing but the name; many servers offer only one of the two.
 _VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
+Metadata = tuple[tuple[str, str | bytes], ...]
+
 _TIMEOUT = 10.0
 _MAX_SERVICES = 4096
 _MAX_FILES = 1024
@@ -54,7 +56,7 @@ class Reflection:
         self._pool = DescriptorPool()
         self._added: set[str] = set()
 
-    async def names(self) -> tuple[str, ...] | None:
+    async def names(self, metadata: Metadata = ()) -> tuple[str, ...] | None:
         """Return the full names of the peer's services; None when it offers no reflection.
 
         Raises:
@@ -63,33 +65,33 @@ class Reflection:
         """
         for self._version in _VERSIONS:
             try:
-                return await self._list()
+                return await self._list(metadata)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                     raise
         return None
 
-    async def service(self, name: str) -> ServiceDescriptor:
+    async def service(self, name: str, metadata: Metadata = ()) -> ServiceDescriptor:
         """Return the descriptor of one service that `names` told of. Raises as `names` does; the error names it."""
         try:
-            self._add(await self._fetch(name))
+            self._add(await self._fetch(name, metadata))
             return self._pool.FindServiceByName(name)
         except CallError as error:
             raise CallError(f"the service {shown(name)!r} cannot be read: {error}") from None
         except KeyError:
             raise CallError(f"the peer described {shown(name)!r} by files that do not define it") from None
 
-    async def _list(self) -> tuple[str, ...]:
-        async with self._exchange() as ask:
+    async def _list(self, metadata: Metadata) -> tuple[str, ...]:
+        async with self._exchange(metadata) as ask:
             answer = await ask(ServerReflectionRequest(list_services=""))
         names = [service.name for service in answer.list_services_response.service]
         if len(names) > _MAX_SERVICES:
             raise CallError(f"the peer lists {len(names)} services, more than the {_MAX_SERVICES} that are read")
         return tuple(names)
 
-    async def _fetch(self, name: str) -> dict[str, FileDescriptorProto]:
+    async def _fetch(self, name: str, metadata: Metadata) -> dict[str, FileDescriptorProto]:
         # In one exchange, for a server may leave out what it has sent before in the same one.
-        async with self._exchange() as ask:
+        async with self._exchange(metadata) as ask:
             answer = await ask(ServerReflectionRequest(file_containing_symbol=name))
             batch = _Batch(self._added)
             batch.take(answer)
@@ -108,14 +110,14 @@ class Reflection:
             self._added.add(name)
 
     @asynccontextmanager
-    async def _exchange(self) -> AsyncIterator[Any]:
+    async def _exchange(self, metadata: Metadata) -> AsyncIterator[Any]:
         # Parsed here: the channel would log what it cannot parse, and hand out None in its place.
         open_stream: Any = self._channel.stream_stream(
             f"/{self._version}/ServerReflectionInfo",
             request_serializer=ServerReflectionRequest.SerializeToString,
             response_deserializer=None,
         )
-        stream = open_stream(timeout=_TIMEOUT)
+        stream = open_stream(timeout=_TIMEOUT, metadata=metadata)
         first = FirstStatus(stream)
 
         async def ask(request: ServerReflectionRequest) -> ServerReflectionResponse:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ServiceResolver"]
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+
 _NO_REFLECTION = (
     "The peer does not offer server reflection: declare its services with services=, or let it call "
     "grpc_reflection.v1alpha.reflection.enable_server_reflection."
@@ -52,27 +54,31 @@ class ServiceResolver:
         self._reflected: dict[str, ServiceDescriptor] = {}
         self._names: tuple[str, ...] | None = None
         self._methods: dict[str, Method] = {}
-        self._lookups: dict[str, asyncio.Task[Any]] = {}
+        self._lookups: dict[tuple[str, Metadata], asyncio.Task[Any]] = {}
         self._client: Reflection | None = None
         self._closed = False
 
     async def names(self) -> tuple[str, ...]:
         """Return the full names of all services, gRPC's own among them, sorted. Raises as `method` does."""
         if self._names is None:
-            await self._shared("", self._ask_for_names)
+            await self._shared("", (), self._ask_for_names)
         if self._names is not None:
             return self._names
         if not self._declared:
             raise UnknownNameError(_NO_REFLECTION)
         return tuple(sorted(self._declared))
 
-    async def method(self, name: str) -> Method:
+    async def method(self, name: str, metadata: Metadata = ()) -> Method:
         """Return the method that `service.Method` names.
 
         The service may be a full name (`calculator.v1.CalculatorService`), a short name, a short name in
         other letter case, that without its suffix `Service`, or a package that has exactly one service.
         The first of these rules that finds something among the declared services decides; where none
         does, the first that finds something among all of them.
+
+        Args:
+            name: the method.
+            metadata: of the call that needs it: goes with the question, if the peer is to be asked.
 
         Raises:
             UnknownNameError: there is none; the message lists what there is.
@@ -84,7 +90,7 @@ class ServiceResolver:
         found = self.known.get(name)
         if found is None:
             wanted, method = split_method(name)
-            found = self.known[name] = self._bound(await self.service(wanted), method)
+            found = self.known[name] = self._bound(await self.service(wanted, metadata), method)
         return found
 
     def cancel(self) -> None:
@@ -99,32 +105,32 @@ class ServiceResolver:
         if self._lookups:
             await asyncio.wait(list(self._lookups.values()))
 
-    async def service(self, wanted: str) -> ServiceDescriptor:
+    async def service(self, wanted: str, metadata: Metadata = ()) -> ServiceDescriptor:
         """Return the service that a name means, by the rules of `method`. Raises as `method` does."""
         if (declared := match_service(wanted, self._declared)) is not None:
             return self._declared[declared]
-        names = await self._all_names(wanted)
+        names = await self._all_names(wanted, metadata)
         full_name = match_service(wanted, names)
         if full_name is None:
             raise _unknown("Its services", wanted, names)
         if full_name not in self._reflected:
-            await self._shared(full_name, lambda: self._ask_for_service(full_name))
+            await self._shared(full_name, metadata, lambda: self._ask_for_service(full_name, metadata))
         return self._reflected[full_name]
 
-    async def _all_names(self, wanted: str) -> tuple[str, ...]:
+    async def _all_names(self, wanted: str, metadata: Metadata) -> tuple[str, ...]:
         if self._names is None:
-            await self._shared("", self._ask_for_names)
+            await self._shared("", metadata, lambda: self._ask_for_names(metadata))
         if self._names is None:
             raise _unknown("Declared services", wanted, self._declared, _NO_REFLECTION)
         return self._names
 
-    async def _ask_for_names(self) -> None:
-        reflected = await self._reflection().names()
+    async def _ask_for_names(self, metadata: Metadata = ()) -> None:
+        reflected = await self._reflection().names(metadata)
         if reflected is not None:
             self._names = tuple(sorted({*reflected, *self._declared}))
 
-    async def _ask_for_service(self, full_name: str) -> None:
-        self._reflected[full_name] = await self._reflection().service(full_name)
+    async def _ask_for_service(self, full_name: str, metadata: Metadata) -> None:
+        self._reflected[full_name] = await self._reflection().service(full_name, metadata)
 
     def _reflection(self) -> Reflection:
         if self._client is None:
@@ -133,10 +139,11 @@ class ServiceResolver:
             self._client = Reflection(self._channel, self._show)
         return self._client
 
-    async def _shared(self, key: str, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Take part in a lookup: the one that is under way, or a new one. It outlives whoever began it."""
+    async def _shared(self, what: str, metadata: Metadata, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Take part in a lookup: one under way with the same metadata, or a new one. It outlives who began it."""
         if self._closed:
             raise _closed_error()
+        key = (what, metadata)
         task = self._lookups.get(key)
         if task is None:
             task = self._lookups[key] = asyncio.create_task(ask())
@@ -146,7 +153,7 @@ class ServiceResolver:
             raise _closed_error()
         task.result()
 
-    def _finished(self, key: str, task: asyncio.Task[Any]) -> None:
+    def _finished(self, key: tuple[str, Metadata], task: asyncio.Task[Any]) -> None:
         del self._lookups[key]
         if not task.cancelled():
             task.exception()  # everyone who waited may be gone: an error must not be reported as never retrieved

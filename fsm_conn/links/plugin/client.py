@@ -21,32 +21,29 @@ import base64
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-import attrs
 import grpc
-from google.protobuf import empty_pb2
 from provide.foundation.crypto import Certificate
 from pyvider.rpcplugin.client import RPCPluginClient
 from pyvider.rpcplugin.config import rpcplugin_config
 from pyvider.rpcplugin.protocol.grpc_controller_pb2 import Empty as ShutdownRequest
-from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn._util.redact import Redactor, Unshown
 from fsm_conn._util.secret_values import secrets_around, secrets_in
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError, LinkError
-from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, said_why_not
+from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, channel_credentials, message_limits, said_why_not
 from fsm_conn.links.plugin import diagnosis
 from fsm_conn.links.plugin import tls_relay as tlsrelay
 from fsm_conn.links.plugin.handshake import Handshake, offered_versions
+from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
-from fsm_conn.links.process.output import LineLog
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import DIRECTORY_NAMES, GRACE, PluginProcess
+from fsm_conn.links.target import Plugin
 
-__all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient", "Settings"]
+__all__ = ["SUPPORTED", "WHAT_WE_RELY_ON", "PluginClient"]
 
 SUPPORTED = ">= 0.5.5, < 0.6"
 """The versions of pyvider-rpcplugin whose inside this module knows. setup.cfg repeats it."""
@@ -102,38 +99,38 @@ class _StandardLogger:
         return self._logger.isEnabledFor(logging.DEBUG)
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """How to start a plugin."""
-
-    command: tuple[str, ...]
-    env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    """On top of the host's own environment."""
-    cwd: str | None = None
-    mtls: bool | None = None
-    prefork: bool | tuple[str, ...] = False
-    name: str = ""
-
-
 class PluginClient(RPCPluginClient):
     """A client for one attempt at starting a plugin, and for what comes of it.
+
+    Args:
+        plugin: what to start.
+        cwd: the directory it starts in, absolute; None: that of this process.
+        name: what log records call it.
 
     Attributes:
         process: the plugin's process, as soon as there is one. It stays after the client was closed, for its evidence.
         grpc_channel: the channel, once `start` has returned.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(command=list(settings.command))
+    def __init__(self, plugin: Plugin, cwd: str | None = None, name: str = "") -> None:
+        super().__init__(command=list(plugin.command))
         self.logger = _StandardLogger()
         self.process: PluginProcess | None = None
         self._relay: TlsRelay | None = None
-        self._settings = settings
+        self._plugin = plugin
+        self._given = Unshown(plugin.env)
+        self._cwd = cwd
+        self._name = name
         self._env = Unshown()
+
+    @property
+    def version(self) -> int | None:
+        """The version of the application's protocol that the plugin chose; None before its handshake."""
+        return self._protocol_version
 
     def __repr__(self) -> str:
         """Not the base's, which shows the private key."""
-        return f"<PluginClient {self._settings.name} {self.process or 'not started'}>"
+        return f"<PluginClient {self._name} {self.process or 'not started'}>"
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
@@ -148,7 +145,7 @@ class PluginClient(RPCPluginClient):
         self._accept(await diagnosis.read_handshake(self.process, offered, self._directories()))
 
     def _accept(self, handshake: Handshake) -> None:
-        if self._settings.mtls and not handshake.certificate:
+        if self._plugin.mtls and not handshake.certificate:
             raise IncompatibleProtocolError(
                 "the plugin answered without a certificate, and mtls=True asks for one: turn on automatic mTLS in the "
                 "plugin, or leave mtls= away"
@@ -160,7 +157,7 @@ class PluginClient(RPCPluginClient):
         self.target_endpoint = handshake.target
 
     async def _setup_client_certificates(self) -> None:
-        if self._settings.mtls is False:
+        if self._plugin.mtls is False or self._plugin.credentials is not None:
             return
         # On P-384, for gRPC's TLS takes no client certificate on P-521, which is go-plugin's own choice.
         certificate = Certificate.create_self_signed_client_cert(
@@ -178,52 +175,61 @@ class PluginClient(RPCPluginClient):
     async def _launch_process(self) -> None:
         self._env = self._environment()
         self.process = await PluginProcess.spawn(
-            self._settings.command,
+            self._plugin.command,
             env=self._env,
-            cwd=self._settings.cwd,
-            name=self._settings.name,
+            cwd=self._cwd,
+            name=self._name,
             redact=self._redactor(),
-            own_directory=[name for name in DIRECTORY_NAMES if name not in self._settings.env],
-            prefork=self._settings.prefork,
+            own_directory=[name for name in DIRECTORY_NAMES if name not in self._given],
+            sha256=self._plugin.sha256,
+            stdin=self._plugin.stdin,
+            prefork=self._plugin.prefork,
             varying=MADE_FOR_ONE_LINK,
         )
 
     def _environment(self) -> Unshown:
         """The plugin's environment: the host's, what a host tells its plugin, and last what the user says."""
-        env = Unshown({name: value for name, value in os.environ.items() if name not in INHERITED_FROM_OUR_HOST})
+        inherited = os.environ if self._plugin.inherit_env else {}
+        env = Unshown({name: value for name, value in inherited.items() if name not in INHERITED_FROM_OUR_HOST})
         env["PYTHONUNBUFFERED"] = "1"
         env[rpcplugin_config.plugin_magic_cookie_key] = rpcplugin_config.plugin_magic_cookie_value
         if self.client_cert:
             # With this one pyvider's server verifies its client; by default it takes any. Go plugins always do.
             env["PLUGIN_CLIENT_ROOT_CERTS"] = self.client_cert
-        env.update(self._settings.env)
+        if self._plugin.versions:
+            env["PLUGIN_PROTOCOL_VERSIONS"] = ",".join(map(str, self._plugin.versions))
+        env.update(self._given)
         if self.client_cert:
             env["PLUGIN_CLIENT_CERT"] = self.client_cert
         return env
 
     def _directories(self) -> list[str]:
         """Where the user told the plugin to put its socket."""
-        given = {name: directory for name in DIRECTORY_NAMES if (directory := self._settings.env.get(name))}
-        return [absolute(directory, self._settings.cwd, name) for name, directory in given.items()]
+        given = {name: directory for name in DIRECTORY_NAMES if (directory := self._given.get(name))}
+        return [absolute(directory, self._cwd, name) for name, directory in given.items()]
 
     def _redactor(self) -> Redactor:
         cookie = self._env.get(rpcplugin_config.plugin_magic_cookie_key, "")
-        given = secrets_in(self._settings.env, set(os.environ.values()), self._settings.command)
+        given = secrets_in(self._given, set(os.environ.values()), self._plugin.command)
         return Redactor([*given, *secrets_around(os.environ), cookie])
 
     # -- the channel -------------------------------------------------------------------------------------------------
 
     def _get_channel_options(self) -> list[tuple[str, int | bool | str]]:
         """Not the client's own: its pings every 30 s are more than servers allow, who then drop the connection."""
-        options: list[tuple[str, int | bool | str]] = [
-            *CHANNEL_OPTIONS,
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.initial_reconnect_backoff_ms", RECONNECT_BACKOFF_MS),
-        ]
+        options: dict[str, Any] = {
+            **dict(CHANNEL_OPTIONS),
+            "grpc.enable_http_proxy": 0,
+            "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
+            **message_limits(self._plugin.max_message),
+        }
         if self._server_cert:
             # The name that go-plugin's certificates bear, which no address of a plugin has.
-            options.append(("grpc.ssl_target_name_override", "localhost"))
-        return options
+            options["grpc.ssl_target_name_override"] = "localhost"
+        else:
+            # The path of a socket is no name of a host, and servers in Rust refuse it.
+            options["grpc.default_authority"] = "localhost"
+        return [*(options | dict(self._plugin.options)).items()]
 
     async def _create_grpc_channel(self) -> None:
         assert self.process is not None
@@ -273,7 +279,7 @@ class PluginClient(RPCPluginClient):
         options = self._get_channel_options()
         if self._relay is not None:
             return grpc.aio.insecure_channel(self._relay.target, options=options)
-        credentials = self._setup_channel_credentials()
+        credentials = channel_credentials(self._plugin.credentials) or self._setup_channel_credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(self.target_endpoint, options=options)
         return grpc.aio.secure_channel(self.target_endpoint, credentials, options=options)
@@ -307,23 +313,8 @@ class PluginClient(RPCPluginClient):
 
     async def _read_stdio_logs(self) -> None:
         """go-plugin's servers send what the plugin prints over a stream of its own, and may block unless it is read."""
-        assert self._stdio_stub is not None
-        logs = self._stdio_logs()
-        try:
-            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
-                async for data in self._stdio_stub.StreamStdio(empty_pb2.Empty()):
-                    if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
-                        await log.feed_in_turns(data.data)
-        finally:
-            for log in logs.values():
-                log.end()
-
-    def _stdio_logs(self) -> dict[int, LineLog]:
         assert self.process is not None
-        return {
-            StdioData.STDOUT: self.process.log_of("stdout"),
-            StdioData.STDERR: self.process.log_of("stderr"),
-        }
+        await read_stdio(self._stdio_stub, self.process.log_of)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import GRACE, PluginProcess
 from fsm_conn.links.process.start_limiter import process_limiter
 from fsm_conn.links.services import normalize_services
+from fsm_conn.links.target import Plugin
 
 if TYPE_CHECKING:
     from fsm_conn.links.plugin.client import PluginClient
@@ -50,36 +51,26 @@ class PluginLink(GrpcLink):
     """A plugin process, and the channel to it.
 
     Args:
-        command: the program and its arguments. It is started without a shell.
-        env: environment variables on top of this process's own. Their values are kept out of errors and logs.
-        cwd: the directory it starts in.
-        mtls: None: TLS with certificates made for this link wherever the plugin can; True: refuse a plugin that cannot;
-            False: without.
+        target: a `Plugin`, or its command.
         services: services that need no reflection.
-        prefork: whether a Python plugin is forked from a template that has imported its libraries, where that is
-            possible: what the program imports first, or else these modules.
         name: what log records and `repr` call the plugin.
+        options: where the command is given, as for `Plugin`.
     """
 
     def __init__(
         self,
-        command: Sequence[str],
+        target: Plugin | Sequence[str | os.PathLike[str]],
         *,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        mtls: bool | None = None,
         services: Any = (),
-        prefork: bool | Sequence[str] = False,
         name: str = "",
+        **options: Any,
     ) -> None:
         super().__init__(Loss(self._described, self._explained))
         self._services = normalize_services(services)
-        self._command = _checked(command)
-        self._env = dict(env or {})
-        self._cwd = None if cwd is None else os.path.normpath(absolute(os.fspath(cwd), None, "working directory"))
-        self._mtls = mtls
-        self._prefork = prefork if isinstance(prefork, bool) else tuple(prefork)
-        self._name = name or os.path.basename(self._command[0])
+        self._plugin = plugin = target if isinstance(target, Plugin) else Plugin(target, **options)
+        cwd = plugin.cwd
+        self._cwd = None if cwd is None else os.path.normpath(absolute(cwd, None, "working directory"))
+        self._name = name or os.path.basename(plugin.command[0])
         self._client: PluginClient | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -94,6 +85,11 @@ class PluginLink(GrpcLink):
     def pid(self) -> int | None:
         """The number of the plugin's process; None when it was not started."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def version(self) -> int | None:
+        """The version of the application's protocol that the plugin chose; None before its handshake."""
+        return self._client.version if self._client is not None else None
 
     def start_slot(self) -> AbstractAsyncContextManager[None]:
         """A slot of the limiter that lets one plugin per core start at a time."""
@@ -118,7 +114,7 @@ class PluginLink(GrpcLink):
             LinkError: what went wrong, with the plugin's last words.
         """
         room = await workers.load("fsm_conn.links.plugin.client")
-        client: PluginClient = room.PluginClient(self._settings(room))
+        client: PluginClient = room.PluginClient(self._plugin, self._cwd, self._name)
         self._client = client
         try:
             await client.start()
@@ -126,16 +122,6 @@ class PluginLink(GrpcLink):
         except BaseException:
             await self._give_back(client)
             raise
-
-    def _settings(self, room: Any) -> Any:
-        return room.Settings(
-            command=self._command,
-            env=self._env,
-            cwd=self._cwd,
-            mtls=self._mtls,
-            prefork=self._prefork,
-            name=self._name,
-        )
 
     def _take_over(self, client: PluginClient) -> None:
         assert client.process is not None
@@ -204,9 +190,3 @@ class PluginLink(GrpcLink):
             await client.close()
             if self._keeper is not None and self._process is not None and self._process.exited.done():
                 await asyncio.wait((self._keeper,))
-
-
-def _checked(command: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(command, (str, bytes)) or not command:
-        raise TypeError(f"PluginLink({command!r}): give the command as a list of strings, the program first")
-    return tuple(map(os.fspath, command))

@@ -25,6 +25,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Literal
 
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.process import directory, spawner
@@ -99,6 +100,8 @@ class PluginProcess:
         own_directory: Sequence[str] = DIRECTORY_NAMES,
         prefork: bool | tuple[str, ...] = False,
         varying: Sequence[str] = (),
+        sha256: str | None = None,
+        stdin: Literal["null", "inherit"] | int = "null",
         use_pidfd: bool = HAS_PIDFD,
     ) -> PluginProcess:
         """Start a process. When this is cancelled, whatever was started is gone when the cancellation goes on.
@@ -110,6 +113,8 @@ class PluginProcess:
             cwd: the working directory; None for the host's.
             name: what log records call the process.
             redact: makes output fit to be shown.
+            sha256: the digest that the program must have; what is executed is a copy that was compared.
+            stdin: what it reads from: nothing, what this process reads from, or an open file.
             own_directory: variables to set to a private directory, which is removed after the exit.
             prefork: whether it is forked from a template, where that can be; or what the template imports beforehand.
             varying: variables of `env` that differ from start to start, and that no template is to be told of.
@@ -118,7 +123,9 @@ class PluginProcess:
         Raises:
             LinkError: it could not be started; `permanent` when it never can.
         """
-        launch = Launch(tuple(command), env, cwd, tuple(own_directory), prefork, tuple(varying))
+        launch = Launch(
+            tuple(command), env, cwd, tuple(own_directory), prefork, tuple(varying), sha256=sha256, stdin=stdin
+        )
         job = forking.submit(launch, name) if prefork else spawner.submit(spawner.start, launch)
         try:
             started = await asyncio.wrap_future(job)

@@ -26,13 +26,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import IO, Any, ParamSpec, Protocol, TypeVar
+from typing import IO, Any, Literal, ParamSpec, Protocol, TypeVar
 
 import attrs
 
 from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
-from fsm_conn.links.process import directory
+from fsm_conn.links.process import directory, sealed
 from fsm_conn.links.process.paths import absolute
 
 __all__ = ["Child", "Launch", "Started", "remove", "resolve", "start", "submit"]
@@ -69,6 +69,10 @@ class Launch:
     """Whether it is to be forked, see `prefork`; or the modules to import beforehand."""
     varying: tuple[str, ...] = ()
     """Variables of `env` that differ from start to start."""
+    sha256: str | None = None
+    """The digest that the program must have."""
+    stdin: Literal["null", "inherit"] | int = "null"
+    """What it reads from."""
 
 
 class Child(Protocol):
@@ -148,25 +152,31 @@ def _sweep_once(base: str) -> None:
 
 
 def _popen(launch: Launch, path: str, private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
-    argv = [path, *launch.command[1:]]
     wrapper = _death_wrapper()
     prefix = wrapper if _kernel_takes(path) else ()
     try:
-        return subprocess.Popen(  # noqa: S603 - to run what the user says is what this is for
-            [*prefix, *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=launch.cwd,
-            env={**launch.env, **dict.fromkeys(launch.directory_names, private)},
-            close_fds=True,
-            pass_fds=pass_fds,
-            process_group=0,
-            preexec_fn=None if wrapper else _death_hook(),
-        )
+        with sealed.copy_of(path, launch.sha256) as copy:
+            return _run(launch, [*prefix, copy.path, *launch.command[1:]], private, [*pass_fds, *copy.descriptors])
+    except LinkError:  # It is an OSError, too, and has its own words.
+        raise
     except OSError as error:
         raise _start_error(error, path) from None
+
+
+def _run(launch: Launch, argv: list[str], private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - to run what the user says is what this is for
+        argv,
+        stdin=subprocess.DEVNULL if launch.stdin == "null" else None if launch.stdin == "inherit" else launch.stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        cwd=launch.cwd,
+        env={**launch.env, **dict.fromkeys(launch.directory_names, private)},
+        close_fds=True,
+        pass_fds=pass_fds,
+        process_group=0,
+        preexec_fn=None if _death_wrapper() else _death_hook(),
+    )
 
 
 def _start_error(error: OSError, path: str) -> LinkError:

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
+import pytest
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 from fsm_conn.demo.calculator import Calculator
+from fsm_conn.links.grpc.endpoint import EndpointLink
+from fsm_conn.links.target import Endpoint
 
 
 class Slow(Calculator):
@@ -62,7 +65,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    *, hang: bool = False, options: Sequence[tuple[str, Any]] = (), address: str = "127.0.0.1:0", services: Any = None
+    *,
+    hang: bool = False,
+    options: Sequence[tuple[str, Any]] = (),
+    address: str = "127.0.0.1:0",
+    services: Any = None,
+    credentials: Any = None,
 ) -> AsyncIterator[Served]:
     """A calculator. `hang`: its answers wait for `go`; `services`: adds more to the server."""
     served = Served()
@@ -72,7 +80,10 @@ async def serving(
     calculator_pb2_grpc.add_CalculatorServicer_to_server(Slow(served), served.server)  # type: ignore[no-untyped-call]
     if services is not None:
         services(served.server)
-    port = served.server.add_insecure_port(address)
+    if credentials is None:
+        port = served.server.add_insecure_port(address)
+    else:
+        port = served.server.add_secure_port(address, credentials)
     served.address = address if address.startswith("unix:") else f"127.0.0.1:{port}"
     await served.server.start()
     try:
@@ -82,3 +93,76 @@ async def serving(
 
 
 SERVICES = (calculator_pb2.DESCRIPTOR.services_by_name["Calculator"],)
+
+
+class Wire:
+    """One connection to a server on h2, which answers nothing by itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        h2 = pytest.importorskip("h2.connection", reason="the package h2 is not installed")
+        config = pytest.importorskip("h2.config").H2Configuration(client_side=False)
+        self.h2 = h2.H2Connection(config=config)
+        self.h2.initiate_connection()
+        self.streams: asyncio.Queue[int] = asyncio.Queue()
+        self.headers: list[dict[bytes, bytes]] = []
+        self._reader = reader
+        self._writer = writer
+
+    def flush(self) -> None:
+        self._writer.write(self.h2.data_to_send())
+
+    async def serve(self) -> None:
+        self.flush()
+        while data := await self._reader.read(65536):
+            for event in self.h2.receive_data(data):
+                if type(event).__name__ == "RequestReceived":
+                    self.headers.append({bytes(name): bytes(value) for name, value in event.headers})
+                    self.streams.put_nowait(event.stream_id)
+            self.flush()
+
+    def answer(self, stream: int, reply: bytes) -> None:
+        self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        self.h2.send_data(stream, b"\0" + len(reply).to_bytes(4, "big") + reply)
+        self.h2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+        self.flush()
+
+    def go_away(self, last: int, code: int = 0) -> None:
+        # h2 would say nothing after that; a server finishes what it has.
+        frame = bytes((0, 0, 8, 7, 0, 0, 0, 0, 0))
+        self._writer.write(frame + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def wired(path: str = "", **options: Any) -> AsyncIterator[tuple[EndpointLink, asyncio.Queue[Wire]]]:
+    """A link to such a server, and the connections that it has made. `path`: of a socket; `options`: of the endpoint."""
+    wires: asyncio.Queue[Wire] = asyncio.Queue()
+    serving: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(reader, writer)
+        wires.put_nowait(wire)
+        task = asyncio.ensure_future(wire.serve())
+        serving.add(task)
+        try:
+            await asyncio.wait((task,))
+        finally:
+            writer.close()
+
+    if path:
+        server = await asyncio.start_unix_server(connected, path)
+    else:
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    address = f"unix:{path}" if path else f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    link = EndpointLink(Endpoint(address, **options), services=SERVICES)
+    await link.open()
+    try:
+        yield link, wires
+    finally:
+        await link.close()
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.wait(serving)

@@ -6,8 +6,6 @@ Against servers of grpc, and against a small one on h2, which says exactly what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -17,7 +15,7 @@ from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, LinkLostError
 from fsm_conn.links.grpc.endpoint import EndpointLink
 
-from .server import SERVICES, Served, serving
+from .server import SERVICES, Served, serving, wired
 
 ADD = {"a": 1, "b": 2}
 
@@ -125,74 +123,6 @@ async def test_a_call_that_outlives_the_grace_of_its_peer() -> None:
 
 
 # ---- a peer that says what it is told ----------------------------------------------------------------------------------
-
-
-class Wire:
-    """One connection to a server on h2, which answers nothing by itself."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        h2 = pytest.importorskip("h2.connection", reason="the package h2 is not installed")
-        config = pytest.importorskip("h2.config").H2Configuration(client_side=False)
-        self.h2 = h2.H2Connection(config=config)
-        self.h2.initiate_connection()
-        self.streams: asyncio.Queue[int] = asyncio.Queue()
-        self._reader = reader
-        self._writer = writer
-
-    def flush(self) -> None:
-        self._writer.write(self.h2.data_to_send())
-
-    async def serve(self) -> None:
-        self.flush()
-        while data := await self._reader.read(65536):
-            for event in self.h2.receive_data(data):
-                if type(event).__name__ == "RequestReceived":
-                    self.streams.put_nowait(event.stream_id)
-            self.flush()
-
-    def answer(self, stream: int, reply: bytes) -> None:
-        self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
-        self.h2.send_data(stream, b"\0" + len(reply).to_bytes(4, "big") + reply)
-        self.h2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
-        self.flush()
-
-    def go_away(self, last: int, code: int = 0) -> None:
-        # h2 would say nothing after that; a server finishes what it has.
-        frame = bytes((0, 0, 8, 7, 0, 0, 0, 0, 0))
-        self._writer.write(frame + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
-
-    def abort(self) -> None:
-        self._writer.transport.abort()
-
-
-@asynccontextmanager
-async def wired() -> AsyncIterator[tuple[EndpointLink, asyncio.Queue[Wire]]]:
-    """A link to such a server, and the connections that it has made."""
-    wires: asyncio.Queue[Wire] = asyncio.Queue()
-    serving: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = Wire(reader, writer)
-        wires.put_nowait(wire)
-        task = asyncio.ensure_future(wire.serve())
-        serving.add(task)
-        try:
-            await asyncio.wait((task,))
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    link = EndpointLink(f"127.0.0.1:{port}", services=SERVICES)
-    await link.open()
-    try:
-        yield link, wires
-    finally:
-        await link.close()
-        server.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.wait(serving)
 
 
 REPLY = calculator_pb2.Result(result=3).SerializeToString()

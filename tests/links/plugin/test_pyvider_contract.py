@@ -26,16 +26,17 @@ from pyvider.rpcplugin.protocol.grpc_stdio_pb2_grpc import GRPCStdioStub
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import HandshakeError
 from fsm_conn.links.plugin import client as _pyvider
-from fsm_conn.links.plugin.client import SUPPORTED, WHAT_WE_RELY_ON, PluginClient, Settings
+from fsm_conn.links.plugin.client import SUPPORTED, WHAT_WE_RELY_ON, PluginClient
 from fsm_conn.links.plugin.handshake import Handshake, parse_handshake
 from fsm_conn.links.process.process import PluginProcess
+from fsm_conn.links.target import Plugin
 
 SETUP = Path(__file__).parents[3] / "setup.cfg"
 USED = ("start", "_attempt_single_handshake", "_complete_handshake_setup", "_init_stubs", "_reset_state")
 
 
 def client() -> PluginClient:
-    return PluginClient(Settings(command=("plugin",)))
+    return PluginClient(Plugin(("plugin",)))
 
 
 def test_installed_version_is_in_range() -> None:
@@ -203,7 +204,7 @@ def test_client_certificate_is_on_p384() -> None:
     key = x509.load_pem_x509_certificate(made.client_cert.encode()).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     assert key.curve.name == "secp384r1"
-    without = PluginClient(Settings(command=("plugin",), mtls=False))
+    without = PluginClient(Plugin(("plugin",), mtls=False))
     asyncio.run(without._setup_client_certificates())
     assert without.client_cert is None
 

@@ -35,8 +35,9 @@ from hypothesis import strategies as st
 from fsm_conn._util import workers
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.plugin import tls_relay as tlsrelay
-from fsm_conn.links.plugin.client import PluginClient, Settings
+from fsm_conn.links.plugin.client import PluginClient
 from fsm_conn.links.plugin.tls_relay import LOCALHOST, Credentials, TlsRelay, is_beyond_grpc
+from fsm_conn.links.target import Plugin
 
 QUICK = 5.0
 NOW = datetime.datetime.now(datetime.UTC)
@@ -469,7 +470,7 @@ class TestWhoMayConnect:
 
     async def test_after_the_plugins_directory_was_removed(self, private: Path) -> None:
         """That one is none of the relay's business: it goes when the plugin does."""
-        client: Any = PluginClient(Settings(command=("x",)))
+        client: Any = PluginClient(Plugin(("x",)))
         client.process = SimpleNamespace(directory=str(private / "nothing"))
         client.client_cert, client.client_key_pem = CLIENT.pem, CLIENT.key_pem
         async with serving(private) as path:

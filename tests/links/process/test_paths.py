@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from fsm_conn.links.errors import CommandNotExecutableError
-from fsm_conn.links.plugin.client import PluginClient, Settings
+from fsm_conn.links.plugin.client import PluginClient
 from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.links.process.paths import absolute
+from fsm_conn.links.target import Plugin
 
 
 @pytest.fixture
@@ -46,6 +47,6 @@ class TestNowhere:
 
     def test_a_directory_for_its_sockets(self) -> None:
         """An absolute one is taken; a relative one is refused, by the name of its variable."""
-        assert PluginClient(Settings(command=("x",), env={"TMPDIR": "/a"}))._directories() == ["/a"]
+        assert PluginClient(Plugin(("x",), env={"TMPDIR": "/a"}))._directories() == ["/a"]
         with pytest.raises(CommandNotExecutableError, match=r"plugin's TMPDIR 'a' is relative"):
-            PluginClient(Settings(command=("x",), env={"TMPDIR": "a"}))._directories()
+            PluginClient(Plugin(("x",), env={"TMPDIR": "a"}))._directories()

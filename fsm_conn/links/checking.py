@@ -1,0 +1,220 @@
+"""What a user says of a target, checked when it is said: each error tells what to give instead.
+
+Everything that can be known to be wrong is refused here, without importing grpc or pyvider.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from fsm_conn._util.secret_values import without_secrets
+from fsm_conn.links.base import checked_metadata
+
+__all__ = [
+    "Options",
+    "checked_address",
+    "checked_command",
+    "checked_cwd",
+    "checked_digest",
+    "checked_env",
+    "checked_metadata",
+    "checked_options",
+    "checked_size",
+    "checked_versions",
+    "command_name",
+    "is_here",
+]
+
+LONGEST_SOCKET_PATH = 107
+"""Bytes: `sun_path` of Linux's `sockaddr_un`, less its closing NUL."""
+LARGEST_MESSAGE = 2**31 - 1
+"""Bytes: gRPC's own limit, and what go-plugin's client takes."""
+
+Options = Mapping[str, int | str | bytes] | Iterable[tuple[str, int | str | bytes]]
+
+_SCHEME = re.compile(r"^(unix|unix-abstract|dns|ipv4|ipv6|vsock):\S+$")
+_HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})$")
+_HOST = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
+_EXAMPLES = "such as '127.0.0.1:50051' or 'unix:/run/x.sock'"
+
+
+def checked_address(address: str) -> str:
+    """A gRPC address.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if _SCHEME.match(address):
+        path = _socket_path(address)
+        if path is not None and len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            raise ValueError(
+                f"{address!r} has a socket path of {len(os.fsencode(path))} bytes, and the system takes "
+                f"{LONGEST_SOCKET_PATH}: have the server listen at a shorter one, or link to its directory"
+            )
+        return address
+    match = _HOST_PORT.match(address)
+    if match and 0 < int(match[2]) < 65536:
+        return address
+    shown = without_secrets(address)
+    raise ValueError(f"{shown!r} is not an address {_EXAMPLES}{_remedy(shown)}")
+
+
+def _remedy(address: str) -> str:
+    scheme, found, rest = address.partition("://")
+    if found and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
+        host = rest.rstrip("/")
+        secure = f", and Endpoint({host!r}, credentials=Tls()) for TLS" if scheme.endswith("s") else ""
+        return f": gRPC's addresses have no {scheme}://; give {host!r}{secure}"
+    if address.startswith("unix:") and " " in address:
+        return f": write a space as %20, {address.replace(' ', '%20')!r}"
+    if address.startswith(("/", "./", "../")):
+        return f"; if it is a socket, give {'unix:' + quote(address)!r}, and if it is a command, [{address!r}]"
+    if address.lower() == "localhost" or (_HOST.match(address) and "." in address):
+        return f": it has no port; give such as {address + ':50051'!r}"
+    words = _words(address)
+    return f"; if it is a command, give it as a list: {words!r}" if words and ":" not in words[0] else ""
+
+
+def _words(text: str) -> list[str]:
+    import shlex  # only this error needs it
+
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quotation that does not end
+        return text.split()
+
+
+def _socket_path(address: str) -> str | None:
+    return address.removeprefix("unix:").removeprefix("//") if address.startswith("unix:") else None
+
+
+def is_here(address: str) -> bool:
+    """Whether an address is on this machine for sure: a socket, or a loopback address."""
+    if address.startswith(("unix:", "unix-abstract:", "vsock:")):
+        return True
+    host = re.sub(r"^(dns:(///?)?|ipv4:|ipv6:)", "", address).rpartition(":")[0].strip("[]")
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked_command(command: Any) -> tuple[str, ...]:
+    """A program and its arguments.
+
+    Raises:
+        TypeError, ValueError: no system could start it.
+    """
+    if isinstance(command, (str, bytes, Mapping, set, frozenset)) or not isinstance(command, Sequence):
+        raise TypeError(
+            f"{type(command).__name__} is no target: give a command as a list of strings, "
+            "an address such as '127.0.0.1:50051', or a callable that makes a Link"
+        )
+    if not command:
+        raise ValueError("the command is empty: give at least the program to run")
+    words = []
+    for index, word in enumerate(command):
+        if not isinstance(word, (str, os.PathLike)):
+            raise TypeError(f"command[{index}] is {word!r}: every word of a command must be a string or a path")
+        words.append(os.fspath(word))
+        if wrong := _what_no_system_takes(words[-1]):
+            raise ValueError(f"command[{index}] contains {wrong}")
+    if not words[0]:
+        raise ValueError("command[0] is empty: give the program to run")
+    return tuple(words)
+
+
+def _what_no_system_takes(text: str | bytes) -> str | None:
+    """What in a text cannot be handed to the operating system."""
+    if isinstance(text, bytes):
+        return "bytes: give text"
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        return f"{error.object[error.start]!r}, which is no character: it cannot be encoded"
+    return None
+
+
+def checked_env(env: Mapping[str, str] | tuple[tuple[str, str], ...] | None) -> tuple[tuple[str, str], ...]:
+    """Environment variables, as pairs."""
+    if env is None:
+        return ()
+    if isinstance(env, tuple):
+        env = dict(env)
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env={type(env).__name__}: give a mapping of names to values")
+    for name, value in env.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"env: {name!r} and its value must be strings, not {type(value).__name__}")
+        if not name or "=" in name or _what_no_system_takes(name):
+            raise ValueError(f"env: {name!r} cannot be the name of a variable")
+        if wrong := _what_no_system_takes(value):
+            raise ValueError(f"env: {name!r} has a value that contains {wrong}")
+    return tuple(env.items())
+
+
+def checked_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
+    """A directory, or None."""
+    if cwd is None:
+        return None
+    if not isinstance(cwd, (str, os.PathLike)):
+        raise TypeError(f"cwd={cwd!r}: give a path")
+    path = os.fspath(cwd)
+    if wrong := _what_no_system_takes(path):
+        raise ValueError(f"cwd={cwd!r} contains {wrong}")
+    return path
+
+
+def checked_versions(versions: int | Iterable[int]) -> tuple[int, ...]:
+    """Versions of the application's protocol."""
+    given = (versions,) if isinstance(versions, int) else tuple(versions)
+    if any(not isinstance(each, int) or isinstance(each, bool) or each < 0 for each in given):
+        raise TypeError(f"versions={versions!r}: give whole numbers, such as (5, 6)")
+    return given
+
+
+def checked_digest(digest: str | bytes | None) -> str | None:
+    """A SHA-256 digest, as 64 hexadecimal digits."""
+    if digest is None:
+        return None
+    text = digest.hex() if isinstance(digest, bytes) else digest
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+        raise ValueError("sha256=...: give the 64 hexadecimal digits that `sha256sum FILE` prints, or the 32 bytes")
+    return text.lower()
+
+
+def checked_size(size: int) -> int:
+    """The largest message, in bytes."""
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= LARGEST_MESSAGE:
+        raise ValueError(f"max_message={size!r}: give a number of bytes, at most {LARGEST_MESSAGE:,}")
+    return size
+
+
+def checked_options(options: Options) -> tuple[tuple[str, Any], ...]:
+    """GRPC's channel arguments, as pairs."""
+    pairs = options.items() if isinstance(options, Mapping) else options
+    try:
+        found = tuple((name, value) for name, value in pairs)
+    except (TypeError, ValueError):
+        raise TypeError(f"options={type(options).__name__}: give a mapping, or pairs of name and value") from None
+    for name, value in found:
+        if not isinstance(name, str) or not isinstance(value, (int, str, bytes)):
+            raise TypeError(f"options: {name!r} must be a str, and its value an int, a str or bytes")
+    return found
+
+
+def command_name(command: tuple[str, ...]) -> str:
+    """The program, and for an interpreter its script. Never more: arguments may carry secrets."""
+    program = os.path.basename(command[0])
+    if re.match(r"(python|pypy)[\d.]*(\.exe)?$", program):
+        rest = [word for word in command[1:3] if word != "-m"]
+        if rest and not rest[0].startswith("-"):
+            return os.path.basename(rest[0])
+    return program

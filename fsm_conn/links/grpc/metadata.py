@@ -1,0 +1,61 @@
+"""Metadata that goes with every call over a channel, whoever makes it: the application, a stub, or this package.
+
+Why no interceptor: gRPC's make each call a task of its own, and replace the call's object by one that tells less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fsm_conn.links.base import checked_metadata
+
+__all__ = ["ChannelWithMetadata"]
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+class ChannelWithMetadata:
+    """A channel whose calls carry metadata. All but the making of calls is the channel's own.
+
+    Args:
+        channel: the channel.
+        metadata: what to send; or a function, asked at each call. A key that a call gives itself wins.
+    """
+
+    def __init__(self, channel: Any, metadata: Pairs | Callable[[], Any]) -> None:
+        self._channel = channel
+        self._metadata = metadata
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """As the channel's."""
+        return self._carrying(self._channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """As the channel's."""
+        return self._carrying(self._channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """As the channel's."""
+        return self._carrying(self._channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """As the channel's."""
+        return self._carrying(self._channel.stream_stream(*args, **kwargs))
+
+    def _carrying(self, invoke: Any) -> Callable[..., Any]:
+        def call(*args: Any, metadata: Iterable[tuple[str, Any]] | None = None, **kwargs: Any) -> Any:
+            return invoke(*args, metadata=self._with(metadata), **kwargs)
+
+        return call
+
+    def _with(self, given: Iterable[tuple[str, Any]] | None) -> Pairs:
+        own = self._metadata
+        if callable(own):
+            own = checked_metadata(own(), "Endpoint")
+        pairs = tuple(given or ())
+        taken = {key for key, _ in pairs}
+        return (*(pair for pair in own if pair[0] not in taken), *pairs)

@@ -1,0 +1,210 @@
+"""What can be said of an endpoint, each against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import itertools
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
+from fsm_conn.links.base import CallOptions
+from fsm_conn.links.errors import LinkError
+from fsm_conn.links.grpc.endpoint import EndpointLink, channel_options
+from fsm_conn.links.target import Endpoint, Tls
+
+from .server import SERVICES, serving, wired
+
+ADD = {"a": 1, "b": 2}
+NAMES = ("calculator.Calculator", reflection.SERVICE_NAME)
+
+
+async def opened(endpoint: Endpoint, services: Any = SERVICES) -> EndpointLink:
+    link = EndpointLink(endpoint, services=services)
+    async with asyncio.timeout(30):
+        await link.open()
+    return link
+
+
+async def add(link: EndpointLink, options: CallOptions | None = None) -> float:
+    return float((await link.call("calculator.Add", None, ADD, options)).result)
+
+
+class Listening(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
+    """Notes what comes with each call."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        self.heard.append((details.method, dict(details.invocation_metadata)))
+        return await continuation(details)
+
+
+class Well(health_pb2_grpc.HealthServicer):  # type: ignore[misc,unused-ignore]
+    async def Check(self, request: Any, context: Any) -> Any:
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+
+async def listening(listener: Listening) -> tuple[Any, str]:
+    server: Any = grpc.aio.server(interceptors=[listener])
+    from fsm_conn.demo.calculator import Calculator
+
+    calculator_pb2_grpc.add_CalculatorServicer_to_server(Calculator(), server)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(Well(), server)
+    reflection.enable_server_reflection(NAMES, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+async def test_metadata_goes_with_every_call() -> None:
+    """With calls by name, stubs, health and reflection; a key that a call gives itself wins."""
+    listener = Listening()
+    server, address = await listening(listener)
+    link = await opened(Endpoint(address, metadata={"authorization": "token", "tenant": "a"}), services=())
+    assert await add(link, CallOptions(metadata={"tenant": "b"})) == 3
+    assert await link.probe() is True
+    stub: Any = calculator_pb2_grpc.CalculatorStub(link.channel)  # type: ignore[no-untyped-call]
+    assert (await stub.Add(calculator_pb2.Operands(a=1, b=1))).result == 2
+    assert [reply.result async for reply in link.stream("calculator.Count", None, {"limit": 1}, None)] == [1]
+    await link.close()
+    await server.stop(0)
+    assert {heard["authorization"] for _, heard in listener.heard} == {"token"}
+    kinds = {method.rpartition("/")[2] for method, _ in listener.heard}
+    assert kinds >= {"Add", "Check", "Count", "ServerReflectionInfo"}
+    assert [heard["tenant"] for method, heard in listener.heard if method.endswith("Add")] == ["b", "a"]
+
+
+async def test_metadata_of_a_call_goes_with_the_lookup_that_it_needs() -> None:
+    """A server that asks for a token before it describes its services gets the call's."""
+    listener = Listening()
+    server, address = await listening(listener)
+    link = await opened(Endpoint(address), services=())
+    assert await add(link, CallOptions(metadata={"authorization": "mine"})) == 3
+    await link.close()
+    await server.stop(0)
+    assert {heard.get("authorization") for _, heard in listener.heard} == {"mine"}
+
+
+async def test_metadata_that_is_asked_for_at_each_call() -> None:
+    """For tokens that expire."""
+    numbers = itertools.count(1)
+    async with serving() as served:
+        link = await opened(Endpoint(served.address, metadata=lambda: {"token": str(next(numbers))}))
+        assert await add(link) == await add(link) == 3
+        await link.close()
+        assert [each["token"] for each in served.metadata] == ["1", "2"]
+
+
+def certificates() -> tuple[bytes, bytes]:
+    """A certificate for 127.0.0.1, which is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("other.test")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 7, now, now + datetime.timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(pem), private
+
+
+@pytest.mark.parametrize("how", ["value", "grpc's"])
+async def test_mutual_tls(how: str) -> None:
+    """Roots and a client's certificate; whoever has none is refused."""
+    certificate, key = certificates()
+    asks = grpc.ssl_server_credentials([(key, certificate)], certificate, require_client_auth=True)
+    async with serving(credentials=asks) as served:
+        mine: Any = Tls(roots=certificate, certificate=certificate, key=key)
+        if how != "value":
+            mine = grpc.ssl_channel_credentials(certificate, key, certificate)
+        link = await opened(Endpoint(served.address, credentials=mine))
+        assert await add(link) == 3
+        await link.close()
+        for other in (Tls(roots=certificate), None):
+            with pytest.raises((LinkError, grpc.aio.AioRpcError)):  # a server may say so only to the first call
+                other_link = await opened(Endpoint(served.address, credentials=other))
+                try:
+                    await other_link.channel.unary_unary("/calculator.Calculator/Add")(b"", timeout=5)
+                finally:
+                    await other_link.close()
+
+
+async def test_large_replies() -> None:
+    """6 MiB, with the option; gRPC's default is 4 MiB."""
+
+    async def large(request: bytes, context: Any) -> bytes:
+        return bytes(6 * 1024 * 1024)
+
+    handler = grpc.method_handlers_generic_handler("big.Big", {"Get": grpc.unary_unary_rpc_method_handler(large)})
+    async with serving(services=lambda server: server.add_generic_rpc_handlers((handler,))) as served:
+        link = await opened(Endpoint(served.address, max_message=8 * 1024 * 1024))
+        assert len(await link.channel.unary_unary("/big.Big/Get")(b"")) == 6 * 1024 * 1024
+        await link.close()
+        link = await opened(Endpoint(served.address))
+        with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):
+            await link.channel.unary_unary("/big.Big/Get")(b"")
+        await link.close()
+
+
+@pytest.mark.parametrize(("authority", "sent"), [(None, b"localhost"), ("service.test", b"service.test")])
+async def test_the_authority_of_a_socket(tmp_path: Path, authority: str | None, sent: bytes) -> None:
+    """Not its path, which servers in Rust refuse."""
+    async with wired(f"{tmp_path}/s.sock", authority=authority) as (link, wires):
+        wire = await wires.get()
+        pending = asyncio.create_task(add(link))
+        await wire.streams.get()
+        assert wire.headers[0][b":authority"] == sent
+        pending.cancel()
+
+
+async def test_compression_interceptors_and_options() -> None:
+    """As grpc.aio has them."""
+    seen: list[Any] = []
+
+    class Seeing(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,unused-ignore]
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            seen.append(details.method)
+            return await continuation(details, request)
+
+    async with wired(compression="gzip") as (link, wires):
+        wire = await wires.get()
+        pending = asyncio.create_task(add(link))
+        await wire.streams.get()
+        assert wire.headers[0][b"grpc-encoding"] == b"gzip"
+        pending.cancel()
+    async with serving() as served:
+        link = await opened(Endpoint(served.address, interceptors=[Seeing()]))
+        assert await add(link) == 3
+        await link.close()
+    assert len(seen) == 1
+    told = dict(channel_options(Endpoint("h:1", options={"grpc.min_reconnect_backoff_ms": 7, "x": "y"})))
+    assert (told["grpc.min_reconnect_backoff_ms"], told["x"]) == (7, "y")
+
+
+async def test_no_proxy_for_what_is_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is named for the outside is not asked for loopback; elsewhere, an error names the variable."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with serving() as served:
+        link = await opened(Endpoint(served.address))
+        assert await add(link) == 3
+        await link.close()
+    with pytest.raises(LinkError, match=r"cannot reach 192\.0\.2\.1:1 \(through the proxy that .* http_proxy names"):
+        await opened(Endpoint("192.0.2.1:1"))

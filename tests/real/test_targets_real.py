@@ -1,0 +1,165 @@
+"""What can be said of a plugin, each against a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsm_conn import ChecksumError, Connection, LinkError, Plugin, Reattach, RetryPolicy
+from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn.links.plugin.reattach import ReattachLink
+
+from .conftest import PLUGINS, PYTHON, eventually, is_alive
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("no_leaks")]
+
+ODD = [PYTHON, str(PLUGINS / "odd_calculator.py")]
+
+
+@asynccontextmanager
+async def running(plugin: Plugin) -> AsyncIterator[PluginLink]:
+    link = PluginLink(plugin)
+    async with asyncio.timeout(60):
+        await link.open()
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+async def told(link: PluginLink, name: str) -> str:
+    reply: bytes = await link.channel.unary_unary("/odd.Odd/Told")(name.encode())
+    return reply.decode()
+
+
+async def test_versions_are_offered_and_the_chosen_one_is_told() -> None:
+    """As go-plugin negotiates them."""
+    async with running(Plugin(ODD, versions=(5, 6))) as link:
+        assert await told(link, "PLUGIN_PROTOCOL_VERSIONS") == "5,6"
+        assert link.version == 6
+
+
+async def test_the_environment_of_the_host_can_be_kept_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it has what it is given, and what a host tells its plugin."""
+    monkeypatch.setenv("SECRET_OF_THE_HOST", "1")
+    async with running(Plugin(ODD, inherit_env=False, env={"MINE": "1"})) as link:
+        names = (await told(link, "names")).split()
+        assert "MINE" in names
+        assert "SECRET_OF_THE_HOST" not in names
+        assert "TMPDIR" in names
+    async with running(Plugin(ODD)) as link:
+        assert "SECRET_OF_THE_HOST" in (await told(link, "names")).split()
+
+
+async def test_it_reads_what_it_is_given_to_read(tmp_path: Path) -> None:
+    """Nothing, unless an open file is given."""
+    (tmp_path / "input").write_text("read me")
+    with open(tmp_path / "input") as file:
+        async with running(Plugin(ODD, stdin=file.fileno())) as link:
+            assert await told(link, "stdin") == "read me"
+    async with running(Plugin(ODD)) as link:
+        assert await told(link, "stdin") == ""
+
+
+async def test_large_replies() -> None:
+    """64 MiB, as go-plugin's own client takes them; and less where that is asked for."""
+    size = 64 * 1024 * 1024
+    async with running(Plugin(ODD)) as link:
+        assert len(await link.channel.unary_unary("/odd.Odd/Large")(str(size).encode())) == size
+    async with running(Plugin(ODD, max_message=1024)) as link:
+        with pytest.raises(Exception, match="larger than max"):
+            await link.channel.unary_unary("/odd.Odd/Large")(b"2048")
+
+
+def script(path: Path, word: str) -> Path:
+    path.write_text(f"#!/bin/sh\nMARK={word} exec {PYTHON} {PLUGINS / 'odd_calculator.py'}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs memory that can be sealed")
+async def test_what_was_compared_is_what_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the file is replaced between the two."""
+    program = script(tmp_path / "plugin", "good")
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    popen = subprocess.Popen
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        script(program, "evil")
+        return popen(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", replaced)
+    async with running(Plugin([str(program)], sha256=digest)) as link:
+        assert await told(link, "MARK") == "good"
+    monkeypatch.undo()
+    with pytest.raises(ChecksumError, match="and sha256=") as caught:
+        async with running(Plugin([str(program)], sha256=digest)):
+            pass
+    assert caught.value.permanent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs memory that can be sealed")
+async def test_a_compiled_program_is_compared_too() -> None:
+    """An interpreter, here."""
+    program = os.path.realpath(PYTHON)
+    digest = hashlib.sha256(Path(program).read_bytes()).hexdigest()
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHOME": sys.base_prefix}
+    async with running(Plugin([program, ODD[1]], sha256=digest, env=env)) as link:
+        assert await told(link, "MARK") == ""
+
+
+# ---- reattaching -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign() -> Any:
+    """A plugin that somebody else has started: its process, and where it serves."""
+    directory = f"/tmp/fsm-reattach-{os.getpid()}"
+    os.makedirs(directory, exist_ok=True)
+    popen = subprocess.Popen(ODD, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": directory})
+    assert popen.stdout is not None
+    address = popen.stdout.readline().decode().split("|")[3]
+    yield popen, f"unix:{address}"
+    popen.kill()
+    popen.communicate()
+    shutil.rmtree(directory)
+
+
+async def test_reattaching_leaves_the_plugin_running(foreign: Any) -> None:
+    """It answers, goes on when the link is closed, and answers the next one."""
+    popen, address = foreign
+    for _ in range(2):
+        async with Connection(Reattach(address, pid=popen.pid)) as conn:
+            assert conn.link.pid == popen.pid  # type: ignore[union-attr,unused-ignore]
+            reply = await conn.link.channel.unary_unary("/odd.Odd/Told")(b"TMPDIR")  # type: ignore[union-attr]
+            assert reply
+    assert popen.poll() is None
+
+
+async def test_the_end_of_a_plugin_that_was_reattached_is_noticed(foreign: Any) -> None:
+    """By its process; and there is nothing to reattach to afterwards."""
+    popen, address = foreign
+    link = ReattachLink(Reattach(address, pid=popen.pid))
+    await link.open()
+    os.kill(popen.pid, signal.SIGKILL)
+    reason = await asyncio.wait_for(link.lost(), 30)
+    assert isinstance(reason, LinkError)
+    await link.close()
+    popen.wait()
+    await eventually(lambda: not is_alive(popen.pid))
+    with pytest.raises(LinkError, match="has ended, so there is nothing to reattach to"):
+        await ReattachLink(Reattach(address, pid=popen.pid)).open()
+    conn = Connection(Reattach(address), retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(Exception, match="cannot reach"):
+        await conn.connect()
