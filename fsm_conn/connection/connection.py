@@ -49,8 +49,9 @@ class Connection(LinkedMachine):
     """A connection to a plugin, or to anything else a `Link` can reach, that keeps itself alive.
 
     Args:
-        target: a command (list of strings) for a plugin process; an address (`"127.0.0.1:50051"`,
-            `"unix:/run/x.sock"`) of an endpoint that already runs; or a callable that makes a `Link`.
+        target: a `Plugin`, an `Endpoint` or a `Reattach`; or in short a command (list of strings) for a plugin process,
+            or an address (`"127.0.0.1:50051"`, `"unix:/run/x.sock"`) of an endpoint that already runs; or a callable
+            that makes a `Link`.
         retry: when and how often a link is opened again. See `RetryPolicy` for the defaults.
         health: how the peer's health is watched. By default it is not: the link is, and `probe()` asks by hand.
         budget: a `RetryBudget` that many connections share.
@@ -58,7 +59,7 @@ class Connection(LinkedMachine):
         env: for a command: environment variables on top of this process's own. Never shown.
         cwd: for a command: the directory it starts in.
         mtls: for a command: None (default) uses mutual TLS where the plugin can, True insists on it, False
-            does without. For an address: `grpc.ChannelCredentials`, or None for plain text.
+            does without.
         services: pb2 modules or service descriptors of services that the peer does not tell by reflection.
         name: what to call this connection in messages; by default the program or the address.
         history: how many `ConnectionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
