@@ -180,9 +180,9 @@ async def _standby(kills: int, progress: Progress) -> Row:
             progress.at(done, kills, "kills")
             while pool.get_pool_stats()["standby"] < 1:
                 await asyncio.sleep(0.05)
-            for slot in pool._slots:  # each plugin has been called: the first call looks its methods up
+            for slot in pool.slots:  # each plugin has been called: the first call looks its methods up
                 await slot.conn.call("calculator.Add", a=1, b=2)
-            victim: Any = next(slot for slot in pool._slots if slot.is_active).conn.link
+            victim: Any = next(slot for slot in pool.slots if slot.is_active).conn.link
             began = time.perf_counter()
             os.kill(victim.pid, signal.SIGKILL)
             await pool.call("calculator.Add", IDEMPOTENT, a=1, b=2)
@@ -210,7 +210,7 @@ async def _under_fire(seconds: float) -> Row:
         callers = [asyncio.create_task(use(pool)) for _ in range(50)]
         while time.monotonic() < end:
             await asyncio.sleep(0.5)
-            for slot in pool._slots:
+            for slot in pool.slots:
                 link: Any = slot.conn.link
                 if slot.is_active and link is not None:
                     os.kill(link.pid, signal.SIGKILL)

@@ -117,7 +117,7 @@ async def _standing_by(times: Times) -> None:
     async with ConnectionPool(COMMAND, 1, 0, policy=PoolPolicy(standby=1)) as pool:
         while pool.get_pool_stats()["standby"] < 1:
             await asyncio.sleep(PAUSE / 10)
-        slots = list(pool._slots)
+        slots = list(pool.slots)
         for slot in slots:  # as above, each has answered a call before
             await slot.conn.call("calculator.Add", a=1, b=2)
         victim = pid_of(next(slot.conn for slot in slots if slot.is_active))

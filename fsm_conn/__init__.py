@@ -73,13 +73,15 @@ if TYPE_CHECKING:
     from fsm_conn.machine.table import State as State
     from fsm_conn.machine.table import Transition as Transition
     from fsm_conn.machine.table import others as others
+    from fsm_conn.pool.errors import HookTimeoutError as HookTimeoutError
     from fsm_conn.pool.errors import LeaseError as LeaseError
+    from fsm_conn.pool.errors import LeaseLostError as LeaseLostError
     from fsm_conn.pool.errors import PoolClosed as PoolClosed
     from fsm_conn.pool.errors import PoolError as PoolError
     from fsm_conn.pool.errors import PoolFullError as PoolFullError
     from fsm_conn.pool.errors import PoolTimeoutError as PoolTimeoutError
     from fsm_conn.pool.errors import PoolUnavailableError as PoolUnavailableError
-    from fsm_conn.pool.lease import Lease as Lease
+    from fsm_conn.pool.leasing.lease import Lease as Lease
     from fsm_conn.pool.policy import PoolPolicy as PoolPolicy
     from fsm_conn.pool.pool import ConnectionPool as ConnectionPool
     from fsm_conn.pool.table import PoolState as PoolState
@@ -110,8 +112,11 @@ _HOMES = {
     "fsm_conn.machine.machine": "StateMachine",
     "fsm_conn.machine.records": "Snapshot TransitionRecord",
     "fsm_conn.machine.table": "Fires State Transition others",
-    "fsm_conn.pool.errors": "LeaseError PoolClosed PoolError PoolFullError PoolTimeoutError PoolUnavailableError",
-    "fsm_conn.pool.lease": "Lease",
+    "fsm_conn.pool.errors": (
+        "HookTimeoutError LeaseError LeaseLostError PoolClosed PoolError PoolFullError PoolTimeoutError "
+        "PoolUnavailableError"
+    ),
+    "fsm_conn.pool.leasing.lease": "Lease",
     "fsm_conn.pool.policy": "PoolPolicy",
     "fsm_conn.pool.pool": "ConnectionPool",
     "fsm_conn.pool.table": "PoolState PoolTrigger",

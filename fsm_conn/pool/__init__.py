@@ -1,8 +1,8 @@
-"""Pools of connections. The rooms, from the ground up:
+"""Pools of connections. A pool holds its parts; each can be read alone:
 
-- `lifecycle`: the table of a pool. `policy`: what it may do. `waiters`: the queue.
-- `place`: who uses one, and whether it may be leased. `slots`: what fills it. `route`: calls without a lease.
-- `lease`: the right to use one for a while. `stats`: the counts.
-- `desk`: who gets a connection. `roster`: which connections there are. `keeper`: what the table names.
-- `pool`: what applications call.
+- `table`: the life of the pool. `slot_table`: the life of one of its slots. `policy`: what the pool may do.
+- `slot`: one connection, and who uses it. `slots`: which there are, and what is to be started for who waits.
+- `waiters`: the queue. `leases`: who gets a slot. `lease`: the right to use one. `calls`: calls without a lease.
+- `supervisor`: what becomes of slots. `drain`: the end. `hooks`: what the application has to say, with limits.
+- `stats`: the counts. `gate`: who is served. `pool`: what applications call.
 """

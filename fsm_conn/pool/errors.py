@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 from fsm_conn.machine.errors import FsmConnError
 
-__all__ = ["LeaseError", "PoolClosed", "PoolError", "PoolFullError", "PoolTimeoutError", "PoolUnavailableError"]
+__all__ = [
+    "HookTimeoutError",
+    "LeaseError",
+    "LeaseLostError",
+    "PoolClosed",
+    "PoolError",
+    "PoolFullError",
+    "PoolTimeoutError",
+    "PoolUnavailableError",
+]
 
 
 class PoolError(FsmConnError):
@@ -39,3 +48,15 @@ class PoolUnavailableError(PoolError, ConnectionError):
 
 class LeaseError(PoolError, RuntimeError):
     """A lease was used after it had been released, or released twice."""
+
+
+class LeaseLostError(LeaseError, ConnectionError):
+    """The link under a lease was lost. What was done through it may be lost with it: a transaction, a session, what the
+    plugin remembered. Everything through this lease raises this until it is released; begin again with another lease.
+
+    The cause is what the link was lost by, as far as it is known.
+    """
+
+
+class HookTimeoutError(PoolError, TimeoutError):
+    """A hook of a pool took longer than it may."""

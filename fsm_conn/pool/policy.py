@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolPolicy"]
 
-_REPLACEMENT = RetryPolicy(max_attempts=None, initial_delay=0.5, max_delay=10.0)
+_REPLACEMENT = RetryPolicy(max_attempts=None, initial_delay=0.5, max_delay=60.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -53,9 +53,16 @@ class PoolPolicy:
     """Seconds after which a lease is reported in the log as perhaps forgotten. None: never."""
     track_leases: bool = attrs.field(default=False, validator=flag)
     """Whether each lease remembers where it was acquired, for such reports. It costs some microseconds each."""
+    hook_timeout: float | None = attrs.field(default=30.0, validator=seconds(zero=False, none=True))
+    """Seconds that `on_acquire` and `on_release` may take each. What takes longer is cancelled, and the link that it
+    worked on is replaced. None: without limit. `on_open` has the connection's `start_timeout`."""
+    lease_outlives_link: bool = attrs.field(default=False, validator=flag)
+    """Whether a lease goes on with the next link of its connection when its own is lost. By default it is of one link:
+    from the loss on, everything through it raises `LeaseLostError`."""
     replacement: RetryPolicy = attrs.field(default=_REPLACEMENT, validator=attrs.validators.instance_of(RetryPolicy))
-    """The pauses before a connection that has given up is tried anew, as its `delay`; without an end, and without
-    regard to the other settings, so that capacity is back when the peer is."""
+    """The pauses between the attempts of a connection that has given up, as its `delay`, until a link has been up for
+    the connection's `stable_after`: without an end, and without regard to the other settings, so that capacity is back
+    when the peer is. Half a second at first and up to a minute, which makes some ninety starts an hour at most."""
 
     def __attrs_post_init__(self) -> None:
         if self.min_idle > self.size:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import attrs
-
-from fsm_conn._util.hints import did_you_mean
-from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn._util.validators import check_seconds, shown
-from fsm_conn.connection.calling.calls import Calls
+from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.connection import Connection
-from fsm_conn.connection.options import checked_rng
 from fsm_conn.machine.machine import finish
-from fsm_conn.pool.desk import Hook
-from fsm_conn.pool.errors import PoolTimeoutError
-from fsm_conn.pool.keeper import DRAIN_TIMEOUT, PoolKeeper
-from fsm_conn.pool.lease import Lease
-from fsm_conn.pool.place import current_holder
+from fsm_conn.pool.drain import DRAIN_TIMEOUT
+from fsm_conn.pool.hooks import Hook, Hooks
+from fsm_conn.pool.leasing.calls import PoolRoute
+from fsm_conn.pool.leasing.lease import Lease, WatchedLease
+from fsm_conn.pool.life import SERVING, PoolMachine
+from fsm_conn.pool.options import connection_maker, merged, slot_maker
 from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.route import PoolRoute, SlotCall
-from fsm_conn.pool.slots import Slot
+from fsm_conn.pool.reasons import closed_for
 from fsm_conn.pool.stats import leased
 from fsm_conn.pool.table import PoolState, PoolTrigger
+from fsm_conn.pool.users import current_user
 
 if TYPE_CHECKING:
     import random
@@ -41,7 +36,7 @@ __all__ = ["ConnectionPool"]
 _NO_LIMIT = ", or None for no limit"
 
 
-class ConnectionPool(PoolKeeper):
+class ConnectionPool(PoolMachine):
     """Connections to one target, leased to whoever needs one.
 
         async with ConnectionPool(["python", "calculator.py"], pool_size=3) as pool:
@@ -83,8 +78,6 @@ class ConnectionPool(PoolKeeper):
     that was open when its process was forked refuses everything in the child.
     """
 
-    _openers: int = 0
-
     def __init__(
         self,
         target: Target,
@@ -100,25 +93,12 @@ class ConnectionPool(PoolKeeper):
         rng: random.Random | None = None,
         **options: Any,
     ) -> None:
-        if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
-            raise TypeError(f"connection_class={connection_class!r}: give a subclass of Connection")
-        for what, hook in (("on_open", on_open), ("on_acquire", on_acquire), ("on_release", on_release)):
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{what}={hook!r}: give a function that takes a connection")
-        if rng is not None:
-            options["rng"] = checked_rng(rng)
-
-        def make(name: str | None) -> Connection:
-            return connection_class(target, name=name, **options)
-
-        super().__init__(_merged(policy, pool_size, max_overflow), make, on_open, on_acquire, on_release, rng)
-        try:
-            self.name = make(name).name  # what is wrong with the options is told here
-        except TypeError as error:
-            _explain(type(self), connection_class, options, error)
-            raise
-        self.keep_context()
-        self._closers = []
+        merged_policy = merged(policy, pool_size, max_overflow)
+        make, name = connection_maker(type(self), target, connection_class, name, rng, options)
+        hooks = Hooks(on_open, on_acquire, on_release)
+        super().__init__(name, merged_policy, slot_maker(name, make, merged_policy, on_open, rng), hooks)
+        watched = merged_policy.lease_limit is not None or merged_policy.track_leases
+        self._lease_class: type[Lease] = WatchedLease if watched else Lease
         _pools.add(self)
 
     def __reduce__(self) -> Any:
@@ -140,18 +120,18 @@ class ConnectionPool(PoolKeeper):
             PoolClosed: `close_all()` was called meanwhile.
         """
         if self._was_forked:
-            raise self._closed()
+            raise self.why_closed()
         self.check_loop()
         while self._state == PoolState.DRAINING:
             await self.reach((PoolState.CLOSED,))
         if self._state == PoolState.CLOSED:
             self.fire(PoolTrigger.OPEN)
         if progress is not None and self._state == PoolState.OPENING:
-            self._progress = (*self._progress, progress)
+            self._opening.watch(progress)
         record = await self._outcome_of_opening()
         if record.dest != PoolState.OPEN:
-            raise self._closed_for(record.reason)
-        self._is_claimed = True
+            raise closed_for(self, record.reason)
+        self._opening.is_claimed = True
 
     async def close_all(self, timeout: float | None = DRAIN_TIMEOUT) -> None:
         """Refuse everybody from now on, wait for the leases that are held, and close all connections.
@@ -166,17 +146,17 @@ class ConnectionPool(PoolKeeper):
         if timeout is not None:
             check_seconds(f"close_all(timeout={shown(timeout)})", timeout, zero=True, otherwise=_NO_LIMIT)
         if self._was_forked:
-            raise self._closed()
+            raise self.why_closed()
         if self._state != PoolState.CLOSED:
             self.check_loop()
         if self._state != PoolState.CLOSED:
-            closer = current_holder()
-            self._closers.append(closer)
+            closers, closer = self._closing.closers, current_user()
+            closers.append(closer)
             try:
                 self._begin_closing(timeout)
                 await self.reach((PoolState.CLOSED,))
             finally:
-                self._closers.remove(closer)
+                closers.remove(closer)
         await self.wait_for_observers()
 
     async def aclose(self) -> None:
@@ -211,7 +191,7 @@ class ConnectionPool(PoolKeeper):
         if timeout is not None:
             check_seconds(f"acquire(timeout={shown(timeout)})", timeout, otherwise=", or None for the policy's")
         lease = self._lease_class()  # which has no constructor, for it would cost as much as taking a slot does
-        lease._pool = self
+        lease._leases = self._leases
         lease._timeout = timeout
         lease._slot = lease._holder = None
         return lease
@@ -224,11 +204,11 @@ class ConnectionPool(PoolKeeper):
 
         Raises: as `Connection.call`, and as `acquire` when there is no connection.
         """
-        return await self._calls().unary(method, args, fields)
+        return await self._calls(method, args).unary(method, args, fields)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """As `call`, for a method that answers with a stream."""
-        return self._calls().stream(method, args, fields)
+        return self._calls(method, args).stream(method, args, fields)
 
     @property
     def pool_size(self) -> int:
@@ -258,7 +238,7 @@ class ConnectionPool(PoolKeeper):
               one was handed to somebody who had waited. `timeouts`, `refused`: acquires that were not served. `leaked`:
               leases that were dropped without having been released.
         """
-        return self._counts.as_dict(self.policy, self._slots, self._free, len(self._line))
+        return self._counts.as_dict(self.policy, self._slots, self._slots.free, (self._line.leases, self._line.calls))
 
     def __repr__(self) -> str:
         serving = sum(slot.in_service for slot in self._slots)
@@ -273,7 +253,7 @@ class ConnectionPool(PoolKeeper):
         """Wait until it is open, or closed again. Abandoned when the last who waits is cancelled, also in the moment in
         which it succeeds: nobody would close it.
         """
-        self._openers += 1
+        self._opening.callers += 1
         try:
             record = await self.reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
             if record.dest != PoolState.OPEN:
@@ -281,87 +261,25 @@ class ConnectionPool(PoolKeeper):
             await self.wait_for_observers()
             return record
         except asyncio.CancelledError:
-            if self._openers == 1 and not self._is_claimed and self._is_serving():
+            if self._opening.callers == 1 and not self._opening.is_claimed and self._state in SERVING:
                 self._begin_closing(0.0)
                 await finish(asyncio.ensure_future(self.reach((PoolState.CLOSED,))))
             raise
         finally:
-            self._openers -= 1
+            self._opening.callers -= 1
 
     def _begin_closing(self, timeout: float | None) -> None:
-        until = None if timeout is None else self._now() + timeout
-        if self._is_serving():
-            self._drain_until = until
+        until = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        if self._state in SERVING:
+            self._closing.until = until
             self.fire(PoolTrigger.CLOSE)
-        elif until is not None and (self._drain_until is None or until < self._drain_until):
-            self._drain_until = until
-        self._tell()
+        else:
+            self._closing.limit(until)
 
-    def _least_busy(self) -> Slot | None:
-        """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all."""
-        usable = [slot for slot in self._slots if slot.in_service and slot.is_active]
-        return min(usable, key=_burden, default=None)
-
-    def _calls(self) -> Calls:
-        return Calls(PoolRoute(self, self._route_in_time, self._route_when_ready))
-
-    async def _route_in_time(self) -> SlotCall:
-        limit = self.policy.acquire_timeout
-        try:
-            return await within(limit, self._route_when_ready())
-        except ExpiredError:
-            self._counts.timeouts += 1
-            raise PoolTimeoutError(f"{self!r}: no connection came up within {limit:g} s") from None
-
-    async def _route_when_ready(self) -> SlotCall:
-        while True:
-            self._admit()
-            slot = self._least_busy()
-            if slot is not None and slot.conn.link is not None:
-                return SlotCall(slot, slot.conn.link)
-            if self._is_open():
-                self._have_one_come()
-            await self._change()
-
-    def _have_one_come(self) -> None:
-        """Nothing is in service: wake a slot if all are asleep; raise why, if all that was tried has failed."""
-        if self._is_hopeless():
-            self._counts.refused += 1
-            raise self._why_unavailable()
-        if not any(slot.is_awake for slot in self._slots):
-            self._slots[0].wake()
-
-
-def _burden(slot: Slot) -> tuple[bool, bool, int]:
-    return slot.is_stale or slot.is_old, slot.is_overflow, slot.load
-
-
-def _merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) -> PoolPolicy:
-    if policy is None:
-        policy = PoolPolicy()
-    elif not isinstance(policy, PoolPolicy):
-        raise TypeError(f"policy={policy!r}: give a PoolPolicy")
-    if size is not None:
-        policy = attrs.evolve(policy, size=size)
-    return policy if overflow is None else attrs.evolve(policy, max_overflow=overflow)
-
-
-def _explain(pool: type, connection_class: type, options: Mapping[str, Any], error: TypeError) -> None:
-    """Raise what tells of an option that neither of the two takes, if that is what is wrong."""
-    known = {name for each in (pool, connection_class) for name in _options_of(each)}
-    for name in options:
-        if name not in known:
-            raise TypeError(
-                f"{pool.__name__}({name}=...): neither the pool nor {connection_class.__name__} takes that"
-                f"{did_you_mean(name, known)}"
-            ) from error
-
-
-def _options_of(owner: type) -> Iterator[str]:
-    """What its constructor takes by name, and what those take that it may pass the rest on to."""
-    for each in owner.__mro__:
-        if "__init__" in vars(each):
-            yield from inspect.signature(each.__init__).parameters  # type: ignore[misc]
+    def _calls(self, method: str, args: tuple[Any, ...]) -> Calls:
+        options = split_arguments(method, args)[1]
+        waits = options is not None and (options.idempotent or options.wait_for_ready or options.timeout is not None)
+        return Calls(PoolRoute(self._leases, self._counts, waits_through_outage=waits))
 
 
 _pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
@@ -370,7 +288,7 @@ _pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
 def _after_fork() -> None:
     """A child shares its parent's sockets and knows none of its processes: it must not use what is open."""
     for pool in tuple(_pools):
-        pool._disown()
+        pool.disown()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.pool.slots import Slot
+from fsm_conn.pool.slots.table import SlotState
 
 if TYPE_CHECKING:
     from fsm_conn.pool.policy import PoolPolicy
+    from fsm_conn.pool.slots.slot import Slot
 
 __all__ = ["PoolStats", "leased"]
 
@@ -22,10 +23,10 @@ class PoolStats:
     """Counts since the pool was made. Those of its present slots stand in the slots.
 
     Attributes:
-        created: links that came into service.
+        created: links of slots that are gone, that came into service.
         leases: leases of slots that are gone.
         misses: leases of slots that are gone, for which a connection had to be opened beyond the pool's size.
-        overflow_used: connections that were opened beyond the pool's size.
+        overflow_used: slots that are gone, of which a link was opened beyond the pool's size.
         timeouts: acquires that ended for want of time.
         refused: acquires that were refused: closed, full, or unavailable.
         leaked: leases that were dropped without having been released.
@@ -40,11 +41,16 @@ class PoolStats:
 
     def absorb(self, slot: Slot) -> None:
         """The slot goes; what it has counted stays."""
+        self.created += slot.links
         self.leases += slot.leases
+        self.overflow_used += slot.is_overflow and slot.links > 0
         self.misses += _misses((slot,))
 
-    def as_dict(self, policy: PoolPolicy, slots: Sequence[Slot], free: Iterable[Slot], waiting: int) -> dict[str, Any]:
+    def as_dict(
+        self, policy: PoolPolicy, slots: Iterable[Slot], free: Iterable[Slot], waiting: tuple[int, int]
+    ) -> dict[str, Any]:
         """The documented keys, and more beside them; see `ConnectionPool.get_pool_stats`."""
+        slots = tuple(slots)
         misses = self.misses + _misses(slots)
         hits = self.leases + sum(slot.leases for slot in slots) - misses
         return {
@@ -54,14 +60,16 @@ class PoolStats:
             "available_in_pool": sum(slot.room for slot in free),
             "standby": sum(slot.in_service and not slot.is_active for slot in slots),
             "leased": leased(slots),
-            "waiting": waiting,
+            "waiting": waiting[0],
+            "calls_waiting": waiting[1],
+            "given_up": sum(slot.state == SlotState.BACKING_OFF for slot in slots),
             "wait_ms": _percentiles(self.wait_seconds),
             "stats": {
-                "connections_created": self.created,
+                "connections_created": self.created + sum(slot.links for slot in slots),
                 "connections_reused": hits,
                 "pool_hits": hits,
                 "pool_misses": misses,
-                "overflow_used": self.overflow_used,
+                "overflow_used": self.overflow_used + sum(slot.is_overflow and slot.links > 0 for slot in slots),
                 "waits": self.waits,
                 "timeouts": self.timeouts,
                 "refused": self.refused,
@@ -72,7 +80,7 @@ class PoolStats:
 
 def leased(slots: Iterable[Slot]) -> int:
     """How many leases are held; those that were cut off are not."""
-    return sum(len(slot.holders) for slot in slots if not slot.is_closed)
+    return sum(len(slot.holders) for slot in slots if not slot.is_retired)
 
 
 def _misses(slots: Iterable[Slot]) -> int:

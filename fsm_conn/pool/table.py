@@ -1,4 +1,4 @@
-"""The life of a pool, as one table, in the manner of `fsm_conn.lifecycle`."""
+"""The life of a pool, as one table."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def pool_policies() -> Any:
         min_idle=st.sampled_from([0, 1]),
         overflow_linger=st.sampled_from([0.0, 2.0]),
         lease_limit=st.sampled_from([None, 3.0]),
-        replacement=st.just(RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=4.0, jitter="full")),
+        replacement=st.just(RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=4.0, jitter="equal")),
     )
 
 

@@ -214,4 +214,4 @@ async def test_nothing_grows_in_a_long_life() -> None:
 
 
 def _connections(pool: ConnectionPool) -> list[Any]:
-    return [slot.conn for slot in pool._slots]
+    return [slot.conn for slot in pool.slots]

@@ -39,7 +39,7 @@ async def _awaited(work: Any) -> Any:
 def nothing_is_left(pool: ConnectionPool, peer: Peer) -> None:
     """No slot, no link, no task but the test's own."""
     assert pool.state is PoolState.CLOSED
-    assert pool._slots == []
+    assert pool.slots == ()
     assert peer.open_now == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -61,5 +61,5 @@ async def opened() -> AsyncIterator[Callable[..., Any]]:
         await pool.close_all(timeout=0)
         for _ in range(100):
             await asyncio.sleep(0)
-        assert pool._slots == []
+        assert pool.slots == ()
         assert peer.open_now == 0

@@ -26,7 +26,7 @@ def policy(rng: random.Random) -> PoolPolicy:
         min_idle=rng.choice([0, 1]),
         overflow_linger=rng.choice([0.0, 2.0]),
         lease_limit=rng.choice([None, 3.0]),
-        replacement=RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=4.0, jitter="full"),
+        replacement=RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=4.0, jitter="equal"),
     )
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import attrs
 import pytest
 
-from fsm_conn.pool.desk import Desk
-from fsm_conn.pool.keeper import PoolKeeper
-from fsm_conn.pool.lease import Lease
-from fsm_conn.pool.place import Kind
+from fsm_conn.pool.drain import Drain
+from fsm_conn.pool.leasing.lease import Lease
+from fsm_conn.pool.leasing.leases import Leases
+from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.pool import ConnectionPool
-from fsm_conn.pool.roster import Roster
-from fsm_conn.pool.slots import Slot
-from fsm_conn.pool.waiters import Waiters
+from fsm_conn.pool.slots.slot import Slot
+from fsm_conn.pool.slots.slots import Slots
+from fsm_conn.pool.supervisor import Supervisor
 
 __all__ = ["MUTANTS", "Mutant"]
 
@@ -58,16 +58,17 @@ def nothing(*args: Any, **options: Any) -> None:
 
 @mutant("a waiter that is cancelled as it is served keeps the slot")
 def served_and_cancelled_is_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Desk, "_leave_line", lambda self, waiter, holder: self._line.leave(waiter))
+    patch.setattr(Leases, "leave", lambda self, waiter, holder, wants=0: self.waiters.leave(waiter, wants))
 
 
 @mutant("waiters are served last come, first served")
 def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
     def serve(self: Waiters, slot: Slot) -> bool:
         while self._queue:
-            waiter, holder, _ = self._queue.pop()
+            waiter, user, _, wants = self._queue.pop()
             if not waiter.done():
-                slot.holders.append(holder)
+                (slot.callers if wants & 1 else slot.holders).append(user)
+                self._count_out(wants)
                 waiter.set_result(slot)
                 return True
         return False
@@ -80,38 +81,65 @@ def serves_the_gone(patch: pytest.MonkeyPatch) -> None:
     def serve(self: Waiters, slot: Slot) -> bool:
         if not self._queue:
             return False
-        waiter, holder, _ = self._queue.popleft()
-        slot.holders.append(holder)
+        waiter, user, _, wants = self._queue.popleft()
+        (slot.callers if wants & 1 else slot.holders).append(user)
         if not waiter.done():
+            self._count_out(wants)
             waiter.set_result(slot)
         return True
 
     patch.setattr(Waiters, "serve", serve)
 
 
+def _always_returned(patch: pytest.MonkeyPatch, returned: Any) -> None:
+    """Also where a lease that is left does it by itself."""
+
+    async def leave(self: Lease, *error: Any) -> None:
+        if self._slot is not None:
+            self.release()
+
+    patch.setattr(Leases, "returned", returned)
+    patch.setattr(Lease, "__aexit__", leave)
+
+
 @mutant("a returned slot is put back while somebody waits")
 def returned_past_the_line(patch: pytest.MonkeyPatch) -> None:
-    def returned(self: Desk, slot: Slot, holder: Any) -> None:
-        slot.holders.remove(holder)
-        if slot.is_ready and slot not in self._free:
-            self._free.append(slot)
+    def returned(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+        if slot.generation == generation:
+            slot.holders.remove(holder)
+            if slot.is_ready and slot not in self.free:
+                self.free.append(slot)
 
-    patch.setattr(Desk, "_returned", returned)
+    _always_returned(patch, returned)
 
 
-@mutant("a returned slot is put back also when its link was lost meanwhile")
-def lost_slots_are_free(patch: pytest.MonkeyPatch) -> None:
-    def returned(self: Desk, slot: Slot, holder: Any) -> None:
-        slot.holders.remove(holder)
-        if not self._line.serve(slot):
-            self._free.append(slot)
+@mutant("a returned slot is put back also when its link is not to be used again")
+def spoilt_slots_are_free(patch: pytest.MonkeyPatch) -> None:
+    def returned(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+        if slot.generation == generation:
+            slot.holders.remove(holder)
+            if not self.waiters.serve(slot):
+                self.free.append(slot)
 
-    patch.setattr(Desk, "_returned", returned)
+    _always_returned(patch, returned)
+
+
+@mutant("a lease whose link was lost gives the next one's slot back")
+def given_back_twice(patch: pytest.MonkeyPatch) -> None:
+    def returned(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+        self.give_back(slot, holder)
+        if slot.is_ready and slot.room and slot not in self.free:
+            self.free.append(slot)
+        elif slot.generation != generation and slot.is_ready and slot.holders:
+            slot.holders.pop()
+            self.free.append(slot)
+
+    _always_returned(patch, returned)
 
 
 @mutant("a lease that was dropped never comes back")
 def forgotten_is_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Desk, "_forgotten", nothing)
+    patch.setattr(Leases, "forgotten", nothing)
 
 
 @mutant("the slot keeps its leases alive, so that none is ever seen to be dropped")
@@ -128,50 +156,50 @@ def slots_hold_leases(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a slot that on_acquire has refused is not given back")
 def refused_is_lost(patch: pytest.MonkeyPatch) -> None:
-    ask = Desk._ask
-
-    async def asked(self: Desk, hook: Any, slot: Slot, holder: Any, *, last: bool) -> None:
-        holders = list(slot.holders)
-        try:
-            await ask(self, hook, slot, holder, last=last)
-        except Exception:
-            slot.holders[:] = holders
-            raise
-
-    patch.setattr(Desk, "_ask", asked)
+    patch.setattr(Leases, "_give_back_of", nothing)
 
 
-@mutant("cancelled while on_acquire looks at it, a slot is lost")
-def lost_while_asked(patch: pytest.MonkeyPatch) -> None:
-    async def ask(self: Desk, hook: Any, slot: Slot, holder: Any, *, last: bool) -> None:
-        try:
-            outcome = hook(slot.conn)
-            if asyncio.iscoroutine(outcome):
-                await outcome
-        except Exception:
-            slot.outdate()
+@mutant("a link that on_acquire has refused, or was interrupted with, is leased again")
+def doubtful_is_leased_again(patch: pytest.MonkeyPatch) -> None:
+    agreed = Leases._is_agreed
 
-    patch.setattr(Desk, "_ask", ask)
+    async def is_agreed(self: Leases, slot: Slot, holder: Any, *, is_last: bool) -> bool:
+        def spoil_nothing(trigger: str) -> None:
+            if trigger != "spoil":
+                type(slot).try_to_fire(slot, trigger)
+
+        slot.try_to_fire = spoil_nothing  # type: ignore[method-assign, assignment]
+        return await agreed(self, slot, holder, is_last=is_last)
+
+    patch.setattr(Leases, "_is_agreed", is_agreed)
 
 
 @mutant("a slot is leased again before it was reset")
 def leased_before_reset(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Slot, "begin_reset", nothing)
+    patch.setattr(Slot, "reset", lambda self, cleanup: cleanup.close())
+    patch.setattr(Slot, "_judge", _judged_in_service)
 
 
-@mutant("a slot whose reset has failed stays out of service")
+def _judged_in_service(self: Slot) -> None:
+    self.is_ready = self._state in ("ready", "resetting") and self.is_active and not self.is_old
+
+
+@mutant("a slot whose reset has ended stays out of service")
 def reset_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Slot, "end_reset", nothing)
+    async def while_resetting(self: Slot) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    patch.setattr(Slot, "while_resetting", while_resetting)
 
 
 @mutant("a slot that is lost stays among the free ones")
 def lost_and_free(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_withdrawn", lambda self, slot: slot.activate(False))
+    patch.setattr(Supervisor, "_went_down", lambda self, slot: slot.activate(False))
 
 
 @mutant("a timeout is forgotten")
 def no_timeouts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Desk, "_slot_in_time", lambda self, holder, limit: self._agreed_slot(holder))
+    patch.setattr(Leases, "_slot_in_time", lambda self, holder, limit: self._agreed_slot(holder, 2))
 
 
 @mutant("a slot with room for one more lease is taken for full")
@@ -186,34 +214,69 @@ def room_is_one_too_many(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "room", room)
 
 
+@mutant("a lease goes on with the next link as if nothing had happened")
+def leases_outlive_links(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slot, "_end_leases", nothing)
+
+
+@mutant("a call without a lease goes through a connection that somebody leases")
+def calls_through_leases(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slot, "takes_calls", property(lambda self: True))
+    patch.setattr(Slots, "least_busy", lambda self: next((slot for slot in self if slot.in_service), None))
+
+
+@mutant("a connection is leased while calls without a lease go through it")
+def leases_under_calls(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slot, "room", property(lambda self: max(0, self._policy.leases_per_connection - len(self.holders))))
+
+
+@mutant("a call that has ended keeps its slot")
+def calls_never_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Leases, "end_call", nothing)
+
+
 # --- slots ----------------------------------------------------------------------------------------------------------
 
 
 @mutant("a connection that has given up is never tried again")
 def never_tried_again(patch: pytest.MonkeyPatch) -> None:
-    async def keep(self: Slot, before: Any) -> None:
-        try:
-            await self._serve()
-            await asyncio.get_running_loop().create_future()
-        finally:
-            await self.conn.disconnect()
+    async def while_backing_off(self: Slot) -> None:
+        await asyncio.get_running_loop().create_future()
 
-    patch.setattr(Slot, "_keep", keep)
+    patch.setattr(Slot, "while_backing_off", while_backing_off)
 
 
-@mutant("a slot that is dismissed does not close its connection")
+@mutant("a connection that has given up is tried again at once")
+def tried_again_at_once(patch: pytest.MonkeyPatch) -> None:
+    async def while_backing_off(self: Slot) -> str:
+        await asyncio.sleep(0.01)
+        return "retry"
+
+    patch.setattr(Slot, "while_backing_off", while_backing_off)
+
+
+@mutant("a link that dies as soon as it is open is no failure")
+def crashes_do_not_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slot, "must_pause", lambda self, reason: False)
+
+
+@mutant("a slot that is retired does not close its connection")
 def left_connected(patch: pytest.MonkeyPatch) -> None:
-    async def keep(self: Slot, before: Any) -> None:
-        while True:
-            await self._serve()
-            await asyncio.sleep(1)
+    async def while_closing(self: Slot) -> str:
+        return "disconnected"
 
-    patch.setattr(Slot, "_keep", keep)
+    patch.setattr(Slot, "while_closing", while_closing)
 
 
 @mutant("a lost link does not take its slot out of service")
 def loss_goes_unnoticed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Slot, "_moved", nothing)
+    made = Slot.__init__
+
+    def init(self: Slot, *args: Any, **options: Any) -> None:
+        made(self, *args, **options)
+        self._unsubscribe()
+
+    patch.setattr(Slot, "__init__", init)
 
 
 @mutant("a slot that is on its way counts for nothing")
@@ -223,64 +286,64 @@ def only_the_present_counts(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("nobody takes the place of an active slot that is lost")
 def standby_sleeps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_promote", nothing)
+    patch.setattr(Slots, "standby", nothing)
 
 
 @mutant("standby is leased as all others are")
 def standby_is_active(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_active", lambda self: 0)
+    patch.setattr(Slots, "active", lambda self: 0)
 
 
 @mutant("overflow is never opened")
 def no_overflow(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_room_for_overflow", lambda self: 0)
+    patch.setattr(Slots, "_room_for_overflow", lambda self, now: 0)
 
 
 @mutant("overflow knows no limit")
 def endless_overflow(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_room_for_overflow", lambda self: 10)
-    patch.setattr(Roster, "_provide", _without_the_short_cut)
+    patch.setattr(Slots, "_room_for_overflow", lambda self, now: 10)
+    patch.setattr(Slots, "is_complete", lambda self: False)
 
 
-def _without_the_short_cut(self: Roster) -> None:
-    if self._line and self._is_open():
-        missing = len(self._line) - self._coming()
-        for _ in range(missing):
-            self._open_overflow()
+@mutant("what hangs holds back overflow")
+def hanging_is_coming(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slot, "is_coming", lambda self, now: self.is_hopeful and not self.in_service)
 
 
 @mutant("overflow that was closed stays on the list")
 def closed_overflow_is_counted(patch: pytest.MonkeyPatch) -> None:
-    def close(self: Roster, slot: Slot) -> None:
-        self._watch_closing(slot.dismiss() if slot.is_overflow else slot.sleep())
-
-    patch.setattr(Roster, "_close", close)
+    patch.setattr(Supervisor, "retire", lambda self, slot: slot.fire("retire"))
 
 
 @mutant("who waits is not told that nothing can connect")
 def hope_against_hope(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_is_hopeless", lambda self: False)
+    patch.setattr(Slots, "is_hopeless", lambda self: False)
 
 
 @mutant("who waits is told that nothing can connect as soon as one connection cannot")
 def gives_up_at_the_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_is_hopeless", lambda self: any(slot.cause is not None for slot in self._slots))
+    patch.setattr(Slots, "is_hopeless", lambda self: any(slot.cause is not None for slot in self))
+
+
+@mutant("who has named a time to wait is told at once that nothing can connect")
+def patience_is_not_heeded(patch: pytest.MonkeyPatch) -> None:
+    refuse = Waiters.refuse
+    patch.setattr(Waiters, "refuse", lambda self, why, *, patient_too=True: refuse(self, why))
 
 
 @mutant("a slot that came up while others waited is not given to them")
 def offered_and_forgotten(patch: pytest.MonkeyPatch) -> None:
-    def offered(self: Roster, slot: Slot, *, is_new: bool) -> None:
-        self._counts.created += is_new
-        slot.activate(slot.kind is Kind.OVERFLOW or self._active() < self.policy.size)
-        self._free.append(slot)
-        self._tell()
+    def came_up(self: Supervisor, slot: Slot) -> None:
+        slot.activate(slot.is_overflow or self.slots.active() < self.policy.size)
+        self.slots.free.append(slot)
+        self.news.set()
 
-    patch.setattr(Roster, "_offered", offered)
+    patch.setattr(Supervisor, "_came_up", came_up)
 
 
 @mutant("a slot that is asleep is not woken")
 def sleeps_on(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Roster, "_places", lambda self: 0)
+    patch.setattr(Slots, "_places", lambda self, now: 0)
 
 
 # --- the life -----------------------------------------------------------------------------------------------------
@@ -288,47 +351,47 @@ def sleeps_on(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("closing does not wake those who wait")
 def waiters_are_not_woken(patch: pytest.MonkeyPatch) -> None:
-    def end_service(self: PoolKeeper, reason: BaseException | None) -> None:
-        self._is_slow = True
-        self._free.clear()
+    def end_service(self: ConnectionPool, reason: BaseException | None) -> None:
+        self._leases.is_slow = True
+        self._supervisor.end()
 
-    patch.setattr(PoolKeeper, "end_service", end_service)
+    patch.setattr(ConnectionPool, "end_service", end_service)
 
 
 @mutant("what is free is still leased while the pool is closed")
 def free_while_draining(patch: pytest.MonkeyPatch) -> None:
-    def end_service(self: PoolKeeper, reason: BaseException | None) -> None:
-        self._counts.refused += self._line.refuse(lambda: self._closed_for(reason))
-        self._tell()
+    def end(self: Supervisor) -> None:
+        self.is_open = False
+        self.news.set()
 
-    patch.setattr(PoolKeeper, "end_service", end_service)
+    patch.setattr(Supervisor, "end", end)
 
 
 @mutant("closing waits for leases without regard to its limit")
 def drains_for_ever(patch: pytest.MonkeyPatch) -> None:
-    async def returned(self: PoolKeeper) -> None:
-        while any(self._awaited()):
-            await self._change()
+    async def returned(self: Drain) -> None:
+        while self._awaited():
+            self._supervisor.news.clear()
+            await self._supervisor.news.wait()
 
-    patch.setattr(PoolKeeper, "_returned_by_all", returned)
+    patch.setattr(Drain, "_returned_by_all", returned)
 
 
 @mutant("an opening that failed leaves what had been opened")
 def failed_opening_stays(patch: pytest.MonkeyPatch) -> None:
-    async def while_draining(self: PoolKeeper) -> str:
+    async def run(self: Drain) -> None:
         await self._returned_by_all()
-        return "drained"
 
-    patch.setattr(PoolKeeper, "while_draining", while_draining)
+    patch.setattr(Drain, "run", run)
 
 
 @mutant("the leases of a pool that is closed are counted twice")
 def counted_twice(patch: pytest.MonkeyPatch) -> None:
-    absorb = ConnectionPool.forget_slots
+    clear = Slots.clear
 
-    def forget(self: ConnectionPool, reason: BaseException | None) -> None:
-        for slot in self._slots:
+    def forget(self: Slots) -> None:
+        for slot in self:
             self._counts.absorb(slot)
-        absorb(self, reason)
+        clear(self)
 
-    patch.setattr(ConnectionPool, "forget_slots", forget)
+    patch.setattr(Slots, "clear", forget)

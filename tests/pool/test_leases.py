@@ -60,7 +60,7 @@ async def test_a_lease_says_whether_its_connection_is_there(opened: Any) -> None
         peer.then = HANG
         peer.lose()
         await settled()
-        assert (client.is_held, client.is_connected(), conn.is_connected()) == (True, False, False)
+        assert (client.is_held, client.is_connected(), conn.is_connected()) == (False, False, False)
         peer.then = None
     assert not client.is_connected()
     await pool.close_all(timeout=0)
@@ -473,15 +473,16 @@ async def test_when_on_acquire_refuses_all_its_error_is_raised(opened: Any) -> N
 
 
 async def test_on_acquire_has_the_time_of_the_acquire(opened: Any) -> None:
-    """A check that hangs ends with the timeout, and gives the connection back."""
+    """A check that hangs ends with the timeout, and gives the connection back; nobody reads what it has left."""
 
     async def hang(conn: Any) -> None:
         await asyncio.sleep(100)
 
-    pool, _ = await opened(1, on_acquire=hang)
+    pool, peer = await opened(1, on_acquire=hang)
     with pytest.raises(PoolTimeoutError):
         await pool.acquire(timeout=1)
-    assert pool.get_pool_stats()["available_in_pool"] == 1
+    await settled()
+    assert (pool.get_pool_stats()["available_in_pool"], peer.opened) == (1, 2)
 
 
 async def test_a_connection_lost_under_on_acquire_is_not_leased(opened: Any) -> None:
@@ -543,11 +544,11 @@ async def test_hooks_and_observers_may_use_the_pool(opened: Any) -> None:
 
 
 async def test_who_waits_is_told_promptly_when_nothing_can_connect(opened: Any) -> None:
-    """With the causes, long before the timeout; and served again as soon as the peer is back."""
+    """With the causes, if he has named no time to wait; and served again when the peer is back."""
     pool, peer = await opened(2)
     held = [await pool.acquire(), await pool.acquire()]
     peer.then = TRANSIENT
-    waiting = begun(pool.acquire(timeout=1000))
+    waiting = begun(pool.acquire())
     began = now()
     lose(peer, 0)
     lose(peer, 1)
@@ -556,7 +557,7 @@ async def test_who_waits_is_told_promptly_when_nothing_can_connect(opened: Any) 
     assert caught.value.causes == (TRANSIENT, TRANSIENT)
     assert caught.value.__cause__ is TRANSIENT
     with pytest.raises(PoolUnavailableError):
-        await pool.acquire(timeout=1000)
+        await pool.acquire()
     with pytest.raises(PoolUnavailableError):
         await pool.call("a.B")
     assert now() - began < 1
@@ -564,7 +565,7 @@ async def test_who_waits_is_told_promptly_when_nothing_can_connect(opened: Any) 
         lease.release()
     await asyncio.sleep(60)
     peer.then = None
-    await asyncio.sleep(10)
+    await asyncio.sleep(60)
     assert pool.get_pool_stats()["available_in_pool"] == 2
     async with pool.acquire():
         pass
@@ -576,14 +577,14 @@ async def test_a_failed_slot_is_tried_anew_with_growing_pauses(opened: Any) -> N
     pool, _ = await opened(1, peer=peer)
     peer.then = TRANSIENT
     lose(peer)
-    await asyncio.sleep(100)
+    await asyncio.sleep(600)
     tries = [later - earlier for earlier, later in zip(peer.open_times, peer.open_times[1:], strict=False)]
     assert len(tries) > 10
-    assert max(tries) <= 10
+    assert 30 <= max(tries) <= 60
     assert max(tries[:3]) < max(tries[-6:])
     peer.then = None
-    async with pool.acquire(timeout=15) if pool.get_pool_stats()["total_connections"] else asyncio.timeout(15):
-        await asyncio.sleep(11)
+    async with pool.acquire(timeout=61):
+        pass
     assert pool.get_pool_stats()["total_connections"] == 1
 
 
@@ -618,7 +619,7 @@ async def test_overflow_that_cannot_be_had_is_given_up_when_nobody_waits(opened:
     tried = peer.tried
     await asyncio.sleep(600)
     assert peer.tried == tried
-    assert len(pool._slots) == 1
+    assert len(pool.slots) == 1
 
 
 async def test_a_closed_pool_says_what_to_do(opened: Any) -> None:

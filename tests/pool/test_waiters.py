@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 from peer import Peer
 
 from fsm_conn import Connection, Link, PoolClosed, PoolPolicy
-from fsm_conn.pool.place import Kind, Place
+from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.stats import PoolStats
-from fsm_conn.pool.waiters import Waiters
 from fsm_conn.testing.lives.pool_life import PoolLife
 
 from .conftest import begun, make, settled
@@ -73,7 +73,7 @@ class Book:
 
     def __init__(self) -> None:
         self.line = Waiters(PoolStats())
-        self.slot: Any = Place(Kind.REGULAR, PoolPolicy())
+        self.slot: Any = SimpleNamespace(holders=[], callers=[])
         self.here: list[asyncio.Future[Any]] = []
         self.back: dict[asyncio.Future[Any], int] = {}
         """Who came back, and when his turn was taken."""
@@ -172,7 +172,7 @@ def test_who_comes_back_keeps_his_place_among_those_who_do() -> None:
 
 async def test_turns_count_and_not_who_comes_back_first() -> None:
     """And who was not served yet comes after them."""
-    line, slot, holder = Waiters(PoolStats()), Place(Kind.REGULAR, PoolPolicy()), None
+    line, slot, holder = Waiters(PoolStats()), SimpleNamespace(holders=[], callers=[]), None
     loop, turns = asyncio.get_running_loop(), [0, 0]
     turns = [line.turn() for _ in turns]
     new: Any = line.join(holder, loop)  # type: ignore[arg-type]

@@ -166,7 +166,7 @@ def _sent(pid: int, number: signal.Signals) -> bool:
 
 def _plugins(pool: ConnectionPool) -> list[int]:
     """The processes that serve at the moment."""
-    links: list[Any] = [slot.conn.link for slot in pool._slots]
+    links: list[Any] = [slot.conn.link for slot in pool.slots]
     return [link.pid for link in links if link is not None and link.pid is not None]
 
 

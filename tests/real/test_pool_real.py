@@ -63,7 +63,7 @@ def pool_of(size: int, overflow: int = 0, **options: Any) -> ConnectionPool:
 
 def pids(pool: ConnectionPool) -> list[int]:
     """The processes of the slots that are in service, the active ones first."""
-    serving = sorted((slot for slot in pool._slots if slot.in_service), key=lambda slot: not slot.is_active)
+    serving = sorted((slot for slot in pool.slots if slot.in_service), key=lambda slot: not slot.is_active)
     return [int(slot.conn.link.pid) for slot in serving]  # type: ignore[union-attr]
 
 

@@ -80,7 +80,8 @@ class PoolLife:
         self.loop = VirtualLoop()
         self.peer = SimulatedPeer()
         self.links: list[SimulatedLink] = []
-        self.model = PoolModel()
+        self.model = PoolModel(policy.acquire_timeout)
+        self.model.called = lambda: [each.link for each in self.peer.unanswered() if each.what == "call"]
         self.users: list[PoolUser] = []
         self.others: list[tuple[str, asyncio.Task[Any]]] = []
         """Those who opened, closed or called."""
@@ -108,14 +109,25 @@ class PoolLife:
             raise OSError("the hook failed")
 
     def _ask(self, conn: Connection) -> Any:
-        return self._asked_slowly(conn) if self.hooks == "async" else self._fast_hook()
+        if self.hooks == "async":
+            return self._asked_slowly(conn)
+        try:
+            self._fast_hook()
+        except OSError:
+            self.model.doubtful.add(conn.link)
+            raise
+        return None
 
     async def _asked_slowly(self, conn: Connection) -> None:
-        self.model.asking[conn] += 1
+        link = conn.link
+        self.model.asking[link] += 1
         try:
             await self._slow_hook()
+        except BaseException:
+            self.model.doubtful.add(link)
+            raise
         finally:
-            self.model.asking[conn] -= 1
+            self.model.asking[link] -= 1
 
     async def _slow_hook(self) -> None:
         await asyncio.sleep(self._rng.choice((0.0, 0.5)))
@@ -212,7 +224,7 @@ class PoolLife:
     def fire(self, trigger: str, number: int = 0, *, rush: bool = False) -> None:
         """A trigger of the connection class's own is fired in one of the connections, where its state handles it."""
         self._step("fire", (trigger, number), rush)
-        slots = self.pool._slots
+        slots = self.pool.slots
         if number < len(slots) and slots[number].conn.lifecycle.handles(slots[number].conn._state, trigger):
             self.model.losses += 1  # who is given it in this moment may have to wait again
             self.loop.inside(lambda: slots[number].conn.fire(trigger))
@@ -281,7 +293,7 @@ class PoolLife:
             if self.peer.waits_for(what):
                 steps += [("answer", (what, kind)) for kind in OUTCOMES[what] if kind != "hang"]
         steps += [("lose", (number,)) for number in range(len(self.open_links()))]
-        for number, slot in enumerate(self.pool._slots):
+        for number, slot in enumerate(self.pool.slots):
             steps += [("fire", (trigger, number)) for trigger in _own_triggers(slot.conn)]
         return steps
 

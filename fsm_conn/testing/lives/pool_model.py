@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
 
-from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.pool.errors import PoolClosed, PoolError, PoolFullError, PoolTimeoutError, PoolUnavailableError
-from fsm_conn.pool.lease import Lease
+from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.pool import ConnectionPool
-from fsm_conn.pool.slots import Slot
+from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.table import PoolState
 
 __all__ = ["POOL_RULES", "PoolModel", "PoolUser", "broken_at_rest", "broken_at_the_end"]
@@ -37,6 +37,8 @@ class PoolUser:
     """Done when it is to give the lease back; tells how."""
     deadline: float | None = None
     lease: Lease | None = None
+    link: Link | None = None
+    """The link of the lease, as it was when that was acquired."""
 
     @property
     def is_holding(self) -> bool:
@@ -52,18 +54,23 @@ class PoolUser:
 class PoolModel:
     """What the users know.
 
+    Args:
+        acquire_timeout: that of the pool's policy.
+
     Attributes:
         waiting: those who wait, in the order in which they came.
         holding: those who hold a lease.
         served_since: those who were served since the last look.
-        asking: connections that `on_acquire` is looking at, and for how many users.
+        doubtful: links that `on_acquire` has refused, or was broken off with.
+        asking: links that `on_acquire` is looking at, and for how many users.
         grants, timeouts, refusals, leaked: counts, as the statistics of the pool have them.
         unavailable: how many were told that nothing can connect, since the last look.
         links_before: the links that were in service at the last look.
         losses: links that were lost since the last look.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, acquire_timeout: float | None = None) -> None:
+        self.acquire_timeout = acquire_timeout
         self.waiting: list[PoolUser] = []
         self.holding: list[PoolUser] = []
         self.waited_before: list[PoolUser] = []
@@ -72,19 +79,26 @@ class PoolModel:
         self.grants = self.timeouts = self.refusals = self.leaked = self.losses = 0
         self.unavailable = 0
         self.links_before: list[Link | None] = []
-        self.asking: Counter[Connection] = Counter()
+        self.called: Callable[[], Iterable[Link]] = tuple
+        """The links through which calls without a lease go at present."""
+        self.asking: Counter[Link | None] = Counter()
+        self.doubtful: set[Link | None] = set()
         self.unexpected: BaseException | None = None
 
     def arrived(self, user: PoolUser, now: float) -> None:
         """It acquires."""
-        user.deadline = None if user.timeout is None else now + user.timeout
+        timeout = self.acquire_timeout if user.timeout is None else user.timeout
+        user.deadline = None if timeout is None else now + timeout
         self.arrivals[user] = len(self.arrivals)
         self.waiting.append(user)
 
     def served(self, user: PoolUser, lease: Lease) -> None:
         """It was given a lease."""
         user.lease = lease
+        user.link = lease.connection.link if lease.is_held else None
         self.waiting.remove(user)
+        if user.link in self.doubtful:
+            self.unexpected = AssertionError("a link of which nobody knows the state, for its check was broken off")
         self.holding.append(user)
         self.served_since.append(user)
         self.grants += 1
@@ -95,13 +109,20 @@ class PoolModel:
         self.timeouts += isinstance(error, PoolTimeoutError)
         self.refusals += isinstance(error, (PoolClosed, PoolFullError, PoolUnavailableError))
         self.unavailable += isinstance(error, PoolUnavailableError) and "has no connection" in str(error)
-        if not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
+        was_told = isinstance(error, PoolUnavailableError) and "has no connection" in str(error)
+        if was_told and user.deadline is not None:
+            self.unexpected = AssertionError(f"long before the time that he had named, {error}")
+        elif not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
             self.unexpected = error
+
+    def asked(self, slot: Slot) -> int:
+        """For how many users `on_acquire` is looking at the link of a slot."""
+        return 0 if slot.is_retired else self.asking[slot.conn.link]
 
     def let_go(self, user: PoolUser) -> None:
         """It does not hold the lease any more."""
         self.holding.remove(user)
-        user.lease = None
+        user.lease = user.link = None
 
 
 Rule = Callable[[ConnectionPool, PoolModel, float], "str | None"]
@@ -111,7 +132,7 @@ def counts_are_equal(pool: ConnectionPool, model: PoolModel, now: float) -> str 
     """What the statistics count is what the users count."""
     told = pool.get_pool_stats()
     held = sum(user.lease is not None and user.lease.is_held for user in model.holding)
-    asking = sum(model.asking[slot.conn] for slot in pool._slots if not slot.is_closed)
+    asking = sum(model.asked(slot) for slot in pool.slots)
     counted = told["stats"]
     pairs = {
         "waiting": (told["waiting"], len(model.waiting) - model.asking.total()),
@@ -127,12 +148,12 @@ def counts_are_equal(pool: ConnectionPool, model: PoolModel, now: float) -> str 
 def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """There are `size` and `standby` regular slots, at most `max_overflow` others, and at most `size` active ones."""
     policy = pool.policy
-    regular = [slot for slot in pool._slots if not slot.is_overflow]
+    regular = [slot for slot in pool.slots if not slot.is_overflow]
     expected = 0 if pool.state == PoolState.CLOSED else policy.size + policy.standby
     if len(regular) != expected:
         return f"{len(regular)} regular slots instead of {expected}"
-    if len(pool._slots) - len(regular) > policy.max_overflow:
-        return f"{len(pool._slots) - len(regular)} slots of overflow"
+    if len(pool.slots) - len(regular) > policy.max_overflow:
+        return f"{len(pool.slots) - len(regular)} slots of overflow"
     active = sum(slot.is_active for slot in regular)
     in_service = sum(slot.in_service for slot in regular)
     if pool.state == PoolState.OPEN and active != min(policy.size, in_service):
@@ -141,37 +162,67 @@ def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float
 
 
 def slots_in_service_are_connected(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """A slot in service has a link, and what is awake is kept by somebody."""
-    for slot in pool._slots:
+    """A slot in service has a link."""
+    for slot in pool.slots:
         if slot.in_service and (slot.conn.state not in slot.conn.serving_states or slot.conn.link is None):
             return f"{slot!r} is in service"
-        if slot.in_service and not slot.is_awake:
-            return f"{slot!r} is kept by nobody"
     return None
 
 
 def leases_fit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """No connection has more leases than the policy lets it have, and each lease holds the slot that it says."""
     most = pool.policy.leases_per_connection
-    for slot in pool._slots:
+    for slot in pool.slots:
         if len(slot.holders) > most:
             return f"{slot!r} is leased more than {most} times"
-    held: list[Slot] = [
-        user.lease._slot for user in model.holding if user.lease is not None and user.lease._slot is not None
-    ]
-    strange = [slot for slot in held if slot not in pool._slots and not slot.is_closed]
+    leases = [user.lease for user in model.holding if user.lease is not None and user.lease.is_held]
+    held: list[Slot] = [lease._slot for lease in leases if lease._slot is not None]
+    strange = [slot for slot in held if slot not in pool.slots]
     if strange:
         return f"{strange[0]!r} is leased, and not the pool's any more"
-    counted = [(slot, held.count(slot) + model.asking[slot.conn]) for slot in pool._slots if not slot.is_closed]
+    counted = [(slot, held.count(slot) + model.asked(slot)) for slot in pool.slots if not slot.is_retired]
     miscounted = [(slot, users) for slot, users in counted if len(slot.holders) != users]
     return f"{miscounted[0][0]!r}, but {miscounted[0][1]} users hold it" if miscounted else None
 
 
+def a_lease_is_of_one_link(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Who holds a lease has the link that he was given, or is told that it was lost."""
+    for user in model.holding:
+        lease = user.lease
+        if lease is not None and lease.is_held and lease.connection.link is not user.link:
+            return f"{lease!r} is held, and its link is another than it was"
+    return None
+
+
+def leases_are_exclusive(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """No call without a lease goes through a connection that somebody leases, unless leases share it, too."""
+    if pool.policy.leases_per_connection > 1:
+        return None
+    leased = {user.link for user in model.holding if user.lease is not None and user.lease.is_held}
+    called = [link for link in model.called() if link in leased]
+    return f"calls without a lease go through {len(called)} links that are leased" if called else None
+
+
+def attempts_have_pauses(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """A connection that has given up is not connected again before a pause."""
+    least = 0.5 * pool.policy.replacement.initial_delay
+    for slot in pool.slots:
+        given_up = None
+        for record in slot.conn.history:
+            if record.internal:
+                continue
+            is_next = record.source == ConnectionState.FAILED and record.trigger == Trigger.CONNECT
+            if is_next and given_up is not None and record.at - given_up < least - SLACK:
+                return f"{slot!r} was connected again {record.at - given_up:g} s after it had given up"
+            given_up = record.at if record.dest == ConnectionState.FAILED else None
+    return None
+
+
 def free_is_what_can_be_leased(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """Every slot that is ready and has room is free, once, and nothing else is."""
-    ready = [slot for slot in pool._slots if slot.is_ready and slot.room and pool._is_serving()]
-    if sorted(map(id, ready)) != sorted(map(id, pool._free)):
-        return f"free are {pool._free}, and ready are {ready}"
+    ready = [slot for slot in pool.slots if slot.is_ready and slot.room and pool._supervisor.is_serving]
+    if sorted(map(id, ready)) != sorted(map(id, pool._slots.free)):
+        return f"free are {pool._slots.free}, and ready are {ready}"
     return None
 
 
@@ -183,26 +234,29 @@ def nobody_waits_in_vain(pool: ConnectionPool, model: PoolModel, now: float) -> 
     waiting = len(model.waiting) - model.asking.total()
     if not waiting:
         return None
-    if pool._free:
-        return f"{waiting} wait while {pool._free} is free"
-    if any(slot.is_leasable and slot.room for slot in pool._slots):
-        return f"{waiting} wait while {pool._slots} could be leased"
-    if not pool._is_serving():
+    if pool._slots.free:
+        return f"{waiting} wait while {pool._slots.free} is free"
+    if any(slot.is_leasable and slot.room for slot in pool.slots):
+        return f"{waiting} wait while {pool.slots} could be leased"
+    if not pool._supervisor.is_serving:
         return f"{waiting} wait while the pool is {pool.state}"
-    if pool.state == PoolState.OPEN and not any(slot.is_hopeful for slot in pool._slots):
-        return f"{waiting} wait while nothing can connect"
+    hurried = sum(user.deadline is None for user in model.waiting) - model.asking.total()
+    if pool.state == PoolState.OPEN and hurried > 0 and not any(s.is_hopeful or s.is_asleep for s in pool.slots):
+        return f"{hurried} wait, who named no time, while nothing can connect"
     return None
 
 
 def overflow_starts_at_once(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """Who waits has a connection on its way, or there are as many of them as there may be."""
-    overflow = [slot for slot in pool._slots if slot.is_overflow]
+    overflow = [slot for slot in pool.slots if slot.is_overflow]
     if pool.state != PoolState.OPEN or len(overflow) >= pool.policy.max_overflow:
         return None
+    if now < pool._slots.overflow_at < now + pool.policy.replacement.max_delay:
+        return None  # it has failed, and pauses
     most = pool.policy.leases_per_connection
-    places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool._slots)
-    fresh = [slot for slot in pool._slots if not slot.in_service and slot.is_hopeful]
-    cleaned = [slot for slot in pool._slots if slot.resets]
+    places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
+    fresh = [slot for slot in pool.slots if slot.is_coming(now)]
+    cleaned = [slot for slot in pool.slots if slot.state == "resetting"]
     regular = sum(not slot.is_overflow for slot in fresh)
     coming = (min(places, regular) + sum(slot.is_overflow for slot in fresh) + len(cleaned)) * most
     waiting = len(model.waiting) - model.asking.total()
@@ -216,7 +270,7 @@ def first_come_first_served(pool: ConnectionPool, model: PoolModel, now: float) 
     still = [user for user in model.waited_before if user in model.waiting]
     served, lost = model.served_since, model.losses
     model.waited_before, model.served_since, model.losses = list(model.waiting), [], 0
-    if not still or not served or lost or pool._on_acquire is not None:
+    if not still or not served or lost or pool._leases._hooks.on_acquire is not None:
         return None
     first, last = min(map(model.arrivals.__getitem__, still)), max(map(model.arrivals.__getitem__, served))
     return f"number {last} was served, while number {first} waits" if last > first else None
@@ -226,14 +280,14 @@ def standby_stands_by(pool: ConnectionPool, model: PoolModel, now: float) -> str
     """While somebody of the standby is in service, no place of an active slot is empty."""
     if pool.state != PoolState.OPEN:
         return None
-    idle = [slot for slot in pool._slots if slot.in_service and not slot.is_active]
-    active = sum(slot.is_active and not slot.is_overflow for slot in pool._slots)
+    idle = [slot for slot in pool.slots if slot.in_service and not slot.is_active]
+    active = sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
     return f"{idle[0]!r} stands by, and {active} are active" if idle and active < pool.policy.size else None
 
 
 def unavailable_is_unavailable(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """Nobody is told that nothing can connect while a link is in service all along."""
-    links = [slot.conn.link for slot in pool._slots if slot.in_service]
+    links = [slot.conn.link for slot in pool.slots if slot.in_service]
     lasted = [link for link in links if link in model.links_before]
     told, model.unavailable, model.links_before = model.unavailable, 0, links
     return f"{told} were told that nothing can connect, and {len(lasted)} links are open" if told and lasted else None
@@ -246,10 +300,10 @@ def errors_are_documented(pool: ConnectionPool, model: PoolModel, now: float) ->
 
 def closing_keeps_its_limit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """When the time for leases is up, their connections are closed."""
-    until = pool._drain_until
+    until = pool._closing.until
     if pool.state != PoolState.DRAINING or until is None or now <= until + SLACK:
         return None
-    left = [slot for slot in pool._slots if not slot.is_closed]
+    left = [slot for slot in pool.slots if not slot.is_retired]
     return f"{now - until:g} s beyond the limit of closing there is still {left[0]!r}" if left else None
 
 
@@ -257,8 +311,8 @@ def closed_is_empty(pool: ConnectionPool, model: PoolModel, now: float) -> str |
     """A closed pool has no slots, and nothing is being closed."""
     if pool.state != PoolState.CLOSED:
         return None
-    if pool._slots or pool._closing or pool._resets:
-        return f"it is closed, and has {pool._slots or pool._closing or pool._resets}"
+    if pool.slots or pool._slots.leaving:
+        return f"it is closed, and has {pool.slots or pool._slots.leaving}"
     return None
 
 
@@ -268,6 +322,9 @@ POOL_RULES: tuple[Rule, ...] = (
     slots_are_as_many_as_said,
     slots_in_service_are_connected,
     leases_fit,
+    a_lease_is_of_one_link,
+    leases_are_exclusive,
+    attempts_have_pauses,
     free_is_what_can_be_leased,
     nobody_waits_in_vain,
     overflow_starts_at_once,

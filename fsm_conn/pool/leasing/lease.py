@@ -14,19 +14,25 @@ import os
 import traceback
 from asyncio import current_task
 from collections.abc import AsyncIterator, Callable, Generator
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
+from fsm_conn._util.text import said
+from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
+from fsm_conn.connection.calling.route import RoutedCall, present_link
+from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.links.stubs import ReconnectingChannel
-from fsm_conn.pool.errors import LeaseError, PoolError
+from fsm_conn.pool.errors import LeaseError, LeaseLostError, PoolError
+from fsm_conn.pool.slots.table import IN_SERVICE, SlotState
 
 if TYPE_CHECKING:
     from fsm_conn.connection.connection import Connection
-    from fsm_conn.pool.desk import Desk
-    from fsm_conn.pool.place import Holder
-    from fsm_conn.pool.slots import Slot
+    from fsm_conn.pool.leasing.leases import Leases
+    from fsm_conn.pool.slots.slot import Slot
+    from fsm_conn.pool.users import TaskRef
 
 __all__ = ["Lease", "WatchedLease"]
 
@@ -45,42 +51,47 @@ class Lease:
     or, where a block does not fit: `client = await pool.acquire()`, and `client.release()` at the end. It is called as
     a `Connection` is; what else a connection has is reached by `client.connection`.
 
+    It is exclusive, and of one link: when that is lost, everything through the lease raises `LeaseLostError`, and
+    nothing goes on through another link as if nothing had happened.
+
     A lease that is dropped without having been released is given back by itself, and the log says so.
     """
 
-    __slots__ = ("__weakref__", "_holder", "_pool", "_slot", "_timeout")
+    __slots__ = ("__weakref__", "_generation", "_holder", "_leases", "_slot", "_timeout")
 
-    _pool: Desk
+    _leases: Leases
     _timeout: float | None
     _slot: Slot | None
-    _holder: Holder | None
+    _generation: int
+    _holder: TaskRef | None
 
     async def __aenter__(self) -> Lease:
         if self._holder is not None:
             raise self._misused("acquired a second time")
-        pool = self._pool
-        task = current_task(pool._loop)
-        self._holder = holder = ref(task) if task is not None else pool._stranger()
-        if pool._free and not pool._is_slow:
-            slot = pool._free.pop()
+        leases = self._leases
+        task = current_task(leases.loop) if get_ident() == leases.thread else None
+        self._holder = holder = ref(task) if task is not None else leases.user()
+        if leases.free and not leases.is_slow:
+            slot = leases.free.pop()
             slot.holders.append(holder)
         else:
             try:
-                awaited = pool._slot_for(holder, self._timeout)
+                awaited = leases.slot_for(holder, self._timeout)
                 try:
                     slot = await awaited
                 except BaseException:
                     if isinstance(awaited, asyncio.Future):
-                        pool._leave_line(awaited, holder)
+                        leases.leave(awaited, holder)
                     raise
                 if not slot.is_ready and (slot.is_stale or not slot.in_service):
-                    slot = await pool._another_slot(slot, holder)
+                    slot = await leases.another_slot(slot, holder)
             except BaseException as error:
                 self._holder = None
                 if isinstance(error, PoolError):
                     await asyncio.sleep(0)  # who asks again at once, for ever, must not keep the loop from all else
                 raise
         slot.leases += 1
+        self._generation = slot.generation
         self._slot = slot
         return self
 
@@ -88,16 +99,27 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         slot = self._slot
-        if slot is not None:  # as `release`, without the call
+        if slot is not None:
             self._slot = None
-            self._pool._returned(slot, self._holder)  # type: ignore[arg-type]
+            leases, is_mine = self._leases, slot.generation == self._generation
+            if (
+                leases.is_slow
+                or leases.waiters.waiting
+                or not (is_mine and slot.is_plain)
+                or get_ident() != leases.thread
+            ):
+                leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
+            else:  # as that would do, without the call
+                slot.holders.remove(self._holder)  # type: ignore[arg-type]
+                leases.free.append(slot)
 
     def __await__(self) -> Generator[Any, None, Lease]:
         return self.__aenter__().__await__()
 
     def __del__(self) -> None:
         if self._slot is not None and self._holder is not None:
-            self._pool._forgotten(self._slot, self._holder, f"{self!r} was never released{self._place()}")
+            what = f"{self!r} was never released{self._place()}"
+            self._leases.forgotten(self._slot, self._holder, self._generation, what)
 
     def release(self) -> None:
         """Give the connection back. Does not wait.
@@ -109,16 +131,16 @@ class Lease:
         if slot is None:
             raise self._misused("released again" if self._holder is not None else "released before it was acquired")
         self._slot = None
-        self._pool._returned(slot, self._holder)  # type: ignore[arg-type]
+        self._leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
 
     @property
     def is_held(self) -> bool:
-        """Whether the connection may be used."""
-        return self._slot is not None and not self._slot.is_closed
+        """Whether the connection may be used: it was acquired, not released, and its link was not lost."""
+        return self._slot is not None and self._slot.generation == self._generation
 
     def is_connected(self) -> bool:
         """As `Connection.is_connected`; False when the lease is not held."""
-        return self._slot is not None and not self._slot.is_closed and self._slot.conn.is_connected()
+        return self.is_held and self.connection.is_connected()
 
     @property
     def connection(self) -> Connection:
@@ -126,23 +148,30 @@ class Lease:
 
         Raises:
             LeaseError: it is not held.
+            LeaseLostError: the link under it was lost.
             PoolClosed: the pool was closed meanwhile, and the connection with it.
         """
-        if self._slot is None:
+        slot = self._slot
+        if slot is None:
             raise self._misused(
                 "used after it had been released" if self._holder is not None else "used before it was acquired"
             )
-        if self._slot.is_closed:
-            raise self._pool._closed()
-        return self._slot.conn
+        if slot.generation != self._generation:
+            raise self._lost(slot)
+        return slot.conn
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """As `Connection.call`. Raises `LeaseError` when the lease is not held."""
-        return await self.connection.call(method, *args, **fields)
+        """As `Connection.call`, through the link of the lease and no other; so it is never repeated.
+
+        Raises: as `Connection.call`, and
+            LeaseError: the lease is not held.
+            LeaseLostError: the link under it was lost.
+        """
+        return await self._calls().unary(method, args, fields)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
-        """As `Connection.stream`. Raises `LeaseError` when the lease is not held."""
-        return self.connection.stream(method, *args, **fields)
+        """As `Connection.stream`, through the link of the lease. Raises as `call`."""
+        return self._calls().stream(method, args, fields)
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """As `Connection.stub`; the stub can be used as long as the lease is held."""
@@ -164,13 +193,75 @@ class Lease:
     def __repr__(self) -> str:
         if self._slot is not None:
             return f"<lease of {self._slot.conn!r}>"
-        return f"<lease of {self._pool.name!r}, {'released' if self._holder is not None else 'not acquired yet'}>"
+        return (
+            f"<lease of {self._leases.gate.name!r}, {'released' if self._holder is not None else 'not acquired yet'}>"
+        )
+
+    def _calls(self) -> Calls:
+        conn = self.connection
+        return Calls(LeaseRoute(self, conn), conn._calls)
 
     def _place(self) -> str:
         return "; PoolPolicy(track_leases=True) tells where it was acquired"
 
+    def _lost(self, slot: Slot) -> Exception:
+        """What tells that the link of this lease is gone, or the pool with it."""
+        if slot.is_retired:
+            return self._leases.gate.why_closed()
+        known = slot.loss if slot.generation == self._generation + 1 else None
+        why = "" if known is None else f": {said(known)}"
+        error = LeaseLostError(
+            f"{slot.conn.name}: the link of this lease was lost{why}; what was under way on it is lost too: "
+            "release the lease, and begin again with another"
+        )
+        error.__cause__ = known
+        return error
+
     def _misused(self, what: str) -> LeaseError:
         return LeaseError(f"{self!r} was {what}; acquire a lease for each use: async with pool.acquire() as client")
+
+
+class LeaseRoute:
+    """The way of a call through a lease: to its link and no other.
+
+    Args:
+        lease: the lease.
+        conn: its connection.
+    """
+
+    __slots__ = ("_lease", "owner")
+
+    is_patient = False
+    may_repeat = False
+    """What has begun on one link is not gone on with on another."""
+    endings = 0
+
+    def __init__(self, lease: Lease, conn: Connection) -> None:
+        self._lease = lease
+        self.owner = conn
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that the connection met."""
+        return self.owner.reason
+
+    async def now(self) -> RoutedCall:
+        """The link of the lease, or a refusal, after a turn of the loop."""
+        try:
+            conn, slot = self._lease.connection, self._lease._slot
+            if slot is not None and not slot.in_service:
+                raise NotConnectedError(f"{conn.name}: its next link is not ready yet", state=conn.state)
+            return RoutedCall(conn, present_link(conn))
+        except ConnectionError:
+            await asyncio.sleep(0)
+            raise
+
+    async def next(self, end: float | None) -> RoutedCall:
+        """As `now`; a lease that outlives its link waits for the next one, and for `on_open` to finish with it."""
+        slot = self._lease._slot
+        if slot is not None and self._lease.is_held and not slot.in_service:
+            await slot.wait_for_state(*IN_SERVICE, SlotState.CLOSED)
+        return await self.now()
 
 
 class WatchedLease(Lease):
@@ -184,7 +275,7 @@ class WatchedLease(Lease):
     async def __aenter__(self) -> Lease:
         await super().__aenter__()
         self._timer = self._where = None
-        policy = self._pool.policy
+        policy = self._leases.policy
         if policy.track_leases:
             self._where = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
         if policy.lease_limit is not None:
@@ -212,4 +303,4 @@ class WatchedLease(Lease):
 def _report(reference: ref[WatchedLease]) -> None:
     lease = reference()
     if lease is not None and lease.is_held:
-        lease._pool._overdue(lease, lease._place())
+        lease._leases.overdue(lease, lease._place())

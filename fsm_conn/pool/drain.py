@@ -1,0 +1,75 @@
+"""The end of a pool's life: who is waited for, and how long, before all connections are closed."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.pool.gate import Gate
+from fsm_conn.pool.slots.slot import SOON
+from fsm_conn.pool.slots.table import SlotState, SlotTrigger
+from fsm_conn.pool.supervisor import Supervisor
+from fsm_conn.pool.users import TaskRef
+
+__all__ = ["DRAIN_TIMEOUT", "Drain"]
+
+_log = logging.getLogger("fsm_conn.pool")
+
+DRAIN_TIMEOUT = 10.0
+"""Seconds that closing waits for leases when it is not told otherwise."""
+
+
+class Drain:
+    """Waits for the leases of a pool, and for calls under way, but not for those of the tasks that wait for it.
+
+    Args:
+        gate: the pool's.
+        supervisor: the pool's.
+
+    Attributes:
+        until: when what is left is cut off, by the loop's clock; None: never.
+        closers: the tasks that wait for the closing.
+    """
+
+    def __init__(self, gate: Gate, supervisor: Supervisor) -> None:
+        self.until: float | None = None
+        self.closers: list[TaskRef] = []
+        self._gate = gate
+        self._supervisor = supervisor
+
+    def limit(self, until: float | None) -> None:
+        """One more has asked to close it, by then at the latest: the earlier limit counts."""
+        if until is not None and (self.until is None or until < self.until):
+            self.until = until
+        self._supervisor.news.set()
+
+    async def run(self) -> None:
+        """Wait for who uses the slots, as long as was said; then close all of them, under whoever still does."""
+        try:
+            await self._returned_by_all()
+        finally:
+            for slot in self._supervisor.slots:
+                slot.fire(SlotTrigger.RETIRE)
+        await self.closed()
+
+    async def closed(self) -> None:
+        """Wait until the last slot is closed."""
+        for slot in (*self._supervisor.slots, *self._supervisor.slots.leaving):
+            await slot.wait_for_state(SlotState.CLOSED)
+
+    async def _returned_by_all(self) -> None:
+        news = self._supervisor.news
+        while users := self._awaited():
+            news.clear()
+            left = None if self.until is None else self.until - self._supervisor.now()
+            if left is not None and left < SOON:
+                _log.warning("%r: %d leases or calls did not end in time, and are cut off", self._gate, users)
+                return
+            with suppress(ExpiredError):
+                await within(left, news.wait())
+
+    def _awaited(self) -> int:
+        """How many it waits for: who waits for the closing is not among them."""
+        closers = [*self.closers, *(closer() for closer in self.closers)]
+        return sum(user not in closers for slot in self._supervisor.slots for user in slot.users())

@@ -1,0 +1,105 @@
+"""The hooks of a pool, each with a limit.
+
+The rules that hold here:
+
+- A hook may be a plain or an async function. Whatever it raises, what it worked on is given back by who called it.
+- No hook is waited for without end: `on_open` has the connection's `start_timeout`, the others `hook_timeout` of the
+  policy. What passes its limit is cancelled, and the error and the log say which hook it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.connection.connection import Connection
+from fsm_conn.pool.errors import HookTimeoutError
+
+__all__ = ["Cleanups", "Hook", "Hooks", "run"]
+
+Hook = Callable[[Connection], Awaitable[None] | None]
+
+
+@attrs.frozen
+class Hooks:
+    """What the application has its connections go through."""
+
+    on_open: Hook | None
+    on_acquire: Hook | None
+    on_release: Hook | None
+
+    def __attrs_post_init__(self) -> None:
+        for what in ("on_open", "on_acquire", "on_release"):
+            hook = getattr(self, what)
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{what}={hook!r}: give a function that takes a connection")
+
+
+async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
+    """Call a hook, and wait for it if it is async.
+
+    Args:
+        name: which hook it is.
+        hook: the function.
+        conn: what it is called with.
+        limit: seconds; None: without limit.
+
+    Raises:
+        HookTimeoutError: the limit has passed.
+        RuntimeError: it let a cancellation pass that was not meant for the task which runs it.
+    """
+
+    async def call() -> None:
+        outcome = hook(conn)
+        if inspect.isawaitable(outcome):
+            await outcome
+
+    await _bounded(name, call(), limit)
+
+
+async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> None:
+    """As `run`, for what an async hook has returned."""
+    try:
+        await within(limit, outcome)
+    except ExpiredError:
+        raise HookTimeoutError(f"{name} did not end within {limit:g} s") from None
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass") from cancelled
+
+
+class Cleanups:
+    """What `on_release` is still to do on one connection.
+
+    Args:
+        limit: seconds for each; None: without limit.
+    """
+
+    __slots__ = ("_limit", "_waiting")
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._waiting: deque[Awaitable[None]] = deque()
+
+    def add(self, cleanup: Awaitable[None]) -> None:
+        """One more lease is over."""
+        self._waiting.append(cleanup)
+
+    async def run(self) -> None:
+        """Wait for one after the other. Raises as `run`."""
+        while self._waiting:
+            await _bounded("on_release", self._waiting.popleft(), self._limit)
+
+    def drop(self) -> None:
+        """They are not begun any more; Python warns of a coroutine of which nobody says so."""
+        while self._waiting:
+            outcome = self._waiting.popleft()
+            if inspect.iscoroutine(outcome):
+                outcome.close()

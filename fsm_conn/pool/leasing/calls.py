@@ -1,0 +1,124 @@
+"""Calls through a pool, made without a lease: through whichever slot has least to do, and no lease holds.
+
+The rules that hold here:
+
+- A slot counts who makes a call from the moment in which it is handed over until the call has ended, however it ends.
+- A call that the loss of its link breaks is told so when the slot knows of the loss, so that it is not repeated there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fsm_conn._util.timing import ExpiredError, closing, within
+from fsm_conn.connection.calling.route import RoutedCall
+from fsm_conn.links.errors import ConnectionLostError
+from fsm_conn.pool.errors import PoolError, PoolTimeoutError
+from fsm_conn.pool.leasing.leases import Leases
+
+if TYPE_CHECKING:
+    from fsm_conn.links.base import CallOptions
+    from fsm_conn.pool.slots.slot import Slot
+    from fsm_conn.pool.stats import PoolStats
+    from fsm_conn.pool.users import TaskRef
+
+__all__ = ["PoolRoute", "SlotCall"]
+
+
+class PoolRoute:
+    """The way of one call to a slot.
+
+    Args:
+        leases: what hands out slots.
+        counts: the pool's.
+        waits_through_outage: whether it does, rather than being told at once that nothing can connect.
+    """
+
+    __slots__ = ("_counts", "_leases", "_waits_through_outage")
+
+    is_patient = True
+    """Every call waits for a slot; its timeout covers that."""
+    may_repeat = True
+    endings = 0
+    """None that a call need heed: a pool that is closed serves nobody."""
+
+    def __init__(self, leases: Leases, counts: PoolStats, *, waits_through_outage: bool) -> None:
+        self._leases = leases
+        self._counts = counts
+        self._waits_through_outage = waits_through_outage
+
+    @property
+    def owner(self) -> Leases:
+        """The pool, as messages name it."""
+        return self._leases
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that a slot has met."""
+        return next((slot.cause for slot in self._leases.slots if slot.cause is not None), None)
+
+    async def now(self) -> SlotCall:
+        """As `next`."""
+        return await self.next(None)
+
+    async def next(self, end: float | None) -> SlotCall:
+        """A slot to call through; until `end`, by the loop's clock, when whoever waits is cancelled.
+
+        Raises:
+            PoolTimeoutError: no time was named, and that of the policy has passed.
+            PoolError: as `acquire`.
+        """
+        limit = self._leases.policy.acquire_timeout if end is None else None
+        try:
+            caller = self._leases.user()
+            slot = await within(limit, self._leases.slot_for_call(caller, is_patient=self._waits_through_outage))
+        except ExpiredError:
+            self._counts.timeouts += 1
+            raise PoolTimeoutError(f"{self._leases!r}: no connection became free within {limit:g} s") from None
+        except PoolError:
+            await asyncio.sleep(0)  # who calls again at once, for ever, must not keep the loop from all else
+            raise
+        return SlotCall(self._leases, slot, caller)
+
+
+class SlotCall:
+    """The link of a slot, for one call.
+
+    Args:
+        leases: what handed the slot out.
+        slot: the slot, which counts the caller already.
+        caller: the task.
+    """
+
+    def __init__(self, leases: Leases, slot: Slot, caller: TaskRef) -> None:
+        self._leases = leases
+        self._slot = slot
+        self._caller = caller
+
+    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        """As `Link.call`."""
+        try:
+            reply, watch = self._routed().call(method, request, fields, options), self._slot.conn._calls
+            return await (watch.call(method, reply) if watch else reply)
+        finally:
+            self._leases.end_call(self._slot, self._caller)
+
+    async def stream(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        """As `Link.stream`."""
+        try:
+            replies, watch = self._routed().stream(method, request, fields, options), self._slot.conn._calls
+            async with closing(watch.stream(method, replies) if watch else replies) as watched:
+                async for reply in watched:
+                    yield reply
+        finally:
+            self._leases.end_call(self._slot, self._caller)
+
+    def _routed(self) -> RoutedCall:
+        conn = self._slot.conn
+        if conn.link is None:
+            raise ConnectionLostError(f"{conn.name}: the link was lost before the call was sent")
+        return RoutedCall(conn, conn.link)

@@ -1,0 +1,316 @@
+"""Who gets a connection: taking and giving back, by leases and by calls without one, and what the hooks have to say.
+
+The rules that hold here:
+
+- Who gets what is decided synchronously: nothing awaits between finding a slot and handing it over, so nothing can be
+  cancelled in between. Whoever was cancelled after that gives it back, in the same step.
+- A lease is exclusive: calls without a lease share a slot with one another, and with a lease only where the policy has
+  several leases share one.
+- Whatever is raised, by a hook or by anybody, a slot that was taken is given back. What was interrupted is of unknown
+  state, and its link is replaced.
+
+Which slots there are is not decided here; see `supervisor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable
+from threading import get_ident
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
+from fsm_conn.pool.gate import Gate
+from fsm_conn.pool.hooks import Hook, Hooks, run
+from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
+from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.slots.slot import Slot
+from fsm_conn.pool.slots.table import SlotTrigger
+from fsm_conn.pool.stats import PoolStats
+from fsm_conn.pool.supervisor import Supervisor
+from fsm_conn.pool.users import TaskRef, current_user
+
+__all__ = ["Leases"]
+
+_log = logging.getLogger("fsm_conn.pool")
+
+
+class Leases:
+    """The part of a pool that hands out slots and takes them back.
+
+    Args:
+        gate: lets in who may be served.
+        supervisor: the pool's.
+        hooks: the pool's.
+        counts: the pool's.
+
+    Attributes:
+        policy: the pool's.
+        slots: the slots.
+        waiters: those who wait.
+        free: the slots that can be leased at once.
+        is_slow: whether there may be more to a lease than taking what is free and giving it back.
+        loop: the loop in which the pool was opened, or was last.
+        thread: the thread in which that runs.
+    """
+
+    def __init__(self, gate: Gate, supervisor: Supervisor, hooks: Hooks, counts: PoolStats) -> None:
+        self.free = supervisor.slots.free
+        self.is_slow = True
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread = 0
+        self.gate = gate
+        self.slots = supervisor.slots
+        self._supervisor = supervisor
+        self.policy: PoolPolicy = supervisor.policy
+        self.waiters = supervisor.waiters
+        self._hooks = hooks
+        self._counts = counts
+
+    def __repr__(self) -> str:
+        return repr(self.gate)
+
+    def begin(self) -> None:
+        """The pool was opened, in the running loop."""
+        self.loop, self.thread = asyncio.get_running_loop(), get_ident()
+
+    def hurry(self) -> None:
+        """From here on leases go the short way, if there is nothing else to do for one."""
+        policy, hooks = self.policy, self._hooks
+        self.is_slow = bool(
+            policy.leases_per_connection > 1 or policy.max_idle is not None or hooks.on_acquire or hooks.on_release
+        )
+
+    # --- taking -----------------------------------------------------------------------------------------------
+
+    def slot_for(self, holder: TaskRef, timeout: float | None) -> Awaitable[Slot]:
+        """The slot for a lease, when there is more to it than taking what is free.
+
+        When there is no more to it than waiting, it is the waiter itself that is returned, for it is cheaper to await
+        than a coroutine; then `leave` is to be called when that fails.
+        """
+        limit = self.policy.acquire_timeout if timeout is None else timeout
+        if limit is not None:
+            return self._slot_in_time(holder, limit)
+        if not self.is_slow:  # so it is open, no hook has a say, and nothing is free
+            assert self.loop is not None
+            return self._queue_up(holder, self.loop, LEASE)
+        if self._hooks.on_acquire is not None or self.free:
+            return self._agreed_slot(holder, LEASE)
+        return self._queue_up(holder, self.gate.admit(), LEASE)
+
+    def user(self) -> TaskRef:
+        """Who wants a slot, when that may be no task of the loop that the pool was opened in; or raise why not."""
+        self.gate.admit()
+        self.thread = get_ident()
+        return current_user()
+
+    async def another_slot(self, slot: Slot, holder: TaskRef) -> Slot:
+        """Instead of one that was lost between being handed over and being looked at."""
+        self.give_back(slot, holder)
+        return await self._agreed_slot(holder, LEASE, back=True)
+
+    async def slot_for_call(self, caller: TaskRef, *, is_patient: bool) -> Slot:
+        """The slot for a call without a lease: the one with least to do that nobody leases."""
+        shares = self.policy.leases_per_connection > 1
+        back = False
+        while True:
+            loop = self.gate.admit()
+            slot = self.slots.least_busy() if shares or not self.waiters else None
+            if slot is not None:
+                slot.callers.append(caller)
+                if not slot.room:
+                    self.slots.leave_free(slot)
+                return slot
+            wants = CALL | PATIENT if is_patient else CALL
+            waiter = self._queue_up(caller, loop, wants, turn=self.waiters.turn() if back else None)
+            try:
+                slot = await waiter
+            except BaseException:
+                self.leave(waiter, caller, wants)
+                raise
+            if slot.is_clean:
+                return slot
+            back = True
+            self.end_call(slot, caller)
+
+    async def _slot_in_time(self, holder: TaskRef, limit: float) -> Slot:
+        try:
+            return await within(limit, self._agreed_slot(holder, PATIENT))
+        except ExpiredError:
+            self._counts.timeouts += 1
+            raise PoolTimeoutError(f"{self!r}: no connection became free within {limit:g} s") from None
+
+    async def _agreed_slot(self, holder: TaskRef, wants: int, *, back: bool = False) -> Slot:
+        """A slot that is still in service, and that `on_acquire` agrees with; `back`: instead of one that was not."""
+        # The hook may take longer for some than for others, so the order is that in which they came.
+        turn = self.waiters.turn() if back or self._hooks.on_acquire is not None else 0
+        refusals = 0
+        while True:
+            loop = self.gate.admit()
+            if self.free:
+                slot = self._take_free(holder)
+            else:
+                waiter = self._queue_up(holder, loop, wants, turn=turn if back or refusals else None)
+                try:
+                    slot = await waiter
+                except BaseException:
+                    self.leave(waiter, holder, wants)
+                    raise
+            if holder in slot.holders and await self._is_agreed(slot, holder, is_last=refusals >= self.policy.size):
+                return slot
+            refusals += 1
+            turn = turn or self.waiters.turn()
+
+    async def _is_agreed(self, slot: Slot, holder: TaskRef, *, is_last: bool) -> bool:
+        """Whether `on_acquire` has let it pass, and it is still there. When it refuses, or is interrupted, the link is
+        replaced; the last time, what it raised is raised.
+        """
+        generation = slot.generation
+        if self._hooks.on_acquire is not None:
+            try:
+                await run("on_acquire", self._hooks.on_acquire, slot.conn, self.policy.hook_timeout)
+            except BaseException as error:
+                slot.is_doubtful = True
+                if slot.generation == generation:
+                    slot.try_to_fire(SlotTrigger.SPOIL)
+                if isinstance(error, Exception):
+                    self._supervisor.hook_failed(slot, "on_acquire", error)
+                self._give_back_of(slot, holder, generation)
+                if is_last or not isinstance(error, Exception):
+                    raise
+                return False
+            slot.is_doubtful = False
+        if slot.generation == generation and slot.is_clean:
+            return True
+        self._give_back_of(slot, holder, generation)
+        return False
+
+    def _take_free(self, holder: TaskRef) -> Slot:
+        """What is free, and has least to do."""
+        slot = min(reversed(self.free), key=_burden)
+        slot.holders.append(holder)
+        if slot.room == 0:
+            self.free.remove(slot)
+        return slot
+
+    def _queue_up(
+        self, user: TaskRef, loop: asyncio.AbstractEventLoop, wants: int, *, turn: int | None = None
+    ) -> asyncio.Future[Slot]:
+        """Wait for what others give back, or for what is started now."""
+        if self.policy.max_waiters is not None and turn is None and not wants & CALL:
+            self._refuse_beyond(self.policy.max_waiters, loop.time())
+        waiter = self.waiters.join(user, loop, wants, turn=turn)
+        self._supervisor.provide()
+        return waiter
+
+    def _refuse_beyond(self, most: int, now: float) -> None:
+        if self.waiters.leases >= most + self.slots.to_come(now):
+            self._counts.refused += 1
+            raise PoolFullError(f"{self!r}: {most} wait for a connection already, and max_waiters allows no more")
+
+    def leave(self, waiter: asyncio.Future[Slot], user: TaskRef, wants: int = LEASE) -> None:
+        """Refused or cancelled; perhaps in the moment in which it was served."""
+        self.waiters.leave(waiter, wants)
+        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            if wants & CALL:
+                self.end_call(waiter.result(), user)
+            else:
+                self.give_back(waiter.result(), user)
+
+    # --- giving back --------------------------------------------------------------------------------------------
+
+    def returned(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+        """A lease is over."""
+        if get_ident() != self.thread:
+            self._call_soon(slot, holder, generation)
+        elif slot.generation != generation:
+            return  # it was over when its link was lost
+        elif self.is_slow or slot.is_overflow or not slot.is_ready:
+            self._returned_slowly(slot, holder, generation)
+        else:
+            slot.holders.remove(holder)
+            if not self.waiters.serve(slot):
+                self.free.append(slot)
+            elif slot.callers:
+                self._supervisor.put(slot)  # more calls may go through it
+
+    def _returned_slowly(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+        if self.loop is not None and not self.loop.is_closed() and not _is_running(self.loop):
+            self._call_soon(slot, holder, generation)  # what is to be done needs it to run
+            return
+        try:
+            if self._hooks.on_release is not None and self._supervisor.is_serving and slot.is_clean:
+                self._reset(self._hooks.on_release, slot)
+        finally:
+            self.give_back(slot, holder)
+
+    def _call_soon(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._returned_here, slot, holder, generation)
+
+    def _returned_here(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+        """In the loop, in whichever thread that runs by now."""
+        self.thread = get_ident()
+        self.returned(slot, holder, generation)
+
+    def give_back(self, slot: Slot, holder: TaskRef) -> None:
+        """The holder does not use it any more, if it was not taken from him."""
+        if holder in slot.holders:
+            slot.holders.remove(holder)
+        self._settle(slot)
+
+    def _give_back_of(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+        if slot.generation == generation:
+            self.give_back(slot, holder)
+
+    def end_call(self, slot: Slot, caller: TaskRef) -> None:
+        """A call that went through it has ended."""
+        slot.callers.remove(caller)
+        self._settle(slot)
+
+    def _settle(self, slot: Slot) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self._supervisor.settle(slot)
+
+    def _reset(self, hook: Hook, slot: Slot) -> None:
+        """Have `on_release` clean up; nobody gets the slot before it has."""
+        try:
+            outcome = hook(slot.conn)
+        except BaseException as error:
+            slot.try_to_fire(SlotTrigger.SPOIL)
+            if not isinstance(error, Exception):
+                raise
+            self._supervisor.hook_failed(slot, "on_release", error)
+            return
+        if inspect.isawaitable(outcome):
+            slot.reset(outcome)
+
+    # --- leases that nobody gives back ----------------------------------------------------------------------------
+
+    def overdue(self, lease: object, place: str) -> None:
+        """A lease is held for longer than its limit."""
+        limit = self.policy.lease_limit
+        _log.warning("%r has been held for %g s, and is perhaps forgotten%s", lease, limit, place)
+
+    def forgotten(self, slot: Slot, holder: TaskRef, generation: int, what: str) -> None:
+        """A lease was dropped. The slot is not lost with it. Called from any thread, as garbage is collected in any."""
+        if slot.generation != generation:
+            return
+        self._counts.leaked += 1
+        _log.error("%s; use 'async with pool.acquire()'", what)
+        self._call_soon(slot, holder, generation)
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is called from `loop`."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _burden(slot: Slot) -> tuple[bool, int]:
+    return slot.is_doubtful, len(slot.holders)

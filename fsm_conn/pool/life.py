@@ -1,0 +1,180 @@
+"""The life of a pool: the effects and activities that its table names, and who is served when.
+
+The rules that hold here:
+
+- Opening is all or nothing: when one connection has given up, none stays, and all causes are told.
+- Nobody is served from the moment in which the pool is to be closed. Leases, and calls under way, are waited for as
+  long as was said, but those of the tasks that wait for the closing.
+- However the life ends, also with the loop, every slot is retired, and its connection closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.table import Fires, State
+from fsm_conn.pool.drain import DRAIN_TIMEOUT, Drain
+from fsm_conn.pool.errors import PoolClosed
+from fsm_conn.pool.gate import Gate
+from fsm_conn.pool.hooks import Hooks
+from fsm_conn.pool.leasing.leases import Leases
+from fsm_conn.pool.opening import Opening
+from fsm_conn.pool.options import MakeSlot
+from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.reasons import closed, closed_for
+from fsm_conn.pool.slots.slot import Slot
+from fsm_conn.pool.stats import PoolStats
+from fsm_conn.pool.supervisor import Supervisor
+from fsm_conn.pool.table import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
+
+__all__ = ["SERVING", "PoolMachine"]
+
+SERVING = frozenset({PoolState.OPENING, PoolState.OPEN})
+"""The states in which acquiring is not refused."""
+
+
+class PoolMachine(StateMachine):
+    """A pool, as its table drives it.
+
+    Args:
+        name: what to call it in messages.
+        policy: what it may do.
+        make: makes its slots.
+        hooks: what the application has to say.
+    """
+
+    states: ClassVar[Sequence[State | str]] = POOL_STATES
+    transitions: ClassVar[Sequence[Any]] = POOL_TRANSITIONS
+    required_triggers = tuple(PoolTrigger)
+
+    _was_forked: bool = False
+
+    def __init__(self, name: str, policy: PoolPolicy, make: MakeSlot, hooks: Hooks) -> None:
+        self.name = name
+        self.keep_context()
+        self._policy = policy
+        self._counts = PoolStats()
+        gate = Gate(self)
+        self._supervisor = Supervisor(gate, policy, make, self._counts)
+        self._line = self._supervisor.waiters
+        self._slots = self._supervisor.slots
+        self._leases = Leases(gate, self._supervisor, hooks, self._counts)
+        self._opening = Opening(self._supervisor)
+        self._closing = Drain(gate, self._supervisor)
+
+    @property
+    def policy(self) -> PoolPolicy:
+        """What it may do; given when it is made."""
+        return self._policy
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Its slots at present: a connection each, and who uses it; to look at, and not to change."""
+        return tuple(self._slots)
+
+    # --- effects --------------------------------------------------------------------------------------------
+
+    def make_slots(self, reason: BaseException | None) -> None:
+        """The regular slots and the standby; none is awake yet."""
+        self._closing.until = asyncio.get_running_loop().time() + DRAIN_TIMEOUT
+        self._opening.begin()
+        self._supervisor.begin()
+        self._leases.begin()
+
+    def begin_service(self, reason: BaseException | None) -> None:
+        """From here on more slots are opened for who waits."""
+        self._opening.end()
+        self._supervisor.is_open = True
+        self._leases.hurry()
+
+    def end_service(self, reason: BaseException | None) -> None:
+        """Whoever waits learns at once that nobody is served any more, and why."""
+        self._leases.is_slow = True
+        self._supervisor.end()
+        self._counts.refused += self._line.refuse(lambda: closed_for(self, reason))
+
+    def forget_slots(self, reason: BaseException | None) -> None:
+        """All of them are closed."""
+        self._slots.clear()
+        self._opening.end()
+
+    # --- activities -----------------------------------------------------------------------------------------
+
+    async def while_opening(self) -> Annotated[str, Fires(PoolTrigger.OPENED)]:
+        """Wake all slots, and wait until they are in service. The first that cannot be ends it."""
+        await self._opening.run()
+        return PoolTrigger.OPENED
+
+    async def while_open(self) -> None:
+        """Replace what is too old, and close what nobody needs."""
+        news = self._supervisor.news
+        self._supervisor.provide()
+        while True:
+            news.clear()
+            due = self._supervisor.clean_up()
+            with suppress(ExpiredError):
+                await within(None if due is None else due - self._supervisor.now(), news.wait())
+
+    async def while_draining(self) -> Annotated[str, Fires(PoolTrigger.DRAINED)]:
+        """Wait for the leases, as long as was said, then close all connections under whoever still holds them."""
+        await self._closing.run()
+        return PoolTrigger.DRAINED
+
+    # --- the end of the loop --------------------------------------------------------------------------------
+
+    async def on_loop_end(self) -> None:
+        """Close all connections."""
+        for slot in (*self._slots, *self._slots.leaving):
+            await slot.end()
+
+    def come_to_rest(self) -> None:
+        """Close, without the activities."""
+        for trigger in (PoolTrigger.CLOSE, PoolTrigger.DRAINED):
+            if self.handles(trigger):
+                self.fire(trigger)
+
+    def on_loop_lost(self) -> None:
+        """The connections went with their loop."""
+        self._line.forget()
+        self._supervisor.news = asyncio.Event()
+        self._disown_slots()
+
+    # --- who is served ----------------------------------------------------------------------------------------
+
+    def admit(self) -> asyncio.AbstractEventLoop:
+        """The running loop, if anybody is served in it.
+
+        Raises:
+            PoolClosed: nobody is served.
+            RuntimeError: the pool lives in another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and self._state in SERVING and not self._was_forked:
+            return loop
+        if not self._was_forked:
+            self.check_loop()
+        if self._was_forked or self._state not in SERVING:
+            self._counts.refused += 1
+            raise self.why_closed()
+        return loop
+
+    def why_closed(self) -> PoolClosed:
+        """What tells that the pool is closed, and what to do."""
+        return closed(self, self._state, was_forked=self._was_forked)
+
+    def disown(self) -> None:
+        """This is a child of the process that has opened it."""
+        if self._state != PoolState.CLOSED:
+            self._was_forked = self._leases.is_slow = True
+            self._disown_slots()
+
+    def _disown_slots(self) -> None:
+        self._slots.free.clear()
+        self._supervisor.is_serving = self._supervisor.is_open = False
+        for slot in self._slots:
+            slot.cut_off(None)

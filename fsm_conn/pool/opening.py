@@ -1,0 +1,66 @@
+"""The opening of a pool: all connections together, with progress, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fsm_conn.pool.slots.table import SlotState, SlotTrigger
+from fsm_conn.pool.supervisor import Supervisor
+
+__all__ = ["Opening"]
+
+Progress = Callable[[int, int], None]
+
+
+class Opening:
+    """One opening, which all callers of `initialize()` share.
+
+    Args:
+        supervisor: the pool's.
+
+    Attributes:
+        callers: how many wait for it.
+        is_claimed: whether somebody was told of success, who is to close the pool.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.callers = 0
+        self.is_claimed = False
+        self._supervisor = supervisor
+        self._progress: tuple[Progress, ...] = ()
+
+    def begin(self) -> None:
+        """Another one."""
+        self.is_claimed = False
+
+    def watch(self, progress: Progress) -> None:
+        """Have `progress` told how many are up, and how many there will be."""
+        self._progress = (*self._progress, progress)
+
+    def end(self) -> None:
+        """It is over: what watched it is not kept."""
+        self._progress = ()
+
+    async def run(self) -> None:
+        """Wake all slots, and wait until they are in service.
+
+        Raises:
+            PoolUnavailableError: one of them could not be.
+        """
+        slots, news = tuple(self._supervisor.slots), self._supervisor.news
+        for slot in slots:
+            slot.fire(SlotTrigger.WAKE)
+        told = -1
+        while (ready := sum(slot.in_service for slot in slots)) < len(slots):
+            if ready != told:
+                self._tell(ready, len(slots))
+                told = ready
+            if any(slot.state == SlotState.BACKING_OFF for slot in slots):
+                raise self._supervisor.why_unavailable("could not be opened")
+            await news.wait()
+            news.clear()
+        self._tell(ready, len(slots))
+
+    def _tell(self, ready: int, of: int) -> None:
+        for progress in self._progress:
+            progress(ready, of)

@@ -1,0 +1,40 @@
+"""What those are told who are not served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fsm_conn._util.text import named, said
+from fsm_conn.pool.errors import PoolClosed, PoolUnavailableError
+from fsm_conn.pool.table import PoolState
+
+__all__ = ["closed", "closed_for", "unavailable"]
+
+
+def closed(pool: object, state: str, *, was_forked: bool) -> PoolClosed:
+    """What tells that a pool is closed, and what to do."""
+    if was_forked:
+        return PoolClosed(f"{pool!r} belongs to the parent of this process; make a pool of its own here")
+    if state == PoolState.CLOSED:
+        return PoolClosed(f"{pool!r} is closed: 'await pool.initialize()' first, or use 'async with'")
+    return PoolClosed(f"{pool!r} is being closed and serves nobody any more")
+
+
+def closed_for(pool: object, reason: BaseException | None) -> Exception:
+    """What tells one of many why a pool was closed: an error of his own."""
+    if isinstance(reason, PoolUnavailableError):
+        return unavailable(f"{pool!r} could not be opened", reason.causes)
+    if reason is None:
+        return PoolClosed(f"{pool!r} was closed, and serves nobody any more")
+    error = PoolClosed(f"{pool!r} was closed by an error: {named(reason)}")
+    error.__cause__ = reason
+    return error
+
+
+def unavailable(what: str, causes: Iterable[BaseException]) -> PoolUnavailableError:
+    """An error with its causes, each told once."""
+    causes = tuple(causes)
+    told = "; ".join(dict.fromkeys(map(said, causes))) or "none is in service"
+    error = PoolUnavailableError(f"{what}: {told}", causes=causes)
+    error.__cause__ = causes[0] if causes else None
+    return error

@@ -1,0 +1,86 @@
+"""How often the connection of a slot is tried again after it has given up: the count of a pool's own attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fsm_conn.connection.policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["Backoff", "now"]
+
+SHORTEST_PAUSE = 0.01
+"""Seconds between two tries of a connection that gives up at once, whatever the policy says."""
+
+
+def now() -> float:
+    """By the loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
+class Backoff:
+    """Counts the failures of one connection, and says how long to pause.
+
+    Args:
+        replacement: the pool's policy for connections that have given up; its delays count.
+        retry: the connection's own policy; its `stable_after` and its restart intensity count.
+        rng: where jitter is drawn from.
+
+    Attributes:
+        failures: attempts that have failed since the connection had given up, the one by which it gave up included.
+        wait: seconds to pause before the next attempt.
+    """
+
+    def __init__(self, replacement: RetryPolicy, retry: RetryPolicy, rng: random.Random) -> None:
+        self.failures = 0
+        self.wait = 0.0
+        self._replacement = replacement
+        self._retry = retry
+        self._rng = rng
+        self._pause = 0.0
+        self._up_since: float | None = None
+        self._losses: deque[float] = deque()
+
+    def forget(self, failures: int = 0) -> None:
+        """Begin anew; `failures`: what another connection to the same peer has counted."""
+        self.failures, self._pause = failures, 0.0
+
+    def is_on_trial(self, now: float) -> bool:
+        """Whether the connection had given up, and no link has lasted since."""
+        return self.failures > 0 and not self._has_been_stable(now)
+
+    def came_up(self, now: float) -> None:
+        """A link is there."""
+        self._up_since = now
+
+    def went_down(self, now: float) -> None:
+        """It serves no more; when it had lasted, what was before does not count."""
+        if self._has_been_stable(now):
+            self.forget()
+        self._up_since = None
+
+    def lost(self, now: float) -> None:
+        """A link was lost, rather than replaced by us."""
+        if self._retry.max_restarts is not None:
+            self._losses.append(now)
+            while len(self._losses) > self._retry.max_restarts + 1:
+                self._losses.popleft()
+
+    def failed(self, now: float) -> None:
+        """One more attempt has failed: `wait` is drawn."""
+        self.failures += 1
+        self._pause = self._replacement.delay(self.failures, self._pause, self._rng)
+        self.wait = max(self._pause, SHORTEST_PAUSE, self._until_restart(now))
+
+    def _has_been_stable(self, now: float) -> bool:
+        return self._up_since is not None and now - self._up_since >= self._retry.stable_after
+
+    def _until_restart(self, now: float) -> float:
+        """Seconds until the restart intensity of the connection allows one more link."""
+        if self._retry.max_restarts is None or len(self._losses) <= self._retry.max_restarts:
+            return 0.0
+        return self._losses[0] + self._retry.restart_window - now

@@ -1,0 +1,245 @@
+"""What becomes of slots: who is served by them, which are woken, opened, replaced, and closed.
+
+The rules that hold here:
+
+- The supervisor decides by what slots tell and by what the clock says; it looks into no connection.
+- A slot is among the free ones exactly when it is ready and has room for a lease. While somebody waits, nothing is.
+- Overflow is opened in the moment in which somebody must wait for a lease to be returned. It is tried again, with
+  pauses, as long as somebody waits.
+- When nothing is in service, and all that was tried has failed, those who named no time to wait are told why at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from fsm_conn._util.text import said, traced
+from fsm_conn.pool.errors import PoolUnavailableError
+from fsm_conn.pool.gate import Gate
+from fsm_conn.pool.leasing.waiters import CALL, Waiters
+from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.reasons import unavailable
+from fsm_conn.pool.slots.kind import Kind
+from fsm_conn.pool.slots.slot import SOON, Slot
+from fsm_conn.pool.slots.slots import Plan, Slots
+from fsm_conn.pool.slots.table import SlotState, SlotTrigger
+from fsm_conn.pool.stats import PoolStats
+
+__all__ = ["Supervisor"]
+
+_log = logging.getLogger("fsm_conn.pool")
+
+
+class Supervisor:
+    """The part of a pool that its slots tell of what happens to them.
+
+    Args:
+        gate: names the pool in messages.
+        policy: the pool's.
+        make: makes a slot of a kind, which tells its owner.
+        counts: the pool's.
+
+    Attributes:
+        slots: the slots.
+        waiters: those who wait for one.
+        is_serving: whether what becomes free is for others, rather than to be closed.
+        is_open: whether all connections have been there once, so that more are started for who waits.
+        news: set whenever something has changed.
+    """
+
+    def __init__(
+        self, gate: Gate, policy: PoolPolicy, make: Callable[[Kind, Supervisor], Slot], counts: PoolStats
+    ) -> None:
+        self.policy = policy
+        self.slots = Slots(policy, counts)
+        self.waiters = Waiters(counts)
+        self.is_serving = self.is_open = False
+        self.news = asyncio.Event()
+        self._gate = gate
+        self._make = make
+        self._told_last: tuple[str, type, str] | None = None
+        self._counts = counts
+
+    def begin(self) -> None:
+        """Slots are made, and may be woken."""
+        self.news = asyncio.Event()  # which belongs to one loop
+        regular = self.policy.size + self.policy.standby
+        self.slots.add(*[self._make(Kind.REGULAR, self) for _ in range(regular)])
+        self.is_serving, self.is_open = True, False
+
+    def end(self) -> None:
+        """Nothing is for anybody any more."""
+        self.is_serving = self.is_open = False
+        self.slots.free.clear()
+        self.news.set()
+
+    # --- what slots tell ------------------------------------------------------------------------------------------
+
+    def slot_moved(self, slot: Slot, *, was_in_service: bool) -> None:
+        """A slot has entered a state."""
+        if slot.in_service and not was_in_service:
+            self._came_up(slot)
+        elif was_in_service and not slot.in_service:
+            self._went_down(slot)
+        elif slot.in_service:
+            self.settle(slot)
+        elif slot.state == SlotState.CLOSED:
+            self.slots.leaving.discard(slot)
+        self.news.set()
+
+    def slot_in_trouble(self, slot: Slot) -> None:
+        """An attempt to connect has failed."""
+        self.provide()
+        if slot.is_overflow and slot.backoff.failures:
+            self.slots.pause_overflow(slot, self.now())
+        if slot.is_overflow and slot in self.slots and not self.waiters:
+            self.retire(slot)
+        self.news.set()
+
+    def hook_failed(self, slot: Slot, hook: str, error: Exception) -> None:
+        """A hook has raised. What many slots tell alike is told at length once."""
+        told = hook, type(error), str(error)
+        if told != self._told_last:
+            self._told_last = told
+            _log.warning("%r: %s failed, so its link is replaced", slot.conn, hook, exc_info=traced(error))
+        else:
+            _log.warning("%r: %s failed as before: %s", slot.conn, hook, said(error))
+
+    def _came_up(self, slot: Slot) -> None:
+        if slot.is_overflow or self.slots.active() < self.policy.size:
+            slot.activate(True)
+        self.settle(slot)
+        self.provide()  # for who counted on a slot that has become standby
+        self.news.set()
+
+    def _went_down(self, slot: Slot) -> None:
+        self.slots.leave_free(slot)
+        was_active = slot.is_active
+        slot.activate(False)
+        if not self.is_serving:
+            return
+        if was_active and not slot.is_overflow and (other := self.slots.standby()) is not None:
+            other.activate(True)
+            self.put(other)
+        self.provide()
+        self.news.set()
+
+    # --- what is decided ------------------------------------------------------------------------------------------
+
+    def settle(self, slot: Slot) -> None:
+        """Do what is to be done to a slot that has changed; lease it if there is nothing."""
+        if not self.is_serving or slot.is_retired:
+            self.news.set()
+            return
+        if not slot.is_used and slot.in_service:
+            slot.idle_since = self.now()
+            if slot.is_stale or slot.is_old:
+                slot.try_to_fire(SlotTrigger.REPLACE)
+                return
+            if slot.is_overflow and self.policy.overflow_linger == 0 and not self.waiters:
+                self._close(slot)
+                return
+        self.put(slot)
+
+    def put(self, slot: Slot) -> None:
+        """Serve whoever waits from a slot, as long as it has room; what room is left is free."""
+        if slot.is_leasable:
+            while (wants := self.waiters.head()) is not None:
+                if not (slot.takes_calls if wants & CALL else slot.room):
+                    break
+                self.waiters.serve(slot)
+        if slot.is_ready and slot.room:
+            self.slots.put_free(slot)
+        else:
+            self.slots.leave_free(slot)
+
+    def provide(self) -> None:
+        """Somebody waits: wake or make as many slots as would serve them, or tell them that none can be had."""
+        if not self.slots.is_complete() and self.waiters and self.is_open:
+            self.news.set()  # what is due is another thing now
+            self._follow(self.slots.plan(self.waiters.demand, self.now()))
+
+    def _follow(self, plan: Plan) -> None:
+        if plan.is_hopeless:
+            self._counts.refused += self.waiters.refuse(self.why_unavailable, patient_too=False)
+            if not self.waiters:
+                return
+        for slot in tuple(self.slots):
+            if slot.is_old and slot.is_leasable:
+                self.put(slot)
+        for slot in plan.wake:
+            slot.try_to_fire(SlotTrigger.WAKE)
+        for _ in range(plan.overflow):
+            if not self._open_overflow():
+                break
+
+    def _open_overflow(self) -> bool:
+        """Whether there is one more. What the constructor raises must hurt neither who waits nor who is served."""
+        try:
+            slot = self._make(Kind.OVERFLOW, self)
+        except Exception:
+            _log.exception("%r: a connection beyond its size could not be made", self._gate)
+            return False
+        self.slots.add(slot)
+        slot.fire(SlotTrigger.WAKE)
+        slot.backoff.forget(self.slots.overflow_failures)
+        return True
+
+    # --- what is due ------------------------------------------------------------------------------------------------
+
+    def clean_up(self) -> float | None:
+        """Do what is due; and return when more will be, by the loop's clock, if nothing happens meanwhile."""
+        now, later = self.now(), []
+        for slot in tuple(self.slots):
+            for due, chore in ((slot.expires_at, self._expire), (self._idle_until(slot, now), self._close)):
+                if due is None or not slot.in_service:
+                    continue
+                if due > now + SOON:
+                    later.append(due)
+                elif chore == self._expire or not slot.is_used:
+                    chore(slot)
+        if self.waiters:
+            self._follow(self.slots.plan(self.waiters.demand, now))
+            slow = [slot.slow_at for slot in self.slots if slot.slow_at is not None]
+            later += [due for due in (*slow, self.slots.overflow_at) if due > now + SOON]
+        return min(later, default=None)
+
+    def _expire(self, slot: Slot) -> None:
+        """It is too old: its link is replaced, now or when it is not used any more."""
+        slot.expire()
+        self.slots.leave_free(slot)
+        self.settle(slot)
+
+    def _idle_until(self, slot: Slot, now: float) -> float | None:
+        """When a slot will have been idle for too long, if nobody uses it from now on; None: never."""
+        since = now if slot.is_used else slot.idle_since
+        if slot.is_overflow:
+            return since + self.policy.overflow_linger
+        if self.policy.max_idle is None or self.slots.serving() <= self.policy.min_idle + self.policy.standby:
+            return None
+        return since + self.policy.max_idle
+
+    def _close(self, slot: Slot) -> None:
+        """Nobody needs it: overflow goes, another slot sleeps until it is needed."""
+        if slot.is_overflow:
+            self.retire(slot)
+        else:
+            slot.try_to_fire(SlotTrigger.SLEEP)
+
+    def retire(self, slot: Slot) -> None:
+        """It does not belong to the pool any more."""
+        self.slots.remove(slot)
+        self.slots.leaving.add(slot)
+        slot.fire(SlotTrigger.RETIRE)
+
+    # --- how it is told -----------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """By the loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def why_unavailable(self, what: str = "has no connection") -> PoolUnavailableError:
+        """What tells that the pool has no connection, with all causes."""
+        return unavailable(f"{self._gate!r} {what}", [slot.cause for slot in self.slots if slot.cause is not None])
