@@ -10,6 +10,7 @@ SUITE: tuple[str, ...] = (
     "calls",
     "throughput",
     "recovery",
+    "prefork",
     "stillborn",
     "cancellation",
     "loop_end",

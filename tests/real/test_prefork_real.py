@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -214,12 +215,12 @@ class TestLikeSpawned:
         numpy.mkdir()
         (numpy / "__init__.py").write_text("from . import random")
         (numpy / "random.py").write_text(
-            "import os\nstate = 0\ndef seed():\n    global state\n    state = os.urandom(8)"
+            "import os\nstate = 0\ndef seed():\n    global state\n    state = os.urandom(8).hex()"
         )
         command = script(
             tmp_path,
             "import random, ssl, uuid, secrets, tempfile, numpy",
-            "print(random.random(), ssl.RAND_bytes(8), uuid.uuid1(), uuid.uuid4(), secrets.token_hex(),",
+            "print(random.random(), ssl.RAND_bytes(8).hex(), uuid.uuid1(), uuid.uuid4(), secrets.token_hex(),",
             "    next(tempfile._get_candidate_names()), numpy.random.state, sep='|')",
         )
         lines = []
@@ -487,6 +488,31 @@ class TestCannotBeForked:
         assert line == "ready"
         assert "is safe on Linux only" in caplog.text
         await process.stop(0)
+
+    async def test_for_want_of_descriptors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the system refuses for one plugin is no reason to give up the template."""
+        process, _ = await printed(*hostile("stubborn"))
+        templates = prefork.templates()
+
+        def refuse() -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(prefork, "Birth", refuse)
+            other, line = await printed(*hostile("stubborn"))
+        assert line == "ready"
+        assert prefork.templates() == templates
+        for each in (process, other):
+            await each.stop(0)
+
+    async def test_what_no_system_takes(self) -> None:
+        """It is told, as it would be without a template."""
+        for choice in (False, True):
+            with pytest.raises(ValueError, match="null byte"):
+                await started(PYTHON, MIRROR, "a\0b", prefork=choice)
+        for choice in (False, True):
+            with pytest.raises(ValueError, match="null byte"):
+                await started(PYTHON, MIRROR, env={**os.environ, "A": "a\0b"}, prefork=choice)
 
     async def test_its_template_crashes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         """An import that ends the process is tried a few times, and then no more."""

@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -113,6 +113,8 @@ class _Job:
 def _route(job: _Job) -> None:
     """Find the template for a plugin; on the spawning thread."""
     job.tries += 1
+    if job.result.cancelled():
+        return
     try:
         job.path = spawner.resolve(job.launch)
         key = _key(job)
@@ -122,13 +124,20 @@ def _route(job: _Job) -> None:
             if key not in _templates:
                 _templates[key] = Template(key, job.launch)
             _templates[key].add(job)
-    except CannotForkError as error:
-        job.spawn(str(error))
-    except OSError as error:
-        job.spawn(f"its template cannot be made ({type(error).__name__})")
     except Exception as error:
-        if job.begin():
+        if (why := _why_not(error)) is not None:
+            job.spawn(why)
+        elif job.begin():
             job.result.set_exception(error)
+
+
+def _why_not(error: Exception) -> str | None:
+    """Why a plugin is to be spawned instead; None: that would not help."""
+    if isinstance(error, CannotForkError):
+        return str(error)
+    if isinstance(error, OSError) and not isinstance(error, LinkError):
+        return f"the system refuses it ({error.strerror})"
+    return None
 
 
 def _key(job: _Job) -> Key:
@@ -217,7 +226,7 @@ class Template:
     def _begin(self) -> None:
         try:
             self._started = spawner.submit(self._spawned).result()
-        except (LinkError, RuntimeError) as error:
+        except Exception as error:
             raise CannotForkError(f"its template cannot be started ({type(error).__name__})") from None
         self.pid = self._started.popen.pid
         self._wire.send([*self._imports()])
@@ -266,18 +275,22 @@ class Template:
             return
         try:
             started = self._forked(job)
-        except CannotForkError as error:
-            spawner.submit(job.spawn, str(error))
-        except LinkError as error:
-            job.result.set_exception(error)
+        except TemplateGoneError:
+            raise
+        except Exception as error:
+            if (why := _why_not(error)) is not None:
+                _submit(job.spawn, why)
+            else:
+                job.result.set_exception(error)
         else:
             self._plugins += 1
             job.result.set_result(started)
 
     def _forked(self, job: _Job) -> Started:
-        private = directory.make()
         birth = Birth()
+        private = ""
         try:
+            private = directory.make()
             return Started(self._child(job, private, birth), private)
         except BaseException:
             directory.remove(private)
@@ -319,11 +332,10 @@ class Template:
         self.end()
         self.forget()
         for job in self._jobs:
-            with suppress(RuntimeError):  # the interpreter is ending
-                if why_not or job.tries > 1:
-                    spawner.submit(job.spawn, why_not or "its template has died twice")
-                else:
-                    spawner.submit(_route, job)
+            if why_not or job.tries > 1:
+                _submit(job.spawn, why_not or "its template has died twice")
+            else:
+                _submit(_route, job)
 
 
 # -- all templates ---------------------------------------------------------------------------------------------------
@@ -333,6 +345,11 @@ _templates: dict[Key, Template] = {}
 _refused: dict[Key, str] = {}
 _deaths: dict[Key, int] = {}
 _said: set[tuple[str, str]] = set()
+
+
+def _submit(function: Callable[..., None], *arguments: object) -> None:
+    with suppress(RuntimeError):  # the interpreter is ending, and nobody waits any more
+        spawner.submit(function, *arguments)
 
 
 def _drop(template: Template) -> None:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from typing import IO
 
 __all__ = ["Birth", "ForkedChild", "is_child"]
 
+REAP_LIMIT = 1.0
+"""Seconds to wait for one that was killed."""
 LONGEST_WORD = 64
 """Bytes that a child says of itself."""
 
@@ -39,9 +42,16 @@ class Birth:
     """
 
     def __init__(self) -> None:
-        pairs = [os.pipe() for _ in range(3)]
-        self.theirs = tuple(writing for _, writing in pairs)
-        self._ours = [reading for reading, _ in pairs]
+        self.theirs: tuple[int, ...] = ()
+        self._ours: list[int] = []
+        try:
+            for _ in range(3):
+                reading, writing = os.pipe()
+                self._ours.append(reading)
+                self.theirs += (writing,)
+        except OSError:
+            self.close()
+            raise
 
     def close_theirs(self) -> None:
         """They were handed over."""
@@ -96,6 +106,7 @@ class ForkedChild:
         self.stdout: IO[bytes] | None = stdout
         self.stderr: IO[bytes] | None = stderr
         self.returncode: int | None = None
+        self._waiting = threading.Lock()
         self._on_end = weakref.finalize(self, on_end)
         self._on_end.atexit = False
 
@@ -109,22 +120,22 @@ class ForkedChild:
             subprocess.TimeoutExpired: it has not ended by then.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        while self.returncode is None:
-            pid, status = self._ended(0 if end is None else os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-            elif end is not None and time.monotonic() > end:
+        while (code := self._ended(0 if end is None else os.WNOHANG)) is None:
+            if end is not None and time.monotonic() > end:
                 raise subprocess.TimeoutExpired([f"process {self.pid}"], timeout or 0)
-            else:
-                time.sleep(0.001)
+            time.sleep(0.001)
         self._on_end()
-        return self.returncode
+        return code
 
-    def _ended(self, options: int) -> tuple[int, int]:
-        try:
-            return os.waitpid(self.pid, options)
-        except ChildProcessError:  # somebody else has taken its status
-            return self.pid, 0
+    def _ended(self, options: int) -> int | None:
+        with self._waiting:
+            if self.returncode is None:
+                try:
+                    pid, status = os.waitpid(self.pid, options)
+                except ChildProcessError:  # somebody else has taken its status
+                    pid, status = self.pid, 0
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+            return self.returncode
 
     def kill(self) -> None:
         """Send it SIGKILL, unless it was waited for."""
@@ -135,7 +146,8 @@ class ForkedChild:
     def destroy(self) -> None:
         """Kill it, and leave nothing of it."""
         self.kill()
-        self.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(REAP_LIMIT)
         for pipe in (self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()

@@ -51,13 +51,16 @@ class Wire:
         """Send a message.
 
         Args:
-            fields: strings without NUL, which no string has that the system takes.
+            fields: strings without NUL, which the system takes nowhere.
             descriptors: what the template gets copies of.
 
         Raises:
             TemplateGoneError: it does not take the message.
+            ValueError: there is a NUL.
         """
         data = b"\0".join(map(os.fsencode, fields))
+        if data.count(b"\0") >= max(len(fields), 1):
+            raise ValueError("embedded null byte")
         self._ours.settimeout(SEND_LIMIT)
         try:
             socket.send_fds(self._ours, [_LENGTH.pack(len(data))], descriptors)

@@ -255,6 +255,12 @@ class TestWire:
         for fd in (reading, *descriptors):
             os.close(fd)
 
+    def test_no_field_can_be_two(self, wire: Wire) -> None:
+        """Else a word of a command could end a list, and begin another."""
+        for fields in (["a\0b"], ["", "\0", ""]):
+            with pytest.raises(ValueError, match="null byte"):
+                wire.send(fields)
+
     def test_answers(self, wire: Wire, template: Any) -> None:
         """Yes, and no with a reason, which is made fit to be shown."""
         template["main"]["send"](wire.theirs, "+12")

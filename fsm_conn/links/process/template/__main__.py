@@ -58,6 +58,7 @@ def send(channel: socket.socket, text: str) -> None:
 
 def serve(channel: socket.socket) -> becoming.Order:
     """Be the template until the host closes the socket. It returns in each plugin, and only there."""
+    gc.disable()  # as the documentation of gc.freeze has it: no collection leaves holes for children to write to
     beginning = becoming.Beginning()
     ours = importing.descriptors()
     try:
@@ -71,8 +72,7 @@ def serve(channel: socket.socket) -> becoming.Order:
     except forking.CannotForkError as error:
         send(channel, f"-{error}")
         os._exit(0)
-    # What there is now is never garbage, and pages that nobody writes to stay shared.
-    gc.collect()
+    # What there is now is never looked at again, so the pages that nobody writes to stay shared.
     gc.freeze()
     send(channel, "+")
     while True:
@@ -88,6 +88,7 @@ def serve(channel: socket.socket) -> becoming.Order:
         else:
             if pid == 0:
                 os.close(channel.detach())
+                gc.enable()
                 becoming.become(order, pipes, kept, beginning)
                 return order
             send(channel, f"+{pid}")
