@@ -14,8 +14,9 @@ from fsm_conn.checks.answers import can_end_silently
 from fsm_conn.checks.returns import returned_texts
 from fsm_conn.checks.subject import Problem, Subject, quoted
 from fsm_conn.connection.linked import LinkedMachine
-from fsm_conn.connection.table import LINK_OPEN, Trigger
+from fsm_conn.connection.table import LINK_OPEN
 from fsm_conn.machine.chart import ChartState, may_be_silent
+from fsm_conn.machine.table import FAULT
 
 __all__ = [
     "activities_that_may_fire_nothing",
@@ -110,7 +111,7 @@ def _inner(subject: Subject) -> frozenset[str]:
 
 def _fired(state: ChartState) -> set[str]:
     """What the activity of the state fires, errors included."""
-    return {*(state.fires or ()), *((state.on_error,) if state.on_error else ())} - {Trigger.FAULT}
+    return {*(state.fires or ()), *((state.on_error,) if state.on_error else ())} - {FAULT}
 
 
 def loops_without_wait(subject: Subject) -> Iterator[Problem]:

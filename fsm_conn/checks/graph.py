@@ -12,8 +12,8 @@ from functools import cached_property
 from itertools import takewhile
 
 from fsm_conn.checks.guards import is_covered, term_of
-from fsm_conn.connection.table import Trigger
 from fsm_conn.machine.chart import Chart, ChartRow, ChartState
+from fsm_conn.machine.table import FAULT
 
 __all__ = ["Graph"]
 
@@ -107,7 +107,7 @@ class Graph:
 
     def is_fault(self, row: ChartRow) -> bool:
         """Whether it is there for bugs: nobody is to count on one."""
-        return self.chart.owner is not None and row.trigger == Trigger.FAULT
+        return self.chart.owner is not None and row.trigger == FAULT
 
     def family(self, state: ChartState) -> Iterator[ChartState]:
         """The state, and all that it is a part of."""

@@ -7,6 +7,7 @@ Each is checked against the table it is laid over before anything is drawn: what
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -74,22 +75,24 @@ def overlays_of(
     """
     ran = None if history is None else _Run(chart, history)
     found = [] if base is None else [differences(chart, chart_of(base))]
-    found.append(current(chart, ran.ends_in if state is None and ran is not None else _state_names(state)))
+    found.append(current(chart, ran.ends_in if state is None and ran is not None else _state_names(chart, state)))
     if coverage is not None:
         found.append(covered(chart, coverage))
     return found if ran is None else [*found, ran.overlay()]
 
 
-def _state_names(state: Any) -> tuple[str, ...]:
-    """A name; several, of a machine that is in several at once; or what an object is in."""
+def _state_names(chart: Chart, state: Any) -> tuple[str, ...]:
+    """A name, or what a state was declared by; several, of a machine in several at once; or what an object is in."""
     if state is None:
         return ()
+    if isinstance(state, (list, tuple)):
+        return tuple(name for each in state for name in _state_names(chart, each))
+    with suppress(KeyError):
+        return (chart.state(state).name,)
     if isinstance(state, str):
         return (str(state),)
-    if isinstance(state, (list, tuple)):
-        return tuple(name for each in state for name in _state_names(each))
     if hasattr(state, "state"):
-        return _state_names(state.state)
+        return _state_names(chart, state.state)
     if isinstance(name := getattr(state, "name", None), str):
         return (name,)
     raise DiagramError(f"{state!r} is no state; give its name, or an object with the attribute 'state'")

@@ -182,3 +182,20 @@ odd = Machine(states=["a\nb"], initial="a\nb", name="c\nd")""")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert r"a\nb" in said
+
+
+def test_a_diagram_has_the_detail_and_the_title_that_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diagram", "fsm_conn:Connection", "--detail", "states", "--title", "A life"]) == 0
+    assert capsys.readouterr() == (diagram(Connection, detail="states", title="A life"), "")
+
+
+def test_what_mermaid_does_not_draw_is_told_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "vast_app.py").write_text(
+        "from transitions import Machine\n"
+        "m = Machine(None, [f's{n}' for n in range(600)], initial='s0', auto_transitions=False)\n"
+        "for n in range(599): m.add_transition('go', f's{n}', f's{n + 1}')\n"
+    )
+    assert cli.main(["diagram", f"{tmp_path}/vast_app.py:m"]) == 0
+    shown = capsys.readouterr()
+    assert "s598 --> s599 : go" in shown.out
+    assert shown.err.startswith("Warning: Machine: it has 600 edges, and Mermaid draws ")

@@ -180,3 +180,27 @@ def test_a_state_that_there_is_not() -> None:
         diagram(Connection, state="conected")
     with pytest.raises(DiagramError, match="3 is no state; give its name, or an object with the attribute 'state'"):
         diagram(Connection, state=3)
+
+
+class Gait(Enum):
+    SLOW = 1
+    FAST = 2
+
+
+class Moving(Enum):
+    STANDING = 0
+    WALKING = Gait
+
+
+def test_a_state_may_be_given_as_it_was_declared() -> None:
+    """By the member of an enumeration, also of one inside another, and as an object of `transitions`."""
+    machine = HierarchicalMachine(SimpleNamespace(), Moving, initial=Moving.WALKING, auto_transitions=False)
+    for given, lit in (
+        (Gait.FAST, "WALKING_FAST"),
+        (Moving.STANDING, "STANDING"),
+        (machine.states["WALKING"].states["SLOW"], "WALKING_SLOW"),
+        ([Moving.STANDING, Gait.SLOW], ["STANDING", "WALKING_SLOW"]),
+        (machine.models[0], "WALKING"),
+    ):
+        assert diagram(machine, "svg", state=given) == diagram(machine, "svg", state=lit)
+        assert diagram(machine, "svg", state=given) != diagram(machine, "svg")

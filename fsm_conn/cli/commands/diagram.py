@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from fsm_conn._util.reading import read_within, why_unread
 from fsm_conn._util.text import plain, plain_line
 from fsm_conn.cli.machines import Machine, completions, users_code
-from fsm_conn.diagrams import Format, Theme, diagram, format_of
+from fsm_conn.diagrams import Detail, DiagramWarning, Format, Theme, diagram, format_of
 from fsm_conn.diagrams.errors import DiagramError
 from fsm_conn.machine.chart import chart_of
 from fsm_conn.testing.report import LARGEST, Report
@@ -67,6 +68,14 @@ Examples:
     help="Show how often each row was taken: what fsm-conn explore --coverage wrote, or pytest --fsm-coverage-json.",
 )
 @click.option(
+    "--detail",
+    type=click.Choice([str(each) for each in Detail]),
+    default=str(Detail.FULL),
+    show_default=True,
+    help="Which state can follow which; by which triggers; or all there is.",
+)
+@click.option("--title", metavar="TEXT", help="Stands above the diagram.")
+@click.option(
     "--base", type=Machine(), metavar="MODULE:CLASS", help="Mark what the machine adds to this one, and changes."
 )
 def command(
@@ -76,6 +85,8 @@ def command(
     theme: str,
     state: str | None,
     coverage: Report | None,
+    detail: str,
+    title: str | None,
     base: Any,
 ) -> None:
     """Draw a state machine from the table that runs: a class that lives by one, or a transitions.Machine.
@@ -87,11 +98,16 @@ def command(
     if form == Format.PNG and output is None and sys.stdout.isatty():
         raise click.UsageError("A PNG is no text: give -o FILE.")
     try:
-        drawn = diagram(machine, form, theme=theme, state=state, coverage=coverage, base=base)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", DiagramWarning)
+            options: dict[str, Any] = {"coverage": coverage, "base": base, "detail": detail, "title": title}
+            drawn = diagram(machine, form, theme=theme, state=state, **options)
     except ImportError as error:
         raise click.ClickException(str(error)) from None
     except DiagramError as error:  # it names states, which may be any text
         raise click.ClickException(plain_line(error)) from None
+    for warning in said:
+        click.echo(f"Warning: {plain_line(warning.message)}", err=True)
     _write(drawn, output)
 
 
