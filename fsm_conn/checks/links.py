@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 from fsm_conn.checks.reach import ever_waits, may_call_by_attribute, may_use
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
-from fsm_conn.connection.linked import LinkedMachine
+from fsm_conn.connection.linked import OPENS, RELEASES, LinkedMachine
 from fsm_conn.connection.table import LINK_OPEN, ConnectionState, Trigger
+from fsm_conn.links.base import Link
 from fsm_conn.machine.chart import ChartRow, ChartState
 
 __all__ = ["attempts_not_counted", "links_not_as_declared", "links_not_watched", "no_way_to_disconnect"]
 
-OPENS, RELEASES, COUNTS, WATCHES = "_open_link", "_release", "count_attempt", "lost"
+COUNTS, WATCHES = LinkedMachine.count_attempt.__name__, Link.lost.__name__
 BY_HAND = frozenset({"link", "_link"})
 """What code of one's own uses that opens or closes a link otherwise."""
 USES = BY_HAND | {"call", "stream", "stub", "services", "probe"}

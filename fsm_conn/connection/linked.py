@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fsm_conn.connection.budget import RetryBudget
 
-__all__ = ["LinkedMachine"]
+__all__ = ["OPENS", "RELEASES", "LinkedMachine"]
 
 _DEFAULT_RETRY = RetryPolicy()
 _BY_HAND = HealthPolicy(interval=None)
@@ -369,3 +369,7 @@ class LinkedMachine(StateMachine):
                 return
             on_error = str(self.lifecycle.states[self._state].on_error)
             self.fire(next(filter(self.handles, (Trigger.CLOSED, on_error, Trigger.FAULT))))
+
+
+OPENS, RELEASES = LinkedMachine._open_link.__name__, LinkedMachine._release.__name__
+"""By what an activity opens a link, and gives it back. Checks look for these in the activities of subclasses."""
