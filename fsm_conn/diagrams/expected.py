@@ -2,8 +2,8 @@
 
 From where life begins, each state is left by a trigger that its own activity fires, if it fires one without a guard;
 otherwise by the first row of the table that names the state. Left out are what errors, faults and time limits fire,
-and, as long as there is another way, what leads where those lead. The way ends in a final state, or where it would meet
-itself.
+and, as long as there is another way, what leads where those lead, or where there is nothing to do but to come back. The
+way ends in a final state, or where it would meet itself.
 """
 
 from __future__ import annotations
@@ -50,14 +50,26 @@ class _Way:
             if not self.is_exceptional(row, state.name)
         ]
         fresh = [row for row in rows if row.dest not in seen]
+        onward = [row for row in fresh if not self.is_aside(str(row.dest), state.name)]
         ways = (
-            [row for row in fresh if row.trigger in (state.fires or ()) and not row.guards],
-            [row for row in fresh if row.every_but is None and row.dest not in self.detours],
-            [row for row in fresh if row.dest not in self.detours],
+            [row for row in fresh if self._is_own(row, state)],
+            [row for row in onward if row.every_but is None],
+            onward,
             [row for row in fresh if row.every_but is None and row.trigger not in (state.fires or ())],
             [row for row in rows if row.dest in seen and (row.dest not in self.detours or self._is_own(row, state))],
         )
         return next((way[0] for way in ways if way), None)
+
+    def is_aside(self, dest: str, source: str) -> bool:
+        """Whether a state is where what went wrong leads, or there is nothing to do in it but to come back."""
+        ways = {
+            row.dest
+            for row in self.chart.rows
+            if dest in row.sources and row.every_but is None and row.dest is not None
+            if not self.is_exceptional(row, dest)
+        }
+        back = {source, dest, *self.detours}
+        return dest in self.detours or (source in ways and ways <= back)
 
     @staticmethod
     def _is_own(row: ChartRow, state: ChartState) -> bool:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 from drawn import read_dot, read_mermaid
+from shown_examples import example
 from transitions import Machine
 
 from fsm_conn import Connection, ConnectionPool, Fires, State, StateMachine, Transition
@@ -18,6 +19,7 @@ from fsm_conn.diagrams.mermaid import MOST_CHARACTERS, MOST_EDGES
 from fsm_conn.machine.chart import chart_of
 
 READERS = {"mermaid": read_mermaid, "dot": read_dot}
+PAUSED = example("paused").Pausable
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -116,6 +118,7 @@ def test_the_expected_way_is_the_one_that_was_meant() -> None:
         "disconnected: connect",
         "disconnecting: closed",
     ]
+    assert taken(PAUSED) == taken(Connection)
     assert taken(ConnectionPool) == ["closed: open", "draining: drained", "open: close", "opening: opened"]
 
 
