@@ -119,8 +119,8 @@ def loops_without_wait(subject: Subject) -> Iterator[Problem]:
     without a guard; and none of them is known to wait.
 
     Known to wait are a state with a time limit, one with a row that names its `timer`, and one whose activity is the
-    base's `while_reconnecting`, which waits out the retry policy's delay. A state in which something happens only when
-    the world outside lets it, such as `connected`, is not known to wait: a link may be lost as soon as it is opened.
+    base's `while_reconnecting` or `while_renewing`. A state in which something happens only when the world outside lets
+    it, such as `connected`, is not known to wait: a link may be lost as soon as it is opened.
     """
     graph = subject.graph
     onward = {state.name: _unhindered(subject, state) for state in graph.leaves}
@@ -137,7 +137,8 @@ def loops_without_wait(subject: Subject) -> Iterator[Problem]:
 def _unhindered(subject: Subject, state: ChartState) -> frozenset[str]:
     """Where the activity of a state leads without any guard or known wait."""
     rows = subject.graph.rows[state.name]
-    paced = getattr(subject.chart.owner, state.activity or "", None) is LinkedMachine.while_reconnecting
+    paces = (LinkedMachine.while_reconnecting, LinkedMachine.while_renewing)
+    paced = getattr(subject.chart.owner, state.activity or "", None) in paces
     if paced or state.timeout is not None or any(row.timer for row in rows):
         return frozenset()
     # Alternatives end with a row without guards, so one that is alone has none.

@@ -81,7 +81,8 @@ def links_not_watched(subject: Subject) -> Iterator[Problem]:
 
 def _has_in_view(holder: type[LinkedMachine], activity: str) -> bool:
     return (
-        not ever_waits(getattr(holder, activity))
+        getattr(holder, activity) is LinkedMachine.while_renewing  # whose link goes away, as everybody knows by then
+        or not ever_waits(getattr(holder, activity))
         or may_use(holder, activity, WATCHES, USES)
         or may_call_by_attribute(holder, activity)
     )
@@ -122,7 +123,7 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
     without = graph.spread(spent, lambda name: onward.get(name, ()))
     for row in uncounted:
         sources = [source for source in row.sources if source in without and row in graph.rows[source]]
-        if row.dest in opening and sources:
+        if row.dest in opening and sources and row.trigger != Trigger.GOING_AWAY:  # which is no outage
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
 
 

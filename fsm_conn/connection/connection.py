@@ -88,8 +88,9 @@ class Connection(LinkedMachine):
     ==================== ============== ============== ============== ============== ============== ==============
 
     "joins" waits for what is under way; "refused" raises `NotConnectedError` which says what to do; "ends there"
-    means that whoever waits finds the state `disconnected`. A state that a subclass adds behaves as `connecting`; one
-    with `serves=True` as `connected`.
+    means that whoever waits finds the state `disconnected`. In `renewing`, while the peer has its link replaced in good
+    order, calls and `connect` wait for the next link, and all else is as in `connected`. A state that a subclass adds
+    behaves as `connecting`; one with `serves=True` as `connected`.
     """
 
     def __init__(

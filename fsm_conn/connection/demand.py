@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fsm_conn.connection.table import ConnectionState
 
-__all__ = ["AT_REST", "DISCONNECTED", "DISCONNECTING", "ENDED", "FAILED", "Demand"]
+__all__ = ["AT_REST", "DISCONNECTED", "DISCONNECTING", "ENDED", "FAILED", "RENEWING", "Demand"]
 
-DISCONNECTED, DISCONNECTING, FAILED = (
+DISCONNECTED, DISCONNECTING, FAILED, RENEWING = (
     ConnectionState.DISCONNECTED,
     ConnectionState.DISCONNECTING,
     ConnectionState.FAILED,
+    ConnectionState.RENEWING,
 )
 ENDED = frozenset({DISCONNECTED, FAILED})
 AT_REST = frozenset({*ENDED, DISCONNECTING})

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from fsm_conn.connection.table import LinkState
+from fsm_conn.connection.table import ConnectionState, LinkState
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Others, State, Transition
 
@@ -154,7 +154,8 @@ def add_state(
         if not isinstance(each, LinkState):
             raise ValueError(f"add_state: {str(each.name)!r} owns no link; {remedy}")
     linked = {each.name for each in states if isinstance(each, LinkState)}
-    shared = [row if row.dest in linked else _with_source(row, state.name, beside) for row in rows]
+    own = linked - {ConnectionState.RENEWING}  # a link that goes away is replaced, in whatever state it is met
+    shared = [row if row.dest in own else _with_source(row, state.name, beside) for row in rows]
     for fired, source in ((trigger, beside), (back, state.name)):
         if any(row.trigger == fired and source in row.sources((*known, state.name)) for row in shared):
             raise ValueError(

@@ -25,14 +25,16 @@ class LinkHolder:
     Attributes:
         link: the open link; None when there is none.
         traffic: the calls through it.
+        retired: links that went away in good order and finish their calls, each with the task that closes it then.
         up_since: when it was first in a state that serves calls, by the loop's clock; None: not yet.
     """
 
-    __slots__ = ("_closing", "_suspicion", "_unclosed", "link", "traffic", "up_since")
+    __slots__ = ("_closing", "_suspicion", "_unclosed", "link", "retired", "traffic", "up_since")
 
     def __init__(self) -> None:
         self.link: Link | None = None
         self.traffic = Traffic(0.0)
+        self.retired: dict[Link, asyncio.Task[None]] = {}
         self.up_since: float | None = None
         self._closing: asyncio.Task[None] | None = None
         self._suspicion: asyncio.Task[None] | None = None
@@ -44,16 +46,18 @@ class LinkHolder:
         owner: object,
         limit: Callable[[], float],
         is_wanted: Callable[[], bool],
+        drain_timeout: float,
         close_timeout: float,
     ) -> Link:
-        """Make a link, open it and hold it.
+        """Make a link, open it and hold it; one that is held is retired by it.
 
         Args:
             make: makes one.
             owner: whose link it is, for messages.
             limit: returns the seconds that it may take; asked when its turn to start has come.
             is_wanted: whether it is still wanted once it is open; if not, it is closed.
-            close_timeout: seconds that closing it may take.
+            drain_timeout: seconds that the calls of a link that is retired may take.
+            close_timeout: seconds that closing a link may take.
 
         Raises:
             StartTimeoutError: it took longer than `limit`. What `open` raises passes as it is.
@@ -70,6 +74,7 @@ class LinkHolder:
                 # Its activity ignored its cancellation, and opened it for a state that was left long ago.
                 await self._close(link, owner, close_timeout)
                 raise asyncio.CancelledError
+            self.retire(owner, drain_timeout, close_timeout)
             self.link, self.traffic = link, Traffic(asyncio.get_running_loop().time())
         return link
 
@@ -93,8 +98,7 @@ class LinkHolder:
             limit: seconds that it may take before it is told to give up everything at once.
         """
         link, self.link = self.link, None
-        if self._suspicion is not None:
-            self._suspicion.cancel()
+        self._stop_suspecting()
         if link is not None:
             self._unclosed = link
             loop = asyncio.get_running_loop()
@@ -112,9 +116,42 @@ class LinkHolder:
                     # The loop ends, and the task was cancelled before it had begun.
                     await self._close(link, owner, limit)
 
+    def retire(self, owner: object, drain_timeout: float, close_timeout: float) -> None:
+        """Let go of the link, if there is one, and have it closed when its calls have ended, or the time is up."""
+        link, self.link = self.link, None
+        if link is not None:
+            self._stop_suspecting()
+            drained = self._drain(link, owner, drain_timeout, close_timeout)
+            self.retired[link] = asyncio.get_running_loop().create_task(drained, name=f"{owner!r}.drain")
+
+    async def release_all(self, owner: object, limit: float) -> None:
+        """As `release`, and close at once what was retired, too."""
+        try:
+            await self.release(owner, limit)
+        finally:
+            for link, task in tuple(self.retired.items()):
+                task.cancel()
+                await finish(asyncio.gather(task, return_exceptions=True))
+                if self.retired.pop(link, None) is not None:
+                    await self._close(link, owner, limit)  # it was cancelled before it had begun
+
+    async def _drain(self, link: Link, owner: object, drain_timeout: float, close_timeout: float) -> None:
+        try:
+            await within(drain_timeout, link.drained())
+        except ExpiredError:
+            _log.warning("%r: calls on a link that went away took more than %g s, and are broken", owner, drain_timeout)
+        finally:
+            self.retired.pop(link, None)
+            await self._close(link, owner, close_timeout)
+
+    def _stop_suspecting(self) -> None:
+        if self._suspicion is not None:
+            self._suspicion.cancel()
+
     def let_go(self) -> None:
         """The loop was closed under us: nothing can be awaited in it any more."""
         self.link = self._closing = self._suspicion = None
+        self.retired.clear()
 
     def has_been_up(self, seconds: float, now: float) -> bool:
         """Whether the link has been up for so long, in whatever states beside `connected` meanwhile."""

@@ -30,7 +30,7 @@ from fsm_conn.connection.prober import LEAST_PAUSE, HealthStatus, Prober, Probes
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
-from fsm_conn.links.errors import LinkLostError, ProbeError, ProbeTimeoutError, StartTimeoutError
+from fsm_conn.links.errors import GoingAwayError, LinkLostError, ProbeError, ProbeTimeoutError, StartTimeoutError
 from fsm_conn.machine.machine import StateMachine, finish, is_expected, strip_tracebacks
 from fsm_conn.machine.table import Fires, State
 
@@ -43,6 +43,8 @@ __all__ = ["OPENS", "RELEASES", "LinkedMachine"]
 
 _DEFAULT_RETRY = RetryPolicy()
 _BY_HAND = HealthPolicy(interval=None)
+RENEWAL_PAUSE = 1.0
+"""Seconds that a link is kept at least before it is renewed: a peer may send each of them away at once."""
 
 
 class LinkedMachine(StateMachine):
@@ -65,7 +67,9 @@ class LinkedMachine(StateMachine):
     budget: RetryBudget | None = None
     start_timeout: float = 10.0
     close_timeout: float = 5.0
-    """Seconds a link may take to close before it is told to give up everything at once."""
+    """Seconds a link may take to close before it is told to give up everything at once; 5 by default."""
+    drain_timeout: float = 30.0
+    """Seconds for the calls under way on a link that its peer closes in good order; 30 by default."""
 
     _make_link: Callable[[], Any]
     _rng: random.Random | None = None
@@ -174,14 +178,28 @@ class LinkedMachine(StateMachine):
         await self._open_link()
         return Trigger.OPENED
 
-    async def while_connected(self) -> Annotated[str, Fires(Trigger.PROBE_PASSED, Trigger.PROBE_FAILED)]:
+    async def while_connected(
+        self,
+    ) -> Annotated[str, Fires(Trigger.GOING_AWAY, Trigger.PROBE_PASSED, Trigger.PROBE_FAILED)]:
         """Watch the link until it is lost, and the health of the peer if the policy says so."""
         link = self._holder.link
         assert link is not None
         reason = await (link.lost() if self.health.interval is None else self._lost_or_ailing(link))
+        if isinstance(reason, GoingAwayError) and self.handles(Trigger.GOING_AWAY):
+            return Trigger.GOING_AWAY
         if is_expected(reason):
             raise reason
         raise LinkLostError(f"the link was lost: {named(reason)}") from reason
+
+    async def while_renewing(self) -> Annotated[str, Fires(Trigger.OPENED)]:
+        """Open the next link beside the one that goes away, which finishes its calls whether or not that succeeds."""
+        try:
+            await asyncio.sleep(max(0.0, self._holder.traffic.opened_at + RENEWAL_PAUSE - self._now()))
+            await self._open_link()
+        except Exception:
+            self._holder.retire(self, self.drain_timeout, self.close_timeout)
+            raise
+        return Trigger.OPENED
 
     async def while_reconnecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
         """Give back the old link, wait out the delay, and make a further attempt."""
@@ -193,8 +211,9 @@ class LinkedMachine(StateMachine):
         return Trigger.OPENED
 
     async def while_disconnecting(self) -> Annotated[str, Fires(Trigger.CLOSED)]:
-        """Close the link."""
+        """Close the link, and what is left of those that went away."""
         await self._release()
+        await self._holder.release_all(self, self.close_timeout)
         return Trigger.CLOSED
 
     async def while_failed(self) -> Annotated[str | None, Fires(Trigger.RECOVER)]:
@@ -325,7 +344,12 @@ class LinkedMachine(StateMachine):
     async def _open_link(self) -> None:
         visit = self.visit
         await self._holder.open(
-            self._make_link, self, self._time_to_open, lambda: visit == self.visit, self.close_timeout
+            self._make_link,
+            self,
+            self._time_to_open,
+            lambda: visit == self.visit,
+            self.drain_timeout,
+            self.close_timeout,
         )
         self._probes.status = HealthStatus.UNKNOWN
 
@@ -353,8 +377,8 @@ class LinkedMachine(StateMachine):
         return StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
 
     async def on_loop_end(self) -> None:
-        """Close the link."""
-        await self._release()
+        """Close the link, and what is left of those that went away."""
+        await self._holder.release_all(self, self.close_timeout)
 
     def on_loop_lost(self) -> None:
         """Let go of the link, which went with its loop."""

@@ -20,7 +20,7 @@ SERVES = "serves calls"
 
 
 class ConnectionState(StrEnum):
-    """The six states of a connection. A subclass may add its own."""
+    """The seven states of a connection. A subclass may add its own."""
 
     DISCONNECTED = "disconnected"
     """At rest, holding nothing."""
@@ -34,6 +34,8 @@ class ConnectionState(StrEnum):
     """Waiting out a delay, or making a further attempt."""
     FAILED = "failed"
     """Given up; at rest until `connect()`, `reconnect()` or `disconnect()`; or until the policy has it try again."""
+    RENEWING = "renewing"
+    """The peer closes its link in good order: the next one is opened beside it. Calls wait for that, or finish."""
 
 
 class Trigger(StrEnum):
@@ -47,6 +49,8 @@ class Trigger(StrEnum):
     """A link could not be opened."""
     LOST = "lost"
     """The open link went away."""
+    GOING_AWAY = "going_away"
+    """The peer closes the open link in good order, as when it is updated: nothing is broken, and nothing is counted."""
     PROBE_PASSED = "probe_passed"
     """A health probe was answered well."""
     PROBE_FAILED = "probe_failed"
@@ -83,6 +87,7 @@ STATES: tuple[State, ...] = (
     State(_S.DISCONNECTED, initial=True, final=True),
     State(_S.CONNECTING, on_error=_T.OPEN_FAILED),
     LinkState(_S.CONNECTED, on_error=_T.LOST, serves=True),
+    LinkState(_S.RENEWING, on_error=_T.LOST),
     State(_S.RECONNECTING, on_error=_T.OPEN_FAILED),
     State(_S.DISCONNECTING, on_error=_T.CLOSED),
     State(_S.FAILED, final=True),
@@ -91,6 +96,9 @@ STATES: tuple[State, ...] = (
 
 
 _OPENING = (_S.CONNECTING, _S.RECONNECTING)
+
+
+_LINKED = (_S.CONNECTED, _S.RENEWING)
 
 
 _BEGIN = ("begin_outage", "forget_losses", "count_attempt")
@@ -105,12 +113,14 @@ _AGAIN = (*_NO_MORE, "count_attempt")
 TRANSITIONS: tuple[Transition, ...] = (
     # Asked to connect: the first attempt of an outage is made at once.
     Transition(_T.CONNECT, (_S.DISCONNECTED, _S.FAILED), _S.CONNECTING, effects=_BEGIN),
-    Transition(_T.OPENED, _OPENING, _S.CONNECTED, effects=("note_opened", "forget_probes")),
-    # An attempt failed, or the link was lost: once more if the retry policy lets us, or give up.
+    Transition(_T.OPENED, (*_OPENING, _S.RENEWING), _S.CONNECTED, effects=("note_opened", "forget_probes")),
+    # The peer goes away in good order: the next link is opened beside the old one, which finishes its calls.
+    Transition(_T.GOING_AWAY, _S.CONNECTED, _S.RENEWING),
+    # An attempt failed, or the link was lost or not renewed: once more if the retry policy lets us, or give up.
     Transition(_T.OPEN_FAILED, _OPENING, _S.RECONNECTING, guards="may_retry", effects="count_attempt"),
     Transition(_T.OPEN_FAILED, _OPENING, _S.FAILED),
-    Transition(_T.LOST, _S.CONNECTED, _S.RECONNECTING, guards=("may_restart", "may_retry"), effects=_AGAIN),
-    Transition(_T.LOST, _S.CONNECTED, _S.FAILED, effects=_NO_MORE),
+    Transition(_T.LOST, _LINKED, _S.RECONNECTING, guards=("may_restart", "may_retry"), effects=_AGAIN),
+    Transition(_T.LOST, _LINKED, _S.FAILED, effects=_NO_MORE),
     # Health: one failed probe is noted, enough of them in a row count as a lost link.
     Transition(_T.PROBE_PASSED, _S.CONNECTED, None, effects="forget_probes"),
     Transition(
@@ -135,7 +145,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(_T.RECOVER, _S.FAILED, None, timer="recover_after"),
     # Asked for a fresh link: now, whatever delay was being waited out.
-    Transition(_T.RECONNECT, (_S.CONNECTED, _S.RECONNECTING, _S.FAILED), _S.RECONNECTING, effects=_BEGIN),
+    Transition(_T.RECONNECT, (*_LINKED, _S.RECONNECTING, _S.FAILED), _S.RECONNECTING, effects=_BEGIN),
     # Asked to end: possible from everywhere, and it always ends in `disconnected`.
     Transition(_T.DISCONNECT, others(_S.DISCONNECTED, _S.DISCONNECTING), _S.DISCONNECTING),
     Transition(_T.CLOSED, _S.DISCONNECTING, _S.DISCONNECTED),

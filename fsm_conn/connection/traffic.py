@@ -12,13 +12,14 @@ class Traffic:
         now: when the link was opened, by the loop's clock: the first sign of life.
 
     Attributes:
+        opened_at: when the link was opened.
         heard_at: when the peer gave its last sign of life.
     """
 
-    __slots__ = ("_began", "_number", "heard_at")
+    __slots__ = ("_began", "_number", "heard_at", "opened_at")
 
     def __init__(self, now: float) -> None:
-        self.heard_at = now
+        self.opened_at = self.heard_at = now
         self._began: dict[int, float] = {}
         self._number = 0
 

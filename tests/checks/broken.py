@@ -347,7 +347,7 @@ def replaced(trigger: str, *rows: Transition) -> type[Connection]:
 
 def connection_always_restarted(state: str) -> type[Connection]:
     """Whatever the policy says."""
-    lost = Transition("lost", "connected", state, effects=("begin_outage", "count_attempt"))
+    lost = Transition("lost", ("connected", "renewing"), state, effects=("begin_outage", "count_attempt"))
     failed = Transition("open_failed", "reconnecting", "reconnecting", effects="count_attempt")
     rows = tuple(row for row in Connection.transitions if row.trigger not in ("lost", "open_failed"))
     given_up = Transition("open_failed", "connecting", "failed")
@@ -640,8 +640,8 @@ PAIRS: dict[str, Pair] = {
     "an activity that no longer releases": Pair(
         lambda: connection(while_failed=lets_it_be),
         (
-            "FSM111 fault: connected -> failed",
-            "FSM111 lost: connected -> failed",
+            "FSM111 fault: connected|renewing -> failed",
+            "FSM111 lost: connected|renewing -> failed",
             "FSM111 probe_failed: connected -> failed [is_unhealthy]",
         ),
         lambda: connection(while_failed=releases, _tidy=tidy),

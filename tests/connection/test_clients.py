@@ -671,7 +671,7 @@ async def test_nothing_happens_by_itself_but_for_what_is_lost() -> None:
 
 
 def test_the_states_have_their_documented_values() -> None:
-    """Six members."""
+    """Six members, before one of our own."""
     assert [state.value for state in fsm_conn.ConnectionState] == [
         "disconnected",
         "connecting",
@@ -679,4 +679,5 @@ def test_the_states_have_their_documented_values() -> None:
         "disconnecting",
         "reconnecting",
         "failed",
+        "renewing",
     ]

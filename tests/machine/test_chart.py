@@ -37,7 +37,7 @@ def test_what_runs_is_what_is_shown(owner: Any) -> None:
 def test_a_row_for_all_states_stands_there_once_and_says_for_which_it_is_not() -> None:
     (disconnect,) = (row for row in chart_of(Connection).rows if row.trigger == "disconnect")
     assert disconnect.every_but == ("disconnected", "disconnecting")
-    assert disconnect.sources == ("connecting", "connected", "reconnecting", "failed")
+    assert disconnect.sources == ("connecting", "connected", "renewing", "reconnecting", "failed")
 
 
 def test_an_instance_shows_the_table_of_its_class() -> None:
@@ -50,7 +50,8 @@ def test_what_the_activities_of_a_connection_fire_is_known_and_handled() -> None
     assert fired == {
         "disconnected": None,
         "connecting": ("opened",),
-        "connected": ("probe_passed", "probe_failed"),
+        "connected": ("going_away", "probe_passed", "probe_failed"),
+        "renewing": ("opened",),
         "reconnecting": ("opened",),
         "disconnecting": ("closed",),
         "failed": ("recover",),

@@ -77,6 +77,7 @@ def test_the_documented_states() -> None:
         "DISCONNECTING": "disconnecting",
         "RECONNECTING": "reconnecting",
         "FAILED": "failed",
+        "RENEWING": "renewing",
     }
     assert ConnectionState.CONNECTED == "connected"
 
@@ -89,22 +90,28 @@ disconnect    connected      disconnecting
 disconnect    connecting     disconnecting
 disconnect    failed         disconnecting
 disconnect    reconnecting   disconnecting
+disconnect    renewing       disconnecting
 fault         connected      failed
 fault         connecting     failed
 fault         disconnected   failed
 fault         disconnecting  disconnected
 fault         failed         -
 fault         reconnecting   failed
+fault         renewing       failed
+going_away    connected      renewing
 lost          connected      reconnecting[may_restart,may_retry]|failed
+lost          renewing       reconnecting[may_restart,may_retry]|failed
 open_failed   connecting     reconnecting[may_retry]|failed
 open_failed   reconnecting   reconnecting[may_retry]|failed
 opened        connecting     connected
 opened        reconnecting   connected
+opened        renewing       connected
 probe_failed  connected      reconnecting[is_unhealthy,may_restart,may_retry]|failed[is_unhealthy]|-
 probe_passed  connected      -
 reconnect     connected      reconnecting
 reconnect     failed         reconnecting
 reconnect     reconnecting   reconnecting
+reconnect     renewing       reconnecting
 recover       failed         reconnecting[may_recover]|-
 """
 
@@ -352,7 +359,7 @@ def test_inserting_a_state_copies_no_row() -> None:
     states, rows = authenticating()
     assert states == (*STATES, LinkState("authenticating", on_error=Trigger.OPEN_FAILED))
     into = [(row.trigger, row.source) for row in rows if row.dest == "authenticating"]
-    assert into == [(Trigger.OPENED, (ConnectionState.CONNECTING, ConnectionState.RECONNECTING))]
+    assert into == [(Trigger.OPENED, tuple(map(ConnectionState, ("connecting", "reconnecting", "renewing"))))]
     assert [row.trigger for row in rows if row.dest == "connected"] == ["authenticated"]
     from_new = {row.trigger for row in rows if "authenticating" in row.sources([s.name for s in states])}
     assert from_new == {"authenticated", "open_failed", "disconnect", "fault"}

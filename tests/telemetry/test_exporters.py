@@ -53,6 +53,7 @@ async def test_the_state_is_shown_from_the_beginning_with_all_that_could_be(back
         "disconnected": 1,
         "connecting": 0,
         "connected": 0,
+        "renewing": 0,
         "disconnecting": 0,
         "reconnecting": 0,
         "failed": 0,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
-from fsm_conn.connection.demand import AT_REST, DISCONNECTED, DISCONNECTING, FAILED
+from fsm_conn.connection.demand import AT_REST, DISCONNECTED, DISCONNECTING, FAILED, RENEWING
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.links.errors import ConnectionLostError
 
@@ -49,7 +49,7 @@ def present_link(conn: LinkedMachine, *, in_use: bool = True) -> Link:
     if conn.loop is not None and conn.loop.is_closed():
         conn.check_loop()  # which finds that the link is gone with it
     link = conn._holder.link
-    if link is not None and conn._state in conn.serving_states:
+    if link is not None and (conn._state in conn.serving_states or conn._state == RENEWING):
         conn._demand.is_used = conn._demand.is_used or in_use
         return link
     if link is not None and conn.in_activity():
@@ -131,11 +131,18 @@ class RoutedCall:
         await asyncio.sleep(0)
         if self._link is not conn._holder.link or conn.in_activity():
             return  # it was replaced; or the state that would have to be left is the one that waits here
-        limit = GRACE if end is None else min(GRACE, end - conn._now())
-        try:
-            await within(limit, conn.reach(conn.lifecycle.states.keys() - conn.serving_states))
-        except ExpiredError:
+        if not await _left(conn, GRACE if end is None else min(GRACE, end - conn._now())):
             _log.debug("%r: a call broke, but the link is still there", conn)
+
+
+async def _left(conn: LinkedMachine, limit: float) -> bool:
+    """Wait until the state is left, for other than one that serves calls through the same link; whether it was."""
+    here = conn.serving_states if conn._state in conn.serving_states else {conn._state}
+    try:
+        await within(limit, conn.reach(conn.lifecycle.states.keys() - here))
+    except ExpiredError:
+        return False
+    return True
 
 
 class ConnectionRoute:
@@ -174,8 +181,11 @@ class ConnectionRoute:
 
     async def now(self) -> RoutedCall:
         """The present link, or a refusal, after a turn of the loop."""
+        conn = self._conn
+        if conn._state == RENEWING and not conn.in_activity():
+            await _left(conn, GRACE)  # to be sent on the next link, rather than on one that goes away
         try:
-            return RoutedCall(self._conn, present_link(self._conn))
+            return RoutedCall(conn, present_link(conn))
         except NotConnectedError:
             await asyncio.sleep(0)
             raise
