@@ -7,12 +7,13 @@ command, and by the exit status. A reader of stdout that has gone, as `head` doe
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -93,7 +94,8 @@ def run(arguments: Sequence[str]) -> int:
     named = next((each for each in arguments if not each.startswith("-")), "")
     path = f"fsm-conn {named}" if named in COMMANDS else "fsm-conn"
     try:
-        _invoke(list(arguments))
+        with _without_status_log():
+            _invoke(list(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _ended(signal.SIGINT)
@@ -105,6 +107,17 @@ def run(arguments: Sequence[str]) -> int:
     except BaseException as error:  # also what a user's module raises: it is told as all else is
         return _failed(path, error)
     return 0
+
+
+@contextmanager
+def _without_status_log() -> Iterator[None]:
+    """Commands say by themselves what becomes of a connection; its own log would say it again, on stderr."""
+    log = logging.getLogger("fsm_conn.status")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _invoke(arguments: list[str]) -> None:

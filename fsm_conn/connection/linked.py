@@ -28,6 +28,7 @@ from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import LEAST_PAUSE, HealthStatus, Prober, Probes, ask
 from fsm_conn.connection.records import ConnectionRecord
+from fsm_conn.connection.status_log import StatusLog
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import GoingAwayError, LinkLostError, ProbeError, ProbeTimeoutError, StartTimeoutError
@@ -80,6 +81,7 @@ class LinkedMachine(StateMachine):
     _probes = Part(Probes)
     _demand = Part(Demand)
     _calls = Part(CallObservers)
+    _status_log = Part(StatusLog)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -265,12 +267,21 @@ class LinkedMachine(StateMachine):
     # --- how it is done -------------------------------------------------------------------------------------
 
     def entered(self, reason: BaseException | None) -> None:
-        """Remember since when the link is up, and why the state was entered."""
+        """Remember since when the link is up, and why the state was entered; have the log told."""
         self._entry_reason = reason
-        if self._state not in self.linked_states:
+        state, log, since = self._state, self._status_log, self._holder.up_since
+        if state not in self.linked_states:
             self._holder.up_since = None
-        elif self._holder.up_since is None and self._state in self.serving_states:
-            self._holder.up_since = self._now()
+            if since is not None:
+                log.went_down(self.name, state, reason, self._now() - since, self._now())
+            if state == ConnectionState.FAILED:
+                log.gave_up(self.name, self.attempt, reason)
+            elif state == ConnectionState.DISCONNECTED:
+                log.ended()
+        elif since is None and state in self.serving_states:
+            self._holder.up_since = now = self._now()
+            link = self._holder.link
+            log.came_up(self.name, None if link is None else link.pid, self.attempt, now)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -38,7 +38,7 @@ from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
 
 __all__ = ["Life", "User", "make_connection"]
 
-_silenced, _silenced_loop = SilencedLogs("fsm_conn"), SilencedLogs("asyncio")
+_silenced, _silenced_loop = SilencedLogs("fsm_conn", "fsm_conn.status"), SilencedLogs("asyncio")
 
 Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 

@@ -39,7 +39,7 @@ HOOKS = ("", "plain", "async", "failing")
 """What the hooks of a pool under test may be; a failing one fails now and then."""
 
 
-_silenced = SilencedLogs("fsm_conn", "fsm_conn.pool", "asyncio")
+_silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asyncio")
 
 
 class PoolScript(Script):
