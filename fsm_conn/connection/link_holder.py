@@ -153,6 +153,15 @@ class LinkHolder:
         self.link = self._closing = self._suspicion = None
         self.retired.clear()
 
+    def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:
+        """Note since when the link is up, as a state is entered; returns since when it was until then."""
+        since = self.up_since
+        if not is_linked:
+            self.up_since = None
+        elif since is None and serves:
+            self.up_since = now()
+        return since
+
     def has_been_up(self, seconds: float, now: float) -> bool:
         """Whether the link has been up for so long, in whatever states beside `connected` meanwhile."""
         return self.up_since is not None and now - self.up_since >= seconds

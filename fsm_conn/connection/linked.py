@@ -269,19 +269,8 @@ class LinkedMachine(StateMachine):
     def entered(self, reason: BaseException | None) -> None:
         """Remember since when the link is up, and why the state was entered; have the log told."""
         self._entry_reason = reason
-        state, log, since = self._state, self._status_log, self._holder.up_since
-        if state not in self.linked_states:
-            self._holder.up_since = None
-            if since is not None:
-                log.went_down(self.name, state, reason, self._now() - since, self._now())
-            if state == ConnectionState.FAILED:
-                log.gave_up(self.name, self.attempt, reason)
-            elif state == ConnectionState.DISCONNECTED:
-                log.ended()
-        elif since is None and state in self.serving_states:
-            self._holder.up_since = now = self._now()
-            link = self._holder.link
-            log.came_up(self.name, None if link is None else link.pid, self.attempt, now)
+        since = self._holder.entered(self._state in self.linked_states, self._state in self.serving_states, self._now)
+        self._status_log.entered(self, reason, since, self._now)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

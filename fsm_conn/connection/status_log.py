@@ -7,9 +7,12 @@ for a link that was lost (with why), ERROR for giving up. For every transition, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from fsm_conn._util.text import brief, named, said
 from fsm_conn.connection.table import ConnectionState
+from fsm_conn.links.base import Link
 from fsm_conn.machine.machine import is_expected
 
 __all__ = ["StatusLog", "status_logger"]
@@ -19,39 +22,65 @@ LONGEST_WHY = 300
 """Characters of an error that stand in a line."""
 
 
+class _Conn(Protocol):
+    name: str
+    attempt: int
+
+    @property
+    def state(self) -> Any: ...
+    @property
+    def link(self) -> Link | None: ...
+    @property
+    def linked_states(self) -> frozenset[str]: ...
+    @property
+    def serving_states(self) -> frozenset[str]: ...
+
+
 class StatusLog:
-    """Tells the log of one connection."""
+    """What is logged of one connection."""
 
     def __init__(self) -> None:
         self._lost_at: float | None = None
 
-    def came_up(self, name: str, pid: int | None, attempt: int, now: float) -> None:
-        """A link serves calls, and before that none did."""
+    def entered(self, conn: _Conn, reason: BaseException | None, since: float | None, now: Callable[[], float]) -> None:
+        """A state was entered.
+
+        Args:
+            conn: the connection, in its new state.
+            reason: the error behind it, if there is one.
+            since: when the link came up that was there before; None: there was none.
+            now: the loop's time, asked for only where it is needed.
+        """
+        if conn.state in conn.linked_states:
+            if since is None and conn.state in conn.serving_states:
+                self._came_up(conn, now())
+            return
+        if since is not None:
+            self._went_down(conn, reason, since, now())
+        if conn.state == ConnectionState.FAILED:
+            attempts = "1 attempt" if conn.attempt == 1 else f"{conn.attempt} attempts"
+            _write(logging.ERROR, conn.name, "gave up", f"gave up after {attempts}: {_why(reason)}", reason=reason)
+        elif conn.state == ConnectionState.DISCONNECTED:
+            self._lost_at = None  # what comes next is the first connect of a new life
+
+    def _came_up(self, conn: _Conn, now: float) -> None:
+        pid = None if conn.link is None else conn.link.pid
         process = "" if pid is None else f" (pid {pid})"
         if self._lost_at is None:
-            attempts = f", at attempt {attempt}" if attempt > 1 else ""
-            _write(logging.INFO, name, "connected", f"connected{process}{attempts}")
+            attempts = f", at attempt {conn.attempt}" if conn.attempt > 1 else ""
+            _write(logging.INFO, conn.name, "connected", f"connected{process}{attempts}")
         else:
             seconds, self._lost_at = now - self._lost_at, None
-            text = f"reconnected{process} after {seconds:.3g} s, at attempt {attempt}"
-            _write(logging.INFO, name, "reconnected", text, seconds=seconds)
+            text = f"reconnected{process} after {seconds:.3g} s, at attempt {conn.attempt}"
+            _write(logging.INFO, conn.name, "reconnected", text, seconds=seconds)
 
-    def went_down(self, name: str, state: str, reason: BaseException | None, seconds: float, now: float) -> None:
-        """A link that served calls is gone: lost, or closed because somebody wanted it."""
-        if state != ConnectionState.DISCONNECTING:
+    def _went_down(self, conn: _Conn, reason: BaseException | None, since: float, now: float) -> None:
+        """It was lost; or it was closed, because somebody wanted that."""
+        if conn.state != ConnectionState.DISCONNECTING:
             self._lost_at = now
         if reason is not None:
-            text = f"lost after {seconds:.3g} s: {_why(reason)}"
-            _write(logging.WARNING, name, "lost", text, seconds=seconds, reason=reason)
-
-    def gave_up(self, name: str, attempt: int, reason: BaseException | None) -> None:
-        """No further attempt is made, unless somebody asks for it or the policy recovers."""
-        attempts = "1 attempt" if attempt == 1 else f"{attempt} attempts"
-        _write(logging.ERROR, name, "gave up", f"gave up after {attempts}: {_why(reason)}", reason=reason)
-
-    def ended(self) -> None:
-        """It is disconnected: what comes next is the first connect of a new life."""
-        self._lost_at = None
+            text = f"lost after {now - since:.3g} s: {_why(reason)}"
+            _write(logging.WARNING, conn.name, "lost", text, seconds=now - since, reason=reason)
 
 
 def _write(
