@@ -179,4 +179,6 @@ async def open_in_time(link: Link, limit: float) -> None:
     try:
         await within(limit, link.open())
     except ExpiredError:
-        raise StartTimeoutError(f"did not open within {limit:g} s", evidence=link.diagnostics()) from None
+        raise StartTimeoutError(
+            f"did not open within {limit:g} s: start_timeout= gives it longer", evidence=link.diagnostics()
+        ) from None

@@ -67,6 +67,8 @@ class ChecksumError(LinkError):
 class PluginExitedError(LinkError):
     """The plugin's process ended, before or after its handshake.
 
+    Permanent where it could not even find its program: an interpreter without its script, a shell without its command.
+
     Attributes:
         returncode: its exit status, or minus the signal that ended it; None when unknown.
     """
@@ -79,13 +81,17 @@ class PluginExitedError(LinkError):
 class HandshakeError(LinkError):
     """What the plugin printed first was not a go-plugin handshake line.
 
+    Permanent where the plugin would do the same next time: it printed something else, or announced what cannot be.
+
     Attributes:
         line: the offending line, shortened.
     """
 
-    def __init__(self, message: str, *, evidence: str = "", line: str = "") -> None:
+    def __init__(self, message: str, *, evidence: str = "", line: str = "", permanent: bool | None = None) -> None:
         super().__init__(message, evidence=evidence)
         self.line = line
+        if permanent is not None:
+            self.permanent = permanent
 
 
 class IncompatibleProtocolError(HandshakeError):

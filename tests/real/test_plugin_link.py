@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -259,7 +260,7 @@ class TestBad:
     async def test_closed_channel_after_ready(self) -> None:
         """The wrong kind of command is refused when the link is made."""
         for wrong in ("python plugin.py", b"x", []):
-            with pytest.raises(TypeError, match="list of strings"):
+            with pytest.raises((TypeError, ValueError), match="list of strings|the command is empty"):
                 PluginLink(wrong)  # type: ignore[arg-type]
 
 
@@ -323,6 +324,45 @@ class TestLost:
         link = await opened(calculator())
         await link.close()
         assert "was closed" in str(await link.lost())
+
+
+class TestHopeless:
+    """What would be the same next time is permanent."""
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            (PYTHON, "/nowhere/plugin.py"),
+            (PYTHON, "-m", "no_such_module_here"),
+            ("/bin/sh", "-c", "no-such-command-here"),
+            ("/usr/bin/env", "no-such-command-here"),
+        ],
+    )
+    async def test_a_program_that_finds_no_program(self, command: tuple[str, ...]) -> None:
+        """An interpreter without its script, a shell without its command; the last line stands first."""
+        error = await refusal(*command)
+        assert isinstance(error, PluginExitedError)
+        assert error.permanent
+        assert error.message.count("\n") == 0
+        assert re.search(
+            r"before its handshake: .*(can't open file|No module named|no-such-command-here)", error.message
+        )
+
+    @pytest.mark.parametrize("kind", ["garbage", "garbage-exit", "socket-file"])
+    async def test_noise(self, kind: str) -> None:
+        """Something else on stdout, and a socket that is none."""
+        assert (await refusal(*hostile(kind))).permanent
+
+    @pytest.mark.parametrize("kind", ["exit", "closed-stdout", "handshake-exit", "handshake-hangs-up"])
+    async def test_what_may_get_better(self, kind: str) -> None:
+        """A plugin that ends, or that nobody can reach, may do better next time."""
+        assert not (await refusal(*hostile(kind))).permanent
+
+    @pytest.mark.parametrize("words", ["Misconfigured ServeConfig given to serve this plugin: no magic cookie key"])
+    async def test_go_plugin_without_a_cookie(self, words: str) -> None:
+        """A plugin that was built without one says so in other words."""
+        error = await refusal("/bin/sh", "-c", f"echo '{words}' >&2; exit 1")
+        assert isinstance(error, BadCookieError)
 
 
 class TestClose:

@@ -137,10 +137,13 @@ class Connectivity:
     async def _ask(self) -> None:
         """Have the peer answer, or the channel notice that it is gone."""
         for _ in range(TRIES):
+            if self._loss.reason is not None or self._channel.get_state() is not READY:
+                return
             try:
                 await health_service.ask(self._channel, timeout=SIGN_OF_LIFE)
             except grpc.aio.AioRpcError as error:
-                if error.code() in BROKEN and self._channel.get_state() is READY and self._loss.reason is None:
+                if error.code() in BROKEN:
+                    await self._loss.is_declared_within(MOMENT)
                     continue
             except asyncio.CancelledError:
                 if is_being_cancelled():

@@ -18,6 +18,7 @@ __all__ = ["ask", "has_no_answer", "is_serving", "news_of", "watching"]
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _WATCH = "/grpc.health.v1.Health/Watch"
+_SILENCE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 _STATUS = health_pb2.HealthCheckResponse
 
 
@@ -57,7 +58,10 @@ def news_of(answer: Any, service: str) -> bool | None:
 
 
 def has_no_answer(error: grpc.aio.AioRpcError, service: str) -> bool:
-    """Whether a peer that was asked has no way to tell: no health service, or none that answers for all.
+    """Whether a peer that was asked cannot tell: it has no health service, or none that answers for all or for us.
+
+    Whatever it answered, it is alive. Only silence, and a peer that says that it does not serve, is ill health; so a
+    refusal (UNAUTHENTICATED, RESOURCE_EXHAUSTED, INTERNAL, ...) tells nothing.
 
     Raises:
         NotServingError: it does not know the `service` that was named, which by the protocol is the same.
@@ -67,7 +71,7 @@ def has_no_answer(error: grpc.aio.AioRpcError, service: str) -> bool:
             f"the peer's health service knows no service {service!r}; HealthPolicy(service=...) takes its full name, "
             "or nothing for the peer as a whole"
         )
-    return error.code() in {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND}
+    return error.code() not in _SILENCE
 
 
 def _method(kind: Any, path: str) -> Any:

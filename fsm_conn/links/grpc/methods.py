@@ -8,7 +8,9 @@ are told, for they may be secret; names are shown shortened, for they may be a p
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -22,8 +24,13 @@ from fsm_conn.links.grpc.names import listing, nearest, shown
 
 __all__ = ["Method", "bind", "is_map", "message_for", "messages_for", "no_field", "one_of", "wrong_kind"]
 
+logger = logging.getLogger("fsm_conn")
+
 # What the constructors of messages raise when a value does not fit, and what odd mappings and iterables add.
 _MISFITS = (TypeError, ValueError, KeyError, AttributeError, OverflowError)
+BLOCKED = 0.1
+"""Seconds for which an iterable of requests may block the loop without a word about it. Wall-clock time: the loop's own
+stands still meanwhile."""
 _LONGEST_NAME = 500
 """Characters. A full name stands in every error about a call."""
 _CONTAINERS = (Mapping, list, tuple)
@@ -120,8 +127,25 @@ async def messages_for(method: Method, request: Any, fields: Mapping[str, Any]) 
         async for item in request:
             yield _whole(method, item)
     else:
-        for item in request:
+        for item in _punctual(method, request):
             yield _whole(method, item)
+
+
+def _punctual(method: Method, request: Iterable[Any]) -> Iterator[Any]:
+    """The items of an iterable, which blocks the event loop for as long as it takes for one: the log says so, once."""
+    clock = time.perf_counter
+    told, began = False, clock()
+    for item in request:
+        took = clock() - began
+        if took > BLOCKED and not told:
+            told = True
+            logger.warning(
+                "%s: its iterable of requests blocked the event loop for %.1f s; give an async iterable instead",
+                method.name,
+                took,
+            )
+        yield item
+        began = clock()
 
 
 def _is_stream(request: Any) -> bool:

@@ -10,6 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -21,11 +22,22 @@ from fsm_conn.links.process.process import PluginProcess, describe_status
 
 __all__ = ["exit_error", "loss", "read_handshake", "unless_exited"]
 
+BEFORE = "before its handshake"
 SETTLE = 0.25
 """Seconds in which a process that did something odd may still end, which would explain it."""
 
 # What pyvider's server says (its `handshake/core.py`), and go-plugin's (its `server.go`).
-_COOKIE_REFUSED = ("magic cookie mismatch", "magic cookie not provided", "this binary is a plugin")
+_COOKIE_REFUSED = (
+    "magic cookie mismatch",
+    "magic cookie not provided",
+    "this binary is a plugin",
+    "no magic cookie",
+    "misconfigured serveconfig",
+)
+_NOT_FOUND = (126, 127)
+"""The exit statuses by which a shell, or `env`, says that it could not execute a command, or find it."""
+# What interpreters say that do not find their script or module.
+_NO_PROGRAM = re.compile(r"can't open file '|: No module named |^Error: Cannot find module '", re.MULTILINE)
 
 
 async def unless_exited(process: PluginProcess, wanted: asyncio.Future[Any], when: str) -> None:
@@ -68,7 +80,8 @@ def _checked(process: PluginProcess, line: bytes, offered: Collection[int], dire
     wrong = what_is_wrong(handshake.address, (process.directory, *directories)) if handshake.network == "unix" else ""
     if wrong:
         shown = quoted(line, process.redact)
-        raise HandshakeError(f"the plugin's handshake line {shown} announces a socket that {wrong}", line=shown)
+        message = f"the plugin's handshake line {shown} announces a socket that {wrong}"
+        raise HandshakeError(message, line=shown, permanent=True)
     return handshake
 
 
@@ -82,7 +95,11 @@ def exit_error(process: PluginProcess, when: str) -> LinkError:
             evidence=evidence,
         )
     how = f"the plugin's process {process.pid} {describe_status(process.returncode)} {when}".rstrip()
-    return PluginExitedError(how, evidence=evidence, returncode=process.returncode)
+    last = process.last_line()
+    error = PluginExitedError(f"{how}: {last}" if last else how, evidence=evidence, returncode=process.returncode)
+    if when == BEFORE and (process.returncode in _NOT_FOUND or _NO_PROGRAM.search(last)):
+        error.permanent = True
+    return error
 
 
 def loss(process: PluginProcess, symptom: Exception) -> Exception:
@@ -102,9 +119,9 @@ def _refused_cookie(evidence: str) -> bool:
 def _explained(error: HandshakeError, process: PluginProcess) -> LinkError:
     """The same error with the evidence; or a better one, when the process has ended in the meantime."""
     if not process.exited.done():
-        return type(error)(error.message, evidence=process.diagnostics(), line=error.line)
-    ended = exit_error(process, "before its handshake")
+        return type(error)(error.message, evidence=process.diagnostics(), line=error.line, permanent=error.permanent)
+    ended = exit_error(process, BEFORE)
     if isinstance(ended, BadCookieError) or not error.line:
         return ended
     message = f"{error.message}; then it {describe_status(process.returncode)}"
-    return type(error)(message, evidence=ended.evidence, line=error.line)
+    return type(error)(message, evidence=ended.evidence, line=error.line, permanent=error.permanent)

@@ -9,8 +9,8 @@ Rules that hold here:
 - Pure: bytes in, a `Handshake` or an error out. Any bytes whatsoever give one of the two, in bounded time.
 - Every error quotes the offending line, shortened and escaped, says what is wrong with it and what to do.
 - An address is on this machine: an absolute path, or a loopback address with its port.
-- A plugin that speaks another version or protocol is `IncompatibleProtocolError`, which is permanent; anything else
-  is `HandshakeError`, which is not: a garbled line may be whole next time.
+- A plugin that speaks another version or protocol is `IncompatibleProtocolError`, anything else a `HandshakeError`.
+  Both are permanent: a program prints the same line next time.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Refusal:
     show: Callable[[str], str]
 
     def garbage(self, wrong: str, remedy: str = "") -> NoReturn:
-        raise HandshakeError(self._text(wrong, remedy), line=self.line)
+        raise HandshakeError(self._text(wrong, remedy), line=self.line, permanent=True)
 
     def incompatible(self, wrong: str, remedy: str) -> NoReturn:
         raise IncompatibleProtocolError(self._text(wrong, remedy), line=self.line)
@@ -148,11 +148,17 @@ def _check_core(version: str, refuse: _Refusal) -> None:
 def _check_protocol(fields: list[str], refuse: _Refusal) -> None:
     protocol = fields[4] if len(fields) > 4 else "netrpc"
     if protocol == "netrpc":
-        refuse.incompatible("announces net/rpc", "set GRPCServer in the plugin's ServeConfig, so that it serves gRPC")
+        refuse.incompatible(
+            "announces net/rpc",
+            "set GRPCServer in the plugin's ServeConfig, so that it serves gRPC; one that serves gRPC in some of its "
+            "versions alone must be offered one of these, by Plugin(versions=...) or PLUGIN_PROTOCOL_VERSIONS",
+        )
     if protocol != "grpc":
         refuse.garbage(f"announces the protocol {refuse.field(protocol)}", "only grpc is known")
-    if len(fields) == 7 and fields[6].strip().lower() not in ("", "false"):
-        refuse.incompatible("turns on gRPC broker multiplexing, which was not asked for", "turn it off in the plugin")
+    if len(fields) == 7 and fields[6].strip().lower() not in ("", "0", "f", "false"):
+        refuse.incompatible(
+            "turns on gRPC broker multiplexing, which was not asked for", "leave PLUGIN_MULTIPLEX_GRPC out of its env="
+        )
 
 
 def _app_version(text: str, offered: Collection[int], refuse: _Refusal) -> int:

@@ -164,7 +164,11 @@ class FirstLine:
 
     def _fail(self, message: str, printed: bytes) -> None:
         shown = quoted(printed, self._redact) if printed else ""
-        self.line.set_exception(HandshakeError(f"{message}: {shown}" if shown else message, line=shown))
+        self.line.set_exception(
+            HandshakeError(
+                f"{message}: {shown}" if shown else message, line=shown, permanent=len(printed) > LONGEST_LINE
+            )
+        )
 
 
 class Tail:

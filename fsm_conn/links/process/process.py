@@ -28,6 +28,7 @@ from contextlib import suppress
 from typing import Literal
 
 from fsm_conn._util.redact import Redactor
+from fsm_conn._util.text import brief
 from fsm_conn.links.process import directory, spawner
 from fsm_conn.links.process import prefork as forking
 from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
@@ -187,6 +188,11 @@ class PluginProcess:
     def first_words(self) -> str:
         """What it printed first on stdout, fit to be shown."""
         return self._first.told()
+
+    def last_line(self) -> str:
+        """Its last line on stderr, shortened and fit to be shown; empty when it printed nothing there."""
+        lines = self._tail.lines(self.redact)
+        return brief(lines[-1]) if lines else ""
 
     def diagnostics(self) -> str:
         """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""

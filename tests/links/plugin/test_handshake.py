@@ -92,11 +92,11 @@ class TestRefused:
         ],
     )
     def test_garbage(self, line: str, words: str) -> None:
-        """What is wrong is said, and may be better next time."""
+        """What is wrong is said; a program says the same next time."""
         with pytest.raises(HandshakeError, match="handshake line") as caught:
             parse_handshake(line)
         assert words in str(caught.value)
-        assert not caught.value.permanent
+        assert caught.value.permanent
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -105,6 +105,7 @@ class TestRefused:
             ("1|1|unix|/a", "net/rpc"),
             ("1|1|unix|/a|netrpc", "net/rpc"),
             ("1|1|unix|/a|grpc||true", "multiplexing"),
+            ("1|1|unix|/a|netrpc", "must be offered one of these, by Plugin(versions=...)"),
         ],
     )
     def test_incompatible(self, line: str, words: str) -> None:
@@ -113,6 +114,11 @@ class TestRefused:
             parse_handshake(line)
         assert words in str(caught.value)
         assert caught.value.permanent
+
+    @pytest.mark.parametrize("off", ["", "false", "False", "0", "f"])
+    def test_multiplexing_that_is_off(self, off: str) -> None:
+        """A plugin that was told of it says so, in each way in which Go reads a truth value."""
+        assert parse_handshake(f"1|1|unix|/a|grpc||{off}").address == "/a"
 
     def test_version_not_offered(self) -> None:
         """The versions that were offered are named."""
