@@ -38,7 +38,7 @@ from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventual
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("no_leaks")]
 
-QUICK = 10.0
+QUICK = 60.0
 ROOT = str(Path(__file__).parents[2])
 ENV = {"PYTHONPATH": ROOT}
 
@@ -233,11 +233,12 @@ class TestBad:
         assert "our-own-secret" not in str(error)
 
     async def test_silent_until_the_time_is_up(self) -> None:
-        """The caller's timeout ends the wait, and the evidence is still there."""
+        """The caller's timeout ends the wait, and what it had printed is still there."""
         link = PluginLink(hostile("silent"))
+        opening = asyncio.create_task(link.open())
+        await eventually(lambda: "starting" in link.diagnostics(), 60)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await link.open()
+            await asyncio.wait_for(opening, 0.1)
         assert "starting" in link.diagnostics()
 
     async def test_hangs_after_its_handshake(self) -> None:
@@ -260,7 +261,7 @@ class TestBad:
     async def test_closed_channel_after_ready(self) -> None:
         """The wrong kind of command is refused when the link is made."""
         for wrong in ("python plugin.py", b"x", []):
-            with pytest.raises((TypeError, ValueError), match="list of strings|the command is empty"):
+            with pytest.raises((TypeError, ValueError), match=r"list of strings|the command is empty"):
                 PluginLink(wrong)  # type: ignore[arg-type]
 
 
