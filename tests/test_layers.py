@@ -37,8 +37,13 @@ FREE = {"", "__main__", "links", "testing.plugin"}
 
 
 YET = {
-    *("long machine.machine", "long testing.ledger", "long testing.life", "long testing.pool_life"),
-    *("round", "many testing"),
+    *(
+        "long machine.machine",
+        "long testing.lives.policy_oracle",
+        "long testing.lives.life",
+        "long testing.lives.pool_life",
+    ),
+    *("round",),
 }
 """What does not hold yet. A line that holds again must go."""
 
