@@ -64,8 +64,12 @@ if TYPE_CHECKING:
     from fsm_conn.links.target import Reattach as Reattach
     from fsm_conn.links.target import Tls as Tls
     from fsm_conn.machine.errors import DeclarationError as DeclarationError
+    from fsm_conn.machine.errors import EndlessDispatchError as EndlessDispatchError
     from fsm_conn.machine.errors import FsmConnError as FsmConnError
     from fsm_conn.machine.errors import IllegalTriggerError as IllegalTriggerError
+    from fsm_conn.machine.errors import MachineClosedError as MachineClosedError
+    from fsm_conn.machine.errors import MissingDataError as MissingDataError
+    from fsm_conn.machine.errors import StateTimeoutError as StateTimeoutError
     from fsm_conn.machine.machine import StateMachine as StateMachine
     from fsm_conn.machine.records import Snapshot as Snapshot
     from fsm_conn.machine.records import TransitionRecord as TransitionRecord
@@ -108,7 +112,7 @@ _HOMES = {
         "StartTimeoutError UnknownNameError"
     ),
     "fsm_conn.links.target": "Endpoint Plugin Reattach Tls",
-    "fsm_conn.machine.errors": "DeclarationError FsmConnError IllegalTriggerError",
+    "fsm_conn.machine.errors": "DeclarationError EndlessDispatchError FsmConnError IllegalTriggerError MachineClosedError MissingDataError StateTimeoutError",  # noqa: E501
     "fsm_conn.machine.machine": "StateMachine",
     "fsm_conn.machine.records": "Snapshot TransitionRecord",
     "fsm_conn.machine.table": "Fires State Transition others",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-__all__ = ["ExpiredError", "closing", "within"]
+__all__ = ["ExpiredError", "closing", "finish", "now", "within"]
 
 T = TypeVar("T")
 
@@ -44,3 +45,21 @@ async def closing(replies: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[An
         close = getattr(replies, "aclose", None)
         if close is not None:
             await close()
+
+
+async def finish(task: asyncio.Future[Any]) -> None:
+    """Wait until `task` is done, whatever happens; a cancellation of the caller goes on afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def now() -> float:
+    """The time of the running loop; of the clock that loops go by, where none runs."""
+    loop = asyncio._get_running_loop()
+    return time.monotonic() if loop is None else loop.time()

@@ -10,6 +10,7 @@ import attrs
 from fsm_conn.connection.table import ConnectionState, LinkState
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Others, State, Transition
+from fsm_conn.machine.validation import rows_of
 
 __all__ = ["Declares", "add_state", "insert_state"]
 
@@ -168,7 +169,7 @@ def add_state(
 
 def _declared(base: type[StateMachine] | Declares) -> tuple[tuple[State, ...], tuple[Transition, ...]]:
     states = (each if isinstance(each, State) else State(each) for each in base.states)
-    return tuple(states), tuple(base.transitions)
+    return tuple(states), rows_of(base if isinstance(base, type) else type(base), base.transitions)
 
 
 def _check_known(function: str, known: Iterable[str], *names: str) -> None:

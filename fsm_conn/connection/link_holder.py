@@ -7,12 +7,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.traffic import Traffic
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import StartTimeoutError
 from fsm_conn.links.target import LazyFactory
-from fsm_conn.machine.machine import finish
 
 __all__ = ["LinkHolder"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from fsm_conn._util.part import Part
 from fsm_conn._util.text import named
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.calling.observers import CallCallback, CallObservers
 from fsm_conn.connection.demand import AT_REST, ENDED, Demand
 from fsm_conn.connection.link_holder import LinkHolder
@@ -32,7 +32,8 @@ from fsm_conn.connection.status_log import StatusLog
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import GoingAwayError, LinkLostError, ProbeError, ProbeTimeoutError, StartTimeoutError
-from fsm_conn.machine.machine import StateMachine, finish, is_expected, strip_tracebacks
+from fsm_conn.machine.errors import is_expected, strip_tracebacks
+from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 
 if TYPE_CHECKING:

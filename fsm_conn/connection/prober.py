@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.links.errors import NotServingError, ProbeError, ProbeTimeoutError
-from fsm_conn.machine.machine import finish, is_expected
+from fsm_conn.machine.errors import is_expected
 
 if TYPE_CHECKING:
     import random

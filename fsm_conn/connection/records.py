@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.machine.records import NO_DATA, TransitionRecord
 
 __all__ = ["ConnectionRecord"]
 
@@ -24,10 +25,11 @@ class ConnectionRecord(TransitionRecord):
         reason: BaseException | None,
         dwell: float,
         at: float,
+        data: Mapping[str, Any] = NO_DATA,
         attempt: int = 0,
     ) -> ConnectionRecord:
         """A record; made by the machine."""
-        return tuple.__new__(cls, (trigger, source, dest, internal, reason, dwell, at, attempt))
+        return tuple.__new__(cls, (trigger, source, dest, internal, reason, dwell, at, data, attempt))
 
     @property
     def attempt(self) -> int:

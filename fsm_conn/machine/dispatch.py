@@ -1,71 +1,350 @@
-"""The machine of `transitions`, whose every step does what it did, without the log lines in between.
+"""Compiled dispatch: for each trigger and state, one straight function that decides, acts and writes the record.
 
-A dispatch by `transitions` passes a dozen log lines, which cost more than the decision even when nobody reads them. Its
-classes for rows and events can be replaced by one's own (`transition_cls`, `event_cls`); these do the same steps in the
-same order. Whoever wants the lines sets the level of the logger `transitions.core` to INFO or DEBUG, as ever: then, and
-whenever a machine uses what no table of ours does (a queue, callbacks around each event), the original does the work.
+`transitions` asks a dozen questions for each trigger whose answers are known when a class is made: which rows there
+are, what each calls and with what, where it leads. Here they are answered once, in the source text of a function,
+which is made when its trigger is first fired in its state. What it does is what a `transitions.Machine` does with the
+same table, callback by callback, but for these rules:
+
+- A guard may return anything with a truth value.
+- When an effect raises, be it one of a state's `entry`, nothing has changed.
+- Guards and effects get the reason, and the data that they name; see `signature`.
+
+To see the text of one: `print(Upload.lifecycle.source("sending", "broken"))`.
+
+`transitions` writes log lines for each step, to the logger `transitions.core`. Nobody pays for them here, and nobody
+is flooded by them: they are written only while that very logger has been given a level of INFO or DEBUG, by functions
+that are made for it. The same holds for those who listen to which rows are asked, such as coverage.
 """
 
 from __future__ import annotations
 
+import linecache
 import logging
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
-from transitions import EventData, Machine
-from transitions.core import Event, Transition
+import attrs
 
-__all__ = ["QuietMachine"]
+from fsm_conn.machine.errors import MissingDataError
+from fsm_conn.machine.records import NO_DATA, History
+from fsm_conn.machine.signature import Takes, takes
+from fsm_conn.machine.table import State, Transition, seconds_of
 
-_log = logging.getLogger("transitions.core")
+__all__ = ["CORE", "Listener", "Step", "Steps", "refusing", "source_of"]
 
+CORE = logging.getLogger("transitions.core")
+"""Where `transitions` tells what it does, for who asks for it by that logger's own level."""
 
-class _Row(Transition):
-    def execute(self, event_data: EventData) -> bool:
-        machine: Any = event_data.machine
-        if machine.before_state_change or machine.after_state_change or _log.isEnabledFor(logging.INFO):
-            return super().execute(event_data)
-        for callback in self.prepare:
-            machine.callback(callback, event_data)
-        for condition in self.conditions:
-            if not condition.check(event_data):
-                return False
-        for callback in self.before:
-            machine.callback(callback, event_data)
-        if self.dest:  # None: the state is not left
-            self._move(machine, event_data)
-        for callback in self.after:
-            machine.callback(callback, event_data)
-        return True
-
-    def _move(self, machine: Any, event_data: EventData) -> None:
-        for callback in machine.states[self.source].on_exit:
-            machine.callback(callback, event_data)
-        event_data.state = dest = machine.states[self.dest]
-        setattr(event_data.model, machine.model_attribute, dest.value)
-        for callback in dest.on_enter:
-            machine.callback(callback, event_data)
-        if dest.final:
-            machine.callbacks(machine.on_final, event_data)
+Step = Callable[[Any, BaseException | None, dict[str, Any], float], None]
+"""Takes a machine, the reason, the data and the time, decides, and acts."""
+Listener = Callable[[int, str, bool], None]
+"""Told of each row that was asked, by its place in the table; of the state; and whether the row was taken."""
 
 
-class _Event(Event):
-    def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        machine: Any = self.machine
-        if machine.has_queue or machine.prepare_event or machine.finalize_event or machine.on_exception:
-            return super().trigger(model, *args, **kwargs)
-        state = machine.get_model_state(model)
-        if not self._is_valid_source(state):
-            return False
-        event_data = EventData(state, self, machine, model, args, kwargs)
-        for row in self.transitions[state.name]:
-            event_data.transition = row
-            if row.execute(event_data):
-                return True
-        return False
+class Table(Protocol):
+    """The table that is compiled."""
+
+    owner: Any
+    states: Mapping[str, State]
+    transitions: tuple[Transition, ...]
+    listeners: tuple[Listener, ...]
+    machine: Any
+    hears_of_entering: bool
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether any state has an activity or a time limit."""
+
+    def has_work(self, state: str) -> bool:
+        """Whether this one has."""
+
+    def handles(self, state: str, trigger: str) -> bool:
+        """Whether there are rows."""
+
+    def places(self, state: str, trigger: str) -> tuple[int, ...]:
+        """Where they stand."""
+
+    def heard(self, place: int, state: str, taken: bool) -> None:
+        """Tell those who listen."""
+
+    def illegal(self, instance: Any, trigger: str) -> Exception:
+        """What is answered where there are none."""
 
 
-class QuietMachine(Machine):
-    """A `transitions.Machine` in all respects, but for what it logs when nobody reads it."""
+class Steps(dict[tuple[str, str], Step]):
+    """The functions of one table by state and trigger, each made when it is first needed.
 
-    transition_cls = _Row
-    event_cls = _Event
+    Args:
+        table: what they are made from.
+        aloud: whether they write the log lines of `transitions`.
+    """
+
+    def __init__(self, table: Table, aloud: bool) -> None:
+        super().__init__()
+        self.table = table
+        self.aloud = aloud
+
+    def __missing__(self, key: tuple[str, str]) -> Step:
+        state, trigger = key
+        if not self.table.handles(state, trigger):
+            return _refusal(self.table, trigger)
+        step = self[key] = _Compiler(self.table, state, trigger, self.aloud).compiled()
+        return step
+
+
+def source_of(table: Table, state: str, trigger: str) -> str:
+    """The source text of the function for `trigger` in `state`, as it runs while nobody listens."""
+    return _Compiler(table, state, trigger, aloud=False).text()
+
+
+class _Refusing(Steps):
+    """What a machine has for steps that takes no trigger any more."""
+
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        dict.__init__(self)
+        self.error = error
+
+    def __missing__(self, key: tuple[str, str]) -> Step:
+        raise self.error()
+
+
+def refusing(error: Callable[[], Exception]) -> Steps:
+    """Steps that refuse every trigger by the error that `error` makes."""
+    return _Refusing(error)
+
+
+def _refusal(table: Table, trigger: str) -> Step:
+    def refuse(machine: Any, reason: BaseException | None, data: Mapping[str, Any], now: float) -> None:
+        raise table.illegal(machine, trigger)
+
+    return refuse
+
+
+@attrs.frozen
+class _Call:
+    """A guard or an effect that is to be called."""
+
+    kind: str
+    name: str
+    takes: Takes
+
+    @property
+    def text(self) -> str:
+        given = [self.takes.reason] if self.takes.reason else []
+        if self.takes.everything:
+            given.append("**data")
+        else:
+            given += [f"{name}=data[{name!r}]" for name in self.takes.needed]
+            if self.takes.optional:
+                given.append(f"**{{name: data[name] for name in {self.takes.optional!r} if name in data}}")
+        return f"self.{self.name}({', '.join(given)})"
+
+
+class _Compiler:
+    """Writes the function for one trigger in one state."""
+
+    def __init__(self, table: Table, state: str, trigger: str, aloud: bool) -> None:
+        self.table = table
+        self.state: State = table.states[state]
+        self.trigger = trigger
+        self.aloud = aloud
+        self.kept = table.owner.record_type._fields[len(_KEPT_BY_ALL) :]
+        self.places = table.places(state, trigger)
+        self.names: dict[str, Any] = {
+            "TRIGGER": self._row(self.places[0]).trigger,
+            "SOURCE": self.state.name,
+            "RECORD": table.owner.record_type,
+            "HISTORY": History,
+            "NO_DATA": NO_DATA,
+            "new": tuple.__new__,
+            "missing": _missing,
+            "seconds_of": seconds_of,
+            "log": CORE,
+            "heard": table.heard,
+        }
+
+    def compiled(self) -> Step:
+        """Make it. Its text can be read in tracebacks and debuggers."""
+        text = self.text()
+        file = f"<{self.table.owner.__qualname__}: {self.trigger} in {self.state.name}>"
+        exec(compile(text, file, "exec"), self.names)  # noqa: S102
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        step: Step = self.names["step"]
+        return step
+
+    def text(self) -> str:
+        """Its source."""
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        yield "def step(self, reason, data, now):"
+        if not self.aloud:
+            yield from _indented(self._rows())
+            return
+        yield f"    {self._log('debug', 'Executed machine preparation callbacks before conditions.')}"
+        yield "    try:"
+        yield from _indented(self._rows(), 2)
+        yield "    finally:"
+        yield f"        {self._log('debug', 'Executed machine finalize callbacks')}"
+
+    def _rows(self) -> Iterator[str]:
+        for place in self.places:
+            row = self._row(place)
+            yield from self._said("debug", f"Initiating transition from state {self.state.name} to state {row.dest}...")
+            yield from self._said("debug", "Executed callbacks before conditions.")
+            yield from self._row_lines(row, place)
+
+    def _row_lines(self, row: Transition, place: int) -> Iterator[str]:
+        guards = [self._call("guard", name) for name in row.guards]
+        if not guards:
+            yield from self._taken(row, place)
+        elif not (self.aloud or self.table.listeners or any(guard.takes.needed for guard in guards)):
+            yield f"if {' and '.join(guard.text for guard in guards)}:"
+            yield from _indented(self._taken(row, place))
+        else:
+            yield "while True:"
+            for guard in guards:
+                yield from _indented(self._needed([guard]))
+                yield f"    if not {guard.text}:"
+                failed = f"Transition condition failed: {guard.name}() does not return True. Transition halted."
+                yield from _indented(self._said("debug", failed), 2)
+                yield from _indented(self._heard(place, False), 2)
+                yield "        break"
+            yield from _indented(self._taken(row, place))
+
+    def _taken(self, row: Transition, place: int) -> Iterator[str]:
+        effects = [self._call("effect", name) for name in row.effects]
+        if row.dest is None:
+            yield from self._needed(effects)
+            yield from self._called(effects)
+            yield from self._said("debug", "Executed callback before transition.")
+            yield from self._internal()
+        else:
+            yield from self._external(self.table.states[row.dest], effects)
+        yield from self._said("debug", "Executed callback after transition.")
+        yield from self._heard(place, True)
+        yield "return"
+
+    def _internal(self) -> Iterator[str]:
+        if self.state.initial and self.table.has_work(self.state.name):
+            yield "if self._since is None: self.start()"
+        yield "since = self._since"
+        yield from self._recorded("SOURCE", "True")
+        yield "records.note(record)"
+        yield from self._told()
+
+    def _external(self, dest: State, effects: list[_Call]) -> Iterator[str]:
+        leaving = [self._call("exit effect", name) for name in self.state.exit]
+        entering = [self._call("entry effect", name) for name in dest.entry]
+        yield from self._needed([*effects, *leaving, *entering])
+        yield from self._called(effects)
+        yield from self._said("debug", "Executed callback before transition.")
+        yield from self._said("debug", f"Exiting state {self.state.name}. Processing callbacks...")
+        yield from self._called(leaving)
+        yield from self._said("info", f"Finished processing state {self.state.name} exit callbacks.")
+        if isinstance(dest.timeout, str):
+            yield f"limit = seconds_of(self, {dest.timeout!r})"
+        dest_name = self._constant(f"DEST{list(self.table.states).index(dest.name)}", dest.name)
+        yield f"self._state = {dest_name}"
+        yield "self._visit += 1"
+        yield from self._said("debug", f"Entering state {dest.name}. Processing callbacks...")
+        yield from self._entered(entering)
+        yield from self._said("info", f"Finished processing state {dest.name} enter callbacks.")
+        yield "since = self._since"
+        yield "self._since = now"
+        yield from self._recorded(dest_name, "False")
+        yield "records.append(record)"
+        yield from self._turned(dest)
+        yield "if self._waiters: self._waiters.wake(record)"
+        yield from self._told()
+
+    def _entered(self, entering: list[_Call]) -> Iterator[str]:
+        """Called in the state that is entered, and if one raises, it was not entered."""
+        calls = list(self._called(entering))
+        if self.table.hears_of_entering:
+            calls.append("self.entered(reason)")
+        if calls:
+            yield "try:"
+            yield from _indented(calls)
+            yield "except BaseException:"
+            yield "    self._state = SOURCE"
+            yield "    self._visit -= 1"
+            yield "    raise"
+
+    def _turned(self, dest: State) -> Iterator[str]:
+        """End the activity and the time limit of the state that was left, and begin those of this one."""
+        if not self.table.needs_loop:
+            return
+        if dest.timeout is not None:
+            yield "self._turn(limit)" if isinstance(dest.timeout, str) else f"self._turn({float(dest.timeout)!r})"
+        elif self.table.has_work(dest.name):
+            yield "self._turn()"
+        else:
+            yield "if self._run is not None: self._turn()"
+
+    def _recorded(self, dest: str, internal: str) -> Iterator[str]:
+        kept = "".join(f", self.{name}" for name in self.kept)
+        dwell = "self._elapsed if since is None else now - since"
+        yield (
+            "self._last = record = new(RECORD, "
+            f"(TRIGGER, SOURCE, {dest}, {internal}, reason, {dwell}, now, data or NO_DATA{kept}))"
+        )
+        yield "records = self._records"
+        yield "if records is None: records = self._records = HISTORY(self.history_size)"
+        yield "if reason is not None: self._reason = reason"
+
+    def _told(self) -> Iterator[str]:
+        ending = "self.is_ending()" if self.table.needs_loop else "False"
+        yield f"if self._observers is not None: self._observers.publish(record, {ending})"
+
+    def _needed(self, calls: Iterable[_Call]) -> Iterator[str]:
+        for call in calls:
+            for name in call.takes.needed:
+                yield f"if {name!r} not in data: raise missing(self, TRIGGER, {call.kind!r}, {call.name!r}, {name!r})"
+
+    def _called(self, calls: Iterable[_Call]) -> Iterator[str]:
+        for call in calls:
+            yield call.text
+            yield from self._said("info", f"Executed callback '{call.name}'")
+
+    def _said(self, level: str, text: str) -> Iterator[str]:
+        if self.aloud:
+            yield self._log(level, text)
+
+    def _log(self, level: str, text: str) -> str:
+        return f"log.{level}({'%s' + text!r}, {self.table.machine.name!r})"
+
+    def _heard(self, place: int, taken: bool) -> Iterator[str]:
+        if self.table.listeners:
+            yield f"heard({place}, SOURCE, {taken})"
+
+    def _constant(self, name: str, value: object) -> str:
+        self.names[name] = value
+        return name
+
+    def _row(self, place: int) -> Transition:
+        return self.table.transitions[place]
+
+    def _call(self, kind: str, name: str) -> _Call:
+        found = takes(self.table.owner, name)
+        assert found is not None  # or the table would have been refused
+        return _Call(kind, name, found)
+
+
+_KEPT_BY_ALL = ("trigger", "source", "dest", "internal", "reason", "dwell", "at", "data")
+"""What every record has; what a kind of its own has beside that is read from the machine."""
+
+
+def _indented(lines: Iterable[str], depth: int = 1) -> Iterator[str]:
+    for line in lines:
+        yield "    " * depth + line
+
+
+def _missing(machine: object, trigger: str, kind: str, method: str, name: str) -> MissingDataError:
+    return MissingDataError(
+        f"{machine!r}: {str(trigger)!r} cannot be decided, for the {kind} {method}() needs {name!r}, which was not "
+        f"given; fire it as fire({str(trigger)!r}, {name}=...), or give the parameter a default"
+        + (". The error behind a trigger is given to a parameter that is called 'reason'" if name == "error" else ""),
+        trigger=trigger,
+        missing=name,
+    )

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["DeclarationError", "FsmConnError", "IllegalTriggerError"]
+__all__ = [
+    "EXPECTED",
+    "DeclarationError",
+    "EndlessDispatchError",
+    "FsmConnError",
+    "IllegalTriggerError",
+    "MachineClosedError",
+    "MissingDataError",
+    "StateTimeoutError",
+    "is_expected",
+    "strip_tracebacks",
+]
 
 
 class FsmConnError(Exception):
@@ -34,3 +45,74 @@ class IllegalTriggerError(FsmConnError, RuntimeError):
         self.state = state
         self.trigger = trigger
         self.allowed = tuple(allowed)
+
+
+class MissingDataError(FsmConnError, TypeError):
+    """A trigger was fired without what a guard or an effect needs to know. Nothing was changed.
+
+    Attributes:
+        trigger: the trigger that was fired.
+        missing: the name of what is missing.
+    """
+
+    def __init__(self, message: str, *, trigger: str = "", missing: str = "") -> None:
+        super().__init__(message)
+        self.trigger = trigger
+        self.missing = missing
+
+
+class EndlessDispatchError(FsmConnError, RuntimeError):
+    """Triggers fire one another for ever, each from a guard, an effect or an observer of the last.
+
+    What was still to be decided is dropped; what was decided has happened.
+
+    Attributes:
+        circle: the triggers that follow one another again and again.
+    """
+
+    def __init__(self, message: str, *, circle: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.circle = tuple(circle)
+
+    @classmethod
+    def of(cls, machine: object, fired: list[str]) -> EndlessDispatchError:
+        """Tell the shortest circle of `machine` that was gone through twice at the end of `fired`."""
+        size = next(
+            (size for size in range(1, len(fired) // 2) if fired[-size:] == fired[-2 * size : -size]), len(fired)
+        )
+        circle = fired[-size:][:10]
+        told = " -> ".join([*circle, circle[0] if size <= len(circle) else "..."])
+        return cls(
+            f"{machine!r}: triggers fire one another for ever: {told}; of {len(fired) - 1} that followed from one, none was "
+            "the last. Fire from an activity what is to happen again and again",
+            circle=circle,
+        )
+
+
+class MachineClosedError(FsmConnError, RuntimeError):
+    """The machine was closed by `aclose()`, or by the end of its `async with`. Nothing was changed."""
+
+
+class StateTimeoutError(FsmConnError, TimeoutError):
+    """A state has lasted longer than its `timeout`. It is the reason of its `on_timeout`."""
+
+
+EXPECTED = (OSError, TimeoutError, FsmConnError)
+"""Errors of the world outside, which fire a state's `on_error`. All others are bugs, and fire `fault`."""
+
+
+def is_expected(error: BaseException | None) -> bool:
+    """Whether an error is one of the world outside, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_expected(each) for each in error.exceptions)
+    return isinstance(error, EXPECTED)
+
+
+def strip_tracebacks(error: BaseException | None) -> None:
+    """Take the tracebacks from an expected error: they hold frames, which hold the object that keeps the error."""
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is not None and link.__traceback__ is not None:
+            link.__traceback__ = None
+            chain += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]

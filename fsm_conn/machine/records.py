@@ -6,11 +6,36 @@ Records hold no machine, so that keeping them keeps nothing else alive.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import attrs
 
-__all__ = ["History", "Snapshot", "TransitionRecord"]
+__all__ = ["NO_DATA", "History", "Snapshot", "TransitionRecord"]
+
+
+class _NoData(Mapping[str, Any]):
+    """The data of a trigger that came with none: one for all, which cannot be changed, and stays one when pickled."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+    def __reduce__(self) -> str:
+        return "NO_DATA"
+
+
+NO_DATA = _NoData()
 
 
 class TransitionRecord(NamedTuple):
@@ -20,7 +45,7 @@ class TransitionRecord(NamedTuple):
     """
 
     trigger: str
-    """What was fired: a `Trigger`, or the name of one that a subclass added."""
+    """What was fired."""
     source: str
     """The state before."""
     dest: str
@@ -32,7 +57,9 @@ class TransitionRecord(NamedTuple):
     dwell: float
     """Seconds spent in `source`, by the event loop's clock."""
     at: float
-    """When, in seconds of the event loop's clock (`loop.time()`)."""
+    """When, in seconds of the event loop's clock (`loop.time()`); of `time.monotonic()` where no loop runs."""
+    data: Mapping[str, Any] = NO_DATA
+    """What was given with the trigger: `{"amount": 5}` for `fire("paid", amount=5)`."""
 
     def __str__(self) -> str:
         arrow = f"{self.source} (stays)" if self.internal else f"{self.source} -> {self.dest}"
@@ -42,17 +69,21 @@ class TransitionRecord(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """Where a machine stands at one moment."""
+    """Where a machine stands at one moment: plain values, which can be stored, and begun from with `restored`."""
 
     state: str
-    visit: int
+    elapsed: float = 0.0
+    """Seconds since the state was entered."""
+    visit: int = 0
     """Which stay in a state it is, counted from 0."""
-    since: float | None
+    since: float | None = None
     """When the state was entered, by the event loop's clock; None when nothing has happened yet."""
-    activity: str | None
+    activity: str | None = None
     """The method that runs: that of the present state, or of the last one, if that is still cleaning up."""
-    is_resting: bool
+    is_resting: bool = False
     """Whether the activity of the present state has said that from here on it only waits."""
+    time_left: float | None = None
+    """Seconds until the time limit of the state has passed; None when there is no limit."""
 
 
 class History(deque[TransitionRecord]):
@@ -60,7 +91,7 @@ class History(deque[TransitionRecord]):
 
     Probes that pass come by the thousand, and a history of nothing else explains nothing: so an internal record takes
     the place of the oldest internal one, once they have their quarter. Those of which there is not even a whole one,
-    in a history of less than four, are not kept.
+    in a history of less than four, are not kept. One that is not internal is simply appended.
     """
 
     __slots__ = ("_internal", "_most_internal")
@@ -68,19 +99,34 @@ class History(deque[TransitionRecord]):
     def __init__(self, size: int) -> None:
         super().__init__(maxlen=size)
         self._internal = 0
+        """How many are internal, or fewer: appending one that is not may have pushed out one that is."""
         self._most_internal = size // 4
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.maxlen,), {"_internal": self._internal}, iter(self)
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self._internal = state["_internal"]
+
+    def __copy__(self) -> History:
+        found = History(self.maxlen or 0)
+        found.extend(self)
+        found._internal = self._internal
+        return found
+
+    copy = __copy__
+
     def note(self, record: TransitionRecord) -> None:
-        """Keep a record, and let go of what there is no room for any more."""
-        if record.internal and not self._has_room_for_internal():
-            return
-        if len(self) == self.maxlen and self:
-            self._internal -= self[0].internal
-        self._internal += record.internal
+        """Keep a record, and let go of the oldest internal one if it is one too many."""
+        if record.internal:
+            if self._internal >= self._most_internal and not self._make_room():
+                return
+            self._internal += 1
         self.append(record)
 
-    def _has_room_for_internal(self) -> bool:
-        if self._internal and self._internal == self._most_internal:
-            del self[next(index for index, record in enumerate(self) if record.internal)]
-            self._internal -= 1
+    def _make_room(self) -> bool:
+        kept = [index for index, each in enumerate(self) if each.internal]
+        if len(kept) >= self._most_internal and kept:
+            del self[kept.pop(0)]
+        self._internal = len(kept)
         return self._internal < self._most_internal

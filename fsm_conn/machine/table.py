@@ -11,25 +11,30 @@ The rules of the table:
 - Rows for the same trigger and source are alternatives. They are asked in order, the first whose guards all
   agree is taken, and the last has no guard, so there is always an answer.
 - A *guard* reads and never changes anything. An *effect* counts or remembers; it runs before the state
-  changes, and if it raises, the state does not change. Both are methods named in the row and take the
-  reason (an exception or None). Neither ever waits.
+  changes, and if it raises, the state does not change. Both are methods named in the row; they may take the
+  `reason` (an exception or None), and what was given with the trigger by its name. Neither ever waits.
+- A state may have effects too: those of its `exit` follow those of the row, and then come those of the next one's
+  `entry`.
 - What takes time is the *activity* of a state, the coroutine method `while_<state>`. What it returns is the
   trigger it fires; an error of the world outside (`OSError`, `TimeoutError`, `FsmConnError`) that it raises fires the
-  state's `on_error`; any other exception is a bug and fires `fault`.
+  state's `on_error`; any other exception is a bug and fires `fault`. A state with a `timeout` fires its `on_timeout`.
 - `dest=None` is an internal transition: the state is not left, and its activity goes on. A `dest` equal to the
   source is a self transition: the state is left and entered again, and its activity begins anew.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
-__all__ = ["Fires", "Others", "State", "Transition", "others"]
+__all__ = ["Fires", "Others", "State", "Transition", "is_seconds", "others", "seconds_of"]
 
 
+ACTIVITY_PREFIX = "while_"
+"""What the name of an activity begins with, before that of its state."""
 FAULT = "fault"
 """The trigger that is fired when an activity breaks a rule or raises what nobody expected."""
 
@@ -49,11 +54,14 @@ def others(*names: str) -> Others:
     return Others(names)
 
 
-def _names(value: Any) -> tuple[str, ...]:
+Names = str | Iterable[str]
+
+
+def _names(value: Names | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def _source(value: Any) -> tuple[str, ...] | Others:
+def _source(value: Names | Others) -> tuple[str, ...] | Others:
     if value == "*":
         return Others(())
     return value if isinstance(value, Others) else _names(value)
@@ -70,6 +78,16 @@ class State:
     """Whether life begins here. One state of a table says so."""
     final: bool = attrs.field(default=False, kw_only=True)
     """Whether it is in order to stay here for ever."""
+    timeout: float | str | None = attrs.field(default=None, kw_only=True)
+    """How long it may last, in seconds; or the name of the attribute that says so when the state is entered, where None
+    means without a limit. An internal transition does not begin the time anew, a self transition does."""
+    on_timeout: str | None = attrs.field(default=None, kw_only=True)
+    """The trigger fired when the time is over, with a `StateTimeoutError` as its reason."""
+    entry: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
+    """Names of methods called in order whenever it is entered, after the effects of the row; the state is this one by
+    then. If one raises, nothing has changed."""
+    exit: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
+    """Names of methods called in order whenever it is left, after the effects of the row, still in it."""
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -87,7 +105,7 @@ class Transition:
     dest: str | None
     """The state that follows; None for an internal transition."""
     guards: tuple[str, ...] = attrs.field(default=(), converter=_names)
-    """Names of methods that must all return True. They read; they change nothing."""
+    """Names of methods that must all say yes, by any value that counts as true. They read; they change nothing."""
     effects: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """Names of methods called in order, before the state changes."""
 
@@ -115,3 +133,22 @@ class Fires:
 
     def __repr__(self) -> str:
         return f"Fires({', '.join(repr(str(trigger)) for trigger in self.triggers)})"
+
+
+def is_seconds(value: object) -> bool:
+    """Whether it is a positive number, be it infinite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def seconds_of(machine: Any, attribute: str) -> float | None:
+    """What `machine` says at this moment; None when there is no limit.
+
+    Raises:
+        ValueError: it says neither a positive number of seconds nor None.
+    """
+    value = getattr(machine, attribute)
+    if value is None or value == math.inf:
+        return None
+    if not is_seconds(value):
+        raise ValueError(f"{machine!r}.{attribute} is {value!r:.60}: give a positive number of seconds, or None")
+    return float(value)

@@ -154,7 +154,7 @@ class PoolMachine(StateMachine):
             RuntimeError: the pool lives in another loop.
         """
         loop = asyncio.get_running_loop()
-        if loop is self._loop and self._state in SERVING and not self._was_forked:
+        if loop is self.loop and self._state in SERVING and not self._was_forked:
             return loop
         if not self._was_forked:
             self.check_loop()

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fsm_conn._util.timing import finish
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.connection import Connection
-from fsm_conn.machine.machine import finish
 from fsm_conn.pool.drain import DRAIN_TIMEOUT
 from fsm_conn.pool.hooks import Hook, Hooks
 from fsm_conn.pool.leasing.calls import PoolRoute

@@ -4,20 +4,16 @@
         ...
     print(coverage.report().text())
 
-The rules that hold here: production code pays nothing, for the rows of `transitions` are wrapped only while somebody
-counts; any number may count at the same time, each for itself; nothing here keeps a class alive.
-
-All that is known about the inside of `transitions` stands in `_edges` and `_watch`: that an event keeps its rows by
-source in the order of the table, and that `execute` of a row says whether it was taken.
+The rules that hold here: production code pays nothing, for tables are listened to only while somebody counts; any
+number may count at the same time, each for itself; nothing here keeps a class alive.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Self
 
-from fsm_conn.machine import binding as machine
+from fsm_conn.machine import binding
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.report import Count, Edge, Gap, Report, ReportError, RowCoverage, qualified
@@ -63,7 +59,7 @@ class TransitionCoverage:
         self.stop()
 
     def _know(self, lifecycle: BoundTable) -> None:
-        for edge, _ in _edges(lifecycle):
+        for edge in _edges(lifecycle):
             self._counts.setdefault(edge, [0, 0])
 
     def _count(self, edge: Edge, taken: bool) -> None:
@@ -71,56 +67,45 @@ class TransitionCoverage:
 
 
 _counting: list[TransitionCoverage] = []
-_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+_listening: list[Callable[[], None]] = []
+"""What ends the listening to each table that is listened to."""
 
 
 def _switch_on() -> None:
     for lifecycle in _lifecycles():
-        _watch(lifecycle)
-    machine.on_bound.append(_bound)
+        _listen(lifecycle)
+    binding.on_bound.append(_bound)
 
 
 def _switch_off() -> None:
-    machine.on_bound.remove(_bound)
-    for transition in list(_watched):
-        del transition.execute
-    _watched.clear()
+    binding.on_bound.remove(_bound)
+    while _listening:
+        _listening.pop()()
 
 
 def _bound(lifecycle: BoundTable) -> None:
-    if issubclass(lifecycle.owner, StateMachine):
+    for each in _counting:
+        each._know(lifecycle)
+    _listen(lifecycle)
+
+
+def _listen(lifecycle: BoundTable) -> None:
+    edges = {(edge.index, edge.source): edge for edge in _edges(lifecycle)}
+
+    def count(row: int, state: str, taken: bool) -> None:
         for each in _counting:
-            each._know(lifecycle)
-        _watch(lifecycle)
+            each._count(edges[row, str(state)], taken)
+
+    _listening.append(lifecycle.listen(count))
 
 
-def _watch(lifecycle: BoundTable) -> None:
-    for edge, transition in _edges(lifecycle):
-        transition.execute = _counted(edge, transition.execute)
-        _watched.add(transition)
-
-
-def _counted(edge: Edge, execute: Any) -> Any:
-    def counted(event: Any) -> bool:
-        taken = bool(execute(event))
-        for each in _counting:
-            each._count(edge, taken)
-        return taken
-
-    return counted
-
-
-def _edges(lifecycle: BoundTable) -> Iterator[tuple[Edge, Any]]:
-    """Every row from each of its states, with what `transitions` made of it."""
+def _edges(lifecycle: BoundTable) -> Iterator[Edge]:
+    """Every row from each of its states."""
     owner = qualified(lifecycle.owner)
-    seen: dict[tuple[str, str], int] = {}
     for index, row in enumerate(lifecycle.transitions):
         trigger, dest = str(row.trigger), None if row.dest is None else str(row.dest)
         for source in map(str, row.sources(lifecycle.states)):
-            place = seen.get((trigger, source), 0)
-            seen[trigger, source] = place + 1
-            made = lifecycle.machine.events[trigger].transitions[source][place]
-            yield Edge(owner, index, trigger, source, dest, tuple(map(str, row.guards))), made
+            yield Edge(owner, index, trigger, source, dest, tuple(map(str, row.guards)))
 
 
 def _lifecycles() -> Iterator[BoundTable]:

@@ -26,7 +26,7 @@ LIFE: list[tuple[Any, ...]] = [
 def lines(*steps: tuple[Any, ...], **whose: str) -> list[str]:
     found, entered = [], steps[0][4]
     for trigger, source, dest, reason, at in steps:
-        record = ConnectionRecord(trigger, source, dest, source == dest, reason, at - entered, at, 1)
+        record = ConnectionRecord(trigger, source, dest, source == dest, reason, at - entered, at, attempt=1)
         found.append(write_record(record, **whose))
         entered = at if source != dest else entered
     return found

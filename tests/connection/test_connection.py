@@ -63,7 +63,7 @@ def nothing_is_left(conn: Connection, peer: Peer) -> None:
     assert peer.open_now == 0
     assert len(asyncio.all_tasks()) == 1
     assert conn.link is None
-    assert conn._activity is None
+    assert conn.snapshot().activity is None
 
 
 # --- connecting -----------------------------------------------------------------------------------------------
@@ -701,7 +701,7 @@ async def test_an_activity_that_ignores_its_cancellation_is_left_behind(caplog: 
     conn = Deaf(Peer())
     task = asyncio.create_task(swallow(conn.connect()))
     await conn.wait_for_state("connecting")
-    deaf = conn._activity
+    deaf = conn._run.task  # type: ignore[union-attr]
     assert deaf is not None
     await conn.disconnect()
     await task
@@ -969,7 +969,7 @@ def test_a_connection_cannot_be_used_from_a_second_loop_at_a_time() -> None:
 def test_firing_outside_a_loop_changes_nothing() -> None:
     """A thread without a loop cannot leave a connection in a state whose activity never began."""
     conn = connection(Peer())
-    with pytest.raises(RuntimeError, match="no running event loop"):
+    with pytest.raises(RuntimeError, match="needs an event loop, and none runs here"):
         conn.fire("connect")
     assert (conn.state, conn.history) == (S.DISCONNECTED, ())
 

@@ -19,8 +19,8 @@ RETRY = RetryPolicy(max_attempts=2, initial_delay=60.0, jitter="none")
 
 def meddle(conn: Connection) -> None:
     """What a program does that cancels every task whose name it does not know, and what the driver never does."""
-    assert conn._activity is not None
-    conn._activity.cancel()
+    assert conn._run is not None
+    conn._run.task.cancel()  # type: ignore[union-attr]
 
 
 async def reach(state: ConnectionState, peer: Peer) -> tuple[Connection, asyncio.Task[Any]]:
@@ -48,7 +48,7 @@ def last(conn: Connection) -> tuple[str, str, str, bool]:
 async def ended(conn: Connection, peer: Peer) -> None:
     """Nothing of it is left: no link, no task but the test's own."""
     assert conn.state is S.DISCONNECTED
-    assert (peer.open_now, conn.link, conn._activity) == (0, None, None)
+    assert (peer.open_now, conn.link, conn.snapshot().activity) == (0, None, None)
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 

@@ -133,7 +133,7 @@ def test_many_steps_are_counted() -> None:
 
 
 def test_an_internal_step_leaves_no_state() -> None:
-    step = ConnectionRecord("probe_passed", "connected", "connected", True, None, 2.0, 2.0, 1)
+    step = ConnectionRecord("probe_passed", "connected", "connected", True, None, 2.0, 2.0, attempt=1)
     inside = read_mermaid(diagram(Connection, history=[step])).inside["connected"]
     assert inside[-1] == "2 s, not left"
     assert "#1" in inside

@@ -1,152 +1,295 @@
-"""The machine that decides does what that of `transitions` does, callback by callback, and logs the same when asked."""
+"""Compiled dispatch decides as a stock `transitions.Machine` with the same table does, and logs the same when asked."""
 
 from __future__ import annotations
 
 import logging
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from transitions import EventData, Machine
+from transitions import Machine, MachineError
 
-from fsm_conn.machine.dispatch import QuietMachine
+from fsm_conn import IllegalTriggerError, State, StateMachine, Transition, others
+from fsm_conn.machine.dispatch import CORE
 
-STATES = ("a", "b", "c")
-TRIGGERS = ("x", "y")
-CALLBACKS = st.lists(st.sampled_from(["one", "two", "broken"]), max_size=2)
-GUARDS = st.lists(st.sampled_from(["yes", "no", "truthy", "broken"]), max_size=2)
-PLACES = ("before_state_change", "after_state_change", "prepare_event", "finalize_event", "on_exception", "on_final")
-
-states = st.fixed_dictionaries({"on_enter": CALLBACKS, "on_exit": CALLBACKS, "final": st.booleans()})
-rows = st.fixed_dictionaries(
-    {
-        "trigger": st.sampled_from(TRIGGERS),
-        "source": st.sampled_from(STATES),
-        "dest": st.sampled_from([*STATES, None]),
-        "prepare": CALLBACKS,
-        "conditions": GUARDS,
-        "unless": GUARDS,
-        "before": CALLBACKS,
-        "after": CALLBACKS,
-    }
-)
-around = st.dictionaries(st.sampled_from(PLACES), CALLBACKS, max_size=2)
+TABLES = int(os.environ.get("FSM_CONN_TABLES", "1000"))
+"""How many tables are compared: ten thousand, whenever dispatch is changed, take a minute."""
+BATCH = 250
+FIRED = 12
+"""Triggers that each table is fired with."""
+GUARDS, EFFECTS = ("may", "might", "can", "shall"), ("count", "note", "tell")
+STATES, TRIGGERS = ("a", "b", "c", "d"), ("x", "y", "z")
 
 
-def told(given: Any) -> Any:
-    """All that a callback can read in what it is given, which is an `EventData` where the machine sends events."""
-    if not isinstance(given, EventData):
-        return given
-    row = given.transition and (given.transition.source, given.transition.dest)
-    return given.state and given.state.name, given.event and given.event.name, row, given.args, given.kwargs
+class Acts:
+    """Writes down what is called, with what and in which state; whether a guard agrees, and who raises, is a dice's."""
 
-
-class Model:
-    """Writes down who was called with what, in which state."""
+    state: Any
+    fated: dict[str, Any]
 
     def __init__(self) -> None:
-        self.state = "a"
         self.called: list[Any] = []
+        self.fated = {}
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("one", "two", "yes", "no", "truthy", "broken"):
-            raise AttributeError(name)
-
-        def call(*args: Any) -> Any:
-            self.called.append((name, tuple(map(told, args)), self.state))
-            if name == "broken":
-                raise ZeroDivisionError("on purpose")
-            return {"yes": True, "truthy": 2}.get(name, False)
-
-        return call
+    def act(self, name: str, reason: Any) -> Any:
+        self.called.append((name, reason, str(self.state)))
+        fate = self.fated.get(name, False)
+        if fate is None:
+            raise ZeroDivisionError(name)
+        return fate
 
 
-def life(kind: type[Machine], table: dict[str, Any], around: dict[str, Any], fired: list[str]) -> list[Any]:
-    """All that can be seen of a machine of that kind."""
-    machine: Any = kind(
-        model=None,
-        states=[{"name": name, **options} for name, options in table["states"].items()],
-        initial="a",
-        transitions=table["rows"],
-        auto_transitions=False,
-        **around,
+def acting(name: str) -> Any:
+    def act(self: Acts, reason: Any) -> Any:
+        return self.act(name, reason)
+
+    return act
+
+
+for _name in (*GUARDS, *EFFECTS, "enter", "leave"):
+    setattr(Acts, _name, acting(_name))
+
+
+def table(dice: random.Random) -> tuple[tuple[State, ...], tuple[Transition, ...]]:
+    """A sound table of every kind of row: guarded, internal, self, of one source, of several, of all, of all but some."""
+    names = STATES[: dice.randint(2, 4)]
+    states = tuple(
+        State(
+            name,
+            initial=name == names[0],
+            entry="enter" if dice.random() < 0.3 else (),
+            exit="leave" if dice.random() < 0.3 else (),
+        )
+        for name in names
     )
-    seen: list[Any] = []
-    model = Model()
-    for number, trigger in enumerate(fired):
-        if trigger not in machine.events:
-            continue
-        try:
-            result: Any = machine.events[trigger].trigger(model, number)
-        except Exception as error:
-            result = (type(error), str(error))
-        seen.append((trigger, result, model.state, tuple(model.called)))
-    return seen
+    rows: list[Transition] = []
+    for trigger in TRIGGERS:
+        source: Any = dice.choice(
+            [
+                "*",
+                others(dice.choice(names)),
+                dice.choice(names),
+                tuple(dice.sample(names, dice.randint(1, len(names)))),
+            ]
+        )
+        guards = dice.sample(GUARDS, dice.randint(0, 3))
+        for guard in guards:
+            rows.append(row(dice, trigger, source, names, guard))
+        if guards and dice.random() < 0.3:
+            rows[-1] = row(dice, trigger, source, names, (guards[-1], "shall" if "shall" not in guards else guards[-1]))
+        rows.append(row(dice, trigger, source, names, ()))
+    dice.shuffle(order := list(TRIGGERS))
+    return states, tuple(each for trigger in order for each in rows if each.trigger == trigger)
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    states=st.fixed_dictionaries(dict.fromkeys(STATES, states)),
-    rows=st.lists(rows, min_size=1, max_size=8),
-    around=around,
-    queued=st.booleans(),
-    send_event=st.booleans(),
-    fired=st.lists(st.sampled_from(TRIGGERS), max_size=12),
-)
-def test_it_does_what_the_original_does(
-    states: Any, rows: list[Any], around: dict[str, Any], queued: bool, send_event: bool, fired: list[str]
-) -> None:
-    """Any machine, fired at random: the same results, errors, states and callbacks, in the same order."""
-    table, options = {"states": states, "rows": rows}, {**around, "queued": queued, "send_event": send_event}
-    assert life(QuietMachine, table, options, fired) == life(Machine, table, options, fired)
+def row(dice: random.Random, trigger: str, source: Any, names: tuple[str, ...], guards: Any) -> Transition:
+    effects = tuple(dice.sample(EFFECTS, dice.randint(0, 2)))
+    return Transition(trigger, source, dice.choice([*names, None]), guards, effects)
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("guard", ["yes", "no", "broken"])
-def test_callbacks_around_each_event_are_called(place: str, guard: str) -> None:
-    """Callbacks of the machine itself are called as by the original, whether or not a row is taken."""
-    table = {
-        "states": {"a": {}, "b": {"final": True}, "c": {}},
-        "rows": [{"trigger": "x", "source": "a", "dest": "b", "conditions": guard}],
-    }
-    seen = [life(kind, table, {place: "one"}, ["x", "x"]) for kind in (QuietMachine, Machine)]
-    assert seen[0] == seen[1]
+def ours(states: Any, rows: Any) -> Any:
+    made: Any = type("Ours", (Acts, StateMachine), {"states": states, "transitions": rows})
+    return made()
 
 
-def test_callbacks_are_given_the_event_as_it_is_by_then() -> None:
-    """An event that is sent to callbacks knows its state, row and arguments as those of the original."""
-    table = {
-        "states": {"a": {"on_exit": "one"}, "b": {"on_enter": "two", "on_exit": "one"}, "c": {"on_enter": "two"}},
-        "rows": [
-            {"trigger": "x", "source": "a", "dest": "b", "conditions": "yes", "before": "one", "after": "two"},
-            {"trigger": "x", "source": "b", "dest": "c", "prepare": "one", "after": "two"},
-        ],
-    }
-    seen = [life(kind, table, {"send_event": True}, ["x", "x"]) for kind in (QuietMachine, Machine)]
-    assert seen[0] == seen[1]
+def stock(states: tuple[State, ...], rows: tuple[Transition, ...]) -> tuple[Machine, Acts]:
+    """The same, by `transitions` alone."""
+    model = Acts()
+    machine = Machine(
+        model=model,
+        states=[{"name": each.name, "on_enter": list(each.entry), "on_exit": list(each.exit)} for each in states],
+        initial=states[0].name,
+        auto_transitions=False,
+        name="Ours",
+    )
+    for each in rows:
+        sources = list(each.sources([state.name for state in states]))
+        machine.add_transition(each.trigger, sources, each.dest, list(each.guards), None, list(each.effects))
+    return machine, model
 
 
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
-def test_who_wants_the_log_lines_gets_them(caplog: pytest.LogCaptureFixture, level: int) -> None:
-    """At INFO and at DEBUG, what was executed and which states were passed is logged as by the original."""
-    table = {
-        "states": {"a": {"on_exit": "one"}, "b": {"on_enter": "two"}, "c": {}},
-        "rows": [{"trigger": "x", "source": "a", "dest": "b", "conditions": "yes", "before": "one", "after": "two"}],
-    }
-    said = []
-    for kind in (Machine, QuietMachine):
-        caplog.clear()
-        with caplog.at_level(level, logger="transitions.core"):
-            life(kind, table, {}, ["x"])
-        said.append({message for message in caplog.messages if "Executed callback '" in message or "state" in message})
-    assert said[0] == said[1]
-    assert len(said[0]) >= 4
+def fates(dice: random.Random) -> dict[str, Any]:
+    """Who agrees, and once in a while, who raises."""
+    found: dict[str, Any] = {name: dice.random() < 0.5 for name in GUARDS}
+    if dice.random() < 0.2:
+        found[dice.choice([*GUARDS, *EFFECTS, "enter", "leave"])] = None
+    return found
 
 
-def test_it_logs_nothing_unless_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """At other levels nothing is logged, and the row is taken."""
-    table = {"states": {"a": {}, "b": {}, "c": {}}, "rows": [{"trigger": "x", "source": "a", "dest": "b"}]}
-    with caplog.at_level(logging.WARNING, logger="transitions.core"):
-        assert life(QuietMachine, table, {}, ["x"]) == [("x", True, "b", ())]
-    assert not caplog.records
+@contextmanager
+def said(level: int) -> Iterator[list[str]]:
+    """What the logger of `transitions` says while its own level is this."""
+    lines: list[str] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(f"{record.levelname} {record.getMessage()}")
+
+    handler, before = Keeping(), CORE.level
+    CORE.addHandler(handler)
+    CORE.setLevel(level)
+    try:
+        yield lines
+    finally:
+        CORE.removeHandler(handler)
+        CORE.setLevel(before)
+
+
+def outcome(fire: Any, *given: Any) -> str:
+    try:
+        fire(*given)
+    except (MachineError, IllegalTriggerError, AttributeError):
+        return "refused"
+    except ZeroDivisionError as error:
+        return f"raised by {error}"
+    return "taken"
+
+
+@pytest.mark.parametrize("batch", range(TABLES // BATCH))
+def test_it_decides_as_the_original_does(batch: int) -> None:
+    """Random tables, fired at random: the same outcomes, states, callbacks and log lines, in the same order."""
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        dice = random.Random(seed)
+        states, rows = table(dice)
+        mine, (machine, model) = ours(states, rows), stock(states, rows)
+        level = dice.choice([logging.NOTSET, logging.NOTSET, logging.INFO, logging.DEBUG])
+        for number in range(FIRED):
+            trigger, reason = dice.choice(TRIGGERS), dice.choice([None, OSError(number)])
+            mine.fated = model.fated = fates(dice)
+            before = mine.state, mine.visit, len(mine.history)
+            with said(level) as of_mine:
+                did = outcome(mine.fire, trigger, reason)
+            with said(level) as of_stock:
+                was = outcome(machine.events[trigger].trigger, model, reason)
+            seen = f"seed {seed}, step {number}: {trigger} in {before[0]}"
+            assert (did, mine.called) == (was, model.called), seen
+            if did != "refused" and level != logging.NOTSET:
+                assert of_mine == of_stock, seen
+            if did == "raised by enter":
+                model.state = before[0]  # the original has changed the state by then
+            assert mine.state == model.state, seen
+            if did == "taken":
+                last = mine.history[-1] if not mine.last_record.internal else mine.last_record
+                assert (last.trigger, last.source, last.dest, last.reason) == (trigger, before[0], mine.state, reason)
+            else:
+                assert (mine.state, mine.visit, len(mine.history)) == before, seen
+
+
+class Loud(StateMachine):
+    """Who was asked."""
+
+    states = (State("off", initial=True, exit="leave"), State("on", entry="come"))
+    transitions = (
+        Transition("push", "off", "on", "may", "note"),
+        Transition("push", "off", None),
+        Transition("push", "on", "off"),
+    )
+    answer: object = True
+
+    def may(self) -> object:
+        return self.answer
+
+    def note(self) -> None: ...
+    def leave(self) -> None: ...
+    def come(self) -> None: ...
+
+
+def test_an_application_that_logs_at_info_hears_nothing_of_transitions(caplog: pytest.LogCaptureFixture) -> None:
+    """The root's level is not a question put to `transitions`; only its own logger's is."""
+    caplog.set_level(logging.DEBUG)
+    assert CORE.level == logging.NOTSET
+    assert CORE.isEnabledFor(logging.DEBUG)
+    machine = Loud()
+    machine.fire("push")
+    machine.fire("push")
+    assert [each for each in caplog.records if each.name.startswith("transitions")] == []
+
+
+def test_who_asks_the_logger_of_transitions_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """From then on, and no longer than it has that level."""
+    machine = Loud()
+    machine.fire("push")
+    with caplog.at_level(logging.INFO, logger="transitions.core"):
+        machine.fire("push")
+        machine.fire("push")
+    told = [each.getMessage() for each in caplog.records]
+    assert told == [
+        "Loud: Finished processing state on exit callbacks.",
+        "Loud: Finished processing state off enter callbacks.",
+        "Loud: Executed callback 'note'",
+        "Loud: Executed callback 'leave'",
+        "Loud: Finished processing state off exit callbacks.",
+        "Loud: Executed callback 'come'",
+        "Loud: Finished processing state on enter callbacks.",
+    ]
+    caplog.clear()
+    machine.fire("push")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("answer", [5, "yes", [1], True, object()])
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG])
+def test_a_guard_may_say_yes_by_any_value_that_is_true(answer: object, level: int) -> None:
+    """Whether or not anybody reads the log."""
+    machine = Loud()
+    machine.answer = answer
+    with said(level):
+        machine.fire("push")
+    assert machine.state == "on"
+
+
+@pytest.mark.parametrize("answer", [0, "", [], None, False])
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG])
+def test_and_no_by_any_value_that_is_not(answer: object, level: int) -> None:
+    """As everywhere in Python."""
+    machine = Loud()
+    machine.answer = answer
+    with said(level):
+        machine.fire("push")
+    assert machine.state == "off"
+
+
+def test_the_table_can_be_read_as_a_machine_of_transitions() -> None:
+    """A stock one, with all rows and callbacks, that holds no object of ours and cannot change one."""
+    machine = Loud.lifecycle.machine
+    assert type(machine) is Machine
+    assert machine.models == []
+    taken = machine.events["push"].transitions["off"]
+    assert [(each.dest, [str(c.func) for c in each.conditions], each.before) for each in taken] == [
+        ("on", ["may"], ["note"]),
+        (None, [], []),
+    ]
+    assert (machine.states["on"].on_enter, machine.states["off"].on_exit) == (["come"], ["leave"])
+    mine = Loud()
+    with pytest.raises(AttributeError):
+        machine.events["push"].trigger(mine)
+    assert (mine.state, mine.history) == ("off", ())
+
+
+def test_who_listens_is_told_of_each_row_that_was_asked() -> None:
+    """By its place in the table, with its state, and whether it was taken; until it listens no more."""
+    told: list[tuple[int, str, bool]] = []
+    machine = Loud()
+    machine.fire("push")
+    end = Loud.lifecycle.listen(lambda *row: told.append(row))
+    machine.fire("push")
+    machine.answer = False
+    machine.fire("push")
+    assert told == [(2, "on", True), (0, "off", False), (1, "off", True)]
+    end()
+    end()
+    machine.fire("push")
+    assert len(told) == 3
+
+
+def test_what_runs_can_be_read() -> None:
+    """The text of a function, also in a traceback."""
+    text = Loud.lifecycle.source("off", "push")
+    assert text.startswith("def step(self, reason, data, now):\n    if self.may():\n        self.note()\n")
+    with pytest.raises(KeyError):
+        Loud.lifecycle.source("off", "pull")
+    assert [row.dest for row in Loud.lifecycle.rows("off", "push")] == ["on", None]
+    assert Loud.lifecycle.rows("off", "pull") == ()

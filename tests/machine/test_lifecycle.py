@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -15,6 +16,7 @@ from fsm_conn import (
     DeclarationError,
     IllegalTriggerError,
     State,
+    StateMachine,
     Transition,
     Trigger,
     insert_state,
@@ -25,8 +27,8 @@ from fsm_conn.connection.table import STATES, TRANSITIONS, LinkState
 from fsm_conn.machine.binding import BoundTable
 
 
-class Thing:
-    """The smallest object that can live by a table."""
+class Thing(StateMachine):
+    """The smallest machine."""
 
     states: Any = (State("off", initial=True), "on")
     transitions: Any = (
@@ -36,20 +38,13 @@ class Thing:
     )
     allowed = True
 
-    def __init__(self) -> None:
-        self._state = "off"
-        self.visits = 0
-
-    def _entered(self, reason: BaseException | None) -> None:
-        self.visits += 1
-
     def is_allowed(self, reason: BaseException | None) -> bool:
         return self.allowed
 
     async def is_async(self, reason: BaseException | None) -> bool:
         return True
 
-    def takes_nothing(self) -> bool:
+    def takes_two(self, _first: object, _second: object) -> bool:
         return True
 
     def explode(self, reason: BaseException | None) -> None:
@@ -66,6 +61,12 @@ def lifecycle(
     states: Any = Thing.states, transitions: Any = Thing.transitions, owner: type = Thing, **kw: Any
 ) -> BoundTable:
     return BoundTable(owner, states, transitions, **kw)
+
+
+def machine(transitions: Any) -> Thing:
+    """A thing with other rows."""
+    found: type[Thing] = type("Other", (Thing,), {"transitions": transitions})
+    return found()
 
 
 def test_the_documented_states() -> None:
@@ -156,28 +157,28 @@ def test_one_machine_per_class_and_none_per_connection() -> None:
 
 def test_guarded_alternatives_are_asked_in_order() -> None:
     """The first row whose guard agrees is taken; the last stands for everything else."""
-    life, thing = lifecycle(), Thing()
+    thing = Thing()
     thing.allowed = False
-    life.dispatch(thing, "press")
-    assert (thing._state, thing.visits) == ("off", 0)
+    thing.fire("press")
+    assert (thing.state, thing.visit) == ("off", 0)
     thing.allowed = True
-    life.dispatch(thing, "press")
-    assert (thing._state, thing.visits) == ("on", 1)
+    thing.fire("press")
+    assert (thing.state, thing.visit) == ("on", 1)
 
 
 def test_an_illegal_trigger_raises_and_changes_nothing() -> None:
     """The error names state, trigger and what is allowed."""
-    life, thing = lifecycle(transitions=(*Thing.transitions, Transition("kick", "on", "off"))), Thing()
+    thing = machine((*Thing.transitions, Transition("kick", "on", "off")))
     with pytest.raises(IllegalTriggerError, match=r"'kick' cannot happen in state 'off'; what can: press") as caught:
-        life.dispatch(thing, "kick")
+        thing.fire("kick")
     assert (caught.value.state, caught.value.trigger, caught.value.allowed) == ("off", "kick", ("press",))
-    assert (thing._state, thing.visits) == ("off", 0)
+    assert (thing.state, thing.visit, thing.history) == ("off", 0, ())
 
 
 def test_an_unknown_trigger_is_refused_with_the_nearest() -> None:
     """A misspelt trigger says which one was meant."""
     with pytest.raises(IllegalTriggerError, match=r"no row of its table knows that trigger \(did you mean 'press'\?\)"):
-        lifecycle().dispatch(Thing(), "pres")
+        Thing().fire("pres")
 
 
 @given(st.sampled_from(sorted(Trigger)), st.sampled_from(sorted(ConnectionState)))
@@ -186,20 +187,24 @@ def test_no_refused_trigger_ever_changes_a_state(trigger: Trigger, state: Connec
     conn = Connection(["x"])
     conn._state = str(state)
     before = dict(vars(conn))
-    if conn.lifecycle.handles(state, trigger):
+    if conn.handles(trigger):
         return
+
+    async def fire() -> None:
+        conn.fire(trigger)
+
     with pytest.raises(IllegalTriggerError) as caught:
-        conn.lifecycle.dispatch(conn, trigger)
-    assert vars(conn) == before
+        asyncio.run(fire())
+    assert {**vars(conn), "_dispatching": False} == {**before, "_dispatching": False}
     assert all(conn.lifecycle.handles(state, allowed) for allowed in caught.value.allowed)
 
 
 def test_an_effect_that_raises_leaves_the_state() -> None:
     """Effects run before the state changes, so a broken one changes nothing."""
-    life, thing = lifecycle(transitions=(Transition("press", "off", "on", effects="explode"),)), Thing()
+    thing = machine((Transition("press", "off", "on", effects="explode"),))
     with pytest.raises(ZeroDivisionError):
-        life.dispatch(thing, "press")
-    assert (thing._state, thing.visits) == ("off", 0)
+        thing.fire("press")
+    assert (thing.state, thing.visit, thing.history) == ("off", 0, ())
 
 
 def test_rows_may_be_written_as_transitions_users_know_them() -> None:
@@ -214,14 +219,14 @@ def test_rows_may_be_written_as_transitions_users_know_them() -> None:
 
 def test_a_static_method_may_be_a_guard() -> None:
     """What can be called with the reason is a guard, however it was defined."""
-    life = lifecycle(transitions=(Transition("press", "off", "on", "static_guard"), Transition("press", "off", None)))
-    thing = Thing()
-    life.dispatch(thing, "press")
-    assert thing._state == "on"
+    thing = machine((Transition("press", "off", "on", "static_guard"), Transition("press", "off", None)))
+    thing.fire("press")
+    assert thing.state == "on"
 
 
 def class_with(**members: Any) -> type:
-    return type("Wrong", (Thing,), members)
+    """As it is before it is bound."""
+    return type("Wrong", (), {**{name: each for name, each in vars(Thing).items() if name != "__dict__"}, **members})
 
 
 async def coroutine(self: Any) -> None: ...
@@ -252,8 +257,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         r"is async; decisions never wait",
     ),
     (
-        "guard takes nothing",
-        {"transitions": [Transition("press", "off", "on", "takes_nothing"), Transition("press", "off", None)]},
+        "guard takes too much",
+        {"transitions": [Transition("press", "off", "on", "takes_two"), Transition("press", "off", None)]},
         r"cannot be called with the reason",
     ),
     (
@@ -279,7 +284,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
                 Transition("press", "off", "off", ("is_ready", "is_allowed")),
                 Transition("press", "off", None),
             ],
-            "owner": type("Ready", (Thing,), {"is_ready": Thing.is_allowed}),
+            "owner": class_with(is_ready=Thing.is_allowed),
         },
         r"\(press: off -> off \[is_ready, is_allowed\]\) can never be taken, for \(press: off -> on \[is_allowed\]\) before it is taken whenever its guards agree; remove one, or put the one with more guards first",
     ),

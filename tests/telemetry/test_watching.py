@@ -132,7 +132,7 @@ def test_which_errors_leave_a_name_unknown() -> None:
 
 def test_what_happens_within_a_state_decides_no_attempt() -> None:
     """A subclass may have rows in `connecting` that do not leave it."""
-    within = ConnectionRecord("progress", "connecting", "connecting", True, None, 0.0, 0.0, 1)
+    within = ConnectionRecord("progress", "connecting", "connecting", True, None, 0.0, 0.0, attempt=1)
     assert reading.attempt_outcome(within) is None
     assert reading.attempt_outcome(within._replace(internal=False)) is reading.ConnectOutcome.ABANDONED
 

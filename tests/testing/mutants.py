@@ -24,11 +24,13 @@ from fsm_conn.connection.link_holder import LinkHolder, open_in_time
 from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.connection.prober import Prober
-from fsm_conn.machine import machine as driver
-from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine import errors
+from fsm_conn.machine.activity import Run
+from fsm_conn.machine.dispatch import Steps
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.observers import Observers
 from fsm_conn.machine.table import Transition, others
+from fsm_conn.machine.waiters import Waiters
 from fsm_conn.testing import Life, ViolationError
 from fsm_conn.testing.stateful import ENDINGS, offers
 
@@ -809,120 +811,116 @@ def probing_has_no_limit(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("the activity of a state that is left is not cancelled")
 def activity_is_not_cancelled(patch: pytest.MonkeyPatch) -> None:
-    def _turn(self: Any) -> None:
-        if self._activity is None:
+    def turn(self: Any, limit: float | None) -> None:
+        if self.task is None:
             self._begin()
 
-    patch.setattr(StateMachine, "_turn", _turn)
+    patch.setattr(Run, "turn", turn)
 
 
 @mutant("the next activity begins before the last one has ended")
 def activities_overlap(patch: pytest.MonkeyPatch) -> None:
-    def _turn(self: Any) -> None:
-        if self._activity is not None:
-            self._activity.cancel()
+    def turn(self: Any, limit: float | None) -> None:
+        if self.task is not None:
+            self.task.cancel()
         self._begin()
 
-    patch.setattr(StateMachine, "_turn", _turn)
+    patch.setattr(Run, "turn", turn)
 
 
 @mutant("a self transition leaves the activity as it is")
 def self_transition_changes_nothing(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._turn
+    right = Run.turn
 
-    def _turn(self: Any) -> None:
-        if self._last.source != self._last.dest:
-            right(self)
+    def turn(self: Any, limit: float | None) -> None:
+        if self._machine.last_record.source != self._machine.last_record.dest:
+            right(self, limit)
 
-    patch.setattr(StateMachine, "_turn", _turn)
+    patch.setattr(Run, "turn", turn)
 
 
 @mutant("an activity whose state was left still speaks")
 def stale_activity_speaks(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._ended_late
+    right = Run._ended_late
 
     def _ended_late(self: Any, task: Any) -> None:
         if not task.cancelled():
             self._speak(task)
         right(self, task)
 
-    patch.setattr(StateMachine, "_ended_late", _ended_late)
+    patch.setattr(Run, "_ended_late", _ended_late)
 
 
 @mutant("after an activity that ended late the next one is not begun")
 def next_activity_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._ended
+    ended, begin, late = Run._ended, Run._begin, []
 
     def _ended(self: Any, visit: int, task: Any) -> None:
-        if visit != self.visit:
-            vars(self)["_begin"] = lambda: None
+        late.append(visit != self._machine.visit)
         try:
-            right(self, visit, task)
+            ended(self, visit, task)
         finally:
-            vars(self).pop("_begin", None)
+            late.pop()
 
-    patch.setattr(StateMachine, "_ended", _ended)
+    patch.setattr(Run, "_ended", _ended)
+    patch.setattr(Run, "_begin", lambda self: None if late and late[-1] else begin(self))
 
 
 @mutant("errors of the world outside are taken for bugs")
 def expected_errors_are_faults(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(driver, "EXPECTED", ())
+    patch.setattr(errors, "EXPECTED", ())
 
 
 @mutant("what an activity returns is not fired")
 def activities_are_not_heard(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._say
-    patch.setattr(StateMachine, "_say", lambda self, trigger, reason: right(self, trigger, reason) if reason else None)
+    right = Run._say
+    patch.setattr(Run, "_say", lambda self, trigger, reason: right(self, trigger, reason) if reason else None)
 
 
-@mutant("a visit is not counted, so that every transition looks internal")
+@mutant("one visit to a state is not told from the next")
 def visits_are_not_counted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(StateMachine, "_entered", lambda self, reason: None)
+    patch.setattr(StateMachine, "visit", property(lambda self: 0))
 
 
 @mutant("a wake-up reaches only the first who waits")
 def wakeup_reaches_only_the_first(patch: pytest.MonkeyPatch) -> None:
-    def _wake(self: Any, record: Any) -> None:
-        future = next(iter(self._waiters))
-        if record.dest in self._waiters.pop(future) and not future.done():
+    def wake(self: Any, record: Any) -> None:
+        future = next(iter(self))
+        if record.dest in self.pop(future) and not future.done():
             future.set_result(record)
 
-    patch.setattr(StateMachine, "_wake", _wake)
+    patch.setattr(Waiters, "wake", wake)
 
 
 @mutant("a wake-up is lost when the state was entered from itself or by an error")
 def wakeup_is_lost_after_an_error(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._wake
-    patch.setattr(StateMachine, "_wake", lambda self, record: right(self, record) if record.reason is None else None)
+    right = Waiters.wake
+    patch.setattr(Waiters, "wake", lambda self, record: right(self, record) if record.reason is None else None)
 
 
 @mutant("a waiter that was cancelled stays on the list, and is woken with the others")
 def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
-    async def reach(self: Any, states: Any) -> Any:
-        if self._state in states:
-            return self._last
+    async def wait(self: Any, states: Any) -> Any:
         future = asyncio.get_running_loop().create_future()
-        self._waiters = self._waiters or []
-        self._waiters.append((states, future))
+        self[future] = states
         return await future
 
-    def _wake(self: Any, record: Any) -> None:
-        woken = [entry for entry in self._waiters if record.dest in entry[0]]
-        self._waiters = [entry for entry in self._waiters if record.dest not in entry[0]]
-        for _, future in woken:
+    def wake(self: Any, record: Any) -> None:
+        for future in [each for each, states in self.items() if record.dest in states]:
+            del self[future]
             future.set_result(record)
 
-    patch.setattr(StateMachine, "reach", reach)
-    patch.setattr(StateMachine, "_wake", _wake)
+    patch.setattr(Waiters, "wait", wait)
+    patch.setattr(Waiters, "wake", wake)
 
 
 @mutant("a trigger fired inside a dispatch is dispatched at once, and not afterwards", Greeting)
 def queue_is_bypassed(patch: pytest.MonkeyPatch) -> None:
     right = StateMachine.fire
 
-    def fire(self: Any, trigger: str, reason: BaseException | None = None) -> None:
+    def fire(self: Any, trigger: str, reason: BaseException | None = None, **data: Any) -> None:
         self._dispatching = False
-        right(self, trigger, reason)
+        right(self, trigger, reason, **data)
 
     patch.setattr(StateMachine, "fire", fire)
 
@@ -936,11 +934,11 @@ def queue_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 def queue_overtakes(patch: pytest.MonkeyPatch) -> None:
     right = StateMachine._turn
 
-    def _turn(self: Any) -> None:
-        right(self)
+    def _turn(self: Any, limit: float | None = None) -> None:
+        right(self, limit)
         while self._queue:
             self._dispatching = False
-            self.fire(*self._queue.popleft())
+            self.fire(*self._queue.popleft()[:2])
 
     patch.setattr(StateMachine, "_turn", _turn)
 
@@ -958,16 +956,20 @@ def internal_transitions_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a trigger that the state does not handle is taken for the first row that knows it")
 def illegal_triggers_are_taken(patch: pytest.MonkeyPatch) -> None:
-    right = BoundTable.dispatch
+    right = Steps.__missing__
 
-    def dispatch(self: Any, instance: Any, trigger: str, reason: BaseException | None = None) -> None:
-        if not self.handles(instance._state, trigger):
-            instance._state = next(str(row.dest) for row in self.transitions if row.trigger == trigger)
-            instance._entered(reason)
-            return
-        right(self, instance, trigger, reason)
+    def __missing__(self: Any, key: tuple[str, str]) -> Any:
+        if self.table.handles(*key):
+            return right(self, key)
+        dest = next(str(row.dest) for row in self.table.transitions if row.trigger == key[1])
 
-    patch.setattr(BoundTable, "dispatch", dispatch)
+        def step(machine: Any, reason: BaseException | None, data: Any, now: float) -> None:
+            machine._state = dest
+            machine.entered(reason)
+
+        return step
+
+    patch.setattr(Steps, "__missing__", __missing__)
 
 
 @mutant("the state is assigned by hand when the link is open")
@@ -1001,7 +1003,7 @@ def busy_observers_miss_records(patch: pytest.MonkeyPatch) -> None:
     right = Observers.publish
 
     def publish(self: Any, record: Any, *more: Any, **named: Any) -> None:
-        if self._task is None:
+        if self.task is None:
             right(self, record, *more, **named)
 
     patch.setattr(Observers, "publish", publish)

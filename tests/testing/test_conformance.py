@@ -187,7 +187,7 @@ async def test_strict_begins_in_the_initial_state() -> None:
 
 def test_a_log_that_begins_with_what_did_not_leave_the_state_tells_when_it_was_entered() -> None:
     """So the dwell of the next line is known too."""
-    first = ConnectionRecord("probe_passed", "connected", "connected", True, None, 7.0, 100.0, 1)
+    first = ConnectionRecord("probe_passed", "connected", "connected", True, None, 7.0, 100.0, attempt=1)
     conforms(Connection, [first, first._replace(dwell=8.0, at=101.0)])
     with pytest.raises(ConformanceError, match=r"^line 2: a dwell of 9 s, and 'connected' was entered 8 s before"):
         conforms(Connection, [first, first._replace(dwell=9.0, at=101.0)])
@@ -213,7 +213,7 @@ async def test_connections_of_one_file_are_told_apart(tmp_path: Path) -> None:
 
 async def test_the_reason_is_written_as_type_and_first_line() -> None:
     """No traceback, one line, not endless; an error that cannot be shown is said to be one."""
-    record = ConnectionRecord("lost", "connected", "failed", False, OSError("one\ntwo"), 0.5, 2.0, 1)
+    record = ConnectionRecord("lost", "connected", "failed", False, OSError("one\ntwo"), 0.5, 2.0, attempt=1)
     data = json.loads(write_record(record, connection="shop"))
     assert data["reason"] == {"type": "OSError", "message": "one"}
     assert data["connection"] == "shop"
@@ -299,5 +299,5 @@ def test_empty_lines_are_skipped() -> None:
     """Nothing is what nothing conforms to."""
     conforms(Connection, [])
     conforms(Connection, ["", "\n", "  "], strict=True)
-    record = ConnectionRecord("connect", "disconnected", "connecting", False, None, 0.0, 0.0, 1)
+    record = ConnectionRecord("connect", "disconnected", "connecting", False, None, 0.0, 0.0, attempt=1)
     assert read_trace(["", write_record(record)])[0].number == 2

@@ -211,7 +211,7 @@ def test_permitting_more_than_the_policy_is_told_with_the_way_to_switch_it_off()
 
 
 def decision(attempts: int = 1, elapsed: float = 0.0, reason: BaseException | None = None, **options: Any) -> Decision:
-    record = ConnectionRecord(T.OPEN_FAILED, S.CONNECTING, S.FAILED, False, reason, 0.0, elapsed, attempts)
+    record = ConnectionRecord(T.OPEN_FAILED, S.CONNECTING, S.FAILED, False, reason, 0.0, elapsed, attempt=attempts)
     retry = RetryPolicy(**options)
     return Decision(record, retry, attempts, elapsed, delay=(0.5, 1.0), losses=1, is_trial=False, is_free=False)
 

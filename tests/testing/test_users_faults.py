@@ -21,7 +21,7 @@ from fsm_conn import (
     insert_state,
 )
 from fsm_conn.connection.table import LinkState
-from fsm_conn.machine.machine import PATIENCE
+from fsm_conn.machine.activity import PATIENCE
 from fsm_conn.machine.table import State
 from fsm_conn.testing import Life, ViolationError, lifecycle_test, replay
 

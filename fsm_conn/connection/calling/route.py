@@ -30,7 +30,7 @@ _MOMENT = 0.001
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
 
-_REMEDIES = {
+_REMEDIES: dict[str, str] = {
     DISCONNECTED: "call 'await conn.connect()' first, or use 'async with'",
     DISCONNECTING: "it is being closed; 'await conn.connect()' waits for that and connects again",
     FAILED: "it has given up; 'await conn.connect()' tries again",

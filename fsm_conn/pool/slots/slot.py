@@ -185,8 +185,8 @@ class Slot(StateMachine):
         """The tasks that use it."""
         yield from self.holders
         yield from self.callers
-        if self._state == _S.RESETTING and self._activity is not None:
-            yield self._activity
+        if self._state == _S.RESETTING and self.activity_task is not None:
+            yield self.activity_task
 
     def activate(self, active: bool) -> None:
         """Count it among those that are leased, or not."""
@@ -212,7 +212,7 @@ class Slot(StateMachine):
     async def end(self) -> None:
         """The loop ends: close the connection, now."""
         self.is_retired = True
-        await self._give_up()
+        await self.give_up()
 
     # --- guards ---------------------------------------------------------------------------------------------------
 

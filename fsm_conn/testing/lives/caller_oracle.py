@@ -15,8 +15,7 @@ import attrs
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.errors import IllegalTriggerError
-from fsm_conn.machine.machine import is_expected
+from fsm_conn.machine.errors import IllegalTriggerError, is_expected
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Invariant, invariant
 from fsm_conn.testing.lives.overrides import BASE_TRIGGERS, ENDED
 

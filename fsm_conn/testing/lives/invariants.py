@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.binding import ACTIVITY_PREFIX
+from fsm_conn.machine.table import ACTIVITY_PREFIX
 from fsm_conn.testing.lives.caller_oracle import OF_CALLERS
 from fsm_conn.testing.lives.checks import (
     ALWAYS,
@@ -62,7 +62,7 @@ def moves_are_rows(life: Life) -> str | None:
     """Every transition that was taken is a row of the table, and begins where the one before it ended."""
     lifecycle = life.conn.lifecycle
     for record in new_records(life):
-        rows = lifecycle.machine.events[record.trigger].transitions.get(str(record.source), [])
+        rows = lifecycle.rows(record.source, record.trigger)
         dests = [None if row.dest is None else str(row.dest) for row in rows]
         if (None if record.internal else str(record.dest)) not in dests:
             return f"the table has no row for {record}"
@@ -83,7 +83,7 @@ def _assigned(how: str) -> str:
 def state_is_in_the_table(life: Life) -> str | None:
     """The state is one of the table's."""
     known = life.conn.lifecycle.states
-    return None if life.conn._state in known else f"{life.conn._state!r} is not in the table"
+    return None if life.conn._state in known else f"{life.state!r} is not in the table"
 
 
 @invariant(ALWAYS)

@@ -317,7 +317,7 @@ class Life:
     @property
     def state(self) -> str:
         """The connection's state."""
-        return self.conn._state
+        return str(self.conn.state)
 
     @property
     def is_serving(self) -> bool:

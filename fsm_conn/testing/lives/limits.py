@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.machine import PATIENCE
+from fsm_conn.machine.activity import PATIENCE
 from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
 from fsm_conn.testing.lives.overrides import activity_of
 

@@ -13,8 +13,8 @@ import attrs
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.binding import ACTIVITY_PREFIX, BoundTable
-from fsm_conn.machine.table import Transition
+from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine.table import ACTIVITY_PREFIX, Transition
 
 __all__ = ["BASE_TRIGGERS", "ENDED", "Overrides", "activity_of", "overrides_of"]
 

@@ -19,7 +19,7 @@ import attrs
 from fsm_conn.connection.policy import Jitter, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.machine.machine import is_expected
+from fsm_conn.machine.errors import is_expected
 from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
 from fsm_conn.testing.lives.overrides import BASE_TRIGGERS
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fsm_conn.machine.binding import ACTIVITY_PREFIX
 from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.machine.table import ACTIVITY_PREFIX
 from fsm_conn.testing.lives.caller_oracle import User
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant
 from fsm_conn.testing.lives.invariants import RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it

@@ -1,0 +1,342 @@
+"""The activity of a machine's present state, its time limit, and the end of its loop.
+
+The rules that hold here:
+
+- An activity is started when its state is entered, and cancelled when it is left; the next one begins only after it
+  has ended, so activities of one object never overlap.
+- A late activity cannot speak: what it returns or raises counts only while its visit to the state lasts.
+- One that ignores its cancellation is left behind after `PATIENCE` seconds, and said so, rather than waited for.
+- A guardian lives as long as there is something to do. When there is nothing, this part is dropped altogether, so that
+  an object at rest has no task, and is freed when it is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from contextvars import Context, ContextVar
+from functools import partial
+from pathlib import PurePath
+from types import CodeType
+from typing import Any, ClassVar, Protocol
+
+from fsm_conn._util.text import traced
+from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine.errors import StateTimeoutError, is_expected, strip_tracebacks
+from fsm_conn.machine.guardian import Guardian, outlast
+from fsm_conn.machine.table import FAULT
+
+__all__ = ["PATIENCE", "Run", "acting"]
+
+PATIENCE = 10.0
+"""Seconds that an activity may take to end after its state was left, before it is left behind."""
+
+_log = logging.getLogger("fsm_conn")
+acting: ContextVar[tuple[object, int] | None] = ContextVar("fsm_conn_acting", default=None)
+"""Whose activity this context belongs to, and of which visit."""
+
+
+class Lived(Protocol):
+    """The machine whose activities these are."""
+
+    lifecycle: ClassVar[BoundTable]
+    abandoned_activities: int
+    _halting: bool
+
+    @property
+    def state(self) -> str:
+        """Its present state."""
+
+    @property
+    def visit(self) -> int:
+        """Which stay in a state this is."""
+
+    def fire(self, trigger: str, /, reason: BaseException | None = None) -> None:
+        """Dispatch a trigger."""
+
+    def in_activity(self) -> bool:
+        """Whether this is called from the present activity."""
+
+    async def on_loop_end(self) -> None:
+        """Give back what must not stay."""
+
+    def _rest_at_once(self) -> None: ...
+
+    def _let_go(self, run: Run) -> None: ...
+
+
+class Run:
+    """What goes on in an event loop for one machine.
+
+    Args:
+        machine: whose activities these are.
+        loop: the loop.
+        context: what they run in.
+    """
+
+    __slots__ = (
+        "_abandoning",
+        "_at_rest",
+        "_context",
+        "_deadline",
+        "_guardian",
+        "_is_closing",
+        "_machine",
+        "_rested_visit",
+        "activity",
+        "loop",
+        "task",
+    )
+
+    def __init__(self, machine: Lived, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self._machine = machine
+        self.loop = loop
+        self._context = context
+        self.activity: str | None = None
+        """The method that runs: that of the present state, or of the last one, if that is still cleaning up."""
+        self.task: asyncio.Task[Any] | None = None
+        """The task that it runs in."""
+        self._guardian: Guardian | None = None
+        self._abandoning: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._at_rest: asyncio.Future[None] | None = None
+        self._rested_visit = -1
+        self._is_closing = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the loop ends, or the machine is being closed, so that nothing is to be begun any more."""
+        ends = self._guardian is not None and self._guardian.is_cancelled
+        return ends or self._is_closing or self._machine._halting
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the activity of the present visit has said that it only waits from here on."""
+        return self._rested_visit == self._machine.visit
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the state's time limit; None when there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline.when() - self.loop.time())
+
+    # --- states -------------------------------------------------------------------------------------------
+
+    def turn(self, limit: float | None) -> None:
+        """A state was entered: end the activity of the last visit, and begin that of this one.
+
+        Args:
+            limit: the time limit of the state, in seconds.
+        """
+        self._set_limit(limit)
+        task = self.task
+        if task is None:
+            self._begin()
+        elif not task.done():
+            if not task.cancelling():  # a second cancellation would interrupt the cleaning up after the first
+                task.cancel()
+            if self._abandoning is None:
+                self._abandoning = self.loop.call_later(PATIENCE, self._abandon, task)
+
+    def _set_limit(self, limit: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if limit is not None and not self.is_ending:
+            self._deadline = self.loop.call_later(
+                limit, self._expired, self._machine.visit, limit, context=self._context.copy()
+            )
+
+    def _expired(self, visit: int, limit: float) -> None:
+        self._deadline = None
+        machine = self._machine
+        if visit == machine.visit and not self.is_ending:
+            state = machine.lifecycle.states[machine.state]
+            assert state.on_timeout is not None
+            self._say(state.on_timeout, StateTimeoutError(f"{state.name} has lasted longer than {limit:g} s"))
+        self._let_go_if_idle()
+
+    def _begin(self) -> None:
+        machine = self._machine
+        name = machine.lifecycle.activities.get(machine.state)
+        if self.is_ending:
+            return
+        if name is None:
+            self._let_go_if_idle()
+            return
+        if self._guardian is None:
+            self._guardian = Guardian(self.loop, self._context, f"{machine!r}", self.give_up, self._rest_at_once)
+        self.activity = name
+        self.task = self.loop.create_task(
+            self._perform(name, machine.visit), name=f"{machine!r}.{name}", context=self._context.copy()
+        )
+        self.task.add_done_callback(partial(self._ended, machine.visit), context=self._context)
+
+    async def _perform(self, name: str, visit: int) -> Any:
+        machine = self._machine
+        acting.set((machine, visit))
+        try:
+            return await getattr(machine, name)()
+        except asyncio.CancelledError as cancelled:
+            if visit != machine.visit:
+                raise
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                raise RuntimeError(f"{name}() awaited something that was cancelled, and let that pass") from cancelled
+            raise
+
+    def _ended(self, visit: int, task: asyncio.Task[Any]) -> None:
+        if task is not self.task:
+            return  # left behind
+        self.task = self.activity = None
+        if self._abandoning is not None:
+            self._abandoning.cancel()
+            self._abandoning = None
+        if visit != self._machine.visit or self._is_closing:
+            self._ended_late(task)
+            self._begin()
+        elif not task.cancelled():
+            self._speak(task)
+        elif not self.is_ending:
+            self._say(FAULT, RuntimeError(f"{task.get_name()} was cancelled from outside"))
+
+    def _ended_late(self, task: asyncio.Task[Any]) -> None:
+        """Its state was left: nobody listens, but a bug is not to pass unseen."""
+        error = None if task.cancelled() else _error_of(task)
+        if error is not None and not is_expected(error):
+            _log.error("%r: an activity failed after its state was left", self._machine, exc_info=traced(error))
+
+    def _speak(self, task: asyncio.Task[Any]) -> None:
+        """Fire what the activity of the present visit has returned or raised."""
+        machine, error = self._machine, _error_of(task)
+        if is_expected(error):
+            strip_tracebacks(error)
+            self._say(machine.lifecycle.states[machine.state].on_error, error)
+        elif error is not None:
+            _say_where(error, getattr(machine, machine.lifecycle.activities[machine.state], None))
+            _log.error("%r: the activity of %s failed", machine, machine.state, exc_info=traced(error))
+            self._say(FAULT, error)
+        elif task.result() is not None:
+            self._say(task.result(), None)
+        self._let_go_if_idle()
+
+    def _say(self, trigger: str, reason: BaseException | None) -> None:
+        machine = self._machine
+        try:
+            machine.fire(trigger, reason)
+        except Exception as error:
+            _log.error("%r: the activity of %s broke a rule", machine, machine.state, exc_info=traced(error))
+            machine.fire(FAULT, error)
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        """Rather break the rule that activities never overlap, and say so, than hang for ever."""
+        self._abandoning = None
+        if task is not self.task:
+            return
+        machine = self._machine
+        _log.error(
+            "%r: %s ignores its cancellation and is left behind; let CancelledError pass in it",
+            machine,
+            task.get_name(),
+        )
+        task.cancel()
+        machine.abandoned_activities += 1
+        self.task = self.activity = None
+        self._begin()
+
+    # --- rest ---------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """Said by an activity which only waits from here on."""
+        self._rested_visit = self._machine.visit
+        if self._at_rest is not None and not self._at_rest.done():
+            self._at_rest.set_result(None)
+        self._at_rest = None
+
+    async def rested(self) -> None:
+        """Wait until the activity of the present visit has ended or only rests, or its state was left."""
+        machine = self._machine
+        visit = machine.visit
+        while self.task is not None and machine.visit == visit != self._rested_visit and not machine.in_activity():
+            self._at_rest = self._at_rest or self.loop.create_future()
+            waited = (self.task, self._at_rest)
+            await asyncio.wait(waited, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def _let_go_if_idle(self) -> None:
+        """Nothing is to be done: the guardian may go, and so may this."""
+        if self.task is None and not self.is_ending:
+            if self._guardian is not None:
+                self._guardian.release()
+                self._guardian = None
+            if self._deadline is None:
+                self._machine._let_go(self)
+
+    async def close(self) -> None:
+        """End the activity and the time limit, and wait for that, for `PATIENCE` seconds at most."""
+        self._is_closing = True
+        self._set_limit(None)
+        task = self.task
+        if task is not None:
+            if not task.cancelling():
+                task.cancel()
+            if self._abandoning is None:
+                self._abandoning = self.loop.call_later(PATIENCE, self._abandon, task)
+            while task is self.task and not task.done():
+                await asyncio.wait({task}, timeout=PATIENCE)
+            await asyncio.sleep(0)  # for its callback
+        if self._guardian is not None:
+            self._guardian.release()
+            self._guardian = None
+        self._machine._let_go(self)
+
+    async def give_up(self) -> None:
+        """The loop ends: end the activity, then give back what must not stay, and bring the state to rest."""
+        while self.task is not None:
+            if not self.task.cancelling():
+                self.task.cancel()
+            await outlast(self.task)
+            await outlast(asyncio.ensure_future(asyncio.sleep(0)))  # for its callback
+        self._set_limit(None)
+        await outlast(asyncio.ensure_future(self._machine.on_loop_end()))
+        self._rest_at_once()
+
+    def _rest_at_once(self) -> None:
+        self._machine._rest_at_once()
+        if self._guardian is not None and not self._guardian.is_cancelled:
+            self._guardian.release()
+        self._machine._let_go(self)
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a task that is done has raised.
+
+    Not by `exception()`, after which the task still holds the traceback, which holds a frame, which may hold the task.
+    """
+    try:
+        task.result()
+    except BaseException as error:  # whatever it is, the life must go on
+        return error
+    return None
+
+
+def _say_where(error: BaseException, activity: Any) -> None:
+    """Note in a bug in which line of the activity it came up: `in while_sending, upload.py:41`."""
+    code = getattr(activity, "__code__", None)
+    line = _line_in(error, code)
+    if code is None or line is None:
+        return
+    note = f"in {code.co_name}, {PurePath(code.co_filename).name}:{line}"
+    with suppress(Exception):  # it may be anybody's error
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def _line_in(error: BaseException, code: CodeType | None) -> int | None:
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code is code:
+            return step.tb_lineno
+        step = step.tb_next
+    return None

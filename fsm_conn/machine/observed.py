@@ -1,0 +1,116 @@
+"""What a machine lets others see: what has happened, and what is happening."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextvars import Context, copy_context
+from typing import ClassVar
+
+from fsm_conn._util.hints import did_you_mean
+from fsm_conn.machine.binding import BoundTable
+from fsm_conn.machine.observers import Observers, TransitionCallback
+from fsm_conn.machine.records import History, TransitionRecord
+
+__all__ = ["Observed", "StateCallback"]
+
+StateCallback = Callable[[str, str], Awaitable[None] | None]
+"""Is given the state that was left, and the one that was entered."""
+
+
+class Observed:
+    """The part of a machine that is read and observed: nothing here changes its state."""
+
+    lifecycle: ClassVar[BoundTable]
+    """The table, validated and bound to this class; made with the class."""
+
+    history_size: int = 64
+    """How many records are kept."""
+
+    _context: Context | None = None
+    _observers: Observers | None = None
+    _records: History | None = None
+    _last: TransitionRecord | None = None
+    _reason: BaseException | None = None
+
+    @property
+    def history(self) -> tuple[TransitionRecord, ...]:
+        """The last transitions, oldest first; `history_size` says how many are kept.
+
+        At most a quarter of them are internal ones, so that the probes of a quiet day do not push out what happened.
+        """
+        return tuple(self._records or ())
+
+    @property
+    def records(self) -> Sequence[TransitionRecord]:
+        """The same as `history`, without a copy: it grows, and lets go of old ones."""
+        return self._records or ()
+
+    @property
+    def last_record(self) -> TransitionRecord | None:
+        """What happened last, be it so small that the history does not keep it; None when nothing has."""
+        return self._last
+
+    @property
+    def reason(self) -> BaseException | None:
+        """The last error that was behind a transition; None when there was none yet."""
+        return self._reason
+
+    @property
+    def observer_errors(self) -> int:
+        """How many times an observer raised, or was cancelled for taking too long."""
+        return self._observers.errors if self._observers else 0
+
+    def on_transition(self, callback: TransitionCallback) -> Callable[[], None]:
+        """Have `callback(record)` told of every row that is taken, internal ones included.
+
+        It may be a plain or an async function. It cannot hurt: what it raises is logged and counted, and an async
+        one that takes more than five seconds is cancelled. A plain one runs inside the dispatch, so keep it short.
+
+        Returns:
+            a function that unregisters it.
+        """
+        self._observers = self._observers or Observers(self._own_context())
+        return self._observers.add(callback)
+
+    def on_state_change(self, state: str, callback: StateCallback) -> Callable[[], None]:
+        """Have `callback(old, new)` called each time `state` is entered from another. Otherwise as `on_transition`.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        self._check_states((state,))
+        if not callable(callback):
+            raise TypeError(f"an observer must be callable, not {callback!r}")
+
+        @functools.wraps(callback, updated=())
+        def entered(record: TransitionRecord) -> Awaitable[None] | None:
+            changed = record.dest == state and record.source != state
+            return callback(record.source, record.dest) if changed else None
+
+        return self.on_transition(entered)
+
+    async def wait_for_observers(self) -> None:
+        """Wait until the observers have been told of everything so far, in bounded time."""
+        if self._observers is not None:
+            await self._observers.flush()
+
+    def keep_context(self) -> None:
+        """Have activities and async observers run in a copy of the caller's context, such as that of who made this.
+
+        Otherwise it is the context of who needs it first.
+        """
+        self._context = copy_context()
+
+    def _own_context(self) -> Context:
+        """What activities and observers run in: not the context of whoever happened to call."""
+        if self._context is None:
+            self._context = copy_context()
+        return self._context
+
+    def _check_states(self, names: Collection[str]) -> None:
+        known = [str(name) for name in self.lifecycle.states]
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ValueError(f"{type(self).__name__} has no state {name!r}{hint}; it has: {', '.join(known)}")
