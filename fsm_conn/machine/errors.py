@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
-    "EXPECTED",
     "DeclarationError",
     "EndlessDispatchError",
     "FsmConnError",
@@ -18,8 +17,6 @@ __all__ = [
     "MachineClosedError",
     "MissingDataError",
     "StateTimeoutError",
-    "is_expected",
-    "strip_tracebacks",
 ]
 
 
@@ -77,14 +74,13 @@ class EndlessDispatchError(FsmConnError, RuntimeError):
     @classmethod
     def of(cls, machine: object, fired: list[str]) -> EndlessDispatchError:
         """Tell the shortest circle of `machine` that was gone through twice at the end of `fired`."""
-        size = next(
-            (size for size in range(1, len(fired) // 2) if fired[-size:] == fired[-2 * size : -size]), len(fired)
-        )
+        sizes = range(1, len(fired) // 2)
+        size = next((size for size in sizes if fired[-size:] == fired[-2 * size : -size]), len(fired))
         circle = fired[-size:][:10]
         told = " -> ".join([*circle, circle[0] if size <= len(circle) else "..."])
         return cls(
-            f"{machine!r}: triggers fire one another for ever: {told}; of {len(fired) - 1} that followed from one, none was "
-            "the last. Fire from an activity what is to happen again and again",
+            f"{machine!r}: triggers fire one another for ever: {told}; of {len(fired) - 1} that followed from one, none "
+            "was the last. Fire from an activity what is to happen again and again",
             circle=circle,
         )
 

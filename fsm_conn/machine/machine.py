@@ -79,10 +79,8 @@ class StateMachine(Observed):
     """Activities that ignored their cancellation for so long that they were left behind. Each is a bug."""
 
     # What an instance has not changed yet is read from the class, so that making one costs next to nothing.
-    _state: str
     _steps: Steps
     _steps_aloud: Steps
-    _visit: int = 0
     _since: float | None = None
     _elapsed: float = 0.0
     _dispatching: bool = False
@@ -105,15 +103,6 @@ class StateMachine(Observed):
         cls._steps, cls._steps_aloud = table.steps, table.steps_aloud
 
     # --- what others may ask ------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> str:
-        """The present state, as the table names it."""
-        return self._state
-
-    def handles(self, trigger: str) -> bool:
-        """Whether the present state handles `trigger`, so that `fire` would not refuse it."""
-        return self.lifecycle.handles(self._state, trigger)
 
     def snapshot(self) -> Snapshot:
         """Where it stands at this moment, as plain values: to look at, or to store and go on from by `restored`."""
@@ -272,11 +261,6 @@ class StateMachine(Observed):
 
     def entered(self, reason: BaseException | None) -> None:
         """For subclasses: called whenever a state was entered, inside the dispatch, after its `entry` effects."""
-
-    @property
-    def visit(self) -> int:
-        """Which stay in a state this is: one more whenever a state is entered, be it the same again."""
-        return self._visit
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:

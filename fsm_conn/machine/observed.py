@@ -27,11 +27,27 @@ class Observed:
     history_size: int = 64
     """How many records are kept."""
 
+    _state: str
+    _visit: int = 0
     _context: Context | None = None
     _observers: Observers | None = None
     _records: History | None = None
     _last: TransitionRecord | None = None
     _reason: BaseException | None = None
+
+    @property
+    def state(self) -> str:
+        """The present state, as the table names it."""
+        return self._state
+
+    @property
+    def visit(self) -> int:
+        """Which stay in a state this is: one more whenever a state is entered, be it the same again."""
+        return self._visit
+
+    def handles(self, trigger: str) -> bool:
+        """Whether the present state handles `trigger`, so that `fire` would not refuse it."""
+        return self.lifecycle.handles(self._state, trigger)
 
     @property
     def history(self) -> tuple[TransitionRecord, ...]:

@@ -632,7 +632,7 @@ async def test_a_slot_whose_task_is_cancelled_is_kept_on(opened: Any) -> None:
     peer.delay = 1
     peer.lose()
     await asyncio.sleep(0.5)
-    pool.slots[0]._activity.cancel()
+    pool.slots[0].activity_task.cancel()
     async with pool.acquire(timeout=10):
         pass
 
