@@ -79,8 +79,8 @@ class EndlessDispatchError(FsmConnError, RuntimeError):
         circle = fired[-size:][:10]
         told = " -> ".join([*circle, circle[0] if size <= len(circle) else "..."])
         return cls(
-            f"{machine!r}: triggers fire one another for ever: {told}; of {len(fired) - 1} that followed from one, none "
-            "was the last. Fire from an activity what is to happen again and again",
+            f"{machine!r}: triggers fire one another for ever: {told}; of {len(fired) - 1} that followed from one, "
+            "none was the last. Fire from an activity what is to happen again and again",
             circle=circle,
         )
 

@@ -102,8 +102,6 @@ class StateMachine(Observed):
         cls._state = table.initial
         cls._steps, cls._steps_aloud = table.steps, table.steps_aloud
 
-    # --- what others may ask ------------------------------------------------------------------------------
-
     def snapshot(self) -> Snapshot:
         """Where it stands at this moment, as plain values: to look at, or to store and go on from by `restored`."""
         run, since = self._run, self._since
@@ -154,8 +152,6 @@ class StateMachine(Observed):
         self.check_loop()
         return (await self.reach(states)).dest
 
-    # --- a life -------------------------------------------------------------------------------------------
-
     def fire(self, trigger: str, /, reason: BaseException | None = None, **data: Any) -> None:
         """Dispatch `trigger`, now; from inside a guard, an effect or a plain observer, right after what is under way.
 
@@ -204,8 +200,7 @@ class StateMachine(Observed):
             del self._steps, self._steps_aloud, self._is_closed
         elif self._since is not None:
             return
-        loop = _running_loop()
-        self._check_fired_in(loop)
+        self._check_fired_in(_running_loop())
         self._since = now() - self._elapsed
         state = self.lifecycle.states[self._state]
         limit = state.timeout
