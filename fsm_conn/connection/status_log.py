@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fsm_conn._util.text import brief, named, said
 from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.base import Link
-from fsm_conn.machine.machine import is_expected
+from fsm_conn.machine.errors import is_expected
 
 __all__ = ["StatusLog", "status_logger"]
 
