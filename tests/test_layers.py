@@ -38,7 +38,6 @@ FREE = {"", "__main__", "links", "testing.plugin"}
 
 YET = {
     *(
-        
         "long testing.lives.policy_oracle",
         "long testing.lives.life",
         "long testing.lives.pool_life",
