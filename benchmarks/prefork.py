@@ -24,10 +24,8 @@ import attrs
 from benchmarks.core import RATIO, Progress, Row, against, row_of, turns
 from benchmarks.leftovers import children, is_alive
 from benchmarks.plugin import COMMAND, bare_client, pid_of
-from fsm_conn import CallOptions, Connection, ConnectionPool
-from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn import CallOptions, Connection, ConnectionPool, Plugin
 from fsm_conn.links.process import prefork
-from fsm_conn.links.target import LinkFactory
 
 PATIENT = CallOptions(idempotent=True, timeout=60)
 PLUGINS = 64
@@ -62,8 +60,8 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
     return _table(asyncio.run(_measured(quick, progress)), 8 if quick else PLUGINS)
 
 
-def _target(forked: bool) -> LinkFactory:
-    return lambda: PluginLink(COMMAND, prefork=forked, name="calculator")
+def _target(forked: bool) -> Plugin:
+    return Plugin(COMMAND, prefork=forked)
 
 
 async def _measured(quick: bool, progress: Progress) -> Times:

@@ -66,7 +66,12 @@ def _stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"
 
 
 def _prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
-    return modules if isinstance(modules, bool) else tuple(modules)
+    if isinstance(modules, bool):
+        return modules
+    names = () if isinstance(modules, (str, bytes)) or not isinstance(modules, Iterable) else tuple(modules)
+    if not names or not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
+        raise TypeError(f"prefork={modules!r}: give True, or the names of modules to import beforehand, as a list")
+    return names
 
 
 def _inherit_env(value: bool) -> bool:

@@ -221,6 +221,10 @@ def test_targets_do_not_show_what_is_secret() -> None:
         (lambda: Plugin(["x"], sha256="abc"), "give the 64 hexadecimal digits"),
         (lambda: Plugin(["x"], versions=["5"]), "versions=['5']: give whole numbers"),
         (lambda: Plugin(["x"], stdin="tty"), "stdin='tty': give 'null', 'inherit', or the number"),
+        *(
+            (lambda modules=modules: Plugin(["x"], prefork=modules), f"prefork={modules!r}: give True, or the names of")  # type: ignore[misc]
+            for modules in ("numpy", (), [1], ["a.b", "a b"], ["-c"], ["a."], None, 3)
+        ),
         (lambda: Plugin(["x"], max_message=0), "max_message=0: give a number of bytes"),
         (lambda: Plugin(["x"], inherit_env="no"), "inherit_env='no': give True or False"),
         (lambda: Plugin(["x"], mtls=True, credentials=Tls()), "give one of the two"),

@@ -18,14 +18,12 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import CallOptions, Connection, ConnectionPool
+from fsm_conn import CallOptions, Connection, ConnectionPool, Plugin
 from fsm_conn.demo import calculator_pb2
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError
-from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import prefork
 from fsm_conn.links.process.process import PluginProcess
-from fsm_conn.links.target import LinkFactory
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
 from .faults import FAULTS, ONCE, Fault
@@ -119,6 +117,21 @@ class TestLikeSpawned:
         assert forked["parent"] == os.getpid()
         assert forked["death signal"] == signal.SIGKILL
         assert set(forked["descriptors"]) == {"0", "1", "2"}
+
+    async def test_a_script_that_names_its_interpreter(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """As those that pip installs: the kernel makes a command of the interpreter from it."""
+        path = tmp_path / "mirror-with-a-long-name"
+        path.write_text(f"#!{PYTHON} -SE\n{Path(MIRROR).read_text()}")
+        path.chmod(0o755)
+        seen = []
+        for choice in (False, True):
+            process, line = await printed(path.name, "a", prefork=choice, env={**os.environ, "PATH": str(tmp_path)})
+            seen.append(json.loads(line))
+            await process.stop()
+        spawned, forked = seen
+        assert is_forked(caplog)
+        assert forked == spawned
+        assert forked["status"]["Name"] == "mirror-with-a-l"
 
     async def test_another_interpreter(self, caplog: pytest.LogCaptureFixture) -> None:
         """It need not be the host's, and need not have fsm_conn."""
@@ -528,7 +541,6 @@ HOST = """
 import asyncio, os, sys
 from fsm_conn.links.process import prefork
 from fsm_conn.links.process.process import PluginProcess
-from fsm_conn.links.target import LinkFactory
 async def main():
     global process
     process = await PluginProcess.spawn(sys.argv[1:], env=dict(os.environ), prefork=True)
@@ -584,9 +596,9 @@ class TestEndOfTheHost:
             await each.stop(0)
 
 
-def forked(command: list[str], **options: Any) -> LinkFactory:
-    """A maker of links to forked plugins."""
-    return lambda: PluginLink(command, prefork=True, **options)
+def forked(command: list[str], **options: Any) -> Plugin:
+    """A plugin that is forked."""
+    return Plugin(command, prefork=True, **options)
 
 
 class TestConnections:
@@ -660,9 +672,9 @@ class ForkedFault:
         """As the fault makes it."""
         fault = self._fault
         command = [word.replace("OUTSIDE", outside) for word in fault.command]
-        options: dict[str, Any] = {"env": {**env, **fault.env}, "services": calculator_pb2, "name": "plugin"}
         return Connection(
-            forked(command, **options),
+            forked(command, env={**env, **fault.env}),
+            services=calculator_pb2,
             health=fault.health,
             retry=ONCE,
             start_timeout=fault.start_timeout,

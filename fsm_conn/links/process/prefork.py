@@ -35,7 +35,7 @@ import attrs
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.process import directory, spawner
 from fsm_conn.links.process.prefork_child import Birth, ForkedChild, is_child
-from fsm_conn.links.process.prefork_plan import CannotForkError, Key, Program, key_of, program_of
+from fsm_conn.links.process.prefork_plan import CannotForkError, Key, Program, executed, key_of, program_of
 from fsm_conn.links.process.prefork_wire import TemplateGoneError, Wire
 from fsm_conn.links.process.spawner import Launch, Started
 
@@ -80,6 +80,7 @@ class _Job:
     name: str
     result: Future[Started] = attrs.field(factory=Future)
     path: str = ""
+    command: tuple[str, ...] = ()
     program: Program | None = None
     tries: int = 0
 
@@ -100,10 +101,10 @@ class _Job:
         """What a template needs to know of it; see `template.becoming.Order`."""
         assert self.program is not None
         env = {**self.launch.env, **dict.fromkeys(self.launch.directory_names, private)}
-        yield from (str(os.getpid()), cwd, self.program.kind, self.program.name)
+        yield from (str(os.getpid()), cwd, os.path.basename(self.path), self.program.kind, self.program.name)
         for many in (
             self.program.arguments,
-            (self.path, *self.launch.command[1:]),
+            self.command,
             [f"{name}={value}" for name, value in env.items()],
         ):
             yield str(len(many))
@@ -144,10 +145,11 @@ def _key(job: _Job) -> Key:
     if sys.platform != "linux":
         raise CannotForkError("forking a program that has imported its libraries is safe on Linux only")
     launch, modules = job.launch, job.launch.prefork
-    job.program = program_of(launch.command)
+    job.command = executed(job.path, launch.command[1:])
+    job.program = program_of(job.command)
     varying = _varying(launch)
     env = {name: value for name, value in launch.env.items() if name not in varying}
-    return key_of(job.path, job.program, env, launch.cwd, () if isinstance(modules, bool) else modules)
+    return key_of(job.command[0], job.program, env, launch.cwd, () if isinstance(modules, bool) else modules)
 
 
 def _varying(launch: Launch) -> set[str]:

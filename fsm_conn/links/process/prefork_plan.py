@@ -17,16 +17,28 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["CannotForkError", "Key", "Program", "key_of", "program_of"]
+__all__ = ["CannotForkError", "Key", "Program", "executed", "key_of", "program_of"]
 
 _INTERPRETER = re.compile(r"python(3(\.[0-9]+)?)?")
 _FLAGS = frozenset("bBdEIOPqRsSuv")
 """Options of the interpreter without a value that change nothing but the interpreter."""
 _VALUED = frozenset("WX")
+LONGEST_HEAD = 256
+"""Bytes of a script in which Linux looks for its interpreter."""
 
 
 class CannotForkError(Exception):
     """Why a plugin is to be started without a template, in words that go on after "because"."""
+
+
+def executed(path: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The command that the kernel makes of a program: for a script, that of the interpreter in its `#!` line."""
+    with open(path, "rb") as file:
+        head = file.read(LONGEST_HEAD)
+    if not head.startswith(b"#!"):
+        return (path, *arguments)
+    words = map(os.fsdecode, head[2:].partition(b"\n")[0].strip().split(None, 1))
+    return (*words, path, *arguments)
 
 
 @attrs.frozen

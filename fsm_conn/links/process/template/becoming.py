@@ -17,7 +17,7 @@ else:
 
 MOST_PRINTED = 65536
 """Bytes that imports print, of each stream, which each plugin prints again."""
-PR_SET_PDEATHSIG, PR_SET_MM, PR_SET_MM_MAP = 1, 35, 14
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 1, 15, 35, 14
 
 
 class Fields:
@@ -40,7 +40,8 @@ class Order:
 
     def __init__(self, fields: Fields) -> None:
         self.host = int(fields.one())
-        self.cwd, self.kind, self.program = fields.one(), fields.one(), fields.one()
+        self.cwd, self.name = fields.one(), fields.one()
+        self.kind, self.program = fields.one(), fields.one()
         self.arguments, self.command = fields.many(), fields.many()
         self.env = dict(entry.split("=", 1) for entry in fields.many())
 
@@ -124,6 +125,7 @@ def become(order: Order, pipes: list[int], kept: list[int], beginning: Beginning
     beginning.environment(order.env)
     sys.argv = ["-m" if order.kind == "module" else order.program, *order.arguments]
     sys.orig_argv = list(order.command)
+    libc.prctl(PR_SET_NAME, ctypes.c_char_p(os.fsencode(order.name)), *[ctypes.c_long(0)] * 3)
     show_as(order.command, order.env)
     _start_afresh(beginning.varying)
     os.write(told, b"0")
