@@ -66,7 +66,8 @@ async def main() -> None:
     async with Authenticated(plugin, token, env={"VAULT_TOKEN": token}, name="vault") as conn:
         conn.on_transition(print)
         print(await conn.read("first"))
-        os.kill(conn.link.pid, signal.SIGKILL)
+        assert conn.pid is not None
+        os.kill(conn.pid, signal.SIGKILL)
         await conn.wait_for_state(ConnectionState.RECONNECTING)
         print(await conn.read("second"))
 

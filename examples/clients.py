@@ -45,7 +45,8 @@ async def reconnecting() -> None:
     client = AutoReconnectClient(CALCULATOR)
     client.max_reconnect_attempts = 8
     await client.connect()
-    os.kill(client.link.pid, signal.SIGKILL)
+    assert client.pid is not None
+    os.kill(client.pid, signal.SIGKILL)
     options = CallOptions(idempotent=True, timeout=30)
     reply = await client.call_with_auto_reconnect("calculator.Multiply", options, a=4, b=7)
     print("reconnecting:", reply.result)
@@ -57,7 +58,8 @@ async def stateful() -> None:
     connection = StatefulConnection(CALCULATOR)
     connection.on_state_change(ConnectionState.FAILED, lambda old, new: print("stateful:", old, "->", new))
     await connection.connect()
-    os.kill(connection.link.pid, signal.SIGKILL)
+    assert connection.pid is not None
+    os.kill(connection.pid, signal.SIGKILL)
     await connection.wait_for_state(ConnectionState.FAILED)
     try:
         await connection.call_method("calculator.Add", a=1, b=1)

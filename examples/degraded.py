@@ -53,8 +53,9 @@ async def main() -> None:
         await conn.calculator.Add(a=1, b=2)
         conn.on_transition(print)
         conn.on_call(conn.judge)
-        os.kill(conn.link.pid, signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(0.5, os.kill, conn.link.pid, signal.SIGCONT)
+        assert conn.pid is not None
+        os.kill(conn.pid, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(0.5, os.kill, conn.pid, signal.SIGCONT)
         print((await conn.calculator.Add(a=1, b=2)).result)
         print(conn.state, conn.is_connected(), (await conn.calculator.Add(a=3, b=4)).result)
         await conn.wait_for_state(ConnectionState.CONNECTED)

@@ -34,7 +34,8 @@ async def main() -> None:
         await conn.call("calculator.Add", a=5, b=3)
         with contextlib.suppress(UnknownNameError):
             await conn.call("calculator.Ad", a=5, b=3)
-        os.kill(conn.link.pid, signal.SIGKILL)
+        assert conn.pid is not None
+        os.kill(conn.pid, signal.SIGKILL)
         await conn.wait_for_state(ConnectionState.RECONNECTING)
         await conn.ensure_connected()
         for line in generate_latest().decode().splitlines():  # in a service: prometheus_client.start_http_server(8000)

@@ -71,7 +71,8 @@ async def main() -> None:
         print((await waiting).result)
 
         conn.pause()
-        os.kill(conn.link.pid, signal.SIGKILL)
+        assert conn.pid is not None
+        os.kill(conn.pid, signal.SIGKILL)
         await conn.wait_for_state(ConnectionState.CONNECTED)
         print((await conn.calculator.Add(a=3, b=4)).result)
 
