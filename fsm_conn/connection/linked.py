@@ -21,6 +21,7 @@ from fsm_conn._util.part import Part
 from fsm_conn._util.text import named
 from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.calling.observers import CallCallback, CallObservers
+from fsm_conn.connection.counting.memory import Memory, memory_of
 from fsm_conn.connection.demand import AT_REST, ENDED, Demand
 from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import shared_rng
@@ -240,11 +241,10 @@ class LinkedMachine(StateMachine):
         """What the last probe of the present link has shown."""
         return self._probes.status if self._state in self.serving_states else HealthStatus.UNKNOWN
 
-    def memory(self, now: float) -> tuple[Any, ...]:
+    def memory(self, now: float) -> Memory:
         """What it remembers at `now` that what happens later can depend on: for those who compare moments."""
-        outage, demand = self._outage, self._demand
-        stable = self._holder.has_been_up(self.retry.stable_after, now)
-        return outage.opened, outage.is_half_open, len(self._losses), self._probes.failed, demand.is_used, stable
+        counted = self._outage, self._losses, self._probes, self._demand
+        return memory_of(now, self.attempt, (self.retry, self.health), counted, self._holder)
 
     def on_call(self, callback: CallCallback) -> Callable[[], None]:
         """Have `callback(record)` told of every call by `call`, `stream` and by attribute, when it has ended.

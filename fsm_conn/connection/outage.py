@@ -79,6 +79,10 @@ class Losses:
         since = now - policy.restart_window
         return sum(at > since for at in self._times)
 
+    def ages(self, policy: RetryPolicy, now: float) -> tuple[float, ...]:
+        """Seconds since each of those within the policy's window."""
+        return tuple(now - at for at in self._times if now - at < policy.restart_window)
+
     def permit(self, policy: RetryPolicy, now: float) -> bool:
         """Whether a link that is lost now may be replaced."""
         return policy.max_restarts is None or policy.permits_restart(1 + self.recent(policy, now))

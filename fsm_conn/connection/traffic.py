@@ -33,6 +33,10 @@ class Traffic:
         """That call has ended, however."""
         del self._began[number]
 
+    def ages(self, now: float) -> tuple[float, ...]:
+        """Seconds since each call that is under way began, the oldest first."""
+        return tuple(now - began for began in self._began.values())
+
     def excuses(self, asked_at: float, now: float, limit: float) -> bool:
         """Whether a peer that has not answered what it was asked at `asked_at` may be busy rather than gone.
 

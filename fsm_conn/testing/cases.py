@@ -1,36 +1,178 @@
-"""A state machine of Hypothesis, bound to the class under test, as a test case that pytest and unittest collect."""
+"""`machine_test`, `lifecycle_test` and `pool_test`: thousands of adversarial lives of a class, as a test case.
+
+    from fsm_conn.testing import machine_test
+    TestUpload = machine_test(Upload)
+
+makes a class that pytest and unittest collect. How many lives there are, and by which seed they are chosen, is said as
+for any test of Hypothesis: by its profiles (`max_examples`, `stateful_step_count`, `derandomize`, `database`), and by
+`--hypothesis-seed`. A run that failed is lived again first the next time.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import secrets
+import unittest
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
+from fsm_conn.connection.connection import Connection
+from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing._extra import needed
+from fsm_conn.testing.generating import Lived, random_lives
+from fsm_conn.testing.lives.kinds import life_of
+from fsm_conn.testing.lives.pools.life import HOOKS, PoolLife
 
 hypothesis = needed("hypothesis")
+core = needed("hypothesis.core")
 
-__all__ = ["case_of"]
+__all__ = ["LivesCase", "lifecycle_test", "machine_test", "pool_test"]
+
+__unittest = True  # unittest leaves the frames of this module out of what it shows
 
 
-def case_of(machine: type[Any], under_test: type, members: dict[str, Any], max_examples: int, steps: int) -> Any:
-    """Make one.
+class LivesCase(unittest.TestCase):
+    """Random lives of a class, as a test case; made by `machine_test` and its like.
+
+    Attributes:
+        settings: Hypothesis's settings, of which `max_examples`, `stateful_step_count`, `derandomize` and `database`
+            count.
+        lived: what the last run has lived; None before the first.
+    """
+
+    subject: ClassVar[type]
+    life: ClassVar[type[Any]]
+    options: ClassVar[Mapping[str, Any]]
+    settings: ClassVar[Any]
+    lived: ClassVar[Lived | None] = None
+
+    def runTest(self) -> None:  # noqa: N802 - the name is unittest's
+        """Live; a violation is shown by the shortest life that leads there."""
+        __tracebackhide__ = True
+        for seed in self._seeds():
+            lived = type(self).lived = random_lives(
+                self.subject,
+                life=self.life,
+                lives=self.settings.max_examples,
+                steps=self.settings.stateful_step_count,
+                seed=seed,
+                **self.options,
+            )
+            self._keep(seed, failed=lived.violation is not None)
+            if lived.violation is not None:
+                lived.violation.notes = (f"Found in life {lived.lives} of --hypothesis-seed={seed}",)
+                raise lived.violation.with_traceback(None) from None
+        print(f"{self.subject.__name__}: {self.lived}")  # noqa: T201 - pytest shows it with -rP or -s
+
+    def _seeds(self) -> Iterator[int]:
+        """The seed to live by; before that the one of the last run that failed."""
+        if self.settings.derandomize:
+            yield zlib.crc32(self._key())
+        elif core.global_force_seed is not None:
+            yield (
+                zlib.crc32(repr(core.global_force_seed).encode())
+                if not _is_seed(core.global_force_seed)
+                else int(core.global_force_seed)
+            )
+        else:
+            if self.settings.database is not None:
+                yield from [int(each) for each in self.settings.database.fetch(self._key())][:1]
+            yield secrets.randbelow(2**32)
+
+    def _keep(self, seed: int, *, failed: bool) -> None:
+        database = self.settings.database
+        if database is None or self.settings.derandomize or core.global_force_seed is not None:
+            return
+        if failed:
+            database.save(self._key(), str(seed).encode())
+        else:
+            database.delete(self._key(), str(seed).encode())
+
+    def _key(self) -> bytes:
+        return f"fsm_conn lives of {self.subject.__module__}.{self.subject.__qualname__}".encode()
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and value.isdigit())
+
+
+def machine_test(
+    subject: type,
+    *,
+    max_examples: int | None = None,
+    steps: int | None = None,
+    life: type[Any] | None = None,
+    **options: Any,
+) -> type[LivesCase]:
+    """Make a test case of a class.
 
     Args:
-        machine: the state machine to derive from.
-        under_test: the class it is for, by which it is named.
-        members: what tells the machine what to do.
-        max_examples: lives per run.
-        steps: steps per life, at most.
+        subject: a subclass of `StateMachine`, `Connection` or `ConnectionPool`.
+        max_examples: lives per run; by default as Hypothesis's profile says.
+        steps: steps per life, at most; by default the profile's `stateful_step_count`.
+        life: your own kind of life, with steps of your own, derived from `MachineLife`, `Life` or `PoolLife`.
+        options: keywords of the life: `make`, `ignore`, `invariants` and what else its kind takes.
+
+    Returns:
+        a `unittest.TestCase`, to be assigned to a name that begins with `Test`.
+
+    Raises:
+        TypeError: the class is none of these.
     """
-    named = {"__module__": under_test.__module__, "__qualname__": f"{under_test.__qualname__}Lives"}
-    found: Any = type(f"{under_test.__name__}Lives", (machine,), {**members, **named})
-    case: Any = found.TestCase
-    case.settings = hypothesis.settings(
-        max_examples=max_examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        report_multiple_bugs=False,
-        print_blob=False,
-    )
-    case.machine = found
-    return case
+    kind = life_of(subject, who="machine_test")
+    return _case(subject, life or kind, max_examples, steps, options)
+
+
+def lifecycle_test(
+    connection_class: type[Connection],
+    *,
+    max_examples: int | None = None,
+    steps: int | None = None,
+    life: type[Any] | None = None,
+    **options: Any,
+) -> type[LivesCase]:
+    """As `machine_test`, for a subclass of `Connection`; the options are the keywords of `Life`."""
+    if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
+        raise TypeError(f"lifecycle_test({connection_class!r}): give a subclass of Connection")
+    return machine_test(connection_class, max_examples=max_examples, steps=steps, life=life, **options)
+
+
+def pool_test(
+    pool_class: type[ConnectionPool],
+    *,
+    max_examples: int | None = None,
+    steps: int | None = None,
+    life: type[Any] | None = None,
+    hooks: tuple[str, ...] = HOOKS,
+    **options: Any,
+) -> type[LivesCase]:
+    """As `machine_test`, for a subclass of `ConnectionPool`; the options are the keywords of `PoolLife`.
+
+    What its hooks may be, `hooks` says: some of `"", "plain", "async", "failing"`; `("",)` for a class with its own.
+
+    Triggers that the class of its connections has added are fired in them, too; but none that leads where nobody is
+    served and it is in order to stay, for a pool waits for its connections to come back by themselves.
+    """
+    if not (isinstance(pool_class, type) and issubclass(pool_class, ConnectionPool)):
+        raise TypeError(f"pool_test({pool_class!r}): give a subclass of ConnectionPool")
+    if not hooks or not set(hooks) <= set(HOOKS):
+        raise ValueError(f"pool_test(hooks={hooks!r}): give some of {HOOKS}")
+    life = life or PoolLife
+    if hooks != HOOKS:
+        life = type(life.__name__, (life,), {"hook_kinds": tuple(hooks)})
+    return machine_test(pool_class, max_examples=max_examples, steps=steps, life=life, **options)
+
+
+def _case(
+    subject: type, life: type[Any], max_examples: int | None, steps: int | None, options: dict[str, Any]
+) -> type[LivesCase]:
+    given = {"max_examples": max_examples, "stateful_step_count": steps}
+    members = {
+        "__module__": subject.__module__,
+        "__qualname__": f"{subject.__qualname__}Lives",
+        "subject": subject,
+        "life": life,
+        "options": options,
+        "settings": hypothesis.settings(**{name: value for name, value in given.items() if value is not None}),
+    }
+    return type(f"{subject.__name__}Lives", (LivesCase,), members)

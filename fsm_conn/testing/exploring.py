@@ -1,8 +1,8 @@
 """`explore`: every life up to a depth, instead of many at random.
 
-Walks every interleaving of what callers, the peer and time can do, breadth first, so that the first violation found is
-also the shortest. Moments that are alike as far as what can follow is concerned are visited once. A life cannot be
-copied, so each path is lived from its beginning.
+Walks every interleaving of what callers, the world and time can do, breadth first, so that the first violation found is
+also the shortest. Moments that cannot be told apart by anything that matters later are visited once; what cannot be
+compared is named, and then nothing is promised. A life cannot be copied, so each path is lived from its beginning.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.connection.connection import Connection
-from fsm_conn.testing.lives.fingerprint import fingerprint, options, refusals
-from fsm_conn.testing.lives.invariants import ViolationError
-from fsm_conn.testing.lives.life import Life
-from fsm_conn.testing.lives.replaying import take
+from fsm_conn.testing.lives.checks import ViolationError
+from fsm_conn.testing.lives.kinds import life_of
+from fsm_conn.testing.lives.living import Living
+from fsm_conn.testing.lives.reach import Reach
+from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
-from fsm_conn.testing.virtual import VirtualLoop
+from fsm_conn.testing.virtual import WatchedLoop
 
 __all__ = ["Exploration", "explore"]
-
-USERS = 2
-"""CallerOracle at a time: two can coalesce, cancel one another's wait and have the last word."""
 
 
 @attrs.frozen
@@ -41,6 +38,9 @@ class Exploration:
         seconds: how long it took.
         complete: whether everything up to the depth was walked; False when a limit was reached first.
         violation: the first one, by a shortest life; None when there was none.
+        blind: what could not be compared, so that moments which differ only in that were taken for one.
+        unreached: rows that were never taken, and guards that never refused.
+        unjudged: rules that were not applied to the class, each with the reason.
     """
 
     depth: int
@@ -51,77 +51,107 @@ class Exploration:
     seconds: float
     complete: bool
     violation: ViolationError | None
+    blind: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
+    unjudged: dict[str, str] = attrs.field(factory=dict)
+
+    @property
+    def proven(self) -> bool:
+        """Whether no life up to the depth can violate an invariant."""
+        return self.complete and not self.blind and self.violation is None
 
     def __str__(self) -> str:
         share = ", ".join(f"{state} {count}" for state, count in sorted(self.states.items()))
-        end = "all of them" if self.complete else "as far as the limit allowed"
-        outcome = "no violation" if self.violation is None else str(self.violation)
-        return (
-            f"{self.moments} moments and {self.edges} edges up to depth {self.depth}, {end}, in {self.seconds:.1f} s "
-            f"({self.steps / max(self.seconds, 1e-9):,.0f} steps/s); moments by state: {share}\n{outcome}"
-        )
+        end = "as far as the limit allowed" if not self.complete else "" if self.blind else "all of them"
+        speed = f"{self.steps / max(self.seconds, 1e-9):,.0f} steps/s"
+        reached = f"{self.moments} moments and {self.edges} edges up to depth {self.depth}, {end + ', ' if end else ''}"
+        lines = [f"{reached}in {self.seconds:.1f} s ({speed}); moments by state: {share}"]
+        lines += [f"merged by state alone: {each}" for each in self.blind]
+        lines += [f"not reached: {each}" for each in self.unreached]
+        lines += [f"not judged: {name}, for {reason}" for name, reason in self.unjudged.items()]
+        if self.violation is not None:
+            lines.append(str(self.violation))
+        else:
+            lines.append("no violation" if self.proven else "no violation found")
+        return "\n".join(lines)
 
 
 def explore(
-    connection_class: type[Connection],
+    subject: type,
     *,
     depth: int = 6,
     seconds: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    life: type[Any] | None = None,
     **options: Any,
 ) -> Exploration:
-    """Walk every life of `connection_class` up to `depth` steps.
+    """Walk every life of a class up to `depth` steps.
 
     Args:
-        connection_class: the class under test.
+        subject: the class under test: a subclass of `StateMachine`, `Connection` or `ConnectionPool`.
         depth: steps of the longest life.
         seconds: of real time, after which to stop; None: no limit.
         progress: called now and then with the depth that is being walked and the moments reached.
-        options: keywords of `Life`: the policy, how to make a connection, invariants of your own, ...
+        life: the kind of life; by default `Life`, `PoolLife` or `MachineLife`, by the class.
+        options: keywords of the life: the policy, how to make a machine, invariants of your own, ...
 
     Returns:
         what was walked; with the first violation, if there was one, by a shortest life.
     """
-    return _Walk(connection_class, depth, seconds, progress, options).run()
+    if depth < 1:
+        raise ValueError(f"explore(depth={depth}): give 1 or more")
+    kind = life or life_of(subject, who="explore")
+    limit = None if seconds is None else time.monotonic() + seconds
+    return _Walk(kind, subject, depth, limit, progress, options).run()
+
+
+@attrs.frozen
+class _Path:
+    """Steps, and where all but the last of them led when they were lived before."""
+
+    steps: tuple[Step, ...] = ()
+    led_to: tuple[str, int] | None = None
 
 
 class _Walk:
     def __init__(
         self,
-        connection_class: type[Connection],
+        life: type[Any],
+        subject: type,
         depth: int,
-        seconds: float | None,
+        limit: float | None,
         progress: Callable[[int, int], None] | None,
         options: dict[str, Any],
     ) -> None:
-        if depth < 1:
-            raise ValueError(f"explore(depth={depth}): give 1 or more")
-        self.connection_class = connection_class
+        self.life = life
+        self.subject = subject
         self.depth = depth
-        self.limit = None if seconds is None else time.monotonic() + seconds
+        self.limit = limit
         self.progress = progress
         self.options = options
         self.known: set[Any] = set()
+        self.blind: set[str] = set()
         self.states: Counter[str] = Counter()
         self.edges = self.steps = 0
         self.complete = True
         self.violation: ViolationError | None = None
-        self.loop = VirtualLoop()
+        self.unjudged: dict[str, str] = {}
+        self.loop = WatchedLoop()
+        self.reach = Reach(subject)
 
     def run(self) -> Exploration:
+        """Walk; once more from the beginning, when it turns out on the way that the hour matters."""
+        began = time.monotonic()
         try:
-            return self._walked()
+            while True:
+                hour_mattered = self.loop.clock_was_read
+                self.walk()
+                if self.loop.clock_was_read == hour_mattered or self.violation is not None:
+                    break
+                self.known.clear()
+                self.states.clear()
         finally:
             self.loop.close()
-
-    def _walked(self) -> Exploration:
-        began = time.monotonic()
-        frontier: deque[tuple[Step, ...]] = deque([()])
-        while frontier and self.violation is None and not self._is_over():
-            path = frontier.popleft()
-            if self.progress is not None and len(frontier) % 100 == 0:
-                self.progress(len(path), len(self.known))
-            frontier.extend(self._grown(path))
         return Exploration(
             self.depth,
             len(self.known),
@@ -131,19 +161,30 @@ class _Walk:
             time.monotonic() - began,
             self.complete,
             self.violation,
+            tuple(sorted(self.blind)),
+            self.reach.unreached() if self.complete else (),
+            self.unjudged,
         )
+
+    def walk(self) -> None:
+        frontier: deque[_Path] = deque([_Path()])
+        while frontier and self.violation is None and not self._is_over():
+            path = frontier.popleft()
+            if self.progress is not None and len(frontier) % 100 == 0:
+                self.progress(len(path.steps), len(self.known))
+            frontier.extend(self._grown(path))
 
     def _is_over(self) -> bool:
         over = self.limit is not None and time.monotonic() > self.limit
         self.complete = self.complete and not over
         return over
 
-    def _grown(self, path: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+    def _grown(self, path: _Path) -> list[_Path]:
         """Live a path to its end, and return those that are longer by one step, if its end is new."""
         try:
             life = self._lived(path)
         except ViolationError as error:
-            self.violation = error
+            self._found(error)
             return []
         try:
             return self._onward(life, path)
@@ -151,47 +192,67 @@ class _Walk:
             life.close()
             self.steps += sum(life.steps_in.values())
 
-    def _lived(self, path: tuple[Step, ...]) -> Life:
-        life = Life(self.connection_class, **{"loop": self._fresh_loop(), **self.options})
-        for index, step in enumerate(path, start=1):
-            life.checking = index == len(path)  # what comes before has been checked on the way to other moments
-            take(life, step)
+    def _lived(self, path: _Path) -> Living:
+        life: Living = self.life(self.subject, **{"loop": self._fresh_loop(), **self.options})
+        life.checking = False  # what comes before has been checked on the way to other moments
+        for step in path.steps[:-1]:
+            step.take(life)
         life.checking = True
-        self.edges += bool(path)
+        if path.steps:
+            self._check_that_it_repeats(life, path)
+            path.steps[-1].take(life)
+            self.edges += 1
         return life
 
-    def _fresh_loop(self) -> VirtualLoop:
+    @staticmethod
+    def _check_that_it_repeats(life: Living, path: _Path) -> None:
+        here = life.state, len(life.records)
+        if path.led_to not in (None, here):
+            life.close()
+            raise ViolationError(
+                "lives_can_be_repeated",
+                f"the same steps led to {path.led_to} before, and now to {here} (the state, and transitions so far): "
+                "draw chance from a random.Random with a seed, and keep what changes in the object, not in its class",
+                life.script,
+                tuple(life.records),
+            )
+
+    def _fresh_loop(self) -> WatchedLoop:
         """One loop for all lives, as long as none leaves anything behind in it."""
         if self.loop.is_closed():
-            self.loop = VirtualLoop()
+            read, self.loop = self.loop.clock_was_read, WatchedLoop()
+            self.loop.clock_was_read = read
         self.loop.begin_again()
         return self.loop
 
-    def _onward(self, life: Life, path: tuple[Step, ...]) -> list[tuple[Step, ...]]:
+    def _onward(self, life: Living, path: _Path) -> list[_Path]:
+        self.reach.note(life.records)
         if life.ended:
             return []
-        moment = fingerprint(life)
+        moment, blind = life.fingerprint()
+        if self.loop.clock_was_read:
+            moment = moment, round(self.loop.time(), 6)
+        self.blind |= blind
         if moment in self.known:
             return []
         self.known.add(moment)
         self.states[life.state] += 1
-        following = [] if len(path) >= self.depth else [(*path, step) for step in _steps(life)]
+        if not path.steps:
+            self.unjudged = life.unjudged()
+        here = life.state, len(life.records)
+        longer = len(path.steps) < self.depth
+        following = [_Path((*path.steps, step), here) for step in life.options()] if longer else []
         self._end(life)
         return following
 
-    def _end(self, life: Life) -> None:
+    def _end(self, life: Living) -> None:
         """In every moment what cannot happen is refused; and from there the life comes to rest, and leaves nothing."""
         try:
-            for trigger in refusals(life):
-                life.misfire(trigger, rush=True)
-                life.script.steps.pop()  # it has changed nothing, and need not be shown
+            life.try_refusals()
             life.end()
         except ViolationError as error:
-            self.violation = error
+            self._found(error)
 
-
-def _steps(life: Life) -> list[Step]:
-    found = [Step(name, arguments) for name, arguments in options(life, USERS)]
-    found.append(Step("loop_ends"))
-    timer = life.next_timer()
-    return found if timer is None else [*found, Step("advance", (timer,))]
+    def _found(self, error: ViolationError) -> None:
+        usual = {key: value for key, value in self.options.items() if key != "loop"}
+        self.violation = shortest(error, **usual) if error.invariant != "lives_can_be_repeated" else error

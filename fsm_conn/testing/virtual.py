@@ -25,7 +25,7 @@ from fsm_conn.testing._extra import needed
 
 async_solipsism = needed("async_solipsism")
 
-__all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtually"]
+__all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "WatchedLoop", "run_virtually", "waiting", "waiting_place"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ ENDLESS = 20_000
 
 _NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
+_KNOWN = _ASYNCIO, os.path.dirname(os.path.dirname(__file__)), os.path.dirname(async_solipsism.__file__)
+"""Whose reading of the clock is only in order to wait."""
 
 
 class DeadlockError(FsmConnError, RuntimeError):
@@ -193,10 +195,34 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
         return any(timer.when() < limit and not timer.cancelled() for timer in self._scheduled)
 
 
+class WatchedLoop(VirtualLoop):
+    """A virtual loop that knows whether code other than asyncio's and this package's has asked what time it is.
+
+    Attributes:
+        clock_was_read: whether any has; only then can it matter at what hour something happens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock_was_read = False
+
+    def time(self) -> float:
+        """The virtual time, in seconds."""
+        if not self.clock_was_read:
+            name = sys._getframe(1).f_code.co_filename
+            self.clock_was_read = not name.startswith(_KNOWN)
+        return self._clock.now
+
+
 def waiting(loop: asyncio.AbstractEventLoop) -> str:
     """Every task of `loop` that is not done, and the line at which it waits; the same for the same program."""
     lines = sorted(f"  {_called(task)} waits at {_place(task)}" for task in asyncio.all_tasks(loop))
     return "\n".join(lines) or "  no task is left"
+
+
+def waiting_place(loop: asyncio.AbstractEventLoop, name: str) -> str:
+    """The line at which the task waits whose name ends so; empty when there is none."""
+    return next((_place(task) for task in asyncio.all_tasks(loop) if task.get_name().endswith(name)), "")
 
 
 def _called(task: asyncio.Task[Any]) -> str:

@@ -26,7 +26,7 @@ from fsm_conn.connection.clients import HealthMonitoredClient
 from fsm_conn.connection.table import LinkState
 from fsm_conn.diagrams import diagram
 from fsm_conn.testing import Life, explore, lifecycle_test, pool_test
-from fsm_conn.testing.lives.pool_life import PoolLife
+from fsm_conn.testing.lives.pools.life import PoolLife
 
 Degradable = example("degraded").Degradable
 

@@ -6,8 +6,7 @@ import random
 
 from fsm_conn import ConnectionPool, PoolPolicy, RetryPolicy
 from fsm_conn.testing import ViolationError
-from fsm_conn.testing.lives.pool_life import HOOKS, PoolLife
-from fsm_conn.testing.pool_stateful import pool_offers
+from fsm_conn.testing.lives.pools.life import HOOKS, PoolLife
 
 __all__ = ["hunt", "live"]
 
@@ -40,8 +39,8 @@ def live(pool_class: type[ConnectionPool], seed: int, steps: int = 50) -> None:
     life = PoolLife(pool_class, policy=policy(rng), hooks=rng.choice(HOOKS), seed=seed)
     try:
         for _ in range(steps):
-            name, arguments, rush = rng.choice(pool_offers(life))
-            getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
+            steps, weights = zip(*life.offers(), strict=True)
+            rng.choices(steps, weights)[0].take(life)
         life.end()
     finally:
         life.close()

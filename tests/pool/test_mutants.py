@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import settings
 
 from fsm_conn import ConnectionPool
 from fsm_conn.testing import ViolationError, pool_test
@@ -52,6 +52,6 @@ def test_hypothesis_kills(mutant: Mutant) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutant.apply(patch)
         case = pool_test(ConnectionPool, max_examples=2000)  # it ends at the first life that fails
-        case.settings = settings(case.settings, derandomize=True, database=None, phases=[Phase.generate])
+        case.settings = settings(case.settings, derandomize=True, database=None)
         with pytest.raises(ViolationError):
             case("runTest").runTest()

@@ -12,7 +12,6 @@ from peer import TRANSIENT, Peer
 
 from fsm_conn import ConnectionPool, FsmConnError, PoolPolicy
 from fsm_conn.testing import pool_test, run_virtually
-from fsm_conn.testing.pool_stateful import PoolMachine
 
 from .conftest import begun, make, nothing_is_left, settled
 from .hunting import live
@@ -39,7 +38,6 @@ def test_wrong_use_of_pool_test_is_told() -> None:
         pool_test(int)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="give some of"):
         pool_test(ConnectionPool, hooks=("x",))
-    assert issubclass(TestPool.machine, PoolMachine)
     assert isinstance(TestPool.settings, settings)
 
 

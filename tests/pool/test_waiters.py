@@ -16,7 +16,7 @@ from peer import Peer
 from fsm_conn import Connection, Link, PoolClosed, PoolPolicy
 from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.stats import PoolStats
-from fsm_conn.testing.lives.pool_life import PoolLife
+from fsm_conn.testing.lives.pools.life import PoolLife
 
 from .conftest import begun, make, settled
 

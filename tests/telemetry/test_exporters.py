@@ -23,7 +23,7 @@ from fsm_conn import (
 )
 from fsm_conn.telemetry import reading
 from fsm_conn.testing import Life, invariant, lifecycle_test
-from fsm_conn.testing.lives.invariants import AT_THE_END
+from fsm_conn.testing.lives.checks import AT_THE_END
 
 PLAIN = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none", stable_after=10.0)
 

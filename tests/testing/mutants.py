@@ -31,8 +31,7 @@ from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.observers import Observers
 from fsm_conn.machine.table import Transition, others
 from fsm_conn.machine.waiters import Waiters
-from fsm_conn.testing import Life, ViolationError
-from fsm_conn.testing.stateful import ENDINGS, offers
+from fsm_conn.testing import Life, Step, ViolationError
 
 __all__ = ["MUTANTS", "SUBJECTS", "Mutant", "hunt", "lived"]
 
@@ -133,6 +132,12 @@ async def close_in_time(conn: Connection, link: Any) -> None:
     await within(conn.close_timeout, link.close())
 
 
+def chosen(life: Life, rng: random.Random) -> Step:
+    """A step that is offered, as often as it is offered."""
+    steps, weights = zip(*life.offers(), strict=True)
+    return rng.choices(steps, weights)[0]
+
+
 def live(connection_class: type[Connection], seed: int, steps: int = 50, **options: Any) -> Life:
     """One random life to its end, always the same for a seed.
 
@@ -143,9 +148,8 @@ def live(connection_class: type[Connection], seed: int, steps: int = 50, **optio
     life = Life(connection_class, **{"seed": seed, "retry": policy(rng), "health": health(rng), **options})
     try:
         for _ in range(steps):
-            name, arguments, rush = rng.choice(offers(life))
-            getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
-        getattr(life, rng.choice(ENDINGS))()
+            chosen(life, rng).take(life)
+        getattr(life, rng.choice(life.endings))()
     finally:
         life.close()
     return life

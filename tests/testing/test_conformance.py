@@ -18,9 +18,8 @@ from peer import TRANSIENT, Peer
 
 from fsm_conn import Connection, ConnectionRecord, RetryPolicy, insert_state
 from fsm_conn.testing.conformance import ConformanceError, TraceWriter, conforms, read_trace, write_record
-from fsm_conn.testing.lives.invariants import ViolationError
-from fsm_conn.testing.lives.life import Life
-from fsm_conn.testing.stateful import offers
+from fsm_conn.testing.lives.checks import ViolationError
+from fsm_conn.testing.lives.connections.life import Life
 
 
 class Authenticated(Connection):
@@ -42,9 +41,8 @@ def lived(cls: type[Connection], seed: int, choices: list[int]) -> list[Connecti
     life = Life(cls, seed=seed)
     with contextlib.closing(life), contextlib.suppress(ViolationError):
         for choice in choices:
-            offered = offers(life)
-            name, arguments, rush = offered[choice % len(offered)]
-            getattr(life, name)(*arguments, **({"rush": True} if rush else {}))
+            offered = [step for step, weight in life.offers() for _ in range(weight)]
+            offered[choice % len(offered)].take(life)
     return list(life.seen)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import attrs
 import grpc
 import pytest
 from hypothesis import settings
@@ -29,11 +30,10 @@ from fsm_conn.testing import (
     INVARIANTS,
     DeadlockError,
     Life,
-    LifecycleMachine,
     Outcome,
-    Script,
     SimulatedLink,
     SimulatedPeer,
+    Step,
     ViolationError,
     VirtualLoop,
     explore,
@@ -43,8 +43,8 @@ from fsm_conn.testing import (
     run_virtually,
     shortest,
 )
-from fsm_conn.testing.lives.fingerprint import refusals
-from fsm_conn.testing.lives.invariants import RULES_OF_STEPS
+from fsm_conn.testing.lives.connections.invariants import RULES_OF_STEPS
+from fsm_conn.testing.lives.connections.offers import refusals
 
 RETRY = RetryPolicy(max_attempts=3, initial_delay=1.0, jitter="none")
 
@@ -378,7 +378,7 @@ def test_what_cannot_happen_is_refused_and_what_can_is_left_alone() -> None:
     """A misfire is never more than that, so that any part of a trace is a trace."""
     life = Life()
     life.misfire("connect")
-    assert life.records == ()
+    assert list(life.records) == []
     assert "connect" not in refusals(life)
     for trigger in refusals(life):
         life.misfire(trigger)
@@ -390,7 +390,7 @@ class Leaky(Connection):
     """Forgets to give back the lost link before it opens the next one."""
 
     async def while_reconnecting(self) -> str:
-        await asyncio.sleep(self._backoff)
+        await asyncio.sleep(self._outage.pause)
         await self._open_link()
         return "opened"
 
@@ -421,7 +421,7 @@ def test_a_violation_can_be_replayed_and_is_as_short_as_can_be() -> None:
     assert error.script is not None
     with pytest.raises(ViolationError, match="links_are_owned"):
         replay(error.script)
-    padded = Script(Leaky, error.script.options, [error.script.steps[0], *error.script.steps])
+    padded = attrs.evolve(error.script, steps=[error.script.steps[0], *error.script.steps])
     with pytest.raises(ViolationError) as caught:
         replay(padded)
     short = shortest(caught.value)
@@ -450,9 +450,8 @@ def test_an_invariant_can_be_ignored_for_a_reason_and_only_for_one() -> None:
         Life(ignore={"links_are_owned": ""})
 
 
-def test_users_add_invariants_and_rules() -> None:
-    """An invariant is a function; a rule is a method of a derived machine."""
-    from hypothesis.stateful import rule
+def test_users_add_invariants_and_steps() -> None:
+    """An invariant is a function; a step is a method of a life that is derived."""
 
     @invariant()
     def never_failed(life: Life) -> str | None:
@@ -464,16 +463,22 @@ def test_users_add_invariants_and_rules() -> None:
 
     touched: list[str] = []
 
-    class WithRule(LifecycleMachine):
-        @rule()
+    class Looking(Life):
+        """A life with a step of its own."""
+
         def look(self) -> None:
-            assert self.life is not None
-            touched.append(self.life.state)
+            """Somebody looks at the state."""
+            self._step("look")
+            touched.append(self.state)
+
+        def offers(self) -> list[Any]:
+            """What is offered, and the look."""
+            return [*super().offers(), (Step("look"), 1)]
 
     import unittest
 
     result = unittest.TestResult()
-    case = lifecycle_test(Connection, max_examples=5, machine=WithRule)
+    case = lifecycle_test(Connection, max_examples=5, life=Looking)
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     assert result.wasSuccessful()
     assert touched
@@ -497,7 +502,8 @@ def test_every_state_is_reached_often() -> None:
     case = lifecycle_test(Connection, max_examples=100)
     case.settings = settings(case.settings, derandomize=True, database=None)  # chance may pass a state by
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult())
-    shares = case.machine.shares
+    assert case.lived is not None
+    shares = case.lived.shares
     total = sum(shares.values())
     assert {state: count for state, count in shares.items() if count < total / 100} == {}
     assert set(shares) == {str(state) for state in ConnectionState}

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import settings
 
 from fsm_conn import Connection, RetryPolicy
 from fsm_conn.testing import ViolationError, explore, lifecycle_test
@@ -63,7 +63,7 @@ def test_hypothesis_kills(mutant: Mutant) -> None:
     """What users run finds it too."""
     with pytest.MonkeyPatch.context() as patch:
         case = lifecycle_test(mutant.apply(patch) or mutant.subject, max_examples=2000)  # it ends at the first
-        case.settings = settings(case.settings, derandomize=True, database=None, phases=[Phase.generate])
+        case.settings = settings(case.settings, derandomize=True, database=None)
         with pytest.raises(ViolationError):
             case("runTest").runTest()
 

@@ -17,8 +17,8 @@ from fsm_conn.connection.table import LinkState
 from fsm_conn.links.errors import LinkError
 from fsm_conn.machine.table import State
 from fsm_conn.testing import Life, ViolationError, explore
-from fsm_conn.testing.lives.life import START_TIMEOUT
-from fsm_conn.testing.lives.policy_oracle import REASONS_TO_GIVE_UP, Decision
+from fsm_conn.testing.lives.connections.life import START_TIMEOUT
+from fsm_conn.testing.lives.connections.policy_oracle import REASONS_TO_GIVE_UP, Decision
 
 from .mutants import hunt
 

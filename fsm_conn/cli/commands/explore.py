@@ -18,10 +18,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fsm_conn._util.lookup import reason_of
-from fsm_conn.cli.machines import ConnectionClass, Machine
+from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.options import number, reasons, seconds
 from fsm_conn.cli.terminal import Console, output, progress_output
-from fsm_conn.connection.connection import Connection
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing.coverage import TransitionCoverage
 from fsm_conn.testing.report import qualified
 
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
     from fsm_conn.testing.lives.checks import ViolationError
 
 __all__ = ["command"]
+
+
+class _MachineClass(Machine):
+    """A class that can be lived."""
+
+    kind = "subclass of StateMachine, Connection or ConnectionPool"
+
+    def fits(self, value: Any) -> bool:
+        return (
+            isinstance(value, type) and issubclass(value, (StateMachine, ConnectionPool)) and value is not StateMachine
+        )
 
 
 class _Function(Machine):
@@ -53,7 +65,7 @@ Examples:
   fsm-conn explore --depth 6 --seconds 60 fsm_conn:Connection
   fsm-conn explore --coverage seen.json fsm_conn:Connection"""
 )
-@click.argument("connection_class", type=ConnectionClass(), metavar="MODULE:CLASS")
+@click.argument("machine_class", type=_MachineClass(), metavar="MODULE:CLASS")
 @number("--depth", "Steps of the longest life that is walked systematically.", default=4)
 @number("--lives", "Random lives after that.", default=200, least=0)
 @seconds("--seconds", "Begin nothing further after so long: half of it systematically. By default there is no limit.")
@@ -62,7 +74,7 @@ Examples:
     "--make",
     type=_Function(),
     metavar="MODULE:FUNCTION",
-    help="Makes a connection, for constructors that take more; as for lifecycle_test.",
+    help="Makes a machine, for constructors that take more; as for machine_test.",
 )
 @reasons("--ignore", "NAME", "An invariant that need not hold, and why.")
 @click.option(
@@ -73,7 +85,7 @@ Examples:
     help="Write the transition coverage there, for fsm-conn diagram --coverage.",
 )
 def command(
-    connection_class: type[Connection],
+    machine_class: type[Any],
     depth: int,
     lives: int,
     seconds: float | None,
@@ -82,28 +94,29 @@ def command(
     ignore: dict[str, str],
     coverage: Path | None,
 ) -> None:
-    """Live thousands of adversarial lives of a connection class in virtual time: callers come and are cancelled, the
-    peer refuses, hangs, dies or answers, and after every step the invariants are checked.
+    """Live thousands of adversarial lives of a class in virtual time: triggers are fired, activities end in every way,
+    callers come and are cancelled, the peer of a connection refuses, hangs, dies or answers, and after every step the
+    invariants are checked.
 
     Ends with status 1 when one does not hold, and shows the shortest life that leads there. Needs the extra testing.
     """
-    options = {"make": make, "ignore": ignore}
+    options: dict[str, Any] = {**({"make": make} if make else {}), **({"ignore": ignore} if ignore else {})}
     console, until = output(), None if seconds is None else time.monotonic() + seconds
     with TransitionCoverage() as counted:
-        violation = _lived(console, connection_class, depth, lives, seconds, seed, until, options)
-    report = counted.report().only([qualified(connection_class)])
+        violation = _lived(console, machine_class, depth, lives, seconds, seed, until, options)
+    report = counted.report().only([qualified(machine_class)])
     if coverage is not None:
         _write(coverage, report.to_json() + "\n")
     if violation is None:
         console.say(report.text())
     else:
         console.say(f"\n{str(violation).rstrip()}")
-        raise click.ClickException(f"{qualified(connection_class)} violates {violation.invariant}")
+        raise click.ClickException(f"{qualified(machine_class)} violates {violation.invariant}")
 
 
 def _lived(
     console: Console,
-    connection_class: type[Connection],
+    machine_class: type[Any],
     depth: int,
     lives: int,
     seconds: float | None,
@@ -112,39 +125,40 @@ def _lived(
     options: dict[str, Any],
 ) -> ViolationError | None:
     try:
-        from fsm_conn.cli.lives import check_make, explore, random_lives  # with the extra `testing`
+        from fsm_conn.testing import explore, random_lives  # with the extra `testing`
+        from fsm_conn.testing.generating import check_make
     except ImportError as error:
         raise click.ClickException(str(error)) from None
-    with _made(connection_class):
-        check_make(connection_class, options)
+    with _made(machine_class):
+        check_make(machine_class, **options)
     with _bar("every life, step", depth) as bar:
         half = None if seconds is None else seconds / 2
         walk = explore(
-            connection_class,
+            machine_class,
             depth=depth,
             seconds=half,
             progress=lambda step, moments: bar(step, f"{moments} moments"),
             **options,
         )
-    console.say(Text(str(walk).splitlines()[0]))
     if walk.violation is not None:
+        console.say(Text(str(walk).splitlines()[0]))
         return walk.violation
+    console.say(Text("\n".join(line for line in str(walk).splitlines() if not line.startswith("not reached"))))
     with _bar("random lives", lives) as bar:
         lived = random_lives(
-            connection_class, lives=lives, seed=seed, until=until, progress=lambda life: bar(life, ""), **options
+            machine_class, lives=lives, seed=seed, until=until, progress=lambda life: bar(life, ""), **options
         )
-    end = "" if lived.complete else ", one of which failed" if lived.violation else ", as far as the limit allowed"
-    console.say(Text(f"{lived.lives} random lives with seed {seed}{end}"))
+    console.say(Text("\n".join(line for line in str(lived).splitlines() if not line.startswith("not reached"))))
     return lived.violation
 
 
 @contextmanager
-def _made(connection_class: type[Connection]) -> Iterator[None]:
+def _made(machine_class: type[Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         raise click.ClickException(
-            f"no {connection_class.__name__} could be made, {reason_of(error)}; give what makes one with --make"
+            f"no {machine_class.__name__} could be made, {reason_of(error)}; give what makes one with --make"
         ) from None
 
 

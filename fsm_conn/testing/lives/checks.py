@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import attrs
 
-from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.script import Script, table
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.lives.life import Life
-
-__all__ = ["ALWAYS", "AT_REST", "AT_THE_END", "EPSILON", "Invariant", "ViolationError", "invariant", "new_records"]
+__all__ = [
+    "ALWAYS",
+    "AT_REST",
+    "AT_THE_END",
+    "EPSILON",
+    "Finding",
+    "Invariant",
+    "ViolationError",
+    "broken",
+    "chosen",
+    "invariant",
+]
 
 ALWAYS, AT_REST, AT_THE_END = "always", "at rest", "at the end"
 
 EPSILON = 1e-4
 """Seconds that the sums of virtual time may be off."""
 
-Check = Callable[["Life"], str | None]
+EvidenceT = TypeVar("EvidenceT", bound=Evidence)
 
 
 class ViolationError(FsmConnError, AssertionError):
@@ -30,25 +39,49 @@ class ViolationError(FsmConnError, AssertionError):
 
     Attributes:
         invariant: its name.
-        trace: the life that led there; `replay(script)` lives it again.
+        script: the life that led there; `replay(script)` lives it again.
         records: the transitions that were taken.
+        notes: what else is to be told, such as how to find the same life again.
     """
 
     def __init__(
-        self, invariant: str, message: str, script: Script | None = None, records: Sequence[TransitionRecord] = ()
+        self,
+        invariant: str,
+        message: str,
+        script: Script | None = None,
+        records: Sequence[TransitionRecord] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__(f"{invariant}: {message}")
         self.invariant = invariant
         self.message = message
         self.script = script
         self.records = tuple(records)
+        self.notes = tuple(notes)
+
+    @property
+    def signature(self) -> tuple[str, str]:
+        """What tells this violation from others: the rule, and whose bug it is where the message says so."""
+        blamed, has_bug, _ = self.message.partition(" has a bug: ")
+        return self.invariant, blamed if has_bug else ""
 
     def __str__(self) -> str:
+        notes = "".join(f"\n{note}\n" for note in self.notes)
         return (
             f"{self.invariant}: {self.message}\n\n"
             f"The life that led there, as a program:\n\n{_indented(str(self.script))}\n\n"
-            f"What came of it:\n\n{table(self.records)}\n"
+            f"What came of it:\n\n{table(self.records)}\n{notes}"
         )
+
+
+@attrs.frozen
+class Finding:
+    """Something that is wrong."""
+
+    name: str
+    """Of the rule."""
+    message: str
+    cause: BaseException | None = None
 
 
 @attrs.frozen(eq=False)
@@ -57,8 +90,8 @@ class Invariant:
 
     name: str
     moment: str
-    check: Check
-    """Returns what is wrong, or None."""
+    check: Callable[[Any], str | None]
+    """Takes the `Evidence`; returns what is wrong, or None."""
 
     @property
     def doc(self) -> str:
@@ -66,22 +99,55 @@ class Invariant:
         return (self.check.__doc__ or "").strip()
 
 
-def invariant(moment: str = AT_REST) -> Callable[[Check], Invariant]:
-    """Make an invariant of a function of a `Life` that returns what is wrong, or None. Its name is the function's."""
+def invariant(moment: str = AT_REST) -> Callable[[Callable[[EvidenceT], str | None]], Invariant]:
+    """Make an invariant of a function of an `Evidence`, such as a `Life`, that returns what is wrong, or None.
+
+    Its name is the function's. Write it as `@invariant()`, or `@invariant("always")`.
+    """
     if moment not in (ALWAYS, AT_REST, AT_THE_END):
         raise ValueError(f"@invariant({moment!r}): give {ALWAYS!r}, {AT_REST!r} or {AT_THE_END!r}")
 
-    def decorate(check: Check) -> Invariant:
+    def decorate(check: Callable[[EvidenceT], str | None]) -> Invariant:
         return Invariant(check.__name__, moment, check)
 
     return decorate
 
 
-def new_records(life: Life) -> Iterator[ConnectionRecord]:
-    """Records that no check at rest has seen yet."""
-    records = life.records
-    for index in range(life.checked, len(records)):
-        yield records[index]
+@lru_cache(maxsize=16)  # life after life has the same
+def chosen(
+    invariants: tuple[Invariant, ...], rules: tuple[str, ...], ignore: tuple[tuple[str, str], ...]
+) -> dict[str, list[Invariant]]:
+    """The invariants to check, by moment.
+
+    Args:
+        invariants: all that there are.
+        rules: names of the rules that are checked in the course of a step.
+        ignore: names of those not to check, each with the reason why.
+
+    Raises:
+        ValueError: one to be ignored is unknown, or no reason is given for it.
+    """
+    names = {*rules, *(invariant.name for invariant in invariants)}
+    for name, reason in ignore:
+        if name not in names:
+            raise ValueError(f"ignore: there is no invariant {name!r}; there are {', '.join(sorted(names))}")
+        if not reason:
+            raise ValueError(f"ignore: say why {name!r} need not hold")
+    found: dict[str, list[Invariant]] = {ALWAYS: [], AT_REST: [], AT_THE_END: []}
+    for invariant in invariants:
+        if invariant.name not in dict(ignore):
+            found[invariant.moment].append(invariant)
+    return found
+
+
+def broken(evidence: Evidence, invariants: dict[str, list[Invariant]], moments: Iterable[str]) -> Finding | None:
+    """The first invariant of these moments that does not hold."""
+    for moment in moments:
+        for invariant in invariants[moment]:
+            message = invariant.check(evidence)
+            if message is not None:
+                return Finding(invariant.name, message)
+    return None
 
 
 def _indented(text: str) -> str:

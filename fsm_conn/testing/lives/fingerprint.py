@@ -1,60 +1,296 @@
-"""A moment in the life of a connection: what can be done next, and what tells it from other moments."""
+"""What tells one moment of a life from another: everything that can matter later, as one value that can be compared.
+
+Two moments that are taken for the same are walked on from only once, so whatever is left out here is a lie later. What
+a class keeps beside what its base keeps is compared by value, however deep; so are the places and the variables of user
+code that waits, the timers, and what the base itself remembers. What cannot be compared is named.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import enum
+import logging
+import random
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 
-from fsm_conn.testing.lives.overrides import BASE_TRIGGERS
-from fsm_conn.testing.simulated import OUTCOMES
+from fsm_conn.testing.lives.culprits import is_foreign
+from fsm_conn.testing.lives.evidence import Evidence
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.lives.life import Life
+__all__ = ["Freezer", "clock_times", "fingerprint", "fingerprint_of_pool", "reads_history", "user_functions"]
 
-__all__ = ["fingerprint", "options", "refusals"]
-
-_BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
-
-
-def options(life: Life, users: int) -> list[tuple[str, tuple[Any, ...]]]:
-    """Steps that mean something now, with at most so many callers at a time."""
-    steps: list[tuple[str, tuple[Any, ...]]] = []
-    if len(life.users) < users:
-        steps += [(name, ()) for name in ("connect", "disconnect", "reconnect")]
-        if life.is_serving:
-            steps += [("probe", ()), ("call", ())]
-        steps.append(("call_patiently", ()))
-    for what, kinds in OUTCOMES.items():
-        if life.peer.waits_for(what):
-            steps += [("answer", (what, kind)) for kind in kinds if kind != "hang"]
-    link = life.peer.link
-    if link is not None and not link.is_lost:
-        steps.append(("lose", ()))
-        if link.news is not None:
-            steps += [("announce", (False,)), ("announce", (True,))]
-    steps += [("cancel", (number,)) for number in range(len(life.users))]
-    handled = life.conn.lifecycle.handles
-    steps += [("fire", (trigger,)) for trigger in life.own_triggers() if handled(life.state, trigger)]
-    return steps
+_PLAIN = (int, str, bytes, type(None))
+_IDENTITIES = (type, ModuleType, BuiltinFunctionType, CodeType, property)
+_HEAP, _IMMUTABLE, _WORD = 1 << 9, 1 << 8, 8
+"""Flags of types: made at run time, as Python's classes are; not to be changed, as most that are written in C."""
+_DURATIONS = frozenset({"snapshot", "since", "elapsed", "dwell"})
+_CLOCKS = _DURATIONS | {"time"}
+_LONGEST = 1e6
+_HISTORY = frozenset({"history", "records", "last_record"})
+"""What user code must not read, if moments are to be compared: all that has ever been."""
 
 
-def refusals(life: Life) -> list[str]:
-    """Triggers of the base table that must be refused now."""
-    handled, state = life.conn.lifecycle.handles, life.state
-    return [trigger for trigger in _BASE_TRIGGERS if not handled(state, trigger)]
+class Freezer:
+    """Makes values of anything, so that two are equal when what they were made of behaves alike.
+
+    Args:
+        known: objects that are described elsewhere, by what stands for them.
+
+    Attributes:
+        blind: what could not be compared, by where it was found.
+    """
+
+    def __init__(self, known: Mapping[int, str]) -> None:
+        self.known = known
+        self.blind: set[str] = set()
+        self._seen: dict[int, int] = {}
+        self._kept: list[Any] = []
+
+    def frozen(self, value: Any, where: str) -> Any:
+        """The value of something found at `where`."""
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is float:
+            return "float", round(value, 9) if value == value else "nan"
+        if kind is bool:
+            return "bool", value
+        return self._object(value, kind, where)
+
+    def _object(self, value: Any, kind: type, where: str) -> Any:
+        name = self.known.get(id(value))
+        if name is not None:
+            return name
+        if id(value) in self._seen:
+            return "again", self._seen[id(value)]
+        self._seen[id(value)] = len(self._seen)
+        self._kept.append(value)  # so that no other object gets its id meanwhile
+        if isinstance(value, enum.Enum):
+            return kind, value.name
+        if isinstance(value, _IDENTITIES):
+            return value
+        return self._contents(value, kind, where)
+
+    def _contents(self, value: Any, kind: type, where: str) -> Any:
+        for bases, freeze in _WAYS:
+            if isinstance(value, bases):
+                return kind, freeze(self, value, where)
+        if _is_written_in_python(kind):
+            return kind, self._attributes(value, where)
+        return self._foreign(value, kind, where)
+
+    def _items(self, value: Any, where: str) -> Any:
+        return tuple(self.frozen(each, f"{where}[…]") for each in value), self._attributes(value, where)
+
+    def _set(self, value: Any, where: str) -> Any:
+        return frozenset(self.frozen(each, f"{where}[…]") for each in value), self._attributes(value, where)
+
+    def _dict(self, value: Any, where: str) -> Any:
+        items = [(self.frozen(key, where), self.frozen(each, f"{where}[{key!r:.20}]")) for key, each in value.items()]
+        return tuple(items), self._attributes(value, where)
+
+    def _method(self, value: MethodType, where: str) -> Any:
+        return value.__func__, self.frozen(value.__self__, where)
+
+    def _error(self, value: BaseException, where: str) -> Any:
+        return self.frozen(value.args, where), self._attributes(value, where)
+
+    def _attributes(self, value: Any, where: str) -> Any:
+        found = dict(getattr(value, "__dict__", {}))
+        found.update({name: getattr(value, name) for name in _slots(value) if hasattr(value, name)})
+        if not found:
+            return ()
+        return tuple((name, self.frozen(each, f"{where}.{name}")) for name, each in sorted(found.items()))
+
+    def _function(self, value: FunctionType, where: str) -> Any:
+        cells = tuple(self.frozen(_cell(cell), f"{where}()") for cell in value.__closure__ or ())
+        return "function", value.__code__, cells, self.frozen(value.__defaults__, where)
+
+    def _future(self, value: asyncio.Future[Any], where: str) -> Any:
+        if not value.done():
+            return "pending"
+        if value.cancelled():
+            return "cancelled"
+        error = value.exception()
+        return "done", self.frozen(value.result() if error is None else error, where)
+
+    def _foreign(self, value: Any, kind: type, where: str) -> Any:
+        """Of a type that is not written in Python: comparable by what it is equal to, or not at all."""
+        methods: dict[str, Any] = {name: getattr(kind, name) for name in ("__hash__", "__eq__")}
+        if methods["__hash__"] not in (None, object.__hash__) and methods["__eq__"] is not object.__eq__:
+            return kind, value
+        self.blind.add(f"{where} ({kind.__name__})")
+        return kind
 
 
-def fingerprint(life: Life) -> tuple[Any, ...]:
-    """What tells this moment from others, as far as what can follow is concerned."""
-    conn = life.conn
-    link = life.peer.link
-    return (
+_WAYS: tuple[tuple[Any, Callable[[Freezer, Any, str], Any]], ...] = (
+    ((tuple, list, deque), Freezer._items),
+    (dict, Freezer._dict),
+    ((set, frozenset), Freezer._set),
+    (bytearray, lambda freezer, value, where: bytes(value)),
+    (random.Random, lambda freezer, value, where: hash(value.getstate())),
+    (MethodType, Freezer._method),
+    (FunctionType, Freezer._function),
+    (BaseException, Freezer._error),
+    ((Context, weakref.ref, logging.Logger), lambda freezer, value, where: None),
+    (asyncio.Future, Freezer._future),
+)
+"""How what has more to it than attributes is frozen."""
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _slots(value: Any) -> list[str]:
+    return [name for base in type(value).__mro__ for name in _slots_of(base)]
+
+
+def _slots_of(base: type) -> list[str]:
+    found = []
+    slots = vars(base).get("__slots__", ())
+    for name in (slots,) if isinstance(slots, str) else slots:
+        private = name.startswith("__") and not name.endswith("__")
+        found.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
+    return [name for name in found if name not in ("__dict__", "__weakref__")]
+
+
+def _is_written_in_python(kind: type) -> bool:
+    """Whether all that an object has is in its attributes: no base but `object` keeps something in C."""
+    bases = [base for base in kind.__mro__ if base is not object]
+    if not all(base.__flags__ & _HEAP and not base.__flags__ & _IMMUTABLE for base in bases):
+        return False
+    return kind.__basicsize__ <= object.__basicsize__ + _WORD * (sum(map(len, map(_slots_of, bases))) + 2)
+
+
+# --- a machine ------------------------------------------------------------------------------------------------
+
+
+def own_attributes(machine: Any) -> Iterator[tuple[str, Any]]:
+    """What an object has beside what its base in this package declares; and what it declares for users to set."""
+    base, activities = _base_of(type(machine)), machine.lifecycle.activities.values()
+    for name, value in vars(machine).items():
+        if not hasattr(base, name) and name not in activities:
+            yield name, value
+
+
+def user_functions(owner: type) -> Iterator[FunctionType]:
+    """The functions of a class, and of its bases, that are the user's own."""
+    for base in owner.__mro__:
+        for value in vars(base).values():
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            if isinstance(function, FunctionType) and is_foreign(function.__code__):
+                yield function
+
+
+def _base_of(owner: type) -> type:
+    """The first base that is this package's own."""
+    return next((base for base in owner.__mro__ if base.__module__.partition(".")[0] == "fsm_conn"), object)
+
+
+def clock_times(owner: type) -> tuple[float, ...]:
+    """Seconds that may make a difference to user code that reads the clock: the numbers that stand in it."""
+    found = _clock_times.get(owner)
+    if found is None:
+        numbers: set[float] = set()
+        for function in user_functions(owner):
+            if not _CLOCKS.isdisjoint(function.__code__.co_names):
+                consts = function.__code__.co_consts
+                numbers |= {float(each) for each in consts if type(each) in (int, float) and 0 < each <= _LONGEST}
+        if numbers:
+            named = (
+                value
+                for base in owner.__mro__
+                if base.__module__.partition(".")[0] != "fsm_conn"
+                for value in vars(base).values()
+            )
+            numbers |= {float(each) for each in named if type(each) in (int, float) and 0 < each <= _LONGEST}
+        found = _clock_times[owner] = tuple(sorted(numbers)[:4])
+    return found
+
+
+def reads_clock(owner: type) -> bool:
+    """Whether user code asks the machine how long something lasts."""
+    found = _reads_clock.get(owner)
+    if found is None:
+        names = (set(function.__code__.co_names) for function in user_functions(owner))
+        found = _reads_clock[owner] = any(not _DURATIONS.isdisjoint(each) for each in names)
+    return found
+
+
+_reads_clock: dict[type, bool] = {}
+_clock_times: dict[type, tuple[float, ...]] = {}
+_reads_history: dict[type, bool] = {}
+
+
+def reads_history(owner: type) -> bool:
+    """Whether user code reads what has ever been."""
+    found = _reads_history.get(owner)
+    if found is None:
+        names = (set(function.__code__.co_names) for function in user_functions(owner))
+        found = _reads_history[owner] = any(not _HISTORY.isdisjoint(each) for each in names)
+    return found
+
+
+def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[Any, frozenset[str]]:
+    """The moment, and what of it could not be compared.
+
+    Args:
+        life: what is known of it.
+        known: objects that are described elsewhere.
+        beside: what else tells it from others, by its kind of life.
+    """
+    machine = life.machine
+    freezer = Freezer({id(machine): "self", id(life.loop): "loop", id(life): "life", **known})
+    own = tuple((name, freezer.frozen(value, name)) for name, value in sorted(own_attributes(machine)))
+    reason = machine.reason
+    if reads_history(type(machine)):
+        freezer.blind.add("history")
+    now = life.loop.time()
+    timers = tuple(sorted(round(timer.when() - now, 6) for timer in life.loop._scheduled if not timer.cancelled()))
+    waiting = tuple(sorted(map(hash, _waiting(life.loop, freezer))))
+    key = (
         life.state,
-        conn.attempt,
-        life.peer.open_now,
-        link is not None and link.is_lost,
-        tuple(sorted((user.method, user.cancelled) for user in life.users)),
-        tuple(sorted(pending.what for pending in life.peer.pending if not pending.decided.done())),
-        *conn.memory(life.loop.time()),
-        conn.snapshot().activity is not None,
-        round(life.next_timer() or 0.0, 3),
+        own,
+        None if reason is None else (type(reason), freezer.frozen(reason.args, "reason")),
+        timers,
+        waiting,
+        round(now, 6) if reads_clock(type(machine)) else None,
+        beside,
     )
+    return key, frozenset(freezer.blind)
+
+
+def fingerprint_of_pool(pool: Any, peer: Any, loop: Any) -> tuple[Any, frozenset[str]]:
+    """The moment of a pool: all that it and its connections keep, and the hour, for slots are judged by their age."""
+    freezer = Freezer({id(loop): "loop"})
+    own = freezer.frozen(pool, "pool"), freezer.frozen(peer, "peer")
+    timers = tuple(sorted(timer.when() for timer in loop._scheduled if not timer.cancelled()))
+    return (own, timers, tuple(sorted(map(hash, _waiting(loop, freezer))))), frozenset(freezer.blind)
+
+
+def _waiting(loop: asyncio.AbstractEventLoop, freezer: Freezer) -> Iterator[Any]:
+    """Where each task waits, and with which variables as far as the code is the user's."""
+    for task in asyncio.all_tasks(loop):
+        places = []
+        awaited: Any = task.get_coro()
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+            if frame is not None:
+                code = frame.f_code
+                variables = _variables(frame, freezer) if is_foreign(code) else ()
+                places.append((code, frame.f_lasti, variables))
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+        yield tuple(places), task.cancelling()
+
+
+def _variables(frame: Any, freezer: Freezer) -> Any:
+    name = frame.f_code.co_name
+    return tuple((each, freezer.frozen(value, f"{each} in {name}()")) for each, value in sorted(frame.f_locals.items()))

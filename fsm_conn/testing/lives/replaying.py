@@ -1,30 +1,35 @@
-"""Living a trace again, and the shortest part of it that still shows the same."""
+"""Living a script again, and the shortest part of it that still shows the same."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from fsm_conn.testing.lives.invariants import ViolationError
-from fsm_conn.testing.lives.life import Life
+import attrs
+
+from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.script import Script, Step
 
 __all__ = ["replay", "shortest"]
 
+PATIENCE = 20_000
+"""Steps that are lived, at most, to make a life shorter: about two seconds."""
 
-def replay(script: Script, **options: Any) -> Life:
-    """Live a trace again, step by step, deterministically.
+
+def replay(script: Script, **options: Any) -> Any:
+    """Live a script again, step by step, deterministically, and return the life.
 
     Args:
         script: for instance that of a `ViolationError`.
-        options: keywords of `Life` instead of, or beside, those of the script.
+        options: keywords of the life instead of, or beside, those of the script.
 
     Raises:
         ViolationError: it shows what it showed, which is what a regression test waits for.
     """
-    life = Life(script.connection_class, **{**script.options, **options})
+    life = script.life(script.subject, **{**script.options, **options})
     try:
         for step in script.steps:
-            take(life, step)
+            step.take(life)
     except ViolationError:
         raise
     except BaseException:
@@ -33,31 +38,76 @@ def replay(script: Script, **options: Any) -> Life:
     return life
 
 
-def take(life: Life, step: Step) -> None:
-    """Do one step."""
-    if step.rush:
-        getattr(life, step.name)(*step.arguments, rush=True)
-    else:
-        getattr(life, step.name)(*step.arguments)
-
-
 def shortest(error: ViolationError, **options: Any) -> ViolationError:
-    """The same violation by as few of its steps as can be found by leaving out one after another."""
-    assert error.script is not None
-    best, index = error, 0
-    while best.script is not None and index < len(best.script.steps):
-        steps = [*best.script.steps[:index], *best.script.steps[index + 1 :]]
-        found = _violation(Script(best.script.connection_class, best.script.options, steps), options)
-        if found is not None and found.invariant == error.invariant:
-            best = found
-        else:
-            index += 1
-    return best
+    """The same violation by as few steps, and with as few options of its own, as can be found; none can be left out.
+
+    Args:
+        error: what was found.
+        options: keywords of the life that its script does not have, such as `make`.
+    """
+    return _Shortening(error, options).run()
 
 
-def _violation(script: Script, options: dict[str, Any]) -> ViolationError | None:
-    try:
-        replay(script, **options).close()
-    except ViolationError as error:
-        return error
-    return None
+class _Shortening:
+    def __init__(self, error: ViolationError, options: dict[str, Any]) -> None:
+        self.best = error
+        self.options = options
+        self.patience = PATIENCE
+
+    @property
+    def script(self) -> Script:
+        assert self.best.script is not None
+        return self.best.script
+
+    def run(self) -> ViolationError:
+        """Leave out what can be left out, until nothing more can be."""
+        if self.best.script is None:
+            return self.best
+        size = max(len(self.script.steps) // 2, 1)
+        while True:
+            shorter = self.without_chunks(size)
+            if size > 1:
+                size //= 2
+            elif not shorter and not self.simplify():
+                return self.best
+
+    def without_chunks(self, size: int) -> bool:
+        """Whether anything could be left out, from the end to the beginning, so many steps at a time."""
+        before, end = len(self.script.steps), len(self.script.steps)
+        while end > 0:
+            steps = self.script.steps
+            end = min(end, len(steps))
+            start = max(end - size, 0)
+            self.try_it(steps=[*steps[:start], *steps[end:]])
+            end = start
+        return len(self.script.steps) < before
+
+    def simplify(self) -> bool:
+        """Whether an option of the script, or the rush of a step, could be left out."""
+        for name in self.script.options:
+            if self.try_it(options={key: value for key, value in self.script.options.items() if key != name}):
+                return True
+        return any(self.try_it(steps=steps) for steps in self.calmer())
+
+    def calmer(self) -> Iterator[list[Step]]:
+        for index, step in enumerate(self.script.steps):
+            if step.rush:
+                calm = list(self.script.steps)
+                calm[index] = attrs.evolve(step, rush=False)
+                yield calm
+
+    def try_it(self, **changes: Any) -> bool:
+        """Whether the script shows the same when it is changed so; then it is the best one."""
+        if self.patience <= 0:
+            return False
+        script = attrs.evolve(self.script, **changes)
+        self.patience -= len(script.steps)
+        try:
+            replay(script, **self.options).close()
+        except ViolationError as error:
+            if error.signature == self.best.signature and error.script is not None:
+                self.best = error
+                return True
+        except Exception:  # what makes the machine may refuse other options
+            return False
+        return False

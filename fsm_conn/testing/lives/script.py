@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,31 +14,44 @@ __all__ = ["Script", "Step", "table"]
 
 @attrs.frozen
 class Step:
-    """One step of a life: the name of a method of `Life`, and its arguments."""
+    """One step of a life: the name of a method of the life, and its arguments."""
 
     name: str
     arguments: tuple[Any, ...] = ()
     rush: bool = False
     """Whether the next step comes before anything else can run."""
+    data: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    """What a trigger was fired with."""
 
     def __str__(self) -> str:
-        arguments = [repr(each) for each in self.arguments] + (["rush=True"] if self.rush else [])
+        arguments = [repr(each) for each in self.arguments]
+        arguments += [f"{name}={value!r}" for name, value in self.data.items()] + (["rush=True"] if self.rush else [])
         return f"life.{self.name}({', '.join(arguments)})"
+
+    def take(self, life: Any) -> None:
+        """Do it in a life."""
+        if self.rush:
+            getattr(life, self.name)(*self.arguments, **self.data, rush=True)
+        else:
+            getattr(life, self.name)(*self.arguments, **self.data)
 
 
 @attrs.define
 class Script:
     """A life to be lived again by `replay`."""
 
-    connection_class: type[Any]
+    life: type[Any]
+    """The kind of life: `Life`, `MachineLife` or `PoolLife`, or one derived from these."""
+    subject: type[Any]
+    """The class under test."""
     options: dict[str, Any] = attrs.field(factory=dict)
-    """Keywords of `Life`: the policy, the seed, and so on."""
+    """Keywords of the life: the policy, the seed, and so on."""
     steps: list[Step] = attrs.field(factory=list)
 
     def __str__(self) -> str:
         """The life as a short program, ready to be pasted as a test."""
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        lines = [f"life = Life({self.connection_class.__qualname__}{options})", *map(str, self.steps)]
+        lines = [f"life = {self.life.__name__}({self.subject.__qualname__}{options})", *map(str, self.steps)]
         return "\n".join(lines)
 
 

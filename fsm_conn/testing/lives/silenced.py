@@ -8,17 +8,38 @@ __all__ = ["SilencedLogs"]
 
 
 class SilencedLogs:
-    """While it is entered, which it may be more than once at a time, the loggers of these names say nothing."""
+    """While it is entered, which it may be more than once at a time, the loggers of these names say nothing.
+
+    Attributes:
+        kept: where the errors go that would have been logged.
+    """
 
     def __init__(self, *names: str) -> None:
         self._logs = [logging.getLogger(name) for name in names]
-        self._before: list[list[bool]] = []
+        self._before: list[list[list[logging.Filter]]] = []
+        self._mine: list[logging.Filter] = [_Keeping(self)]
+        self.kept: list[BaseException] = []
 
     def __enter__(self) -> None:
-        self._before.append([log.disabled for log in self._logs])
+        self._before.append([log.filters for log in self._logs])  # type: ignore[misc]
         for log in self._logs:
-            log.disabled = True
+            log.filters = self._mine  # type: ignore[assignment]
 
     def __exit__(self, *error: object) -> None:
-        for log, disabled in zip(self._logs, self._before.pop(), strict=True):
-            log.disabled = disabled
+        for log, filters in zip(self._logs, self._before.pop(), strict=True):
+            log.filters = filters  # type: ignore[assignment]
+
+
+class _Keeping(logging.Filter):
+    """Lets nothing pass, and keeps the errors."""
+
+    def __init__(self, owner: SilencedLogs) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Never."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            self._owner.kept.append(error)
+        return False

@@ -16,7 +16,7 @@ from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.table import ACTIVITY_PREFIX, Transition
 
-__all__ = ["BASE_TRIGGERS", "ENDED", "Overrides", "activity_of", "overrides_of"]
+__all__ = ["BASE_TRIGGERS", "COUNTING", "ENDED", "OPENING", "Overrides", "activity_of", "overrides_of"]
 
 S, T = ConnectionState, Trigger
 ENDED = frozenset({S.DISCONNECTED, S.FAILED})
@@ -24,6 +24,31 @@ ENDED = frozenset({S.DISCONNECTED, S.FAILED})
 BASE_TRIGGERS = frozenset(map(str, Trigger))
 _GUARDS = frozenset({"may_retry", "may_restart", "is_unhealthy"})
 _OUTCOMES = frozenset({None, S.RECONNECTING, S.FAILED})
+
+
+_FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
+"""Triggers after which it is decided whether a link is opened again."""
+COUNTING = (
+    "begin_outage",
+    "begin_half_open",
+    "count_attempt",
+    "reset_if_stable",
+    "note_loss",
+    "forget_losses",
+    "note_opened",
+)
+"""Effects that count attempts and losses."""
+OPENING = ("while_connecting", "while_reconnecting")
+"""Activities that open links."""
+_UNJUDGED = (
+    (("gives_up_only_when_it_must",), ("may_retry", "may_restart", *COUNTING)),
+    (("attempts_are_counted", "delays_are_kept"), COUNTING),
+    (("delays_are_kept", "deadlines_are_kept", "waits_are_bounded"), OPENING),
+    (("recovery_is_careful",), ("may_recover", "while_failed")),
+    (("probes_are_counted",), ("is_unhealthy",)),
+    (("peers_are_asked",), ("while_connected", "probe")),
+)
+"""Rules, and the methods that a class must not have of its own, for them to be applied in full."""
 
 
 def activity_of(state: str) -> str:
@@ -57,6 +82,17 @@ class Overrides:
     def is_own_guard(self, name: str) -> bool:
         """Whether a guard is not one of `Connection`'s."""
         return name in self.own or not hasattr(Connection, name)
+
+    def unjudged(self) -> dict[str, str]:
+        """Rules that are not applied to the class, each with what it does in its own way."""
+        found: dict[str, str] = {}
+        for rules, names in _UNJUDGED:
+            own = [name for name in names if name in self.own]
+            if own:
+                found.update(dict.fromkeys(rules, f"{own[0]}() is the class's own"))
+        for trigger, source in sorted(each for each in self.decided_elsewhere if each[0] in _FAILING):
+            found.setdefault("gives_up_only_when_it_must", f"{trigger!r} in {source!r} is decided by rows of its own")
+        return found
 
     def acts_by_itself(self, *states: str) -> bool:
         """Whether any of these states has an activity of the class's own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -17,60 +17,14 @@ from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.errors import IllegalTriggerError, is_expected
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Invariant, invariant
-from fsm_conn.testing.lives.overrides import BASE_TRIGGERS, ENDED
+from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence, User
+from fsm_conn.testing.lives.connections.overrides import BASE_TRIGGERS, ENDED
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.lives.life import Life
-
-__all__ = ["CONNECTING_CALLS", "OF_CALLERS", "CallerOracle", "User"]
+__all__ = ["OF_CALLERS", "CallerOracle"]
 
 S, T = ConnectionState, Trigger
 ASKING = (T.CONNECT, T.RECONNECT)
-CONNECTING_CALLS = frozenset({"connect", "ensure_connected", "reconnect"})
-"""Methods that wait until it is connected."""
-
 Method = Callable[[], Coroutine[Any, Any, Any]]
-
-
-@attrs.define(eq=False)
-class User:
-    """Somebody who has called the connection and awaits the outcome."""
-
-    method: str
-    since: float
-    """When the call was made."""
-    task: asyncio.Task[Any] = attrs.field(init=False)
-    cancelled_after: int | None = None
-    """After how many transitions the harness cancelled the call; None when it did not."""
-    told_after: int | None = None
-    """After how many transitions the caller was told; None as long as it waits."""
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the harness cancelled the call."""
-        return self.cancelled_after is not None
-
-    @property
-    def wants_connection(self) -> bool:
-        """Whether it waits until it is connected."""
-        return self.method in CONNECTING_CALLS
-
-    @property
-    def keeps_attempt(self) -> bool:
-        """Whether an attempt goes on for its sake: it waits until it is connected, or has a call that does."""
-        return self.wants_connection or self.method == "call_patiently"
-
-    def leave(self) -> None:
-        """Be gone, if the task has ended; what was cancelled before it had begun was told nothing."""
-        if self.task.done():
-            self.told_after = self.cancelled_after if self.told_after is None else self.told_after
-            if not self.task.cancelled():
-                self.task.exception()  # asked for here, or asyncio would complain that nobody did
-
-    def was_leaving(self, index: int) -> bool:
-        """Whether it was cancelled, and not yet gone, when that transition was taken."""
-        begun, ended = self.cancelled_after, self.told_after
-        return begun is not None and begun <= index and (ended is None or index < ended)
 
 
 @attrs.frozen
@@ -110,7 +64,7 @@ class CallerOracle:
         leaving: callers of `connect()` and its like that were cancelled.
     """
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: ConnectionEvidence) -> None:
         self.life = life
         self.lie = ""
         self.leaving: list[User] = []
@@ -253,26 +207,26 @@ class CallerOracle:
 
 
 @invariant(ALWAYS)
-def callers_are_told_the_truth(life: Life) -> str | None:
+def callers_are_told_the_truth(life: ConnectionEvidence) -> str | None:
     """What a caller is told holds at the moment when it is told, and the observers were told before."""
-    return life.caller_oracle.lie or None
+    return life.part(CallerOracle).lie or None
 
 
 @invariant(AT_REST)
-def unwanted_attempts_end(life: Life) -> str | None:
+def unwanted_attempts_end(life: ConnectionEvidence) -> str | None:
     """An attempt that no caller waits for, nobody was told of and no policy asked for is abandoned."""
     state, count = life.state, len(life.records)
     if life.is_serving or state in ENDED or state in life.overrides.ending or state in life.overrides.inescapable:
         return None
-    if any(user.keeps_attempt for user in life.users) or life.caller_oracle.is_wanted(count):
+    if any(user.keeps_attempt for user in life.users) or life.part(CallerOracle).is_wanted(count):
         return None
     return f"in {state!r}, nobody waits any more, and nobody was told of success: the attempt must be abandoned"
 
 
 @invariant(AT_REST)
-def only_disconnect_ends_what_is_used(life: Life) -> str | None:
+def only_disconnect_ends_what_is_used(life: ConnectionEvidence) -> str | None:
     """Once a caller was told of success, cancelling another one ends nothing."""
-    callers = life.caller_oracle
+    callers = life.part(CallerOracle)
     for index in range(life.checked, len(life.records)):
         record = life.records[index]
         if record.trigger != T.DISCONNECT or callers.was_asked_for(index) or not callers.is_used(index):

@@ -1,75 +1,28 @@
 """Finds what is wrong in a life: an invariant that does not hold, a caller told what nobody should be told.
 
-Everything here only looks. What it finds is a name and a message; `Life` ends with them.
+Everything here only looks. What it finds, a life ends with.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
-import attrs
 
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.table import ACTIVITY_PREFIX
-from fsm_conn.testing.lives.caller_oracle import User
-from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant
-from fsm_conn.testing.lives.invariants import RULES_OF_STEPS, nobody_watches, raised_in_row, watch_it
-from fsm_conn.testing.lives.spinning import Spinning
+from fsm_conn.testing.lives.checks import Finding
+from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence, User
+from fsm_conn.testing.lives.connections.invariants import nobody_watches, watch_it
+from fsm_conn.testing.lives.connections.spinning import Spinning
+from fsm_conn.testing.lives.culprits import blamed_row
 from fsm_conn.testing.simulated import is_deadline
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.lives.life import Life
-
-__all__ = ["Finding", "broken", "chosen", "left_by_the_loop", "told_wrongly", "why_it_spins"]
+__all__ = ["left_by_the_loop", "told_wrongly", "why_it_spins"]
 
 _TIMED_CALLS = frozenset({"call_patiently"})
 """Steps by which somebody makes a call that has a deadline."""
 
 
-@attrs.frozen
-class Finding:
-    """Something that is wrong."""
-
-    name: str
-    """Of the rule."""
-    message: str
-    cause: BaseException | None = None
-
-
-@lru_cache(maxsize=16)  # life after life has the same
-def chosen(invariants: tuple[Invariant, ...], ignore: tuple[tuple[str, str], ...]) -> dict[str, list[Invariant]]:
-    """The invariants to check, by moment.
-
-    Raises:
-        ValueError: one to be ignored is unknown, or no reason is given for it.
-    """
-    names = {*RULES_OF_STEPS, *(invariant.name for invariant in invariants)}
-    for name, reason in ignore:
-        if name not in names:
-            raise ValueError(f"ignore: there is no invariant {name!r}; there are {', '.join(sorted(names))}")
-        if not reason:
-            raise ValueError(f"ignore: say why {name!r} need not hold")
-    found: dict[str, list[Invariant]] = {ALWAYS: [], AT_REST: [], AT_THE_END: []}
-    for invariant in invariants:
-        if invariant.name not in dict(ignore):
-            found[invariant.moment].append(invariant)
-    return found
-
-
-def broken(life: Life, invariants: dict[str, list[Invariant]], moments: Iterable[str]) -> Finding | None:
-    """The first invariant of these moments that does not hold."""
-    for moment in moments:
-        for invariant in invariants[moment]:
-            message = invariant.check(life)
-            if message is not None:
-                return Finding(invariant.name, message)
-    return None
-
-
-def told_wrongly(life: Life, user: User) -> Finding | None:
+def told_wrongly(life: ConnectionEvidence, user: User) -> Finding | None:
     """What a caller was told must be something that callers are told."""
     if user.task.cancelled():
         if user.cancelled:
@@ -78,7 +31,7 @@ def told_wrongly(life: Life, user: User) -> Finding | None:
     error = user.task.exception()
     if error is None or isinstance(error, FsmConnError) or (user.method in _TIMED_CALLS and is_deadline(error)):
         return None
-    culprit = raised_in_row(life, error)
+    culprit = blamed_row(life.conn, error)
     if culprit and "faults_have_a_cause" not in life.ignored:
         return Finding("faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told", error)
     return Finding("errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error)
@@ -95,7 +48,7 @@ def why_it_spins(spinning: Spinning) -> str:
     )
 
 
-def left_by_the_loop(life: Life, tasks: set[asyncio.Task[None]]) -> str:
+def left_by_the_loop(life: ConnectionEvidence, tasks: set[asyncio.Task[None]]) -> str:
     """What was left behind by a loop that ended while these tasks ran."""
     stubborn = sorted(task.get_name() for task in tasks if not task.done())
     if stubborn:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.activity import PATIENCE
 from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
-from fsm_conn.testing.lives.overrides import activity_of
-
-if TYPE_CHECKING:
-    from fsm_conn.testing.lives.life import Life
+from fsm_conn.testing.lives.connections.caller_oracle import CallerOracle
+from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
+from fsm_conn.testing.lives.connections.overrides import activity_of
 
 __all__ = ["OF_TIME", "limit_of"]
 
@@ -22,7 +19,7 @@ WATCHING = ("while_connected", "probe")
 _ARTICLES = {"open": "an open", "close": "a close", "probe": "a probe", "call": "a call"}
 
 
-def limit_of(life: Life, state: str) -> float | None:
+def limit_of(life: ConnectionEvidence, state: str) -> float | None:
     """Seconds that something may be under way in `state` by the connection's own timeouts; None: nobody says.
 
     A link of the last state may still be closing when the state is entered, and then be closed itself.
@@ -42,7 +39,7 @@ def limit_of(life: Life, state: str) -> float | None:
 
 
 @invariant(AT_REST)
-def waits_are_bounded(life: Life) -> str | None:
+def waits_are_bounded(life: ConnectionEvidence) -> str | None:
     """No state in which something is under way lasts longer than its timeouts say, and no probe longer than its own."""
     now, since = life.loop.time(), life.conn.snapshot().since
     limit = None if since is None else limit_of(life, life.state)
@@ -57,9 +54,9 @@ def waits_are_bounded(life: Life) -> str | None:
 
 
 @invariant(AT_REST)
-def waits_have_a_limit(life: Life) -> str | None:
+def waits_have_a_limit(life: ConnectionEvidence) -> str | None:
     """A peer that hangs is not waited for without a limit in a state that is only passed through."""
-    state = life.conn.lifecycle.states[life.conn._state]
+    state = life.conn.lifecycle.states[life.state]
     if state.final or life.state == S.CONNECTED or not life.overrides.acts_by_itself(life.state):
         return None
     asked = next((each.what for each in life.peer.unanswered() if each.context.run(life.conn.in_activity)), None)
@@ -74,20 +71,20 @@ def waits_have_a_limit(life: Life) -> str | None:
 
 
 @invariant(AT_REST)
-def peers_are_asked(life: Life) -> str | None:
+def peers_are_asked(life: ConnectionEvidence) -> str | None:
     """While connected, no more than the interval and the timeout pass without a probe or a call that was answered."""
     policy, since = life.conn.health, life.conn.snapshot().since
     if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
     # A probe leaves no record that is not answered while a call is under way, or that failed with another at one time.
-    silent = life.loop.time() - max(since, life.sign_of_life, life.caller_oracle.probed_at)
+    silent = life.loop.time() - max(since, life.sign_of_life, life.part(CallerOracle).probed_at)
     if silent > policy.interval + policy.timeout + EPSILON:
         return f"nothing was heard of the peer for {silent:g} s, and nobody has asked"
     return None
 
 
 @invariant(AT_REST)
-def closing_is_waited_for(life: Life) -> str | None:
+def closing_is_waited_for(life: ConnectionEvidence) -> str | None:
     """Nobody goes on while a link is still being closed: not to rest, and not to the next link."""
     if life.peer.waits_for("close") and (life.conn.state == S.DISCONNECTED or life.peer.waits_for("open")):
         return f"a link is still being closed, and in {life.state!r} that is not waited for"
@@ -95,7 +92,7 @@ def closing_is_waited_for(life: Life) -> str | None:
 
 
 @invariant(AT_REST)
-def reconnect_is_prompt(life: Life) -> str | None:
+def reconnect_is_prompt(life: ConnectionEvidence) -> str | None:
     """`reconnect()` and `connect()` wait out no delay: a link is asked for as soon as the last one is closed."""
     if not life.records or life.peer.waits_for("close"):
         return None

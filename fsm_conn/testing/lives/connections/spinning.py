@@ -18,8 +18,7 @@ What spins without calling the connection cannot be counted, and hangs the test:
 from __future__ import annotations
 
 import asyncio
-import ctypes
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fsm_conn.connection.connection import Connection
@@ -50,15 +49,6 @@ class Spinning:
         self._turn = self._calls = 0
         for name in _COUNTED:
             setattr(conn, name, self._counted(name, getattr(conn, name)))
-
-    def leave_behind(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Have tasks that nobody can end outlive the process, if there may be one among them that goes on and on.
-
-        When Python throws it away, or exits, it would go on for ever, and without a loop nothing can make it wait.
-        """
-        if self.task:
-            for task in tasks:
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
     def _counted(self, name: str, method: Method) -> Method:
         async def counted(*arguments: Any, **options: Any) -> Any:

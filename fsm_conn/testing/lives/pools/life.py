@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import RetryPolicy
@@ -19,16 +20,19 @@ from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.table import PoolState
-from fsm_conn.testing.lives.invariants import ViolationError
-from fsm_conn.testing.lives.life import LIVENESS_BOUND, POLICY, START_TIMEOUT
-from fsm_conn.testing.lives.overrides import overrides_of
-from fsm_conn.testing.lives.pool_model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
+from fsm_conn.testing.lives.checks import ViolationError
+from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
+from fsm_conn.testing.lives.connections.overrides import overrides_of
+from fsm_conn.testing.lives.fingerprint import fingerprint_of_pool
+from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
+from fsm_conn.testing.lives.pools.offers import offers, pool_policy
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs
+from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer, is_deadline
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
-__all__ = ["HOOKS", "MakePool", "PoolLife", "PoolScript"]
+__all__ = ["HOOKS", "MakePool", "PoolLife"]
 
 MakePool = Callable[[Callable[[], Any], dict[str, Any]], ConnectionPool]
 
@@ -42,14 +46,6 @@ HOOKS = ("", "plain", "async", "failing")
 _silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asyncio")
 
 
-class PoolScript(Script):
-    """The steps of one life of a pool."""
-
-    def __str__(self) -> str:
-        """The life as a short program, ready to be pasted as a test."""
-        return super().__str__().replace("life = Life(", "life = PoolLife(", 1)
-
-
 class PoolLife:
     """A pool, its simulated peer, and those who use it.
 
@@ -61,7 +57,12 @@ class PoolLife:
         seed: for the jitter, and for what failing hooks do.
         make: how to make the pool, for constructors that take more: called with what makes links and the keywords
             that `ConnectionPool` takes.
+        loop: a loop to live in, at time zero; by default the life has its own.
     """
+
+    endings = ("end",)
+    hook_kinds: ClassVar[tuple[str, ...]] = HOOKS
+    """What the hooks may be in a random life."""
 
     def __init__(
         self,
@@ -72,12 +73,16 @@ class PoolLife:
         hooks: str = "",
         seed: int = 0,
         make: MakePool | None = None,
+        loop: VirtualLoop | None = None,
     ) -> None:
         given = (("policy", policy, SMALL), ("retry", retry, POLICY), ("hooks", hooks, ""), ("seed", seed, 0))
-        self.script = PoolScript(pool_class, {name: value for name, value, usual in given if value != usual})
+        self.script = Script(type(self), pool_class, {name: value for name, value, usual in given if value != usual})
         self.policy = policy
         self.hooks = hooks
-        self.loop = VirtualLoop()
+        self.loop = loop or VirtualLoop()
+        self._owns_loop = loop is None
+        self.checking = True
+        self.steps_in: Counter[str] = Counter()
         self.peer = SimulatedPeer()
         self.links: list[SimulatedLink] = []
         self.model = PoolModel(policy.acquire_timeout)
@@ -87,7 +92,7 @@ class PoolLife:
         """Those who opened, closed or called."""
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.records: list[TransitionRecord] = []
-        self.ended = False
+        self.ended = self._closed = False
         self._rng = random.Random(seed)  # noqa: S311 - chance is no secret here
         options: dict[str, Any] = {"policy": policy, "retry": retry, "start_timeout": START_TIMEOUT, "name": "pool"}
         options["rng"] = random.Random(seed)  # noqa: S311
@@ -95,6 +100,7 @@ class PoolLife:
             options |= {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._hook}
         self.pool = make(self._make_link, options) if make is not None else pool_class(self._make_link, **options)
         self.pool.on_transition(self.records.append)
+        self.machine: Any = self.pool
 
     def _make_link(self) -> SimulatedLink:
         self.links = [link for link in self.links if link.is_open or not link.closes]
@@ -261,11 +267,13 @@ class PoolLife:
 
     def close(self) -> None:
         """Give the loop back, whatever still runs in it."""
-        if self.loop.is_closed():
+        if self.loop.is_closed() or self._closed:
             return
+        self._closed = True
         with _silenced:
-            self.loop.cancel_everything()
-            self.loop.close()
+            emptied = self.loop.cancel_everything()
+            if self._owns_loop or not emptied:
+                self.loop.close()
 
     # --- what could be done next ----------------------------------------------------------------------------
 
@@ -273,8 +281,38 @@ class PoolLife:
         """The links that are open and not lost, oldest first."""
         return [link for link in self.links if link.is_open and not link.is_lost]
 
-    def options(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Steps that mean something now."""
+    @property
+    def state(self) -> str:
+        """The pool's state."""
+        return str(self.pool.state)
+
+    def options(self, everything: bool = False) -> list[Step]:
+        """Steps that mean something now, each once."""
+        timer = self.loop.next_timer()
+        passing = [] if timer is None else [Step("advance", (timer,))]
+        return [*(Step(name, arguments) for name, arguments in self._options()), *passing]
+
+    def offers(self) -> list[Offer]:
+        """The steps to choose from at random, with how often."""
+        return offers(self._options())
+
+    def fingerprint(self) -> tuple[Any, frozenset[str]]:
+        """What tells this moment from others, as far as what can follow is concerned."""
+        return fingerprint_of_pool(self.pool, self.peer, self.loop)
+
+    def unjudged(self) -> dict[str, str]:
+        """No rule depends on what the class does."""
+        return {}
+
+    def try_refusals(self) -> None:
+        """There is nothing that must be refused."""
+
+    @classmethod
+    def random_options(cls, rng: random.Random) -> dict[str, Any]:
+        """A policy of a small pool, and what its hooks are like."""
+        return {"policy": pool_policy(rng), "hooks": rng.choice(cls.hook_kinds), "seed": rng.randrange(4)}
+
+    def _options(self) -> list[tuple[str, tuple[Any, ...]]]:
         steps: list[tuple[str, tuple[Any, ...]]] = []
         if self.pool.state == PoolState.CLOSED:
             steps += [("open", ()), ("initialize", ())]
@@ -341,6 +379,7 @@ class PoolLife:
         self.others.append((name, self.loop.create_task(function(), name=f"user of {name}")))
 
     def _step(self, name: str, arguments: tuple[Any, ...], rush: bool) -> None:
+        self.steps_in[self.state] += 1
         self.script.steps.append(Step(name, arguments, rush))
 
     def _settle(self, rush: bool) -> None:

@@ -2,52 +2,43 @@
 
 A life is driven by plain method calls, each of which is one step: somebody calls the connection, the peer answers,
 time passes. What was done is kept as a `Script`, which reads as a program and can be replayed. After every step the
-invariants are checked.
-
-The rules that hold here: a life has a loop of its own and nothing happens in it but by a step; the same steps always
-give the same life; a step that means nothing at the moment (an answer that nobody waits for) does nothing, so that any
-part of a trace is a trace.
+invariants are checked. The rules of all lives stand in `stepping`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
-from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.base import CallOptions
 from fsm_conn.machine.errors import IllegalTriggerError
-from fsm_conn.testing.lives import verdicts
-from fsm_conn.testing.lives.caller_oracle import CallerOracle, User
-from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
-from fsm_conn.testing.lives.invariants import INVARIANTS
-from fsm_conn.testing.lives.overrides import overrides_of
-from fsm_conn.testing.lives.policy_oracle import Asked, PolicyOracle
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant
+from fsm_conn.testing.lives.connections import offers, verdicts
+from fsm_conn.testing.lives.connections.caller_oracle import CallerOracle
+from fsm_conn.testing.lives.connections.evidence import Asked, ConnectionEvidence, User
+from fsm_conn.testing.lives.connections.invariants import INVARIANTS, RULES_OF_STEPS
+from fsm_conn.testing.lives.connections.overrides import overrides_of
+from fsm_conn.testing.lives.connections.remembered import fingerprint_of
+from fsm_conn.testing.lives.connections.spinning import Spinning
 from fsm_conn.testing.lives.script import Script, Step
-from fsm_conn.testing.lives.silenced import SilencedLogs
-from fsm_conn.testing.lives.spinning import Spinning
-from fsm_conn.testing.simulated import SimulatedPeer
-from fsm_conn.testing.virtual import LivelockError, VirtualLoop, waiting
+from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer, SteppedLife
+from fsm_conn.testing.virtual import VirtualLoop, waiting
 
-__all__ = ["Life", "User", "make_connection"]
-
-_silenced, _silenced_loop = SilencedLogs("fsm_conn", "fsm_conn.status"), SilencedLogs("asyncio")
+__all__ = ["Life", "Make", "make_connection"]
 
 Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
 START_TIMEOUT = 5.0
-USERS = 6
-"""At most so many callers at a time: more of them show nothing that fewer do not."""
-LIVENESS_BOUND = 600.0
-"""Seconds within which a connection must come to rest once its peer does all that it is asked."""
+USERS, FEW_USERS = 6, 2
+"""At most so many callers at a time, in a random life and in a systematic one: more of them show nothing that fewer do
+not. Two can coalesce, cancel one another's wait and have the last word."""
 
 
 def make_connection(connection_class: type[Connection]) -> Make:
@@ -55,7 +46,7 @@ def make_connection(connection_class: type[Connection]) -> Make:
     return lambda link, options: connection_class(link, **options)
 
 
-class Life:
+class Life(SteppedLife, ConnectionEvidence):
     """A connection of one class, its simulated peer, and those who use it.
 
     Args:
@@ -71,6 +62,10 @@ class Life:
         loop: a loop to live in, at time zero; it is given back with no task in it. By default the life has its own.
     """
 
+    all_invariants = INVARIANTS
+    rules = RULES_OF_STEPS
+    endings = ("end", "end", "end", "loop_ends")
+
     def __init__(
         self,
         connection_class: type[Connection] = Connection,
@@ -84,72 +79,35 @@ class Life:
         invariants: Iterable[Invariant] = (),
         loop: VirtualLoop | None = None,
     ) -> None:
-        self._all = verdicts.chosen((*INVARIANTS, *invariants), tuple((ignore or {}).items()))
-        self.ignored = frozenset(ignore or ())
-        self.connection_class = connection_class
         given = (
             ("retry", retry, POLICY),
             ("health", health, None),
             ("start_timeout", start_timeout, START_TIMEOUT),
             ("seed", seed, 0),
         )
-        self.script = Script(connection_class, {name: value for name, value, usual in given if value != usual})
-        self.loop = loop or VirtualLoop()
-        self._owns_loop = loop is None
-        self._closed = False
-        self.peer = SimulatedPeer()
-        self.users: list[User] = []
-        self.answered: Counter[str] = Counter()
-        self.seen: list[ConnectionRecord] = []
-        self.seen_slowly: list[ConnectionRecord] = []
-        self.links_asked: list[Asked] = []
-        self.steps_in: Counter[str] = Counter()
+        script = Script(type(self), connection_class, {name: value for name, value, usual in given if value != usual})
+        super().__init__(script, ignore, invariants, loop)
         options = {"retry": retry, "start_timeout": start_timeout, "name": "life", "history": 1_000_000}
         if health is not None:
             options["health"] = health
-        options["rng"] = random.Random(seed)  # noqa: S311 - jitter is no secret
-        self.conn = (make or make_connection(connection_class))(self._make_link, options)
+        options["rng"] = self.rng = random.Random(seed)  # noqa: S311 - jitter is no secret
+        self.conn = self.machine = (make or make_connection(connection_class))(self._make_link, options)
         self.overrides = overrides_of(type(self.conn))
         self._spinning = Spinning(self.conn, self.loop)
-        self.sign_of_life = 0.0
-        """When a call was answered last, if that counts as a sign of life."""
         if self.conn.health.interval is not None and self.conn.health.skip_when_busy:
             self.conn.on_call(self._hear)
-        self.caller_oracle = CallerOracle(self)
+        self.caller_oracle = self.part(CallerOracle)
         self.peer.on_asked = self.caller_oracle.asks
-        self.policy_oracle = PolicyOracle(self)
         self.peer.closing_time = self.conn.close_timeout
-        self.conn.on_transition(self.seen.append)
-        self.conn.on_transition(self._see_slowly)
-        self.checked = 0
-        """How many records of the history have been checked."""
-        self.checking = True
-        """Whether the invariants are checked: for who lives again what was checked before, and has no time to lose."""
-        self.ended = False
+        self.watch()
 
     def _make_link(self) -> Any:
         self.links_asked.append(Asked(self.loop.time(), len(self.records), self.peer.closed_at))
         return self.peer()
 
-    @property
-    def records(self) -> Sequence[ConnectionRecord]:
-        """All transitions so far."""
-        return self.conn.records
-
     def _hear(self, call: CallRecord) -> None:
         if call.outcome is CallOutcome.SUCCEEDED:
             self.sign_of_life = call.at
-
-    def _see_slowly(self, record: ConnectionRecord) -> Awaitable[None] | None:
-        """An async observer, while that is checked; a plain one otherwise, which costs less."""
-        if self.checking:
-            return self._see_after_a_while(record)
-        self.seen_slowly.append(record)
-        return None
-
-    async def _see_after_a_while(self, record: ConnectionRecord) -> None:
-        await asyncio.sleep(0)
-        self.seen_slowly.append(record)
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -199,7 +157,7 @@ class Life:
     def misfire(self, trigger: str, *, rush: bool = False) -> None:
         """The same, but nothing happens where the state does handle it."""
         self._step("misfire", trigger, rush=rush)
-        if not self.conn.lifecycle.handles(self.conn._state, trigger):
+        if not self.conn.handles(trigger):
             self._fire(trigger)
         self._settle(rush)
 
@@ -236,101 +194,43 @@ class Life:
         self.peer.lose()
         self._settle(rush)
 
-    def advance(self, seconds: float) -> None:
-        """Time passes."""
-        self._step("advance", seconds)
-        self._running(lambda: self.loop.advance(seconds))
-        self._check(ALWAYS, AT_REST)
-
-    def tick(self) -> None:
-        """What is ready runs, once, and nothing that comes of it."""
-        self._step("tick")
-        self._running(self.loop.tick)
-        self._check(ALWAYS)
-
-    def end(self) -> None:
-        """From now on the peer does all it is asked: the connection comes to rest, disconnects, and leaves nothing.
-
-        Raises:
-            ViolationError: an invariant does not hold, now or at the end.
-        """
-        if self.ended:
-            return
-        self.ended = True
-        self._step("end")
-        try:
-            self.peer.heal()
-            self._come_to_rest()
-            self._disconnect_for_good()
-            self._check(ALWAYS, AT_REST, AT_THE_END)
-        finally:
-            self.close()
-
     def loop_ends(self) -> None:
         """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and those alone are waited for.
 
         Raises:
             ViolationError: a task goes on, or something was left behind.
         """
-        if self.ended:
-            return
-        self.ended = True
-        self._step("loop_ends")
-        try:
-            tasks = asyncio.all_tasks(self.loop)
-            with _silenced:
-                for task in self._in_order(tasks):
-                    task.cancel()
-                if tasks:
-                    self.loop.run_until_complete(asyncio.wait(tasks, timeout=LIVENESS_BOUND))
-            wrong = verdicts.left_by_the_loop(self, tasks) if self.checking else ""
-            if wrong:
-                self._fail("nothing_outlives_the_loop", wrong)
-        finally:
-            self.close()
-
-    def _in_order(self, tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-        """By name and age, for a set of tasks has them in another order each time."""
-        ages = {user.task: age for age, user in enumerate(self.users)}
-        return sorted(tasks, key=lambda task: (ages.get(task, -1), task.get_name()))
-
-    def close(self) -> None:
-        """Give the loop back, whatever still runs in it."""
-        if self._closed:
-            return
-        self._closed = True
-        with _silenced, _silenced_loop:
-            self.peer.attend("close")
-            try:
-                emptied = self.loop.cancel_everything()
-            except LivelockError:
-                emptied = False
-            if not emptied:
-                self._spinning.leave_behind(asyncio.all_tasks(self.loop))
-            for user in self.users:
-                user.leave()
-            if self._owns_loop or not emptied:
-                self.loop.close()
+        self._ending("loop_ends", self._loop_ends)
 
     # --- what could be done next ----------------------------------------------------------------------------
 
-    @property
-    def state(self) -> str:
-        """The connection's state."""
-        return str(self.conn.state)
+    def options(self, everything: bool = False) -> list[Step]:
+        """Steps that mean something now, each once."""
+        found = offers.options(self, USERS if everything else FEW_USERS)
+        return found if everything else [*found, Step("loop_ends"), *offers.passing(self)]
 
-    @property
-    def is_serving(self) -> bool:
-        """Whether calls are served in that state."""
-        return self.conn._state in self.conn.serving_states
+    def offers(self) -> list[Offer]:
+        """The steps to choose from at random, with how often."""
+        return offers.offers(self)
 
-    def own_triggers(self) -> tuple[str, ...]:
-        """Triggers that the class's table has beside those of the base table."""
-        return self.overrides.own_triggers
+    def fingerprint(self) -> tuple[Any, frozenset[str]]:
+        """What tells this moment from others, as far as what can follow is concerned."""
+        return fingerprint_of(self)
 
-    def next_timer(self) -> float | None:
-        """Seconds until something happens by itself; None when nothing will."""
-        return self.loop.next_timer()
+    def try_refusals(self) -> None:
+        """Fire what cannot happen now: it must be refused, and change nothing."""
+        for trigger in offers.refusals(self):
+            self.misfire(trigger, rush=True)
+            self.script.steps.pop()  # it has changed nothing, and need not be shown
+
+    def unjudged(self) -> dict[str, str]:
+        """Rules that are not applied to this class, each with the reason."""
+        return self.overrides.unjudged()
+
+    @staticmethod
+    def random_options(rng: random.Random) -> dict[str, Any]:
+        """Policies that are quick to exhaust."""
+        return {"retry": offers.retry_policy(rng), "health": offers.health_policy(rng), "seed": rng.randrange(4)}
 
     # --- how --------------------------------------------------------------------------------------------------
 
@@ -342,24 +242,13 @@ class Life:
             self.users.append(user)
         self._settle(rush)
 
-    def _step(self, name: str, *arguments: Any, rush: bool = False) -> None:
-        self.steps_in[self.state] += 1
-        self.script.steps.append(Step(name, arguments, rush))
-
-    def _settle(self, rush: bool) -> None:
-        if rush:
-            self._check(ALWAYS)
-            return
-        self._running(self.loop.run_until_blocked)
-        self._check(ALWAYS, AT_REST)
-
     def _fire(self, trigger: str) -> None:
-        wrong = self.loop.inside(lambda: self._fired_wrongly(trigger))
+        wrong = self._inside(lambda: self._fired_wrongly(trigger))
         if wrong:
             self._fail("refusals_change_nothing", wrong)
 
     def _fired_wrongly(self, trigger: str) -> str:
-        before, handled = (self.state, len(self.records)), self.conn.lifecycle.handles(self.conn._state, trigger)
+        before, handled = (self.state, len(self.records)), self.conn.handles(trigger)
         try:
             self.conn.fire(trigger)
         except IllegalTriggerError:
@@ -369,13 +258,7 @@ class Life:
             self.caller_oracle.wishes()
         return "" if handled else f"{trigger!r} cannot happen in {before[0]!r}, and was not refused"
 
-    def _running(self, run: Callable[[], None]) -> None:
-        """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
-        with _silenced:
-            try:
-                run()
-            except LivelockError as error:
-                self._fail("no_livelock", str(error))
+    def _after_running(self) -> None:
         if self._spinning.task:
             self._fail("no_livelock", verdicts.why_it_spins(self._spinning))
         done = [user for user in self.users if user.task.done()]
@@ -393,20 +276,15 @@ class Life:
             self.answered["ok" if user.task.exception() is None else "error"] += 1
         self._fail_for(verdicts.told_wrongly(self, user))
 
-    def _fail_for(self, finding: verdicts.Finding | None) -> None:
-        if finding is not None:
-            self._fail(finding.name, finding.message, finding.cause)
-
-    def _check(self, *moments: str) -> None:
-        if not self.checking:
-            return
-        self._fail_for(self.loop.inside(lambda: verdicts.broken(self, self._all, moments)))
-        if AT_REST in moments:
-            self.checked = len(self.records)
+    def _end(self) -> None:
+        self.peer.heal()
+        self._come_to_rest()
+        self._disconnect_for_good()
+        self._check(ALWAYS, AT_REST, AT_THE_END)
 
     def _come_to_rest(self) -> None:
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        final = self.conn.lifecycle.states[self.conn._state].final
+        final = self.conn.lifecycle.states[self.state].final
         if not final and not self.is_serving:
             self._fail(
                 "liveness",
@@ -422,10 +300,25 @@ class Life:
         if not task.done() or self.conn.state != ConnectionState.DISCONNECTED:
             self._fail("disconnect_ends_disconnected", f"after disconnect() the connection is in {self.state!r}")
 
-    def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
-        if name in self.ignored:
-            return
-        self.ended = True
-        error = ViolationError(name, message, self.script, tuple(self.conn.history))
-        self.close()
-        raise error from cause
+    def _loop_ends(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in self._in_order(tasks):
+            task.cancel()
+        if tasks:
+            self._run(lambda: self.loop.run_until_complete(asyncio.wait(tasks, timeout=LIVENESS_BOUND)))
+        wrong = verdicts.left_by_the_loop(self, tasks) if self.checking else ""
+        if wrong:
+            self._fail("nothing_outlives_the_loop", wrong)
+
+    def _in_order(self, tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+        """By name and age, for a set of tasks has them in another order each time."""
+        ages = {user.task: age for age, user in enumerate(self.users)}
+        return sorted(tasks, key=lambda task: (ages.get(task, -1), task.get_name()))
+
+    def _emptied(self) -> bool:
+        self.peer.attend("close")
+        return self.loop.cancel_everything()
+
+    def _left(self) -> None:
+        for user in self.users:
+            user.leave()

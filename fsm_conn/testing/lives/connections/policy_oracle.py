@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import attrs
 
@@ -20,13 +19,11 @@ from fsm_conn.connection.policy import Jitter, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.errors import is_expected
-from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
-from fsm_conn.testing.lives.overrides import BASE_TRIGGERS
+from fsm_conn.testing.lives.checks import EPSILON
+from fsm_conn.testing.lives.connections.evidence import Asked, ConnectionEvidence
+from fsm_conn.testing.lives.connections.overrides import BASE_TRIGGERS, COUNTING, OPENING
 
-if TYPE_CHECKING:
-    from fsm_conn.testing.lives.life import Life
-
-__all__ = ["OF_THE_POLICY", "REASONS_TO_GIVE_UP", "Asked", "Decision", "PolicyOracle"]
+__all__ = ["REASONS_TO_GIVE_UP", "Decision", "PolicyOracle"]
 
 S, T = ConnectionState, Trigger
 FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
@@ -38,29 +35,8 @@ ASKING = frozenset({T.CONNECT, T.RECONNECT})
 BEGINNING = ASKING | {T.RECOVER}
 """Triggers that begin an outage."""
 _BASE_STATES = frozenset(ConnectionState)
-OPENING = ("while_connecting", "while_reconnecting")
-COUNTING = (
-    "begin_outage",
-    "begin_half_open",
-    "count_attempt",
-    "reset_if_stable",
-    "note_loss",
-    "forget_losses",
-    "note_opened",
-)
 
 AT_ONCE, WHENEVER = (0.0, 0.0), (0.0, math.inf)
-
-
-@attrs.frozen
-class Asked:
-    """A link was asked for."""
-
-    at: float
-    after: int
-    """How many transitions there had been."""
-    closed_at: float
-    """When the last closing of a link had ended."""
 
 
 @attrs.frozen
@@ -130,7 +106,7 @@ class PolicyOracle:
         problems: what was wrong, by the name of the invariant; the first of each.
     """
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: ConnectionEvidence) -> None:
         self.life = life
         self.attempts = self.links = self.came_up = self.bad_probes = 0
         self.since = 0.0
@@ -336,7 +312,8 @@ class PolicyOracle:
             self.bad_probes += 1
             threshold, overrides = self.life.conn.health.failure_threshold, self.life.overrides
             unusual = (str(T.PROBE_FAILED), str(S.CONNECTED)) in overrides.decided_elsewhere
-            if (self.bad_probes >= threshold) == record.internal and not (unusual or overrides.has_own("is_unhealthy")):
+            enough = self.bad_probes >= threshold or getattr(record.reason, "conclusive", False)
+            if enough == record.internal and not (unusual or overrides.has_own("is_unhealthy")):
                 self._wrong(
                     "probes_are_counted",
                     f"{record}, and it was failed probe number {self.bad_probes} in a row of {threshold}",
@@ -350,73 +327,3 @@ class PolicyOracle:
         if own:
             message += f"; if {own[0]}() means that, say ignore={{{name!r}: '<why>'}}"
         self.problems.setdefault(name, message)
-
-
-def _told(life: Life, name: str) -> str | None:
-    return life.policy_oracle.up_to_date().problems.get(name)
-
-
-@invariant(AT_REST)
-def attempts_are_counted(life: Life) -> str | None:
-    """No outage has more attempts than the policy allows, each asks for one link, and none is left uncounted."""
-    return _told(life, "attempts_are_counted")
-
-
-@invariant(AT_REST)
-def delays_are_kept(life: Life) -> str | None:
-    """Between attempts passes what the policy says, no less and no more; the first lost link is replaced at once."""
-    return _told(life, "delays_are_kept")
-
-
-@invariant(AT_REST)
-def permanent_errors_are_final(life: Life) -> str | None:
-    """After an error that cannot get better there is no further attempt."""
-    return _told(life, "permanent_errors_are_final")
-
-
-@invariant(AT_REST)
-def gives_up_only_when_it_must(life: Life) -> str | None:
-    """As long as the policy allows another attempt, it is made."""
-    return _told(life, "gives_up_only_when_it_must")
-
-
-@invariant(AT_REST)
-def restarts_are_limited(life: Life) -> str | None:
-    """No more links that were lost within the window are replaced than the restart intensity allows."""
-    return _told(life, "restarts_are_limited")
-
-
-@invariant(AT_REST)
-def recovery_is_careful(life: Life) -> str | None:
-    """Who has given up tries again only if that may help, after the pause, and once."""
-    return _told(life, "recovery_is_careful")
-
-
-@invariant(AT_REST)
-def deadlines_are_kept(life: Life) -> str | None:
-    """No attempt begins after the deadline of its outage, and none runs past it."""
-    oracle, deadline = life.policy_oracle.up_to_date(), life.conn.retry.deadline
-    if deadline is not None and life.conn.state in (S.CONNECTING, S.RECONNECTING) and life.peer.waits_for("open"):
-        late = life.loop.time() - oracle.since - deadline
-        if late > EPSILON and not life.overrides.has_own(*OPENING, *COUNTING):
-            return f"an attempt runs {late:g} s past the deadline of its outage"
-    return oracle.problems.get("deadlines_are_kept")
-
-
-@invariant(AT_REST)
-def probes_are_counted(life: Life) -> str | None:
-    """As many failed probes in a row as the threshold says end a link, and no fewer."""
-    return _told(life, "probes_are_counted")
-
-
-OF_THE_POLICY: tuple[Invariant, ...] = (
-    attempts_are_counted,
-    delays_are_kept,
-    permanent_errors_are_final,
-    gives_up_only_when_it_must,
-    restarts_are_limited,
-    recovery_is_careful,
-    deadlines_are_kept,
-    probes_are_counted,
-)
-"""What the oracle tells."""

@@ -1,0 +1,219 @@
+"""What must hold in every life, by name.
+
+Each invariant is a function of the life that returns what is wrong, or None. It holds at one of three moments:
+`ALWAYS`, after every step, even when others are about to run; `AT_REST`, when nothing can go on at the present time;
+`AT_THE_END`, when the peer does all it is asked, and the connection was disconnected for good.
+
+Here stand those about states, links, activities and observers; those about the policy stand in `policy_oracle`, those
+about callers in `caller_oracle`, those about time in `limits`.
+
+Beside these, the steps of a life have rules of their own, `RULES_OF_STEPS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fsm_conn.connection.table import ConnectionState
+from fsm_conn.machine.table import ACTIVITY_PREFIX
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, invariant
+from fsm_conn.testing.lives.connections.caller_oracle import OF_CALLERS
+from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
+from fsm_conn.testing.lives.connections.limits import OF_TIME
+from fsm_conn.testing.lives.connections.overrides import activity_of
+from fsm_conn.testing.lives.connections.policy_rules import OF_THE_POLICY
+from fsm_conn.testing.lives.machine_rules import (
+    OF_MOVES,
+    async_observers_saw_everything,
+    faults_have_a_cause,
+    guards_are_pure,
+    no_task_is_left,
+    observers_raised_nothing,
+    plain_observers_saw_everything,
+)
+
+__all__ = [
+    "ALWAYS",
+    "AT_REST",
+    "AT_THE_END",
+    "INVARIANTS",
+    "RULES_OF_STEPS",
+    "Invariant",
+    "invariant",
+    "nobody_watches",
+    "watch_it",
+]
+
+
+@invariant(ALWAYS)
+def at_most_one_link(life: ConnectionEvidence) -> str | None:
+    """Two links are never open at a time, and the link's contract is kept: one open, one close, calls in between."""
+    if life.peer.open_now > 1:
+        return f"{life.peer.open_now} links are open; release the old one before opening another"
+    return life.peer.faults[0] if life.peer.faults else None
+
+
+@invariant(AT_REST)
+def links_are_owned(life: ConnectionEvidence) -> str | None:
+    """A link is open exactly in the states that own one."""
+    owns_link = life.state in life.conn.linked_states
+    if owns_link and life.peer.open_now != 1:
+        return f"{life.state!r} owns a link, and none is open"
+    if not owns_link and life.peer.open_now != 0:
+        return f"{life.state!r} owns no link, and one is open: its activity must release it"
+    return None
+
+
+@invariant(AT_REST)
+def activities_end_with_their_state(life: ConnectionEvidence) -> str | None:
+    """At most one activity runs, and it is that of the present state, or one that is still cleaning up."""
+    if life.conn.abandoned_activities:
+        return _goes_on(_last_own_state(life), "had to be left behind")
+    running = life.conn.snapshot().activity or ""
+    if running in life.overrides.own and running != activity_of(life.state) and _is_neglected(life):
+        return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
+    if life.checked == len(life.records):
+        return None  # no transition since the last time, so no activity has begun
+    names = [task.get_name() for task in asyncio.all_tasks(life.loop) if _activity_name(task)]
+    return None if len(names) <= 1 else f"activities overlap: {', '.join(sorted(names))}"
+
+
+def _goes_on(state: str, consequence: str) -> str:
+    return (
+        f"the activity of {state!r} goes on after its state was left, and {consequence}; "
+        f"let CancelledError pass in {activity_of(state)}()"
+    )
+
+
+def _last_own_state(life: ConnectionEvidence) -> str:
+    """The state left last of those that have an activity of the class's own; of all, if there is none."""
+    left = [str(record.source) for record in life.records if not record.internal]
+    return next((state for state in reversed(left) if life.overrides.acts_by_itself(state)), left[-1])
+
+
+def _activity_name(task: asyncio.Task[Any]) -> str:
+    """The name of the method, or nothing for a task that is no activity."""
+    name = task.get_name().rpartition(".")[2]
+    return name if name.startswith(ACTIVITY_PREFIX) else ""
+
+
+def _is_neglected(life: ConnectionEvidence) -> bool:
+    """Whether it shows that nobody does what is to be done in the present state."""
+    return _loss_is_unseen(life) or (life.state in life.conn.linked_states) != (life.peer.open_now > 0)
+
+
+@invariant(AT_REST)
+def losses_are_noticed(life: ConnectionEvidence) -> str | None:
+    """A link is watched wherever a connection may rest with it, and one that has gone is not called connected."""
+    state = life.state
+    if nobody_watches(life):
+        return f"a link is open in {state!r}, where nobody watches or closes it; {watch_it(state)}"
+    if _loss_is_unseen(life):
+        return f"the link is lost, and the state is still {state!r}; {activity_of(state)}() must await link.lost()"
+    return None
+
+
+def nobody_watches(life: ConnectionEvidence) -> bool:
+    """Whether the connection rests with a link in a state that has no activity."""
+    state = life.conn.lifecycle.states[life.state]
+    return state.final and life.state in life.conn.linked_states and life.state not in life.conn.lifecycle.activities
+
+
+def watch_it(state: str) -> str:
+    """What to write in a class so that the link is watched in `state`."""
+    return (
+        f"write '{activity_of(state)} = Connection.while_connected', and rows for 'lost' from {state!r} "
+        "like those from 'connected'"
+    )
+
+
+def _loss_is_unseen(life: ConnectionEvidence) -> bool:
+    link, state = life.peer.link, life.conn.lifecycle.states[life.state]
+    if link is None or not link.is_lost or life.state not in life.conn.linked_states:
+        return False
+    # Elsewhere than in `connected`, an activity may do other things for a time.
+    return life.state == ConnectionState.CONNECTED or (state.final and life.next_timer() is None)
+
+
+@invariant(AT_REST)
+def disconnect_leads_out(life: ConnectionEvidence) -> str | None:
+    """From every state `disconnect` leads on."""
+    if life.state not in life.overrides.inescapable:
+        return None
+    return (
+        f"disconnect() leads nowhere from {life.state!r}; add that state to the sources of a row for 'disconnect', "
+        f"such as Transition('disconnect', {life.state!r}, 'disconnecting')"
+    )
+
+
+@invariant(AT_REST)
+def nobody_waits_in_vain(life: ConnectionEvidence) -> str | None:
+    """Who waits for a connection is told as soon as there is one, or will be none."""
+    state = life.conn.state
+    waiting = [user.method for user in life.users]
+    if life.is_serving:
+        forgotten = [each for each in waiting if each in ("connect", "ensure_connected", "reconnect", "disconnect")]
+    elif state in (ConnectionState.DISCONNECTED, ConnectionState.FAILED) and not _is_cleaning_up(life):
+        forgotten = waiting
+    else:
+        forgotten = []
+    return f"in {life.state!r}, {forgotten[0]}() still waits" if forgotten else None
+
+
+def _is_cleaning_up(life: ConnectionEvidence) -> bool:
+    """Whether an activity of a state of rest has more to do than to wait for the time to try again."""
+    if life.conn.snapshot().activity is None:
+        return False
+    return life.peer.waits_for("close") or life.peer.open_now > 0 or life.overrides.acts_by_itself(life.state)
+
+
+@invariant(AT_REST)
+def cancelled_callers_go(life: ConnectionEvidence) -> str | None:
+    """A caller that was cancelled is gone, unless it is the last one of a connect() and its link is being closed."""
+    closing = life.state in life.overrides.ending and life.state != ConnectionState.DISCONNECTED
+    for user in life.users:
+        if user.cancelled and not closing:
+            return f"{user.method}() was cancelled, and goes on waiting in {life.state!r}"
+    return None
+
+
+@invariant(AT_THE_END)
+def all_links_are_closed(life: ConnectionEvidence) -> str | None:
+    """Every link that was opened was closed once."""
+    peer = life.peer
+    return None if peer.opened == peer.closed else f"{peer.opened} links were opened, and {peer.closed} closed"
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    *OF_MOVES,
+    guards_are_pure,
+    at_most_one_link,
+    activities_end_with_their_state,
+    links_are_owned,
+    losses_are_noticed,
+    disconnect_leads_out,
+    plain_observers_saw_everything,
+    async_observers_saw_everything,
+    observers_raised_nothing,
+    nobody_waits_in_vain,
+    cancelled_callers_go,
+    faults_have_a_cause,
+    *OF_THE_POLICY,
+    *OF_CALLERS,
+    *OF_TIME,
+    all_links_are_closed,
+    no_task_is_left,
+)
+"""What every life is checked for, unless it is ignored for a reason."""
+
+RULES_OF_STEPS: dict[str, str] = {
+    "no_livelock": "What goes on at one time comes to an end.",
+    "refusals_change_nothing": "A trigger that a state does not handle is refused, and nothing has changed.",
+    "cancellation_is_honest": "Only a caller that was cancelled is told so.",
+    "errors_are_ours": "What callers are told are errors of this package.",
+    "liveness": "Once the peer does all it is asked, the connection comes to rest, and soon.",
+    "nothing_outlives_the_loop": "When the loop ends, all tasks end, all links are closed, and it is at rest.",
+    "disconnect_ends_disconnected": "After `disconnect()` it is disconnected.",
+}
+"""What is checked in the course of a step, by name; to be ignored in the same way."""

@@ -1,0 +1,144 @@
+"""What can be done next in the life of a connection: each step once, or as often as it is worth in a random life."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
+from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
+from fsm_conn.testing.lives.connections.overrides import BASE_TRIGGERS
+from fsm_conn.testing.lives.connections.remembered import turning_points
+from fsm_conn.testing.lives.script import Step
+from fsm_conn.testing.lives.stepping import TIMES, Offer
+from fsm_conn.testing.simulated import OUTCOMES
+
+__all__ = ["health_policy", "offers", "options", "passing", "refusals", "retry_policy"]
+
+_BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
+
+# How often a step is offered, beside those that are not named here and are offered once.
+WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 12, "call": 6, "reconnect": 2}
+FAVOURED = {
+    ("answer", ("open", "ok")): 4,
+    ("answer", ("call", "ok")): 2,
+    ("answer", ("probe", "ok")): 8,
+    ("answer", ("probe", "bad")): 12,
+    ("attend", ("call",)): 2,
+    ("attend", ("probe",)): 4,  # without it, hardly a life is connected for longer than an interval
+    ("attend", ("probe", "bad")): 2,
+    ("attend", ("probe", "bad", "bad")): 3,
+    ("attend", ("probe", "hang")): 3,
+    ("advance", (6.0,)): 4,
+    ("neglect", ("open",)): 6,
+    ("neglect", ("close",)): 6,
+}
+
+MOODS = (("bad",), ("bad", "bad"), ("hang",))
+"""What becomes of the next few probes, of a peer that then is well again."""
+
+_ASKING = tuple(Step(name) for name in ("connect", "disconnect", "reconnect"))
+_USING = (Step("probe"), Step("call"))
+_PATIENT = Step("call_patiently")
+_LOSING = Step("lose")
+_ANNOUNCING = (Step("announce", (False,)), Step("announce", (True,)))
+_ANSWERS = {
+    what: tuple(Step("answer", (what, kind)) for kind in kinds if kind != "hang") for what, kinds in OUTCOMES.items()
+}
+_CANCELLING = tuple(Step("cancel", (number,)) for number in range(16))
+_PASSING = tuple((Step("advance", (seconds,)), FAVOURED.get(("advance", (seconds,)), 1)) for seconds in TIMES)
+_TICK = (Step("tick"), 1)
+
+
+def options(life: ConnectionEvidence, users: int) -> list[Step]:
+    """Steps that mean something now, with at most so many callers at a time."""
+    steps: list[Step] = []
+    if len(life.users) < users:
+        steps += _ASKING
+        if life.is_serving:
+            steps += _USING
+        steps.append(_PATIENT)
+    for what in OUTCOMES:
+        if life.peer.waits_for(what):
+            steps += _ANSWERS[what]
+    link = life.peer.link
+    if link is not None and not link.is_lost:
+        steps.append(_LOSING)
+        if link.news is not None:
+            steps += _ANNOUNCING
+    steps += _CANCELLING[: len(life.users)]
+    steps += [Step("fire", (trigger,)) for trigger in life.overrides.own_triggers if life.conn.handles(trigger)]
+    return steps
+
+
+def passing(life: ConnectionEvidence) -> list[Step]:
+    """The times that matter: until the next timer, and until the policy judges otherwise than now."""
+    timer, points = life.next_timer(), turning_points(life)
+    times = points[:1] if timer is None else [timer, *(each for each in points[:1] if each < timer)]
+    return [Step("advance", (seconds,)) for seconds in times]
+
+
+def refusals(life: ConnectionEvidence) -> list[str]:
+    """Triggers of the base table that must be refused now."""
+    handles = life.conn.handles
+    return [trigger for trigger in _BASE_TRIGGERS if not handles(trigger)]
+
+
+def offers(life: ConnectionEvidence, users: int = 6) -> list[Offer]:
+    """The steps to choose from: what is rare in lives that are left to chance is offered more often."""
+    found: list[Offer] = []
+    for step in options(life, users):
+        found.append((step, _weight(step)))
+        found.append((_rushed(step), 1))
+    refused = refusals(life)
+    if refused:
+        found.append((Step("misfire", (refused[len(life.script.steps) % len(refused)],)), 1))
+    found += [(Step(name, arguments), FAVOURED.get((name, arguments), 1)) for name, arguments in _manners(life)]
+    found += _PASSING
+    found.append(_TICK)
+    return found
+
+
+def _weight(step: Step) -> int:
+    return FAVOURED.get((step.name, step.arguments), WEIGHTS.get(step.name, 1))
+
+
+def _rushed(step: Step) -> Step:
+    return Step(step.name, step.arguments, True)
+
+
+def _manners(life: ConnectionEvidence) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The ways in which the peer could go on: to be told what to do, to do it, or to do it badly at first."""
+    for what in OUTCOMES:
+        yield ("neglect" if life.peer.attends_to(what) else "attend"), (what,)
+    if life.is_serving:
+        for kinds in MOODS:
+            yield "attend", ("probe", *kinds)
+
+
+def retry_policy(rng: random.Random) -> RetryPolicy:
+    """A policy that is quick to exhaust."""
+    return RetryPolicy(
+        max_attempts=rng.choice((1, 2, 3, 4)),
+        initial_delay=rng.choice((0.0, 1.0)),
+        multiplier=rng.choice((1.0, 2.0)),
+        max_delay=4.0,
+        jitter=rng.choice(tuple(Jitter)),
+        deadline=rng.choice((None, None, 3.0, 12.0)),
+        stable_after=rng.choice((0.0, 5.0, 30.0)),
+        max_restarts=rng.choice((None, None, 1)),
+        restart_window=rng.choice((3.0, 60.0)),
+        recover_after=rng.choice((None, None, 2.0)),
+    )
+
+
+def health_policy(rng: random.Random) -> HealthPolicy | None:
+    """A policy that is quick to lose patience; or none, for the class's own."""
+    quick = HealthPolicy(
+        interval=rng.choice((2.0, 6.0)),
+        timeout=1.0,
+        failure_threshold=rng.choice((1, 2)),
+        jitter=rng.choice((0.0, 0.5)),
+        skip_when_busy=rng.choice((True, False)),
+    )
+    return rng.choice((None, quick))

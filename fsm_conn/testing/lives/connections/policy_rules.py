@@ -1,0 +1,83 @@
+"""What the retry and health policies promise, by name: each rule asks the `PolicyOracle` what was wrong."""
+
+from __future__ import annotations
+
+from fsm_conn.connection.table import ConnectionState
+from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
+from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
+from fsm_conn.testing.lives.connections.overrides import COUNTING, OPENING
+from fsm_conn.testing.lives.connections.policy_oracle import PolicyOracle
+
+__all__ = ["OF_THE_POLICY"]
+
+S = ConnectionState
+
+
+def _told(life: ConnectionEvidence, name: str) -> str | None:
+    return life.part(PolicyOracle).up_to_date().problems.get(name)
+
+
+@invariant(AT_REST)
+def attempts_are_counted(life: ConnectionEvidence) -> str | None:
+    """No outage has more attempts than the policy allows, each asks for one link, and none is left uncounted."""
+    return _told(life, "attempts_are_counted")
+
+
+@invariant(AT_REST)
+def delays_are_kept(life: ConnectionEvidence) -> str | None:
+    """Between attempts passes what the policy says, no less and no more; the first lost link is replaced at once."""
+    return _told(life, "delays_are_kept")
+
+
+@invariant(AT_REST)
+def permanent_errors_are_final(life: ConnectionEvidence) -> str | None:
+    """After an error that cannot get better there is no further attempt."""
+    return _told(life, "permanent_errors_are_final")
+
+
+@invariant(AT_REST)
+def gives_up_only_when_it_must(life: ConnectionEvidence) -> str | None:
+    """As long as the policy allows another attempt, it is made."""
+    return _told(life, "gives_up_only_when_it_must")
+
+
+@invariant(AT_REST)
+def restarts_are_limited(life: ConnectionEvidence) -> str | None:
+    """No more links that were lost within the window are replaced than the restart intensity allows."""
+    return _told(life, "restarts_are_limited")
+
+
+@invariant(AT_REST)
+def recovery_is_careful(life: ConnectionEvidence) -> str | None:
+    """Who has given up tries again only if that may help, after the pause, and once."""
+    return _told(life, "recovery_is_careful")
+
+
+@invariant(AT_REST)
+def deadlines_are_kept(life: ConnectionEvidence) -> str | None:
+    """No attempt begins after the deadline of its outage, and none runs past it."""
+    oracle, deadline = life.part(PolicyOracle).up_to_date(), life.conn.retry.deadline
+    if deadline is not None and life.conn.state in (S.CONNECTING, S.RECONNECTING) and life.peer.waits_for("open"):
+        late = life.loop.time() - oracle.since - deadline
+        if late > EPSILON and not life.overrides.has_own(*OPENING, *COUNTING):
+            return f"an attempt runs {late:g} s past the deadline of its outage"
+    return oracle.problems.get("deadlines_are_kept")
+
+
+@invariant(AT_REST)
+def probes_are_counted(life: ConnectionEvidence) -> str | None:
+    """As many failed probes in a row as the threshold says end a link, and no fewer."""
+    return _told(life, "probes_are_counted")
+
+
+OF_THE_POLICY: tuple[Invariant, ...] = (
+    attempts_are_counted,
+    delays_are_kept,
+    permanent_errors_are_final,
+    gives_up_only_when_it_must,
+    restarts_are_limited,
+    recovery_is_careful,
+    deadlines_are_kept,
+    probes_are_counted,
+)
+"""What the oracle tells."""

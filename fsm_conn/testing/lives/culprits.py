@@ -1,0 +1,89 @@
+"""Who is to blame for an error: the guard, effect or activity, and the line of the user's own code."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sysconfig
+from collections.abc import Iterator
+from types import CodeType, TracebackType
+from typing import Any
+
+from fsm_conn.machine.table import ACTIVITY_PREFIX
+
+__all__ = ["blamed", "blamed_row", "is_foreign", "line_of", "role_of", "where_defined"]
+
+_OURS = (os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep,)
+_OTHERS = tuple(os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "purelib", "platlib"))
+_known: dict[int, tuple[CodeType, bool]] = {}
+
+
+def is_foreign(code: CodeType) -> bool:
+    """Whether code is neither this package's nor a library's: so it is the user's own."""
+    found = _known.get(id(code))
+    if found is None or found[0] is not code:
+        name = code.co_filename
+        ours = name.startswith(_OURS) or name.startswith("<frozen")
+        found = _known[id(code)] = code, not ours and not os.path.realpath(name).startswith(_OTHERS)
+    return found[1]
+
+
+def blamed(machine: Any, error: BaseException | None) -> str:
+    """The guard, effect, activity or function of the user's that raised, with its file and line; or nothing."""
+    for code, line, inner_self in _frames(error):
+        if is_foreign(code):
+            role = role_of(machine, code.co_name) if inner_self is machine else ""
+            named = f"the {role} {code.co_qualname}()" if role else f"{code.co_qualname}()"
+            return f"{named}, {_shown(code.co_filename, line)},"
+    return blamed_row(machine, error)
+
+
+def blamed_row(machine: Any, error: BaseException | None) -> str:
+    """The guard, effect or activity that raised, with its file and line; nothing when it was something else."""
+    for code, line, inner_self in _frames(error):
+        role = role_of(machine, code.co_name) if inner_self is machine else ""
+        if role and role != "activity":
+            return f"the {role} {code.co_qualname}(), {_shown(code.co_filename, line)},"
+    return ""
+
+
+def role_of(machine: Any, name: str) -> str:
+    """What a method of that name is in the table: a guard, an effect or an activity; or nothing."""
+    for row in machine.lifecycle.transitions:
+        if name in row.guards:
+            return "guard"
+        if name in row.effects:
+            return "effect"
+    is_activity = name.startswith(ACTIVITY_PREFIX) and name in machine.lifecycle.activities.values()
+    return "activity" if is_activity else ""
+
+
+def line_of(code: CodeType, line: int) -> str:
+    """A file, a line, and what stands there."""
+    source = linecache.getline(code.co_filename, line).strip()
+    return f"{_shown(code.co_filename, line)}" + (f": {source}" if source else "")
+
+
+def where_defined(function: Any) -> str:
+    """The file and line of a function's definition; empty for one that has none."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return "" if code is None else _shown(code.co_filename, code.co_firstlineno)
+
+
+def _shown(path: str, line: int) -> str:
+    """As an editor opens it: relative to the working directory where it is in it."""
+    relative = os.path.relpath(path) if os.path.isabs(path) else path
+    return f"{path if relative.startswith('..') else relative}:{line}"
+
+
+def _frames(error: BaseException | None) -> Iterator[tuple[CodeType, int, Any]]:
+    """The code, line and `self` of each frame that an error has passed, innermost first; then those of its cause."""
+    while error is not None:
+        found = []
+        traceback: TracebackType | None = error.__traceback__
+        while traceback is not None:
+            frame = traceback.tb_frame
+            found.append((frame.f_code, traceback.tb_lineno, frame.f_locals.get("self")))
+            traceback = traceback.tb_next
+        yield from reversed(found)
+        error = error.__cause__

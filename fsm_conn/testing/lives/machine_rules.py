@@ -1,0 +1,209 @@
+"""What must hold in every life of any machine: about its table, guards, effects, activities and observers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
+from copy import copy
+from typing import Any
+
+from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.machine.table import FAULT
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, invariant
+from fsm_conn.testing.lives.culprits import blamed, is_foreign, where_defined
+from fsm_conn.testing.lives.evidence import Evidence
+from fsm_conn.testing.simulated import is_deadline
+from fsm_conn.testing.virtual import waiting
+
+__all__ = [
+    "OF_GUARDS",
+    "OF_MOVES",
+    "OF_OBSERVERS",
+    "SIMULATED_BUG",
+    "TableFacts",
+    "activities_let_go",
+    "culprit",
+    "no_task_is_left",
+]
+
+_COLLECTIONS = (list, dict, set, deque, bytearray, Counter, defaultdict)
+SIMULATED_BUG = "a bug in the simulated"
+"""How the message of every bug begins that the harness itself has an activity or a link raise."""
+
+
+class TableFacts:
+    """What the table says, for quick looks.
+
+    Attributes:
+        dests: for each trigger and source, where rows lead; None for an internal one.
+        guards: for each state, the guards of the rows that start there.
+        own: guards whose code is neither this package's nor a library's.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        table, owner = evidence.machine.lifecycle, type(evidence.machine)
+        self.dests: dict[tuple[str, str], set[str | None]] = {}
+        guards: dict[str, dict[str, None]] = {str(name): {} for name in table.states}
+        for row in table.transitions:
+            for source in map(str, row.sources(table.states)):
+                found = self.dests.setdefault((str(row.trigger), source), set())
+                found.add(None if row.dest is None else str(row.dest))
+                guards[source].update(dict.fromkeys(row.guards))
+        self.guards: Mapping[str, tuple[str, ...]] = {state: tuple(sorted(names)) for state, names in guards.items()}
+        self.own = {name for names in guards.values() for name in names if _is_own(getattr(owner, name, None))}
+
+
+def _is_own(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is None or is_foreign(code)
+
+
+@invariant(ALWAYS)
+def moves_are_rows(life: Evidence) -> str | None:
+    """Every transition that was taken is a row of the table, and begins where the one before it ended."""
+    records = life.records
+    if life.checked < len(records):
+        dests = life.part(TableFacts).dests
+        for record in life.new_records():
+            leads = dests.get((str(record.trigger), str(record.source)), ())
+            if (None if record.internal else str(record.dest)) not in leads:
+                return f"the table has no row for {record}"
+        for index in range(max(life.checked, 1), len(records)):
+            if records[index - 1].dest != records[index].source:
+                return _assigned(f"{records[index - 1]}, and then {records[index]}")
+    if records and records[-1].dest != life.state:
+        return _assigned(f"it is {life.state!r} after {records[-1]}")
+    return None
+
+
+def _assigned(how: str) -> str:
+    return f"the state was assigned outside dispatch: {how}; fire a trigger instead of assigning a state"
+
+
+@invariant(ALWAYS)
+def state_is_in_the_table(life: Evidence) -> str | None:
+    """The state is one of the table's."""
+    known = life.machine.lifecycle.states
+    return None if life.state in known else f"{life.state!r} is not in the table"
+
+
+@invariant(ALWAYS)
+def guards_are_pure(life: Evidence) -> str | None:
+    """A guard asked twice gives the same answer, which is not None, and changes nothing."""
+    facts, machine = life.part(TableFacts), life.machine
+    for name in facts.guards.get(life.state, ()):
+        own = name in facts.own
+        before = _kept(machine) if own else dict(vars(machine))
+        answers = [_asked(machine, name), _asked(machine, name)]
+        if answers[0] != answers[1]:
+            return f"the guard {_named(machine, name)} said {answers[0]} and then {answers[1]}; a guard must only read"
+        changed = [] if before == vars(machine) else _differences(before, vars(machine))
+        if changed:
+            return (
+                f"the guard {_named(machine, name)} changed {', '.join(changed)}; "
+                "count in an effect, a guard must only read"
+            )
+        if own and answers[0] is None:
+            return f"the guard {_named(machine, name)} returned None, which means no; write what it is to return"
+    return None
+
+
+def _named(machine: Any, name: str) -> str:
+    where = where_defined(getattr(type(machine), name, None))
+    return f"{name}()" + (f", {where}," if where else "")
+
+
+def _kept(machine: Any) -> dict[str, Any]:
+    """All that a machine has; of lists and dicts what is in them, for that may change while they stay in place."""
+    return {key: copy(value) if type(value) in _COLLECTIONS else value for key, value in vars(machine).items()}
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+
+
+def _asked(machine: Any, name: str) -> Any:
+    try:
+        return getattr(machine, name)(None)
+    except Exception as error:
+        return f"{type(error).__name__} ({error})"
+
+
+@invariant(ALWAYS)
+def faults_have_a_cause(life: Evidence) -> str | None:
+    """`fault` is fired for bugs, and a life in which the harness has simulated none has none."""
+    for record in life.new_records():
+        if record.trigger == FAULT and SIMULATED_BUG not in str(record.reason) and record.reason is not None:
+            remedy = "; catch it there, and raise a LinkError" if is_deadline(record.reason) else ""
+            return f"{culprit(life, record)} has a bug: {record.reason!r}{remedy}"
+    return None
+
+
+def culprit(life: Evidence, record: TransitionRecord) -> str:
+    """Whose bug a fault is: the guard, effect or activity, with its file and line."""
+    found = blamed(life.machine, record.reason)
+    if found:
+        return found
+    activity = life.machine.lifecycle.activities.get(str(record.source))
+    where = where_defined(getattr(type(life.machine), activity, None)) if activity else ""
+    return f"the activity of {str(record.source)!r}" + (f", {activity}(), {where}," if where else "")
+
+
+@invariant(AT_REST)
+def plain_observers_saw_everything(life: Evidence) -> str | None:
+    """Plain observers were told of every transition, once and in order, as soon as nothing else can go on."""
+    seen, records = life.seen, life.records
+    if len(seen) != len(records) or any(seen[index] is not records[index] for index in range(life.checked, len(seen))):
+        return f"an observer was told of {len(seen)} transitions, and there were {len(records)}"
+    return None
+
+
+@invariant(AT_REST)
+def async_observers_saw_everything(life: Evidence) -> str | None:
+    """Async observers were told of every transition, once and in order, as soon as nothing else can go on."""
+    seen, count = life.seen_slowly, len(life.records)
+    if len(seen) != count or seen[life.checked :] != life.seen[life.checked :]:
+        return f"an async observer was told of {len(seen)} transitions, and there were {count}"
+    return None
+
+
+@invariant(AT_REST)
+def observers_raised_nothing(life: Evidence) -> str | None:
+    """No observer failed."""
+    failed = life.machine.observer_errors
+    if not failed:
+        return None
+    errors = [f"{blamed(life.machine, error) or 'an observer'} has a bug: {error!r}" for error in life.logged[:1]]
+    return errors[0] if errors else f"{failed} observers failed"
+
+
+@invariant(AT_THE_END)
+def no_task_is_left(life: Evidence) -> str | None:
+    """A machine at rest has no task."""
+    left = asyncio.all_tasks(life.loop)
+    return f"tasks are left:\n{waiting(life.loop)}" if left else None
+
+
+@invariant(AT_REST)
+def activities_let_go(life: Evidence) -> str | None:
+    """An activity ends when its state is left; at most one runs."""
+    left = life.machine.abandoned_activities
+    if left:
+        source = next((str(each.source) for each in reversed(life.records) if not each.internal), life.state)
+        name = life.machine.lifecycle.activities.get(source, "an activity")
+        where = where_defined(getattr(type(life.machine), name, None))
+        return f"{name}(){where and f', {where},'} goes on after its state was left; let CancelledError pass in it"
+    return None
+
+
+OF_MOVES: tuple[Invariant, ...] = (state_is_in_the_table, moves_are_rows)
+"""What must hold of every table."""
+OF_GUARDS: tuple[Invariant, ...] = (guards_are_pure, faults_have_a_cause)
+"""What users' guards, effects and activities owe."""
+OF_OBSERVERS: tuple[Invariant, ...] = (
+    plain_observers_saw_everything,
+    async_observers_saw_everything,
+    observers_raised_nothing,
+)
+"""What observers are told, and owe."""

@@ -1,0 +1,58 @@
+"""Something must follow: a machine is stuck where nothing leads out of a state that it is not in order to stay in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsm_conn.testing.lives.checks import AT_REST, invariant
+from fsm_conn.testing.lives.culprits import where_defined
+from fsm_conn.testing.lives.evidence import Evidence
+from fsm_conn.testing.lives.machines.activities import Roles
+from fsm_conn.testing.virtual import waiting_place
+
+__all__ = ["something_follows"]
+
+
+@invariant(AT_REST)
+def something_follows(life: Evidence) -> str | None:
+    """An activity fires what it says, and where only its activity leads out of a state, it ends at some time."""
+    machine, state = life.machine, life.state
+    table = machine.lifecycle
+    if table.states[state].final or state not in table.activities:
+        return None
+    roles = life.part(Roles)
+    if machine.snapshot().activity is None:
+        return _returned_nothing(life, roles, state)
+    if getattr(life, "activities", None) is not None or life.next_timer() is not None:
+        return None  # a simulated one ends when it is told to
+    if any(trigger not in roles.internal for trigger in roles.leading_out[state]):
+        return None
+    place = waiting_place(life.loop, f".{table.activities[state]}")
+    return (
+        f"{_named(machine, state)} waits for ever at {place}, and nothing else leads out of {state!r}; set a limit "
+        f"there, or give the state a timeout"
+    )
+
+
+def _returned_nothing(life: Evidence, roles: Roles, state: str) -> str | None:
+    """The activity of the present visit has ended, and what it returned has changed nothing."""
+    role = roles.of[state]
+    if not life.records and life.machine.snapshot().since is None:
+        return None  # it has not begun
+    last = life.records[-1] if life.records else None
+    if last is not None and last.internal and str(last.trigger) in roles.internal:
+        return None
+    if role.may_return_none is False:
+        fires = ", ".join(map(repr, role.fires or ())) or "a trigger"
+        return f"{_named(life.machine, state)} returned None, and its annotation says that it fires {fires}"
+    if life.next_timer() is not None or any(trigger not in roles.internal for trigger in roles.leading_out[state]):
+        return None
+    return (
+        f"{_named(life.machine, state)} returned None, and nothing else leads out of {state!r}; return a trigger, "
+        "or declare the state with final=True"
+    )
+
+
+def _named(machine: Any, state: str) -> str:
+    name = machine.lifecycle.activities[state]
+    return f"{name}(), {where_defined(getattr(type(machine), name, None))},"

@@ -1,0 +1,234 @@
+"""One life of any state machine, lived step by step in virtual time: triggers are fired, activities end, time passes.
+
+What the activities do is simulated, so that each may end in every way that it can: by each trigger that it names, by an
+error of the world, by a bug, or never. Or the real ones run, on fakes of the user's own: give `make`. The rules of all
+lives stand in `stepping`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice, product
+from typing import Any
+
+from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant
+from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint
+from fsm_conn.testing.lives.machine_rules import OF_GUARDS, OF_MOVES, OF_OBSERVERS, activities_let_go, no_task_is_left
+from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
+from fsm_conn.testing.lives.machines.following import something_follows
+from fsm_conn.testing.lives.machines.values import Data, values_for
+from fsm_conn.testing.lives.script import Script, Step
+from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, TIMES, Offer, SteppedLife
+from fsm_conn.testing.virtual import VirtualLoop
+
+__all__ = ["MACHINE_INVARIANTS", "MachineLife"]
+
+MACHINE_INVARIANTS: tuple[Invariant, ...] = (
+    *OF_MOVES,
+    *OF_GUARDS,
+    *OF_OBSERVERS,
+    activities_let_go,
+    something_follows,
+    no_task_is_left,
+)
+"""What every life of a machine is checked for, unless it is ignored for a reason."""
+
+COMBINATIONS = 4
+"""So many combinations of data are fired for each trigger, where everything is walked."""
+WEIGHTS = {"fire": 3, "returns": 3, "raises": 2}
+
+
+class MachineLife(SteppedLife):
+    """A machine of one class, and the world around it.
+
+    Args:
+        machine_class: the class under test.
+        make: makes a machine, whose activities run as they are; by default `machine_class()` is made, and its
+            activities are simulated.
+        data: for triggers and their parameters, what they are fired with: a strategy of Hypothesis, or a list of
+            values. By default it is made up from the annotations of the guards and effects that take it.
+        ignore: names of invariants not to check, each with the reason why.
+        invariants: further invariants.
+        loop: a loop to live in, at time zero; it is given back with no task in it. By default the life has its own.
+    """
+
+    all_invariants = MACHINE_INVARIANTS
+    rules = {  # noqa: RUF012
+        "no_livelock": "What goes on at one time comes to an end.",
+        "refusals_change_nothing": "A trigger that a state does not handle is refused, and nothing has changed.",
+        "nothing_outlives_the_loop": "When the loop ends, all tasks end.",
+        "it_can_be_closed": "`aclose()` ends, and soon.",
+        "lives_can_be_repeated": "The same steps lead to the same state.",
+    }
+    endings = ("end", "end", "end", "loop_ends")
+
+    def __init__(
+        self,
+        machine_class: type[StateMachine],
+        *,
+        make: Callable[[], StateMachine] | None = None,
+        data: Data | None = None,
+        ignore: Mapping[str, str] | None = None,
+        invariants: Iterable[Invariant] = (),
+        loop: VirtualLoop | None = None,
+    ) -> None:
+        super().__init__(Script(type(self), machine_class), ignore, invariants, loop)
+        self.machine = self.loop.inside(make or machine_class)
+        self.machine.history_size = 1_000_000
+        self.values = values_for(type(self.machine), data)
+        self.roles = self.part(Roles)
+        self.activities = SimulatedActivities(self.machine, self.roles) if make is None else None
+        self.watch()
+        self._inside(self.machine.start)
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    def fire(self, trigger: str, *, rush: bool = False, **data: Any) -> None:
+        """A trigger is fired, with data; where the state does not handle it, it must be refused without a trace.
+
+        `rush`, here and below: the next step comes before anything else can run.
+        """
+        self._step("fire", trigger, rush=rush, **data)
+        self._fire(trigger, data)
+        self._settle(rush)
+
+    def misfire(self, trigger: str, *, rush: bool = False) -> None:
+        """The same, but nothing happens where the state does handle it."""
+        self._step("misfire", trigger, rush=rush)
+        if not self.machine.handles(trigger):
+            self._fire(trigger, {})
+        self._settle(rush)
+
+    def returns(self, trigger: str | None, *, rush: bool = False) -> None:
+        """The simulated activity that runs ends, and returns that."""
+        self._step("returns", trigger, rush=rush)
+        if self.activities is not None:
+            self.activities.end(trigger)
+        self._settle(rush)
+
+    def raises(self, kind: str = "error", *, rush: bool = False) -> None:
+        """The simulated activity that runs raises an error of the world outside (`error`), or has a `bug`."""
+        self._step("raises", kind, rush=rush)
+        if self.activities is not None:
+            self.activities.fail(kind)
+        self._settle(rush)
+
+    def lingers(self, *, rush: bool = False) -> None:
+        """From now on simulated activities go on for two seconds after they were cancelled."""
+        self._step("lingers", rush=rush)
+        if self.activities is not None:
+            self.activities.lingering = True
+        self._settle(rush)
+
+    def loop_ends(self) -> None:
+        """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and waited for."""
+        self._ending("loop_ends", self._loop_ends)
+
+    # --- what could be done next ----------------------------------------------------------------------------
+
+    def options(self, everything: bool = False) -> list[Step]:
+        """Steps that mean something now, each once."""
+        found = [step for trigger in self.roles.from_outside(self.state) for step in self._firing(trigger, everything)]
+        found += self._outcomes()
+        timer = self.next_timer()
+        times = [] if timer is None else [timer]
+        if not everything:
+            times += [each for each in clock_times(type(self.machine)) if timer is None or each < timer]
+            found.append(Step("loop_ends"))
+        return [*found, *(Step("advance", (seconds,)) for seconds in times)]
+
+    def offers(self) -> list[Offer]:
+        """The steps to choose from at random, with how often."""
+        found: list[Offer] = []
+        for step in self.options(everything=True):
+            found.append((step, WEIGHTS.get(step.name, 2)))
+            if step.name != "advance":
+                found.append((Step(step.name, step.arguments, True, step.data), 1))
+        if self.activities is not None and self.activities.running and not self.activities.lingering:
+            found.append((Step("lingers"), 1))
+        refused = self._refused()
+        if refused:
+            found.append((Step("misfire", (refused[len(self.script.steps) % len(refused)],)), 1))
+        found += [(Step("advance", (seconds,)), 1) for seconds in (*TIMES, *clock_times(type(self.machine)))]
+        found.append((Step("tick"), 1))
+        return found
+
+    def fingerprint(self) -> tuple[Any, frozenset[str]]:
+        """What tells this moment from others, as far as what can follow is concerned; and what it could not compare."""
+        return fingerprint(self, {}, None if self.activities is None else self.activities.fingerprint())
+
+    def unjudged(self) -> dict[str, str]:
+        """No rule depends on what the class does."""
+        return {}
+
+    def try_refusals(self) -> None:
+        """Fire what cannot happen now: it must be refused, and change nothing."""
+        for trigger in self._refused():
+            self.misfire(trigger, rush=True)
+            self.script.steps.pop()  # it has changed nothing, and need not be shown
+
+    @staticmethod
+    def random_options(rng: random.Random) -> dict[str, Any]:
+        """There are none."""
+        return {}
+
+    def _firing(self, trigger: str, everything: bool) -> list[Step]:
+        values = self.values.get((self.state, trigger))
+        if not values:
+            return [Step("fire", (trigger,))]
+        few = product(*(each if everything else each[:3] for each in values.values()))
+        most = 3 * COMBINATIONS if everything else COMBINATIONS
+        return [Step("fire", (trigger,), False, dict(zip(values, chosen, strict=True))) for chosen in islice(few, most)]
+
+    def _outcomes(self) -> list[Step]:
+        if self.activities is None or not self.activities.running:
+            return []
+        returned = [Step("returns", (trigger,)) for trigger in self.activities.outcomes()]
+        return [*returned, Step("raises", ("error",)), Step("raises", ("bug",))]
+
+    def _refused(self) -> list[str]:
+        return [trigger for trigger in self.roles.triggers if not self.machine.handles(trigger)]
+
+    # --- how --------------------------------------------------------------------------------------------------
+
+    def _fire(self, trigger: str, data: Mapping[str, Any]) -> None:
+        handled, before = self.machine.handles(trigger), (self.state, len(self.records))
+        try:
+            self._inside(lambda: self.machine.fire(trigger, **data))
+        except IllegalTriggerError:
+            if (self.state, len(self.records)) != before:
+                self._fail("refusals_change_nothing", f"{trigger!r} was refused, and yet something changed")
+            return
+        except FsmConnError as error:
+            self._fail(self._rule_of(error), str(error), error)
+        if not handled and not self.ended:
+            self._fail("refusals_change_nothing", f"{trigger!r} cannot happen in {before[0]!r}, and was not refused")
+
+    @staticmethod
+    def _rule_of(error: FsmConnError) -> str:
+        return "no_livelock" if type(error).__name__ == "EndlessDispatchError" else "faults_have_a_cause"
+
+    def _end(self) -> None:
+        closing = self.loop.create_task(self.machine.aclose(), name="aclose")
+        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        if not closing.done():
+            self._fail("it_can_be_closed", f"aclose() has not ended {LIVENESS_BOUND:g} s after it was called")
+        closing.result()
+        self._check(ALWAYS, AT_REST, AT_THE_END)
+
+    def _loop_ends(self) -> None:
+        tasks = sorted(asyncio.all_tasks(self.loop), key=lambda task: task.get_name())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._run(lambda: self.loop.run_until_complete(asyncio.wait(tasks, timeout=LIVENESS_BOUND)))
+        stubborn = [task.get_name() for task in tasks if not task.done()]
+        if stubborn:
+            self._fail(
+                "nothing_outlives_the_loop",
+                f"the loop cannot end, for {stubborn[0]} goes on when it is cancelled; let CancelledError pass in it",
+            )

@@ -1,0 +1,117 @@
+"""What triggers are fired with: the data that their guards and effects take, and a few values of each kind."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from fsm_conn.testing._extra import needed
+
+hypothesis = needed("hypothesis")
+st = needed("hypothesis.strategies")
+
+__all__ = ["Data", "Values", "parameters_of", "values_for"]
+
+Data = Mapping[str, Mapping[str, Any]]
+"""For a trigger and a parameter, a strategy of Hypothesis, or a sequence of values."""
+Values = Mapping[tuple[str, str], Mapping[str, Sequence[Any]]]
+"""For a state and a trigger, the values of each parameter."""
+
+MOST = 12
+"""Values of each parameter that are tried; the simplest come first."""
+
+
+def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
+    """What a guard or an effect takes beside `self` and the reason."""
+    try:
+        found = dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return {}
+    names = list(found)
+    if names and names[0] == "self":
+        names = names[1:]
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: found[name] for name in names if name != "reason" and found[name].kind not in kinds}
+
+
+def values_for(owner: type, data: Data | None) -> Values:
+    """Some values of everything that any trigger of a class takes.
+
+    Raises:
+        TypeError: of a parameter nothing is known; the message says what to give.
+    """
+    given = {(trigger, name): each for trigger, names in (data or {}).items() for name, each in names.items()}
+    found: dict[tuple[str, str], dict[str, Sequence[Any]]] = {}
+    for state, trigger, function, parameter in _needs(owner):
+        known = found.setdefault((state, trigger), {})
+        if parameter.name not in known:
+            asked = given.get((trigger, parameter.name))
+            known[parameter.name] = _values(owner, trigger, function, parameter, asked)
+    return found
+
+
+def _needs(owner: type) -> Iterator[tuple[str, str, Callable[..., Any], inspect.Parameter]]:
+    table: Any = owner.lifecycle  # type: ignore[attr-defined]
+    for row in table.transitions:
+        for source in map(str, row.sources(table.states)):
+            names = [*row.guards, *row.effects]
+            if row.dest is not None:
+                names += [*getattr(table.states[source], "exit", ()), *getattr(table.states[row.dest], "entry", ())]
+            for name in names:
+                function = getattr(owner, name)
+                for parameter in parameters_of(function).values():
+                    yield source, str(row.trigger), function, parameter
+
+
+def _values(owner: type, trigger: str, function: Any, parameter: inspect.Parameter, given: Any) -> Sequence[Any]:
+    if isinstance(given, (list, tuple)):
+        return given
+    if given is None:
+        hint = _hint(function, parameter.name)
+        if hint is None and parameter.default is not parameter.empty:
+            return [parameter.default]
+        if hint is None:
+            remedy = f"data={{{trigger!r}: {{{parameter.name!r}: <a strategy of Hypothesis, or a list of values>}}}}"
+            raise TypeError(
+                f"{owner.__name__}: {trigger!r} is fired with {parameter.name!r}, of which no annotation tells the "
+                f"kind; give {remedy}"
+            )
+        given = st.from_type(hint)
+    return _examples(given)
+
+
+def _hint(function: Any, name: str) -> Any:
+    try:
+        return typing.get_type_hints(function).get(name)
+    except (NameError, TypeError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _examples(strategy: Any) -> Sequence[Any]:
+    """Always the same for a strategy; the simplest first."""
+    found: list[Any] = []
+
+    @hypothesis.settings(
+        max_examples=4 * MOST,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    @hypothesis.given(strategy)
+    def collect(value: Any) -> None:
+        if len(found) < MOST and not any(_same(value, each) for each in found):
+            found.append(value)
+
+    collect()
+    return tuple(found)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other or repr(one) == repr(other))

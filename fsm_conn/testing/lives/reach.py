@@ -1,0 +1,83 @@
+"""Which rows of a table were taken in many lives, and which guards refused: where to go next, and what was not seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["Reach"]
+
+Seen = tuple[Any, ...]
+"""Something that a life may show: a row from a state, taken or refused, or two rows that follow one another."""
+
+
+class Reach:
+    """Counts, for a class, what its lives have shown.
+
+    A row is known by its number in the table. Of two rows for one trigger and state that lead to the same state, the
+    first is taken to be the one.
+
+    Args:
+        subject: the class; one without a table, or with a table whose rows cannot be told, shows nothing.
+    """
+
+    def __init__(self, subject: type) -> None:
+        table: Any = getattr(subject, "lifecycle", None)
+        self._rows: Sequence[Any] = () if table is None else table.transitions
+        states = () if table is None else table.states
+        self._alternatives: dict[tuple[str, str], list[int]] = {}
+        for index, row in enumerate(self._rows):
+            for source in row.sources(states):
+                self._alternatives.setdefault((str(row.trigger), str(source)), []).append(index)
+        self._known: dict[tuple[str, str, str | None], tuple[Seen, ...]] = {}
+        self.counts: Counter[Seen] = Counter()
+
+    def note(self, records: Iterable[Any]) -> bool:
+        """Count what these transitions show, each kind once a life; whether any of it was never seen before."""
+        shown: dict[Seen, None] = {}
+        before: Seen | None = None
+        for record in records:
+            seen = self._seen(record)
+            shown.update(dict.fromkeys(seen))
+            if seen:
+                if before is not None:
+                    shown["then", before[1], before[2], seen[0][1]] = None
+                before = seen[0]
+        fresh = any(each not in self.counts for each in shown)
+        self.counts.update(shown.keys())
+        return fresh
+
+    def _seen(self, record: Any) -> tuple[Seen, ...]:
+        trigger, source = str(record.trigger), str(record.source)
+        key = trigger, source, None if record.internal else str(record.dest)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._told(*key)
+        return found
+
+    def _told(self, trigger: str, source: str, dest: str | None) -> tuple[Seen, ...]:
+        refused: list[Seen] = []
+        for index in self._alternatives.get((trigger, source), ()):
+            row = self._rows[index]
+            if (None if row.dest is None else str(row.dest)) == dest:
+                return (("taken", index, source), *refused)
+            refused.append(("refused", index, source))
+        return ()
+
+    def unreached(self) -> tuple[str, ...]:
+        """The rows that were never taken from any of their states, and those with guards that were never refused."""
+        found = []
+        for index, row in enumerate(self._rows):
+            sources = [source for (_, source), rows in self._alternatives.items() if index in rows]
+            outcomes = ("taken", "refused") if row.guards else ("taken",)
+            seen = {outcome for outcome in outcomes if any((outcome, index, each) in self.counts for each in sources)}
+            found += [f"{_shown(row)} was never {outcome}" for outcome in outcomes if outcome not in seen]
+        return tuple(found)
+
+
+def _shown(row: Any) -> str:
+    source = "|".join(map(str, row.source)) if isinstance(row.source, tuple) else str(row.source)
+    dest = "(stays)" if row.dest is None else f"-> {row.dest}"
+    guards = f" [{', '.join(row.guards)}]" if row.guards else ""
+    return f"{row.trigger}: {source} {dest}{guards}"
