@@ -27,6 +27,7 @@ from fsm_conn.diagrams.graphviz import to_png, to_svg
 from fsm_conn.diagrams.mermaid import to_mermaid
 from fsm_conn.diagrams.overlays import Coverage, overlays_of
 from fsm_conn.diagrams.tables import to_markdown, to_rst
+from fsm_conn.diagrams.text import to_text
 from fsm_conn.diagrams.themes import Theme
 from fsm_conn.machine.chart import ChartError, chart_of
 from fsm_conn.machine.records import TransitionRecord
@@ -63,8 +64,11 @@ class Format(StrEnum):
     """Two tables, of states and of rows."""
     RST = "rst"
     """The same tables in reStructuredText."""
+    TEXT = "text"
+    """A line for each state and each row, for terminals, reviews and tests."""
 
 
+_TABLES = {Format.MARKDOWN: to_markdown, Format.RST: to_rst, Format.TEXT: to_text}
 SUFFIXES = {
     ".mmd": Format.MERMAID,
     ".dot": Format.DOT,
@@ -72,6 +76,7 @@ SUFFIXES = {
     ".png": Format.PNG,
     ".md": Format.MARKDOWN,
     ".rst": Format.RST,
+    ".txt": Format.TEXT,
 }
 """The format for each suffix of a file."""
 
@@ -94,7 +99,7 @@ def diagram(
 @overload
 def diagram(
     machine: Any,
-    format: Literal["mermaid", "dot", "svg", "markdown", "rst"] = ...,
+    format: Literal["mermaid", "dot", "svg", "markdown", "rst", "text"] = ...,
     *,
     theme: str = ...,
     state: Any = ...,
@@ -166,10 +171,8 @@ def diagram(
     much = _chosen(Detail, "detail", detail)
     chart = chart_of(machine)
     overlays = overlays_of(chart, state, history, coverage, base)
-    if form is Format.MARKDOWN:
-        return to_markdown(chart, overlays, title)
-    if form is Format.RST:
-        return to_rst(chart, overlays, title)
+    if form in _TABLES:
+        return _TABLES[form](chart, overlays, title)
     drawing = drawing_of(chart, overlays, much, title)
     if form is Format.MERMAID:
         return to_mermaid(drawing, colours)

@@ -118,3 +118,37 @@ def test_marks_and_time_limits(format: str) -> None:
         ["gone", "", "", ""],
     ]
     assert lines[5] == ["0", "every state", "go", "gone"]
+
+
+def test_plain_text_has_a_line_for_each_state_and_each_row() -> None:
+    @add_state_features(Timeout)
+    class Impatient(Machine):
+        pass
+
+    waiting = {"name": "waiting", "timeout": 2, "on_timeout": "give_up", "on_enter": ["sit", "look"], "on_exit": "rise"}
+    machine = Impatient(
+        None, ["idle", waiting, {"name": "gone", "final": True}], initial="idle", auto_transitions=False
+    )
+    machine.add_transition("wait", "idle", "waiting", conditions="may", unless="late", prepare="ask", before="count")
+    machine.add_transition("wait", "idle", None)
+    machine.add_transition("stop", "*", "gone")
+    assert diagram(machine, "text", title="Wait\n", state="waiting") == (
+        "Wait␊\n"
+        "  idle (initial)\n"
+        "  waiting (now): entry / sit, look; after 2 s / give_up; exit / rise\n"
+        "  gone (final)\n"
+        "  idle --(1) wait [may and not late] prepare / ask / count--> waiting\n"
+        "  idle --(2) wait--> (stays)\n"
+        "  * --stop--> gone\n"
+    )
+
+
+def test_plain_text_tells_of_our_own_tables_what_they_say() -> None:
+    lines = diagram(Connection, "text", base=Connection).splitlines()
+    assert (
+        "  failed --(1) recover [may_recover] after recover_after / begin_half_open, count_attempt--> reconnecting"
+        in lines
+    )
+    assert "  * but disconnected, disconnecting --disconnect--> disconnecting" in lines
+    assert "  connected (link open, serves calls): do / while_connected; on error / lost" in lines
+    assert len(lines) == 1 + len(chart_of(Connection).states) + len(chart_of(Connection).rows)
