@@ -52,24 +52,28 @@ class _Way:
         fresh = [row for row in rows if row.dest not in seen]
         onward = [row for row in fresh if not self.is_aside(str(row.dest), state.name)]
         ways = (
-            [row for row in fresh if self._is_own(row, state)],
+            [row for row in onward if self._is_own(row, state)],
             [row for row in onward if row.every_but is None],
             onward,
+            [row for row in fresh if self._is_own(row, state)],
             [row for row in fresh if row.every_but is None and row.trigger not in (state.fires or ())],
             [row for row in rows if row.dest in seen and (row.dest not in self.detours or self._is_own(row, state))],
         )
         return next((way[0] for way in ways if way), None)
 
-    def is_aside(self, dest: str, source: str) -> bool:
-        """Whether a state is where what went wrong leads, or there is nothing to do in it but to come back."""
+    def is_aside(self, dest: str, source: str, *, through: bool = True) -> bool:
+        """Whether a state is where what went wrong leads, or there is nothing to do in it but to come back, at once or
+        through another such state.
+        """
         ways = {
             row.dest
             for row in self.chart.rows
             if dest in row.sources and row.every_but is None and row.dest is not None
             if not self.is_exceptional(row, dest)
         }
-        back = {source, dest, *self.detours}
-        return dest in self.detours or (source in ways and ways <= back)
+        onward = ways - {source, dest, *self.detours}
+        come_back = not onward or (through and all(self.is_aside(each, source, through=False) for each in onward))
+        return dest in self.detours or (source in ways and come_back)
 
     @staticmethod
     def _is_own(row: ChartRow, state: ChartState) -> bool:
@@ -80,5 +84,7 @@ class _Way:
         state = self.states.get(source)
         if state is None or (row.trigger == FAULT and self.chart.owner is not None):
             return True
-        wrong = {state.on_error, *(state.on_timeout if state.timeout is not None else ())}
-        return row.trigger in wrong and row.trigger not in (state.fires or ())
+        fires = state.fires or ()
+        if row.trigger == state.on_error:  # what ends an activity that ends but in one way is no exception
+            return fires != (row.trigger,)
+        return state.timeout is not None and row.trigger in state.on_timeout and row.trigger not in fires
