@@ -14,26 +14,21 @@ from typing import Any
 
 import fsm_conn
 from fsm_conn._util.lookup import object_named
-from fsm_conn.diagrams import SUFFIXES, Format, Theme, diagram
+from fsm_conn.diagrams import SUFFIXES, Detail, Format, Theme, diagram
 from fsm_conn.testing import Life, TransitionCoverage
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-DOCUMENTED = (
-    "Connection",
-    "ConnectionPool",
-    "ManagedConnection",
-    "HealthMonitoredClient",
-    "AutoReconnectClient",
-    "StatefulConnection",
-)
 FORMATS = (Format.MERMAID, Format.DOT, Format.SVG, Format.MARKDOWN)
 BLOCK = re.compile(r"(<!-- diagram: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def machines() -> dict[str, Any]:
     """What is shown, by the name of its files."""
-    return {name: getattr(fsm_conn, name) for name in DOCUMENTED} | {
+    return {
+        "Connection": fsm_conn.Connection,
+        "ConnectionPool": fsm_conn.ConnectionPool,
+        "Slot": object_named("fsm_conn.pool.slots.slot:Slot"),
         "Authenticated": _example("authenticated.py").Authenticated,
         "Pausable": _example("paused.py").Pausable,
         "PatientLogin": _example("tutorial/after.py").PatientLogin,
@@ -48,16 +43,21 @@ def files() -> Iterator[tuple[str, str]]:
     for name in ("Connection", "ConnectionPool"):
         yield f"{name}.dark.svg", drawn(getattr(fsm_conn, name), Format.SVG, theme=Theme.DARK)
     for name in ("Authenticated", "Pausable"):
-        machine = machines()[name]
-        yield f"{name}.changes.mmd", drawn(machine, Format.MERMAID, base=fsm_conn.Connection)
-        for suffix, theme in ((".svg", Theme.LIGHT), (".dark.svg", Theme.DARK)):
-            yield f"{name}.changes{suffix}", drawn(machine, Format.SVG, theme=theme, base=fsm_conn.Connection)
+        yield from _both(f"{name}.changes", machines()[name], base=fsm_conn.Connection)
+        dark = drawn(machines()[name], Format.SVG, theme=Theme.DARK, base=fsm_conn.Connection)
+        yield f"{name}.changes.dark.svg", dark
+    for detail in (Detail.STATES, Detail.TRIGGERS):
+        yield from _both(f"Connection.{detail}", fsm_conn.Connection, detail=detail)
     with TransitionCoverage() as coverage:
         history = short_life()
+    yield from _both("Connection.coverage", fsm_conn.Connection, coverage=coverage.report())
+    yield from _both("Connection.history", fsm_conn.Connection, history=history)
+
+
+def _both(name: str, machine: Any, **options: Any) -> Iterator[tuple[str, str]]:
+    """As Mermaid, and as a picture."""
     for format in (Format.MERMAID, Format.SVG):
-        suffix = _suffix(format)
-        yield f"Connection.coverage{suffix}", drawn(fsm_conn.Connection, format, coverage=coverage.report())
-        yield f"Connection.history{suffix}", drawn(fsm_conn.Connection, format, history=history)
+        yield f"{name}{_suffix(format)}", drawn(machine, format, **options)
 
 
 def drawn(machine: Any, format: Format, **options: Any) -> str:

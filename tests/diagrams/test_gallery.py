@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+import fsm_conn
+from fsm_conn.machine.chart import chart_of
+
 ROOT = Path(__file__).parents[2]
 RENEW = "renew them: tox -e diagrams"
 
@@ -87,3 +90,12 @@ def test_a_document_is_renewed_between_its_marks_alone() -> None:
     made = gallery.renewed(f"{before}old\n{after}")
     assert made == before + gallery.block("fsm_conn:ConnectionPool") + after
     assert gallery.renewed(made) == made
+
+
+@pytest.mark.parametrize(
+    "name", ["ManagedConnection", "HealthMonitoredClient", "AutoReconnectClient", "StatefulConnection"]
+)
+def test_documented_clients_need_no_pictures_of_their_own(name: str) -> None:
+    """Their table is that of a connection."""
+    client, base = (chart_of(getattr(fsm_conn, each)) for each in (name, "Connection"))
+    assert (client.states, client.rows) == (base.states, base.rows)

@@ -83,6 +83,10 @@ class Slot(StateMachine):
     states: ClassVar[Sequence[State | str]] = SLOT_STATES
     transitions: ClassVar[Sequence[Any]] = SLOT_TRANSITIONS
     required_triggers = tuple(SlotTrigger)
+    accepted_findings: ClassVar[dict[str, str]] = {
+        "FSM104": "a link that is of use comes before a pause, and being retired before being wanted",
+        "FSM113": "the pool fires `spoil`, too",
+    }
 
     def __init__(
         self,

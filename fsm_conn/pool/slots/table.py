@@ -103,7 +103,7 @@ SLOT_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.ATTEMPT_FAILED, _S.OPENING, _S.BACKING_OFF, guards="is_on_trial", effects="note_failure"),
     Transition(_T.ATTEMPT_FAILED, _S.OPENING, None, effects="note_cause"),
     Transition(_T.OPEN_FAILED, (_S.OPENING, _S.CONFIGURING), _S.BACKING_OFF, effects="note_failure"),
-    Transition(_T.RETRY, _S.BACKING_OFF, _S.OPENING),
+    Transition(_T.RETRY, _S.BACKING_OFF, _S.OPENING, timer="replacement"),
     # The link is lost: the connection makes another by its own policy, unless that has ended.
     Transition(_T.LOST, _S.CONFIGURING, _S.BACKING_OFF, guards="must_pause", effects=("note_loss", "note_failure")),
     Transition(_T.LOST, _S.CONFIGURING, _S.OPENING, effects="note_loss"),
