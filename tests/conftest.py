@@ -22,13 +22,23 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 HERE = Path(__file__).parent
 REAL = (HERE / "real", HERE / "links")
+ONCE = tuple(
+    HERE / name
+    for name in (
+        *("checks", "cli", "diagrams", "pool/test_mutants.py", "real/test_documents.py", "real/test_go_real.py"),
+        *("test_benchmarks.py", "test_layers.py", "test_security_document.py", "testing"),
+    )
+)
+"""What one interpreter shows for all: pictures, documents, searches for seeded faults, and peers in other languages."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes, so that it can be left out: `pytest -m "not real"`."""
+    """Mark what starts real processes (`pytest -m "not real"`), and what need not run on every interpreter."""
     for item in items:
         if HERE / "real" in item.path.parents:
             item.add_marker(pytest.mark.real)
+        if any(path == item.path or path in item.path.parents for path in ONCE):
+            item.add_marker(pytest.mark.once)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
