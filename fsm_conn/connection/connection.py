@@ -52,10 +52,12 @@ class Connection(LinkedMachine):
         target: a `Plugin`, an `Endpoint` or a `Reattach`; or in short a command (list of strings) for a plugin process,
             or an address (`"127.0.0.1:50051"`, `"unix:/run/x.sock"`) of an endpoint that already runs; or a callable
             that makes a `Link`.
-        retry: when and how often a link is opened again. See `RetryPolicy` for the defaults.
+        retry: when and how often a link is opened again. By default an outage has five attempts, as in `RetryPolicy`;
+            then, if it had been connected, one more is made every 3 to 4.5 seconds, for ever.
         health: how the peer's health is watched. By default it is not: the link is, and `probe()` asks by hand.
         budget: a `RetryBudget` that many connections share.
-        start_timeout: seconds for one attempt to open a link; waiting in the queue of starts is not counted.
+        start_timeout: seconds for one attempt to open a link, 60 by default; waiting in the queue of starts is not
+            counted.
         env: for a command: environment variables on top of this process's own. Never shown.
         cwd: for a command: the directory it starts in.
         mtls: for a command: None (default) uses mutual TLS where the plugin can, True insists on it, False
@@ -88,7 +90,8 @@ class Connection(LinkedMachine):
     ==================== ============== ============== ============== ============== ============== ==============
 
     "joins" waits for what is under way; "refused" raises `NotConnectedError` which says what to do; "ends there"
-    means that whoever waits finds the state `disconnected`. In `renewing`, while the peer has its link replaced in good
+    means that whoever waits finds the state `disconnected`. In `failed`, a call that waits does so as long as the
+    policy has another attempt made (`recover_after`). In `renewing`, while the peer has its link replaced in good
     order, calls and `connect` wait for the next link, and all else is as in `connected`. A state that a subclass adds
     behaves as `connecting`; one with `serves=True` as `connected`.
     """

@@ -26,7 +26,7 @@ from fsm_conn.connection.demand import AT_REST, ENDED, Demand
 from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import shared_rng
 from fsm_conn.connection.outage import Losses, Outage
-from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
+from fsm_conn.connection.policy import DEFAULT_RETRY, HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import LEAST_PAUSE, HealthStatus, Prober, Probes, ask
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.status_log import StatusLog
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OPENS", "RELEASES", "LinkedMachine"]
 
-_DEFAULT_RETRY = RetryPolicy()
 _BY_HAND = HealthPolicy(interval=None)
 RENEWAL_PAUSE = 1.0
 """Seconds that a link is kept at least before it is renewed: a peer may send each of them away at once."""
@@ -65,10 +64,11 @@ class LinkedMachine(StateMachine):
     attempt: int = 0
     """The attempt of this outage that has begun; 0 before the first."""
     name: str = ""
-    retry: RetryPolicy = _DEFAULT_RETRY
+    retry: RetryPolicy = DEFAULT_RETRY
     health: HealthPolicy = _BY_HAND
     budget: RetryBudget | None = None
-    start_timeout: float = 10.0
+    start_timeout: float = 60.0
+    """Seconds for one attempt to open a link; 60 by default, as in go-plugin: a peer that is dead is noticed sooner."""
     close_timeout: float = 5.0
     """Seconds a link may take to close before it is told to give up everything at once; 5 by default."""
     drain_timeout: float = 30.0
@@ -121,7 +121,7 @@ class LinkedMachine(StateMachine):
         """Whether one more attempt may help: not after a bug, nor after an error that cannot get better."""
         cause = self._entry_reason
         is_hopeless = cause is not None and (not is_expected(cause) or getattr(cause, "permanent", False))
-        return self.retry.recover_after is not None and not is_hopeless
+        return self._may_come_back() and not is_hopeless
 
     def is_unhealthy(self, reason: BaseException | None) -> bool:
         """Whether this failed probe is one too many."""
@@ -223,7 +223,7 @@ class LinkedMachine(StateMachine):
     async def while_failed(self) -> Annotated[str | None, Fires(Trigger.RECOVER)]:
         """Give back the link that was lost, and rest; for a while, if the policy has it try once more."""
         await self._release()
-        if self.retry.recover_after is None:
+        if not self._may_come_back():
             return None
         self.rest()
         await asyncio.sleep(self.retry.recovery_pause(self._random()))
@@ -279,6 +279,10 @@ class LinkedMachine(StateMachine):
     def _random(self) -> random.Random:
         self._rng = self._rng or shared_rng()
         return self._rng
+
+    def _may_come_back(self) -> bool:
+        """Whether the policy has it come back from `failed`."""
+        return self.retry.recover_after is not None and (self.retry.recover_unused or self._demand.is_used)
 
     def _has_been_stable(self) -> bool:
         return self._holder.has_been_up(self.retry.stable_after, self._now())

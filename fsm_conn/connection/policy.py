@@ -16,7 +16,7 @@ from fsm_conn._util.validators import factor, flag, seconds, share, text, whole
 if TYPE_CHECKING:
     import random
 
-__all__ = ["HealthPolicy", "Jitter", "RetryPolicy"]
+__all__ = ["DEFAULT_RETRY", "HealthPolicy", "Jitter", "RetryPolicy"]
 
 
 class Jitter(StrEnum):
@@ -82,6 +82,9 @@ class RetryPolicy:
     """Seconds in `failed` after which one careful attempt is made: if it fails, or its link does not stay up for
     `stable_after`, back to `failed`. The *half-open* state of a circuit breaker (Nygard, "Release It!"). Errors that
     cannot get better, and bugs, are not recovered from. None: stay until somebody asks."""
+    recover_unused: bool = attrs.field(default=True, validator=flag)
+    """Whether that is done, too, for a connection that nobody uses, as its `connect()` has failed. If not, one that fails
+    leaves nothing behind."""
 
     def delay(self, attempts: int, previous: float, rng: random.Random) -> float:
         """The pause, in seconds, after `attempts` attempts (0 or more) and before the next.
@@ -132,6 +135,12 @@ class RetryPolicy:
             return float(min(self.max_delay, self.initial_delay * float(self.multiplier) ** (attempts - 1)))
         except OverflowError:
             return self.max_delay if self.initial_delay else 0.0
+
+
+DEFAULT_RETRY = RetryPolicy(recover_after=3.0, recover_unused=False)
+"""What a `Connection` goes by that is given no policy: as `RetryPolicy()`, and once it has been connected it never
+gives up for good: after the attempts of an outage, one more is made every 3 to 4.5 seconds, so that it is connected
+again within 5 seconds of its peer's return. Callers that do not wait are told at once meanwhile."""
 
 
 @attrs.frozen(kw_only=True)

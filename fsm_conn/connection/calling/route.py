@@ -191,12 +191,15 @@ class ConnectionRoute:
             raise
 
     async def next(self, end: float | None) -> RoutedCall:
-        """The present link, or the next one if a connection is on its way."""
+        """The present link, or the next one as long as anybody, or the policy, tries to connect."""
         conn = self._conn
         while conn._state not in conn.serving_states and not conn.in_activity():
-            if conn._state in AT_REST:
+            if conn._state not in AT_REST:
+                await self._change(end)
+            elif conn._state == FAILED and conn.may_recover(None) and conn.snapshot().activity is not None:
+                await conn.reach(conn.lifecycle.states.keys() - {FAILED})  # its policy still tries
+            else:
                 break
-            await self._change(end)
         return await self.now()
 
     def _outlives(self, end: float | None) -> bool:

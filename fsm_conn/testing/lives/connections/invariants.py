@@ -155,10 +155,15 @@ def nobody_waits_in_vain(life: ConnectionEvidence) -> str | None:
     if life.is_serving:
         forgotten = [each for each in waiting if each in ("connect", "ensure_connected", "reconnect", "disconnect")]
     elif state in (ConnectionState.DISCONNECTED, ConnectionState.FAILED) and not _is_cleaning_up(life):
-        forgotten = waiting
+        forgotten = [each for each in waiting if each != "call_patiently" or not _comes_back(life)]
     else:
         forgotten = []
     return f"in {life.state!r}, {forgotten[0]}() still waits" if forgotten else None
+
+
+def _comes_back(life: ConnectionEvidence) -> bool:
+    """Whether the policy has it try once more after a while, for which those may wait who do not connect themselves."""
+    return life.conn.retry.recover_after is not None and life.next_timer() is not None
 
 
 def _is_cleaning_up(life: ConnectionEvidence) -> bool:
