@@ -83,8 +83,8 @@ class RetryPolicy:
     `stable_after`, back to `failed`. The *half-open* state of a circuit breaker (Nygard, "Release It!"). Errors that
     cannot get better, and bugs, are not recovered from. None: stay until somebody asks."""
     recover_unused: bool = attrs.field(default=True, validator=flag)
-    """Whether that is done, too, for a connection that nobody uses, as its `connect()` has failed. If not, one that fails
-    leaves nothing behind."""
+    """Whether that is done for a connection, too, that nobody uses: one whose `connect()` has failed. If not,
+    a `connect()` that fails leaves nothing behind."""
 
     def delay(self, attempts: int, previous: float, rng: random.Random) -> float:
         """The pause, in seconds, after `attempts` attempts (0 or more) and before the next.
