@@ -27,7 +27,7 @@ from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import shared_rng
 from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import DEFAULT_RETRY, HealthPolicy, RetryPolicy
-from fsm_conn.connection.prober import LEAST_PAUSE, HealthStatus, Prober, Probes, ask
+from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.status_log import StatusLog
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
@@ -301,24 +301,6 @@ class LinkedMachine(StateMachine):
         """Wait for the loss of the link, and probe meanwhile; what the probes say, the table decides."""
         probe = partial(self._probe, link, self.health.timeout)
         return await Prober(self.health, link, self._holder.traffic, probe, self._random()).until_lost()
-
-    async def _verify(self, link: Link) -> None:
-        """After a call that ran into its deadline: ask whether the peer is there. No answer is a loss of the link."""
-        holder, policy = self._holder, self.health
-        await asyncio.sleep(max(0.0, self._probes.verified_at + LEAST_PAUSE - self._now()))
-        self._probes.verified_at = self._now()
-        while holder.link is link:
-            asked_at = self._now()
-            _, failure = await ask(link, policy.service, policy.timeout, self.name)
-            if not isinstance(failure, ProbeTimeoutError) or holder.traffic.heard_at > asked_at:
-                holder.traffic.heard_at = self._now()
-                return
-            if not holder.traffic.excuses(asked_at, self._now(), policy.busy_limit):
-                strip_tracebacks(failure)
-                failure.conclusive = True
-                if self.handles(Trigger.PROBE_FAILED):
-                    self.fire(Trigger.PROBE_FAILED, failure)
-                return
 
     async def _probe(self, link: Link, timeout: float) -> ProbeError | None:
         """Ask once, have the table decide what that means, and return what was wrong.

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn.connection.demand import AT_REST, DISCONNECTED, DISCONNECTING, FAILED, RENEWING
 from fsm_conn.connection.errors import NotConnectedError
-from fsm_conn.links.errors import ConnectionLostError
+from fsm_conn.connection.prober import LEAST_PAUSE, ask
+from fsm_conn.connection.table import Trigger
+from fsm_conn.links.errors import ConnectionLostError, ProbeTimeoutError
+from fsm_conn.machine.errors import strip_tracebacks
 
 if TYPE_CHECKING:
     from fsm_conn.connection.linked import LinkedMachine
@@ -123,7 +127,7 @@ class RoutedCall:
         elif self._link.is_answer(error):
             self._traffic.heard_at = self._conn._now()
         elif end is not None and self._conn._now() >= end - _MOMENT and self._traffic.heard_at <= began:
-            self._conn._holder.suspect(self._link, self._conn._verify)
+            self._conn._holder.suspect(self._link, partial(_verify, self._conn))
 
     async def _noticed(self, end: float | None) -> None:
         """Wait until the state machine knows that the link is lost; until `end` at most, when the call's time is up."""
@@ -133,6 +137,25 @@ class RoutedCall:
             return  # it was replaced; or the state that would have to be left is the one that waits here
         if not await _left(conn, GRACE if end is None else min(GRACE, end - conn._now())):
             _log.debug("%r: a call broke, but the link is still there", conn)
+
+
+async def _verify(conn: LinkedMachine, link: Link) -> None:
+    """After a call that ran into its deadline: ask whether the peer is there. No answer is a loss of the link."""
+    holder, probes, policy = conn._holder, conn._probes, conn.health
+    await asyncio.sleep(max(0.0, probes.verified_at + LEAST_PAUSE - conn._now()))
+    probes.verified_at = conn._now()
+    while holder.link is link:
+        asked_at = conn._now()
+        _, failure = await ask(link, policy.service, policy.timeout, conn.name)
+        if not isinstance(failure, ProbeTimeoutError) or holder.traffic.heard_at > asked_at:
+            holder.traffic.heard_at = conn._now()
+            return
+        if not holder.traffic.excuses(asked_at, conn._now(), policy.busy_limit):
+            strip_tracebacks(failure)
+            failure.conclusive = True
+            if conn.handles(Trigger.PROBE_FAILED):
+                conn.fire(Trigger.PROBE_FAILED, failure)
+            return
 
 
 async def _left(conn: LinkedMachine, limit: float) -> bool:
