@@ -85,7 +85,8 @@ def triggers_without_activity(subject: Subject) -> Iterator[Problem]:
     told = {*stuck, *(s.name for s in subject.graph.leaves if LINK_OPEN in s.marks and subject.holder is not None)}
     without = {s.name for s in subject.graph.leaves if s.activity is None and s.name not in told}
     for (trigger, source), rows in subject.graph.alternatives.items():
-        if trigger in inner and source in without and any(row.every_but is None for row in rows):
+        told_by_time = _is_timed(subject.graph.states[source], trigger) if source in without else False
+        if trigger in inner and source in without and not told_by_time and any(row.every_but is None for row in rows):
             message = f"only activities fire {trigger!r}, which {source!r} handles, and it has none"
             yield Problem("FSM113", f"{trigger} in {source}", message)
 
@@ -98,7 +99,7 @@ def _stuck(subject: Subject) -> list[ChartState]:
         if state.activity is None
         and not state.final
         and (ways := subject.graph.leads_on(state.name))
-        and all(row.trigger in inner for row in ways)
+        and all(row.trigger in inner and not _is_timed(state, row.trigger) for row in ways)
     ]
 
 
@@ -107,6 +108,11 @@ def _inner(subject: Subject) -> frozenset[str]:
     handled = subject.graph.alternatives
     fired = {t for state in subject.chart.states for t in _fired(state) if (t, state.name) in handled}
     return frozenset(t for t in fired if not callable(getattr(subject.chart.owner, t, None)))
+
+
+def _is_timed(state: ChartState, trigger: str) -> bool:
+    """Whether the state's time limit fires the trigger."""
+    return state.timeout is not None and trigger in state.on_timeout
 
 
 def _fired(state: ChartState) -> set[str]:
@@ -118,9 +124,10 @@ def loops_without_wait(subject: Subject) -> Iterator[Problem]:
     """FSM109. A circle of states, each left by a trigger that its activity fires and for which there is but one row,
     without a guard; and none of them is known to wait.
 
-    Known to wait are a state with a time limit, one with a row that names its `timer`, and one whose activity is the
-    base's `while_reconnecting` or `while_renewing`. A state in which something happens only when the world outside lets
-    it, such as `connected`, is not known to wait: a link may be lost as soon as it is opened.
+    Known to wait are a state with a row that names its `timer`, and one whose activity is the base's
+    `while_reconnecting` or `while_renewing`; not one with a time limit, for its activity may end sooner. A state in
+    which something happens only when the world outside lets it, such as `connected`, is not known to wait: a link may
+    be lost as soon as it is opened.
     """
     graph = subject.graph
     onward = {state.name: _unhindered(subject, state) for state in graph.leaves}
@@ -139,7 +146,7 @@ def _unhindered(subject: Subject, state: ChartState) -> frozenset[str]:
     rows = subject.graph.rows[state.name]
     paces = (LinkedMachine.while_reconnecting, LinkedMachine.while_renewing)
     paced = getattr(subject.chart.owner, state.activity or "", None) in paces
-    if paced or state.timeout is not None or any(row.timer for row in rows):
+    if paced or any(row.timer for row in rows):
         return frozenset()
     # Alternatives end with a row without guards, so one that is alone has none.
     alone = [row for row in rows if len(subject.graph.alternatives[row.trigger, state.name]) == 1]

@@ -112,7 +112,7 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
         return
     graph, states = subject.graph, subject.graph.leaves
     opening = {state.name for state in states if state.activity is not None and may_use(holder, state.activity, OPENS)}
-    uncounted = [row for row in subject.chart.rows if not _counts(holder, row)]
+    uncounted = [row for row in subject.chart.rows if not _counts(subject, holder, row)]
     counting = {state.name for state in states if _counts_within(subject, holder, state)}
     spent = opening | {state.name for state in states if LINK_OPEN in state.marks or state.initial or state.final}
     onward: dict[str, list[str]] = {}
@@ -127,13 +127,14 @@ def attempts_not_counted(subject: Subject) -> Iterator[Problem]:
             yield Problem("FSM114", shown(row, sources), "it begins an attempt, and counts none")
 
 
-def _counts(holder: type[LinkedMachine], row: ChartRow) -> bool:
-    return any(may_use(holder, each, COUNTS) for each in row.effects)
+def _counts(subject: Subject, holder: type[LinkedMachine], row: ChartRow) -> bool:
+    entered = () if row.dest is None else subject.graph.states[row.dest].entry
+    return any(may_use(holder, each, COUNTS) for each in (*row.effects, *entered))
 
 
 def _counts_within(subject: Subject, holder: type[LinkedMachine], state: ChartState) -> bool:
     """Whether an attempt may be counted while the state lasts."""
     inner = (row for row in subject.graph.rows[state.name] if row.dest is None)
-    return any(_counts(holder, row) for row in inner) or (
+    return any(_counts(subject, holder, row) for row in inner) or (
         state.activity is not None and may_use(holder, state.activity, COUNTS)
     )

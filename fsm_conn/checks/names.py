@@ -7,10 +7,11 @@ refused when it is made. All that is known about the inside of `transitions` her
 from __future__ import annotations
 
 import difflib
+import dis
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from transitions import Machine
@@ -20,7 +21,13 @@ from fsm_conn.checks.answers import never_answers
 from fsm_conn.checks.reach import names_in
 from fsm_conn.checks.subject import Problem, Subject, quoted, shown
 
-__all__ = ["callbacks_nearly_named", "guards_without_answer", "unknown_states", "unresolved_callbacks"]
+__all__ = [
+    "callbacks_nearly_named",
+    "guards_without_answer",
+    "time_limits_unset",
+    "unknown_states",
+    "unresolved_callbacks",
+]
 
 _OF_MACHINES = (
     "prepare_event",
@@ -130,6 +137,26 @@ def _conditions(states: Mapping[str, Any], events: Mapping[str, Any]) -> Iterato
         yield from _conditions(getattr(state, "states", {}), getattr(state, "events", {}))
 
 
+def time_limits_unset(subject: Subject) -> Iterator[Problem]:
+    """FSM120. Of attributes that the class neither has nor declares, and that no code of its classes sets."""
+    owner = subject.chart.owner
+    for state in subject.chart.states if owner is not None else ():
+        limit = state.timeout
+        if isinstance(limit, str) and not any(_has(each, limit) for each in getattr(owner, "__mro__", ())):
+            near = did_you_mean(limit, [name for name in dir(owner) if not name.startswith("_")])
+            message = f"the time limit of {state.name!r} is {limit!r}, which nothing sets{near}"
+            yield Problem("FSM120", state.name, message, owner)
+
+
+def _has(owner: type, name: str) -> bool:
+    """Whether a class has the attribute, declares it, or sets it on its instances."""
+    if name in vars(owner) or name in inspect.get_annotations(owner):
+        return True
+    codes = (getattr(each, "__code__", None) for each in vars(owner).values())
+    steps = (step for code in codes if isinstance(code, CodeType) for step in dis.get_instructions(code))
+    return any(step.opname == "STORE_ATTR" and step.argval == name for step in steps)
+
+
 def unknown_states(subject: Subject) -> Iterator[Problem]:
     """FSM116."""
     for row in subject.graph.strays:
@@ -143,6 +170,7 @@ def callbacks_nearly_named(subject: Subject) -> Iterator[Problem]:
     if owner is None:
         return
     known = {name for row in subject.chart.rows for name in (*row.guards, *row.effects)}
+    known |= {name for state in subject.chart.states for name in (*state.entry, *state.exit)}
     own = [each for each in owner.__mro__ if each.__module__.partition(".")[0] not in ("fsm_conn", "builtins")]
     used = {name for each in own for found in vars(each).values() for name in names_in(found)}
     for each in own:

@@ -204,6 +204,13 @@ _LIST = (
         "Return a trigger on every way through the activity, or add None to its annotation if it is meant.",
     ),
     Rule(
+        "FSM120",
+        "time-limit-unset",
+        _ERROR,
+        "The time limit of a state names an attribute that its class neither has nor ever sets.",
+        "Mend the name, or set the attribute; give seconds if the limit is always the same.",
+    ),
+    Rule(
         "FSM199",
         "idle-acceptance",
         _WARNING,

@@ -37,6 +37,7 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     activities.activities_that_may_fire_nothing,
     names.unresolved_callbacks,
     names.guards_without_answer,
+    names.time_limits_unset,
     names.callbacks_nearly_named,
     names.unknown_states,
 )

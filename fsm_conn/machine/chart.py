@@ -75,6 +75,10 @@ def _bound_states(lifecycle: BoundTable) -> Iterator[ChartState]:
             fires=None if activity is None else fired_by(getattr(lifecycle.owner, activity)),
             on_error=None if activity is None else str(state.on_error),
             marks=state.marks,
+            entry=tuple(map(str, state.entry)),
+            exit=tuple(map(str, state.exit)),
+            timeout=state.timeout,
+            on_timeout=() if state.on_timeout is None else (str(state.on_timeout),),
         )
 
 

@@ -85,10 +85,28 @@ async def leaves_in_time(self: Any) -> Annotated[str, Fires("leave")]:
         return "leave"
 
 
-def shop(*rows: Transition, states: tuple[State | str, ...] = (), replacing: str = "", **members: Any) -> type[Shop]:
+def shop(
+    *rows: Transition,
+    states: tuple[State | str, ...] = (),
+    replacing: str = "",
+    replacing_state: State | None = None,
+    **members: Any,
+) -> type[Shop]:
     """A shop with more states, rows and methods; of the old rows without those of the trigger `replacing`."""
     kept = tuple(row for row in Shop.transitions if row.trigger != replacing)
-    return type("Mine", (Shop,), {"states": (*Shop.states, *states), "transitions": (*rows, *kept), **members})
+    old = [
+        each for each in Shop.states if replacing_state is None or getattr(each, "name", each) != replacing_state.name
+    ]
+    new = (*old, *(() if replacing_state is None else (replacing_state,)), *states)
+    return type("Mine", (Shop,), {"states": new, "transitions": (*rows, *kept), **members})
+
+
+def sets_patience(self: Any) -> None:
+    self.patience = 2.0
+
+
+async def says_late(self: Any) -> Annotated[str, Fires("late")]:
+    return "late"
 
 
 def connection(*rows: Transition, states: tuple[State | str, ...] = (), **members: Any) -> type[Connection]:
@@ -771,6 +789,43 @@ PAIRS: dict[str, Pair] = {
         lambda: shop(while_open=leaves_unless_suppressed),
         ("FSM119 open",),
         lambda: shop(while_open=leaves_in_time),
+    ),
+    "a time limit that nothing sets": Pair(
+        lambda: shop(
+            Transition("late", "open", "closed"), replacing_state=State("open", timeout="opne_for", on_timeout="late")
+        ),
+        ("FSM120 open",),
+        lambda: shop(
+            Transition("late", "open", "closed"),
+            replacing_state=State("open", timeout="open_for", on_timeout="late"),
+            open_for=3.0,
+        ),
+        "the time limit of 'open' is 'opne_for', which nothing sets",
+    ),
+    "a time limit that another class sets, or only declares": Pair(
+        lambda: shop(
+            Transition("late", "open", "closed"), replacing_state=State("open", timeout="patience_", on_timeout="late")
+        ),
+        ("FSM120 open",),
+        lambda: shop(
+            Transition("late", "open", "closed"),
+            replacing_state=State("open", timeout="patience", on_timeout="late"),
+            set_up=sets_patience,
+        ),
+    ),
+    "a state that its time limit ends, and no activity": Pair(
+        lambda: shop(Transition("late", "open", "closed"), replacing="leave", while_closed=says_late),
+        ("FSM107 late in closed",),
+        lambda: shop(
+            Transition("late", "open", "closed"),
+            replacing="leave",
+            replacing_state=State("open", timeout=2, on_timeout="late"),
+        ),
+    ),
+    "an attempt that is counted when a state is entered": Pair(
+        lambda: connection(*parked(), states=("parked",), while_parked=tidy),
+        ("FSM114 wake: parked -> reconnecting",),
+        lambda: connection(*parked(), states=(State("parked", entry=BEGIN),), while_parked=tidy),
     ),
     "a plain machine's row to nowhere": Pair(
         lambda: plain(row("heat", "liquid", "gass"), states=("solid", "liquid", "gas")),

@@ -120,6 +120,36 @@ class TestEachFormat:
             "exit / stand",
         ]
 
+    def test_a_time_limit_and_callbacks_of_a_machine_of_ours(self, format: str) -> None:
+        class Wait(StateMachine):
+            states = (
+                State("idle", initial=True, exit="rise"),
+                State("waiting", timeout="patience", on_timeout="stop", entry=("sit", "look")),
+                State("resting", timeout=90, on_timeout="stop"),
+            )
+            transitions = (
+                Transition("stop", ("waiting", "resting"), "idle"),
+                Transition("wait", "idle", "waiting"),
+                Transition("rest", "idle", "resting"),
+            )
+            patience = 2.0
+
+            def sit(self) -> None: ...
+
+            look = rise = sit
+
+        inside = seen(Wait, format).inside
+        assert inside == {
+            "idle": ["exit / rise"],
+            "waiting": ["entry / sit, look", "after patience / stop"],
+            "resting": ["after 90 s / stop"],
+        }
+        assert [(state.timeout, state.on_timeout) for state in chart_of(Wait).states] == [
+            (None, ()),
+            ("patience", ("stop",)),
+            (90, ("stop",)),
+        ]
+
     def test_states_in_states(self, format: str) -> None:
         inner = {"name": "fast", "initial": "trot", "children": ["trot", "gallop"], "on_enter": "warm_up"}
         states = ["standing", {"name": "walking", "initial": "slow", "children": ["slow", inner]}]
