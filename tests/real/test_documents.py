@@ -54,6 +54,7 @@ def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.
 
 
 PRINTED = {
+    "prefork=True": "8.0",
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
     "class Upload": "done",
