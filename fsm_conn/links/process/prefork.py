@@ -47,7 +47,7 @@ LINGER = 5.0
 """Seconds for which a template without plugins waits for the next: a link that was lost comes back after a pause."""
 START_LIMIT = 60.0
 """Seconds for a template's imports."""
-FORK_LIMIT = 5.0
+FORK_LIMIT = 10.0
 """Seconds for one fork, which takes some milliseconds. A template that takes longer is ended."""
 MOST_DEATHS = 3
 """A template that has died as often before it was ready is not tried again."""

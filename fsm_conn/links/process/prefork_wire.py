@@ -16,7 +16,7 @@ from fsm_conn.links.process.prefork_plan import CannotForkError
 
 __all__ = ["TemplateGoneError", "Wire"]
 
-SEND_LIMIT = 5.0
+SEND_LIMIT = 10.0
 """Seconds for a template to take a message."""
 LONGEST_ANSWER = 4096
 """Bytes."""
