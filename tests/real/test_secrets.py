@@ -48,6 +48,7 @@ def test_nothing_secret_is_told(tmp_path: Path) -> None:
         "RequestError",
         "PluginExitedError",
         "BadCookieError",
+        "cannot be forked, and is started as without prefork: what it imports cannot be imported beforehand (Run",
         "INTERNAL: API_TOKEN=[redacted]",
     ):
         assert kind in told

@@ -28,9 +28,11 @@ from fsm_conn import (
     FsmConnError,
     HealthMonitoredClient,
     HealthPolicy,
+    Plugin,
     RequestError,
     RetryPolicy,
 )
+from fsm_conn.links.process import prefork
 from fsm_conn.telemetry import LogObserver, OpenTelemetry, PrometheusMetrics
 from fsm_conn.testing.conformance import TraceWriter
 
@@ -93,7 +95,7 @@ def remember_keys(conn: Connection) -> None:
     client = conn.link._client  # type: ignore[union-attr]
     for pem in (client.client_cert, client.client_key_pem):
         marked.update(line for line in pem.splitlines() if "-----" not in line and len(line) > 20)
-    show(client, client._settings, client.process, conn.link, *(filter(None, vars(client.process).values())))
+    show(client, client._plugin, client.process, conn.link, *(filter(None, vars(client.process).values())))
 
 
 async def attempt(awaitable: object) -> None:
@@ -141,6 +143,23 @@ async def good(mtls: bool | None) -> None:
     show(*asyncio.all_tasks())
 
 
+async def preforked() -> None:
+    """Plugins that are forked from a template, and one that cannot be, for what it imports reads a secret and fails."""
+    conn = Connection(Plugin(CALCULATOR, env=SECRETS, prefork=True), name="preforked")
+    async with watched(conn):
+        remember_keys(conn)
+        await use(conn)
+        (template,) = prefork.templates()
+        show(template, vars(template), *vars(template).values())
+        os.kill(template.pid or 0, signal.SIGKILL)
+        os.kill(conn.link.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        await attempt(conn.call("calculator.Add", CallOptions(metadata=METADATA, idempotent=True), a=1))
+    (FOLDER / "fails.py").write_text("import os\nraise RuntimeError(os.environ['API_TOKEN'])\n")
+    env = SECRETS | {"PYTHONPATH": str(FOLDER)}
+    async with Connection(Plugin(CALCULATOR, env=env, prefork=["fails"]), name="spawned") as conn:
+        show(conn, conn.link)
+
+
 async def bad(command: list[str], **env: str) -> None:
     """A plugin that does not come up, and says what it was given."""
     conn = Connection(command, env=SECRETS | env, retry=RetryPolicy(max_attempts=1), start_timeout=0.6, name="bad")
@@ -179,6 +198,7 @@ async def main() -> None:
     asyncio.get_running_loop().slow_callback_duration = 0.0001
     await good(True)
     await good(False)
+    await preforked()
     for name in SECRETS:
         await bad(hostile("env", name))
     await bad(hostile("cookie-python"))
