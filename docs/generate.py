@@ -21,11 +21,12 @@ import attrs
 import fsm_conn
 import fsm_conn.telemetry
 import fsm_conn.testing
-from fsm_conn import checks, diagrams
+from fsm_conn import blocking, checks, diagrams
 
 DOCS = Path(__file__).parent
 PACKAGES: dict[str, Any] = {
     "fsm_conn": fsm_conn,
+    "fsm_conn.blocking": blocking,
     "fsm_conn.telemetry": fsm_conn.telemetry,
     "fsm_conn.diagrams": diagrams,
     "fsm_conn.checks": checks,

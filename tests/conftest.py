@@ -21,7 +21,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
         signal.signal(number, usual)
 
 HERE = Path(__file__).parent
-REAL = (HERE / "real", HERE / "links")
+REAL = (HERE / "real", HERE / "links", HERE / "blocking")
 ONCE = tuple(
     HERE / name
     for name in (

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("links.base", "links.target", "links.errors", "links.checking", "links.services", "links.stubs"),
     ("links.grpc", "links.process", "connection"),
     ("links.plugin", "pool"),
-    ("telemetry", "checks", "diagrams", "demo"),
+    ("telemetry", "checks", "diagrams", "demo", "blocking"),
     ("testing",),
     ("cli",),
 )

@@ -1,0 +1,147 @@
+"""`ConnectionPool` for synchronous code, shared by as many threads as there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from fsm_conn.blocking.background import Background, background
+from fsm_conn.blocking.proxies import BlockingService
+from fsm_conn.links.target import Target
+from fsm_conn.pool.errors import LeaseError
+from fsm_conn.pool.leasing.lease import Lease as AsyncLease
+from fsm_conn.pool.pool import ConnectionPool as AsyncPool
+
+__all__ = ["ConnectionPool", "Lease"]
+
+
+class Lease:
+    """One connection of a pool, for one thread at a time, until it is released: `with pool.acquire() as client`."""
+
+    def __init__(self, background: Background, pool: AsyncPool, timeout: float | None) -> None:
+        self._background = background
+        self._pool = pool
+        self._timeout = timeout
+        self._lease: AsyncLease | None = None
+
+    def __enter__(self) -> Self:
+        async def acquired() -> AsyncLease:
+            return await self._pool.acquire(self._timeout)
+
+        self._lease = self._background.run(acquired)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            self.release()
+
+    def release(self) -> None:
+        """Give the connection back.
+
+        Raises:
+            LeaseError: it was given back already.
+        """
+        lease, self._lease = self._held(), None
+        self._background.call(lease.release)
+
+    def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """As `Connection.call`."""
+        lease = self._held()
+
+        async def called() -> Any:
+            return await lease.call(method, *args, **fields)
+
+        return self._background.run(called)
+
+    def stream(self, method: str, /, *args: Any, **fields: Any) -> Iterator[Any]:
+        """As `Connection.stream`."""
+        lease = self._held()
+        return self._background.iterate(lambda: lease.stream(method, *args, **fields))
+
+    def __getattr__(self, name: str) -> BlockingService:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return BlockingService(lambda method, args, fields: self.call(method, *args, **fields), name)
+
+    def _held(self) -> AsyncLease:
+        if self._lease is None:
+            raise LeaseError("this lease is not held: enter it by 'with pool.acquire() as client', and use it inside")
+        return self._lease
+
+
+class ConnectionPool:
+    """A pool whose methods wait: what `fsm_conn.ConnectionPool` does, without `await`. Safe for threads.
+
+        with ConnectionPool(["python", "calculator.py"], pool_size=3) as pool:
+            with pool.acquire(timeout=2.0) as client:
+                client.calculator.Add(a=1, b=2)
+
+    Args:
+        target: as for `fsm_conn.ConnectionPool`.
+        pool_size: connections to keep; 5, unless the policy says otherwise.
+        max_overflow: connections beyond that; 2, unless the policy says otherwise.
+        options: what else `fsm_conn.ConnectionPool` takes.
+    """
+
+    def __init__(
+        self, target: Target, pool_size: int | None = None, max_overflow: int | None = None, **options: Any
+    ) -> None:
+        self._background = background()
+        self._pool = self._background.call(lambda: AsyncPool(target, pool_size, max_overflow, **options))
+        self._background.keep(self._pool)
+
+    def initialize(self) -> None:
+        """Open all connections."""
+        self._background.run(self._pool.initialize)
+
+    def close_all(self, timeout: float | None = 30.0) -> None:
+        """Refuse everybody from now on, wait for the leases that are held, and close all connections.
+
+        Args:
+            timeout: seconds to wait for leases; None: without limit.
+        """
+        self._background.run(self._pool.close_all, timeout)
+
+    def close(self) -> None:
+        """The same as `close_all()`, for `contextlib.closing`."""
+        self.close_all()
+
+    def __enter__(self) -> Self:
+        self.initialize()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close_all()
+
+    def acquire(self, timeout: float | None = None) -> Lease:
+        """A lease: `with pool.acquire() as client`. Entering it waits, and raises, as the async one does."""
+        return Lease(self._background, self._pool, timeout)
+
+    def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
+        """Call through whichever connection has least to do."""
+
+        async def called() -> Any:
+            return await self._pool.call(method, *args, **fields)
+
+        return self._background.run(called)
+
+    def stream(self, method: str, /, *args: Any, **fields: Any) -> Iterator[Any]:
+        """As `call`, for a method that answers with a stream."""
+        return self._background.iterate(lambda: self._pool.stream(method, *args, **fields))
+
+    def get_pool_stats(self) -> dict[str, Any]:
+        """How the pool is doing, as `fsm_conn.ConnectionPool` tells it."""
+        return self._background.call(self._pool.get_pool_stats)
+
+    @property
+    def state(self) -> str:
+        """The present state."""
+        return str(self._pool.state)
+
+    def __repr__(self) -> str:
+        return f"<blocking {self._pool!r}>"
