@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from functools import partial
@@ -33,8 +34,8 @@ PATIENCE = 10.0
 """Seconds that an activity may take to end after its state was left, before it is left behind."""
 
 _log = logging.getLogger("fsm_conn")
-acting: ContextVar[tuple[object, int] | None] = ContextVar("fsm_conn_acting", default=None)
-"""Whose activity this context belongs to, and of which visit."""
+acting: ContextVar[tuple[weakref.ref[Any], int] | None] = ContextVar("fsm_conn_acting", default=None)
+"""Whose activity this context belongs to, and of which visit. Weakly: a timer that was cancelled keeps its context."""
 
 
 class Lived(Protocol):
@@ -42,7 +43,7 @@ class Lived(Protocol):
 
     lifecycle: ClassVar[BoundTable]
     abandoned_activities: int
-    _halting: bool
+    _fsm_halting: bool
 
     @property
     def state(self) -> str:
@@ -61,9 +62,9 @@ class Lived(Protocol):
     async def on_loop_end(self) -> None:
         """Give back what must not stay."""
 
-    def _rest_at_once(self) -> None: ...
+    def _fsm_rest_at_once(self) -> None: ...
 
-    def _let_go(self, run: Run) -> None: ...
+    def _fsm_let_go(self, run: Run) -> None: ...
 
 
 class Run:
@@ -108,7 +109,7 @@ class Run:
     def is_ending(self) -> bool:
         """Whether the loop ends, or the machine is being closed, so that nothing is to be begun any more."""
         ends = self._guardian is not None and self._guardian.is_cancelled
-        return ends or self._is_closing or self._machine._halting
+        return ends or self._is_closing or self._machine._fsm_halting
 
     @property
     def is_resting(self) -> bool:
@@ -174,14 +175,11 @@ class Run:
 
     async def _perform(self, name: str, visit: int) -> Any:
         machine = self._machine
-        acting.set((machine, visit))
+        acting.set((weakref.ref(machine), visit))
         try:
             return await getattr(machine, name)()
         except asyncio.CancelledError as cancelled:
-            if visit != machine.visit:
-                raise
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
+            if visit == machine.visit and not _is_being_cancelled():
                 raise RuntimeError(f"{name}() awaited something that was cancelled, and let that pass") from cancelled
             raise
 
@@ -271,7 +269,7 @@ class Run:
                 self._guardian.release()
                 self._guardian = None
             if self._deadline is None:
-                self._machine._let_go(self)
+                self._machine._fsm_let_go(self)
 
     async def close(self) -> None:
         """End the activity and the time limit, and wait for that, for `PATIENCE` seconds at most."""
@@ -289,7 +287,7 @@ class Run:
         if self._guardian is not None:
             self._guardian.release()
             self._guardian = None
-        self._machine._let_go(self)
+        self._machine._fsm_let_go(self)
 
     async def give_up(self) -> None:
         """The loop ends: end the activity, then give back what must not stay, and bring the state to rest."""
@@ -303,10 +301,16 @@ class Run:
         self._rest_at_once()
 
     def _rest_at_once(self) -> None:
-        self._machine._rest_at_once()
+        self._machine._fsm_rest_at_once()
         if self._guardian is not None and not self._guardian.is_cancelled:
             self._guardian.release()
-        self._machine._let_go(self)
+        self._machine._fsm_let_go(self)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the present task is; in a frame of its own, or the error would hold the task, which holds the error."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:

@@ -135,6 +135,12 @@ class BoundTable:
     def illegal(self, instance: Any, trigger: str) -> IllegalTriggerError:
         """What `instance` answers to a trigger that its state does not handle."""
         state = instance._state
+        if state not in self.states:
+            return IllegalTriggerError(
+                f"{type(instance).__name__}: {state!r:.60} was assigned to _state, where a machine keeps its state's "
+                "name; call an attribute of your own something else, and change the state by fire()",
+                trigger=trigger,
+            )
         allowed = self.allowed(state)
         triggers = {name for _, name in self._places}
         known = (

@@ -30,7 +30,7 @@ from fsm_conn.machine.records import NO_DATA, History
 from fsm_conn.machine.signature import Takes, takes
 from fsm_conn.machine.table import State, Transition, seconds_of
 
-__all__ = ["CORE", "Listener", "Step", "Steps", "refusing", "source_of"]
+__all__ = ["CLOSED", "CORE", "Listener", "Step", "Steps", "source_of"]
 
 CORE = logging.getLogger("transitions.core")
 """Where `transitions` tells what it does, for who asks for it by that logger's own level."""
@@ -97,20 +97,17 @@ def source_of(table: Table, state: str, trigger: str) -> str:
     return _Compiler(table, state, trigger, aloud=False).text()
 
 
-class _Refusing(Steps):
-    """What a machine has for steps that takes no trigger any more."""
-
-    def __init__(self, error: Callable[[], Exception]) -> None:
-        dict.__init__(self)
-        self.error = error
-
+class _Closed(dict[tuple[str, str], Step]):
     def __missing__(self, key: tuple[str, str]) -> Step:
-        raise self.error()
+        return _refuse_closed
 
 
-def refusing(error: Callable[[], Exception]) -> Steps:
-    """Steps that refuse every trigger by the error that `error` makes."""
-    return _Refusing(error)
+def _refuse_closed(machine: Any, reason: BaseException | None, data: Mapping[str, Any], now: float) -> None:
+    raise machine.closed_error()
+
+
+CLOSED: dict[tuple[str, str], Step] = _Closed()
+"""The functions of a machine that was closed: it takes no trigger."""
 
 
 def _refusal(table: Table, trigger: str) -> Step:
@@ -227,8 +224,9 @@ class _Compiler:
 
     def _internal(self) -> Iterator[str]:
         if self.state.initial and self.table.has_work(self.state.name):
-            yield "if self._since is None: self.start()"
-        yield "since = self._since"
+            yield "if self._fsm_since is None:"
+            yield "    self.start()"
+        yield "since = self._fsm_since"
         yield from self._recorded("SOURCE", "True")
         yield "records.note(record)"
         yield from self._told()
@@ -246,16 +244,17 @@ class _Compiler:
             yield f"limit = seconds_of(self, {dest.timeout!r})"
         dest_name = self._constant(f"DEST{list(self.table.states).index(dest.name)}", dest.name)
         yield f"self._state = {dest_name}"
-        yield "self._visit += 1"
+        yield "self._fsm_visit += 1"
         yield from self._said("debug", f"Entering state {dest.name}. Processing callbacks...")
         yield from self._entered(entering)
         yield from self._said("info", f"Finished processing state {dest.name} enter callbacks.")
-        yield "since = self._since"
-        yield "self._since = now"
+        yield "since = self._fsm_since"
+        yield "self._fsm_since = now"
         yield from self._recorded(dest_name, "False")
         yield "records.append(record)"
         yield from self._turned(dest)
-        yield "if self._waiters: self._waiters.wake(record)"
+        yield "if self._fsm_waiters:"
+        yield "    self._fsm_waiters.wake(record)"
         yield from self._told()
 
     def _entered(self, entering: list[_Call]) -> Iterator[str]:
@@ -268,7 +267,7 @@ class _Compiler:
             yield from _indented(calls)
             yield "except BaseException:"
             yield "    self._state = SOURCE"
-            yield "    self._visit -= 1"
+            yield "    self._fsm_visit -= 1"
             yield "    raise"
 
     def _turned(self, dest: State) -> Iterator[str]:
@@ -276,31 +275,36 @@ class _Compiler:
         if not self.table.needs_loop:
             return
         if dest.timeout is not None:
-            yield "self._turn(limit)" if isinstance(dest.timeout, str) else f"self._turn({float(dest.timeout)!r})"
+            yield (
+                "self._fsm_turn(limit)" if isinstance(dest.timeout, str) else f"self._fsm_turn({float(dest.timeout)!r})"
+            )
         elif self.table.has_work(dest.name):
-            yield "self._turn()"
+            yield "self._fsm_turn()"
         else:
-            yield "if self._run is not None: self._turn()"
+            yield "if self._fsm_run is not None:"
+            yield "    self._fsm_turn()"
 
     def _recorded(self, dest: str, internal: str) -> Iterator[str]:
         kept = "".join(f", self.{name}" for name in self.kept)
-        dwell = "self._elapsed if since is None else now - since"
-        yield (
-            "self._last = record = new(RECORD, "
-            f"(TRIGGER, SOURCE, {dest}, {internal}, reason, {dwell}, now, data or NO_DATA{kept}))"
-        )
-        yield "records = self._records"
-        yield "if records is None: records = self._records = HISTORY(self.history_size)"
-        yield "if reason is not None: self._reason = reason"
+        yield "dwell = self._fsm_elapsed if since is None else now - since"
+        fields = f"TRIGGER, SOURCE, {dest}, {internal}, reason, dwell, now, data or NO_DATA{kept}"
+        yield f"self._fsm_last = record = new(RECORD, ({fields}))"
+        yield "records = self._fsm_records"
+        yield "if records is None:"
+        yield "    records = self._fsm_records = HISTORY(self.history_size)"
+        yield "if reason is not None:"
+        yield "    self._fsm_reason = reason"
 
     def _told(self) -> Iterator[str]:
         ending = "self.is_ending()" if self.table.needs_loop else "False"
-        yield f"if self._observers is not None: self._observers.publish(record, {ending})"
+        yield "if self._fsm_observers is not None:"
+        yield f"    self._fsm_observers.publish(record, {ending})"
 
     def _needed(self, calls: Iterable[_Call]) -> Iterator[str]:
         for call in calls:
             for name in call.takes.needed:
-                yield f"if {name!r} not in data: raise missing(self, TRIGGER, {call.kind!r}, {call.name!r}, {name!r})"
+                yield f"if {name!r} not in data:"
+                yield f"    raise missing(self, TRIGGER, {call.kind!r}, {call.name!r}, {name!r})"
 
     def _called(self, calls: Iterable[_Call]) -> Iterator[str]:
         for call in calls:

@@ -101,7 +101,7 @@ def is_expected(error: BaseException | None) -> bool:
     """Whether an error is one of the world outside, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_expected(each) for each in error.exceptions)
-    return isinstance(error, EXPECTED)
+    return isinstance(error, EXPECTED) and not isinstance(error, (EndlessDispatchError, MissingDataError))
 
 
 def strip_tracebacks(error: BaseException | None) -> None:

@@ -24,12 +24,12 @@ from typing import Any, ClassVar, Self
 from fsm_conn._util.timing import now
 from fsm_conn.machine.activity import Run, acting
 from fsm_conn.machine.binding import BoundTable
-from fsm_conn.machine.dispatch import CORE, Steps, refusing
+from fsm_conn.machine.dispatch import CLOSED, CORE, Step
 from fsm_conn.machine.errors import EndlessDispatchError, MachineClosedError
 from fsm_conn.machine.guardian import outlast
 from fsm_conn.machine.observed import Observed
 from fsm_conn.machine.observers import is_observing
-from fsm_conn.machine.records import Snapshot, TransitionRecord
+from fsm_conn.machine.records import Snapshot, TransitionRecord, unwritten
 from fsm_conn.machine.table import FAULT, seconds_of
 from fsm_conn.machine.validation import RowLike, StateLike, one_table
 from fsm_conn.machine.waiters import Waiters
@@ -79,16 +79,16 @@ class StateMachine(Observed):
     """Activities that ignored their cancellation for so long that they were left behind. Each is a bug."""
 
     # What an instance has not changed yet is read from the class, so that making one costs next to nothing.
-    _steps: Steps
-    _steps_aloud: Steps
-    _since: float | None = None
-    _elapsed: float = 0.0
-    _dispatching: bool = False
-    _halting: bool = False
-    _is_closed: bool = False
-    _run: Run | None = None
-    _queue: deque[_Fired] | None = None
-    _waiters: Waiters | None = None
+    _fsm_steps: dict[tuple[str, str], Step]
+    _fsm_steps_aloud: dict[tuple[str, str], Step]
+    _fsm_since: float | None = None
+    _fsm_elapsed: float = 0.0
+    _fsm_dispatching: bool = False
+    _fsm_halting: bool = False
+    _fsm_is_closed: bool = False
+    _fsm_run: Run | None = None
+    _fsm_queue: deque[_Fired] | None = None
+    _fsm_waiters: Waiters | None = None
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -100,15 +100,15 @@ class StateMachine(Observed):
         cls.check_table(table)
         cls.lifecycle = table
         cls._state = table.initial
-        cls._steps, cls._steps_aloud = table.steps, table.steps_aloud
+        cls._fsm_steps, cls._fsm_steps_aloud = table.steps, table.steps_aloud
 
     def snapshot(self) -> Snapshot:
         """Where it stands at this moment, as plain values: to look at, or to store and go on from by `restored`."""
-        run, since = self._run, self._since
+        run, since = self._fsm_run, self._fsm_since
         return Snapshot(
             state=str(self._state),
-            elapsed=self._elapsed if since is None else now() - since,
-            visit=self._visit,
+            elapsed=self._fsm_elapsed if since is None else now() - since,
+            visit=self._fsm_visit,
             since=since,
             activity=None if run is None else run.activity,
             is_resting=run is not None and run.is_resting,
@@ -132,9 +132,9 @@ class StateMachine(Observed):
         """
         snapshot = at if isinstance(at, Snapshot) else Snapshot(state=at)
         machine = cls(*args, **kwargs)
-        machine._check_states((snapshot.state,))
+        machine._fsm_check_states((snapshot.state,))
         machine._state = cls.lifecycle.states[snapshot.state].name
-        machine._elapsed = snapshot.elapsed
+        machine._fsm_elapsed = snapshot.elapsed
         return machine
 
     async def wait_for_state(self, *states: str) -> str:
@@ -148,7 +148,7 @@ class StateMachine(Observed):
         """
         if not states:
             raise ValueError("wait_for_state: name at least one state")
-        self._check_states(states)
+        self._fsm_check_states(states)
         self.check_loop()
         return (await self.reach(states)).dest
 
@@ -170,23 +170,24 @@ class StateMachine(Observed):
         """
         if reason is not None and not isinstance(reason, BaseException):
             raise TypeError(f"fire({str(trigger)!r}, {reason!r}): give an exception as the reason, or None")
-        if self._dispatching:
-            if self._queue is None:
-                self._queue = deque()  # and never another: while it is emptied, an empty one is still the queue
-            self._queue.append((trigger, reason, data))
+        if self._fsm_dispatching:
+            if self._fsm_queue is None:
+                self._fsm_queue = deque()  # and never another: while it is emptied, an empty one is still the queue
+            self._fsm_queue.append((trigger, reason, data))
             return
         loop = _running_loop()
-        if loop is None or self._run is not None:
-            self._check_fired_in(loop)
-        steps = self._steps_aloud if CORE.level and CORE.level <= logging.INFO else self._steps
-        self._dispatching = True
+        if loop is None or self._fsm_run is not None:
+            self._fsm_check_fired_in(loop)
+        aloud = CORE.level and CORE.level <= logging.INFO
+        steps = self._fsm_steps_aloud if aloud else self._fsm_steps
+        self._fsm_dispatching = True
         try:
             at = loop.time() if loop is not None else time.monotonic()
             steps[self._state, trigger](self, reason, data, at)
         finally:
-            if self._queue:
-                self._drain(self._queue)
-            self._dispatching = False
+            if self._fsm_queue:
+                self._fsm_drain(self._fsm_queue)
+            self._fsm_dispatching = False
 
     def start(self) -> None:
         """Begin the activity and the time limit of the present state, if that has not been done. Harmless twice.
@@ -196,18 +197,18 @@ class StateMachine(Observed):
         Raises:
             RuntimeError: it has activities or time limits, and no event loop runs here.
         """
-        if self._is_closed:
-            del self._steps, self._steps_aloud, self._is_closed
-        elif self._since is not None:
+        if self._fsm_is_closed:
+            del self._fsm_steps, self._fsm_steps_aloud, self._fsm_is_closed
+        elif self._fsm_since is not None:
             return
-        self._check_fired_in(_running_loop())
-        self._since = now() - self._elapsed
+        self._fsm_check_fired_in(_running_loop())
+        self._fsm_since = now() - self._fsm_elapsed
         state = self.lifecycle.states[self._state]
         limit = state.timeout
         if isinstance(limit, str):
             limit = seconds_of(self, limit)
         if limit is not None or self._state in self.lifecycle.activities:
-            self._turn(None if limit is None else max(0.0, limit - self._elapsed))
+            self._fsm_turn(None if limit is None else max(0.0, limit - self._fsm_elapsed))
 
     async def aclose(self) -> None:
         """End the activity of the present state, and wait for that; the state stays. Harmless twice.
@@ -220,14 +221,14 @@ class StateMachine(Observed):
                 "return a trigger from the activity instead"
             )
         self.check_loop()
-        if not self._is_closed:
-            self._is_closed = True
-            self._elapsed = 0.0 if self._since is None else now() - self._since
-            self._steps = self._steps_aloud = refusing(self._closed_error)
-        if self._run is not None:
-            await self._run.close()
-        if self._waiters:
-            self._waiters.refuse(self._closed_error())
+        if not self._fsm_is_closed:
+            self._fsm_is_closed = True
+            self._fsm_elapsed = 0.0 if self._fsm_since is None else now() - self._fsm_since
+            self._fsm_steps = self._fsm_steps_aloud = CLOSED
+        if self._fsm_run is not None:
+            await self._fsm_run.close()
+        if self._fsm_waiters:
+            self._fsm_waiters.refuse(self.closed_error())
         await self.wait_for_observers()
 
     async def __aenter__(self) -> Self:
@@ -260,48 +261,49 @@ class StateMachine(Observed):
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop in which the present activity lives; None when there is nothing to do."""
-        return None if self._run is None else self._run.loop
+        return None if self._fsm_run is None else self._fsm_run.loop
 
     @property
     def activity_task(self) -> asyncio.Task[Any] | None:
         """The task of the present activity, or of the last one, if that is still cleaning up; None when none runs."""
-        return None if self._run is None else self._run.task
+        return None if self._fsm_run is None else self._fsm_run.task
 
     def is_ending(self) -> bool:
         """Whether the loop ends, or the machine is being closed, so that nothing is to be begun any more."""
-        return self._halting or (self._run is not None and self._run.is_ending)
+        return self._fsm_halting or (self._fsm_run is not None and self._fsm_run.is_ending)
 
     def in_activity(self) -> bool:
         """Whether this is called from the activity of the present visit, or from a task that it made."""
         found = acting.get()
-        return found is not None and found[0] is self and found[1] == self._visit and not is_observing(self._observers)
+        acts = found is not None and found[0]() is self and found[1] == self._fsm_visit
+        return acts and not is_observing(self._fsm_observers)
 
     def rest(self) -> None:
         """To be said by an activity which only waits from here on: `wait_for_rest` waits no longer."""
-        if self._run is not None:
-            self._run.rest()
+        if self._fsm_run is not None:
+            self._fsm_run.rest()
 
     async def wait_for_rest(self) -> None:
         """Wait until the activity of the present visit has ended or only rests, or its state was left."""
-        if self._run is not None:
-            await self._run.rested()
+        if self._fsm_run is not None:
+            await self._fsm_run.rested()
 
     async def reach(self, states: Collection[str]) -> TransitionRecord:
         """Wait until one of `states` is the present one, and return the record of the last transition.
 
         As `wait_for_state`, for those who need to know how the state came to be, and name states that exist.
         """
-        if self._dispatching:
+        if self._fsm_dispatching:
             await asyncio.sleep(0)  # an observer has made an eager task of us, and what we have fired is still queued
-        if self._since is None and self.lifecycle.has_work(self._state):
+        if self._fsm_since is None and self.lifecycle.has_work(self._state):
             self.start()
         if self._state in states:
-            return self._last or self._unwritten()
-        if self._is_closed:
-            raise self._closed_error()
-        if self._waiters is None:
-            self._waiters = Waiters()
-        return await self._waiters.wait(states)
+            return self._fsm_last or unwritten(self)
+        if self._fsm_is_closed:
+            raise self.closed_error()
+        if self._fsm_waiters is None:
+            self._fsm_waiters = Waiters()
+        return await self._fsm_waiters.wait(states)
 
     def check_loop(self) -> None:
         """Make sure that the running loop is the one to live in.
@@ -311,7 +313,7 @@ class StateMachine(Observed):
         Raises:
             RuntimeError: no loop runs, or an activity lives in another one.
         """
-        self._check_loop(asyncio.get_running_loop())
+        self._fsm_check_loop(asyncio.get_running_loop())
 
     def on_loop_lost(self) -> None:
         """For subclasses: the loop was closed under us; let go of what belonged to it, nothing can be awaited in it."""
@@ -321,24 +323,24 @@ class StateMachine(Observed):
 
     async def give_up(self) -> None:
         """Do now what is done when the loop ends: end the activity, give back what must not stay, come to rest."""
-        self._halting = True
+        self._fsm_halting = True
         try:
-            if self._run is not None:
-                await self._run.give_up()
+            if self._fsm_run is not None:
+                await self._fsm_run.give_up()
             else:
                 await outlast(asyncio.ensure_future(self.on_loop_end()))
-                self._rest_at_once()
+                self._fsm_rest_at_once()
         finally:
-            self._halting = False
+            self._fsm_halting = False
 
     def come_to_rest(self) -> None:
         """For subclasses: after that, bring the state to rest. By default by `fault`, where the state handles it."""
-        if self.handles(FAULT):
+        if self.handles(FAULT) and not self._fsm_is_closed:
             self.fire(FAULT)
 
     # --- how it is done -----------------------------------------------------------------------------------
 
-    def _drain(self, queue: deque[_Fired]) -> None:
+    def _fsm_drain(self, queue: deque[_Fired]) -> None:
         """Nobody waits for what was queued, so its errors are logged."""
         fired: list[str] = []
         try:
@@ -348,53 +350,48 @@ class StateMachine(Observed):
                 if len(fired) > MOST_QUEUED:
                     raise EndlessDispatchError.of(self, fired)
                 try:
-                    self._steps[self._state, trigger](self, reason, data, now())
+                    self._fsm_steps[self._state, trigger](self, reason, data, now())
                 except Exception:
                     _log.exception("%r: the queued trigger %r was refused", self, str(trigger))
         finally:
             queue.clear()
-            self._dispatching = False
+            self._fsm_dispatching = False
 
-    def _turn(self, limit: float | None = None) -> None:
+    def _fsm_turn(self, limit: float | None = None) -> None:
         """A state was entered: see to its activity and its time limit."""
-        if self._run is None:
-            if self._halting:
+        if self._fsm_run is None:
+            if self._fsm_halting:
                 return
-            self._run = Run(self, asyncio.get_running_loop(), self._own_context())
-        self._run.turn(limit)
+            self._fsm_run = Run(self, asyncio.get_running_loop(), self._fsm_own_context())
+        self._fsm_run.turn(limit)
 
-    def _let_go(self, run: Run) -> None:
-        if self._run is run:
-            self._run = None
+    def _fsm_let_go(self, run: Run) -> None:
+        if self._fsm_run is run:
+            self._fsm_run = None
 
-    def _rest_at_once(self) -> None:
-        was_halting, self._halting = self._halting, True
+    def _fsm_rest_at_once(self) -> None:
+        was_halting, self._fsm_halting = self._fsm_halting, True
         try:
             self.come_to_rest()
         finally:
-            self._halting = was_halting
+            self._fsm_halting = was_halting
 
-    def _check_fired_in(self, loop: asyncio.AbstractEventLoop | None) -> None:
+    def _fsm_check_fired_in(self, loop: asyncio.AbstractEventLoop | None) -> None:
         if loop is not None:
-            self._check_loop(loop)
+            self._fsm_check_loop(loop)
         elif self.lifecycle.needs_loop:
             raise self.lifecycle.without_loop(self)
 
-    def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        run = self._run
+    def _fsm_check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        run = self._fsm_run
         if run is None or run.loop is loop:
             return
         if not run.loop.is_closed():
             raise RuntimeError(f"{self!r} lives in another event loop; disconnect it there first")
-        self._run = self._waiters = None
+        self._fsm_run = self._fsm_waiters = None
         self.on_loop_lost()
-        self._rest_at_once()
+        self._fsm_rest_at_once()
 
-    def _closed_error(self) -> MachineClosedError:
+    def closed_error(self) -> MachineClosedError:
+        """What is answered to who fires a trigger, or waits, when it was closed."""
         return MachineClosedError(f"{self!r} is closed; start() goes on with it, and so does another 'async with'")
-
-    def _unwritten(self) -> TransitionRecord:
-        """The record of one to whom nothing has happened yet."""
-        kind = self.record_type
-        added = {name: getattr(self, name) for name in kind._fields[len(TransitionRecord._fields) :]}
-        return kind("", self._state, self._state, True, None, 0.0, 0.0, **added)

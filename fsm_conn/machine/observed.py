@@ -28,12 +28,12 @@ class Observed:
     """How many records are kept."""
 
     _state: str
-    _visit: int = 0
-    _context: Context | None = None
-    _observers: Observers | None = None
-    _records: History | None = None
-    _last: TransitionRecord | None = None
-    _reason: BaseException | None = None
+    _fsm_visit: int = 0
+    _fsm_context: Context | None = None
+    _fsm_observers: Observers | None = None
+    _fsm_records: History | None = None
+    _fsm_last: TransitionRecord | None = None
+    _fsm_reason: BaseException | None = None
 
     @property
     def state(self) -> str:
@@ -43,7 +43,7 @@ class Observed:
     @property
     def visit(self) -> int:
         """Which stay in a state this is: one more whenever a state is entered, be it the same again."""
-        return self._visit
+        return self._fsm_visit
 
     def handles(self, trigger: str) -> bool:
         """Whether the present state handles `trigger`, so that `fire` would not refuse it."""
@@ -55,27 +55,27 @@ class Observed:
 
         At most a quarter of them are internal ones, so that the probes of a quiet day do not push out what happened.
         """
-        return tuple(self._records or ())
+        return tuple(self._fsm_records or ())
 
     @property
     def records(self) -> Sequence[TransitionRecord]:
         """The same as `history`, without a copy: it grows, and lets go of old ones."""
-        return self._records or ()
+        return self._fsm_records or ()
 
     @property
     def last_record(self) -> TransitionRecord | None:
         """What happened last, be it so small that the history does not keep it; None when nothing has."""
-        return self._last
+        return self._fsm_last
 
     @property
     def reason(self) -> BaseException | None:
         """The last error that was behind a transition; None when there was none yet."""
-        return self._reason
+        return self._fsm_reason
 
     @property
     def observer_errors(self) -> int:
         """How many times an observer raised, or was cancelled for taking too long."""
-        return self._observers.errors if self._observers else 0
+        return self._fsm_observers.errors if self._fsm_observers else 0
 
     def on_transition(self, callback: TransitionCallback) -> Callable[[], None]:
         """Have `callback(record)` told of every row that is taken, internal ones included.
@@ -86,8 +86,8 @@ class Observed:
         Returns:
             a function that unregisters it.
         """
-        self._observers = self._observers or Observers(self._own_context())
-        return self._observers.add(callback)
+        self._fsm_observers = self._fsm_observers or Observers(self._fsm_own_context())
+        return self._fsm_observers.add(callback)
 
     def on_state_change(self, state: str, callback: StateCallback) -> Callable[[], None]:
         """Have `callback(old, new)` called each time `state` is entered from another. Otherwise as `on_transition`.
@@ -95,7 +95,7 @@ class Observed:
         Raises:
             ValueError: there is no such state.
         """
-        self._check_states((state,))
+        self._fsm_check_states((state,))
         if not callable(callback):
             raise TypeError(f"an observer must be callable, not {callback!r}")
 
@@ -108,23 +108,23 @@ class Observed:
 
     async def wait_for_observers(self) -> None:
         """Wait until the observers have been told of everything so far, in bounded time."""
-        if self._observers is not None:
-            await self._observers.flush()
+        if self._fsm_observers is not None:
+            await self._fsm_observers.flush()
 
     def keep_context(self) -> None:
         """Have activities and async observers run in a copy of the caller's context, such as that of who made this.
 
         Otherwise it is the context of who needs it first.
         """
-        self._context = copy_context()
+        self._fsm_context = copy_context()
 
-    def _own_context(self) -> Context:
+    def _fsm_own_context(self) -> Context:
         """What activities and observers run in: not the context of whoever happened to call."""
-        if self._context is None:
-            self._context = copy_context()
-        return self._context
+        if self._fsm_context is None:
+            self._fsm_context = copy_context()
+        return self._fsm_context
 
-    def _check_states(self, names: Collection[str]) -> None:
+    def _fsm_check_states(self, names: Collection[str]) -> None:
         known = [str(name) for name in self.lifecycle.states]
         for name in names:
             if name not in known:

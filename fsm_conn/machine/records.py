@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-__all__ = ["NO_DATA", "History", "Snapshot", "TransitionRecord"]
+__all__ = ["NO_DATA", "History", "Snapshot", "TransitionRecord", "unwritten"]
 
 
 class _NoData(Mapping[str, Any]):
@@ -130,3 +130,10 @@ class History(deque[TransitionRecord]):
             del self[kept.pop(0)]
         self._internal = len(kept)
         return self._internal < self._most_internal
+
+
+def unwritten(machine: Any) -> TransitionRecord:
+    """The record of a machine to which nothing has happened yet."""
+    kind: type[TransitionRecord] = machine.record_type
+    added = {name: getattr(machine, name) for name in kind._fields[len(TransitionRecord._fields) :]}
+    return kind("", machine.state, machine.state, True, None, 0.0, 0.0, **added)

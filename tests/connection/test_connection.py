@@ -502,7 +502,7 @@ async def test_waiters_that_were_cancelled_are_forgotten() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await conn.wait_for_state("failed")
-    assert not conn._waiters
+    assert not conn._fsm_waiters
 
 
 async def test_leaving_costs_the_same_however_many_wait() -> None:
@@ -526,7 +526,7 @@ async def test_leaving_costs_the_same_however_many_wait() -> None:
         task.cancel()
     await asyncio.wait(waiting)
     assert looks == 0
-    assert not conn._waiters
+    assert not conn._fsm_waiters
 
 
 async def test_wait_for_times_out_honestly() -> None:
@@ -701,7 +701,7 @@ async def test_an_activity_that_ignores_its_cancellation_is_left_behind(caplog: 
     conn = Deaf(Peer())
     task = asyncio.create_task(swallow(conn.connect()))
     await conn.wait_for_state("connecting")
-    deaf = conn._run.task  # type: ignore[union-attr]
+    deaf = conn._fsm_run.task  # type: ignore[union-attr]
     assert deaf is not None
     await conn.disconnect()
     await task
@@ -1212,8 +1212,8 @@ async def test_a_slow_observer_of_a_flapping_link_delays_nobody_without_bound(ca
     await conn.connect()
     assert now() - begin < 5
     await asyncio.sleep(600)
-    assert conn._observers is not None
-    assert len(conn._observers._pending) <= 1000
+    assert conn._fsm_observers is not None
+    assert len(conn._fsm_observers._pending) <= 1000
     assert "1000 transitions wait to be told already" in caplog.text
     begin = now()
     await conn.disconnect()

@@ -19,8 +19,8 @@ RETRY = RetryPolicy(max_attempts=2, initial_delay=60.0, jitter="none")
 
 def meddle(conn: Connection) -> None:
     """What a program does that cancels every task whose name it does not know, and what the driver never does."""
-    assert conn._run is not None
-    conn._run.task.cancel()  # type: ignore[union-attr]
+    assert conn._fsm_run is not None
+    conn._fsm_run.task.cancel()  # type: ignore[union-attr]
 
 
 async def reach(state: ConnectionState, peer: Peer) -> tuple[Connection, asyncio.Task[Any]]:

@@ -195,7 +195,7 @@ def test_no_refused_trigger_ever_changes_a_state(trigger: Trigger, state: Connec
 
     with pytest.raises(IllegalTriggerError) as caught:
         asyncio.run(fire())
-    assert {**vars(conn), "_dispatching": False} == {**before, "_dispatching": False}
+    assert {**vars(conn), "_fsm_dispatching": False} == {**before, "_fsm_dispatching": False}
     assert all(conn.lifecycle.handles(state, allowed) for allowed in caught.value.allowed)
 
 

@@ -74,7 +74,7 @@ async def test_attaching_twice_is_attaching_once(observer: Any) -> None:
     """And gives the same way out."""
     conn = Connection(Peer(), name="plug")
     assert observer.attach(conn) is observer.attach(conn)
-    assert len(conn._observers._callbacks) == 1  # type: ignore[union-attr]
+    assert len(conn._fsm_observers._callbacks) == 1  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("thing", [None, "plug", Connection])
@@ -99,7 +99,7 @@ async def test_all_of_them_at_once_and_none_is_in_the_way() -> None:
     for detach in detaching:
         detach()
     assert conn.observer_errors == 0
-    assert conn._observers._callbacks == {}  # type: ignore[union-attr]
+    assert conn._fsm_observers._callbacks == {}  # type: ignore[union-attr]
 
 
 # --- what records mean ------------------------------------------------------------------------------------------

@@ -923,7 +923,7 @@ def queue_is_bypassed(patch: pytest.MonkeyPatch) -> None:
     right = StateMachine.fire
 
     def fire(self: Any, trigger: str, reason: BaseException | None = None, **data: Any) -> None:
-        self._dispatching = False
+        self._fsm_dispatching = False
         right(self, trigger, reason, **data)
 
     patch.setattr(StateMachine, "fire", fire)
@@ -931,20 +931,20 @@ def queue_is_bypassed(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a trigger fired inside a dispatch is forgotten", Greeting)
 def queue_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(StateMachine, "_drain", lambda self, queue: queue.clear())
+    patch.setattr(StateMachine, "_fsm_drain", lambda self, queue: queue.clear())
 
 
 @mutant("what is queued is dispatched before the transition under way is told of", Greeting)
 def queue_overtakes(patch: pytest.MonkeyPatch) -> None:
-    right = StateMachine._turn
+    right = StateMachine._fsm_turn
 
     def _turn(self: Any, limit: float | None = None) -> None:
         right(self, limit)
-        while self._queue:
-            self._dispatching = False
-            self.fire(*self._queue.popleft()[:2])
+        while self._fsm_queue:
+            self._fsm_dispatching = False
+            self.fire(*self._fsm_queue.popleft()[:2])
 
-    patch.setattr(StateMachine, "_turn", _turn)
+    patch.setattr(StateMachine, "_fsm_turn", _turn)
 
 
 @mutant("internal transitions leave no record")

@@ -49,7 +49,7 @@ class HasItsOwnGuard(Connection):
 
     def was_short(self, reason: BaseException | None) -> bool:
         """A link that was lost within a second is not worth another."""
-        return self._since is not None and self._now() - self._since < 1
+        return self._fsm_since is not None and self._now() - self._fsm_since < 1
 
 
 class EndsWhenIdle(Connection):

@@ -55,7 +55,7 @@ class Notes:
             self.found.add("a call was answered")
 
     def _look(self, life: Life) -> None:
-        policy, since = life.conn.health, life.conn._since
+        policy, since = life.conn.health, life.conn.snapshot().since
         limit = math.inf if policy.interval is None else policy.interval + policy.timeout
         if life.state == S.CONNECTED and since is not None and life.loop.time() - since > limit:
             self.found.add("connected for longer than interval and timeout")
