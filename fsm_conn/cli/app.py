@@ -29,14 +29,14 @@ from fsm_conn.version import __version__
 __all__ = ["COMMANDS", "group", "run"]
 
 COMMANDS = {
-    "call": "Call a method of a plugin, and print the reply as JSON.",
+    "call": "Call a method of a plugin or a server, and print the reply as JSON.",
     "check": "Find the mistakes in a state machine without running it.",
     "completion": "Print the completion script of a shell.",
     "demo": "Start a real plugin, call it, kill it, and watch the connection come back.",
     "diagram": "Draw a state machine.",
     "explore": "Live thousands of adversarial lives of a connection class.",
     "trace": "Show a recorded trace, and whether it conforms to the table.",
-    "watch": "Supervise a plugin, and show its life as it happens.",
+    "watch": "Supervise a plugin or a server, and show its life as it happens.",
 }
 """Each is the `command` of the module of that name in `commands`. What stands here is shown without importing it."""
 

@@ -18,7 +18,7 @@ from fsm_conn._util.text import plain_line, said
 from fsm_conn.cli.terminal import STATE_STYLES
 from fsm_conn.connection.table import ConnectionState
 
-__all__ = ["ARROWS", "HEIGHT", "INDENT", "WIDTH", "Arrow", "draw", "first_line", "transition_line"]
+__all__ = ["ARROWS", "HEIGHT", "INDENT", "WIDTH", "Arrow", "draw", "first_line", "last_words", "transition_line"]
 
 _S = ConnectionState
 WIDTH, HEIGHT = 63, 8
@@ -118,6 +118,17 @@ def first_line(reason: object) -> str:
     if reason is None:
         return ""
     return (said(reason) if isinstance(reason, BaseException) else str(reason)).partition("\n")[0]
+
+
+LAST_WORDS = 5
+"""Lines of what a plugin printed before it was lost."""
+
+
+def last_words(reason: object) -> list[str]:
+    """What a peer that was lost has left behind: the last lines that a plugin printed, fit to be shown."""
+    evidence = getattr(reason, "evidence", "")
+    lines = [line for line in str(evidence).splitlines() if line.strip()] if isinstance(reason, BaseException) else []
+    return [plain_line(line.strip()) for line in lines[-LAST_WORDS:]]
 
 
 def transition_line(when: str, source: str, dest: str, why: str, *, note: str = "", width: int | None = None) -> Text:

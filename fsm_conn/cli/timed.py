@@ -1,32 +1,47 @@
-"""The link to a plugin, with the time that each probe took: what a table of transitions does not know."""
+"""Links that tell how long an answer to a probe took: what a table of transitions does not know."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from fsm_conn.links.plugin.link import PluginLink
+from fsm_conn.links.base import Link
+from fsm_conn.links.target import LazyFactory
 
-__all__ = ["TimedLink"]
+__all__ = ["TimedFactory"]
 
 
-class TimedLink(PluginLink):
-    """A `PluginLink` that tells how long an answer to a probe took.
+class TimedFactory(LazyFactory):
+    """Makes links as another maker does, and times their probes.
 
     Args:
-        command: as for `PluginLink`, and so are the options.
+        maker: makes the links.
         on_answer: called with the seconds, before anybody else hears of the answer.
     """
 
-    def __init__(self, command: Sequence[str], *, on_answer: Callable[[float], None], **options: Any) -> None:
-        super().__init__(command, **options)
+    __slots__ = ("_maker", "_on_answer")
+
+    def __init__(self, maker: LazyFactory, on_answer: Callable[[float], None]) -> None:
+        self._maker = maker
         self._on_answer = on_answer
 
-    async def probe(self, service: str = "") -> bool:
-        """Ask the peer whether it is well."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        told = await super().probe(service)
-        self._on_answer(clock() - began)
-        return told
+    async def load(self) -> None:
+        """Import what the link needs, if that was not done yet."""
+        await self._maker.load()
+
+    def __call__(self) -> Link:
+        """Make a link."""
+        link: Any = self._maker()
+        probe, on_answer = link.probe, self._on_answer
+
+        async def timed(service: str = "") -> Any:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            told = await probe(service)
+            on_answer(clock() - began)
+            return told
+
+        link.probe = timed
+        made: Link = link
+        return made

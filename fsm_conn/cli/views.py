@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsm_conn._util.text import plain_json, plain_line
-from fsm_conn.cli.drawing import draw, first_line, transition_line
+from fsm_conn.cli.drawing import INDENT, draw, first_line, last_words, transition_line
 from fsm_conn.cli.terminal import Console, state_text
 from fsm_conn.connection.prober import HealthStatus
 from fsm_conn.connection.records import ConnectionRecord
@@ -91,6 +91,9 @@ class LineView:
         else:
             return
         self._console.say(line)
+        if not record.internal:
+            for words in last_words(record.reason):
+                self._console.say(Text(f"{' ' * INDENT}| {words}", "dim"))
 
     def health(self, moment: datetime, facts: Facts) -> None:
         """A line, unless a transition has said it: of a link that has gone nothing is known."""
@@ -115,7 +118,8 @@ class JsonView:
         if record.internal and record.reason is None:
             return
         line = json.loads(write_record(record, connection=facts.name, connection_class=self._class, life=self._life))
-        self._write({"event": "transition", "time": moment.isoformat(), "pid": facts.pid} | line)
+        words = {"last_words": last_words(record.reason)} if last_words(record.reason) else {}
+        self._write({"event": "transition", "time": moment.isoformat(), "pid": facts.pid} | line | words)
 
     def health(self, moment: datetime, facts: Facts) -> None:
         """A line."""

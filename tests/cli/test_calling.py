@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_conn.cli.calling import SHOWN_FAULTS, Caller
+from fsm_conn.cli.calling import LONGEST_DETAILS, SHOWN_FAULTS, Caller
 from fsm_conn.cli.terminal import output
 from fsm_conn.demo import calculator_pb2
 from fsm_conn.links.errors import CallError, ConnectionLostError
@@ -42,7 +42,7 @@ class Directory:
 
 async def listing(directory: Directory, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """What is shown, and what the command ends with."""
-    conn: Any = SimpleNamespace(link=SimpleNamespace(directory=directory))
+    conn: Any = SimpleNamespace(link=SimpleNamespace(resolver=directory))
     with pytest.raises((click.ClickException, CallError)) as caught:
         await Caller(conn, output(), None).list_services()
     return capsys.readouterr().out, str(caught.value)
@@ -88,7 +88,7 @@ async def test_every_service_is_shown_or_counted(are_bad: list[bool]) -> None:
     services = {f"s{number}": CallError("bad") if bad else None for number, bad in enumerate(are_bad)}
     lines: list[str] = []
     console: Any = SimpleNamespace(say=lines.append)
-    conn: Any = SimpleNamespace(link=SimpleNamespace(directory=Directory(**services)))
+    conn: Any = SimpleNamespace(link=SimpleNamespace(resolver=Directory(**services)))
     said = ""
     try:
         await Caller(conn, console, None).list_services()
@@ -99,3 +99,15 @@ async def test_every_service_is_shown_or_counted(are_bad: list[bool]) -> None:
     assert said.count("bad") <= SHOWN_FAULTS
     if len(are_bad) > 1 and any(are_bad):
         assert said.startswith(f"{sum(are_bad)} of {len(are_bad)} services cannot be shown: ")
+
+
+async def test_what_a_peer_says_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an error's details there may be kilobytes, with as many lines."""
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details="a\x1b[2J\n" * 1000
+    )
+    _, said = await listing(Directory(Till=error), capsys)
+    assert said.startswith("description of Till: INTERNAL: a a a ")
+    assert "\n" not in said
+    assert "\x1b" not in said
+    assert len(said) < LONGEST_DETAILS + 100

@@ -75,7 +75,7 @@ class Answering:
     streams = False
 
     def __init__(self, *target: object, **options: object) -> None:
-        self.link = SimpleNamespace(directory=self)
+        self.link = SimpleNamespace(resolver=self)
 
     async def __aenter__(self) -> Answering:
         return self

@@ -1,4 +1,4 @@
-"""`fsm-conn call`: a plugin is started, asked once, and ended."""
+"""`fsm-conn call`: a plugin is started, asked once, and ended; or a server that is there is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import click
 
 from fsm_conn._util.text import said
 from fsm_conn.cli.ending import run_to_end
-from fsm_conn.cli.options import PluginCommand, pb2_modules, plugin_options, seconds, show_plugin_output
+from fsm_conn.cli.options import pb2_modules, seconds
+from fsm_conn.cli.peer import Peer, PeerCommand, peer_options, show_plugin_output
 from fsm_conn.cli.terminal import output
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.errors import ConnectFailedError
@@ -20,12 +21,13 @@ ONE_ATTEMPT = RetryPolicy(max_attempts=1)
 
 
 @click.command(
-    cls=PluginCommand,
+    cls=PeerCommand,
     epilog="""\b
 Examples:
   fsm-conn call calculator.Add a=5 b=3 -- python -m fsm_conn.demo.calculator
   fsm-conn call calculator.Count --json '{"limit": 3}' -- python -m fsm_conn.demo.calculator
-  fsm-conn call --list -- ./plugin --verbose""",
+  fsm-conn call --list -- ./plugin --verbose
+  fsm-conn call --list --cacert ca.pem --metadata authorization=token -- etcd:2379""",
 )
 @click.argument("method", required=False, metavar="[SERVICE.METHOD]")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
@@ -44,9 +46,9 @@ Examples:
     multiple=True,
     callback=pb2_modules,
     metavar="MODULE",
-    help="The generated _pb2 module of a plugin without server reflection.",
+    help="The generated _pb2 module of a peer without server reflection.",
 )
-@plugin_options
+@peer_options
 def command(
     method: str | None,
     fields: tuple[str, ...],
@@ -55,21 +57,18 @@ def command(
     describe: str | None,
     timeout: float | None,
     services: tuple[Any, ...],
-    start_timeout: float,
-    mtls: bool | None,
-    verbose: bool,
-    plugin: tuple[str, ...],
+    peer: Peer,
 ) -> None:
-    """Start a plugin, call one of its methods, print the reply as JSON, and end the plugin.
+    """Call a method of a plugin, which is started and ended, or of a server, and print the reply as JSON.
 
     FIELD=VALUE is read as the type of the field: numbers, true and false, names of enum values, bytes in base64,
     messages as JSON. A repeated field is given once for each item; a.b=1 is the field b of the message a. Names in
     replies are those of the .proto file; a stream of replies is one line of JSON each.
     """
     _check(method, fields, data, lists, describe)
-    if verbose:
+    if peer.verbose:
         show_plugin_output()
-    conn = Connection(plugin, retry=ONE_ATTEMPT, start_timeout=start_timeout, mtls=mtls, services=services)
+    conn = Connection(peer.target(), retry=ONE_ATTEMPT, start_timeout=peer.start_timeout, services=services)
     run_to_end(_run(conn, method or "", fields, data, lists, describe, timeout))
 
 

@@ -17,8 +17,10 @@ import click
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cli.drawing import first_line
 from fsm_conn.cli.ending import run_to_end
-from fsm_conn.cli.options import PluginCommand, number, plugin_options, seconds, show_plugin_output
+from fsm_conn.cli.options import number, seconds
+from fsm_conn.cli.peer import Peer, PeerCommand, peer_options, show_plugin_output
 from fsm_conn.cli.terminal import drawing, output
+from fsm_conn.cli.timed import TimedFactory
 from fsm_conn.cli.views import Facts, JsonView, LineView, LiveView, View, now
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.counting.metrics import Metrics
@@ -27,7 +29,6 @@ from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import HealthStatus
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState
-from fsm_conn.links.target import LazyFactory, resolve_target
 
 __all__ = ["command"]
 
@@ -38,11 +39,12 @@ KEPT = 60
 
 
 @click.command(
-    cls=PluginCommand,
+    cls=PeerCommand,
     epilog="""\b
 Examples:
   fsm-conn watch -- python -m fsm_conn.demo.calculator
   fsm-conn watch --interval 1 --attempts 10 -- ./plugin --verbose
+  fsm-conn watch -- 127.0.0.1:50051
   fsm-conn watch --json -- ./plugin > life.jsonl; fsm-conn trace life.jsonl""",
 )
 @seconds("--interval", "Between two health probes.", default=2.0, least=0.01)
@@ -51,7 +53,7 @@ Examples:
 @number("--attempts", "Starts in one outage; the first one counts.", default=5)
 @seconds("--recover-after", "Try again so long after giving up. By default, end then.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each transition and change of health.")
-@plugin_options
+@peer_options
 def command(
     interval: float,
     probe_timeout: float,
@@ -59,24 +61,23 @@ def command(
     attempts: int,
     recover_after: float | None,
     as_json: bool,
-    start_timeout: float,
-    mtls: bool | None,
-    verbose: bool,
-    plugin: tuple[str, ...],
+    peer: Peer,
 ) -> None:
     """Supervise a plugin: start it, probe its health, start it again when it is lost, and show all of it as it happens.
+    A server at an address is watched in the same way, and reached again when it is lost.
 
     Ends with status 1 when the policy gives up, and with 130, as does the plugin, on Ctrl-C.
     """
-    if verbose:
+    if peer.verbose:
         show_plugin_output()
+    target = peer.target()
     latencies: deque[float] = deque(maxlen=KEPT)
     conn = Connection(
-        _target(plugin, latencies, mtls),
-        name=resolve_target(plugin)[1],
+        TimedFactory(target.maker(None, target.name), latencies.append),
+        name=target.name,
         retry=RetryPolicy(max_attempts=attempts, recover_after=recover_after),
         health=HealthPolicy(interval=interval, timeout=probe_timeout, failure_threshold=threshold),
-        start_timeout=start_timeout,
+        start_timeout=peer.start_timeout,
     )
     console = output()
     if as_json:
@@ -85,12 +86,7 @@ def command(
         run_to_end(_Watch(conn, latencies, LineView(console)).run(), while_read=True)
     else:
         with drawing(console) as live:
-            run_to_end(_Watch(conn, latencies, LiveView(console, live, " ".join(plugin))).run())
-
-
-def _target(plugin: tuple[str, ...], latencies: deque[float], mtls: bool | None) -> LazyFactory:
-    name = resolve_target(plugin)[1]
-    return LazyFactory("fsm_conn.cli.timed", "TimedLink", plugin, on_answer=latencies.append, mtls=mtls, name=name)
+            run_to_end(_Watch(conn, latencies, LiveView(console, live, " ".join(peer.words))).run())
 
 
 class _Watch:

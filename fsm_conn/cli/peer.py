@@ -1,0 +1,203 @@
+"""The peer of a command: a plugin that it starts, or a server that is there, by what stands after `--`.
+
+One word that is an address means a server; anything else is the command of a plugin. What only one of the two has is
+refused for the other, with a word about what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+from fsm_conn._util.reading import read_within, why_unread
+from fsm_conn._util.text import plain
+from fsm_conn.cli.options import seconds
+from fsm_conn.links.checking import checked_address
+from fsm_conn.links.target import Endpoint, Plugin, Tls
+
+__all__ = ["Peer", "PeerCommand", "peer_options", "show_plugin_output"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LARGEST_PEM = 1024 * 1024
+"""Characters of a file with certificates."""
+
+
+@attrs.frozen(kw_only=True)
+class Peer:
+    """What a command talks to, and how."""
+
+    words: tuple[str, ...]
+    """What stood after `--`."""
+    start_timeout: float
+    """Seconds for one attempt to reach it."""
+    verbose: bool
+    """Whether what a plugin prints is shown."""
+    env: tuple[tuple[str, str], ...]
+    version: tuple[int, ...]
+    mtls: bool | None
+    metadata: tuple[tuple[str, str], ...]
+    tls: bool
+    cacert: Path | None
+    cert: Path | None
+    key: Path | None
+    authority: str | None
+
+    def target(self) -> Plugin | Endpoint:
+        """It, as a value.
+
+        Raises:
+            click.UsageError: there is none, or it does not go with the options.
+        """
+        if not self.words:
+            raise click.UsageError(
+                "Give the plugin's command after '--', such as '-- python plugin.py', or an address, such as "
+                "'-- 127.0.0.1:50051'."
+            )
+        try:
+            return self._endpoint() if _is_address(self.words) else self._plugin()
+        except (ValueError, TypeError) as error:
+            raise click.UsageError(f"{error}.") from None
+
+    def _endpoint(self) -> Endpoint:
+        self._refuse("a plugin that is started, not for an address", env=self.env, version=self.version, mtls=self.mtls)
+        given = {"roots": self.cacert, "certificate": self.cert, "key": self.key}
+        files = {name: _pem(path) for name, path in given.items() if path is not None}
+        tls = Tls(**files) if files or self.tls else None
+        return Endpoint(self.words[0], credentials=tls, metadata=self.metadata, authority=self.authority)
+
+    def _plugin(self) -> Plugin:
+        self._refuse(
+            "an address, not for a plugin that is started",
+            metadata=self.metadata,
+            tls=self.tls,
+            cacert=self.cacert,
+            cert=self.cert,
+            key=self.key,
+            authority=self.authority,
+        )
+        return Plugin(self.words, env=self.env, versions=self.version, mtls=self.mtls)
+
+    def _refuse(self, kind: str, **options: Any) -> None:
+        wrong = [f"--{name}" for name, value in options.items() if value not in (None, False, ())]
+        if wrong:
+            raise click.UsageError(f"{', '.join(wrong)}: for {kind}.")
+
+
+def _is_address(words: tuple[str, ...]) -> bool:
+    if len(words) != 1 or os.path.exists(words[0]):
+        return False
+    try:
+        checked_address(words[0])
+    except ValueError:
+        return "://" in words[0]  # it was meant as one, and the error says what is wrong with it
+    return True
+
+
+def _pem(path: Path) -> bytes:
+    try:
+        return read_within(path, LARGEST_PEM).encode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {str(path)!r}: {why_unread(error)}") from None
+
+
+class PeerCommand(click.Command):
+    """A command with a peer: its last arguments, after `--`, and the options for it, handed over as `peer`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set apart what follows the first `--`, and put what belongs to the peer together."""
+        at = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:at])
+        if not ctx.resilient_parsing:
+            own = {each.name: ctx.params.pop(each.name) for each in attrs.fields(Peer) if each.name in ctx.params}
+            ctx.params["peer"] = Peer(words=tuple(args[at + 1 :]), **own)
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """With the peer at the end."""
+        return [*super().collect_usage_pieces(ctx), "-- COMMAND... | ADDRESS"]
+
+
+def peer_options(function: F) -> F:
+    """The options for how the peer is reached."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = [value.partition("=") for value in values]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise click.UsageError(f"{param.opts[0]} takes NAME=VALUE.", ctx)
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _headers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """`NAME=VALUE`; also `NAME: VALUE`, as grpcurl and curl have it."""
+    split = (value.partition(":") if ":" in value.partition("=")[0] else value.partition("=") for value in values)
+    return _pairs(ctx, param, tuple(f"{name}{'=' * bool(sign)}{value.strip()}" for name, sign, value in split))
+
+
+def _file(flag: str, help: str) -> Callable[[F], F]:
+    return click.option(flag, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=help)
+
+
+_OPTIONS = (
+    seconds("--start-timeout", "For one attempt to start the plugin, or to reach the address.", default=10.0),
+    click.option("--verbose", "-v", is_flag=True, help="Show on stderr what the plugin prints."),
+    click.option(
+        "--env", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Plugin: an environment variable for it."
+    ),
+    click.option(
+        "--version",
+        type=click.IntRange(0),
+        multiple=True,
+        metavar="N",
+        help="Plugin: a version of the application's protocol to offer; as often as there are.",
+    ),
+    click.option(
+        "--mtls/--no-mtls",
+        default=None,
+        help="Plugin: insist on mutual TLS, or do without. By default it is used where the plugin can.",
+    ),
+    click.option(
+        *("--metadata", "-H"),
+        multiple=True,
+        callback=_headers,
+        metavar="NAME=VALUE",
+        help="Address: sent with every call.",
+    ),
+    click.option(
+        "--tls",
+        is_flag=True,
+        help="Address: TLS, by gRPC's own roots. Without this and the next three: plain text.",
+    ),
+    _file("--cacert", "Address: TLS, by these roots (PEM)."),
+    _file("--cert", "Address: the client's certificate (PEM), with --key."),
+    _file("--key", "Address: its private key (PEM)."),
+    click.option("--authority", metavar="NAME", help="Address: the host's name that calls, and TLS, go by."),
+)
+
+
+def show_plugin_output() -> None:
+    """Write what plugins print to stderr, line by line."""
+    logger = logging.getLogger("fsm_conn.plugin")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_PlainLines())
+    logger.propagate = False
+
+
+class _PlainLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line of a plugin's. The stream is looked up now, for on a terminal it is drawn around."""
+        try:
+            print(f"| {plain(record.getMessage())}", file=sys.stderr, flush=True)
+        except OSError:
+            self.handleError(record)
