@@ -29,6 +29,7 @@ from fsm_conn import (
     HealthPolicy,
     IncompatibleProtocolError,
     NotConnectedError,
+    Plugin,
     PluginExitedError,
     RetryPolicy,
     StartTimeoutError,
@@ -42,7 +43,7 @@ PYTHON = sys.executable
 
 HANG = 1.5
 """Seconds that one which never comes up is given. Its host's error takes as long; whatever ends by itself is sooner."""
-WATCHED = HealthPolicy(interval=0.2, timeout=0.5, failure_threshold=2, jitter=0)
+WATCHED = HealthPolicy(interval=0.2, timeout=0.5, failure_threshold=2, jitter=0, busy_limit=1)
 """A plugin that hangs is given up after one and a half seconds, and one on a busy machine is not."""
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -79,6 +80,7 @@ class Fault:
     """Seconds until the error must be there, on a machine that is busy with other things."""
     health: HealthPolicy | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    max_message: int = 2**31 - 1
     core: bool = False
     """What must hold wherever we run, also without what Linux alone can do."""
 
@@ -90,8 +92,11 @@ class Fault:
     def connection(self, outside: str, env: Mapping[str, str]) -> Connection:
         """A connection to the plugin."""
         return Connection(
-            [word.replace("OUTSIDE", outside) for word in self.command],
-            env={**env, **self.env},
+            Plugin(
+                [word.replace("OUTSIDE", outside) for word in self.command],
+                env={**env, **self.env},
+                max_message=self.max_message,
+            ),
             health=self.health,
             retry=ONCE,
             start_timeout=self.start_timeout,
@@ -275,7 +280,13 @@ FAULTS: tuple[Fault, ...] = (
         health=HealthPolicy(interval=0.1, timeout=5, jitter=0),
         timeout=1,
     ),
-    _serves("reply over the limit", "huge-reply", error=grpc.aio.AioRpcError, says=("larger than max", "4194304")),
+    _serves(
+        "reply over the limit",
+        "huge-reply",
+        error=grpc.aio.AioRpcError,
+        says=("larger than max", "4194304"),
+        max_message=4 * 1024 * 1024,
+    ),
     _serves("reply is junk", "bad-reply", error=CallError, says=("not with a valid calculator.Result",)),
 )
 

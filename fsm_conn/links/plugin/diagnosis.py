@@ -10,6 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Collection
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from fsm_conn.links.errors import BadCookieError, HandshakeError, LinkError, LinkLostError, PluginExitedError
 from fsm_conn.links.plugin.handshake import Handshake, parse_handshake
 from fsm_conn.links.plugin.socket_file import what_is_wrong
+from fsm_conn.links.process.directory import is_ours
 from fsm_conn.links.process.output import quoted
 from fsm_conn.links.process.process import PluginProcess, describe_status
 
@@ -78,6 +80,8 @@ async def read_handshake(
 def _checked(process: PluginProcess, line: bytes, offered: Collection[int], directories: Collection[str]) -> Handshake:
     handshake = parse_handshake(line, offered=offered, show=process.redact)
     wrong = what_is_wrong(handshake.address, (process.directory, *directories)) if handshake.network == "unix" else ""
+    if handshake.network == "unix" and not wrong and os.path.isdir(process.directory):
+        wrong = "" if is_ours(process.directory) else "is in a directory that somebody has put in the place of its own"
     if wrong:
         shown = quoted(line, process.redact)
         message = f"the plugin's handshake line {shown} announces a socket that {wrong}"

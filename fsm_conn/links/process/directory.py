@@ -2,7 +2,9 @@
 
 Rules that hold here:
 
-- Only this user may enter it, and its path is short enough for a socket in it.
+- Only this user may enter it, and its path is short enough for a socket in it. Nobody else may rename it: where others
+  can do so none is made, for a neighbour could put his own in the place of ours, and get the socket.
+- It is known again by its owner, before it is used and before it is removed.
 - What is removed is removed without following a link, neither in it nor in its place.
 - A host that is killed leaves its directories behind, and the next one that starts a plugin removes them: those that
   this user made, that are named as only this module names them, and whose host is surely dead. A process's number
@@ -13,12 +15,14 @@ Rules that hold here:
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import secrets
 import stat
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,10 +30,16 @@ from pathlib import Path
 
 from fsm_conn.links.errors import LinkError
 
-__all__ = ["make", "remove", "sweep"]
+__all__ = ["is_ours", "make", "remove", "sweep", "who_may_tamper"]
+
+logger = logging.getLogger("fsm_conn.process")
 
 LONGEST_BASE = 50
 """Bytes of the path in which a directory is made: a socket in it must stay below the 108 that Linux takes."""
+SLICE = 0.5
+"""Seconds that the removal of one directory takes before others have a turn, or the process may end."""
+ROOT = 0
+"""Whoever is root needs no directory to get at us."""
 SHORT_BASE = "/tmp"  # noqa: S108 - mkdtemp makes its own, private directory there
 
 _NAME = re.compile(r"fsm-(?P<pid>[1-9][0-9]{0,8})-(?P<world>[0-9a-f]{8})-[a-z0-9_]{8}")
@@ -46,42 +56,98 @@ def make() -> str:
     world = _world()
     mark = f"{world}-" if world else ""
     try:
-        base = tempfile.gettempdir()
-        short = len(os.fsencode(base)) <= LONGEST_BASE
-        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-{mark}", dir=base if short else SHORT_BASE)
+        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-{mark}", dir=_base())
     except OSError as error:
         raise LinkError(f"the plugin could get no private directory: {error}; free space, or set TMPDIR") from None
 
 
-def remove(path: str) -> None:
+def _base() -> str:
+    """Where to make it: the directory for temporary files, or a short one, whichever nobody else can tamper with."""
+    base = tempfile.gettempdir()
+    why = who_may_tamper(base)
+    if why is not None:
+        logger.warning("plugins get no directories in %s: %s", base, why)
+    elif len(os.fsencode(base)) <= LONGEST_BASE:
+        return base
+    why = who_may_tamper(SHORT_BASE)
+    if why is not None:
+        raise PermissionError(f"{why}, so that they could put their own in its place")
+    return SHORT_BASE
+
+
+def who_may_tamper(path: str) -> str | None:
+    """Who else can rename what we make in a directory, in words; None: nobody but root.
+
+    That is whoever owns it, or may write to it unless it is sticky; and the same of each directory above it.
+    """
+    path = os.path.realpath(path)
+    while True:
+        found = os.stat(path)
+        if found.st_uid not in (os.geteuid(), ROOT):
+            return f"the directory {path} belongs to user {found.st_uid}"
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+            return f"the directory {path} may be written to by others and is not sticky"
+        if path == os.path.dirname(path):
+            return None
+        path = os.path.dirname(path)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a directory is there, is one, and belongs to us."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def remove(path: str, limit: float = SLICE) -> bool:
     """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed.
 
-    A plugin may have nested directories deeper than recursion goes and paths are long, or locked them.
+    A plugin may have nested directories deeper than recursion goes and paths are long, or locked them, or filled it.
+
+    Args:
+        path: the directory.
+        limit: seconds, after which the rest is left.
+
+    Returns:
+        False: something is left that more time would remove.
     """
+    if os.path.isdir(path) and not os.path.islink(path) and not is_ours(path):
+        return True  # a stranger's, in the place of ours
+    end = time.monotonic() + limit
     with suppress(OSError):  # Linux needs /proc for it, and what is not locked can be removed without.
         _unlock(path)
     with suppress(OSError), _opened(path) as top:
-        _empty(top)
+        if not _empty(top, end):
+            return False
     for let_go in (os.rmdir, os.unlink):
         with suppress(OSError):
             let_go(path)
+    return True
 
 
-def _empty(top: int) -> None:
-    """Remove what is in the directory that `top` is a descriptor of: directories below are moved up into it first."""
-    pending = _cleared(top)
+def _empty(top: int, end: float) -> bool:
+    """Remove what is in the directory that `top` is a descriptor of: directories below are moved up into it first.
+
+    False: `end`, by the monotonic clock, came first.
+    """
+    pending = _cleared(top, end)
     while pending:
         name = pending.pop()
         with suppress(OSError), _opened(name, top) as fd:
-            for below in _cleared(fd):
+            for below in _cleared(fd, end):
                 moved = secrets.token_hex(8)
                 os.rename(below, moved, src_dir_fd=fd, dst_dir_fd=top)
                 pending.append(moved)
         with suppress(OSError):
             os.rmdir(name, dir_fd=top)
+        if time.monotonic() > end:  # not before: each slice gets on
+            return False
+    return time.monotonic() <= end
 
 
-def _cleared(fd: int) -> list[str]:
+def _cleared(fd: int, end: float) -> list[str]:
     """Remove what is no directory from one; the names of the directories in it, unlocked."""
     directories = []
     with os.scandir(fd) as entries:
@@ -92,6 +158,8 @@ def _cleared(fd: int) -> list[str]:
                     _unlock(entry.name, fd)
                 else:
                     os.unlink(entry.name, dir_fd=fd)
+            if time.monotonic() > end:  # not before: each look gets on
+                break
     return directories
 
 
@@ -127,12 +195,13 @@ def _world() -> str:
         return ""
 
 
-def sweep(base: str) -> None:
-    """Remove the directories in `base` that dead hosts of this user have left."""
+def sweep(base: str) -> bool:
+    """Remove the directories in `base` that dead hosts of this user have left. False: more time would remove more."""
     with suppress(OSError), os.scandir(base) as entries:
         for path in [entry.path for entry in entries if _is_of_the_dead(entry.name)]:
-            if _is_private(path):
-                remove(path)
+            if _is_private(path) and not remove(path):
+                return False
+    return True
 
 
 def _is_of_the_dead(name: str) -> bool:

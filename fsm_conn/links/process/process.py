@@ -31,8 +31,9 @@ from fsm_conn._util.redact import Redactor
 from fsm_conn._util.text import brief
 from fsm_conn.links.process import directory, spawner
 from fsm_conn.links.process import prefork as forking
+from fsm_conn.links.process.child import has_ended, is_ours, signal_group
 from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
-from fsm_conn.links.process.spawner import Child, Launch, Started
+from fsm_conn.links.process.spawner import Launch, Started
 
 __all__ = ["GRACE", "PluginProcess", "describe_status"]
 
@@ -216,13 +217,13 @@ class PluginProcess:
 
     def look(self) -> None:
         """Notice the exit now, if it has happened; the loop would tell within one round."""
-        if not self.exited.done() and _has_ended(self._popen):
+        if not self.exited.done() and has_ended(self._popen):
             self._bury()
 
     def _bury(self) -> None:
         """It has ended: end what it left running, reap it, and read what it said last."""
-        ours = _is_ours(self._popen)
-        _kill_group(self._popen)
+        ours = is_ours(self._popen)
+        signal_group(self._popen, signal.SIGKILL)
         returncode = self._popen.wait()
         self._settle(returncode if ours else None)
 
@@ -254,7 +255,7 @@ class PluginProcess:
     def kill_now(self) -> None:
         """Kill it and its group, without waiting. Does nothing when it has ended."""
         if not self.exited.done():
-            _kill_group(self._popen)
+            signal_group(self._popen, signal.SIGKILL)
 
     async def stop(self, grace: float = GRACE, *, wait: float = 0) -> None:
         """End it, and wait until nothing is left of it: SIGTERM, then SIGKILL to its group.
@@ -281,10 +282,8 @@ class PluginProcess:
     async def _tell(self, grace: float) -> None:
         if self.exited.done():
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGTERM)
-            # One that is stopped would not hear it.
-            os.killpg(self.pid, signal.SIGCONT)
+        # One that is stopped would not hear it.
+        signal_group(self._popen, signal.SIGTERM, signal.SIGCONT)
         await self._gone(grace)
 
     async def _gone(self, limit: float) -> None:
@@ -298,8 +297,8 @@ class PluginProcess:
         """End it and clean up, all at once and without the loop, which may be closed. Blocks for some milliseconds."""
         if not self._finalizer.alive:
             return
-        ours = _is_ours(self._popen)
-        _kill_group(self._popen)
+        ours = is_ours(self._popen)
+        signal_group(self._popen, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             returncode = self._popen.wait(timeout=REAP_LIMIT)
             self._settle(returncode if ours else None)
@@ -332,52 +331,6 @@ def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
         started.undo()
         while descriptors:
             os.close(descriptors.pop())
-
-
-def _has_ended(popen: Child) -> bool:
-    """Whether it has ended. It stays a zombie, unless somebody else has taken it, or the system cannot look only."""
-    if not hasattr(os, "waitid"):
-        return _is_taken(popen)
-    try:
-        return os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
-
-
-def _is_ours(popen: Child) -> bool:
-    """Whether its number is still its own: it runs, or is a zombie that nobody has taken."""
-    if not hasattr(os, "waitid"):
-        # Looking has taken it, a moment ago; and while its group has members, nobody else gets that number.
-        return not _is_taken(popen) or popen.returncode is not None
-    if popen.returncode is not None:
-        return False
-    try:
-        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def _is_taken(popen: Child) -> bool:
-    """Whether it has ended and was reaped: by this, which leaves its return code, or by somebody else, which does not.
-
-    For systems without `waitid`, such as macOS before Python 3.13.
-    """
-    if popen.returncode is not None:
-        return True
-    try:
-        pid, status = os.waitpid(popen.pid, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    if pid:
-        popen.returncode = os.waitstatus_to_exitcode(status)
-    return bool(pid)
-
-
-def _kill_group(popen: Child) -> None:
-    if _is_ours(popen):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(popen.pid, signal.SIGKILL)
 
 
 def _remove(private: str) -> Future[None] | None:

@@ -26,16 +26,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import IO, Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 import attrs
 
 from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 from fsm_conn.links.process import directory, sealed
+from fsm_conn.links.process.child import Child, signal_group
 from fsm_conn.links.process.paths import absolute
 
-__all__ = ["Child", "Launch", "Started", "remove", "resolve", "start", "submit"]
+__all__ = ["Launch", "Started", "remove", "resolve", "start", "submit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,8 +52,18 @@ def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Futur
 
 
 def remove(path: str) -> Future[None]:
-    """Have a private directory removed, by a thread that does nothing else: there may be much in it."""
-    return workers.submit("sweeper", directory.remove, path)
+    """Have a private directory removed, by a thread that does nothing else: there may be much in it.
+
+    It is removed a slice at a time, so that neither the end of this process nor another directory waits for one that a
+    plugin has filled. What is left when this process ends is swept by the next host.
+    """
+    return workers.submit("sweeper", _remove_slice, path)
+
+
+def _remove_slice(path: str) -> None:
+    if not directory.remove(path):
+        with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
+            workers.submit("sweeper", _remove_slice, path)
 
 
 @attrs.frozen
@@ -75,31 +86,6 @@ class Launch:
     """What it reads from."""
 
 
-class Child(Protocol):
-    """A child of this process: a `subprocess.Popen`, or what is as good."""
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-
-    @property
-    def stdout(self) -> IO[bytes] | None:
-        """The reading end of its pipe."""
-
-    @property
-    def stderr(self) -> IO[bytes] | None:
-        """The reading end of its pipe."""
-
-    returncode: Any
-    """None until it was waited for."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end."""
-
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-
-
 @attrs.frozen
 class Started:
     """A process, its pipes, and the private directory that it was given."""
@@ -109,9 +95,7 @@ class Started:
 
     def undo(self) -> None:
         """End the process and everything it started, and leave nothing behind. Blocks for some milliseconds."""
-        if self.popen.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.popen.pid, signal.SIGKILL)
+        signal_group(self.popen, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=1)
         for pipe in (self.popen.stdout, self.popen.stderr):
@@ -148,7 +132,13 @@ def _sweep_once(base: str) -> None:
     if base not in _swept:
         _swept.add(base)
         with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
-            workers.submit("sweeper", directory.sweep, base)
+            workers.submit("sweeper", _sweep_slice, base)
+
+
+def _sweep_slice(base: str) -> None:
+    if not directory.sweep(base):
+        with suppress(RuntimeError):
+            workers.submit("sweeper", _sweep_slice, base)
 
 
 def _popen(launch: Launch, path: str, private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:

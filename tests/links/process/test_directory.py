@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ NOBODY = 400_000_000
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where directories are made."""
     short = Path(tempfile.mkdtemp(prefix="d-", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(short))
@@ -191,3 +192,64 @@ class TestRemove:
         monkeypatch.setattr(os, "chmod", without_proc)
         directory.remove(str(base / "full"))
         assert not (base / "full").exists()
+
+    def test_a_slice_at_a_time(self, base: Path) -> None:
+        """What a plugin has filled is removed in slices, each of them bounded; at last nothing is left."""
+        top = base / "full"
+        for number in range(300):
+            (top / str(number) / "below").mkdir(parents=True)
+        slices = 0
+        while not directory.remove(str(top), 0.0005):
+            slices += 1
+            assert top.exists()
+        assert slices > 0
+        assert not top.exists()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+    def test_a_stranger_s_in_the_place_of_ours(self, base: Path) -> None:
+        """Is neither entered nor removed."""
+        (base / "other").mkdir()
+        (base / "other" / "file").touch()
+        os.chown(base / "other", 12345, 12345)
+        assert directory.remove(str(base / "other"))
+        assert (base / "other" / "file").exists()
+        os.chown(base / "other", 0, 0)
+
+
+class TestNeighbours:
+    @pytest.fixture
+    def short(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """A directory that is used where the usual one will not do."""
+        with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as path:
+            monkeypatch.setattr(directory, "SHORT_BASE", path)
+            yield Path(path)
+
+    def test_another_is_chosen(self, base: Path, short: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Where others may rename what is ours, nothing is made; the log says so."""
+        base.chmod(0o777)
+        made = Path(directory.make())
+        assert made.parent == short
+        assert "may be written to by others and is not sticky" in caplog.text
+        made.rmdir()
+        base.chmod(0o1777)
+        made = Path(directory.make())
+        assert made.parent == base
+        made.rmdir()
+
+    def test_none_is_left(self, base: Path, short: Path) -> None:
+        """Then a plugin is not started."""
+        for each in (base, short):
+            each.chmod(0o777)
+        with pytest.raises(LinkError, match="may be written to by others and is not sticky"):
+            directory.make()
+        assert [*base.iterdir(), *short.iterdir()] == []
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+    def test_an_owner_above(self, base: Path, short: Path) -> None:
+        """Who owns a directory above ours can put another in its place."""
+        inner = base / "inner"
+        inner.mkdir(mode=0o700)
+        os.chown(base, 12345, 12345)
+        assert "belongs to user 12345" in str(directory.who_may_tamper(str(inner)))
+        os.chown(base, 0, 0)
+        assert directory.who_may_tamper(str(inner)) is None

@@ -1,0 +1,87 @@
+"""A child of this process, looked at and signalled without ever hitting a stranger.
+
+Rule that holds here: a number of a process is ours while the process runs, or is a zombie that nobody has taken; only
+then is it signalled. So it is on every path, and where the system, or somebody else in this host, reaps children.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import IO, Any, Protocol
+
+__all__ = ["Child", "has_ended", "is_ours", "signal_group"]
+
+
+class Child(Protocol):
+    """A child of this process: a `subprocess.Popen`, or what is as good."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The reading end of its pipe."""
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """The reading end of its pipe."""
+
+    returncode: Any
+    """None until it was waited for."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+
+def has_ended(popen: Child) -> bool:
+    """Whether it has ended. It stays a zombie, unless somebody else has taken it, or the system cannot look only."""
+    if not hasattr(os, "waitid"):
+        return _is_taken(popen)
+    try:
+        return os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def is_ours(popen: Child) -> bool:
+    """Whether its number is still its own: it runs, or is a zombie that nobody has taken."""
+    if not hasattr(os, "waitid"):
+        # Looking has taken it, a moment ago; and while its group has members, nobody else gets that number.
+        return not _is_taken(popen) or popen.returncode is not None
+    if popen.returncode is not None:
+        return False
+    try:
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _is_taken(popen: Child) -> bool:
+    """Whether it has ended and was reaped: by this, which leaves its return code, or by somebody else, which does not.
+
+    For systems without `waitid`, such as macOS before Python 3.13.
+    """
+    if popen.returncode is not None:
+        return True
+    try:
+        pid, status = os.waitpid(popen.pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    if pid:
+        popen.returncode = os.waitstatus_to_exitcode(status)
+    return bool(pid)
+
+
+def signal_group(popen: Child, *signals: signal.Signals) -> None:
+    """Send signals to its process group, unless its number may have gone to somebody else."""
+    for each in signals:
+        if is_ours(popen):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(popen.pid, each)
