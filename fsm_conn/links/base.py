@@ -41,6 +41,12 @@ def _flag(options: object, attribute: Any, value: object) -> None:
         raise TypeError(f"CallOptions({attribute.name}={value!r}): give True or False")
 
 
+def _only_idempotent(options: Any, attribute: Any, value: object) -> None:
+    _flag(options, attribute, value)
+    if value and not options.idempotent:
+        raise ValueError("CallOptions(retry_unavailable=True): only what is idempotent=True may be sent again")
+
+
 def _check_metadata(key: object, value: object, owner: str) -> None:
     """The rules of gRPC's own wire format, which it tells in words that nobody understands."""
     if not isinstance(key, str) or not isinstance(value, (str, bytes)):
@@ -81,7 +87,12 @@ class CallOptions:
     metadata: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), converter=checked_metadata, repr=False)
     """gRPC metadata to send: a mapping or pairs. Not shown in `repr`, for it often carries tokens."""
     idempotent: bool = attrs.field(default=False, validator=_flag)
-    """The request may be executed twice without harm, so after a lost link it is sent again, on the next one."""
+    """The request may be executed twice without harm, so after a lost link it is sent again, on the next one; up to
+    three times."""
+    retry_unavailable: bool = attrs.field(default=False, validator=_only_idempotent)
+    """For an idempotent call: when it is answered with UNAVAILABLE, as by a proxy whose backend is away, or while a
+    leader is elected, it is sent again, up to six times, within its timeout. The pauses between begin at 0.1 s, double,
+    and end at 1.6 s; each is shortened by up to a half, by chance."""
     wait_for_ready: bool = attrs.field(default=False, validator=_flag)
     """Made while connecting or reconnecting, the call waits for the connection instead of failing at once."""
 
@@ -168,6 +179,10 @@ class Link(abc.ABC):
     ) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages. Arguments and errors as for `call`."""
         raise TypeError(f"{type(self).__name__} makes no streaming calls: define its method stream()")
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        """Whether an error that a call raised is the peer's answer that it cannot serve at present."""
+        return False
 
     def is_answer(self, error: BaseException) -> bool:
         """Whether an error that a call raised is the peer's own answer, and so a sign of life."""

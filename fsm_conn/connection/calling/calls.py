@@ -16,6 +16,7 @@ from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn.connection.calling.observers import CallObservers
 from fsm_conn.connection.errors import CallTimeoutError
+from fsm_conn.connection.options import shared_rng
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import ConnectionLostError, RequestError
 from fsm_conn.machine.errors import FsmConnError
@@ -25,6 +26,11 @@ __all__ = ["Calls", "Route", "Routed", "split_arguments"]
 _MOMENT = 1e-6
 """Seconds. Less is left of a deadline only because sums of seconds are not exact."""
 _NO_OPTIONS = CallOptions()
+
+MOST_REPEATS = 3
+"""How many times a call is sent again whose links were lost: more than that, and it may be what ends them."""
+FIRST_PAUSE, LONGEST_PAUSE, MOST_REFUSALS = 0.1, 1.6, 6
+"""Seconds between repeats of a call that was answered with UNAVAILABLE, and how many there are: some three seconds."""
 
 
 class Routed(Protocol):
@@ -40,6 +46,9 @@ class Routed(Protocol):
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> AsyncIterator[Any]:
         """As `Link.stream`."""
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """As `Link.is_unavailable`."""
 
 
 class Route(Protocol):
@@ -135,30 +144,68 @@ class Calls:
 
     async def _patiently(self, method: str, request: Any, fields: dict[str, Any], options: CallOptions) -> Any:
         """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
-        route, patience = self._route, _Patience(self._route, method, options)
-        repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and route.may_repeat
-        sent: ConnectionLostError | None = None
-        endings = route.endings
+        patience = _Patience(self._route, method, options)
+        repeats = _Repeats(self._route, request, options)
         while True:
             try:
                 routed = await patience.link()
             except FsmConnError as error:
-                if sent is None:
-                    raise
-                raise ConnectionLostError(f"{said(sent)}; and then there was no connection to repeat it on") from error
+                repeats.without_connection(error)
+                raise
             try:
                 return await routed.call(method, request, fields, patience.what_is_left())
             except ConnectionLostError as error:
-                if not repeatable or (error.maybe_executed and not options.idempotent):
+                repeats.after_loss(error)
+            except Exception as error:
+                if not (options.retry_unavailable and routed.is_unavailable(error)):
                     raise
-                sent = error if error.maybe_executed else sent
-                lost = error
-            if endings != route.endings:
-                # Somebody said that this is the end: a call has no business to begin anew.
-                raise ConnectionLostError(
-                    f"{said(lost)}; and disconnect() was called, so it was not sent again",
-                    maybe_executed=sent is not None,
-                ) from lost
+                await repeats.after_unavailable(error, patience.left)
+
+
+class _Repeats:
+    """Whether a call that failed is sent again. Each method raises what the caller is told instead."""
+
+    __slots__ = ("_endings", "_losses", "_options", "_refusals", "_repeatable", "_route", "_sent")
+
+    def __init__(self, route: Route, request: Any, options: CallOptions) -> None:
+        self._route = route
+        self._options = options
+        self._endings = route.endings
+        self._repeatable = not hasattr(request, "__next__") and not hasattr(request, "__anext__") and route.may_repeat
+        self._sent: ConnectionLostError | None = None
+        self._losses = self._refusals = 0
+
+    def without_connection(self, error: FsmConnError) -> None:
+        """There is no link to send it on; if it was sent before, that is what counts."""
+        if self._sent is not None:
+            text = f"{said(self._sent)}; and then there was no connection to repeat it on"
+            raise ConnectionLostError(text) from error
+
+    def after_loss(self, error: ConnectionLostError) -> None:
+        """The link was lost under it, or before it was sent."""
+        if not self._repeatable or (error.maybe_executed and not self._options.idempotent):
+            raise error
+        self._sent = error if error.maybe_executed else self._sent
+        if self._endings != self._route.endings:
+            # Somebody said that this is the end: a call has no business to begin anew.
+            raise ConnectionLostError(
+                f"{said(error)}; and disconnect() was called, so it was not sent again",
+                maybe_executed=self._sent is not None,
+            ) from error
+        self._losses += error.maybe_executed
+        if self._losses > MOST_REPEATS:
+            raise ConnectionLostError(
+                f"{said(error)}; it was repeated {MOST_REPEATS} times, and the link was lost each time: "
+                "perhaps the call itself ends the peer"
+            ) from error
+
+    async def after_unavailable(self, error: Exception, left: float | None) -> None:
+        """The peer has answered that it cannot serve at present: wait a while, if there is time left for that."""
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._refusals) * (0.5 + shared_rng().random() / 2)
+        if not self._repeatable or self._refusals >= MOST_REFUSALS or (left is not None and left <= pause):
+            raise error
+        self._refusals += 1
+        await asyncio.sleep(pause)
 
 
 class _Patience:
@@ -192,6 +239,11 @@ class _Patience:
         if self._end is None:
             return self._options
         return attrs.evolve(self._options, timeout=max(self._end - asyncio.get_running_loop().time(), 0.001))
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the deadline; None: there is none."""
+        return None if self._end is None else self._end - asyncio.get_running_loop().time()
 
     async def _link_in_time(self) -> Routed:
         if self._end is None:

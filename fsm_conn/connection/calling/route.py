@@ -119,6 +119,10 @@ class RoutedCall:
             traffic.end(number)
         traffic.heard_at = clock()
 
+    def is_unavailable(self, error: Exception) -> bool:
+        """As `Link.is_unavailable`."""
+        return self._link.is_unavailable(error)
+
     async def _learn_from(self, error: Exception, began: float, options: CallOptions | None) -> None:
         """Have the connection know what the error of a call shows, before the caller does."""
         end = None if options is None or options.timeout is None else began + options.timeout

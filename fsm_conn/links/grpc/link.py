@@ -63,6 +63,10 @@ class GrpcLink(Link):
             return refused(not_open(method))
         return self._calls.stream(method, request, fields, options)
 
+    def is_unavailable(self, error: BaseException) -> bool:
+        """Whether a call was answered with UNAVAILABLE."""
+        return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAVAILABLE
+
     def is_answer(self, error: BaseException) -> bool:
         """Whether a call's error is a status that the peer has sent, rather than one that gRPC made on this side."""
         return isinstance(error, grpc.aio.AioRpcError) and error.code() not in _MADE_HERE

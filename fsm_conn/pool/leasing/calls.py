@@ -122,3 +122,8 @@ class SlotCall:
         if conn.link is None:
             raise ConnectionLostError(f"{conn.name}: the link was lost before the call was sent")
         return RoutedCall(conn, conn.link)
+
+    def is_unavailable(self, error: Exception) -> bool:
+        """As `Link.is_unavailable`."""
+        link = self._slot.conn.link
+        return link is not None and link.is_unavailable(error)
