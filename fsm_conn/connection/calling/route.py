@@ -49,9 +49,9 @@ def present_link(conn: LinkedMachine, *, in_use: bool = True) -> Link:
 
     Raises:
         NotConnectedError: there is none.
+        RuntimeError: the connection lives in another event loop.
     """
-    if conn.loop is not None and conn.loop.is_closed():
-        conn.check_loop()  # which finds that the link is gone with it
+    conn.check_loop()  # which finds whether the link has gone with its loop
     link = conn._holder.link
     if link is not None and (conn._state in conn.serving_states or conn._state == RENEWING):
         conn._demand.is_used = conn._demand.is_used or in_use
@@ -66,6 +66,8 @@ def _refusal(conn: LinkedMachine) -> NotConnectedError:
     remedy = _REMEDIES.get(state, _WAIT)
     if state == FAILED and conn.may_recover(None):
         remedy += f" now, or wait: it tries by itself after {conn.retry.recover_after:g} s"
+    if state == DISCONNECTED and conn._demand.is_used and not conn._demand.endings:
+        remedy = f"the event loop that it was connected in has ended, as each asyncio.run() does; {remedy}"
     why = f" ({said(reason)})" if state == FAILED and reason is not None else ""
     return NotConnectedError(f"{conn.name}: no calls in state {str(state)!r}{why}: {remedy}", state=state)
 
@@ -220,6 +222,7 @@ class ConnectionRoute:
     async def next(self, end: float | None) -> RoutedCall:
         """The present link, or the next one as long as anybody, or the policy, tries to connect."""
         conn = self._conn
+        conn.check_loop()
         while conn._state not in conn.serving_states and not conn.in_activity():
             if conn._state not in AT_REST:
                 await self._change(end)
