@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fsm_conn import CallOptions, Connection, ConnectionState, LinkError, Trigger, insert_state
+from fsm_conn import CallOptions, Connection, ConnectionState, LinkError, LinkState, Trigger, insert_state
 
 
 class WrongTokenError(LinkError):
@@ -28,7 +28,12 @@ class Authenticated(Connection):
 
     states, transitions = insert_state(
         Connection,
-        "authenticating",
+        LinkState(
+            "authenticating",
+            on_error=Trigger.OPEN_FAILED,
+            timeout="start_timeout",
+            on_timeout=Trigger.OPEN_FAILED,
+        ),
         trigger=Trigger.OPENED,
         before=ConnectionState.CONNECTED,
         then="authenticated",
@@ -41,11 +46,11 @@ class Authenticated(Connection):
         self._session = ""
 
     async def while_authenticating(self) -> str:
-        """Log in over the new link; nobody else is served until that is done. How long that may take is said here."""
+        """Log in over the new link; nobody else is served until that is done. The state has a time limit."""
         import grpc
 
         try:
-            reply = await self.call("vault.Login", CallOptions(timeout=self.start_timeout), token=self._token)
+            reply = await self.call("vault.Login", token=self._token)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 raise WrongTokenError(f"the plugin refused our token: {error.details()}") from None

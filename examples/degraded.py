@@ -10,9 +10,8 @@ import asyncio
 import os
 import signal
 import sys
-from typing import Annotated
 
-from fsm_conn import CallRecord, Connection, ConnectionState, Fires, LinkState, Trigger, add_state
+from fsm_conn import CallRecord, Connection, ConnectionState, LinkState, Trigger, add_state
 
 
 class Degradable(Connection):
@@ -25,22 +24,15 @@ class Degradable(Connection):
 
     states, transitions = add_state(
         Connection,
-        LinkState("degraded", on_error=Trigger.LOST, serves=True),
+        LinkState("degraded", on_error=Trigger.LOST, serves=True, timeout="pause", on_timeout="improve"),
         beside=ConnectionState.CONNECTED,
         trigger="degrade",
         back="improve",
         back_effects="forget_probes",
     )
 
-    async def while_degraded(self) -> Annotated[str, Fires("improve", Trigger.PROBE_PASSED, Trigger.PROBE_FAILED)]:
-        """Watch the link, and the health of the peer, as ever; for some time."""
-        try:
-            async with asyncio.timeout(self.pause) as limit:
-                return await self.while_connected()
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return "improve"
+    while_degraded = Connection.while_connected
+    """Watch the link, and the health of the peer, as ever."""
 
     def judge(self, call: CallRecord) -> None:
         """Be told of a call that has ended; for `on_call`."""

@@ -15,5 +15,5 @@ def test_the_example_is_degraded_and_serves() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[:3] == ["connected -> degraded on degrade", "3.0", "degraded True 7.0"]
-    assert lines[3] == "degraded -> connected on improve"
+    assert lines[3] == "degraded -> connected on improve: StateTimeoutError"
     assert lines[-2:] == ["connected -> disconnecting on disconnect", "disconnecting -> disconnected on closed"]
