@@ -220,9 +220,13 @@ def waiting(loop: asyncio.AbstractEventLoop) -> str:
     return "\n".join(lines) or "  no task is left"
 
 
-def waiting_place(loop: asyncio.AbstractEventLoop, name: str) -> str:
-    """The line at which the task waits whose name ends so; empty when there is none."""
-    return next((_place(task) for task in asyncio.all_tasks(loop) if task.get_name().endswith(name)), "")
+def waiting_place(loop: asyncio.AbstractEventLoop, name: str, is_mine: Callable[[Any], bool]) -> str:
+    """The line at which the task waits whose name ends so: of code that `is_mine`, if there is some."""
+    task = next((each for each in asyncio.all_tasks(loop) if each.get_name().endswith(name)), None)
+    if task is None:
+        return ""
+    mine = _innermost(task, lambda frame: is_mine(frame.f_code))
+    return _place(task) if mine is None else _shown(mine)
 
 
 def _called(task: asyncio.Task[Any]) -> str:
@@ -233,15 +237,23 @@ def _called(task: asyncio.Task[Any]) -> str:
 
 def _place(task: asyncio.Task[Any]) -> str:
     """The innermost line that is not asyncio's own, for that one says what is waited for."""
+    frame = _innermost(task, lambda each: not each.f_code.co_filename.startswith(_ASYNCIO))
+    frame = frame or _innermost(task, lambda each: True)
+    return "an unknown place" if frame is None else _shown(frame)
+
+
+def _innermost(task: asyncio.Task[Any], fits: Callable[[Any], bool]) -> Any:
     awaited: Any = task.get_coro()
-    frame = None
+    found = None
     while awaited is not None:
-        inner = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        if inner is not None and (frame is None or not inner.f_code.co_filename.startswith(_ASYNCIO)):
-            frame = inner
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        if frame is not None and fits(frame):
+            found = frame
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
-    if frame is None:
-        return "an unknown place"
+    return found
+
+
+def _shown(frame: Any) -> str:
     code = frame.f_code
     source = linecache.getline(code.co_filename, frame.f_lineno).strip()
     return f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}: {source}"

@@ -7,7 +7,7 @@ nothing of how a life is lived.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fsm_conn.machine.records import TransitionRecord
@@ -29,6 +29,8 @@ class Evidence:
         seen: the transitions that a plain observer was told of.
         seen_slowly: those that an async observer was told of.
         checked: how many of the records had been there at the last check at rest.
+        ended: whether the life is over, or about to be.
+        values: for a state and a trigger, some values of everything that it is fired with.
         ignored: names of invariants that are not checked.
         logged: errors that the package has logged.
         steps_in: how many steps were begun in each state.
@@ -42,6 +44,8 @@ class Evidence:
         self.seen: list[TransitionRecord] = []
         self.seen_slowly: list[TransitionRecord] = []
         self.checked = 0
+        self.ended = False
+        self.values: Mapping[tuple[str, str], Mapping[str, Sequence[Any]]] = {}
         self.ignored: frozenset[str] = frozenset()
         self.steps_in: Counter[str] = Counter()
         self.logged: list[BaseException] = []

@@ -40,7 +40,6 @@ class SteppedLife(Evidence):
 
     Attributes:
         checking: whether the invariants are checked; no, for who lives again what was checked before.
-        ended: whether the life is over.
     """
 
     all_invariants: ClassVar[tuple[Invariant, ...]] = ()
@@ -67,7 +66,6 @@ class SteppedLife(Evidence):
         self._owns_loop = loop is None
         self._closed = False
         self.checking = True
-        self.ended = False
 
     # --- steps ----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fsm_conn.testing.lives.checks import AT_REST, invariant
-from fsm_conn.testing.lives.culprits import where_defined
+from fsm_conn.testing.lives.culprits import is_foreign, where_defined
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.machines.activities import Roles
 from fsm_conn.testing.virtual import waiting_place
@@ -18,7 +18,7 @@ def something_follows(life: Evidence) -> str | None:
     """An activity fires what it says, and where only its activity leads out of a state, it ends at some time."""
     machine, state = life.machine, life.state
     table = machine.lifecycle
-    if table.states[state].final or state not in table.activities:
+    if life.ended or table.states[state].final or state not in table.activities:
         return None
     roles = life.part(Roles)
     if machine.snapshot().activity is None:
@@ -27,7 +27,7 @@ def something_follows(life: Evidence) -> str | None:
         return None  # a simulated one ends when it is told to
     if any(trigger not in roles.internal for trigger in roles.leading_out[state]):
         return None
-    place = waiting_place(life.loop, f".{table.activities[state]}")
+    place = waiting_place(life.loop, f".{table.activities[state]}", is_foreign)
     return (
         f"{_named(machine, state)} waits for ever at {place}, and nothing else leads out of {state!r}; set a limit "
         f"there, or give the state a timeout"

@@ -15,7 +15,7 @@ from typing import Any
 
 from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError
 from fsm_conn.machine.machine import StateMachine
-from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
 from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint
 from fsm_conn.testing.lives.machine_rules import OF_GUARDS, OF_MOVES, OF_OBSERVERS, activities_let_go, no_task_is_left
 from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
@@ -39,6 +39,8 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
 
 COMBINATIONS = 4
 """So many combinations of data are fired for each trigger, where everything is walked."""
+HOURS = (2.5, 31.0)
+"""Seconds that pass where the clock is read, and nothing tells by whom."""
 WEIGHTS = {"fire": 3, "returns": 3, "raises": 2}
 
 
@@ -137,7 +139,7 @@ class MachineLife(SteppedLife):
         timer = self.next_timer()
         times = [] if timer is None else [timer]
         if not everything:
-            times += [each for each in clock_times(type(self.machine)) if timer is None or each < timer]
+            times += [each for each in self._hours() if timer is None or each < timer]
             found.append(Step("loop_ends"))
         return [*found, *(Step("advance", (seconds,)) for seconds in times)]
 
@@ -176,6 +178,11 @@ class MachineLife(SteppedLife):
         """There are none."""
         return {}
 
+    def _hours(self) -> tuple[float, ...]:
+        """Seconds that may make a difference although nobody waits so long."""
+        found = clock_times(type(self.machine))
+        return found or (HOURS if getattr(self.loop, "clock_was_read", False) else ())
+
     def _firing(self, trigger: str, everything: bool) -> list[Step]:
         values = self.values.get((self.state, trigger))
         if not values:
@@ -203,6 +210,8 @@ class MachineLife(SteppedLife):
             if (self.state, len(self.records)) != before:
                 self._fail("refusals_change_nothing", f"{trigger!r} was refused, and yet something changed")
             return
+        except ViolationError:
+            raise
         except FsmConnError as error:
             self._fail(self._rule_of(error), str(error), error)
         if not handled and not self.ended:

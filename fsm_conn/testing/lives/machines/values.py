@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from fsm_conn.machine.signature import takes
 from fsm_conn.testing._extra import needed
 
 hypothesis = needed("hypothesis")
@@ -24,17 +25,13 @@ MOST = 12
 """Values of each parameter that are tried; the simplest come first."""
 
 
-def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
-    """What a guard or an effect takes beside `self` and the reason."""
-    try:
-        found = dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
+def parameters_of(owner: type, name: str) -> dict[str, inspect.Parameter]:
+    """What a guard or an effect takes beside the reason."""
+    found = takes(owner, name)
+    if found is None or not (found.needed or found.optional):
         return {}
-    names = list(found)
-    if names and names[0] == "self":
-        names = names[1:]
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: found[name] for name in names if name != "reason" and found[name].kind not in kinds}
+    known = inspect.signature(getattr(owner, name)).parameters
+    return {each: known[each] for each in (*found.needed, *found.optional)}
 
 
 def values_for(owner: type, data: Data | None) -> Values:
@@ -59,11 +56,10 @@ def _needs(owner: type) -> Iterator[tuple[str, str, Callable[..., Any], inspect.
         for source in map(str, row.sources(table.states)):
             names = [*row.guards, *row.effects]
             if row.dest is not None:
-                names += [*getattr(table.states[source], "exit", ()), *getattr(table.states[row.dest], "entry", ())]
+                names += [*table.states[source].exit, *table.states[row.dest].entry]
             for name in names:
-                function = getattr(owner, name)
-                for parameter in parameters_of(function).values():
-                    yield source, str(row.trigger), function, parameter
+                for parameter in parameters_of(owner, name).values():
+                    yield source, str(row.trigger), getattr(owner, name), parameter
 
 
 def _values(owner: type, trigger: str, function: Any, parameter: inspect.Parameter, given: Any) -> Sequence[Any]:
