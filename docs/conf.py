@@ -27,6 +27,8 @@ autodoc_typehints = "description"
 autodoc_typehints_format = "short"
 # Docstrings here name code in single backquotes, as Markdown does.
 default_role = "code"
+# Short names of types are in more than one room.
+suppress_warnings = ["ref.python"]
 
 _SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
 
@@ -47,9 +49,17 @@ def _from_markdown(lines: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
-    """Before napoleon, which reads the sections."""
+    """Before napoleon, which reads the sections; what stands below an attribute has none, and is left as it is."""
+    attributes: dict[str, list[str]] = {}
 
     def read(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
         _from_markdown(lines)
+        if what == "attribute":
+            attributes[name] = list(lines)
+
+    def restore(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        if what == "attribute":
+            lines[:] = attributes.pop(name)
 
     app.connect("autodoc-process-docstring", read, priority=100)
+    app.connect("autodoc-process-docstring", restore, priority=900)
