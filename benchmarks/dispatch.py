@@ -81,6 +81,8 @@ def _fire() -> Callable[[], None]:
 
 
 def _bare(machine: Machine, thing: Any) -> Callable[[], None]:
+    setattr(thing, machine.model_attribute, "disconnected")  # as a plain string, which is all that it knows
+
     def walk() -> None:
         for trigger in WALK:
             machine.events[trigger].trigger(thing, None)
@@ -97,7 +99,7 @@ def _same() -> Any:
     lifecycle = Idle.lifecycle
     machine: Any = Machine(
         model=None,
-        states=[{"name": str(name), "on_enter": "_entered"} for name in lifecycle.states],
+        states=[{"name": str(name), "on_enter": "entered"} for name in lifecycle.states],
         auto_transitions=False,
         model_attribute="_state",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import attrs
@@ -47,6 +47,8 @@ class Peer:
     """Why it is ahead where it is: it does less."""
     ahead_in: tuple[str, ...] = ()
     """What is measured without a goal, for that reason."""
+    goals: Mapping[str, float] = attrs.field(factory=dict)
+    """What is measured by a goal other than 1: the share of its time or memory that ours may take."""
 
 
 class Life:
@@ -265,12 +267,10 @@ PEERS: tuple[Peer, ...] = (
         "Automat",
         "automat",
         _automat,
-        "It generates a method for each input, and has no guards (whoever fires asks beforehand), no run-to-completion "
-        "queue and no record; ours decides by `transitions` and writes a record with its time.",
-        ("trigger",),
+        goals={"trigger": 0.8},
     ),
-    Peer("transitions, one Machine for all", "transitions", _transitions_shared),
-    Peer("transitions, a Machine each", "transitions", _transitions),
+    Peer("transitions, one Machine for all", "transitions", _transitions_shared, goals={"trigger": 0.25}),
+    Peer("transitions, a Machine each", "transitions", _transitions, goals={"trigger": 0.25}),
     Peer("transitions, an AsyncMachine each", "transitions", _transitions_async),
     Peer("python-statemachine", "statemachine", _python_statemachine),
     Peer("python-statemachine, async", "statemachine", _python_statemachine_async),

@@ -108,7 +108,7 @@ def _compared(name: str, unit: str, taken: list[list[float]], peers: list[Peer])
             name=f"{name} of a machine, against {peer.name}",
             work="six triggers once round, a guard and an effect; ours with a record of each, and the history",
             unit=RATIO,
-            goal=None if name in peer.ahead_in else 1,
+            goal=None if name in peer.ahead_in else peer.goals.get(name, 1),
             detail=f"{ours:.3g} against {statistics.median(theirs):.3g} {unit}",
             why=peer.why if name in peer.ahead_in else "",
         )

@@ -31,6 +31,9 @@ def machines() -> dict[str, Any]:
         "Slot": object_named("fsm_conn.pool.slots.slot:Slot"),
         "Authenticated": _example("authenticated.py").Authenticated,
         "Pausable": _example("paused.py").Pausable,
+        "Door": _example("door.py").Door,
+        "Order": _example("order.py").Order,
+        "Upload": _example("upload.py").Upload,
         "PatientLogin": _example("tutorial/after.py").PatientLogin,
     }
 

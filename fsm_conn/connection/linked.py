@@ -33,7 +33,7 @@ from fsm_conn.connection.status_log import StatusLog
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import GoingAwayError, LinkLostError, ProbeError, ProbeTimeoutError, StartTimeoutError
-from fsm_conn.machine.errors import is_expected, strip_tracebacks
+from fsm_conn.machine.errors import DeclarationError, is_expected, strip_tracebacks
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 
@@ -60,6 +60,7 @@ class LinkedMachine(StateMachine):
     serving_states: ClassVar[frozenset[str]]
     """The states in which calls are served."""
 
+    begins_at_rest = True
     record_type = ConnectionRecord
     attempt: int = 0
     """The attempt of this outage that has begun; 0 before the first."""
@@ -90,6 +91,15 @@ class LinkedMachine(StateMachine):
         states = cls.lifecycle.states
         cls.linked_states = frozenset(name for name, state in states.items() if isinstance(state, LinkState))
         cls.serving_states = frozenset(name for name in cls.linked_states if getattr(states[name], "serves", False))
+
+    def __post_init__(self) -> None:
+        raise DeclarationError(
+            f"{type(self).__name__}: a dataclass or attrs has replaced the __init__ of a connection, which then has "
+            "no target; write an __init__, or a __post_init__ (of attrs: __attrs_post_init__) that calls "
+            "Connection.__init__(self, target)"
+        )
+
+    __attrs_post_init__ = __post_init__
 
     if TYPE_CHECKING:  # its records have more than those of any machine
 

@@ -18,7 +18,7 @@ from transitions import Machine
 
 from fsm_conn._util.hints import did_you_mean
 from fsm_conn.machine.dispatch import Listener, Steps, source_of
-from fsm_conn.machine.errors import IllegalTriggerError
+from fsm_conn.machine.errors import DeclarationError, IllegalTriggerError
 from fsm_conn.machine.table import ACTIVITY_PREFIX, State, Transition
 from fsm_conn.machine.validation import RowLike, StateLike, rows_of, states_of, validate
 
@@ -62,6 +62,11 @@ class BoundTable:
         self.activities = {
             name: ACTIVITY_PREFIX + name for name in self.states if hasattr(owner, ACTIVITY_PREFIX + name)
         }
+        if self.has_work(self.initial) and getattr(owner, "begins_at_rest", False):
+            raise DeclarationError(
+                f"{owner.__name__}: it begins in {str(self.initial)!r}, at rest, and nothing would begin what is to be "
+                "done there; do it in another state, or have on_state_change() call what is to be done"
+            )
         self._places = self._placed()
         self.machine = self._read_as_machine()
         self.hears_of_entering = False

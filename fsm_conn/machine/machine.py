@@ -7,8 +7,6 @@ The table decides, the machine does. The rules that hold here:
 - What a trigger does is compiled (`dispatch`); what takes time is done by the activity of the state (`activity`).
 - A machine without activities and time limits needs no event loop.
 - Nothing is kept when there is nothing to do: an object at rest has no task, and is freed when it is dropped.
-
-Nothing here knows what a connection is.
 """
 
 from __future__ import annotations
@@ -70,6 +68,8 @@ class StateMachine(Observed):
     """The rows of the table, in the order in which alternatives are asked."""
     required_triggers: ClassVar[tuple[str, ...]] = ()
     """Triggers which the class fires by itself; a table that handles one of them nowhere is refused."""
+    begins_at_rest: ClassVar[bool] = False
+    """Whether nothing is done in the first state, until a method fires a trigger; such a kind is not restored."""
     accepted_findings: ClassVar[Mapping[str, str]] = {}
     """Findings of `fsm_conn.checks` that are meant, each by its code, or its code and place, with the reason why."""
     record_type: ClassVar[type[TransitionRecord]] = TransitionRecord
@@ -129,7 +129,10 @@ class StateMachine(Observed):
 
         Raises:
             ValueError: there is no such state.
+            TypeError: it is of a kind that begins at rest.
         """
+        if cls.begins_at_rest:
+            raise TypeError(f"{cls.__name__} cannot be restored, for it begins at rest; make another one")
         snapshot = at if isinstance(at, Snapshot) else Snapshot(state=at)
         machine = cls(*args, **kwargs)
         machine._fsm_check_states((snapshot.state,))

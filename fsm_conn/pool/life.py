@@ -51,6 +51,7 @@ class PoolMachine(StateMachine):
     states: ClassVar[Sequence[State | str]] = POOL_STATES
     transitions: ClassVar[Sequence[Any]] = POOL_TRANSITIONS
     required_triggers = tuple(PoolTrigger)
+    begins_at_rest = True
 
     _was_forked: bool = False
 

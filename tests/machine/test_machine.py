@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm_conn import (
+    Connection,
     DeclarationError,
     EndlessDispatchError,
     Fires,
@@ -743,6 +744,42 @@ def test_a_machine_may_be_a_dataclass_or_of_attrs() -> None:
         door.locked = False
         door.fire("push")
         assert door.state == "open"
+
+
+def test_a_kind_that_begins_at_rest_has_no_activity_there_and_is_not_restored() -> None:
+    """For nothing would begin it: a connection, a pool."""
+    with pytest.raises(DeclarationError, match=r"Idle: it begins in 'disconnected', at rest, and nothing would begin"):
+
+        class Idle(Connection):
+            async def while_disconnected(self) -> None: ...
+
+    with pytest.raises(TypeError, match="Connection cannot be restored"):
+        Connection.restored("connected", ["x"])
+
+
+def test_a_connection_is_no_dataclass_unless_it_is_made_as_a_connection() -> None:
+    """Or it would have no target."""
+
+    @dataclass
+    class Data(Connection):
+        extra: int = 0
+
+    @attrs.define
+    class Slotted(Connection):
+        extra: int = 0
+
+    for made in (Data, Slotted):
+        with pytest.raises(DeclarationError, match=rf"{made.__name__}: a dataclass or attrs has replaced the __init__"):
+            made()
+
+    @dataclass(repr=False)
+    class Sound(Connection):
+        extra: int = 0
+
+        def __post_init__(self) -> None:
+            Connection.__init__(self, ["x"], name="sound")
+
+    assert (Sound(5).extra, repr(Sound())) == (5, "<Sound 'sound' disconnected attempt=0>")
 
 
 def test_who_assigns_the_attribute_of_the_state_is_told() -> None:
