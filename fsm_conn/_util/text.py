@@ -51,7 +51,9 @@ ESCAPES = re.compile(
 
 
 def said(error: BaseException) -> str:
-    """Its text; what it is, where it has none."""
+    """Its text; what it is, where it has none; of a group, what is in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(map(named, error.exceptions)))
     try:
         return str(error) or repr(error)
     except KeyboardInterrupt:

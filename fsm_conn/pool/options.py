@@ -85,6 +85,8 @@ def _explain(pool: type, connection_class: type, options: Mapping[str, Any], err
     """Raise what tells of an option that neither of the two takes, if that is what is wrong."""
     known = {name for each in (pool, connection_class) for name in _options_of(each)}
     for name in options:
+        if name in attrs.fields_dict(PoolPolicy):
+            raise TypeError(f"{pool.__name__}({name}=...): give policy=PoolPolicy({name}=...)") from error
         if name not in known:
             raise TypeError(
                 f"{pool.__name__}({name}=...): neither the pool nor {connection_class.__name__} takes that"

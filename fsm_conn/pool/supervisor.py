@@ -108,6 +108,10 @@ class Supervisor:
             _log.warning("%r: %s failed as before: %s", slot.conn, hook, said(error))
 
     def _came_up(self, slot: Slot) -> None:
+        if slot.predecessor is not None:
+            self._succeed(slot, slot.predecessor)
+        elif (other := self.slots.successor(slot)) is not None:
+            self.retire(other)  # it has a fresh link by itself
         if slot.is_overflow or self.slots.active() < self.policy.size:
             slot.activate(True)
         self.settle(slot)
@@ -120,6 +124,8 @@ class Supervisor:
         slot.activate(False)
         if not self.is_serving:
             return
+        if slot.is_replaced and slot in self.slots:
+            self.retire(slot)
         if was_active and not slot.is_overflow and (other := self.slots.standby()) is not None:
             other.activate(True)
             self.put(other)
@@ -135,17 +141,44 @@ class Supervisor:
             return
         if not slot.is_used and slot.in_service:
             slot.idle_since = self.now()
-            if slot.is_stale or slot.is_old:
-                slot.try_to_fire(SlotTrigger.REPLACE)
-                return
-            if slot.is_overflow and self.policy.overflow_linger == 0 and not self.waiters:
-                self._close(slot)
+            if self._renew(slot):
                 return
         self.put(slot)
 
+    def _renew(self, slot: Slot) -> bool:
+        """Nobody uses it: have its link replaced, or have it go, if that is to be done; whether it is."""
+        is_spare = slot.is_overflow and (self.policy.overflow_linger == 0 or slot.is_old) and not self.waiters
+        if slot.is_replaced or is_spare:
+            self.retire(slot)
+        elif slot.is_stale or (slot.is_old and (slot.is_overflow or self.slots.may_replace(slot))):
+            slot.try_to_fire(SlotTrigger.REPLACE)
+        else:
+            if slot.is_old and self.slots.serving() <= 1:
+                self._have_succeeded(slot)
+            return False
+        return True
+
+    def _have_succeeded(self, old: Slot) -> None:
+        """It is the last one that serves: open another, and give it up when that is there."""
+        if self.slots.successor(old) is None and (slot := self._made(Kind.REGULAR)) is not None:
+            slot.predecessor = old
+            self.slots.add(slot)
+            slot.fire(SlotTrigger.WAKE)
+
+    def _succeed(self, slot: Slot, old: Slot) -> None:
+        slot.predecessor = None
+        if old in self.slots:
+            old.activate(False)
+            old.expire(is_replaced=True)
+            slot.activate(True)
+            if old.in_service:
+                self.settle(old)
+            else:
+                self.retire(old)
+
     def put(self, slot: Slot) -> None:
         """Serve whoever waits from a slot, as long as it has room; what room is left is free."""
-        if slot.is_leasable:
+        if slot.is_ready:
             while (wants := self.waiters.head()) is not None:
                 if not (slot.takes_calls if wants & CALL else slot.room):
                     break
@@ -166,9 +199,6 @@ class Supervisor:
             self._counts.refused += self.waiters.refuse(self.why_unavailable, patient_too=False)
             if not self.waiters:
                 return
-        for slot in tuple(self.slots):
-            if slot.is_old and slot.is_leasable:
-                self.put(slot)
         for slot in plan.wake:
             slot.try_to_fire(SlotTrigger.WAKE)
         for _ in range(plan.overflow):
@@ -176,22 +206,28 @@ class Supervisor:
                 break
 
     def _open_overflow(self) -> bool:
-        """Whether there is one more. What the constructor raises must hurt neither who waits nor who is served."""
-        try:
-            slot = self._make(Kind.OVERFLOW, self)
-        except Exception:
-            _log.exception("%r: a connection beyond its size could not be made", self._gate)
+        """Whether there is one more. What its constructor raises hurts neither who waits nor who is served."""
+        if (slot := self._made(Kind.OVERFLOW)) is None:
             return False
         self.slots.add(slot)
         slot.fire(SlotTrigger.WAKE)
         slot.backoff.forget(self.slots.overflow_failures)
         return True
 
+    def _made(self, kind: Kind) -> Slot | None:
+        try:
+            return self._make(kind, self)
+        except Exception:
+            _log.exception("%r: a connection beyond its size could not be made", self._gate)
+            return None
+
     # --- what is due ------------------------------------------------------------------------------------------------
 
     def clean_up(self) -> float | None:
         """Do what is due; and return when more will be, by the loop's clock, if nothing happens meanwhile."""
         now, later = self.now(), []
+        for slot in [each for each in self.slots if each.is_old and each.in_service and not each.is_used]:
+            self._renew(slot)
         for slot in tuple(self.slots):
             for due, chore in ((slot.expires_at, self._expire), (self._idle_until(slot, now), self._close)):
                 if due is None or not slot.in_service:
@@ -207,7 +243,7 @@ class Supervisor:
         return min(later, default=None)
 
     def _expire(self, slot: Slot) -> None:
-        """It is too old: its link is replaced, now or when it is not used any more."""
+        """It is too old: its link is replaced, when it is not used any more and something else serves."""
         slot.expire()
         self.slots.leave_free(slot)
         self.settle(slot)

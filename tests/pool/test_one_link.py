@@ -46,7 +46,7 @@ async def test_a_lease_whose_link_was_lost_says_so_until_it_is_released(opened: 
                 await use()
             assert isinstance(caught.value.__cause__, LinkLostError)
         with pytest.raises(LeaseLostError):
-            client.connection  # noqa: B018
+            client.connection
         assert (client.is_held, client.is_connected()) == (False, False)
         assert [name for name, _, _ in peer.calls] == ["a.Begin"]
     async with pool.acquire() as client:
@@ -309,7 +309,7 @@ async def test_one_failure_of_many_slots_is_told_at_length_once(opened: Any, cap
         if is_broken:
             raise KeyError("token")
 
-    pool, peer = await opened(3, on_open=configure)
+    _, peer = await opened(3, on_open=configure)
     is_broken = True
     for link in list(peer.made):
         link.gone.set_result(LinkLostError("restarted"))

@@ -138,7 +138,7 @@ async def test_overflow_that_fails_has_pauses_whoever_asks_for_it(opened: Any) -
 
 async def test_a_call_that_kills_its_plugin_is_not_repeated_for_ever(opened: Any) -> None:
     """Poison costs a few links, and not all of them, again and again."""
-    pool, peer = await opened(3)
+    pool, peer = await opened(1)
     peer.call_outcomes = ["lost"] * 100
     with pytest.raises(ConnectionLostError, match="sent 3 times"):
         await asyncio.wait_for(pool.call("a.B", IDEMPOTENT), 1000)

@@ -228,7 +228,7 @@ class Leases:
             self._call_soon(slot, holder, generation)
         elif slot.generation != generation:
             return  # it was over when its link was lost
-        elif self.is_slow or slot.is_overflow or not slot.is_ready:
+        elif self.is_slow or not slot.is_plain:
             self._returned_slowly(slot, holder, generation)
         else:
             slot.holders.remove(holder)
@@ -313,4 +313,4 @@ def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _burden(slot: Slot) -> tuple[bool, int]:
-    return slot.is_doubtful, len(slot.holders)
+    return slot.is_doubtful or slot.is_old, len(slot.holders)

@@ -70,8 +70,10 @@ class Slot(StateMachine):
         in_service: whether a link is open that `on_open` has finished with.
         is_active: whether it is one of those that are leased, rather than standby.
         is_ready: whether it may be leased, but for the leases that it has already.
-        is_plain: whether it is ready, and no overflow.
-        is_old: whether its link is to be replaced when nobody uses it.
+        is_plain: whether it is ready, no overflow, and not old.
+        is_old: whether its link is to be replaced when nobody uses it, and something else serves.
+        is_replaced: whether another slot has taken its place, so that it goes when nobody uses it.
+        predecessor: the slot whose place it takes when it comes up.
         is_doubtful: whether it was refused by `on_acquire`, or was being looked at, when it was last to be leased.
         is_retired: whether it does not belong to the pool any more.
         cause: what the connection last failed with, since it was in service; None when it did not.
@@ -105,7 +107,8 @@ class Slot(StateMachine):
         self.callers: list[TaskRef] = []
         self.generation = self.links = self.leases = 0
         self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = False
-        self.is_plain = self.is_wanted_again = False
+        self.is_plain = self.is_wanted_again = self.is_replaced = False
+        self.predecessor: Slot | None = None
         self.cause: BaseException | None = None
         self.loss: BaseException | None = None
         self.expires_at: float | None = None
@@ -168,13 +171,6 @@ class Slot(StateMachine):
         return bool(self.holders or self.callers or self._state == _S.RESETTING)
 
     @property
-    def is_leasable(self) -> bool:
-        """Whether it may be leased to somebody who would have to wait otherwise: as long as an old link is used, it may
-        be used by more than one.
-        """
-        return self.is_ready or (self._state == _S.READY and self.is_active and self.is_old and self.is_used)
-
-    @property
     def room(self) -> int:
         """How many more leases it could have. A lease shares with nobody, unless the policy has several of them."""
         most = self._policy.leases_per_connection
@@ -197,9 +193,9 @@ class Slot(StateMachine):
         self.is_active = active
         self._judge()
 
-    def expire(self) -> None:
-        """Its link has become too old."""
-        self.is_old = True
+    def expire(self, *, is_replaced: bool = False) -> None:
+        """Its link has become too old; or another slot has taken its place."""
+        self.is_old, self.is_replaced = True, self.is_replaced or is_replaced
         self.expires_at = None
         self._judge()
 
@@ -359,7 +355,8 @@ class Slot(StateMachine):
 
     def _conn_moved(self, record: TransitionRecord) -> None:
         """The connection moved: the slot is out of service at once, whoever wins the race for the loop."""
-        if record.dest not in self.conn.linked_states and not self._policy.lease_outlives_link:
+        is_gone = record.dest not in self.conn.linked_states or self.conn.link is not self._link
+        if is_gone and not self._policy.lease_outlives_link:
             self._end_leases(record.reason)
         if self._state == _S.CONFIGURING:
             self._meddling = self._meddling or meddling(record)
@@ -387,8 +384,8 @@ class Slot(StateMachine):
         self._owner.slot_moved(self, was_in_service=was_in_service)
 
     def _judge(self) -> None:
-        self.is_ready = self._state == _S.READY and self.is_active and not self.is_old
-        self.is_plain = self.is_ready and not self.is_overflow
+        self.is_ready = self._state == _S.READY and self.is_active and not self.is_replaced
+        self.is_plain = self.is_ready and not self.is_overflow and not self.is_old
 
     async def on_loop_end(self) -> None:
         """Close the connection."""

@@ -99,9 +99,10 @@ class Slots:
     # --- which are free -------------------------------------------------------------------------------------------
 
     def put_free(self, slot: Slot) -> None:
-        """It can be leased. Taken from the end: overflow and what is doubtful come last."""
+        """It can be leased. Taken from the end: overflow, and what is doubtful or old, come last."""
         if slot not in self.free:
-            self.free.insert(0 if slot.is_overflow or slot.is_doubtful else len(self.free), slot)
+            is_last = slot.is_overflow or slot.is_doubtful or slot.is_old
+            self.free.insert(0 if is_last else len(self.free), slot)
 
     def leave_free(self, slot: Slot) -> None:
         """It cannot be leased any more, if it could."""
@@ -117,7 +118,7 @@ class Slots:
     def standby(self) -> Slot | None:
         """One that stands by, if there is one."""
         for slot in self._slots:
-            if slot.in_service and not slot.is_active and not slot.is_overflow:
+            if slot.in_service and not (slot.is_active or slot.is_overflow or slot.is_replaced):
                 return slot
         return None
 
@@ -125,13 +126,22 @@ class Slots:
         """How many regular slots are in service, standby included."""
         return sum(slot.in_service and not slot.is_overflow for slot in self._slots)
 
+    def may_replace(self, old: Slot) -> bool:
+        """Whether the link of a slot may be given up for its age: when all others serve, and there are others."""
+        others = [slot for slot in self._slots if not (slot is old or slot.is_overflow or slot.is_asleep)]
+        return bool(others) and all(slot.in_service for slot in others)
+
+    def successor(self, old: Slot) -> Slot | None:
+        """The slot that is to take the place of the last one that serves."""
+        return next((slot for slot in self._slots if slot.predecessor is old), None)
+
     def is_complete(self) -> bool:
         """Whether there is nothing that could be started, as a rule; told in short, for it is asked by all who wait."""
         return self._is_plain and len(self._slots) >= self._most and self._slots[0].in_service
 
     def least_busy(self) -> Slot | None:
         """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all."""
-        usable = [slot for slot in self._slots if slot.takes_calls and slot.is_leasable]
+        usable = [slot for slot in self._slots if slot.takes_calls and slot.is_ready]
         return min(usable, key=_burden, default=None)
 
     # --- what is to be started --------------------------------------------------------------------------------------

@@ -150,12 +150,13 @@ def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float
     policy = pool.policy
     regular = [slot for slot in pool.slots if not slot.is_overflow]
     expected = 0 if pool.state == PoolState.CLOSED else policy.size + policy.standby
-    if len(regular) != expected:
+    instead = sum(slot.predecessor is not None or slot.is_replaced for slot in regular)
+    if not expected <= len(regular) <= expected + instead:
         return f"{len(regular)} regular slots instead of {expected}"
     if len(pool.slots) - len(regular) > policy.max_overflow:
         return f"{len(pool.slots) - len(regular)} slots of overflow"
     active = sum(slot.is_active for slot in regular)
-    in_service = sum(slot.in_service for slot in regular)
+    in_service = sum(slot.in_service and not slot.is_replaced for slot in regular)
     if pool.state == PoolState.OPEN and active != min(policy.size, in_service):
         return f"{active} active slots, of {in_service} in service"
     return None
@@ -236,7 +237,7 @@ def nobody_waits_in_vain(pool: ConnectionPool, model: PoolModel, now: float) -> 
         return None
     if pool._slots.free:
         return f"{waiting} wait while {pool._slots.free} is free"
-    if any(slot.is_leasable and slot.room for slot in pool.slots):
+    if any(slot.is_ready and slot.room for slot in pool.slots):
         return f"{waiting} wait while {pool.slots} could be leased"
     if not pool._supervisor.is_serving:
         return f"{waiting} wait while the pool is {pool.state}"
@@ -280,7 +281,7 @@ def standby_stands_by(pool: ConnectionPool, model: PoolModel, now: float) -> str
     """While somebody of the standby is in service, no place of an active slot is empty."""
     if pool.state != PoolState.OPEN:
         return None
-    idle = [slot for slot in pool.slots if slot.in_service and not slot.is_active]
+    idle = [slot for slot in pool.slots if slot.in_service and not (slot.is_active or slot.is_replaced)]
     active = sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
     return f"{idle[0]!r} stands by, and {active} are active" if idle and active < pool.policy.size else None
 
