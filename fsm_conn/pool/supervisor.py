@@ -180,9 +180,8 @@ class Supervisor:
         """Serve whoever waits from a slot, as long as it has room; what room is left is free."""
         if slot.is_ready:
             while (wants := self.waiters.head()) is not None:
-                if not (slot.takes_calls if wants & CALL else slot.room):
+                if not (slot.takes_calls if wants & CALL else slot.room) or not self.waiters.serve(slot):
                     break
-                self.waiters.serve(slot)
         if slot.is_ready and slot.room:
             self.slots.put_free(slot)
         else:
