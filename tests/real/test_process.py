@@ -23,7 +23,7 @@ from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, HandshakeError, LinkError
 from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import process as process_module
-from fsm_conn.links.process import spawner
+from fsm_conn.links.process import spawner, watchdog
 from fsm_conn.links.process.process import PluginProcess, describe_status
 
 from .conftest import PYTHON, Leftovers, children, eventually, hostile, is_alive
@@ -609,6 +609,27 @@ class TestWithoutClosing:
         thread.join()
         gc.collect()
         assert not is_alive(pids[0])
+
+    @pytest.mark.parametrize("end", ["return", "exception", "exit", "SIGTERM", "SIGHUP", "SIGKILL"])
+    async def test_what_plugins_have_started(self, end: str) -> None:
+        """However the host ends, what stands behind a shell ends, too."""
+        ends = {"return": "pass", "exception": "raise ValueError", "exit": "os._exit(0)"}
+        popen = host(ends.get(end, "await asyncio.sleep(3600)"), "/bin/sh", "-c", "sleep 1000 & echo $!; wait")
+        assert popen.stdout is not None
+        line = popen.stdout.readline()
+        _, behind = line.split()
+        if end.startswith("SIG"):
+            popen.send_signal(signal.Signals[end])
+        popen.communicate()
+        await eventually(lambda: not is_alive(int(behind)), 30)
+
+    async def test_a_plugin_that_has_ended_is_left_alone(self) -> None:
+        """Its number may be a stranger's; and the shell that watches is told so before."""
+        process, _ = await printed(PYTHON, "-c", "print(1, flush=True)")
+        assert process.pid in watchdog._groups or process.exited.done()
+        await asyncio.wait((process.exited,))
+        assert process.pid not in watchdog._groups
+        await process.stop()
 
     async def test_forked_child_kills_nothing(self) -> None:
         """A forked copy of the host that ends does not end the host's plugins."""

@@ -29,7 +29,7 @@ from typing import Literal
 
 from fsm_conn._util.redact import Redactor
 from fsm_conn._util.text import brief
-from fsm_conn.links.process import directory, spawner
+from fsm_conn.links.process import directory, spawner, watchdog
 from fsm_conn.links.process import prefork as forking
 from fsm_conn.links.process.child import has_ended, is_ours, signal_group
 from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
@@ -85,6 +85,7 @@ class PluginProcess:
         self.redact = redact
         self._removing: Future[None] | None = None
         self._pidfd: list[int] = []
+        watchdog.guard(self.pid)
         self._finalizer = weakref.finalize(self, _give_up, started, self._pidfd, os.getpid())
         self._name = name
         self._listen()
@@ -229,6 +230,7 @@ class PluginProcess:
 
     def _settle(self, returncode: int | None) -> None:
         self._finalizer.detach()
+        watchdog.release(self.pid)
         self._unwatch()
         self._removing = _remove(self.directory)
         if not self._loop.is_closed():

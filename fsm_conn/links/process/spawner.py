@@ -32,7 +32,7 @@ import attrs
 
 from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
-from fsm_conn.links.process import directory, sealed
+from fsm_conn.links.process import directory, sealed, watchdog
 from fsm_conn.links.process.child import Child, signal_group
 from fsm_conn.links.process.paths import absolute
 
@@ -98,6 +98,7 @@ class Started:
         signal_group(self.popen, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=1)
+        watchdog.release(self.popen.pid)
         for pipe in (self.popen.stdout, self.popen.stderr):
             if pipe is not None:
                 pipe.close()
@@ -117,6 +118,7 @@ def start(launch: Launch, pass_fds: Sequence[int] = ()) -> Started:
         LinkError: the system could not start it now.
     """
     path = resolve(launch)
+    watchdog.ensure()
     private = directory.make()
     try:
         started = Started(_popen(launch, path, private, pass_fds), private)

@@ -1,0 +1,119 @@
+"""Ends what plugins have started when this process ends in a way that lets it do nothing more, such as SIGKILL.
+
+Linux ends the plugin itself then, by the parent-death signal; but not what the plugin has started, nor a plugin that a
+shell in between has started, nor anything on other systems. So a shell of ours waits at a pipe that only this process
+holds. When the pipe ends, so has this process, and the shell kills the process groups that it was told of.
+
+Rules that hold here:
+
+- One shell for the process, started with the first plugin. It ignores the signals that a terminal sends to all.
+- It is told of a group when a plugin is there, and again when the plugin was reaped: it never kills what is not ours.
+- Without /bin/sh nothing is done. What leaves its group (`setsid`) is not found; service managers do, by cgroups.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import subprocess
+import threading
+from contextlib import suppress
+
+__all__ = ["ensure", "guard", "release"]
+
+logger = logging.getLogger("fsm_conn.process")
+
+SHELL = "/bin/sh"
+SCRIPT = """
+trap '' HUP INT QUIT TERM PIPE TSTP
+all=
+while read -r what group; do
+  case $what in
+    +) all="$all$group " ;;
+    -) rest=
+       for each in $all; do [ "$each" = "$group" ] || rest="$rest$each "; done
+       all=$rest ;;
+  esac
+done
+for each in $all; do kill -KILL "-$each"; done
+"""
+
+_lock = threading.Lock()
+_shells: list[subprocess.Popen[bytes]] = []
+_groups: set[int] = set()
+
+
+def ensure() -> None:
+    """Start the shell, unless it runs. Blocks for some milliseconds."""
+    with _lock:
+        if not _shells:
+            try:
+                _shells.append(_started())
+            except OSError as error:
+                logger.debug("nothing ends what plugins have started if this process is killed: %s", error)
+            else:
+                _tell("".join(f"+ {group}\n" for group in _groups))
+
+
+def _started() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own words
+        [SHELL, "-c", SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        cwd="/",
+        env={},
+        start_new_session=True,
+    )
+
+
+def guard(group: int) -> None:
+    """Have a process group killed when this process ends."""
+    with _lock:
+        _groups.add(group)
+        _tell(f"+ {group}\n")
+
+
+def release(group: int) -> None:
+    """Leave a group alone: its leader was reaped, and the number may be a stranger's from now on."""
+    with _lock:
+        if group in _groups:
+            _groups.discard(group)
+            _tell(f"- {group}\n")
+
+
+def _tell(words: str) -> None:
+    for shell in _shells:
+        assert shell.stdin is not None
+        with suppress(OSError, ValueError):  # somebody has killed it, or this process is ending
+            shell.stdin.write(words.encode())
+
+
+def _finish() -> None:
+    """At the end of the interpreter: it has nothing more to wait for."""
+    with _lock:
+        while _shells:
+            shell = _shells.pop()
+            assert shell.stdin is not None
+            with suppress(OSError, subprocess.TimeoutExpired):
+                shell.stdin.close()
+                shell.wait(timeout=1)
+
+
+def _after_fork() -> None:
+    """A forked child owns no plugins, and would hold the pipe open."""
+    global _lock
+    _lock = threading.Lock()
+    while _shells:
+        shell = _shells.pop()
+        shell.returncode = 0  # it is no child of this process
+        assert shell.stdin is not None
+        shell.stdin.close()
+    _groups.clear()
+
+
+atexit.register(_finish)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
