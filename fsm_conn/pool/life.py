@@ -11,7 +11,7 @@ The rules that hold here:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar
 
@@ -27,6 +27,7 @@ from fsm_conn.pool.opening import Opening
 from fsm_conn.pool.options import MakeSlot
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.reasons import closed, closed_for
+from fsm_conn.pool.slots.made import ConnectionCallback, SlotMaker
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.supervisor import Supervisor
@@ -61,7 +62,8 @@ class PoolMachine(StateMachine):
         self._policy = policy
         self._counts = PoolStats()
         gate = Gate(self)
-        self._supervisor = Supervisor(gate, policy, make, self._counts)
+        self._maker = SlotMaker(make)
+        self._supervisor = Supervisor(gate, policy, self._maker, self._counts)
         self._line = self._supervisor.waiters
         self._slots = self._supervisor.slots
         self._leases = Leases(gate, self._supervisor, hooks, self._counts)
@@ -77,6 +79,23 @@ class PoolMachine(StateMachine):
     def slots(self) -> tuple[Slot, ...]:
         """Its slots at present: a connection each, and who uses it; to look at, and not to change."""
         return tuple(self._slots)
+
+    def on_connection(self, callback: ConnectionCallback) -> Callable[[], None]:
+        """Have `callback(conn)` told of each connection of the pool: those that it has now, and each when it is made.
+
+        Use it to watch them: with `conn.on_transition`, for instance. It cannot hurt: what it raises is logged.
+
+        Returns:
+            a function that unregisters it.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        if not callable(callback):
+            raise TypeError(f"an observer must be callable, not {callback!r}")
+        for slot in self._slots:
+            callback(slot.conn)
+        return self._maker.add(callback)
 
     # --- effects --------------------------------------------------------------------------------------------
 

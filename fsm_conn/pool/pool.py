@@ -235,8 +235,9 @@ class ConnectionPool(PoolMachine):
             - `stats`: counts. `connections_created`: links that came into service. `pool_hits`, also called
               `connections_reused`: leases of a connection that was there. `pool_misses`: leases for which one had to be
               opened beyond `pool_size`. `overflow_used`: connections opened beyond `pool_size`. `waits`: how often
-              one was handed to somebody who had waited. `timeouts`, `refused`: acquires that were not served. `leaked`:
-              leases that were dropped without having been released.
+              one was handed to somebody who had waited, and `wait_seconds`: how long all of them did, together.
+              `timeouts`, `refused`: acquires that were not served. `leaked`: leases that were dropped without having
+              been released.
         """
         return self._counts.as_dict(self.policy, self._slots, self._slots.free, (self._line.leases, self._line.calls))
 

@@ -32,12 +32,20 @@ class PoolStats:
         leaked: leases that were dropped without having been released.
         waits: how often a connection was handed to somebody who had waited.
         wait_seconds: how long the last of them did.
+        waited: seconds that all of them did, together.
     """
 
     def __init__(self) -> None:
         self.created = self.leases = self.misses = self.overflow_used = 0
         self.timeouts = self.refused = self.leaked = self.waits = 0
+        self.waited = 0.0
         self.wait_seconds: deque[float] = deque(maxlen=KEPT_WAITS)
+
+    def note_wait(self, seconds: float) -> None:
+        """A connection was handed to somebody who had waited for it."""
+        self.waits += 1
+        self.waited += seconds
+        self.wait_seconds.append(seconds)
 
     def absorb(self, slot: Slot) -> None:
         """The slot goes; what it has counted stays."""
@@ -71,6 +79,7 @@ class PoolStats:
                 "pool_misses": misses,
                 "overflow_used": self.overflow_used + sum(slot.is_overflow and slot.links > 0 for slot in slots),
                 "waits": self.waits,
+                "wait_seconds": self.waited,
                 "timeouts": self.timeouts,
                 "refused": self.refused,
                 "leaked": self.leaked,

@@ -7,12 +7,14 @@ with `fsm_conn_`, which clash with nothing: for a JSON formatter, a filter, or a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.telemetry.reading import error_text, error_type
 from fsm_conn.telemetry.watching import Telemetry, Watch
 
@@ -23,6 +25,7 @@ __all__ = ["LogObserver"]
 
 _transitions = logging.getLogger("fsm_conn.connection")
 _calls = logging.getLogger("fsm_conn.call")
+_pools = logging.getLogger("fsm_conn.pool")
 
 
 class _Watch(Watch):
@@ -93,6 +96,8 @@ def _span(record: ConnectionRecord) -> str:
 class LogObserver(Telemetry[_Watch]):
     """Writes one record for each transition to the logger `fsm_conn.connection`, and for each call to `fsm_conn.call`.
 
+    Attached to a pool, it does so for all its connections; the pool's own transitions go to `fsm_conn.pool`.
+
     Levels of transitions: DEBUG for a probe that passed, INFO for what was asked for and went well, WARNING for what
     has an error behind it (a lost link, a failed attempt or probe), ERROR for giving up and for bugs. Of calls: WARNING
     for those that failed or were slow, DEBUG for all others.
@@ -114,6 +119,24 @@ class LogObserver(Telemetry[_Watch]):
             check_seconds(f"LogObserver(slow_after={shown(slow_after)})", slow_after, otherwise=", or None")
         self._calls = calls
         self._slow_after = slow_after
+
+    def _pool_moved(self, name: str) -> Callable[[TransitionRecord], None]:
+        def moved(record: TransitionRecord) -> None:
+            level = logging.INFO if record.reason is None else logging.WARNING
+            if _pools.isEnabledFor(level):
+                text = "" if record.reason is None else error_text(record.reason)
+                extra = {
+                    "fsm_conn_pool": name,
+                    "fsm_conn_trigger": str(record.trigger),
+                    "fsm_conn_source": str(record.source),
+                    "fsm_conn_dest": str(record.dest),
+                    "fsm_conn_reason": text,
+                }
+                arrow = f"{record.source} -> {record.dest} on {record.trigger}, after {record.dwell:.3g} s"
+                shown = text.partition("\n")[0]
+                _pools.log(level, "%s: %s%s", name, arrow, shown and f": {shown}", extra=extra)
+
+        return moved
 
     def _watch(self, conn: Connection) -> _Watch:
         return _Watch(conn, self._calls, self._slow_after)

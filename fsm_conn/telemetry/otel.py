@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fsm_conn._util.extras import missing
@@ -51,6 +52,21 @@ NAME = "fsm_conn.connection.name"
 STATE = "fsm_conn.connection.state"
 OUTCOME = "fsm_conn.outcome"
 ERROR = "error.type"
+
+POOL = "fsm_conn.pool.name"
+
+_POOL_METRICS = (
+    ("size", "gauge", "{connection}", "Connections that the pool is to have."),
+    ("connections", "gauge", "{connection}", "Connections in service."),
+    ("leased", "gauge", "{lease}", "Leases that are held."),
+    ("idle", "gauge", "{lease}", "Leases that could be had without waiting."),
+    ("waiting", "gauge", "{request}", "Who waits for a connection."),
+    ("created", "counter", "{connection}", "Links that came into service."),
+    ("timeouts", "counter", "{timeout}", "Acquires that ended for want of time."),
+    ("refused", "counter", "{request}", "Acquires that were refused: closed, full, or unavailable."),
+    ("waits", "counter", "{wait}", "Waits that ended with a connection."),
+    ("wait_seconds", "counter", "s", "Seconds of these waits."),
+)
 
 _ASKED = (Trigger.CONNECT, Trigger.RECONNECT)
 
@@ -100,10 +116,10 @@ class _Watch(Measuring):
     def moved(self, record: ConnectionRecord) -> None:
         row = {"trigger": str(record.trigger), "source": str(record.source), "dest": str(record.dest)}
         labels = {f"fsm_conn.transition.{key}": value for key, value in row.items()}
-        self._to.transitions.add(1, {NAME: self.name, **labels})
+        self._to.transitions.add(1, {NAME: self.label, **labels})
 
     def probed(self, outcome: str) -> None:
-        self._to.probes.add(1, {NAME: self.name, OUTCOME: outcome})
+        self._to.probes.add(1, {NAME: self.label, OUTCOME: outcome})
 
     def began(self, record: ConnectionRecord) -> None:
         """Open a span: under that of who asked for it, and of its own when the connection acts by itself."""
@@ -114,7 +130,7 @@ class _Watch(Measuring):
         if record.reason is not None:
             cause["fsm_conn.connect.cause.error.type"] = error_type(record.reason)
         self._span = self._to.tracer.start_span(
-            f"connect {self.name}",
+            f"connect {self.label}",
             context=None if record.trigger in _ASKED else Context(),
             attributes={NAME: self.name, **cause},
             start_time=self._span_began_ns,
@@ -122,14 +138,14 @@ class _Watch(Measuring):
 
     def attempted(self, outcome: ConnectOutcome, record: ConnectionRecord) -> None:
         self._attempts += 1
-        self._to.attempts.add(1, {NAME: self.name, OUTCOME: str(outcome)})
+        self._to.attempts.add(1, {NAME: self.label, OUTCOME: str(outcome)})
         found: dict[str, str | int] = {"fsm_conn.attempt": self._attempts, OUTCOME: str(outcome)}
         if record.reason is not None:
             found |= {ERROR: error_type(record.reason), "exception.message": error_text(record.reason)}
         self._span.add_event("attempt", found, timestamp=self._span_time(record.at))
 
     def ended(self, outcome: ConnectOutcome, seconds: float, record: ConnectionRecord) -> None:
-        labels = {NAME: self.name, OUTCOME: str(outcome)}
+        labels = {NAME: self.label, OUTCOME: str(outcome)}
         span = self._span
         span.set_attributes({OUTCOME: str(outcome), "fsm_conn.connect.attempts": self._attempts})
         if outcome is ConnectOutcome.FAILED:
@@ -158,7 +174,7 @@ class _Watch(Measuring):
     def called(self, record: CallRecord) -> None:
         named = self._to.methods.named(record)
         method = OTHER if named == OTHER else _full_name(named)
-        labels = {"rpc.system.name": "grpc", "rpc.method": method, NAME: self.name, **_how_it_ended(record)}
+        labels = {"rpc.system.name": "grpc", "rpc.method": method, NAME: self.label, **_how_it_ended(record)}
         now = time.time_ns()
         span = self._to.tracer.start_span(
             "grpc" if method == OTHER else method,
@@ -209,7 +225,9 @@ class OpenTelemetry(Telemetry[_Watch]):
 
     Metrics: `fsm_conn.connection.count` (connections by name and state), `fsm_conn.transitions`, `fsm_conn.attempts`,
     `fsm_conn.probes`, `fsm_conn.connect.duration` and `rpc.client.call.duration`, both in seconds. What is detached or
-    dropped vanishes from the first of them.
+    dropped vanishes from the first of them. Of each pool that is attached: `fsm_conn.pool.size`, `.connections`,
+    `.leased`, `.idle`, `.waiting`, and as counters `.created`, `.timeouts`, `.refused`, `.waits` and `.wait_seconds`.
+    The connections of a pool are counted under the pool's name; the span of each connecting has its own.
 
     Spans hold what errors say. What this package itself writes into them holds no secrets, and those among the values
     of `env=` are hidden in what it quotes of a plugin's output. What the plugin answers, such as the text of a status,
@@ -235,6 +253,13 @@ class OpenTelemetry(Telemetry[_Watch]):
             unit="{connection}",
             description="Connections by state.",
         )
+        for name, kind, unit, words in _POOL_METRICS:
+            create = meter.create_observable_counter if kind == "counter" else meter.create_observable_up_down_counter
+            create(f"fsm_conn.pool.{name}", [partial(self._observe_pools, name)], unit=unit, description=words)
+
+    def _observe_pools(self, name: str, options: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
+        for pool, reading in self._pool_stats().items():
+            yield metrics.Observation(getattr(reading, name), {POOL: pool})
 
     def _watch(self, conn: Connection) -> _Watch:
         return _Watch(conn, self._instruments)

@@ -18,11 +18,11 @@ from fsm_conn._util.extras import missing
 from fsm_conn.connection.calling.records import CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
-from fsm_conn.telemetry.watching import Measuring, Telemetry
+from fsm_conn.telemetry.watching import Measuring, PoolReading, Telemetry
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 except ImportError as error:
     raise missing("PrometheusMetrics", "prometheus", error.name) from error
 
@@ -80,20 +80,20 @@ class _Watch(Measuring):
 
     def moved(self, record: ConnectionRecord) -> None:
         row = (str(record.trigger), str(record.source), str(record.dest))
-        self._meters.transitions.labels(self.name, *row).inc()
+        self._meters.transitions.labels(self.label, *row).inc()
 
     def probed(self, outcome: str) -> None:
-        self._meters.probes.labels(self.name, outcome).inc()
+        self._meters.probes.labels(self.label, outcome).inc()
 
     def attempted(self, outcome: ConnectOutcome, record: ConnectionRecord) -> None:
-        self._meters.attempts.labels(self.name, str(outcome)).inc()
+        self._meters.attempts.labels(self.label, str(outcome)).inc()
 
     def ended(self, outcome: ConnectOutcome, seconds: float, record: ConnectionRecord) -> None:
-        self._meters.connects.labels(self.name, str(outcome)).observe(seconds)
+        self._meters.connects.labels(self.label, str(outcome)).observe(seconds)
 
     def called(self, record: CallRecord) -> None:
         method = self._meters.methods.named(record)
-        self._meters.calls.labels(self.name, method, str(record.outcome)).observe(record.seconds)
+        self._meters.calls.labels(self.label, method, str(record.outcome)).observe(record.seconds)
 
 
 class PrometheusMetrics(Telemetry[_Watch]):
@@ -110,7 +110,14 @@ class PrometheusMetrics(Telemetry[_Watch]):
     `fsm_conn_connect_seconds{connection,outcome}`   histogram    from the request, or the loss, to the last attempt
     `fsm_conn_call_seconds{connection,method,`       histogram    calls: `succeeded`, `failed`, `cancelled`
     `outcome}`
+    `fsm_conn_pool_size{pool}`, `_connections`,      gauge        of a pool that is attached: what it is to have, has in
+    `_leased`, `_idle`, `_waiting`                                service, lends, could lend, and who waits
+    `fsm_conn_pool_created_total{pool}`,             counter      links that came into service, acquires that ran out of
+    `_timeouts_total`, `_refused_total`                           time, and that were refused
+    `fsm_conn_pool_wait_seconds{pool}`               summary      waits that ended with a connection
     ================================================ ============ ==================================================
+
+    The connections of a pool are counted under the pool's name, however many it makes.
 
     Connections of the same name are added up. What was counted stays when a connection is detached or dropped, as
     counters must; its part of `fsm_conn_state` vanishes. The method of a call that does not exist is `unknown`.
@@ -143,16 +150,49 @@ class PrometheusMetrics(Telemetry[_Watch]):
     def _watch(self, conn: Connection) -> _Watch:
         return _Watch(conn, self._meters)
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Metric]:
         """Called by the library, to find metrics of the same name."""
         yield GaugeMetricFamily("fsm_conn_state", "Connections by state.", labels=("connection", "state"))
+        yield from _pool_families()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Called by the library, at each scrape, on a thread of its own."""
-        for family in self.describe():
-            for labels, count in self._count_by_state().items():
-                family.add_metric(labels, count)
-            yield family
+        states, *families = self.describe()
+        for labels, count in self._count_by_state().items():
+            states.add_sample("fsm_conn_state", {"connection": labels[0], "state": labels[1]}, count)
+        yield states
+        pools = self._pool_stats()
+        for name, reading in pools.items():
+            _read_pool(families, name, reading)
+        if pools:
+            yield from families
+
+
+def _pool_families() -> list[Metric]:
+    gauges = (
+        ("size", "Connections that the pool is to have."),
+        ("connections", "Connections in service."),
+        ("leased", "Leases that are held."),
+        ("idle", "Leases that could be had without waiting."),
+        ("waiting", "Who waits for a connection."),
+    )
+    counters = (
+        ("created", "Links that came into service."),
+        ("timeouts", "Acquires that ended for want of time."),
+        ("refused", "Acquires that were refused: closed, full, or unavailable."),
+    )
+    return [
+        *(GaugeMetricFamily(f"fsm_conn_pool_{name}", help, labels=("pool",)) for name, help in gauges),
+        *(CounterMetricFamily(f"fsm_conn_pool_{name}", help, labels=("pool",)) for name, help in counters),
+        SummaryMetricFamily("fsm_conn_pool_wait_seconds", "Waits that ended with a connection.", labels=("pool",)),
+    ]
+
+
+def _read_pool(families: list[Any], name: str, reading: PoolReading) -> None:
+    *plain, waits = families
+    for family in plain:
+        family.add_metric((name,), getattr(reading, family.name.removeprefix("fsm_conn_pool_")))
+    waits.add_metric((name,), reading.waits, reading.wait_seconds)
 
 
 def _register(registry: CollectorRegistry, collector: Any) -> None:

@@ -131,8 +131,7 @@ class Waiters:
                 except RuntimeError:
                     return True  # the loop was closed under him: when he is freed, he gives it back
                 counts = self._counts
-                counts.waits += 1
-                counts.wait_seconds.append(waiter.get_loop().time() - since)
+                counts.note_wait(waiter.get_loop().time() - since)
                 return True
         return False
 

@@ -1,0 +1,50 @@
+"""Those who want to know of each connection that a pool makes, such as metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fsm_conn.connection.connection import Connection
+from fsm_conn.pool.slots.kind import Kind, SlotOwner
+from fsm_conn.pool.slots.slot import Slot
+
+__all__ = ["ConnectionCallback", "SlotMaker"]
+
+ConnectionCallback = Callable[[Connection], object]
+_log = logging.getLogger("fsm_conn.pool")
+
+
+class SlotMaker:
+    """Makes slots, and tells of their connections.
+
+    Args:
+        make: makes a slot of a kind, which tells its owner.
+    """
+
+    def __init__(self, make: Callable[[Kind, SlotOwner], Slot]) -> None:
+        self._make = make
+        self._callbacks: dict[object, ConnectionCallback] = {}
+
+    def __call__(self, kind: Kind, owner: SlotOwner) -> Slot:
+        """Make one."""
+        slot = self._make(kind, owner)
+        for callback in tuple(self._callbacks.values()):
+            self._tell(callback, slot.conn)
+        return slot
+
+    def add(self, callback: ConnectionCallback) -> Callable[[], None]:
+        """Register, and return what unregisters; calling that twice is harmless."""
+        key = object()
+        self._callbacks[key] = callback
+
+        def unregister() -> None:
+            self._callbacks.pop(key, None)
+
+        return unregister
+
+    def _tell(self, callback: ConnectionCallback, conn: Connection) -> None:
+        try:
+            callback(conn)
+        except Exception:  # as any observer, it cannot hurt
+            _log.exception("%s: an observer of the pool's connections failed", conn.name)
