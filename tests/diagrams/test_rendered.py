@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -137,3 +138,22 @@ def test_what_a_reader_of_the_readme_could_not_read(render: Renderer) -> None:
         "(1) recover [may_recover] after recover_after",
         "reconnect",
     ]
+
+
+NASTY = ("end", "state", "note", "default", "valueOf", "[*]", "a|b", 'q"q', "a:b", "{x}", "<b>", "&amp;", "#35;", "é", "日本",
+         "back\\", "\\n", "a;b", "%% c", "%3", "--> x", "direction TB", "_u_", "**b**", "s0", "s1_", "</TABLE>", "1. one",
+         "- x", "`code`", "~~~", "$x$", "# head", "rowMark", "class a b", "---")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names", [NASTY[place : place + 9] for place in range(0, len(NASTY), 9)], ids=lambda names: names[0]
+)
+def test_mermaid_shows_every_name_as_it_is(names: tuple[str, ...]) -> None:
+    """Of states, of rows, and of what happens inside a state."""
+    machine = Machine(None, names, initial=names[0], auto_transitions=False, name='of "quotes"')
+    for name, following in pairwise(names):
+        machine.add_transition(f"t {name}", name, following, conditions=name)
+        machine.add_transition(f"u {name}", name, None)
+    seen = by_mermaid(machine)
+    assert set(names) | {f"t {name} [{name}]" for name in names[:-1]} <= {box.text for box in seen.boxes}
+    assert {f"u {name}" for name in names[:-1]} <= set(seen.texts)
