@@ -51,7 +51,17 @@ ESCAPES = re.compile(
 
 
 def said(error: BaseException) -> str:
-    """Its text; what it is, where it has none; of a group, what is in it."""
+    """Its text; what it is, where it has none; of a group, what is in it; of a bug in an activity, what and where."""
+    text, place = _own_words(error), _place(error)
+    return f"{type(error).__name__}: {text} {place}" if place else text
+
+
+def named(error: BaseException) -> str:
+    """Its class and its text: of a bug, the text alone may be as little as the name of a key."""
+    return said(error) if _place(error) else f"{type(error).__name__}: {_own_words(error)}"
+
+
+def _own_words(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(map(named, error.exceptions)))
     try:
@@ -62,9 +72,10 @@ def said(error: BaseException) -> str:
         return f"{type(error).__name__}, whose own text cannot be had"
 
 
-def named(error: BaseException) -> str:
-    """Its class and its text: of a bug, the text alone may be as little as the name of a key."""
-    return f"{type(error).__name__}: {said(error)}"
+def _place(error: BaseException) -> str:
+    """Where in an activity a bug came up: `in while_sending, upload.py:41`; nothing for other errors."""
+    notes = vars(error).get("__notes__", ()) if hasattr(error, "__dict__") else ()
+    return next((each for each in notes if isinstance(each, str) and each.startswith("in while_")), "")
 
 
 def traced(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import inspect
 from inspect import Parameter
+from types import FunctionType
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -38,15 +41,26 @@ REASON = Takes("reason")
 """What is taken by who does not say: a builtin, for one."""
 
 
+_known: WeakKeyDictionary[FunctionType, Takes | None] = WeakKeyDictionary()
+"""What is known of plain methods, which many classes inherit."""
+
+
 def takes(owner: type, name: str) -> Takes | None:
     """What the method of that name takes; None when it cannot be called by a machine at all."""
-    method = getattr(owner, name)
-    static = isinstance(inspect.getattr_static(owner, name), (staticmethod, classmethod))
+    declared = next((vars(each)[name] for each in owner.__mro__ if name in vars(each)), None)
+    if not isinstance(declared, FunctionType):
+        return _read(getattr(owner, name), has_self=not isinstance(declared, (staticmethod, classmethod)))
+    if declared not in _known:
+        _known[declared] = _read(declared, has_self=True)
+    return _known[declared]
+
+
+def _read(method: Any, has_self: bool) -> Takes | None:
     try:
         found = list(inspect.signature(method).parameters.values())
     except (TypeError, ValueError):
         return REASON
-    if not static:
+    if has_self:
         if not found:
             return None
         if found[0].kind is not Parameter.VAR_POSITIONAL:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm_conn import (
+    ConnectFailedError,
     Connection,
     DeclarationError,
     EndlessDispatchError,
@@ -31,6 +32,7 @@ from fsm_conn import (
     StateTimeoutError,
     Transition,
 )
+from fsm_conn._util.text import named, said
 from fsm_conn.machine.records import NO_DATA, History
 
 
@@ -822,3 +824,18 @@ async def test_a_bug_in_an_activity_is_told_as_what_it_is_and_where(caplog: pyte
     assert isinstance(job.reason, KeyError)
     assert job.reason.__notes__ == [f"in while_sending, test_machine.py:{line}"]
     assert f"in while_sending, test_machine.py:{line}" in caplog.text
+    assert said(job.reason) == named(job.reason) == f"KeyError: 'x' in while_sending, test_machine.py:{line}"
+    assert (said(KeyError("x")), named(KeyError("x"))) == ("'x'", "KeyError: 'x'")
+
+
+async def test_so_is_one_of_a_connection() -> None:
+    """Whoever waits for it learns which bug it was, and where."""
+
+    class Buggy(Connection):
+        async def while_connecting(self) -> str:
+            raise KeyError("x")
+
+    conn = Buggy(["nothing"])
+    line = Buggy.while_connecting.__code__.co_firstlineno + 1
+    with pytest.raises(ConnectFailedError, match=rf"KeyError: 'x' in while_connecting, test_machine.py:{line}"):
+        await conn.connect()

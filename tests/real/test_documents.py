@@ -59,6 +59,7 @@ PRINTED = {
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
     "class Upload": "done",
     "class Door": "open",
+    "class Lamp": "on 1",
     "ThreadPoolExecutor": "8.0 1.0 2.0 3.0 10.0",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
     "ConnectionPool": "3.0 4.0 2",
