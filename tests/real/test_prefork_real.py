@@ -353,6 +353,28 @@ class TestTemplates:
         await one.stop()
         await two.stop(0)
 
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+    async def test_a_fork_that_ends_at_once(
+        self, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Somebody kills it before it is the plugin: it is told of as killed. If it crashes, another one is spawned."""
+
+        class Cursed(prefork.Birth):
+            def told(self, limit: float) -> tuple[int, bool]:
+                pid, _ = super().told(limit)
+                os.kill(pid, number)
+                return pid, False
+
+        monkeypatch.setattr(prefork, "Birth", Cursed)
+        process = await started(*hostile("stubborn"))
+        if number == signal.SIGKILL:
+            async with asyncio.timeout(QUICK):
+                assert await process.exited == -signal.SIGKILL
+        else:
+            assert await process.first_line == b"ready"
+        assert is_forked(caplog) == (number == signal.SIGKILL)
+        await process.stop(0)
+
     async def test_killed_again_and_again(self, caplog: pytest.LogCaptureFixture) -> None:
         """Whenever that is, each start comes to something, and nothing is left."""
         stop = threading.Event()

@@ -285,7 +285,6 @@ class Template:
             else:
                 job.result.set_exception(error)
         else:
-            self._plugins += 1
             job.result.set_result(started)
 
     def _forked(self, job: _Job) -> Started:
@@ -313,7 +312,8 @@ class Template:
         if not is_child(pid):
             raise TemplateGoneError("it did not fork")
         child = ForkedChild(pid, *birth.take(), self._on_child_end)
-        if not is_whole:
+        self._plugins += 1
+        if not is_whole and not child.was_killed():  # one that was is told of as if that had been a moment later
             child.destroy()
             raise CannotForkError("the fork ended, or hung, before it became the plugin")
         return child

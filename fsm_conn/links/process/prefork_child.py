@@ -137,6 +137,15 @@ class ForkedChild:
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
             return self.returncode
 
+    def was_killed(self) -> bool:
+        """Whether it has ended by SIGKILL or SIGTERM. Waits a moment for it to end, and leaves it to be waited for."""
+        end = time.monotonic() + REAP_LIMIT
+        while (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.001)
+        return ended.si_code == os.CLD_KILLED and ended.si_status in (signal.SIGKILL, signal.SIGTERM)
+
     def kill(self) -> None:
         """Send it SIGKILL, unless it was waited for."""
         if self.returncode is None:

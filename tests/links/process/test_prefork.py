@@ -385,6 +385,16 @@ class TestForkedChild:
         assert ended
         child.kill()
 
+    @pytest.mark.parametrize(
+        ("code", "killed"), [("kill -9 $$", True), ("kill -15 $$", True), ("kill -11 $$", False), ("exit 9", False)]
+    )
+    def test_killed_or_not(self, code: str, killed: bool) -> None:
+        """By somebody, or by a fault of its own. It can be waited for afterwards."""
+        child, _ = made(code)
+        assert child.was_killed() == killed
+        assert is_child(child.pid)
+        child.wait()
+
     def test_taken_by_somebody_else(self) -> None:
         """As `subprocess` has it."""
         child, ended = made("exit 7")
