@@ -1,7 +1,7 @@
 """Errors of the framework, and the root of all of them.
 
 Rules that hold for every error of the package: a message names what was wrong, where, and what to do about it; blame is
-in the type, so that callers can tell "the plugin could not be started" from "this call was wrong"; nothing secret is
+in the type, so that callers can tell "the world outside failed" from "this call was wrong"; nothing secret is
 ever put into a message. All errors survive pickling, so that test runners and process pools can carry them.
 """
 
@@ -25,14 +25,14 @@ class FsmConnError(Exception):
 
 
 class DeclarationError(FsmConnError, TypeError):
-    """A lifecycle was declared wrongly. Raised when the class is made, before anything can run."""
+    """A table or a class was declared wrongly. Raised when the class is made, before anything can run."""
 
 
 class IllegalTriggerError(FsmConnError, RuntimeError):
     """A trigger that the current state does not handle. Nothing was changed.
 
     Attributes:
-        state: the state the connection was, and still is, in.
+        state: the state that the machine was, and still is, in.
         trigger: the trigger that was refused.
         allowed: the triggers which that state handles.
     """

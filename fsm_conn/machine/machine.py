@@ -298,7 +298,7 @@ class StateMachine(Observed):
         """
         if self._fsm_dispatching:
             await asyncio.sleep(0)  # an observer has made an eager task of us, and what we have fired is still queued
-        if self._fsm_since is None and self.lifecycle.has_work(self._state):
+        if self._fsm_since is None and not self._fsm_is_closed and self.lifecycle.has_work(self._state):
             self.start()
         if self._state in states:
             return self._fsm_last or unwritten(self)

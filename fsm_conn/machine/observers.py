@@ -1,4 +1,4 @@
-"""Those who watch a connection: told of every transition, once, in order, and unable to hurt it.
+"""Those who watch a machine: told of every transition, once, in order, and unable to hurt it.
 
 The rules that hold here:
 
@@ -52,7 +52,7 @@ def is_observing(observers: Observers | None) -> bool:
 
 
 class Observers:
-    """The callbacks of one connection, and the task that runs the slow ones.
+    """The callbacks of one machine, and the task that runs the slow ones.
 
     Args:
         context: what async callbacks run in.
@@ -100,7 +100,7 @@ class Observers:
     def publish(self, record: TransitionRecord, plain_only: bool = False) -> None:
         """Tell everybody of `record`: plain callbacks now, and async ones after what they are still being told.
 
-        Not to be called from a callback: the driver dispatches what is fired in one after what is under way.
+        Not to be called from a callback: the machine dispatches what is fired in one after what is under way.
 
         Args:
             record: what happened.

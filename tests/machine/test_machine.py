@@ -839,3 +839,13 @@ async def test_so_is_one_of_a_connection() -> None:
     line = Buggy.while_connecting.__code__.co_firstlineno + 1
     with pytest.raises(ConnectFailedError, match=rf"KeyError: 'x' in while_connecting, test_machine.py:{line}"):
         await conn.connect()
+
+
+async def test_to_wait_for_a_closed_machine_does_not_begin_it() -> None:
+    """Nor is it left waiting."""
+    clock = Clock()
+    await clock.aclose()
+    with pytest.raises(MachineClosedError):
+        await clock.wait_for_state("stopped")
+    assert await clock.wait_for_state("running") == "running"
+    assert (clock.begun, clock.loop) == (0, None)
