@@ -1,7 +1,7 @@
 """Random lives of a class, by a seed: the same seed gives the same lives, and finds the same.
 
-The steps are chosen where little was seen so far: a step that was often taken in a state is offered less, and every
-third life begins as an earlier one that had shown something new. What fails is made as short as it can be.
+Most lives are steered to where little was seen so far, see `archive`; the others are left to chance. What fails is made
+as short as it can be.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from fsm_conn.testing.archive import Archive
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.kinds import life_of
 from fsm_conn.testing.lives.living import Living
@@ -27,10 +28,8 @@ from fsm_conn.testing.virtual import VirtualLoop
 __all__ = ["Lived", "check_make", "random_lives"]
 
 LIVES, STEPS = 100, 50
-RETURNS = 1 / 3
-"""The share of lives that begin as an earlier one which had shown something new."""
-ARCHIVED = 200
-"""So many beginnings are kept."""
+STEERED = 0.7
+"""The share of lives that are steered to where little was seen; the others are left to chance."""
 
 
 @attrs.frozen
@@ -111,10 +110,9 @@ class _Lives:
         self.options = options
         self.rng = random.Random(seed)  # noqa: S311 - no secret
         self.reach = Reach(subject)
-        self.tried: Counter[tuple[str, Step]] = Counter()
+        self.archive = Archive(steps)
         self.shares: Counter[str] = Counter()
         self.unjudged: dict[str, str] = {}
-        self.beginnings: list[_Beginning] = []
         self.loop = VirtualLoop()
 
     def run(self, lives: int, until: float | None, progress: Callable[[int], None]) -> Lived:
@@ -141,59 +139,40 @@ class _Lives:
 
     def live(self) -> ViolationError | None:
         """One life; the violation in it, if there is one."""
-        beginning = self._beginning()
+        steered = self.rng.random() < STEERED
+        beginning = self.archive.beginning(self.rng, self.reach.wanted()) if steered else None
         chosen = self.life.random_options(self.rng) if beginning is None else beginning.options
         life: Living = self.life(self.subject, **{"loop": self._fresh_loop(), **chosen, **self.options})
         try:
-            self._live(life, beginning)
+            self._live(life, () if beginning is None else beginning.steps, steered, chosen)
         except ViolationError as error:
             return error
         finally:
             life.close()
             self.shares.update(life.steps_in)
-            self._remember(life, chosen)
+            self.reach.note(life.records)
         self.unjudged = self.unjudged or life.unjudged()
         return None
 
-    def _live(self, life: Living, beginning: _Beginning | None) -> None:
-        for step in () if beginning is None else beginning.steps:
+    def _live(self, life: Living, begun: tuple[Step, ...], steered: bool, chosen: dict[str, Any]) -> None:
+        for step in begun:
             step.take(life)
-        for _ in range(self.most_steps - len(life.script.steps)):
-            self._choose(life).take(life)
+        for _ in range(max(self.most_steps - len(begun), self.most_steps // 2)):
+            state = life.state
+            step = self._choose(life, state, steered)
+            step.take(life)
+            self.archive.note(state, step, life, chosen)
         getattr(life, self.rng.choice(life.endings))()
 
-    def _choose(self, life: Living) -> Step:
-        """A step that is offered: the less often, the more often it was taken in that state."""
-        state, tried, offers = life.state, self.tried, life.offers()
-        weights = list(accumulate(weight / (4 + tried[state, step]) for step, weight in offers))
-        step = offers[min(bisect_right(weights, self.rng.random() * weights[-1]), len(offers) - 1)][0]
-        tried[state, step] += 1
-        return step
-
-    def _beginning(self) -> _Beginning | None:
-        """Where to begin: now and then as a life that had shown something new, the one that was used least."""
-        if not self.beginnings or self.rng.random() > RETURNS:
-            return None
-        found = min(self.beginnings, key=lambda each: each.used)
-        found.used += 1
-        return found
-
-    def _remember(self, life: Living, chosen: dict[str, Any]) -> None:
-        if self.reach.note(life.records) and len(self.beginnings) < ARCHIVED:
-            steps = [step for step in life.script.steps if step.name not in life.endings]
-            self.beginnings.append(_Beginning(chosen, tuple(steps[: self.most_steps * 2 // 3])))
+    def _choose(self, life: Living, state: str, steered: bool) -> Step:
+        """A step that is offered: where it is steered, rather one that was seldom taken, or leads to rare states."""
+        offers = life.offers()
+        worth = self.archive.worth if steered else (lambda state, step: 1.0)
+        weights = list(accumulate(weight * worth(state, step) for step, weight in offers))
+        return offers[min(bisect_right(weights, self.rng.random() * weights[-1]), len(offers) - 1)][0]
 
     def _fresh_loop(self) -> VirtualLoop:
         if self.loop.is_closed():
             self.loop = VirtualLoop()
         self.loop.begin_again()
         return self.loop
-
-
-@attrs.define
-class _Beginning:
-    """How a life began that had shown something new."""
-
-    options: dict[str, Any]
-    steps: tuple[Step, ...]
-    used: int = 0

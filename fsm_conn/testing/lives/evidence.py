@@ -61,6 +61,10 @@ class Evidence:
         """All transitions so far."""
         return self.machine.records  # type: ignore[no-any-return]
 
+    def cell(self) -> Any:
+        """What kind of moment this is, coarsely: for those who look for moments of other kinds."""
+        return self.state
+
     def next_timer(self) -> float | None:
         """Seconds until something happens by itself; None when nothing will."""
         return self.loop.next_timer()

@@ -21,7 +21,15 @@ from typing import Any
 from fsm_conn.testing.lives.culprits import is_foreign
 from fsm_conn.testing.lives.evidence import Evidence
 
-__all__ = ["Freezer", "clock_times", "fingerprint", "fingerprint_of_pool", "reads_history", "user_functions"]
+__all__ = [
+    "Freezer",
+    "clock_times",
+    "fingerprint",
+    "fingerprint_of_pool",
+    "own_attributes",
+    "reads_history",
+    "user_functions",
+]
 
 _PLAIN = (int, str, bytes, type(None))
 _IDENTITIES = (type, ModuleType, BuiltinFunctionType, CodeType, property)

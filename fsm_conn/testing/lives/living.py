@@ -35,6 +35,9 @@ class Living(Protocol):
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """What tells this moment from others, and what could not be compared."""
 
+    def cell(self) -> Any:
+        """What kind of moment this is, coarsely."""
+
     def unjudged(self) -> dict[str, str]:
         """Rules that are not applied to this class, each with the reason."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 __all__ = ["Reach"]
@@ -27,8 +27,9 @@ class Reach:
         self._rows: Sequence[Any] = () if table is None else table.transitions
         states = () if table is None else table.states
         self._alternatives: dict[tuple[str, str], list[int]] = {}
+        self._sources = [[str(source) for source in row.sources(states)] for row in self._rows]
         for index, row in enumerate(self._rows):
-            for source in row.sources(states):
+            for source in self._sources[index]:
                 self._alternatives.setdefault((str(row.trigger), str(source)), []).append(index)
         self._known: dict[tuple[str, str, str | None], tuple[Seen, ...]] = {}
         self.counts: Counter[Seen] = Counter()
@@ -67,13 +68,18 @@ class Reach:
 
     def unreached(self) -> tuple[str, ...]:
         """The rows that were never taken from any of their states, and those with guards that were never refused."""
-        found = []
+        return tuple(f"{_shown(self._rows[index])} was never {outcome}" for index, outcome, _ in self._missing())
+
+    def wanted(self) -> frozenset[str]:
+        """The states in which that may still come about."""
+        return frozenset(source for _, _, sources in self._missing() for source in sources)
+
+    def _missing(self) -> Iterator[tuple[int, str, list[str]]]:
         for index, row in enumerate(self._rows):
-            sources = [source for (_, source), rows in self._alternatives.items() if index in rows]
-            outcomes = ("taken", "refused") if row.guards else ("taken",)
-            seen = {outcome for outcome in outcomes if any((outcome, index, each) in self.counts for each in sources)}
-            found += [f"{_shown(row)} was never {outcome}" for outcome in outcomes if outcome not in seen]
-        return tuple(found)
+            sources = self._sources[index]
+            for outcome in ("taken", "refused") if row.guards else ("taken",):
+                if not any((outcome, index, each) in self.counts for each in sources):
+                    yield index, outcome, sources
 
 
 def _shown(row: Any) -> str:

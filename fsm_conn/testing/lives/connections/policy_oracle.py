@@ -36,6 +36,8 @@ BEGINNING = ASKING | {T.RECOVER}
 """Triggers that begin an outage."""
 _BASE_STATES = frozenset(ConnectionState)
 
+MANY = 3
+"""Attempts at one time that are not too many: the first one, the one after a link that came up, and one by chance."""
 AT_ONCE, WHENEVER = (0.0, 0.0), (0.0, math.inf)
 
 
@@ -116,6 +118,7 @@ class PolicyOracle:
         self._delay = WHENEVER
         self._entered: ConnectionRecord | None = None
         self._up_since: float | None = None
+        self._asked_at, self._at_one_time = -1.0, 0
         self._records_read = self._links_read = 0
 
     def up_to_date(self) -> PolicyOracle:
@@ -186,7 +189,7 @@ class PolicyOracle:
         return record.trigger in BEGINNING or (record.trigger in FAILING and record.dest == S.RECONNECTING)
 
     def _begin_outage(self, record: ConnectionRecord) -> None:
-        self.attempts = self.links = self.came_up = 0
+        self.attempts = self.links = self.came_up = self._at_one_time = 0
         self.since, self._at_once, self.on_trial = record.at, False, False
 
     def _count_attempt(self, record: ConnectionRecord) -> None:
@@ -295,6 +298,7 @@ class PolicyOracle:
         if record is None or record.dest in self.life.conn.linked_states:
             return
         self.links += 1
+        self._count_at_once(link)
         if self.links > self.attempts and not overrides.has_own(*OPENING, *COUNTING):
             self._wrong("attempts_are_counted", f"{self.links} links were asked for in {self.attempts} attempts")
         least, longest = self._delay
@@ -304,6 +308,18 @@ class PolicyOracle:
             self._wrong("delays_are_kept", f"{waited:g} s {told} {least:g} s at least")
         if idle > longest + EPSILON and not overrides.acts_by_itself(str(record.source), str(record.dest)):
             self._wrong("delays_are_kept", f"{idle:g} s {told} {longest:g} s at most")
+
+    def _count_at_once(self, link: Asked) -> None:
+        """Attempts that nothing comes between but refusals: whatever the policy, time must pass between them."""
+        self._at_one_time = self._at_one_time + 1 if link.at == self._asked_at else 1
+        self._asked_at = link.at
+        is_plain = type(self.life.conn.retry) is RetryPolicy
+        if is_plain and not self.life.overrides.has_own("may_retry", *OPENING, *COUNTING):
+            return  # the policy says how many, and how soon
+        most = self.life.conn.retry.max_attempts if is_plain else None
+        if self._at_one_time > max(MANY, most or 0):
+            told = f"{self._at_one_time} links were asked for at one time, in one outage"
+            self._wrong("attempts_let_time_pass", f"{told}; a peer that refuses is called in a tight loop")
 
     # --- probes ---------------------------------------------------------------------------------------------
 

@@ -30,6 +30,12 @@ def delays_are_kept(life: ConnectionEvidence) -> str | None:
 
 
 @invariant(AT_REST)
+def attempts_let_time_pass(life: ConnectionEvidence) -> str | None:
+    """Whatever the policy and the class's own guards: a peer that refuses is not called in a tight loop."""
+    return _told(life, "attempts_let_time_pass")
+
+
+@invariant(AT_REST)
 def permanent_errors_are_final(life: ConnectionEvidence) -> str | None:
     """After an error that cannot get better there is no further attempt."""
     return _told(life, "permanent_errors_are_final")
@@ -73,6 +79,7 @@ def probes_are_counted(life: ConnectionEvidence) -> str | None:
 OF_THE_POLICY: tuple[Invariant, ...] = (
     attempts_are_counted,
     delays_are_kept,
+    attempts_let_time_pass,
     permanent_errors_are_final,
     gives_up_only_when_it_must,
     restarts_are_limited,

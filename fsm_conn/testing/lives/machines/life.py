@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice, product
 from typing import Any
 
 from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
-from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint
+from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint, own_attributes
 from fsm_conn.testing.lives.machine_rules import OF_GUARDS, OF_MOVES, OF_OBSERVERS, activities_let_go, no_task_is_left
 from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
 from fsm_conn.testing.lives.machines.following import something_follows
@@ -42,6 +42,13 @@ COMBINATIONS = 4
 HOURS = (2.5, 31.0)
 """Seconds that pass where the clock is read, and nothing tells by whom."""
 WEIGHTS = {"fire": 3, "returns": 3, "raises": 2}
+
+
+_PLAIN = (int, bool, str, float, type(None))
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, Sized) else 0
 
 
 class MachineLife(SteppedLife):
@@ -162,6 +169,11 @@ class MachineLife(SteppedLife):
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """What tells this moment from others, as far as what can follow is concerned; and what it could not compare."""
         return fingerprint(self, {}, None if self.activities is None else self.activities.fingerprint())
+
+    def cell(self) -> Any:
+        """The state, and the plain values that the machine keeps."""
+        own = [value for _, value in own_attributes(self.machine)]
+        return self.state, tuple(value if type(value) in _PLAIN else _size(value) for value in own)
 
     def unjudged(self) -> dict[str, str]:
         """No rule depends on what the class does."""

@@ -300,6 +300,10 @@ class PoolLife:
         """What tells this moment from others, as far as what can follow is concerned."""
         return fingerprint_of_pool(self.pool, self.peer, self.loop)
 
+    def cell(self) -> Any:
+        """What kind of moment this is, coarsely."""
+        return self.state, len(self.users), len(self.open_links())
+
     def unjudged(self) -> dict[str, str]:
         """No rule depends on what the class does."""
         return {}

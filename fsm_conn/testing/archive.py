@@ -1,0 +1,82 @@
+"""Where random lives have been, and how they came there: so that the next ones go where little was seen.
+
+A life is led on from the way to a rare state (as Go-Explore does, Ecoffet et al. 2021), and prefers steps that were
+seldom taken and that led to rare states before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import attrs
+
+from fsm_conn.testing.lives.living import Living
+from fsm_conn.testing.lives.script import Step
+
+__all__ = ["Archive", "Beginning"]
+
+CELLS = 40
+"""So many ways are kept to each state."""
+WANTED = 10
+"""How much rather a life begins in a state in which something is still to be seen."""
+LEAST, MOST = 0.05, 5.0
+"""How much less, and how much more, a step is offered for where it leads."""
+
+
+@attrs.define
+class Beginning:
+    """A way to a moment of one kind: the options of the life, and its steps."""
+
+    options: dict[str, Any]
+    steps: tuple[Step, ...]
+    used: int = 0
+
+
+class Archive:
+    """What was seen, by state.
+
+    Args:
+        most_steps: no longer way is kept than three times so many.
+    """
+
+    def __init__(self, most_steps: int) -> None:
+        self._most_steps = 3 * most_steps
+        self._visits: Counter[str] = Counter()
+        self._tried: Counter[tuple[str, Step]] = Counter()
+        self._leads: dict[tuple[str, Step], str] = {}
+        self._ways: dict[str, dict[Any, Beginning]] = {}
+
+    def note(self, state: str, step: Step, life: Living, options: dict[str, Any]) -> None:
+        """A step was taken in a state, and led to where the life is now."""
+        now = life.state
+        self._visits[now] += 1
+        self._tried[state, step] += 1
+        if now != state or (state, step) not in self._leads:
+            self._leads[state, step] = now
+        ways = self._ways.setdefault(now, {})
+        if not life.ended and len(ways) < CELLS and len(life.script.steps) <= self._most_steps:
+            cell = life.cell()
+            if cell not in ways:
+                ways[cell] = Beginning(options, tuple(life.script.steps))
+
+    def worth(self, state: str, step: Step) -> float:
+        """How much more a step is offered in a state than it would be otherwise."""
+        key = state, step
+        led_to = self._leads.get(key)
+        rarity = MOST if led_to is None else ((1 + self._visits[state]) / (1 + self._visits[led_to])) ** 0.5
+        return float(min(max(rarity, LEAST), MOST) / (2 + self._tried[key]) ** 0.5)
+
+    def beginning(self, rng: random.Random, wanted: frozenset[str]) -> Beginning | None:
+        """The way to a state, the rarer the likelier, rather to one that is `wanted`; of its ways the least used."""
+        states = [state for state, ways in self._ways.items() if ways]
+        if not states:
+            return None
+        weights = [(WANTED if each in wanted else 1) / (1 + self._visits[each]) for each in states]
+        state = rng.choices(states, weights)[0]
+        ways = list(self._ways[state].values())
+        least = min(each.used for each in ways)
+        found = rng.choice([each for each in ways if each.used == least])
+        found.used += 1
+        return found
