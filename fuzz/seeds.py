@@ -63,6 +63,16 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\xff-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         b"\x20cookie mismatch. Expected: 's3cret-of-the-user'\n",
     ),
+    "secrets": (
+        b"s3cret/val%41ue\0ABCD EFGH\0GET /s3cret%2Fval%2541ue?x=QUJDRCBFRkdI",
+        b"https://a.b/\0/v1?key=x\0https://a.b/v1?key=x\n\\u0041",
+    ),
+    "reply": (
+        b"\x00\x0a\x04a/\x1b[\x12\x01x",
+        b"\x01\x08\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x02\x0a\x02a\x1b",
+        b"\x03\x11" + b"\0" * 6 + b"\xf0\x7f",
+    ),
     "answers": (_answers(),),
     "files": (
         b"\xff\xff\xff".join((_service().SerializeToString(), _DEPENDENCY)),

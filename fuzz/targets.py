@@ -12,15 +12,25 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from google.protobuf import message_factory
+import click
+from google.protobuf import (
+    any_pb2,
+    duration_pb2,
+    field_mask_pb2,
+    message_factory,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from fsm_conn import Connection
-from fsm_conn._util.redact import Redactor
+from fsm_conn._util.redact import HIDDEN, SHORTEST_SECRET, Redactor
 from fsm_conn._util.text import RISKY
+from fsm_conn.cli.calling import as_json
 from fsm_conn.links.errors import CallError, HandshakeError
 from fsm_conn.links.grpc.methods import Method, message_for
 from fsm_conn.links.grpc.names import match_service, split_method, unknown_method
@@ -243,6 +253,42 @@ def report(data: bytes) -> None:
         assert Report.from_json(found.to_json()) == found
 
 
+def secrets(data: bytes) -> None:
+    """Values that are secret, and what a plugin prints: parted by NUL, the last part is printed."""
+    *values, text = [part.decode("utf-8", "replace") for part in data.split(b"\0")]
+    shown = Redactor(values)(text, front=len(data) % 2 == 0, back=len(data) % 3 == 0)
+    assert not RISKY.search(shown)
+    left = shown.replace(HIDDEN, "\0")
+    assert not [
+        value for value in values if len(value) >= SHORTEST_SECRET and value in left and not RISKY.search(value)
+    ]
+
+
+def reply(data: bytes) -> None:
+    """A reply of a well-known type, by the first byte, as `fsm-conn call` shows it."""
+    kind = _WELL_KNOWN[data[0] % len(_WELL_KNOWN)] if data else _WELL_KNOWN[0]
+    try:
+        shown = as_json("a.B", kind.FromString(data[1:]))
+    except DecodeError:
+        return
+    except click.ClickException as error:
+        shown = error.message
+        assert len(shown) < LONGEST_MESSAGE
+    assert not RISKY.search(shown)
+
+
+_WELL_KNOWN: tuple[Any, ...] = (
+    any_pb2.Any,
+    duration_pb2.Duration,
+    field_mask_pb2.FieldMask,
+    struct_pb2.Value,
+    timestamp_pb2.Timestamp,
+    wrappers_pb2.StringValue,
+    wrappers_pb2.BytesValue,
+    wrappers_pb2.DoubleValue,
+)
+
+
 def _method_with_everything() -> Method:
     file = FileDescriptorProto(name="all.proto", package="all", syntax="proto3")
     file.enum_type.add(name="E").value.add(name="ZERO", number=0)
@@ -265,6 +311,6 @@ plugin_logger.setLevel(logging.INFO)
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (handshake, output, answers, files, fields, request, names, trace, report)
+    for function in (handshake, output, answers, files, fields, request, names, trace, report, secrets, reply)
 }
 """By name."""

@@ -25,7 +25,7 @@ from fsm_conn.links.grpc.methods import Method
 from fsm_conn.links.grpc.names import is_infrastructure
 from fsm_conn.links.grpc.services import ServiceResolver
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "as_json"]
 
 USUAL = 30.0
 """Seconds for an answer, when nobody said how many."""
@@ -97,11 +97,11 @@ class Caller:
             await within_limit(self._timeout, self._show_stream(method, request), method.name)
         else:
             reply = await self._in_time(self._conn.call(method.name, request), method.name)
-            self._show(_json(method.name, reply, indent=2 if self._console.is_terminal else None))
+            self._show(as_json(method.name, reply, indent=2 if self._console.is_terminal else None))
 
     async def _show_stream(self, method: Method, request: Any) -> None:
         async for reply in self._conn.stream(method.name, request):
-            self._show(_json(method.name, reply))
+            self._show(as_json(method.name, reply))
 
     async def _in_time(self, work: Any, what: str) -> Any:
         return await within_limit(USUAL if self._timeout is None else self._timeout, work, what)
@@ -141,7 +141,7 @@ async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
         ) from None
 
 
-def _json(name: str, reply: Any, indent: int | None = None) -> str:
+def as_json(name: str, reply: Any, indent: int | None = None) -> str:
     """A reply as JSON; a peer may send what has no such form, such as a time out of range or an infinite value."""
     try:
         data = json_format.MessageToDict(

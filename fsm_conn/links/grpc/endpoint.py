@@ -70,7 +70,7 @@ async def open_channel(endpoint: Endpoint) -> Any:
         while (state := channel.get_state(try_to_connect=True)) is not READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 why = brief(await said_why_not(channel), 400)
-                raise LinkError(f"cannot reach {endpoint.address}{_through_proxy(endpoint)}: {why}")
+                raise LinkError(f"cannot reach {endpoint.name}{_through_proxy(endpoint)}: {why}")
             await channel.wait_for_state_change(state)
     except BaseException:
         await channel.close()
