@@ -74,7 +74,7 @@ class Reflection:
     async def service(self, name: str, metadata: Metadata = ()) -> ServiceDescriptor:
         """Return the descriptor of one service that `names` told of. Raises as `names` does; the error names it."""
         try:
-            self._add(await self._fetch(name, metadata))
+            await self._add(await self._fetch(name, metadata))
             return self._pool.FindServiceByName(name)
         except CallError as error:
             raise CallError(f"the service {shown(name)!r} cannot be read: {error}") from None
@@ -99,7 +99,8 @@ class Reflection:
                 batch.take(await ask(ServerReflectionRequest(file_by_filename=missing)), missing)
         return batch.files
 
-    def _add(self, files: dict[str, FileDescriptorProto]) -> None:
+    async def _add(self, files: dict[str, FileDescriptorProto]) -> None:
+        """Add what is new, a file in each turn of the loop: a thousand of them take a while."""
         for name in _ordered(files):
             if name in self._added or name not in files:
                 continue
@@ -108,6 +109,7 @@ class Reflection:
             except Exception as error:  # the pool's ways to reject what a peer sent are many and undocumented
                 raise CallError(f"the peer's file {shown(name)!r} is not valid: {self._show(str(error))}") from None
             self._added.add(name)
+            await asyncio.sleep(0)
 
     @asynccontextmanager
     async def _exchange(self, metadata: Metadata) -> AsyncIterator[Any]:

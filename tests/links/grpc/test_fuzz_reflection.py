@@ -176,6 +176,25 @@ def test_descriptions_that_take_little_to_send_and_much_to_keep() -> None:
     assert "by more than" in refused(peer(files(file)))
 
 
+async def test_each_file_of_a_description_has_a_turn_of_its_own() -> None:
+    """A peer that describes a service by a thousand files does not keep the loop from all else meanwhile."""
+    many = [FileDescriptorProto(name=f"f{number}.proto", package="s", syntax="proto3") for number in range(500)]
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    resolver = ServiceResolver(LyingChannel(peer(files(honest(), *many))), ())  # type: ignore[arg-type]
+    counting = asyncio.ensure_future(count_turns())
+    both = await asyncio.gather(resolver.method("s.Svc.Do"), resolver.method("Svc.Do"))
+    counting.cancel()
+    assert [found.name for found in both] == ["s.Svc.Do"] * 2
+    assert turns > 500
+
+
 def test_long_names_do_not_make_long_errors() -> None:
     """Names are the peer's own words, of any length; an error quotes their beginnings."""
     long = [letter * 100_000 for letter in "abcdefgh"]
