@@ -70,6 +70,7 @@ def test_a_state_that_was_added_is_marked_with_its_rows(format: str) -> None:
         ("paused", "reconnecting", "probe_failed"): "added",
         ("paused", "failed", "probe_failed"): "added",
         ("paused", "reconnecting", "reconnect"): "added",
+        ("paused", "renewing", "going_away"): "added",
     }
     assert {name for name, lines in seen.inside.items() if any("added" in line for line in lines)} == {
         "paused",
@@ -109,6 +110,7 @@ def test_methods_of_its_own_are_named_where_they_are_called(format: str) -> None
     assert marked(seen) == {
         ("connected", "reconnecting", "lost"): "its own may_restart",
         ("connected", "reconnecting", "probe_failed"): "its own may_restart",
+        ("renewing", "reconnecting", "lost"): "its own may_restart",
     }
     assert seen.inside["failed"][-3:] == ["fault", "state changed", "its own while_failed"]
     assert seen.inside["against Connection"] == ["changed"]
@@ -247,7 +249,7 @@ def test_marks_have_words_and_colours_and_a_legend(theme: Theme) -> None:
     texts = [("".join(each.itertext()), each.get("fill")) for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert ("against Connection", tones[Tone.PLAIN]) in texts
     assert texts.count(("added", tones[Tone.GOOD])) == 4  # three rows and the legend
-    assert texts.count(("changed", tones[Tone.WARN])) == 3
+    assert texts.count(("changed", tones[Tone.WARN])) == 4  # what is opened from three states, and the legend
     assert ("state added", tones[Tone.GOOD]) in texts
     assert "Marked against Connection: added, changed." in svg
     mermaid = diagram(Authenticated, theme=theme, base=Connection)

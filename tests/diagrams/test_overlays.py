@@ -45,7 +45,7 @@ def test_coverage_counts_on_each_row(lived: Any) -> None:
     assert (
         "* but disconnected, disconnecting",
         "disconnecting",
-        "disconnect taken 1 never from connecting or reconnecting or failed",
+        "disconnect taken 1 never from connecting or renewing or reconnecting or failed",
     ) in edges
 
 

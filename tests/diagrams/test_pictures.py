@@ -37,7 +37,7 @@ def test_an_svg_can_be_read_aloud_and_stands_alone() -> None:
         (
             f"{SVG}desc",
             "desc",
-            "State machine of 6 states. Begins in disconnected. May stay for ever in disconnected, failed.",
+            "State machine of 7 states. Begins in disconnected. May stay for ever in disconnected, failed.",
         ),
     ]
     assert not re.search(r"href|url\(|<image|<script|<style|@import", svg)
