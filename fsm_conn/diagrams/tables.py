@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import attrs
 
 from fsm_conn.diagrams.drawing import Overlay
-from fsm_conn.diagrams.words import seconds, visible
+from fsm_conn.diagrams.words import seconds, state_marks, visible
 from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 
 __all__ = ["to_markdown", "to_rst"]
@@ -56,7 +56,7 @@ def _tables(
             said = [text(line.text.rstrip(",")) for overlay in overlays for line in overlay.states.get(state.name, ())]
             yield (
                 name(state.name),
-                ", ".join(_marks(state, any(state.name in overlay.lit for overlay in overlays))),
+                text(", ".join(state_marks(chart, state, any(state.name in overlay.lit for overlay in overlays)))),
                 name(state.activity) if state.activity is not None else "",
                 names(state.fires or ()),
                 name(state.on_error) if state.on_error is not None else "",
@@ -93,17 +93,6 @@ def _sources(row: ChartRow, names: Callable[[Iterable[str]], str]) -> str:
     if row.every_but is None:
         return names(row.sources)
     return f"every state but {names(row.every_but)}" if row.every_but else "every state"
-
-
-def _marks(state: ChartState, lit: bool) -> Iterator[str]:
-    for mark, holds in (
-        ("initial", state.initial),
-        ("final", state.final),
-        *((mark, True) for mark in state.marks),
-        ("now", lit),
-    ):
-        if holds:
-            yield mark
 
 
 def _markdown(table: _Table) -> str:

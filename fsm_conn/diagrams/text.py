@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from fsm_conn.diagrams.drawing import Overlay
-from fsm_conn.diagrams.words import seconds, visible
+from fsm_conn.diagrams.words import seconds, state_marks, visible
 from fsm_conn.machine.chart import Chart, ChartRow, ChartState
 
 __all__ = ["to_text"]
@@ -14,7 +14,7 @@ __all__ = ["to_text"]
 def to_text(chart: Chart, overlays: Sequence[Overlay] = (), title: str | None = None) -> str:
     """Write it: `connecting --(1) open_failed [may_retry] / count_attempt--> reconnecting`, and the like of states."""
     lines = [visible(title or chart.name)]
-    lines += (f"  {_state(state, overlays)}" for state in chart.states)
+    lines += (f"  {_state(chart, state, overlays)}" for state in chart.states)
     places = {
         (row.index, source): _place(row, rows) for (_, source), rows in chart.alternatives.items() for row in rows
     }
@@ -24,9 +24,8 @@ def to_text(chart: Chart, overlays: Sequence[Overlay] = (), title: str | None = 
     return "\n".join(lines) + "\n"
 
 
-def _state(state: ChartState, overlays: Sequence[Overlay]) -> str:
-    marks = [*(["initial"] if state.initial else []), *(["final"] if state.final else []), *state.marks]
-    marks += ["now"] if any(state.name in overlay.lit for overlay in overlays) else []
+def _state(chart: Chart, state: ChartState, overlays: Sequence[Overlay]) -> str:
+    marks = state_marks(chart, state, any(state.name in overlay.lit for overlay in overlays))
     told = [f"{head} / {_names(names)}" for head, names in _happens(state) if names]
     told += [line.text for overlay in overlays for line in overlay.states.get(state.name, ())]
     return visible(state.name) + (f" ({', '.join(marks)})" if marks else "") + (f": {'; '.join(told)}" if told else "")

@@ -6,8 +6,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from fsm_conn._util.text import RISKY
+from fsm_conn.machine.chart import Chart, ChartState
 
-__all__ = ["WIDTH", "guard_words", "seconds", "visible", "wrapped"]
+__all__ = ["WIDTH", "guard_words", "seconds", "state_marks", "visible", "wrapped"]
 
 WIDTH = 24
 """Characters after which a line of a label is broken, where it can be."""
@@ -50,3 +51,10 @@ def wrapped(pieces: Iterable[str], width: int = WIDTH) -> list[str]:
 def seconds(value: float) -> str:
     """A time with three digits, in seconds."""
     return f"{value:.3g} s" if value < 1000 else f"{value:.0f} s"
+
+
+def state_marks(chart: Chart, state: ChartState, lit: bool) -> list[str]:
+    """What a state is, in words: where life begins, where another state begins, where it may end, where it is."""
+    marks = ["initial"] if state.name in chart.begins else []
+    marks += [f"initial in {visible(each.name)}" for each in chart.states if state.name in each.begins]
+    return [*marks, *(["final"] if state.final else []), *state.marks, *(["now"] if lit else [])]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transitions import Machine
+from transitions.extensions import HierarchicalMachine
 from transitions.extensions.states import Timeout, add_state_features
 
 from fsm_conn import Connection, ConnectionPool
@@ -152,3 +153,17 @@ def test_plain_text_tells_of_our_own_tables_what_they_say() -> None:
     assert "  * but disconnected, disconnecting --disconnect--> disconnecting" in lines
     assert "  connected (link open, serves calls): do / while_connected; on error / lost" in lines
     assert len(lines) == 1 + len(chart_of(Connection).states) + len(chart_of(Connection).rows)
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "rst"])
+def test_where_life_begins_is_told_from_where_a_state_begins(format: str) -> None:
+    states = ["idle", {"name": "run", "initial": "slow", "children": ["slow", "fast"]}]
+    machine = HierarchicalMachine(None, states, initial="run_fast", auto_transitions=False)
+    told = str(diagram(machine, format)).replace("\\", "").replace("``", "").replace("`", "")
+    lines = told.splitlines() if format != "rst" else [" ".join(row) for row in rst(str(diagram(machine, format)))]
+    marked = [line for line in lines if "initial" in line]
+    assert len(marked) == 2
+    assert "run_slow" in marked[0]
+    assert "initial in run" in marked[0]
+    assert "run_fast" in marked[1]
+    assert "initial in" not in marked[1]
