@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.table import Trigger as Trigger
     from fsm_conn.links.base import CallOptions as CallOptions
     from fsm_conn.links.base import Link as Link
+    from fsm_conn.links.driver import DriverLink as DriverLink
     from fsm_conn.links.errors import AmbiguousNameError as AmbiguousNameError
     from fsm_conn.links.errors import BadCookieError as BadCookieError
     from fsm_conn.links.errors import CallError as CallError
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
     from fsm_conn.machine.table import State as State
     from fsm_conn.machine.table import Transition as Transition
     from fsm_conn.machine.table import others as others
+    from fsm_conn.pool.driver_pool import DriverLease as DriverLease
+    from fsm_conn.pool.driver_pool import DriverPool as DriverPool
     from fsm_conn.pool.errors import HookTimeoutError as HookTimeoutError
     from fsm_conn.pool.errors import LeaseError as LeaseError
     from fsm_conn.pool.errors import LeaseLostError as LeaseLostError
@@ -105,6 +108,7 @@ _HOMES = {
     "fsm_conn.connection.counting.report": "HealthReport",
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
     "fsm_conn.links.base": "CallOptions Link",
+    "fsm_conn.links.driver": "DriverLink",
     "fsm_conn.links.errors": (
         "AmbiguousNameError BadCookieError CallError ChecksumError CommandNotExecutableError CommandNotFoundError "
         "ConnectionLostError GoingAwayError HandshakeError IncompatibleProtocolError LinkError LinkLostError "
@@ -122,6 +126,7 @@ _HOMES = {
     ),
     "fsm_conn.pool.leasing.lease": "Lease",
     "fsm_conn.pool.policy": "PoolPolicy",
+    "fsm_conn.pool.driver_pool": "DriverLease DriverPool",
     "fsm_conn.pool.pool": "ConnectionPool",
     "fsm_conn.pool.table": "PoolState PoolTrigger",
 }

@@ -20,7 +20,7 @@ PACKAGE = Path(fsm_conn.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_util", "version"),
     ("machine",),
-    ("links.base", "links.target", "links.errors", "links.checking", "links.services", "links.stubs"),
+    ("links.base", "links.target", "links.errors", "links.checking", "links.services", "links.stubs", "links.driver"),
     ("links.grpc", "links.process", "connection"),
     ("links.plugin", "pool"),
     ("telemetry", "checks", "diagrams", "demo", "blocking"),
@@ -29,7 +29,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the ground up. A room imports from the layers below it and from itself; rooms side by side never each other."""
 
-SAME_ROOM = ("links.base", "links.target", "links.errors", "links.checking", "links.services", "links.stubs")
+SAME_ROOM = (
+    "links.base",
+    "links.target",
+    "links.errors",
+    "links.checking",
+    "links.services",
+    "links.stubs",
+    "links.driver",
+)
 """Modules that stand in one room."""
 
 FREE = {"", "__main__", "links", "testing.plugin"}

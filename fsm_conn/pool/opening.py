@@ -21,11 +21,13 @@ class Opening:
     Attributes:
         callers: how many wait for it.
         is_claimed: whether somebody was told of success, who is to close the pool.
+        at_least: how many connections are waited for; the others come up afterwards. None: all of them.
     """
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.callers = 0
         self.is_claimed = False
+        self.at_least: int | None = None
         self._supervisor = supervisor
         self._progress: tuple[Progress, ...] = ()
 
@@ -42,20 +44,21 @@ class Opening:
         self._progress = ()
 
     async def run(self) -> None:
-        """Wake all slots, and wait until they are in service.
+        """Wake all slots, and wait until as many as was said are in service.
 
         Raises:
-            PoolUnavailableError: one of them could not be.
+            PoolUnavailableError: so many of them cannot be.
         """
         slots, news = tuple(self._supervisor.slots), self._supervisor.news
+        needed = len(slots) if self.at_least is None else min(self.at_least, len(slots))
         for slot in slots:
             slot.fire(SlotTrigger.WAKE)
         told = -1
-        while (ready := sum(slot.in_service for slot in slots)) < len(slots):
+        while (ready := sum(slot.in_service for slot in slots)) < needed:
             if ready != told:
                 self._tell(ready, len(slots))
                 told = ready
-            if any(slot.state == SlotState.BACKING_OFF for slot in slots):
+            if len(slots) - sum(slot.state == SlotState.BACKING_OFF for slot in slots) < needed:
                 raise self._supervisor.why_unavailable("could not be opened")
             await news.wait()
             news.clear()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from fsm_conn._util.timing import finish
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
+from fsm_conn.connection.calling.proxies import ServiceProxy, Services
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.drain import DRAIN_TIMEOUT
 from fsm_conn.pool.hooks import Hook, Hooks
@@ -106,7 +107,9 @@ class ConnectionPool(PoolMachine):
 
     # --- opening and closing ----------------------------------------------------------------------------------
 
-    async def initialize(self, progress: Callable[[int, int], None] | None = None) -> None:
+    async def initialize(
+        self, progress: Callable[[int, int], None] | None = None, *, at_least: int | None = None
+    ) -> None:
         """Open all connections, at most one start per core at a time. All callers share one opening.
 
         When the last caller that waits is cancelled, the opening is abandoned, and nothing is left behind.
@@ -114,6 +117,9 @@ class ConnectionPool(PoolMachine):
         Args:
             progress: called with how many connections are up, and how many there will be, whenever that changes. What
                 it raises ends the opening.
+
+            at_least: how many connections to wait for, standby included. The others come up afterwards, and it is no
+                failure when they cannot at first. 0: none is waited for. None: all. The first caller decides.
 
         Raises:
             PoolUnavailableError: one could not be made; has all causes. Nothing is left behind.
@@ -125,6 +131,7 @@ class ConnectionPool(PoolMachine):
         while self._state == PoolState.DRAINING:
             await self.reach((PoolState.CLOSED,))
         if self._state == PoolState.CLOSED:
+            self._opening.at_least = at_least
             self.fire(PoolTrigger.OPEN)
         if progress is not None and self._state == PoolState.OPENING:
             self._opening.watch(progress)
@@ -180,7 +187,8 @@ class ConnectionPool(PoolMachine):
         First come, first served. When all connections are leased, one more is opened at once, up to `max_overflow`.
 
         Args:
-            timeout: seconds to wait, starting a connection included; None: the policy's `acquire_timeout`.
+            timeout: seconds to wait, starting a connection included; 0: what is free, or nothing; None: the policy's
+                `acquire_timeout`.
 
         Raises: when it is entered or awaited,
             PoolClosed: the pool is not open.
@@ -189,7 +197,9 @@ class ConnectionPool(PoolMachine):
             PoolUnavailableError: no connection can be made at present, with the causes.
         """
         if timeout is not None:
-            check_seconds(f"acquire(timeout={shown(timeout)})", timeout, otherwise=", or None for the policy's")
+            check_seconds(
+                f"acquire(timeout={shown(timeout)})", timeout, zero=True, otherwise=", or None for the policy's"
+            )
         lease = self._lease_class()  # which has no constructor, for it would cost as much as taking a slot does
         lease._leases = self._leases
         lease._timeout = timeout
@@ -209,6 +219,28 @@ class ConnectionPool(PoolMachine):
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """As `call`, for a method that answers with a stream."""
         return self._calls(method, args).stream(method, args, fields)
+
+    def expire(self) -> None:
+        """Have all links replaced, as after credentials were changed: one after the other, when nobody uses them.
+
+        What is leased is replaced when it is given back; the last link that serves, when there is another.
+
+        Raises:
+            PoolClosed: the pool is not open.
+            RuntimeError: it lives in another event loop.
+        """
+        self.admit()
+        self._supervisor.expire_all()
+
+    @property
+    def services(self) -> Services:
+        """As `Connection.services`; each call goes as `call` does."""
+        return Services(self)
+
+    def __getattr__(self, name: str) -> ServiceProxy:
+        if name.startswith("_") or hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return ServiceProxy(self, name)
 
     @property
     def pool_size(self) -> int:

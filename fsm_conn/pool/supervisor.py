@@ -247,6 +247,14 @@ class Supervisor:
         self.slots.leave_free(slot)
         self.settle(slot)
 
+    def expire_all(self) -> None:
+        """Have all present links replaced, one after the other, as they become free and others serve."""
+        for slot in tuple(self.slots):
+            slot.outdate()
+            self.slots.leave_free(slot)
+            self.settle(slot)
+        self.news.set()
+
     def _idle_until(self, slot: Slot, now: float) -> float | None:
         """When a slot will have been idle for too long, if nobody uses it from now on; None: never."""
         since = now if slot.is_used else slot.idle_since

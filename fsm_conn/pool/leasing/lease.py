@@ -10,6 +10,7 @@ no call that can be done without, and nobody asks for the running loop, which is
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import traceback
 from asyncio import current_task
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lease", "WatchedLease"]
 
+_log = logging.getLogger("fsm_conn.pool")
 _StubT = TypeVar("_StubT")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 FRAMES = 8
@@ -132,6 +134,16 @@ class Lease:
             raise self._misused("released again" if self._holder is not None else "released before it was acquired")
         self._slot = None
         self._leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
+
+    def discard(self) -> None:
+        """Give the connection back, and have its link replaced: nobody else gets this one. Does not wait.
+
+        Raises:
+            LeaseError: as `release`.
+        """
+        if self._slot is not None and self.is_held:
+            self._leases.spoil(self._slot)
+        self.release()
 
     @property
     def is_held(self) -> bool:
@@ -273,11 +285,15 @@ class WatchedLease(Lease):
     _where: list[traceback.FrameSummary] | None
 
     async def __aenter__(self) -> Lease:
-        await super().__aenter__()
-        self._timer = self._where = None
+        where: list[traceback.FrameSummary] | None = None
         policy = self._leases.policy
         if policy.track_leases:
-            self._where = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
+            where = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
+            if self._holder is None and not self._leases.free:
+                self._warn_of_deadlock(where)
+        await super().__aenter__()
+        self._timer, self._where = None, where
+        self._leases.watched.add(self)
         if policy.lease_limit is not None:
             self._timer = asyncio.get_running_loop().call_later(policy.lease_limit, _report, ref(self))
         return self
@@ -288,9 +304,25 @@ class WatchedLease(Lease):
         if self._slot is not None:
             self.release()
 
+    def _warn_of_deadlock(self, where: list[traceback.FrameSummary]) -> None:
+        """If the task that is going to wait holds all that there is: nobody else will give it anything."""
+        slots, me = self._leases.slots, self._leases.user()
+        if slots.to_come(asyncio.get_running_loop().time()) or any(
+            slot.in_service and set(slot.holders) != {me} for slot in slots
+        ):
+            return
+        held = [lease for lease in self._leases.watched if lease._holder == me and lease.is_held and lease._where]
+        _log.warning(
+            "%r: this task holds all connections, and waits for one more, which nobody can give it; it waits at\n%s%s",
+            self._leases,
+            "".join(traceback.format_list(where[-FRAMES:])),
+            "".join("it holds one since\n" + "".join(traceback.format_list(each._where[-FRAMES:])) for each in held),
+        )
+
     def release(self) -> None:
         """As any lease."""
         super().release()
+        self._leases.watched.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 

@@ -19,6 +19,8 @@ import inspect
 import logging
 from collections.abc import Awaitable
 from threading import get_ident
+from typing import Any
+from weakref import WeakSet
 
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
@@ -54,6 +56,7 @@ class Leases:
         is_slow: whether there may be more to a lease than taking what is free and giving it back.
         loop: the loop in which the pool was opened, or was last.
         thread: the thread in which that runs.
+        watched: the leases that are watched, and held.
     """
 
     def __init__(self, gate: Gate, supervisor: Supervisor, hooks: Hooks, counts: PoolStats) -> None:
@@ -61,6 +64,7 @@ class Leases:
         self.is_slow = True
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
+        self.watched: WeakSet[Any] = WeakSet()
         self.gate = gate
         self.slots = supervisor.slots
         self._supervisor = supervisor
@@ -137,11 +141,23 @@ class Leases:
             self.end_call(slot, caller)
 
     async def _slot_in_time(self, holder: TaskRef, limit: float) -> Slot:
+        if limit == 0:
+            return await self._slot_at_once(holder)
         try:
             return await within(limit, self._agreed_slot(holder, PATIENT))
         except ExpiredError:
             self._counts.timeouts += 1
             raise PoolTimeoutError(f"{self!r}: no connection became free within {limit:g} s") from None
+
+    async def _slot_at_once(self, holder: TaskRef) -> Slot:
+        """What is free now; nothing is started, and nobody waits, but for `on_acquire`."""
+        self.gate.admit()
+        while self.free:
+            slot = self._take_free(holder)
+            if await self._is_agreed(slot, holder, is_last=False):
+                return slot
+        self._counts.timeouts += 1
+        raise PoolTimeoutError(f"{self!r}: no connection is free, and the caller does not wait")
 
     async def _agreed_slot(self, holder: TaskRef, wants: int, *, back: bool = False) -> Slot:
         """A slot that is still in service, and that `on_acquire` agrees with; `back`: instead of one that was not."""
@@ -236,6 +252,14 @@ class Leases:
                 self.free.append(slot)
             elif slot.callers:
                 self._supervisor.put(slot)  # more calls may go through it
+
+    def spoil(self, slot: Slot) -> None:
+        """Nobody is to have the link of a slot again, which is about to be given back."""
+        if get_ident() != self.thread:
+            if self.loop is not None and not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(slot.try_to_fire, SlotTrigger.SPOIL)
+        else:
+            slot.try_to_fire(SlotTrigger.SPOIL)
 
     def _returned_slowly(self, slot: Slot, holder: TaskRef, generation: int) -> None:
         if self.loop is not None and not self.loop.is_closed() and not _is_running(self.loop):

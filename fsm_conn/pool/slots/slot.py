@@ -2,11 +2,10 @@
 
 The rules that hold here:
 
-- While a link is open that `on_open` has finished with, the slot is *in service*. It goes out of service in the moment
-  in which the link is lost, told by the connection's own transitions.
+- While a link is open that `on_open` has finished with, the slot is *in service*; it goes out of service in the moment
+  in which the link is lost, told by the connection's transitions.
 - Every link is a *generation*. A lease is of one: what is given back to an earlier one changes nothing.
-- A connection that has given up is tried again for ever, one attempt at a time, by the delays of the pool's policy, the
-  restart intensity of the connection's, and its retry budget; until a link has been up for `stable_after`.
+- A connection that has given up is tried again for ever, one attempt at a time, with the pauses of `backoff`.
 - A slot knows neither waiters nor leases. It tells its owner of each state that it enters.
 """
 
@@ -78,8 +77,7 @@ class Slot(StateMachine):
         is_retired: whether it does not belong to the pool any more.
         cause: what the connection last failed with, since it was in service; None when it did not.
         backoff: how often it has failed, and how long it pauses.
-        expires_at: when the present link is to be replaced, by the loop's clock; None: never.
-        idle_since: since when nobody has used it, by the loop's clock.
+        expires_at, idle_since: when its link is to be replaced (None: never); since when nobody uses it.
     """
 
     states: ClassVar[Sequence[State | str]] = SLOT_STATES
@@ -106,8 +104,8 @@ class Slot(StateMachine):
         self.holders: list[TaskRef] = []
         self.callers: list[TaskRef] = []
         self.generation = self.links = self.leases = 0
-        self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = False
-        self.is_plain = self.is_wanted_again = self.is_replaced = False
+        self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = self.is_plain = False
+        self.is_wanted_again = self.is_replaced = False
         self.predecessor: Slot | None = None
         self.cause: BaseException | None = None
         self.loss: BaseException | None = None
@@ -120,8 +118,8 @@ class Slot(StateMachine):
         self._on_open = on_open
         self._link: Link | None = None
         """The link that is in service, or was last."""
+        self._outdated: Link | None = None
         self._configured: Link | None = None
-        """The link that `on_open` has finished with."""
         self._began = 0.0
         self._cleanups = Cleanups(policy.hook_timeout)
         self.in_service = self._needs_fresh_link = False
@@ -199,6 +197,12 @@ class Slot(StateMachine):
         self.expires_at = None
         self._judge()
 
+    def outdate(self) -> None:
+        """Its present link is to be replaced, as soon as nobody uses it."""
+        self._outdated = self.conn.link
+        if self.in_service:
+            self.expire()
+
     def reset(self, cleanup: Awaitable[None]) -> None:
         """A lease is over: nobody gets it before the cleanup has ended, which `on_release` has returned."""
         self._cleanups.add(cleanup)
@@ -254,9 +258,9 @@ class Slot(StateMachine):
 
     def note_cause(self, reason: BaseException | None) -> None:
         """An attempt has failed."""
-        if isinstance(reason, ConnectFailedError) and reason.reason is not None:
-            reason = reason.reason
-        self.cause = RuntimeError("it could not be opened") if reason is None else reason
+        if isinstance(reason, ConnectFailedError):
+            reason = reason.reason or reason
+        self.cause = reason or RuntimeError("it could not be opened")
         self._owner.slot_in_trouble(self)
 
     def note_failure(self, reason: BaseException | None) -> None:
@@ -264,8 +268,8 @@ class Slot(StateMachine):
         self.backoff.failed(now())
         self.note_cause(reason)
         level = logging.WARNING if self.backoff.failures == 1 else logging.DEBUG
-        why = said(self.cause) if self.cause is not None else ""
-        _log.log(level, "%r has given up, and is tried again in %.3g s: %s", self.conn, self.backoff.wait, why)
+        text = "%r has given up, and is tried again in %.3g s: %s"
+        _log.log(level, text, self.conn, self.backoff.wait, self.cause and said(self.cause))
 
     def note_loss(self, reason: BaseException | None) -> None:
         """One more link was lost."""
@@ -281,7 +285,7 @@ class Slot(StateMachine):
             self.links += 1
             lifetime = self._policy.lifetime(self._rng)
             self.expires_at = None if lifetime is None else began + lifetime
-            self.is_old = False
+            self.is_old = self._link is self._outdated
 
     def end_service(self, reason: BaseException | None) -> None:
         """The link serves no more."""
@@ -360,8 +364,7 @@ class Slot(StateMachine):
             self._end_leases(record.reason)
         if self._state == _S.CONFIGURING:
             self._meddling = self._meddling or meddling(record)
-        trigger = told_by(record, self._state, self.conn.serving_states)
-        if trigger is not None and not self._meddling:
+        if (trigger := told_by(record, self._state, self.conn.serving_states)) and not self._meddling:
             self.fire(trigger, record.reason)
 
     def _end_leases(self, reason: BaseException | None) -> None:

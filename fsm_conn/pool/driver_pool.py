@@ -1,0 +1,116 @@
+"""A pool of a driver's own connections: what is leased is the driver's object, with its types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+from fsm_conn.connection.connection import Connection
+from fsm_conn.links.driver import DriverLink
+from fsm_conn.pool.leasing.lease import Lease
+from fsm_conn.pool.pool import ConnectionPool
+
+__all__ = ["DriverLease", "DriverPool"]
+
+T = TypeVar("T")
+
+
+class DriverLease(Generic[T]):
+    """The right to use a driver's object: `async with pool.acquire() as db`, or `db = await lease` and `release()`.
+
+    Do not keep the object: when the block is left, others use it.
+
+    Args:
+        lease: the lease of its connection.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self._link: DriverLink[T] | None = None
+
+    async def __aenter__(self) -> T:
+        lease = await self.lease
+        try:
+            link = cast("DriverLink[T]", lease.connection.link)
+            driver = await link.begin_use()
+        except BaseException:
+            lease.release()
+            raise
+        self._link = link
+        return driver
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._link is not None:
+            self.release()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.__aenter__().__await__()
+
+    def __del__(self) -> None:
+        self._done()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the object may be used: its connection was neither released nor lost."""
+        return self.lease.is_held
+
+    def release(self) -> None:
+        """Give the connection back. Raises as `Lease.release`."""
+        self._done()
+        self.lease.release()
+
+    def discard(self) -> None:
+        """Give it back, and have its link replaced: nobody else gets this one. Raises as `Lease.release`."""
+        self._done()
+        self.lease.discard()
+
+    def _done(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.end_use()
+
+
+class DriverPool(ConnectionPool, Generic[T]):
+    """A `ConnectionPool` whose leases are a driver's own objects.
+
+        async with DriverPool(Postgres, 5) as pool, pool.acquire() as db:
+            await db.fetchval("SELECT 1")
+
+    Args:
+        target: makes a `DriverLink`: as a rule, the class.
+        pool_size: as for `ConnectionPool`, and so is all else. `reset` of the links is called after each lease, before
+            an `on_release` of the pool's.
+    """
+
+    def __init__(
+        self,
+        target: Callable[[], DriverLink[T]],
+        pool_size: int | None = None,
+        max_overflow: int | None = None,
+        **options: Any,
+    ) -> None:
+        if getattr(target, "reset", None) is not DriverLink.reset:
+            options["on_release"] = _resetting(options.get("on_release"))
+        super().__init__(target, pool_size, max_overflow, **options)
+
+    def acquire(self, timeout: float | None = None) -> DriverLease[T]:  # type: ignore[override]
+        """A lease of a driver's object. Arguments and errors as for `ConnectionPool.acquire`."""
+        return DriverLease(super().acquire(timeout))
+
+
+def _resetting(also: Callable[[Connection], Any] | None) -> Callable[[Connection], Any]:
+    async def reset(conn: Connection) -> None:
+        link = cast("DriverLink[Any]", conn.link)
+        driver = await link.begin_use()
+        try:
+            await link.reset(driver)
+            outcome: Any = None if also is None else also(conn)
+            if hasattr(outcome, "__await__"):
+                await outcome
+        finally:
+            link.end_use()
+
+    return reset
