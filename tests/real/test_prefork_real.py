@@ -471,6 +471,7 @@ def _open(pid: int) -> Iterator[Path]:
 
 CANNOT = {
     "thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(100,), daemon=True).start()", "a thread"),
+    "process": ("import subprocess\nheld = subprocess.Popen(['sleep', '3600'], stdin=-3, stdout=-3, stderr=-3)", "a process"),
     "socket": ("import socket\nheld = socket.socket()", "opens a socket, which all plugins would share"),
     "file": ("held = open(__file__)", "opens a file"),
     "channel": ("import grpc\nheld = grpc.insecure_channel('unix:/x')", "a thread"),

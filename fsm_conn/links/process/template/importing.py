@@ -211,12 +211,22 @@ def check(ours: set[int]) -> list[int]:
     """
     if len(os.listdir("/proc/self/task")) > 1:
         raise CannotForkError("what it imports starts a thread, which a fork would not have")
+    if _has_children():
+        raise CannotForkError("what it imports starts a process, whose parent a fork would not be")
     more = descriptors() - ours
     if shared := [fd for fd in more if not is_stateless(fd)]:
         what = os.readlink(f"/proc/self/fd/{shared[0]}").partition(":")[0]
         kind = "a file" if what.startswith("/") else f"a {what}"
         raise CannotForkError(f"what it imports opens {kind}, which all plugins would share")
     return sorted(more)
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def check_grpc() -> None:
