@@ -73,7 +73,7 @@ def seen():
         "parent": os.getppid(),
         "death signal": death_signal(),
         "signals": {str(number): str(signal.getsignal(number)) for number in signal.valid_signals()},
-        "status": status("Name", "Umask", "Threads", "SigBlk", "SigIgn", "SigCgt", "SigQ", "Uid", "Gid", "Groups", "NoNewPrivs", "CapEff", "Seccomp", "Cpus_allowed"),
+        "status": status("Name", "Umask", "Threads", "SigBlk", "SigIgn", "SigCgt", "Uid", "Gid", "Groups", "NoNewPrivs", "CapEff", "Seccomp", "Cpus_allowed"),
         "thread": [threading.get_native_id() == os.getpid(), threading.main_thread().native_id == os.getpid(), threading.active_count()],
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }  # fmt: skip
