@@ -80,7 +80,7 @@ def test_a_pool_is_not_expected_to_serve_by_what_is_paused_for_good() -> None:
     for owner, fired in ((example("paused").Pausable, set()), (Throttled, {"throttle"}), (Degradable, {"degrade"})):
         life = PoolLife(make=pool_of(owner))
         life.open()
-        assert {arguments[0] for name, arguments in life.options() if name == "fire"} == fired
+        assert {step.arguments[0] for step in life.options() if step.name == "fire"} == fired
         life.end()
 
 

@@ -93,9 +93,11 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
             for name in EXAMPLES
         }
         output = {name: program.communicate(timeout=100) for name, program in running.items()}
-        assert {name: (program.returncode, output[name][1]) for name, program in running.items()} == dict.fromkeys(
-            EXAMPLES, (0, "")
-        )
+        assert {name: program.returncode for name, program in running.items()} == dict.fromkeys(EXAMPLES, 0)
+        said = {name: err.splitlines() for name, (_, err) in output.items()}
+        lost = said.pop("auto_reconnect_example")  # whose plugin dies now and then, as the log tells
+        assert not any(said.values())
+        assert [line for line in lost if ": lost after " not in line] == []
         yield {name: out.splitlines() for name, (out, _) in output.items()}
 
 
