@@ -163,7 +163,8 @@ class _Compiler:
     def compiled(self) -> Step:
         """Make it. Its text can be read in tracebacks and debuggers."""
         text = self.text()
-        file = f"<{self.table.owner.__qualname__}: {self.trigger} in {self.state.name}>"
+        owner = self.table.owner
+        file = f"<{owner.__module__}.{owner.__qualname__}: {self.trigger} in {self.state.name}>"
         exec(compile(text, file, "exec"), self.names)  # noqa: S102
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         step: Step = self.names["step"]

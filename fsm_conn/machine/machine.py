@@ -390,7 +390,7 @@ class StateMachine(Observed):
         if run is None or run.loop is loop:
             return
         if not run.loop.is_closed():
-            raise RuntimeError(f"{self!r} lives in another event loop; disconnect it there first")
+            raise RuntimeError(f"{self!r} lives in another event loop; end it there first")
         self._fsm_run = self._fsm_waiters = None
         self.on_loop_lost()
         self._fsm_rest_at_once()

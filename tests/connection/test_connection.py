@@ -960,7 +960,7 @@ def test_a_connection_cannot_be_used_from_a_second_loop_at_a_time() -> None:
     conn = connection(Peer())
     first = asyncio.new_event_loop()
     first.run_until_complete(conn.connect())
-    with pytest.raises(RuntimeError, match="lives in another event loop; disconnect it there first"):
+    with pytest.raises(RuntimeError, match="lives in another event loop; end it there first"):
         asyncio.run(conn.disconnect())
     first.run_until_complete(conn.disconnect())
     first.close()

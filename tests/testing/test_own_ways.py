@@ -184,7 +184,7 @@ def test_the_example_of_a_login_with_a_deadline_is_without_fault() -> None:
     life.connect()
     life.answer("open")
     life.advance(START_TIMEOUT + 1)
-    assert str(life.records[-1].reason) == "could not log in: Deadline Exceeded"
+    assert str(life.records[-1].reason) == "authenticating has lasted longer than 5 s"
     life.end()
 
 
