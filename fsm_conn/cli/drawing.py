@@ -1,4 +1,4 @@
-"""A life for a terminal: the six states of a connection, drawn with the present one lit, and transitions as lines.
+"""A life for a terminal: the states of a connection, drawn with the present one lit, and transitions as lines.
 
 Boxes and arrows have fixed places, for a layout that is computed is never as easy to read; each arrow names the row of
 the table that it stands for. Only the way there is drawn: `disconnect` leads from everywhere to `disconnecting`.
@@ -21,23 +21,25 @@ from fsm_conn.connection.table import ConnectionState
 __all__ = ["ARROWS", "HEIGHT", "INDENT", "WIDTH", "Arrow", "draw", "first_line", "last_words", "transition_line"]
 
 _S = ConnectionState
-WIDTH, HEIGHT = 63, 8
+WIDTH, HEIGHT = 68, 8
 INDENT = 12
 """Columns in front of what belongs to the line above."""
 LIT = {
     "connected": "black on green",
     "connecting": "black on yellow",
     "reconnecting": "black on yellow",
+    "renewing": "black on yellow",
     "failed": "bold white on red",
 }
 _ELSE = "bold reverse"
 _BOXES = {
     _S.DISCONNECTED: (0, 0, 17),
-    _S.CONNECTING: (0, 21, 20),
-    _S.CONNECTED: (0, 46, 17),
+    _S.CONNECTING: (0, 21, 18),
+    _S.CONNECTED: (0, 43, 25),
     _S.DISCONNECTING: (5, 0, 17),
-    _S.FAILED: (5, 21, 10),
-    _S.RECONNECTING: (5, 35, 28),
+    _S.FAILED: (5, 20, 10),
+    _S.RECONNECTING: (5, 33, 18),
+    _S.RENEWING: (5, 54, 14),
 }
 """Row, column and width."""
 
@@ -62,13 +64,16 @@ class Arrow:
 
 ARROWS = (
     Arrow(_S.DISCONNECTED, _S.CONNECTING, 1, 17, "───▶"),
-    Arrow(_S.CONNECTING, _S.CONNECTED, 1, 41, "────▶"),
+    Arrow(_S.CONNECTING, _S.CONNECTED, 1, 39, "───▶"),
     Arrow(_S.CONNECTING, _S.FAILED, 3, 25, "│▼"),
-    Arrow(_S.CONNECTING, _S.RECONNECTING, 3, 38, "│▼"),
-    Arrow(_S.CONNECTED, _S.RECONNECTING, 3, 50, "│▼"),
-    Arrow(_S.RECONNECTING, _S.CONNECTED, 3, 58, "▲│"),
-    Arrow(_S.RECONNECTING, _S.FAILED, 6, 31, "◀───"),
-    Arrow(_S.FAILED, _S.DISCONNECTING, 6, 17, "◀───"),
+    Arrow(_S.CONNECTING, _S.RECONNECTING, 3, 36, "│▼"),
+    Arrow(_S.CONNECTED, _S.RECONNECTING, 3, 45, "│▼"),
+    Arrow(_S.RECONNECTING, _S.CONNECTED, 3, 48, "▲│"),
+    Arrow(_S.CONNECTED, _S.RENEWING, 3, 58, "│▼"),
+    Arrow(_S.RENEWING, _S.CONNECTED, 3, 63, "▲│"),
+    Arrow(_S.RENEWING, _S.RECONNECTING, 6, 51, "◀──"),
+    Arrow(_S.RECONNECTING, _S.FAILED, 6, 30, "◀──"),
+    Arrow(_S.FAILED, _S.DISCONNECTING, 6, 17, "◀──"),
     Arrow(_S.DISCONNECTING, _S.DISCONNECTED, 3, 8, "▲│"),
 )
 _ASCII = str.maketrans("─│╭╮╰╯▶◀▲▼", "-|++++><^v")

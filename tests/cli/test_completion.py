@@ -16,10 +16,10 @@ from fsm_conn import cli
 CASES = [
     ("d", "demo diagram"),
     ("diagram fsm_conn:Conn", "fsm_conn:Connection fsm_conn:ConnectionPool"),
-    ("explore fsm_conn:Conn", "fsm_conn:Connection"),
+    ("explore fsm_conn:Conn", "fsm_conn:Connection fsm_conn:ConnectionPool"),
     ("diagram no_such_module:", ""),
     ("diagram --format m", "mermaid markdown"),
-    ("diagram fsm_conn:Connection --state re", "reconnecting"),
+    ("diagram fsm_conn:Connection --state re", "renewing reconnecting"),
     ("diagram fsm_conn:Nothing --state re", ""),
     ("diagram --state re", ""),
     ("check fsm_conn:Connection --format s", "sarif"),
@@ -59,9 +59,9 @@ def test_the_script_of_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -
     [
         ("d", "demo diagram"),
         ("diagram fsm_conn : Conn", "Connection ConnectionPool"),
-        ("explore fsm_conn :", "AutoReconnectClient Connection HealthMonitoredClient ManagedConnection StatefulConnection"),
+        ("explore fsm_conn :", "AutoReconnectClient Connection ConnectionPool HealthMonitoredClient ManagedConnection StatefulConnection"),
         ("diagram fsm_conn:Conn", "fsm_conn:Connection fsm_conn:ConnectionPool"),
-        ("diagram fsm_conn : Connection --state re", "reconnecting"),
+        ("diagram fsm_conn : Connection --state re", "renewing reconnecting"),
         ("trace --class fsm_conn : Stateful", "StatefulConnection"),
     ],
 )  # fmt: skip

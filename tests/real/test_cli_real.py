@@ -104,9 +104,9 @@ def test_the_demo_on_a_terminal_lights_the_state_that_it_is_in(columns: int, lin
         assert terminal.ended() == 0
         text = terminal.text
         assert moves(text) == THERE_AND_BACK
-        assert text.count("╰───────────────╯    ╰────────╯    ╰──────────────────────────╯") == 1
+        assert text.count("╰───────────────╯   ╰────────╯   ╰────────────────╯   ╰────────────╯") == 1
         assert {cell.reverse for cell in terminal.styles("│ disconnected")} == {True}
-        assert {cell.reverse for cell in terminal.styles("reconnecting       │")} == {False}
+        assert {cell.reverse for cell in terminal.styles("reconnecting  │")} == {False}
     pids = set(map(int, re.findall(r"process (\d+)", text)))
     assert first in pids
     assert not [pid for pid in pids if is_alive(pid)]
@@ -268,7 +268,7 @@ def test_watching_in_a_pipe_is_plain_lines_and_ends_when_it_is_given_up() -> Non
         "reconnecting -> failed",
     ]
     assert re.fullmatch(
-        r"fsm-conn watch: given up after 2 attempts: the plugin's process \d+ exited with status 3 before its handshake\n",
+        r"fsm-conn watch: given up after 2 attempts: the plugin's process \d+ exited with status 3 before its handshake: .+\n",
         result.stderr,
     )
 
