@@ -59,7 +59,7 @@ def test_the_script_of_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -
     [
         ("d", "demo diagram"),
         ("diagram fsm_conn : Conn", "Connection ConnectionPool"),
-        ("explore fsm_conn :", "AutoReconnectClient Connection ConnectionPool HealthMonitoredClient ManagedConnection StatefulConnection"),
+        ("explore fsm_conn : Man", "ManagedConnection"),
         ("diagram fsm_conn:Conn", "fsm_conn:Connection fsm_conn:ConnectionPool"),
         ("diagram fsm_conn : Connection --state re", "renewing reconnecting"),
         ("trace --class fsm_conn : Stateful", "StatefulConnection"),
