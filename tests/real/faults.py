@@ -81,6 +81,7 @@ class Fault:
     health: HealthPolicy | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     max_message: int = 2**31 - 1
+    prefork: bool = False
     core: bool = False
     """What must hold wherever we run, also without what Linux alone can do."""
 
@@ -96,6 +97,7 @@ class Fault:
                 [word.replace("OUTSIDE", outside) for word in self.command],
                 env={**env, **self.env},
                 max_message=self.max_message,
+                prefork=self.prefork,
             ),
             health=self.health,
             retry=ONCE,

@@ -16,17 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from fsm_conn import CallOptions, Connection, ConnectionPool, Plugin
-from fsm_conn.demo import calculator_pb2
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError
 from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import prefork
 from fsm_conn.links.process.process import PluginProcess
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
-from .faults import FAULTS, ONCE, Fault
+from .faults import FAULTS, Fault
 from .test_faults_real import Outside, by_name, check, everything, outside
 
 pytestmark = [
@@ -682,33 +682,9 @@ def _plugins() -> set[int]:
     return {pid for pid in children() if is_alive(pid)}
 
 
-class ForkedFault:
-    """A fault of the table, in a plugin that is forked."""
-
-    def __init__(self, fault: Fault) -> None:
-        self._fault = fault
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._fault, name)
-
-    def connection(self, outside: str, env: dict[str, str]) -> Connection:
-        """As the fault makes it."""
-        fault = self._fault
-        command = [word.replace("OUTSIDE", outside) for word in fault.command]
-        return Connection(
-            forked(command, env={**env, **fault.env}),
-            services=calculator_pb2,
-            health=fault.health,
-            retry=ONCE,
-            start_timeout=fault.start_timeout,
-            name="plugin",
-        )
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=by_name)
 async def test_fault(fault: Fault, outside: Outside, everything: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The whole table of hostile plugins: the same errors, in time, nothing left behind and nothing given away."""
-    forked_fault: Any = ForkedFault(fault)
     caplog.set_level(logging.DEBUG)
-    await check(forked_fault, outside, everything)
+    await check(attrs.evolve(fault, prefork=True), outside, everything)
     assert is_forked(caplog) or not fault.command[0].startswith("/")
