@@ -27,7 +27,7 @@ from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import shared_rng
 from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import DEFAULT_RETRY, HealthPolicy, RetryPolicy
-from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask
+from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask, until_ready
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.status_log import StatusLog
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
@@ -340,7 +340,7 @@ class LinkedMachine(StateMachine):
 
     async def _open_link(self) -> None:
         visit = self.visit
-        await self._holder.open(
+        link = await self._holder.open(
             self._make_link,
             self,
             self._time_to_open,
@@ -349,6 +349,7 @@ class LinkedMachine(StateMachine):
             self.close_timeout,
         )
         self._probes.status = HealthStatus.UNKNOWN
+        await until_ready(link, self.health, self.name)
 
     async def _release(self) -> None:
         await self._holder.release(self, self.close_timeout)

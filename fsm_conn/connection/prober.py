@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.traffic import Traffic
     from fsm_conn.links.base import Link
 
-__all__ = ["LEAST_PAUSE", "HealthStatus", "Prober", "Probes", "ask"]
+__all__ = ["LEAST_PAUSE", "HealthStatus", "Prober", "Probes", "ask", "until_ready"]
 
 _SOON = 0.001
 """Seconds. What is due so soon is due now: timers are no finer."""
@@ -34,6 +34,8 @@ LEAST_PAUSE = 1.0
 _BLOCKED = 0.02
 """Seconds. A time limit that is noticed so much too late shows that the loop was blocked."""
 _TRIES = 3
+_WARMING = 0.25
+"""Seconds between two questions to a peer that is not well yet."""
 
 
 class HealthStatus(StrEnum):
@@ -91,6 +93,37 @@ async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[Heal
             return HealthStatus.SERVING if told else HealthStatus.UNSUPPORTED, None
     late = ProbeTimeoutError(f"{name}: no answer to a health probe within {timeout:g} s")
     return HealthStatus.NO_ANSWER, late
+
+
+async def until_ready(link: Link, policy: HealthPolicy, name: str) -> None:
+    """Wait until a peer that was just opened says that it is well, or has no way to tell.
+
+    Raises:
+        NotServingError: it did not say so within the policy's `ready_timeout`.
+        Exception: what the link was lost by meanwhile.
+    """
+    if policy.ready_timeout is None:
+        return
+    ready, loss = asyncio.ensure_future(_ready(link, policy, name)), asyncio.ensure_future(link.lost())
+    try:
+        await asyncio.wait((ready, loss), timeout=policy.ready_timeout, return_when=asyncio.FIRST_COMPLETED)
+        if loss.done():
+            raise loss.result()
+        if not ready.done():
+            raise NotServingError(f"it did not say within {policy.ready_timeout:g} s (ready_timeout) that it is well")
+        ready.result()
+    finally:
+        ready.cancel()
+        loss.cancel()
+        await finish(asyncio.gather(ready, loss, return_exceptions=True))
+
+
+async def _ready(link: Link, policy: HealthPolicy, name: str) -> None:
+    while True:
+        _, failure = await ask(link, policy.service, policy.timeout, name)
+        if not isinstance(failure, (NotServingError, ProbeTimeoutError)):
+            return
+        await asyncio.sleep(_WARMING)
 
 
 class Prober:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from peer import TRANSIENT, Peer, Permanent
+from peer import HANG, TRANSIENT, Peer, Permanent
 
 from fsm_conn import (
     CallOptions,
@@ -13,6 +13,7 @@ from fsm_conn import (
     ConnectFailedError,
     Connection,
     ConnectionState,
+    HealthPolicy,
     NotConnectedError,
     RetryPolicy,
 )
@@ -99,3 +100,41 @@ async def test_a_start_may_take_a_minute() -> None:
         assert conn.connected
     with pytest.raises(ConnectFailedError, match=r"did not open within 60 s"):
         await Connection(Peer(delay=61), retry=RetryPolicy(max_attempts=1)).connect()
+
+
+WARMING = HealthPolicy(interval=10, timeout=1, failure_threshold=1, ready_timeout=20)
+
+
+@pytest.mark.parametrize("answers", [["warming up"] * 24, [HANG] * 3 + ["warming up"] * 10])
+async def test_a_peer_that_warms_up_is_connected_when_it_is_ready(answers: list[str]) -> None:
+    """It says that it is not well, or says nothing, for six seconds: one start."""
+    peer = Peer()
+    peer.probe_outcomes = list(answers)
+    async with Connection(peer, health=WARMING) as conn:
+        assert 5 <= now() <= 8
+        assert (conn.attempt, len(peer.made)) == (1, 1)
+
+
+async def test_warming_up_has_a_limit_and_ends_with_the_link() -> None:
+    """Then the attempt has failed, and its link is closed."""
+    peer = Peer()
+    peer.probe_outcomes = ["not ready"] * 1000
+    conn = Connection(peer, health=WARMING, retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(ConnectFailedError, match=r"did not say within 20 s \(ready_timeout\) that it is well"):
+        await conn.connect()
+    assert (now(), peer.open_now) == (20, 0)
+    connecting = asyncio.create_task(conn.connect())
+    await asyncio.sleep(1)
+    peer.lose()
+    with pytest.raises(ConnectFailedError, match="the peer went away"):
+        await connecting
+    assert (now(), peer.open_now) == (21, 0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_peer_without_a_health_service_is_ready_at_once() -> None:
+    """It has no way to tell."""
+    peer = Peer()
+    peer.has_health = False
+    async with Connection(peer, health=WARMING):
+        assert now() == 0
