@@ -25,6 +25,10 @@ LEAST, MOST = 0.05, 5.0
 """How much less, and how much more, a step is offered for where it leads."""
 
 
+_UNTRIED: tuple[str | None, int] = None, 0
+"""Where a step has led that was not taken yet, and how often it was taken."""
+
+
 @attrs.define
 class Beginning:
     """A way to a moment of one kind: the options of the life, and its steps."""
@@ -44,17 +48,15 @@ class Archive:
     def __init__(self, most_steps: int) -> None:
         self._most_steps = 3 * most_steps
         self._visits: Counter[str] = Counter()
-        self._tried: Counter[tuple[str, Step]] = Counter()
-        self._leads: dict[tuple[str, Step], str] = {}
+        self._tried: dict[tuple[str, Step], tuple[str | None, int]] = {}
         self._ways: dict[str, dict[Any, Beginning]] = {}
 
     def note(self, state: str, step: Step, life: Living, options: dict[str, Any]) -> None:
         """A step was taken in a state, and led to where the life is now."""
         now = life.state
         self._visits[now] += 1
-        self._tried[state, step] += 1
-        if now != state or (state, step) not in self._leads:
-            self._leads[state, step] = now
+        led_to, tried = self._tried.get((state, step), _UNTRIED)
+        self._tried[state, step] = now if now != state or led_to is None else led_to, tried + 1
         ways = self._ways.setdefault(now, {})
         if not life.ended and len(ways) < CELLS and len(life.script.steps) <= self._most_steps:
             cell = life.cell()
@@ -63,10 +65,13 @@ class Archive:
 
     def worth(self, state: str, step: Step) -> float:
         """How much more a step is offered in a state than it would be otherwise."""
-        key = state, step
-        led_to = self._leads.get(key)
-        rarity = MOST if led_to is None else ((1 + self._visits[state]) / (1 + self._visits[led_to])) ** 0.5
-        return float(min(max(rarity, LEAST), MOST) / (2 + self._tried[key]) ** 0.5)
+        led_to, tried = self._tried.get((state, step), _UNTRIED)
+        if led_to is None:
+            return MOST
+        if led_to == state:
+            return float(1 / (2 + tried) ** 0.5)
+        rarity = ((1 + self._visits[state]) / (1 + self._visits[led_to])) ** 0.5
+        return float(min(max(rarity, LEAST), MOST) / (2 + tried) ** 0.5)
 
     def beginning(self, rng: random.Random, wanted: frozenset[str]) -> Beginning | None:
         """The way to a state, the rarer the likelier, rather to one that is `wanted`; of its ways the least used."""

@@ -39,6 +39,8 @@ _NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 _KNOWN = _ASYNCIO, os.path.dirname(os.path.dirname(__file__)), os.path.dirname(async_solipsism.__file__)
 """Whose reading of the clock is only in order to wait."""
+_waiting_only: set[str] = set()
+"""Files of these that have read it."""
 
 
 class DeadlockError(FsmConnError, RuntimeError):
@@ -210,7 +212,11 @@ class WatchedLoop(VirtualLoop):
         """The virtual time, in seconds."""
         if not self.clock_was_read:
             name = sys._getframe(1).f_code.co_filename
-            self.clock_was_read = not name.startswith(_KNOWN)
+            if name not in _waiting_only:
+                if name.startswith(_KNOWN):
+                    _waiting_only.add(name)
+                else:
+                    self.clock_was_read = True
         return self._clock.now
 
 

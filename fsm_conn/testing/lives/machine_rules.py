@@ -7,6 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.machine.signature import REASON, takes
@@ -59,6 +60,20 @@ class TableFacts:
         self.own = {name for names in guards.values() for name in names if _is_own(getattr(owner, name, None))}
 
 
+_facts: WeakKeyDictionary[type, TableFacts] = WeakKeyDictionary()
+
+
+def facts_of(life: Evidence) -> TableFacts:
+    """What the table of the machine's class says; found out once for each class."""
+    if life.values:
+        return life.part(TableFacts)
+    owner = type(life.machine)
+    found = _facts.get(owner)
+    if found is None:
+        found = _facts[owner] = TableFacts(life)
+    return found
+
+
 def _is_own(function: Any) -> bool:
     code = getattr(function, "__code__", None)
     return code is None or is_foreign(code)
@@ -69,7 +84,7 @@ def moves_are_rows(life: Evidence) -> str | None:
     """Every transition that was taken is a row of the table, and begins where the one before it ended."""
     records = life.records
     if life.checked < len(records):
-        dests = life.part(TableFacts).dests
+        dests = facts_of(life).dests
         for record in life.new_records():
             leads = dests.get((str(record.trigger), str(record.source)), ())
             if (None if record.internal else str(record.dest)) not in leads:
@@ -96,7 +111,7 @@ def state_is_in_the_table(life: Evidence) -> str | None:
 @invariant(ALWAYS)
 def guards_are_pure(life: Evidence) -> str | None:
     """A guard asked twice gives the same answer, which is not None, and changes nothing."""
-    facts, machine = life.part(TableFacts), life.machine
+    facts, machine = facts_of(life), life.machine
     for name in facts.guards.get(life.state, ()):
         own = name in facts.own
         before = _kept(machine) if own else dict(vars(machine))

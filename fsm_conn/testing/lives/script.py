@@ -12,7 +12,7 @@ from fsm_conn.machine.records import TransitionRecord
 __all__ = ["Script", "Step", "table"]
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Step:
     """One step of a life: the name of a method of the life, and its arguments."""
 

@@ -11,23 +11,27 @@ class SilencedLogs:
     """While it is entered, which it may be more than once at a time, the loggers of these names say nothing.
 
     Attributes:
-        kept: where the errors go that would have been logged.
+        kept: where the errors go that the first of them would have logged.
     """
 
     def __init__(self, *names: str) -> None:
         self._logs = [logging.getLogger(name) for name in names]
-        self._before: list[list[list[logging.Filter]]] = []
+        self._before: list[tuple[list[bool], list[logging.Filter]]] = []
         self._mine: list[logging.Filter] = [_Keeping(self)]
         self.kept: list[BaseException] = []
 
     def __enter__(self) -> None:
-        self._before.append([log.filters for log in self._logs])  # type: ignore[misc]
-        for log in self._logs:
-            log.filters = self._mine  # type: ignore[assignment]
+        first, *others = self._logs
+        self._before.append(([log.disabled for log in others], first.filters))  # type: ignore[arg-type]
+        first.filters = self._mine  # type: ignore[assignment]
+        for log in others:
+            log.disabled = True
 
     def __exit__(self, *error: object) -> None:
-        for log, filters in zip(self._logs, self._before.pop(), strict=True):
-            log.filters = filters  # type: ignore[assignment]
+        first, *others = self._logs
+        disabled, first.filters = self._before.pop()  # type: ignore[assignment]
+        for log, before in zip(others, disabled, strict=True):
+            log.disabled = before
 
 
 class _Keeping(logging.Filter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
@@ -93,16 +94,23 @@ def offers(life: ConnectionEvidence, users: int = 6) -> list[Offer]:
     refused = refusals(life)
     if refused:
         found.append((Step("misfire", (refused[len(life.script.steps) % len(refused)],)), 1))
-    found += [(Step(name, arguments), FAVOURED.get((name, arguments), 1)) for name, arguments in _manners(life)]
+    found += [_manner(name, arguments) for name, arguments in _manners(life)]
     found += _PASSING
     found.append(_TICK)
     return found
 
 
+@cache
+def _manner(name: str, arguments: tuple[str, ...]) -> Offer:
+    return Step(name, arguments), FAVOURED.get((name, arguments), 1)
+
+
+@cache
 def _weight(step: Step) -> int:
     return FAVOURED.get((step.name, step.arguments), WEIGHTS.get(step.name, 1))
 
 
+@cache
 def _rushed(step: Step) -> Step:
     return Step(step.name, step.arguments, True)
 
