@@ -6,7 +6,7 @@ nobody, and hides nothing. These are none:
 - what is in the open anyway: values that the host's environment holds under a name that promises no secret, and what
   stands in the plugin's command, which every user of the machine can read;
 - a path, a URL without a password and a query, and words, names and small numbers, one or a few;
-- anything of less than four characters.
+- anything of less than four characters, blanks around it not counted, and one character again and again.
 
 The first two do not hold for a variable whose name says that it is secret (`API_KEY`, `DB_PASSWORD`), but for a path
 under a name that says that it is one (`TLS_KEY_FILE`). The password of a URL is a secret under any name, and so are
@@ -58,7 +58,7 @@ def secrets_in(env: Mapping[str, str], ambient: Collection[str] = (), command: C
         command: the words of the plugin's command.
     """
     for name, value in env.items():
-        if len(value) >= SHORTEST_SECRET and _is_secret(name, value, ambient, command):
+        if len(value.strip()) >= SHORTEST_SECRET and _is_secret(name, value, ambient, command):
             yield value
         yield from secrets_of_url(value)
 
@@ -66,7 +66,7 @@ def secrets_in(env: Mapping[str, str], ambient: Collection[str] = (), command: C
 def secrets_around(environ: Mapping[str, str]) -> Iterator[str]:
     """The values of the host's own environment that a plugin sees, and is not to show, by their names."""
     for name, value in environ.items():
-        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(name) and not _is_plainly_none(name, value):
+        if len(value.strip()) >= SHORTEST_SECRET and _SECRET_NAME.search(name) and not _is_plainly_none(name, value):
             yield value
         yield from secrets_of_url(value)
 
@@ -111,7 +111,7 @@ def _is_path_by_name(name: str, value: str) -> bool:
 
 def _is_plain(value: str) -> bool:
     """Whether it is made of nothing but words, names and small numbers."""
-    if _SMALL_NUMBER.fullmatch(value):
+    if _SMALL_NUMBER.fullmatch(value) or len(set(value)) == 1:
         return True
     tokens = _TOKENS.findall(value)
     if not tokens or not all(map(_is_word, tokens)):
