@@ -603,3 +603,45 @@ def test_light_modules_import_no_grpc(module: str) -> None:
     """What knows only processes and text needs neither grpc nor pyvider."""
     code = f"import sys, fsm_conn.links.{module}; assert not {{'grpc', 'pyvider'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **ENV}, check=True)
+
+
+GROWTH = """
+import asyncio, gc, sys
+from fsm_conn.links.errors import LinkError
+from fsm_conn.links.plugin.link import PluginLink
+
+def left():
+    gc.collect()
+    return sum(type(each).__name__ == "CallbackWrapper" for each in gc.get_objects())
+
+async def attempt():
+    link = PluginLink(sys.argv[1:])
+    try:
+        await link.open()
+    except LinkError as error:  # as whoever keeps the reason of a failure does
+        return left() + (error is None)
+
+async def main():
+    print([await attempt() for _ in range(6)])
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_of_grpc_stays() -> None:
+    """However often a plugin announces a socket that is not there: gRPC's own objects grow no more in number."""
+    command = hostile("line", "1|1|unix|TMPDIR/s.sock|grpc|")
+    done = subprocess.run(
+        [PYTHON, "-c", GROWTH, *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+        env={"PATH": os.defpath},
+    )
+    counted = numbers_in(done.stdout)
+    assert counted[-1] <= 2, counted
+
+
+def numbers_in(text: str) -> list[int]:
+    return [int(word) for word in re.findall(r"\d+", text)]

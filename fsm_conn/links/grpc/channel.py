@@ -10,7 +10,7 @@ import grpc.aio
 from fsm_conn.links.grpc.health_service import ask
 from fsm_conn.links.target import Tls
 
-__all__ = ["CHANNEL_OPTIONS", "READY", "channel_credentials", "message_limits", "said_why_not"]
+__all__ = ["CHANNEL_OPTIONS", "READY", "channel_credentials", "keep_grpc_running", "message_limits", "said_why_not"]
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A channel without calls for half an hour would go idle, which looks like a loss and is none.
@@ -19,6 +19,20 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 """Options that every channel given to a `GrpcLink` should be made with."""
+
+
+_kept: list[bool] = []
+
+
+def keep_grpc_running() -> None:
+    """Have gRPC's own thread go on when there is no channel any more.
+
+    It ends with the last channel, and what it had yet to deliver then stays in memory for ever: half an object for each
+    link that was closed.
+    """
+    if not _kept:
+        _kept.append(True)
+        grpc.aio.init_grpc_aio()
 
 
 def message_limits(limit: int | None) -> dict[str, int]:

@@ -12,7 +12,14 @@ from fsm_conn._util.text import brief
 from fsm_conn.links.checking import is_here
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.calls import GrpcCalls
-from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, channel_credentials, message_limits, said_why_not
+from fsm_conn.links.grpc.channel import (
+    CHANNEL_OPTIONS,
+    READY,
+    channel_credentials,
+    keep_grpc_running,
+    message_limits,
+    said_why_not,
+)
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.metadata import ChannelWithMetadata
@@ -48,6 +55,7 @@ def channel_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
 
 def new_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """A channel to an endpoint, which does not connect yet."""
+    keep_grpc_running()
     arguments: dict[str, Any] = {
         "options": channel_options(endpoint),
         "compression": COMPRESSION.get(endpoint.compression, endpoint.compression),

@@ -33,7 +33,14 @@ from fsm_conn._util.redact import Redactor, Unshown
 from fsm_conn._util.secret_values import secrets_around, secrets_in
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError, LinkError
-from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, channel_credentials, message_limits, said_why_not
+from fsm_conn.links.grpc.channel import (
+    CHANNEL_OPTIONS,
+    READY,
+    channel_credentials,
+    keep_grpc_running,
+    message_limits,
+    said_why_not,
+)
 from fsm_conn.links.plugin import diagnosis
 from fsm_conn.links.plugin import tls_relay as tlsrelay
 from fsm_conn.links.plugin.handshake import Handshake, offered_versions
@@ -276,6 +283,7 @@ class PluginClient(RPCPluginClient):
 
     def _new_channel(self) -> grpc.aio.Channel:
         assert self.target_endpoint is not None
+        keep_grpc_running()
         options = self._get_channel_options()
         if self._relay is not None:
             return grpc.aio.insecure_channel(self._relay.target, options=options)
