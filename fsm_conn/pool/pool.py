@@ -232,6 +232,26 @@ class ConnectionPool(PoolMachine):
         self.admit()
         self._supervisor.expire_all()
 
+    def resize(self, pool_size: int | None = None, max_overflow: int | None = None) -> None:
+        """Keep more or fewer connections from now on. Does not wait: new ones are started, and those that are too many
+        are closed when nobody uses them.
+
+        Args:
+            pool_size: connections to keep; None: as many as now.
+            max_overflow: connections beyond that; None: as many as now.
+
+        Raises:
+            ValueError: not a whole number, or less than the policy's `min_idle`.
+            RuntimeError: it is being opened or closed, or lives in another event loop.
+        """
+        policy = merged(self._policy, pool_size, max_overflow)
+        if self._state not in (PoolState.OPEN, PoolState.CLOSED):
+            raise RuntimeError(f"{self!r}: resize() it when it is open, or closed")
+        if self._state == PoolState.OPEN:
+            self.admit()
+        self._policy = self._leases.policy = policy
+        self._supervisor.resize(policy)
+
     @property
     def services(self) -> Services:
         """As `Connection.services`; each call goes as `call` does."""

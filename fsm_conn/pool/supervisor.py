@@ -255,6 +255,23 @@ class Supervisor:
             self.settle(slot)
         self.news.set()
 
+    def resize(self, policy: PoolPolicy) -> None:
+        """Follow a policy of another size: more are started, and what is too many goes when nobody uses it."""
+        more = policy.size - self.policy.size
+        self.policy = policy
+        self.slots.follow(policy)
+        for _ in range(more if self.is_open else 0):
+            if (slot := self._made(Kind.REGULAR)) is not None:
+                self.slots.add(slot)
+                slot.fire(SlotTrigger.WAKE)
+        for slot in self.slots.to_spare(-more):
+            slot.activate(False)
+            slot.expire(is_replaced=True)
+            self.slots.leave_free(slot)
+            if not slot.is_used:
+                self.retire(slot)
+        self.provide()
+
     def _idle_until(self, slot: Slot, now: float) -> float | None:
         """When a slot will have been idle for too long, if nobody uses it from now on; None: never."""
         since = now if slot.is_used else slot.idle_since

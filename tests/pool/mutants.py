@@ -204,13 +204,13 @@ def no_timeouts(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a slot with room for one more lease is taken for full")
 def room_is_one_too_few(patch: pytest.MonkeyPatch) -> None:
-    room = property(lambda self: max(0, self._policy.leases_per_connection - len(self.holders) - bool(self.holders)))
+    room = property(lambda self: max(0, self.policy.leases_per_connection - len(self.holders) - bool(self.holders)))
     patch.setattr(Slot, "room", room)
 
 
 @mutant("a slot is leased once more than it may be")
 def room_is_one_too_many(patch: pytest.MonkeyPatch) -> None:
-    room = property(lambda self: max(0, self._policy.leases_per_connection + 1 - len(self.holders)))
+    room = property(lambda self: max(0, self.policy.leases_per_connection + 1 - len(self.holders)))
     patch.setattr(Slot, "room", room)
 
 
@@ -227,7 +227,7 @@ def calls_through_leases(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a connection is leased while calls without a lease go through it")
 def leases_under_calls(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Slot, "room", property(lambda self: max(0, self._policy.leases_per_connection - len(self.holders))))
+    patch.setattr(Slot, "room", property(lambda self: max(0, self.policy.leases_per_connection - len(self.holders))))
 
 
 @mutant("a call that has ended keeps its slot")

@@ -169,3 +169,29 @@ async def test_what_hangs_while_the_pool_is_partly_open_is_closed_with_it() -> N
     await pool.initialize(at_least=1)
     await pool.close_all(timeout=0)
     assert (peer.open_now, pool.slots) == (0, ())
+
+
+async def test_a_pool_is_made_larger_and_smaller_while_it_is_open(opened: Any) -> None:
+    """More are started at once; what is too many goes when nobody uses it."""
+    pool, peer = await opened(1, 0)
+    held = await pool.acquire()
+    (waiting,) = begun(pool.acquire())
+    await settled()
+    pool.resize(3, 1)
+    other = await asyncio.wait_for(waiting, 5)
+    await settled()
+    assert (pool.pool_size, pool.max_overflow, peer.open_now) == (3, 1, 3)
+    pool.resize(1)
+    await settled()
+    assert (peer.open_now, held.is_held, other.is_held) == (2, True, True)
+    other.release()
+    held.release()
+    await asyncio.sleep(5)
+    stats = pool.get_pool_stats()
+    assert (stats["total_connections"], stats["available_in_pool"], peer.open_now) == (1, 1, 1)
+    await pool.close_all()
+    pool.resize(2)
+    await pool.initialize()
+    assert peer.open_now == 2
+    with pytest.raises(ValueError, match="size"):
+        pool.resize(0)

@@ -711,6 +711,7 @@ async def test_every_documented_number_and_more(opened: Any) -> None:
             "pool_misses": 1,
             "overflow_used": 1,
             "waits": 1,
+            "wait_seconds": 1.0,
             "timeouts": 0,
             "refused": 0,
             "leaked": 0,

@@ -71,6 +71,14 @@ def _running(command: list[str], directory: Path, port: int) -> Iterator[None]:
             server.wait()
 
 
+def _wait_until_ready(asking: list[str]) -> None:
+    """It listens before it lets anybody in."""
+    end = time.monotonic() + PATIENCE
+    while subprocess.run(asking, capture_output=True, timeout=PATIENCE).returncode != 0:
+        assert time.monotonic() < end, "it listens, and is not ready"
+        time.sleep(0.05)
+
+
 @contextmanager
 def _directory() -> Iterator[Path]:
     # Beside the tests' own directory, into which the server's user may not look.
@@ -94,6 +102,7 @@ def postgres() -> Iterator[dict[str, str | int]]:
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [server, "-D", str(data), "-h", "127.0.0.1", "-p", str(port), *flags]
         with _running(command, directory, port):
+            _wait_until_ready([_program("pg_isready"), "-h", "127.0.0.1", "-p", str(port)])
             yield {"host": "127.0.0.1", "port": port, "user": "tester", "database": "postgres"}
 
 

@@ -14,9 +14,16 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import CallOptions, CommandNotFoundError, ConnectionPool, PoolPolicy, PoolUnavailableError
+from fsm_conn import (
+    CallOptions,
+    CommandNotFoundError,
+    ConnectionPool,
+    LeaseLostError,
+    PoolPolicy,
+    PoolUnavailableError,
+)
 
-from .conftest import CALCULATOR, children, eventually
+from .conftest import CALCULATOR, eventually, is_alive
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -91,14 +98,15 @@ async def test_the_documented_default_pool_is_leased_as_a_whole() -> None:
     """All five and two of overflow at once, each with a process of its own; then a call without a lease."""
     async with ConnectionPool(CALCULATOR) as pool:
         leases = await asyncio.gather(*(_taken(pool) for _ in range(7)))
-        assert len({lease.connection.link.pid for lease in leases}) == 7  # type: ignore[union-attr]
+        plugins = {lease.connection.link.pid for lease in leases}  # type: ignore[union-attr]
+        assert len(plugins) == 7
         replies = await asyncio.gather(*(lease.calculator.Add(a=number, b=1) for number, lease in enumerate(leases)))
         assert [reply.result for reply in replies] == [1, 2, 3, 4, 5, 6, 7]
         assert pool.get_pool_stats()["stats"]["overflow_used"] == 2
         for lease in leases:
             lease.release()
         assert (await pool.call("calculator.Add", a=2, b=3)).result == 5
-    assert children() == set()
+    assert not any(map(is_alive, plugins))
 
 
 async def _taken(pool: ConnectionPool) -> Any:
@@ -142,13 +150,13 @@ async def test_idempotent_calls_are_all_answered_while_slots_are_killed() -> Non
 
 
 async def test_a_slot_that_is_killed_under_its_lease_comes_back() -> None:
-    """The holder goes on with the next process."""
+    """Its holder is told that his process is gone, and does not go on with the next one."""
     async with pool_of(1) as pool:
         async with pool.acquire(timeout=30) as client:
             os.kill(pids(pool)[0], signal.SIGKILL)
             await eventually(lambda: not client.is_connected(), 10)
-            assert (await client.call("calculator.Add", IDEMPOTENT, a=1, b=2)).result == 3
-            assert client.is_connected()
+            with pytest.raises(LeaseLostError):
+                await client.call("calculator.Add", IDEMPOTENT, a=1, b=2)
         async with pool.acquire(timeout=30) as client:
             assert (await client.calculator.Add(a=2, b=2)).result == 4
 
@@ -166,8 +174,9 @@ async def test_closing_ends_every_process_under_its_holders() -> None:
     pool = pool_of(2, 1)
     await pool.initialize(lambda ready, of: None)
     leases = [await pool.acquire(timeout=60) for _ in range(3)]
+    plugins = [lease.connection.link.pid for lease in leases]  # type: ignore[union-attr]
     await pool.close_all(timeout=0)
-    assert children() == set()
+    assert not any(map(is_alive, plugins))
     assert not any(lease.is_held for lease in leases)
 
 

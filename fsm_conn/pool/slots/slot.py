@@ -111,7 +111,7 @@ class Slot(StateMachine):
         self.loss: BaseException | None = None
         self.expires_at: float | None = None
         self.idle_since = 0.0
-        self._policy = policy
+        self.policy = policy
         self._owner = owner
         self._rng = rng
         self.backoff = Backoff(policy.replacement, conn.retry, rng)
@@ -171,13 +171,13 @@ class Slot(StateMachine):
     @property
     def room(self) -> int:
         """How many more leases it could have. A lease shares with nobody, unless the policy has several of them."""
-        most = self._policy.leases_per_connection
+        most = self.policy.leases_per_connection
         return max(0, most - len(self.holders) - (most == 1 and bool(self.callers)))
 
     @property
     def takes_calls(self) -> bool:
         """Whether calls without a lease may go through it, as far as its leases are concerned."""
-        return not self.holders or self._policy.leases_per_connection > 1
+        return not self.holders or self.policy.leases_per_connection > 1
 
     def users(self) -> Iterator[Any]:
         """The tasks that use it."""
@@ -283,7 +283,7 @@ class Slot(StateMachine):
         if self.conn.link is not self._link:
             self._link = self.conn.link
             self.links += 1
-            lifetime = self._policy.lifetime(self._rng)
+            lifetime = self.policy.lifetime(self._rng)
             self.expires_at = None if lifetime is None else began + lifetime
             self.is_old = self._link is self._outdated
 
@@ -360,7 +360,7 @@ class Slot(StateMachine):
     def _conn_moved(self, record: TransitionRecord) -> None:
         """The connection moved: the slot is out of service at once, whoever wins the race for the loop."""
         is_gone = record.dest not in self.conn.linked_states or self.conn.link is not self._link
-        if is_gone and not self._policy.lease_outlives_link:
+        if is_gone and not self.policy.lease_outlives_link:
             self._end_leases(record.reason)
         if self._state == _S.CONFIGURING:
             self._meddling = self._meddling or meddling(record)

@@ -96,6 +96,18 @@ class Slots:
         self.free.clear()
         self.leaving = set()
 
+    def follow(self, policy: PoolPolicy) -> None:
+        """There may be more or fewer from now on."""
+        self.policy = policy
+        self._most = policy.size + policy.standby + policy.max_overflow
+        for slot in self._slots:
+            slot.policy = policy
+
+    def to_spare(self, count: int) -> list[Slot]:
+        """So many regular slots that would be missed least."""
+        regular = [slot for slot in self._slots if not (slot.is_overflow or slot.is_replaced)]
+        return sorted(regular, key=lambda slot: (slot.in_service, slot.is_used))[: max(0, count)]
+
     # --- which are free -------------------------------------------------------------------------------------------
 
     def put_free(self, slot: Slot) -> None:
