@@ -23,7 +23,7 @@ from fsm_conn import (
     PoolUnavailableError,
 )
 
-from .conftest import CALCULATOR, eventually, is_alive
+from .conftest import CALCULATOR, children, eventually, is_alive
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
