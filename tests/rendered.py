@@ -133,7 +133,9 @@ def _see(element: Any, x: float, y: float, seen: Seen) -> None:
     if element.tag == f"{SVG}path" and element.get("data-edge"):
         begin, end = _ends(element.get("d", ""))
         seen.lines.append(Line((begin[0] + x, begin[1] + y), (end[0] + x, end[1] + y)))
-    elif ("node" in classes or "statediagram-cluster" in classes) and "statediagram-cluster-alt" not in classes:
+    elif "divider" in [each.get("class") for each in element.iter(f"{SVG}rect")] and "statediagram-cluster" in classes:
+        return
+    elif "node" in classes or "statediagram-cluster" in classes:
         seen.boxes.append(_mermaid_box(element, x, y, classes))
         return
     for each in element:

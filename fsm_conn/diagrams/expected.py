@@ -29,6 +29,10 @@ class _Way:
     def __init__(self, chart: Chart) -> None:
         self.chart = chart
         self.states = {state.name: state for state in chart.states}
+        self.rows: dict[str, list[ChartRow]] = {name: [] for name in self.states}
+        for row in chart.rows:
+            for source in row.sources:
+                self.rows.setdefault(source, []).append(row)
         self.detours = {row.dest for row in chart.rows for source in row.sources if self.is_exceptional(row, source)}
 
     def steps(self) -> Iterator[tuple[int, str]]:
@@ -45,8 +49,8 @@ class _Way:
         """The row that is taken: to what was not seen yet, if possible."""
         rows = [
             row
-            for row in self.chart.rows
-            if state.name in row.sources and row.dest in self.states and row.dest != state.name
+            for row in self.rows[state.name]
+            if row.dest in self.states and row.dest != state.name
             if not self.is_exceptional(row, state.name)
         ]
         fresh = [row for row in rows if row.dest not in seen]
@@ -67,8 +71,8 @@ class _Way:
         """
         ways = {
             row.dest
-            for row in self.chart.rows
-            if dest in row.sources and row.every_but is None and row.dest is not None
+            for row in self.rows[dest]
+            if row.every_but is None and row.dest is not None
             if not self.is_exceptional(row, dest)
         }
         onward = ways - {source, dest, *self.detours}

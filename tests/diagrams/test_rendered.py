@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -157,3 +157,52 @@ def test_mermaid_shows_every_name_as_it_is(names: tuple[str, ...]) -> None:
     seen = by_mermaid(machine)
     assert set(names) | {f"t {name} [{name}]" for name in names[:-1]} <= {box.text for box in seen.boxes}
     assert {f"u {name}" for name in names[:-1]} <= set(seen.texts)
+
+
+@st.composite
+def nested_machines(draw: st.DrawFn) -> HierarchicalMachine:
+    """With parts of parts, some of them parallel, and rows between any two states."""
+    numbers = count(1)
+
+    def inside(depth: int) -> list[Any]:
+        found: list[Any] = []
+        for _ in range(draw(st.integers(1, 3))):
+            name = f"n{next(numbers)}"
+            parts = inside(depth - 1) if depth and draw(st.booleans()) else []
+            names = [part if isinstance(part, str) else part["name"] for part in parts]
+            if not parts:
+                found.append(name)
+            elif len(parts) > 1 and draw(st.booleans()):
+                found.append({"name": name, "parallel": parts})
+            else:
+                found.append({"name": name, "children": parts, "initial": draw(st.sampled_from([None, *names]))})
+        return found
+
+    machine = HierarchicalMachine(None, inside(2), initial=None, auto_transitions=False)
+    names = machine.get_nested_state_names()
+    machine.initial = draw(st.sampled_from(names))
+    for number in range(draw(st.integers(0, 6))):
+        machine.add_transition(f"t{number}", draw(st.sampled_from(names)), draw(st.sampled_from(names)))
+    return machine
+
+
+@settings(deadline=None, max_examples=6, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("name", RENDERERS)
+@given(machine=nested_machines())
+def test_any_nested_machine_is_drawn_as_transitions_has_it(name: str, machine: HierarchicalMachine) -> None:
+    """But for rows between a state and a part of it, which are told inside."""
+    seen = RENDERERS[name](machine)
+    rows = [(trigger, each) for trigger in machine.events for each in machine.get_transitions(trigger)]
+    apart = {(each.source, each.dest, trigger) for trigger, each in rows if not _is_within(machine, each)}
+    inner = [each.rpartition("_")[2] for each in machine.get_nested_state_names()]
+    assert {box.text for box in seen.boxes if box.kind == "state"} == set(inner)
+    assert seen.rows == Counter((source.split("_")[-1], dest.split("_")[-1], text) for source, dest, text in apart)
+    assert machine.initial.split("_")[-1] in seen.begins
+    for trigger, each in rows:
+        if _is_within(machine, each):
+            assert f"{trigger} → {each.dest}" in " ".join(seen.texts)
+
+
+def _is_within(machine: HierarchicalMachine, row: Any) -> bool:
+    parts = machine.get_state(row.source).states if row.source == row.dest else True
+    return bool(parts) and (f"{row.source}_".startswith(f"{row.dest}_") or f"{row.dest}_".startswith(f"{row.source}_"))
