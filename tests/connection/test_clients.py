@@ -30,12 +30,14 @@ from fsm_conn import (
     HealthStatus,
     Jitter,
     LinkLostError,
+    LinkState,
     ManagedConnection,
     NotConnectedError,
     RequestError,
     RetryPolicy,
     StatefulConnection,
     Trigger,
+    add_state,
     insert_state,
 )
 from fsm_conn.testing import lifecycle_test, run_virtually
@@ -681,3 +683,43 @@ def test_the_states_have_their_documented_values() -> None:
         "failed",
         "renewing",
     ]
+
+
+class _Degradable(AutoReconnectClient):
+    states, transitions = add_state(
+        AutoReconnectClient,
+        LinkState("degraded", on_error="lost", final=True, serves=True),
+        beside="connected",
+        trigger="degrade",
+        back="restore",
+        back_effects="forget_probes",
+    )
+    while_degraded = AutoReconnectClient.while_connected
+
+
+async def test_a_state_that_serves_is_no_outage() -> None:
+    """After three attempts it is connected: no attempt is pending there, nor in a state of its own that serves."""
+    conn = _Degradable(Peer(TRANSIENT, TRANSIENT))
+    await conn.connect()
+    assert (conn.attempt, conn.reconnect_attempts, conn.connected) == (3, 0, True)
+    conn.fire("degrade")
+    assert (conn.state, conn.reconnect_attempts, conn.connected) == ("degraded", 0, True)
+    await conn.disconnect()
+    assert (conn.reconnect_attempts, conn.connected) == (0, False)
+
+
+def test_completion_shows_the_public_names_first() -> None:
+    """And no name is lost."""
+    conn = Connection(Peer())
+    names = dir(conn)
+    first = next(number for number, name in enumerate(names) if name.startswith("_"))
+    assert all(name.startswith("_") for name in names[first:])
+    assert {"call", "connected", "pid", "state"} < set(names[:first])
+    assert {"__aenter__", "_state"} < set(names[first:])
+
+
+def test_what_was_never_connected_says_so() -> None:
+    """By a property, not by a service of that name, which would be true."""
+    conn = Connection(Peer())
+    assert not conn.connected
+    assert conn.pid is None
