@@ -10,7 +10,7 @@ Rules that hold here:
 - A connection that closes while its calls go on, or under no call at all, is an orderly close: nobody was harmed.
 - A call that fails while the channel still seems ready is looked into: the failure may be the peer's own answer, down
   to the words, or reach us a moment before the channel changes its state. So the peer is asked for a sign of life.
-  Calls that fail together ask once, and a peer that refuses every question is alive.
+  Calls that fail together, or within a second, ask once; and a peer that refuses every question is alive.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SETTLE = 0.1
 SIGN_OF_LIFE = 0.25
 """Seconds to wait for a sign of life when a call failed and the channel still seems ready."""
 TRIES = 2
-REFUSED_LATELY = 1.0
-"""Seconds for which a peer that refused the question is not asked again."""
+ASKED_LATELY = 1.0
+"""Seconds for which a peer that has answered, or refused to, is not asked again."""
 MOMENT = 0.02
 """Seconds to wait for the channel to change its state instead."""
 
@@ -66,7 +66,7 @@ class Connectivity:
         self._witnesses = 0
         self._over = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
-        self._refused_at = float("-inf")
+        self._asked_at = float("-inf")
         self._watcher = asyncio.create_task(self._watch())
 
     def refuses(self) -> bool:
@@ -127,7 +127,7 @@ class Connectivity:
         return self._loss.reason is not None
 
     async def _look_into_it(self) -> None:
-        if asyncio.get_running_loop().time() - self._refused_at < REFUSED_LATELY:
+        if asyncio.get_running_loop().time() - self._asked_at < ASKED_LATELY:
             await self._loss.is_declared_within(MOMENT)
             return
         if self._asking is None or self._asking.done():
@@ -148,8 +148,9 @@ class Connectivity:
             except asyncio.CancelledError:
                 if is_being_cancelled():
                     raise
-            return
-        self._refused_at = asyncio.get_running_loop().time()
+                return
+            break
+        self._asked_at = asyncio.get_running_loop().time()
 
     def stop(self) -> None:
         """Watch no longer. To be followed by `stopped`, without a wait between them but that for the channel."""

@@ -430,6 +430,24 @@ async def test_a_call_may_fail_before_the_channel_knows(link: EndpointLink, peer
     assert (await lost_by(call(link, "odd.Refuse"))).maybe_executed
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_calls_that_fail_make_no_storm_of_questions(link: EndpointLink, peer: Peer, refuses: bool) -> None:
+    """However many calls the peer answers with UNAVAILABLE, and even if it answers the question so: it is asked little."""
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+
+    peer.health.asked = ask
+    peer.health.code = UNAVAILABLE if refuses else None
+    for _ in range(5):
+        ends = await asyncio.gather(*(call(link, "odd.Refuse") for _ in range(4)), return_exceptions=True)
+        assert {type(end) for end in ends} == {grpc.aio.AioRpcError}
+    assert asked <= 6
+    assert (await call(link, "calculator.Add", a=1, b=2)).result == 3
+
+
 async def test_a_stream_in_flight_is_told_of_the_loss(link: EndpointLink, peer: Peer) -> None:
     """After the replies that had arrived."""
     replies = stream(link, "odd.HangAfterOne")
