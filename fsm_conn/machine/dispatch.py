@@ -94,7 +94,7 @@ class Steps(dict[tuple[str, str], Step]):
 
 def source_of(table: Table, state: str, trigger: str) -> str:
     """The source text of the function for `trigger` in `state`, as it runs while nobody listens."""
-    return _Compiler(table, state, trigger, aloud=False).text()
+    return _Compiler(table, state, trigger, aloud=False, listened=False).text()
 
 
 class _Closed(dict[tuple[str, str], Step]):
@@ -140,8 +140,9 @@ class _Call:
 class _Compiler:
     """Writes the function for one trigger in one state."""
 
-    def __init__(self, table: Table, state: str, trigger: str, aloud: bool) -> None:
+    def __init__(self, table: Table, state: str, trigger: str, aloud: bool, listened: bool | None = None) -> None:
         self.table = table
+        self.listened = bool(table.listeners) if listened is None else listened
         self.state: State = table.states[state]
         self.trigger = trigger
         self.aloud = aloud
@@ -196,7 +197,7 @@ class _Compiler:
         guards = [self._call("guard", name) for name in row.guards]
         if not guards:
             yield from self._taken(row, place)
-        elif not (self.aloud or self.table.listeners or any(guard.takes.needed for guard in guards)):
+        elif not (self.aloud or self.listened or any(guard.takes.needed for guard in guards)):
             yield f"if {' and '.join(guard.text for guard in guards)}:"
             yield from _indented(self._taken(row, place))
         else:
@@ -320,7 +321,7 @@ class _Compiler:
         return f"log.{level}({'%s' + text!r}, {self.table.machine.name!r})"
 
     def _heard(self, place: int, taken: bool) -> Iterator[str]:
-        if self.table.listeners:
+        if self.listened:
             yield f"heard({place}, SOURCE, {taken})"
 
     def _constant(self, name: str, value: object) -> str:

@@ -28,7 +28,7 @@ PAGES = {
 EXAMPLES = sorted(
     path.name
     for path in (ROOT / "examples").glob("*.py")
-    if "async def main" in path.read_text() and "plugin" not in path.stem
+    if "async def main" in path.read_text() and "plugin" not in path.stem and "DriverPool" not in path.read_text()
 )
 
 
