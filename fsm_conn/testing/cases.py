@@ -21,7 +21,8 @@ from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.generating import Lived, random_lives
 from fsm_conn.testing.lives.kinds import life_of
-from fsm_conn.testing.lives.pools.life import HOOKS, PoolLife
+from fsm_conn.testing.lives.pools.hooks import HOOKS
+from fsm_conn.testing.lives.pools.life import PoolLife
 
 hypothesis = needed("hypothesis")
 core = needed("hypothesis.core")

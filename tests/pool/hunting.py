@@ -6,7 +6,8 @@ import random
 
 from fsm_conn import ConnectionPool, PoolPolicy, RetryPolicy
 from fsm_conn.testing import ViolationError
-from fsm_conn.testing.lives.pools.life import HOOKS, PoolLife
+from fsm_conn.testing.lives.pools.hooks import HOOKS
+from fsm_conn.testing.lives.pools.life import PoolLife
 
 __all__ = ["hunt", "live"]
 

@@ -1,7 +1,7 @@
 """One life of a pool, lived step by step in virtual time against a simulated peer, beside a model of what must be.
 
 As a `Life` is for a connection: each method is one step, what was done is kept as a trace that reads as a program, and
-after every step the pool is compared with the model, see `pool_model`.
+after every step the pool is compared with the model, see `model`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
-from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.links.base import CallOptions
 from fsm_conn.machine.errors import FsmConnError
@@ -22,14 +21,14 @@ from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
-from fsm_conn.testing.lives.connections.overrides import overrides_of
 from fsm_conn.testing.lives.fingerprint import fingerprint_of_pool
+from fsm_conn.testing.lives.pools.hooks import HOOKS, SimulatedHooks
 from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
-from fsm_conn.testing.lives.pools.offers import offers, pool_policy
+from fsm_conn.testing.lives.pools.offers import USERS, offers, options, pool_policy
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs
 from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer
-from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer, is_deadline
+from fsm_conn.testing.simulated import SimulatedLink, SimulatedPeer, is_deadline
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
 __all__ = ["HOOKS", "MakePool", "PoolLife"]
@@ -37,11 +36,6 @@ __all__ = ["HOOKS", "MakePool", "PoolLife"]
 MakePool = Callable[[Callable[[], Any], dict[str, Any]], ConnectionPool]
 
 SMALL = PoolPolicy(size=2, max_overflow=1)
-USERS = 7
-"""At most so many users at a time: more of them show nothing that fewer do not."""
-HOOKS = ("", "plain", "async", "failing")
-"""What the hooks of a pool under test may be; a failing one fails now and then."""
-
 
 _silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asyncio")
 
@@ -93,11 +87,10 @@ class PoolLife:
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.records: list[TransitionRecord] = []
         self.ended = self._closed = False
-        self._rng = random.Random(seed)  # noqa: S311 - chance is no secret here
         options: dict[str, Any] = {"policy": policy, "retry": retry, "start_timeout": START_TIMEOUT, "name": "pool"}
         options["rng"] = random.Random(seed)  # noqa: S311
-        if hooks:
-            options |= {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._hook}
+        self._hooks = SimulatedHooks(hooks, random.Random(seed), self.model)  # noqa: S311
+        options |= self._hooks.options()
         self.pool = make(self._make_link, options) if make is not None else pool_class(self._make_link, **options)
         self.pool.on_transition(self.records.append)
         self.machine: Any = self.pool
@@ -106,38 +99,6 @@ class PoolLife:
         self.links = [link for link in self.links if link.is_open or not link.closes]
         self.links.append(self.peer())
         return self.links[-1]
-
-    def _hook(self, conn: Connection) -> Any:
-        return self._slow_hook() if self.hooks == "async" else self._fast_hook()
-
-    def _fast_hook(self) -> None:
-        if self.hooks == "failing" and not self.ended and self._rng.random() < 0.2:
-            raise OSError("the hook failed")
-
-    def _ask(self, conn: Connection) -> Any:
-        if self.hooks == "async":
-            return self._asked_slowly(conn)
-        try:
-            self._fast_hook()
-        except OSError:
-            self.model.doubtful.add(conn.link)
-            raise
-        return None
-
-    async def _asked_slowly(self, conn: Connection) -> None:
-        link = conn.link
-        self.model.asking[link] += 1
-        try:
-            await self._slow_hook()
-        except BaseException:
-            self.model.doubtful.add(link)
-            raise
-        finally:
-            self.model.asking[link] -= 1
-
-    async def _slow_hook(self) -> None:
-        await asyncio.sleep(self._rng.choice((0.0, 0.5)))
-        self._fast_hook()
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -255,7 +216,7 @@ class PoolLife:
         """
         if self.ended:
             return
-        self.ended = True
+        self.ended = self._hooks.well = True
         self._step("end", (), False)
         try:
             self.peer.heal()
@@ -290,11 +251,11 @@ class PoolLife:
         """Steps that mean something now, each once."""
         timer = self.loop.next_timer()
         passing = [] if timer is None else [Step("advance", (timer,))]
-        return [*(Step(name, arguments) for name, arguments in self._options()), *passing]
+        return [*(Step(name, arguments) for name, arguments in options(self)), *passing]
 
     def offers(self) -> list[Offer]:
         """The steps to choose from at random, with how often."""
-        return offers(self._options())
+        return offers(options(self))
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """What tells this moment from others, as far as what can follow is concerned."""
@@ -315,29 +276,6 @@ class PoolLife:
     def random_options(cls, rng: random.Random) -> dict[str, Any]:
         """A policy of a small pool, and what its hooks are like."""
         return {"policy": pool_policy(rng), "hooks": rng.choice(cls.hook_kinds), "seed": rng.randrange(4)}
-
-    def _options(self) -> list[tuple[str, tuple[Any, ...]]]:
-        steps: list[tuple[str, tuple[Any, ...]]] = []
-        if self.pool.state == PoolState.CLOSED:
-            steps += [("open", ()), ("initialize", ())]
-        else:
-            steps += [("close_all", (5.0,)), ("close_all", (0.0,))]
-        if len(self.users) < USERS:
-            steps += [("acquire", (None,)), ("acquire", (4.0,))]
-        if len(self.others) < USERS:
-            steps += [("call", ()), ("call_patiently", ())]
-        held = sum(user.is_holding for user in self.users)
-        steps += [("release", (number,)) for number in range(min(held, 3))]
-        steps += [("forget", (0,)), ("release_and_cancel", (0,))] if held else []
-        steps += [("cancel", (number,)) for number in range(len(self.users))]
-        steps += [("cancel_other", (number,)) for number in range(len(self.others))]
-        for what in ("open", "close", "call"):
-            if self.peer.waits_for(what):
-                steps += [("answer", (what, kind)) for kind in OUTCOMES[what] if kind != "hang"]
-        steps += [("lose", (number,)) for number in range(len(self.open_links()))]
-        for number, slot in enumerate(self.pool.slots):
-            steps += [("fire", (trigger, number)) for trigger in _own_triggers(slot.conn)]
-        return steps
 
     # --- how --------------------------------------------------------------------------------------------------
 
@@ -473,14 +411,3 @@ class PoolLife:
         error = ViolationError(name, message, self.script, tuple(self.records))
         self.close()
         raise error from cause
-
-
-def _own_triggers(conn: Connection) -> list[str]:
-    """Triggers of the class's own that its state handles, but for those after which it may rest and serve nobody."""
-    lifecycle, state, own = conn.lifecycle, conn._state, overrides_of(type(conn)).own_triggers
-    if not own:
-        return []
-    resting = {name for name, each in lifecycle.states.items() if each.final} - conn.serving_states
-    leads = [row for row in lifecycle.transitions if row.trigger in own and state in row.sources(lifecycle.states)]
-    for_good = {row.trigger for row in leads if row.dest in resting}
-    return sorted({str(row.trigger) for row in leads} - for_good)

@@ -3,18 +3,75 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, Protocol
 
+from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.pool.table import PoolState
+from fsm_conn.testing.lives.connections.overrides import overrides_of
+from fsm_conn.testing.lives.pools.model import PoolUser
 from fsm_conn.testing.lives.script import Step
 from fsm_conn.testing.lives.stepping import TIMES, Offer
+from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer
 
-__all__ = ["offers", "pool_policy"]
+__all__ = ["USERS", "offers", "options", "pool_policy"]
+
+USERS = 7
+"""At most so many users at a time: more of them show nothing that fewer do not."""
 
 # How often a step is offered, beside those that are not named here and are offered once.
 WEIGHTS = {"open": 6, "initialize": 1, "acquire": 3, "release": 3, "answer": 2, "lose": 2}
 FAVOURED = {("answer", ("open", "ok")): 5, ("answer", ("close", "ok")): 4, ("close_all", (0.0,)): 1}
+
+
+class Pooled(Protocol):
+    """A life of a pool, as far as its offers depend on it."""
+
+    pool: ConnectionPool
+    peer: SimulatedPeer
+    users: list[PoolUser]
+    others: list[Any]
+
+    def open_links(self) -> list[SimulatedLink]:
+        """The links that are open and not lost, oldest first."""
+
+
+def options(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
+    """Steps that mean something now, each once."""
+    steps: list[tuple[str, tuple[Any, ...]]] = []
+    if life.pool.state == PoolState.CLOSED:
+        steps += [("open", ()), ("initialize", ())]
+    else:
+        steps += [("close_all", (5.0,)), ("close_all", (0.0,))]
+    if len(life.users) < USERS:
+        steps += [("acquire", (None,)), ("acquire", (4.0,))]
+    if len(life.others) < USERS:
+        steps += [("call", ()), ("call_patiently", ())]
+    held = sum(user.is_holding for user in life.users)
+    steps += [("release", (number,)) for number in range(min(held, 3))]
+    steps += [("forget", (0,)), ("release_and_cancel", (0,))] if held else []
+    steps += [("cancel", (number,)) for number in range(len(life.users))]
+    steps += [("cancel_other", (number,)) for number in range(len(life.others))]
+    for what in ("open", "close", "call"):
+        if life.peer.waits_for(what):
+            steps += [("answer", (what, kind)) for kind in OUTCOMES[what] if kind != "hang"]
+    steps += [("lose", (number,)) for number in range(len(life.open_links()))]
+    for number, slot in enumerate(life.pool.slots):
+        steps += [("fire", (trigger, number)) for trigger in _own_triggers(slot.conn)]
+    return steps
+
+
+def _own_triggers(conn: Connection) -> list[str]:
+    """Triggers of the class's own that its state handles, but for those after which it may rest and serve nobody."""
+    lifecycle, state, own = conn.lifecycle, conn.state, overrides_of(type(conn)).own_triggers
+    if not own:
+        return []
+    resting = {name for name, each in lifecycle.states.items() if each.final} - conn.serving_states
+    leads = [row for row in lifecycle.transitions if row.trigger in own and state in row.sources(lifecycle.states)]
+    for_good = {row.trigger for row in leads if row.dest in resting}
+    return sorted({str(row.trigger) for row in leads} - for_good)
 
 
 def offers(options: list[tuple[str, tuple[Any, ...]]]) -> list[Offer]:

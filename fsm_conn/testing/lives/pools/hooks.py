@@ -1,0 +1,70 @@
+"""The hooks of a pool under test: plain, slow, or failing now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from fsm_conn.connection.connection import Connection
+from fsm_conn.testing.lives.pools.model import PoolModel
+
+__all__ = ["HOOKS", "SimulatedHooks"]
+
+HOOKS = ("", "plain", "async", "failing")
+"""What the hooks of a pool under test may be; a failing one fails now and then."""
+
+
+class SimulatedHooks:
+    """Hooks of one kind, that tell the model what they do.
+
+    Args:
+        kind: one of `HOOKS`.
+        rng: by what chance they are slow, or fail.
+        model: what is told.
+
+    Attributes:
+        well: whether none fails any more.
+    """
+
+    def __init__(self, kind: str, rng: random.Random, model: PoolModel) -> None:
+        self._kind = kind
+        self._rng = rng
+        self._model = model
+        self.well = False
+
+    def options(self) -> dict[str, Any]:
+        """The keywords of a pool."""
+        return {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._hook} if self._kind else {}
+
+    def _hook(self, conn: Connection) -> Any:
+        return self._slow_hook() if self._kind == "async" else self._fast_hook()
+
+    def _fast_hook(self) -> None:
+        if self._kind == "failing" and not self.well and self._rng.random() < 0.2:
+            raise OSError("the hook failed")
+
+    def _ask(self, conn: Connection) -> Any:
+        if self._kind == "async":
+            return self._asked_slowly(conn)
+        try:
+            self._fast_hook()
+        except OSError:
+            self._model.doubtful.add(conn.link)
+            raise
+        return None
+
+    async def _asked_slowly(self, conn: Connection) -> None:
+        link = conn.link
+        self._model.asking[link] += 1
+        try:
+            await self._slow_hook()
+        except BaseException:
+            self._model.doubtful.add(link)
+            raise
+        finally:
+            self._model.asking[link] -= 1
+
+    async def _slow_hook(self) -> None:
+        await asyncio.sleep(self._rng.choice((0.0, 0.5)))
+        self._fast_hook()
