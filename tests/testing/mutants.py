@@ -1007,7 +1007,7 @@ def busy_observers_miss_records(patch: pytest.MonkeyPatch) -> None:
     right = Observers.publish
 
     def publish(self: Any, record: Any, *more: Any, **named: Any) -> None:
-        if self.task is None:
+        if self._task is None:
             right(self, record, *more, **named)
 
     patch.setattr(Observers, "publish", publish)

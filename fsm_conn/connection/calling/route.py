@@ -140,7 +140,7 @@ class RoutedCall:
         conn = self._conn
         await asyncio.sleep(0)
         if self._link is not conn._holder.link or conn._state not in conn.linked_states or conn.in_activity():
-            return  # it was replaced, or is known to be lost and about to be given back; or the state that would have to be left is the one that waits here
+            return  # it was replaced, or is known to be lost; or the state that would have to be left waits here
         if not await _left(conn, GRACE if end is None else min(GRACE, end - conn._now())):
             _log.debug("%r: a call broke, but the link is still there", conn)
 
