@@ -360,11 +360,11 @@ def waiters_are_not_woken(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("what is free is still leased while the pool is closed")
 def free_while_draining(patch: pytest.MonkeyPatch) -> None:
-    def end(self: Supervisor) -> None:
-        self.is_open = False
-        self.news.set()
+    def end_service(self: ConnectionPool, reason: BaseException | None) -> None:
+        self._counts.refused += self._line.refuse(lambda: RuntimeError("closed"))
+        self._supervisor.news.set()
 
-    patch.setattr(Supervisor, "end", end)
+    patch.setattr(ConnectionPool, "end_service", end_service)
 
 
 @mutant("closing waits for leases without regard to its limit")

@@ -221,7 +221,9 @@ def attempts_have_pauses(pool: ConnectionPool, model: PoolModel, now: float) -> 
 
 def free_is_what_can_be_leased(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """Every slot that is ready and has room is free, once, and nothing else is."""
-    ready = [slot for slot in pool.slots if slot.is_ready and slot.room and pool._supervisor.is_serving]
+    ready = [
+        slot for slot in pool.slots if slot.is_ready and slot.room and pool.state in (PoolState.OPENING, PoolState.OPEN)
+    ]
     if sorted(map(id, ready)) != sorted(map(id, pool._slots.free)):
         return f"free are {pool._slots.free}, and ready are {ready}"
     return None
@@ -256,7 +258,7 @@ def overflow_starts_at_once(pool: ConnectionPool, model: PoolModel, now: float) 
         return None  # it has failed, and pauses
     most = pool.policy.leases_per_connection
     places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
-    fresh = [slot for slot in pool.slots if slot.is_coming(now)]
+    fresh = [slot for slot in pool.slots if slot.slow_at is not None and now + SLACK < slot.slow_at]
     cleaned = [slot for slot in pool.slots if slot.state == "resetting"]
     regular = sum(not slot.is_overflow for slot in fresh)
     coming = (min(places, regular) + sum(slot.is_overflow for slot in fresh) + len(cleaned)) * most
