@@ -39,7 +39,7 @@ __all__ = ["Lease", "WatchedLease"]
 
 _log = logging.getLogger("fsm_conn.pool")
 _StubT = TypeVar("_StubT")
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 FRAMES = 8
 """Lines of the traceback that a watched lease keeps."""
 
