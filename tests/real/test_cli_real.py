@@ -173,7 +173,7 @@ def test_a_plugin_that_is_killed_is_seen_to_come_back(columns: int, lines: int) 
     """Connected and healthy; killed, reconnecting, with the reason; connected and healthy again, in another process."""
     with Terminal(*WATCH, "--interval", "0.2", *CALCULATOR, columns=columns, lines=lines) as terminal:
         terminal.until("health serving")
-        assert {cell.bg for cell in terminal.styles("   connected   │")} == {"green"}
+        assert {cell.bg for cell in terminal.styles("   connected   ")} == {"green"}
         first = plugin_on(terminal)
         os.kill(first, signal.SIGKILL)
         terminal.until(lambda text: f"process {first} was killed by SIGKILL" in text)
@@ -218,13 +218,12 @@ def test_keys_that_are_pressed_do_not_spoil_the_drawing() -> None:
         for keys in ("x", "\n", "yes\n", "\n"):
             terminal.press(keys)
             terminal.until_drawn_anew()
-        shown = terminal.text
-        assert shown.count("Ctrl-C ends it") == 1
-        assert shown.count("╭───────────────╮") == 3
+        # What is read now may be half of a drawing; the next one is whole.
+        terminal.until(lambda text: text.count("Ctrl-C ends it") == 1 and text.count("╭───────────────╮") == 2)
         terminal.interrupt()
         assert terminal.ended() == 130
         assert terminal.is_in_order
-        assert terminal.text.count("╭───────────────╮") == 3
+        assert terminal.text.count("╭───────────────╮") == 2
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
@@ -290,7 +289,8 @@ def test_watching_as_json_is_a_trace_that_conforms(tmp_path: Path) -> None:
     assert watching.returncode == 130
     file = tmp_path / "life.jsonl"
     file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    health = [line for line in lines if line["event"] == "health"]
+    # A probe that was under way when the plugin was killed may fail before its end is noticed.
+    health = [line for line in lines if line["event"] == "health" and line["health"] != "no answer"]
     assert [line["health"] for line in health] == ["serving", "unknown", "serving", "unknown"]
     assert [line["latency_ms"] is not None for line in health] == [True, False, True, False]
     transitions = [line for line in lines if line["event"] == "transition"]
