@@ -6,7 +6,7 @@ The faults are those of the tests, `tests/real/faults.py`. Each is met by fsm_co
 client, through its `start()` and a compiled stub; each time in an interpreter of its own, with a temporary directory of
 its own, which is ended after the cut-off with all that it started. Measured is the time from `connect()`, or `start()`,
 to the error that the caller gets, or to the answer where there is one; imports are not counted. Both are given plugins
-that never come up: fsm_conn has a start timeout of 1.5 s for these, and the other client has no such setting.
+that never come up: fsm_conn has a start timeout of 4 s for these, and the other client has no such setting.
 
 "stall" is the longest that the event loop was kept from other work meanwhile, and "memory" by how much the host grew.
 The last row is of a host that is killed with SIGKILL: how long its plugin lives on.

@@ -41,10 +41,10 @@ __all__ = ["FAULTS", "PLUGINS", "PYTHON", "Fault", "Pulse", "hostile", "meet"]
 PLUGINS = Path(__file__).parent / "plugins"
 PYTHON = sys.executable
 
-HANG = 1.5
+HANG = 4.0
 """Seconds that one which never comes up is given. Its host's error takes as long; whatever ends by itself is sooner."""
 WATCHED = HealthPolicy(interval=0.2, timeout=0.5, failure_threshold=2, jitter=0, busy_limit=1)
-"""A plugin that hangs is given up after one and a half seconds, and one on a busy machine is not."""
+"""A plugin that hangs while it serves is given up after some two seconds, and one on a busy machine is not."""
 ONCE = RetryPolicy(max_attempts=1)
 
 
@@ -113,7 +113,9 @@ def _never_up(name: str, kind: str, *arguments: object, **told: Any) -> Fault:
 
 def _hangs(name: str, kind: str, *says: str, **told: Any) -> Fault:
     error: Any = StartTimeoutError
-    return _never_up(name, kind, error=error, says=("did not open within 1.5 s", *says), start_timeout=HANG, **told)
+    return _never_up(
+        name, kind, error=error, says=(f"did not open within {HANG:g} s", *says), start_timeout=HANG, **told
+    )
 
 
 def _line(name: str, line: str, *says: str, error: type[BaseException] = HandshakeError, **told: Any) -> Fault:
