@@ -439,7 +439,7 @@ def test_lifecycle_test_finds_the_same() -> None:
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     assert len(result.failures) == 1
-    assert "life.connect()" in result.failures[0][1]
+    assert "life = Life(Leaky" in result.failures[0][1]
 
 
 def test_an_invariant_can_be_ignored_for_a_reason_and_only_for_one() -> None:

@@ -381,7 +381,7 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "losses_are_noticed",
         "the link is lost, and the state is still 'paused'; while_paused() must await link.lost()",
     ),
-    NeverLetsGo: ("no_livelock", "again", "while_logging_in"),
+    NeverLetsGo: ("no_livelock", "while_logging_in"),
     GuardRemembers: (
         "guards_are_pure",
         "may_retry(), tests/",
