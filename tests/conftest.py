@@ -8,10 +8,10 @@ from pathlib import Path
 
 import async_solipsism
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # How long an example takes is the machine's affair, and no property of what is tested.
-settings.register_profile("patient", settings(), deadline=None)
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 # What a shell runs in the background ignores Ctrl-C, and with nohup the end of the terminal; and so would all that is
