@@ -221,8 +221,11 @@ class WatchedLoop(VirtualLoop):
 
 
 def waiting(loop: asyncio.AbstractEventLoop) -> str:
-    """Every task of `loop` that is not done, and the line at which it waits; the same for the same program."""
-    lines = sorted(f"  {_called(task)} waits at {_place(task)}" for task in asyncio.all_tasks(loop))
+    """Every task of `loop` that is not done, and the line at which it waits; the same for the same program.
+
+    Alike tasks are named once: of those that nobody refers to, some may have been collected.
+    """
+    lines = sorted({f"  {_called(task)} waits at {_place(task)}" for task in asyncio.all_tasks(loop)})
     return "\n".join(lines) or "  no task is left"
 
 

@@ -58,7 +58,7 @@ PRINTED = {
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
     "class Upload": "done",
-    "class Door": "open",
+    "print(door.state)": "open",
     "class Lamp": "on 1",
     "ThreadPoolExecutor": "8.0 1.0 2.0 3.0 10.0",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",

@@ -593,7 +593,8 @@ def test_a_run_that_uses_nothing_of_it_imports_nothing_of_ours(installed: pytest
         """
     )
     others = [
-        f"-pno:{name}" for name in ("asyncio", "hypothesispytest", "xdist", "xdist.looponfail", "timeout", "pytest_cov")
+        f"-pno:{name}"
+        for name in ("anyio", "asyncio", "hypothesispytest", "xdist", "xdist.looponfail", "timeout", "pytest_cov")
     ]
     installed.runpytest_subprocess(*others).assert_outcomes(passed=1)
 

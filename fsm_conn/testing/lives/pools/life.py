@@ -22,6 +22,7 @@ from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
 from fsm_conn.testing.lives.fingerprint import fingerprint_of_pool
+from fsm_conn.testing.lives.pools.holding import hold
 from fsm_conn.testing.lives.pools.hooks import HOOKS, SimulatedHooks
 from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
 from fsm_conn.testing.lives.pools.offers import USERS, offers, options, pool_policy
@@ -134,7 +135,7 @@ class PoolLife:
         self._step("acquire", (timeout,), rush)
         if len(self.users) < USERS:
             user = PoolUser(timeout)
-            user.task = self.loop.create_task(self._hold(user), name="user of acquire")
+            user.task = self.loop.create_task(hold(user, self.pool, self.model, self.cancelled), name="user of acquire")
             self.users.append(user)
         self._settle(rush)
 
@@ -279,31 +280,6 @@ class PoolLife:
 
     # --- how --------------------------------------------------------------------------------------------------
 
-    async def _hold(self, user: PoolUser) -> None:
-        """Acquire, hold, and give back; the model is told of each."""
-        user.word = self.loop.create_future()
-        self.model.arrived(user, self.loop.time())
-        try:
-            lease = await self.pool.acquire(user.timeout)
-        except BaseException as error:
-            self.model.refused(user, error)
-            raise
-        self.model.served(user, lease)
-        try:
-            word = await user.word
-        except BaseException:
-            word = "release"
-            raise
-        finally:
-            self.model.let_go(user)
-            if word != "forget":
-                lease.release()
-                if word == "release and cancel" and self.model.waiting:
-                    self.cancelled.add(self.model.waiting[0].task)
-                    self.model.waiting[0].task.cancel()
-            elif lease.is_held:
-                self.model.leaked += 1
-
     def _let_go(self, number: int, word: str) -> None:
         held = [user for user in self.users if user.is_holding]
         if number < len(held) and not held[number].word.done():
@@ -385,7 +361,7 @@ class PoolLife:
             self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         for _ in range(self.policy.size * self.policy.leases_per_connection):
             user = PoolUser(None)
-            user.task = self.loop.create_task(self._hold(user), name="user at the end")
+            user.task = self.loop.create_task(hold(user, self.pool, self.model, self.cancelled), name="user at the end")
             self.users.append(user)
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         served = sum(user.is_holding for user in self.users)

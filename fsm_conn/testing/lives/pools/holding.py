@@ -1,0 +1,38 @@
+"""A user of a pool in a simulated life: acquires a lease, holds it, and gives it back in the way it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser
+
+__all__ = ["hold"]
+
+
+async def hold(user: PoolUser, pool: ConnectionPool, model: PoolModel, cancelled: set[Any]) -> None:
+    """Acquire, hold, and give back; the model is told of each, and `cancelled` has who was cancelled with that."""
+    loop = asyncio.get_running_loop()
+    user.word = loop.create_future()
+    model.arrived(user, loop.time())
+    try:
+        lease = await pool.acquire(user.timeout)
+    except BaseException as error:
+        model.refused(user, error)
+        raise
+    model.served(user, lease)
+    try:
+        word = await user.word
+    except BaseException:
+        word = "release"
+        raise
+    finally:
+        model.let_go(user)
+        if word != "forget":
+            lease.release()
+            if word == "release and cancel" and model.waiting:
+                cancelled.add(model.waiting[0].task)
+                model.waiting[0].task.cancel()
+        elif lease.is_held:
+            model.leaked += 1
