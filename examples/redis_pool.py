@@ -18,9 +18,11 @@ class Redis(DriverLink[redis.asyncio.Redis]):
 
     async def connect(self) -> redis.asyncio.Redis:
         client = redis.asyncio.Redis.from_url(os.environ["REDIS"], single_connection_client=True)
-        await client.initialize()
-        await self.ping(client)
-        return client
+        try:
+            return await client.initialize()
+        except BaseException:
+            await client.aclose()
+            raise
 
     async def ping(self, client: redis.asyncio.Redis) -> None:
         await client.execute_command("PING")

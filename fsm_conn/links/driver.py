@@ -57,7 +57,7 @@ class DriverLink(Link, Generic[T]):
     async def connect(self) -> T:
         """Make one attempt to connect, and return the driver's object. Whatever it raises is tried again."""
 
-    async def disconnect(self, driver: T) -> None:
+    async def disconnect(self, driver: T, /) -> None:
         """Close the driver's object. By default its `aclose()` or `close()` is called, and awaited if it is async."""
         close = getattr(driver, "aclose", None) or getattr(driver, "close", None)
         if close is None:
@@ -66,14 +66,14 @@ class DriverLink(Link, Generic[T]):
         if hasattr(outcome, "__await__"):
             await outcome
 
-    async def ping(self, driver: T) -> None:
+    async def ping(self, driver: T, /) -> None:
         """Ask whether the other side is there; whatever it raises means no. Without it, probes can tell nothing."""
 
-    def is_lost(self, driver: T) -> bool:
+    def is_lost(self, driver: T, /) -> bool:
         """Whether the driver knows that its connection is gone; for drivers that tell it by no callback."""
         return False
 
-    async def reset(self, driver: T) -> None:
+    async def reset(self, driver: T, /) -> None:
         """Clean up after a lease, such as a transaction that was not ended; what it raises has the link replaced."""
 
     # --- what may be used -------------------------------------------------------------------------------------
