@@ -67,6 +67,7 @@ class Connectivity:
         self._over = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
+        self._broken: set[asyncio.Task[None]] = set()
         self._watcher = asyncio.create_task(self._watch())
 
     def refuses(self) -> bool:
@@ -84,6 +85,21 @@ class Connectivity:
         self.under_way -= 1
         if not self.under_way:
             self._over.set()
+
+    def end_broken(self) -> None:
+        """It has broken, and nobody waits to be told why: until that is known, it counts as under way."""
+        self.suspect()
+        if self._loss.reason is not None:
+            self.end()
+            return
+        task = asyncio.create_task(self._look_into_it())
+        self._broken.add(task)
+        task.add_done_callback(self._looked_into)
+
+    def _looked_into(self, task: asyncio.Task[None]) -> None:
+        self._broken.discard(task)
+        self.suspect()
+        self.end()
 
     async def drained(self) -> None:
         """Wait until no call is under way."""
@@ -154,10 +170,12 @@ class Connectivity:
 
     def stop(self) -> None:
         """Watch no longer. To be followed by `stopped`, without a wait between them but that for the channel."""
-        self._watcher.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        for task in self._tasks():
+            task.cancel()
 
     async def stopped(self) -> None:
         """Wait until nothing of it runs."""
-        await asyncio.wait((self._watcher, *([self._asking] if self._asking is not None else [])))
+        await asyncio.wait(self._tasks())
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [self._watcher, *([self._asking] if self._asking is not None else []), *self._broken]

@@ -94,9 +94,10 @@ class _Method:
         connectivity.begin()
 
         def ended(call: Any) -> None:
-            connectivity.end()
             if at_hand(call.code()) is grpc.StatusCode.UNAVAILABLE:
-                connectivity.suspect()
+                connectivity.end_broken()
+            else:
+                connectivity.end()
 
         call.add_done_callback(ended)
         return StubCall(call, self._loss)

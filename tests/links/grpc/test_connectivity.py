@@ -1,0 +1,95 @@
+"""How an orderly close is told from a break, whatever comes first: the end of a call, or the channel's change of state."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from fsm_conn.links.errors import GoingAwayError, LinkLostError
+from fsm_conn.links.grpc.connectivity import Connectivity
+from fsm_conn.links.grpc.loss import Loss
+
+READY, IDLE = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.IDLE
+
+
+class Channel:
+    """A channel of which nothing but its state is known. A question to its peer is never answered."""
+
+    def __init__(self) -> None:
+        self.state = READY
+        self.changed = asyncio.Event()
+
+    def get_state(self) -> grpc.ChannelConnectivity:
+        return self.state
+
+    async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
+        await self.changed.wait()
+
+    def unary_unary(self, *method: Any, **kinds: Any) -> Any:
+        async def never(*request: Any, **options: Any) -> Any:
+            await self.changed.wait()
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing)
+
+        return never
+
+    def leave(self) -> None:
+        self.state = IDLE
+        self.changed.set()
+
+
+async def ended(connectivity: Connectivity) -> None:
+    connectivity.stop()
+    await connectivity.stopped()
+
+
+@pytest.mark.parametrize("reconnects", [True, False])
+async def test_a_call_that_breaks_before_the_channel_changes(*, reconnects: bool) -> None:
+    """Nobody awaits it any more when the channel says that it is not ready: it has been harmed all the same."""
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=reconnects)
+    await asyncio.sleep(0)
+    connectivity.begin()
+    connectivity.end_broken()
+    await asyncio.sleep(0)
+    assert connectivity.under_way == 1
+    channel.leave()
+    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    await asyncio.wait_for(connectivity.drained(), 30)
+    await ended(connectivity)
+    assert connectivity.under_way == 0
+
+
+async def test_a_call_that_breaks_after_the_channel_changed() -> None:
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=True)
+    connectivity.begin()
+    channel.leave()
+    connectivity.end_broken()
+    assert connectivity.under_way == 0
+    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    await ended(connectivity)
+
+
+async def test_a_call_that_ends_well_before_the_channel_changes() -> None:
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=True)
+    await asyncio.sleep(0)
+    connectivity.begin()
+    connectivity.end()
+    channel.leave()
+    assert type(await asyncio.wait_for(loss.wait(), 30)) is GoingAwayError
+    await ended(connectivity)
+
+
+async def test_closing_while_a_broken_call_is_looked_into() -> None:
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=True)
+    connectivity.begin()
+    connectivity.end_broken()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(ended(connectivity), 30)
+    assert connectivity.under_way == 0
