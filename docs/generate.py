@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from prometheus_client import CollectorRegistry
 
 import fsm_conn
 import fsm_conn.telemetry
@@ -115,7 +116,50 @@ def names() -> str:
     return "\n".join([*parts, "```"])
 
 
-MAKERS = {"defaults": defaults, "errors": errors, "names": names}
+def prometheus() -> str:
+    """The metrics that `PrometheusMetrics` registers, with their labels."""
+    observer: Any = fsm_conn.telemetry.PrometheusMetrics(CollectorRegistry())
+    found = [(each.name, each.type, each._labelnames, each.documentation) for each in observer.describe()]
+    counted = [each for each in vars(observer._meters).values() if hasattr(each, "_labelnames")]
+    found += [(each._name, each._type, each._labelnames, each._documentation) for each in counted]
+    rows = []
+    for name, kind, labels, text in sorted(found):
+        total = "_total" if kind == "counter" else ""
+        rows.append(f"| `{name}{total}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |")
+    return "\n".join(["| metric | type | labels | |", "|---|---|---|---|", *rows])
+
+
+class _Meter:
+    """Notes which instruments are made, in place of an SDK's meter."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+
+    def get_meter(self, *names: object, **options: object) -> _Meter:
+        return self
+
+    def __getattr__(self, method: str) -> Any:
+        def create(name: str, *callbacks: object, unit: str, description: str, **options: object) -> None:
+            kind = method.removeprefix("create_").removeprefix("observable_").replace("_", "-")
+            self.rows.append(f"| `{name}` | {kind} | `{unit}` | {description} |")
+
+        return create
+
+
+def opentelemetry() -> str:
+    """The instruments that `OpenTelemetry` makes."""
+    meter: Any = _Meter()
+    fsm_conn.telemetry.OpenTelemetry(meter_provider=meter)
+    return "\n".join(["| metric | kind | unit | |", "|---|---|---|---|", *meter.rows])
+
+
+MAKERS = {
+    "defaults": defaults,
+    "errors": errors,
+    "names": names,
+    "prometheus": prometheus,
+    "opentelemetry": opentelemetry,
+}
 
 
 def renewed(text: str) -> str:
@@ -125,7 +169,7 @@ def renewed(text: str) -> str:
 
 if __name__ == "__main__":
     importlib.invalidate_caches()
-    for page in DOCS.glob("*.md"):
+    for page in DOCS.rglob("*.md"):
         old = page.read_text("utf-8")
         if (new := renewed(old)) != old:
             page.write_text(new, "utf-8")

@@ -17,9 +17,10 @@ def main(directory: Path) -> None:
     """Empty the directory, and fill it."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        name = "_".join(page.relative_to(ROOT).with_suffix("").parts).lower().replace("-", "_")
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)):
-            (directory / f"{page.stem.lower()}_{number}.py").write_text(block, "utf-8")
+            (directory / f"{name}_{number}.py").write_text(block, "utf-8")
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 EXAMPLES = sorted(
-    path.name
-    for path in (ROOT / "examples").glob("*.py")
-    if "async def main" in path.read_text() and "plugin" not in path.stem and "DriverPool" not in path.read_text()
+    str(path.relative_to(ROOT / "examples"))
+    for path in (*(ROOT / "examples").glob("*.py"), *(ROOT / "examples" / "recipes").glob("*.py"))
+    if "async def main" in path.read_text()
+    and "plugin" not in path.stem
+    and path.stem not in ("postgres", "redis_pool")
 )
 
 
@@ -54,6 +56,7 @@ def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.
 
 
 PRINTED = {
+    "was: CalculatorStub": "8.0",
     "prefork=True": "8.0",
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
@@ -62,7 +65,8 @@ PRINTED = {
     "class Lamp": "on 1",
     "ThreadPoolExecutor": "8.0 1.0 2.0 3.0 10.0",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
-    "ConnectionPool": "3.0 4.0 2",
+    "ConnectionPool, PoolPolicy": "3.0 4.0 2",
+    "run_coroutine_threadsafe": "8.0",
 }
 """What those blocks print that print something, by a word that is only in them."""
 
@@ -75,6 +79,44 @@ def test_the_python_blocks_run(block: str, tmp_path: Path) -> None:
     if "print(diagram(Connection))" in block:
         expected = str(diagram(Connection))
     assert (result.returncode, result.stdout.split(), result.stderr) == (0, expected.split(), "")
+
+
+def test_the_cells_of_the_notebook_run() -> None:
+    """One after the other, in one event loop, with `await` outside of functions."""
+    cells = blocks("{code-block} python", [PAGES["docs/howto/scripts.md"]])
+    code = f"""
+import ast, asyncio, types
+async def main():
+    space = {{}}
+    for cell in {cells!r}:
+        code = compile(cell, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        result = types.FunctionType(code, space)()
+        if result is not None:
+            await result
+    print(space["conn"].state)
+asyncio.run(main())
+"""
+    assert len(cells) == 3
+    result = run("-c", code)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "disconnected\n", "")
+
+
+def test_the_test_recipes_pass(tmp_path: Path) -> None:
+    """Each block is a file of tests, run by pytest without this project's configuration."""
+    recipes = blocks("python", [PAGES["docs/howto/testing.md"]])
+    for number, block in enumerate(recipes):
+        (tmp_path / f"test_recipe_{number}.py").write_text(block)
+    done = run("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", ".", cwd=tmp_path)
+    assert re.search(r"^5 passed in ", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
+def test_every_logger_is_documented() -> None:
+    """Also those that only say what went wrong."""
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "fsm_conn").rglob("*.py"))
+    loggers = set(re.findall(r'getLogger\("(fsm_conn[.\w]*)"\)', sources))
+    rows = set(re.findall(r"^\| `(fsm_conn[.\w]*)` \|", PAGES["docs/signals.md"], re.MULTILINE))
+    assert len(loggers) > 5
+    assert loggers <= rows
 
 
 def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
@@ -98,10 +140,14 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_the_readme_is_short_and_names_every_page() -> None:
     """What is longer belongs into the documentation; what is there can be found from the first page."""
     assert len(README.splitlines()) <= 150
-    guides = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md", "tables.md", "api.md"}
+    docs = ROOT / "docs"
+    guides = {path.name for path in docs.glob("*.md")} - {"index.md", "tables.md", "api.md"}
+    guides |= {f"{path.parent.name}/index.md" for path in docs.glob("*/index.md")}
     assert {name for name in guides if f"(docs/{name})" not in README} == set()
-    index = (ROOT / "docs" / "index.md").read_text()
-    assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"} <= set(index.split())
+    for directory in {path.parent for path in docs.rglob("*.md")}:
+        listed = set((directory / "index.md").read_text().split())
+        assert {path.stem for path in directory.glob("*.md")} - {"index"} <= listed, directory
+        assert {f"{path.parent.name}/index" for path in directory.glob("*/index.md")} <= listed
 
 
 def test_what_is_generated_is_current() -> None:
