@@ -22,12 +22,13 @@ from prometheus_client import CollectorRegistry
 import fsm_conn
 import fsm_conn.telemetry
 import fsm_conn.testing
-from fsm_conn import blocking, checks, diagrams
+from fsm_conn import blocking, checks, cluster, diagrams
 
 DOCS = Path(__file__).parent
 PACKAGES: dict[str, Any] = {
     "fsm_conn": fsm_conn,
     "fsm_conn.blocking": blocking,
+    "fsm_conn.cluster": cluster,
     "fsm_conn.telemetry": fsm_conn.telemetry,
     "fsm_conn.diagrams": diagrams,
     "fsm_conn.checks": checks,

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("links.base", "links.target", "links.errors", "links.checking", "links.services", "links.stubs", "links.driver"),
     ("links.grpc", "links.process", "connection"),
     ("links.plugin", "pool"),
-    ("telemetry", "checks", "diagrams", "demo", "blocking"),
+    ("telemetry", "checks", "diagrams", "demo", "blocking", "cluster"),
     ("testing",),
     ("cli",),
 )

@@ -35,6 +35,7 @@ COMMANDS = {
     "demo": "Start a real plugin, call it, kill it, and watch the connection come back.",
     "diagram": "Draw a state machine.",
     "explore": "Live thousands of adversarial lives of a connection class.",
+    "serve": "Serve plugins of this machine to others.",
     "trace": "Show a recorded trace, and whether it conforms to the table.",
     "watch": "Supervise a plugin or a server, and show its life as it happens.",
 }

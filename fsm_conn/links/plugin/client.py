@@ -135,6 +135,11 @@ class PluginClient(RPCPluginClient):
         """The version of the application's protocol that the plugin chose; None before its handshake."""
         return self._protocol_version
 
+    @property
+    def announced(self) -> tuple[str, str] | None:
+        """The network and the address that the plugin announced; None before its handshake."""
+        return None if self._transport_name is None or self._address is None else (self._transport_name, self._address)
+
     def __repr__(self) -> str:
         """Not the base's, which shows the private key."""
         return f"<PluginClient {self._name} {self.process or 'not started'}>"

@@ -91,6 +91,11 @@ class PluginLink(GrpcLink):
         """The version of the application's protocol that the plugin chose; None before its handshake."""
         return self._client.version if self._client is not None else None
 
+    @property
+    def announced(self) -> tuple[str, str] | None:
+        """Where the plugin serves, as it has announced it: `unix` and a path, or `tcp` and `host:port`; None before."""
+        return self._client.announced if self._client is not None else None
+
     def start_slot(self) -> AbstractAsyncContextManager[None]:
         """A slot of the limiter that lets one plugin per core start at a time."""
         return process_limiter().slot()

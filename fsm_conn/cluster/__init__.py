@@ -1,0 +1,36 @@
+"""More than one machine: plugins that are served to others, and calls to whichever of many machines has least to do.
+
+    async with serve(Recipe(plugin=["python", "plugin.py"], tls=...), "10.0.0.5:7000") as server: ...
+
+Importing this package imports neither grpc nor an engine: each name is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsm_conn._util.lazy import lazily
+
+if TYPE_CHECKING:
+    from fsm_conn.cluster.errors import ClusterClosedError as ClusterClosedError
+    from fsm_conn.cluster.errors import ClusterError as ClusterError
+    from fsm_conn.cluster.errors import NoMemberError as NoMemberError
+    from fsm_conn.cluster.errors import ServeError as ServeError
+    from fsm_conn.cluster.recipe import Recipe as Recipe
+    from fsm_conn.cluster.recipe import ServeLimits as ServeLimits
+    from fsm_conn.cluster.recipe import TlsFiles as TlsFiles
+    from fsm_conn.cluster.recipe import Token as Token
+    from fsm_conn.cluster.serving.server import Server as Server
+    from fsm_conn.cluster.serving.server import serve as serve
+    from fsm_conn.cluster.serving.table import ServerState as ServerState
+    from fsm_conn.cluster.serving.table import ServerTrigger as ServerTrigger
+
+_HOMES = {
+    "fsm_conn.cluster.errors": "ClusterClosedError ClusterError NoMemberError ServeError",
+    "fsm_conn.cluster.recipe": "Recipe ServeLimits TlsFiles Token",
+    "fsm_conn.cluster.serving.server": "Server serve",
+    "fsm_conn.cluster.serving.table": "ServerState ServerTrigger",
+}
+"""The public names, by the module that each is imported from when it is first asked for."""
+
+__getattr__, __dir__, __all__ = lazily(__name__, _HOMES)

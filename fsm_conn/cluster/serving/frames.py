@@ -1,0 +1,73 @@
+"""HTTP/2 as far as a relay has to know it: where a frame ends, and how to say that a connection ends.
+
+A relay passes bytes on and reads none of them. But between two frames of the server it may put one of its own, and so
+it can say GOAWAY for a plugin that knows nothing of it (RFC 9113, sections 4.1 and 6.8).
+"""
+
+from __future__ import annotations
+
+import struct
+
+__all__ = ["CONTINUATION", "END_HEADERS", "HEAD", "HEADERS", "Boundaries", "frame", "goaway"]
+
+HEAD = 9
+"""Bytes of a frame's head: length (3), type, flags, stream (4)."""
+HEADERS, PUSH_PROMISE, GOAWAY, CONTINUATION = 0x1, 0x5, 0x7, 0x9
+END_HEADERS = 0x4
+_BLOCKS = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
+_EVERY_STREAM = 2**31 - 1
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """One frame."""
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+def goaway() -> bytes:
+    """The frame that asks for no more calls on this connection, and lets all go on that were made.
+
+    It names the last stream that there can be, as a graceful shutdown does first: a call that the client has sent
+    before it read this is answered, too.
+    """
+    return frame(GOAWAY, 0, 0, struct.pack(">II", _EVERY_STREAM, 0) + b"draining")
+
+
+class Boundaries:
+    """Follows the frames of one direction, however they are cut into chunks.
+
+    Attributes:
+        is_between: whether what was followed so far ends where another frame may be put.
+    """
+
+    __slots__ = ("_head", "_is_open", "_left", "is_between")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._head = b""
+        self._is_open = False
+        self.is_between = False
+
+    def feed(self, data: bytes) -> int:
+        """Follow a chunk, and return the first place in it where another frame may be put; -1: there is none."""
+        at, size, found = 0, len(data), -1
+        while at < size:
+            if self._left:
+                step = min(self._left, size - at)
+                self._left -= step
+                at += step
+            else:
+                at = self._read_head(data, at)
+            self.is_between = not (self._left or self._head or self._is_open)
+            if self.is_between and found < 0:
+                found = at
+        return found
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        missing = HEAD - len(self._head)
+        self._head += data[at : at + missing]
+        if len(self._head) == HEAD:
+            length, kind, flags = int.from_bytes(self._head[:3], "big"), self._head[3], self._head[4]
+            # Between the parts of one block of headers no other frame may stand.
+            self._is_open = kind in _BLOCKS and not flags & END_HEADERS
+            self._left, self._head = length, b""
+        return min(at + missing, len(data))

@@ -1,0 +1,234 @@
+"""Accepts clients: bounded in how many there are, and in how long they take to prove who they are.
+
+asyncio's own server has no such bounds: whoever connects and says nothing would hold a descriptor until its handshake
+has timed out, as many at a time as there are descriptors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.cluster.errors import ServeError
+from fsm_conn.cluster.recipe import ServeLimits
+from fsm_conn.cluster.serving.gate import TokenGate
+from fsm_conn.cluster.serving.plugins import ServedPlugin, ServedPlugins
+from fsm_conn.cluster.serving.relay import Relay
+
+__all__ = ["Listener", "check_address", "listen"]
+
+_log = logging.getLogger("fsm_conn.serve")
+BACKLOG = 128
+OUT_OF_DESCRIPTORS = 0.1
+"""Seconds to wait before the next connection is accepted, when one could not be."""
+
+
+class Listener:
+    """A listening socket, and the relays of all connections that came by it.
+
+    Args:
+        listening: the socket, bound and listening; it is closed by `close`.
+        context: TLS; None: plain text.
+        token: what clients must show; None: nothing.
+        plugins: where connections go.
+        limits: the bounds.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        context: ssl.SSLContext | None,
+        token: str | None,
+        plugins: ServedPlugins,
+        limits: ServeLimits,
+    ) -> None:
+        self._socket = listening
+        self._context = context
+        self._token = token
+        self._plugins = plugins
+        self._limits = limits
+        self._relays: dict[Relay, asyncio.Task[None] | None] = {}
+        self._unproved: dict[Relay, None] = {}
+        self._none_left = asyncio.Event()
+        self._accepting = asyncio.create_task(self._accept())
+        self.refused = 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections of clients there are."""
+        return len(self._relays)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+            except OSError as error:
+                _log.warning("a connection could not be accepted: %s", error)
+                await asyncio.sleep(OUT_OF_DESCRIPTORS)
+                continue
+            if len(self._relays) >= self._limits.max_connections:
+                self.refused += 1
+                connection.close()
+                continue
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        if len(self._unproved) >= self._limits.max_handshakes:
+            self.refused += 1
+            self._give_up(next(iter(self._unproved)))
+        with suppress(OSError):  # a socket of the file system has no such option
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        gate = None if self._token is None else TokenGate(self._token)
+        relay = Relay(gate, self._proved, self._gone)
+        self._unproved[relay] = None
+        self._relays[relay] = task = asyncio.create_task(self._connect(relay, connection))
+        task.add_done_callback(lambda _: self._connected(relay))
+
+    def _proved(self, relay: Relay) -> None:
+        self._unproved.pop(relay, None)
+
+    def _gone(self, relay: Relay) -> None:
+        self._proved(relay)
+        task = self._relays.pop(relay, None)
+        if task is not None:
+            task.cancel()
+        if not self._relays:
+            self._none_left.set()
+
+    def _give_up(self, relay: Relay) -> None:
+        self._proved(relay)
+        task = self._relays.get(relay)
+        if task is not None:
+            task.cancel()
+        relay.abort()
+
+    def _connected(self, relay: Relay) -> None:
+        """The task that has set it up has ended: from here on it lives by itself, if it was set up."""
+        if relay in self._relays:
+            self._relays[relay] = None
+            if not relay.client.is_open():
+                relay.abort()
+                if not relay.client.was_made():
+                    self._gone(relay)
+
+    async def _connect(self, relay: Relay, connection: socket.socket) -> None:
+        loop, limit = asyncio.get_running_loop(), self._limits.handshake_timeout
+        plugin: ServedPlugin | None = None
+        try:
+            await loop.connect_accepted_socket(
+                lambda: relay.client,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=limit if self._context else None,
+                ssl_shutdown_timeout=1.0 if self._context else None,
+            )
+            plugin = await within(limit, self._plugins.least_used())
+            plugin.relays.add(relay)
+            where = plugin.where
+            assert where is not None
+            await within(limit, relay.join(*where))
+        except (OSError, ExpiredError) as error:  # an SSLError is an OSError
+            _log.info("a client could not be connected: %s", error)
+            relay.abort()
+        except BaseException:
+            relay.abort()
+            raise
+        finally:
+            if not relay.client.was_made():
+                connection.close()
+            if plugin is not None:
+                self._count(plugin, relay)
+
+    def _count(self, plugin: ServedPlugin, relay: Relay) -> None:
+        """Have the plugin forget the relay when it ends."""
+        if relay.client.lost.done():
+            plugin.relays.discard(relay)
+        else:
+            relay.client.lost.add_done_callback(lambda _: plugin.relays.discard(relay))
+
+    async def stop_accepting(self) -> None:
+        """Take no more connections: from here on they are refused."""
+        self._accepting.cancel()
+        await asyncio.wait((self._accepting,))
+        self._socket.close()
+
+    def say_goaway(self) -> None:
+        """Ask all clients for no more calls."""
+        for relay in tuple(self._relays):
+            relay.say_goaway()
+
+    async def drained(self, limit: float) -> int:
+        """Wait until all connections have ended, for at most `limit` seconds; return how many have not."""
+        self._none_left.clear()
+        if self._relays:
+            with suppress(ExpiredError):
+                await within(limit, self._none_left.wait())
+        return len(self._relays)
+
+    async def close(self) -> None:
+        """Take no more connections, and end those that there are, now."""
+        await self.stop_accepting()
+        setting_up = [task for task in self._relays.values() if task is not None]
+        for relay in tuple(self._relays):
+            self._give_up(relay)
+        if setting_up:
+            await asyncio.wait(setting_up)
+        await self.drained(1.0)
+
+
+def listen(address: str) -> tuple[socket.socket, str]:
+    """A listening socket at `host:port` or `unix:/path`, and its address; port 0: any that is free.
+
+    Raises:
+        ServeError: it is no such address, or it cannot be listened at.
+    """
+    try:
+        if address.startswith("unix:"):
+            path = address.removeprefix("unix:").removeprefix("//")
+            found = socket.socket(socket.AF_UNIX)
+            where: Any = path
+        else:
+            host, port = _split(address)
+            family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            found = socket.socket(family)
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError as error:
+        raise ServeError(f"cannot listen at {address}: {error.strerror or error}") from None
+    try:
+        found.setblocking(False)
+        found.bind(where)
+        found.listen(BACKLOG)
+    except OSError as error:
+        found.close()
+        raise ServeError(f"cannot listen at {address}: {error.strerror or error}") from None
+    return found, _address_of(found, address)
+
+
+def check_address(address: str) -> None:
+    """Refuse what is no address to listen at.
+
+    Raises:
+        ServeError: it is none.
+    """
+    if not address.startswith("unix:"):
+        _split(address)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ServeError(f"{address!r} is not an address to listen at: give host:port, such as 127.0.0.1:7000")
+    return host.strip("[]"), int(port)
+
+
+def _address_of(listening: socket.socket, given: str) -> str:
+    if given.startswith("unix:"):
+        return given
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

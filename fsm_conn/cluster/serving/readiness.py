@@ -1,0 +1,26 @@
+"""Tells a service manager that a server is ready, and that it stops: systemd's `sd_notify`, which containers know, too.
+
+The protocol is a datagram to the socket that the environment variable NOTIFY_SOCKET names (sd_notify(3)). Where there
+is none, nobody is told; and a manager that does not listen is no reason to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+
+__all__ = ["notify"]
+
+
+def notify(*lines: str) -> bool:
+    """Tell, by lines such as `READY=1`, `STOPPING=1`, `STATUS=...`; return whether there was anybody to be told."""
+    where = os.environ.get("NOTIFY_SOCKET", "")
+    if not where.startswith(("/", "@")) or len(where) < 2:
+        return False
+    address = "\0" + where[1:] if where.startswith("@") else where
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as telling:
+        telling.setblocking(False)
+        telling.sendto("\n".join(lines).encode(), address)
+        return True
+    return False
