@@ -12,8 +12,11 @@ In `conf.py`: `extensions = ["fsm_conn.diagrams.sphinx"]`. In a page:
        :caption: The life of a connection
        :alt: Six states and eighteen transitions
        :name: life
+       :class: wide
 
-All options may be left out; `base` marks what differs from that one, and `name` is what `:ref:` refers to. `svg`, the
+All options may be left out; `base` marks what differs from that one, `name` is what `:ref:` refers to, and `class` is
+for style sheets: in themes that know `only-light` and `only-dark`, such as furo, two directives show the picture that
+fits. `svg`, the
 default, and `png` become an image, and need the extra `diagrams`; `rst` becomes the tables of states and rows; the
 other formats stand there as text. What cannot show SVG, such as LaTeX and Texinfo, gets a PNG in its place. A page is
 built anew when the module has changed.
@@ -56,7 +59,11 @@ class FsmConnDiagram(SphinxDirective):
     """The directive."""
 
     required_arguments = 1
-    option_spec: ClassVar[OptionSpec] = {**dict.fromkeys(_OPTIONS, directives.unchanged), "name": directives.unchanged}
+    option_spec: ClassVar[OptionSpec] = {
+        **dict.fromkeys(_OPTIONS, directives.unchanged),
+        "name": directives.unchanged,
+        "class": directives.class_option,
+    }
 
     def run(self) -> list[nodes.Node]:
         """Draw, or say in the log and on the page what is wrong."""
@@ -67,6 +74,7 @@ class FsmConnDiagram(SphinxDirective):
         except (FsmConnError, ImportError) as error:
             raise self.error(f"{self.name}: {error}") from error
         self.add_name(made[0])
+        made[0]["classes"] += self.options.get("class", [])
         return made
 
     def _machine(self, named: str) -> Any:

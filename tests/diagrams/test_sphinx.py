@@ -61,6 +61,7 @@ def test_pictures_tables_and_text(tmp_path: Path) -> None:
 .. fsm-conn-diagram:: fsm_conn:Connection
    :base: fsm_conn:ConnectionPool
    :alt: Six states
+   :class: only-dark
 
 .. fsm-conn-diagram:: fsm_conn:ConnectionPool
    :format: mermaid
@@ -76,7 +77,7 @@ See :ref:`pool`.
     assert pool == diagram(ConnectionPool, "svg", theme="dark", state="open")
     assert connection == diagram(Connection, "svg", base=ConnectionPool)
     assert 'alt="ConnectionPool. State machine of 4 states. ' in page
-    assert 'alt="Six states"' in page
+    assert 'alt="Six states" class="only-dark"' in page
     assert re.search(r"<figcaption>.*The <em>life</em> of a pool", page, re.DOTALL)
     assert '<figure class="align-default" id="pool">' in page
     assert re.search(r'href="#pool"><span class="std std-ref">The life of a pool<', page)

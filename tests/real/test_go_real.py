@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 
-from fsm_conn import Connection, HealthPolicy, RetryPolicy
+from fsm_conn import Connection, HealthPolicy, Plugin, RetryPolicy
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 from fsm_conn.links.errors import CallError, HandshakeError, PluginExitedError
 from fsm_conn.links.plugin import tls_relay as tlsrelay
@@ -37,6 +38,7 @@ from .conftest import PYTHON, Leftovers, children, eventually
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 SOURCE = Path(__file__).parent / "goplugin"
+GREETER = Path(__file__).parents[2] / "examples" / "tutorial" / "greeter"
 DEBIAN = Path("/usr/share/gocode")
 NEEDED = ("github.com/hashicorp/go-plugin", "google.golang.org/grpc", "github.com/golang/protobuf")
 QUICK = 20.0
@@ -59,29 +61,47 @@ MODES = {
 }
 
 
-@pytest.fixture(scope="session")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The plugin, built."""
+def needs_go() -> str:
+    """Where `go` is; the test is skipped where it, or a library, is missing."""
     go = shutil.which("go")
     missing = [name for name in NEEDED if not (DEBIAN / "src" / name).is_dir()]
     if go is None or missing:
         pytest.skip(f"needs Go and its libraries as Debian packages them: {', '.join(missing) or 'no go'}")
-    directory = tmp_path_factory.mktemp("go")
-    shutil.copy(SOURCE / "main.go", directory)
-    (directory / "calculator.desc").write_bytes(calculator_pb2.DESCRIPTOR.serialized_pb)
+    return go
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What has been compiled: kept for other runs where these say so, and otherwise for this one."""
+    directory = tmp_path_factory.mktemp("go-cache")
+    yield os.environ.get("GOCACHE") or str(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def built(go: str, directory: Path, cache: str) -> str:
+    """The program whose source is in the directory."""
     env = {
         "CGO_ENABLED": "0",
         "GO111MODULE": "off",
         "GOPATH": str(DEBIAN),
         "GOFLAGS": "",
-        "GOCACHE": os.environ.get("GOCACHE") or str(directory / "cache"),
+        "GOCACHE": cache,
     }
     done = subprocess.run(
-        [go, "build", "-o", "calculator", "."], cwd=directory, env={**os.environ, **env}, capture_output=True, text=True
+        [go, "build", "-o", "plugin", "."], cwd=directory, env={**os.environ, **env}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    shutil.rmtree(directory / "cache", ignore_errors=True)  # it is not there if there is one for all runs
-    return str(directory / "calculator")
+    return str(directory / "plugin")
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory, cache: str) -> str:
+    """The plugin, built."""
+    go = needs_go()
+    directory = tmp_path_factory.mktemp("go")
+    shutil.copy(SOURCE / "main.go", directory)
+    (directory / "calculator.desc").write_bytes(calculator_pb2.DESCRIPTOR.serialized_pb)
+    return built(go, directory, cache)
 
 
 @pytest.fixture(params=MODES)
@@ -422,3 +442,20 @@ async def refused(path: str, context: ssl.SSLContext | None) -> bool:
     await eventually(lambda: not thread.is_alive(), QUICK)
     thread.join()
     return answer[0]
+
+
+async def test_the_plugin_of_the_tutorial_is_the_same_in_go(tmp_path: Path, cache: str) -> None:
+    """It is generated and built as its proto file says, and a host of the one in Python can use it unchanged."""
+    go = needs_go()
+    if (protoc := shutil.which("protoc")) is None or shutil.which("protoc-gen-go") is None:
+        pytest.skip("needs Debian's golang-goprotobuf-dev: no protoc, or no protoc-gen-go")
+    shutil.copy(GREETER / "go" / "main.go", tmp_path)
+    # Debian's generator is an old one, which has that of gRPC in itself.
+    generate = [protoc, "-I", str(GREETER), f"--go_out=plugins=grpc:{tmp_path}", "greeter.proto"]
+    subprocess.run(generate, check=True, capture_output=True)
+    plugin = Plugin([built(go, tmp_path, cache)], env={"PLUGIN_MAGIC_COOKIE": "greeter-5d1c"})
+    async with Connection(plugin) as conn:
+        with pytest.raises(grpc.aio.AioRpcError, match="no greeting in"):
+            await conn.call("greeter.Configure", language="Latin")
+        await conn.call("greeter.Configure", language="French")
+        assert (await conn.call("greeter.Greet", name="Ada")).text == "Bonjour, Ada!"
