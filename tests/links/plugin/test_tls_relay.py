@@ -246,7 +246,11 @@ class TestWhatGrpcRefuses:
             await channel.close()
         assert refused == is_beyond_grpc(who.der) == KEYS[kind][1]
 
-    @pytest.mark.parametrize("garbage", [b"", b"\0", b"0\x03\x02\x01", SERVER.der[:-1], SERVER.der + b"x"])
+    @pytest.mark.parametrize(
+        "garbage",
+        [b"", b"\0", b"0\x03\x02\x01", SERVER.der[:-1], SERVER.der + b"x"],
+        ids=["nothing", "a zero", "a number", "cut off", "and more"],
+    )
     def test_no_certificate(self, garbage: bytes) -> None:
         """What is no certificate is refused, and nothing else happens."""
         with pytest.raises(ValueError, match=r"\w"):
