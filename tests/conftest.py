@@ -28,6 +28,7 @@ ONCE = tuple(
         *("checks", "cli", "diagrams", "pool/test_mutants.py", "real/test_documents.py", "real/test_go_real.py"),
         *("real/test_services.py", "real/test_greeter.py", "real/test_site.py"),
         *("cluster", "real/test_cluster_real.py", "real/test_dask_real.py", "real/test_serve.py"),
+        *("real/test_peers.py", "real/test_peers_real.py", "real/test_tight_loops.py"),
         *("test_benchmarks.py", "test_layers.py", "test_security_document.py", "testing"),
     )
 )

@@ -16,7 +16,7 @@ from fsm_conn._util.text import said
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
-from fsm_conn.connection.calling.route import ConnectionRoute, present_link
+from fsm_conn.connection.calling.route import ConnectionRoute, StubTraffic, present_link
 from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.connection.linked import LinkedMachine
@@ -222,8 +222,8 @@ class Connection(LinkedMachine):
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """A compiled stub that always uses the present link, so it goes on working after a reconnect.
 
-        Its methods return grpc's own call objects and raise grpc's own errors; while there is no link,
-        they raise `NotConnectedError`.
+        Its methods return grpc's own call objects and raise grpc's own errors; while there is no link, what they
+        return raises `NotConnectedError` when it is awaited or read.
         """
         return stub_class(ReconnectingChannel(self._present_channel))
 
@@ -377,4 +377,8 @@ class Connection(LinkedMachine):
             )
 
     def _present_channel(self) -> Any:
-        return present_link(self).channel
+        link = present_link(self)
+        if self._holder.watched is not link:
+            self._holder.watched = link
+            link.watch_stubs(StubTraffic(self, link))
+        return link.channel

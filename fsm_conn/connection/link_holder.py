@@ -26,15 +26,17 @@ class LinkHolder:
         traffic: the calls through it.
         retired: links that went away in good order and finish their calls, each with the task that closes it then.
         up_since: when it was first in a state that serves calls, by the loop's clock; None: not yet.
+        watched: the link whose stubs' calls count in the traffic.
     """
 
-    __slots__ = ("_closing", "_suspicion", "_unclosed", "link", "retired", "traffic", "up_since")
+    __slots__ = ("_closing", "_suspicion", "_unclosed", "link", "retired", "traffic", "up_since", "watched")
 
     def __init__(self) -> None:
         self.link: Link | None = None
         self.traffic = Traffic(0.0)
         self.retired: dict[Link, asyncio.Task[None]] = {}
         self.up_since: float | None = None
+        self.watched: Link | None = None
         self._closing: asyncio.Task[None] | None = None
         self._suspicion: asyncio.Task[None] | None = None
         self._unclosed: Link | None = None
@@ -97,6 +99,7 @@ class LinkHolder:
             limit: seconds that it may take before it is told to give up everything at once.
         """
         link, self.link = self.link, None
+        self.watched = None
         self._stop_suspecting()
         if link is not None:
             self._unclosed = link
@@ -118,6 +121,7 @@ class LinkHolder:
     def retire(self, owner: object, drain_timeout: float, close_timeout: float) -> None:
         """Let go of the link, if there is one, and have it closed when its calls have ended, or the time is up."""
         link, self.link = self.link, None
+        self.watched = None
         if link is not None:
             self._stop_suspecting()
             drained = self._drain(link, owner, drain_timeout, close_timeout)
@@ -149,7 +153,7 @@ class LinkHolder:
 
     def let_go(self) -> None:
         """The loop was closed under us: nothing can be awaited in it any more."""
-        self.link = self._closing = self._suspicion = None
+        self.link = self.watched = self._closing = self._suspicion = None
         self.retired.clear()
 
     def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:

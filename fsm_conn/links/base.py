@@ -11,11 +11,11 @@ import abc
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
-__all__ = ["CallOptions", "Link", "checked_metadata"]
+__all__ = ["CallOptions", "Link", "StubCallWatch", "StubWatch", "checked_metadata"]
 
 
 def _timeout(options: object, attribute: Any, value: object) -> None:
@@ -95,6 +95,23 @@ class CallOptions:
     and end at 1.6 s; each is shortened by up to a half, by chance."""
     wait_for_ready: bool = attrs.field(default=False, validator=_flag)
     """Made while connecting or reconnecting, the call waits for the connection instead of failing at once."""
+
+
+class StubCallWatch(Protocol):
+    """Told of one call that a compiled stub has made."""
+
+    def heard(self) -> None:
+        """The peer has answered something."""
+
+    def ended(self, *, ran_out: bool) -> None:
+        """The call has ended; `ran_out`: by its deadline."""
+
+
+class StubWatch(Protocol):
+    """Told of the calls that compiled stubs make: they are gRPC's own, and go past `Link.call` and `Link.stream`."""
+
+    def began(self, timeout: float | None) -> StubCallWatch:
+        """A call has begun, which may take `timeout` seconds; None: as long as it likes."""
 
 
 class Link(abc.ABC):
@@ -192,6 +209,9 @@ class Link(abc.ABC):
     def channel(self) -> Any:
         """The open `grpc.aio.Channel`, for compiled stubs."""
         raise TypeError(f"{type(self).__name__} has no gRPC channel, so it serves no compiled stubs")
+
+    def watch_stubs(self, watch: StubWatch) -> None:  # noqa: B027 - most links serve no compiled stubs
+        """Have `watch` told of the calls that compiled stubs make over `channel`, from now on."""
 
     @property
     def pid(self) -> int | None:

@@ -3,18 +3,21 @@
 Why: a compiled stub binds its methods to one channel when it is made, and every reconnect makes a new one.
 
 Rules that hold here: a stub's call is made on the channel of that moment, or not at all; what it returns is
-gRPC's own call object, with everything that has; a method is bound again only when the channel has changed.
+gRPC's own call object, with everything that has; a method is bound again only when the channel has changed. Who is
+refused is told so where an answer is awaited, after a turn of the loop: whoever calls again at once, for ever, would
+otherwise keep the loop from all else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import grpc.aio
 
-__all__ = ["ReconnectingChannel"]
+__all__ = ["ReconnectingChannel", "RefusedCall"]
 
 
 class ReconnectingChannel:
@@ -24,7 +27,8 @@ class ReconnectingChannel:
         """Make a channel that stands for others.
 
         Args:
-            current: returns the open channel of the moment, or raises; a stub's call then raises the same.
+            current: returns the open channel of the moment, or raises. A stub's call then raises the same: a
+                `ConnectionError` when it is awaited, anything else at once.
         """
         self._current = current
 
@@ -67,7 +71,10 @@ class _ReboundMethod:
         self._bound: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        channel = self._current()
+        try:
+            channel = self._current()
+        except ConnectionError as error:
+            return RefusedCall(error.with_traceback(None))
         if channel is not self._channel:
             self._bound = getattr(channel, self._kind)(self._method, *self._args, **self._kwargs)
             self._channel = channel
@@ -75,3 +82,79 @@ class _ReboundMethod:
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self._method}>"
+
+
+class RefusedCall:
+    """A call that was not made: what a stub returns while there is no channel. It has what gRPC's call objects have."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __repr__(self) -> str:
+        return f"<a call that was not made: {self._error}>"
+
+    def __await__(self) -> Generator[Any, None, NoReturn]:
+        return self._refuse().__await__()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> NoReturn:
+        await self._refuse()
+
+    async def read(self) -> NoReturn:
+        """Raises why it was not made, as all that has to be awaited does."""
+        await self._refuse()
+
+    async def write(self, request: Any) -> NoReturn:
+        """As `read`."""
+        await self._refuse()
+
+    async def done_writing(self) -> NoReturn:
+        """As `read`."""
+        await self._refuse()
+
+    async def wait_for_connection(self) -> NoReturn:
+        """As `read`."""
+        await self._refuse()
+
+    async def initial_metadata(self) -> NoReturn:
+        """As `read`."""
+        await self._refuse()
+
+    async def trailing_metadata(self) -> NoReturn:
+        """As `read`."""
+        await self._refuse()
+
+    async def code(self) -> NoReturn:
+        """As `read`: it has no status, for nobody was asked."""
+        await self._refuse()
+
+    async def details(self) -> NoReturn:
+        """As `read`."""
+        await self._refuse()
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """As gRPC's."""
+        asyncio.get_running_loop().call_soon(callback, self)
+
+    def done(self) -> bool:
+        """True: nothing comes any more."""
+        return True
+
+    def cancelled(self) -> bool:
+        """False."""
+        return False
+
+    def cancel(self) -> bool:
+        """False: there is nothing to cancel."""
+        return False
+
+    def time_remaining(self) -> None:
+        """None, as of a call without a deadline."""
+
+    async def _refuse(self) -> NoReturn:
+        await asyncio.sleep(0)
+        raise self._error.with_traceback(None)

@@ -1594,14 +1594,11 @@ async def test_an_inserted_state_is_lived_through_after_every_open() -> None:
     """Its activity may call; others may not until it is over."""
     peer = Peer()
     conn = Authenticated(peer, retry=PLAIN)
-    refused: list[NotConnectedError] = []
+    refused: list[Any] = []
     call = conn.stub(lambda channel: channel.unary_unary("/s/M"))
 
     def too_early(old: Any, new: Any) -> None:
-        try:
-            call()
-        except NotConnectedError as error:
-            refused.append(error)
+        refused.append(call())
 
     conn.on_state_change("authenticating", too_early)
     await conn.connect()
@@ -1611,6 +1608,9 @@ async def test_an_inserted_state_is_lived_through_after_every_open() -> None:
     assert states(conn) == ["connecting", "authenticating", "connected", "reconnecting", "authenticating", "connected"]
     assert [call[0] for call in peer.calls] == ["auth.Login"] * 2
     assert len(refused) == 2
+    for each in refused:
+        with pytest.raises(NotConnectedError, match="authenticating"):
+            await each
     await conn.disconnect()
     nothing_is_left(conn, peer)
 

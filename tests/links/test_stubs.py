@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -51,17 +52,47 @@ def test_a_stub_follows_the_channel() -> None:
     assert (len(first.bound), len(second.bound)) == (1, 1)
 
 
-def test_a_stub_may_be_made_before_there_is_a_channel() -> None:
+async def test_a_stub_may_be_made_before_there_is_a_channel() -> None:
     """Its calls raise what the connection raises, until there is one."""
     current = Current()
     stub = CalculatorStub(ReconnectingChannel(current))
     with pytest.raises(NotConnectedError, match="connect first"):
-        stub.Add("r")
+        await stub.Add("r")
     current.channel = FakeChannel("at last")
     assert stub.Add("r")[0] == "at last"
     current.channel = None
     with pytest.raises(NotConnectedError):
-        stub.Add("r")
+        await stub.Add("r")
+
+
+@pytest.mark.parametrize("question", ["read", "done_writing", "wait_for_connection", "code", "details"])
+async def test_a_refusal_is_told_to_whoever_waits_after_a_turn_of_the_loop(question: str) -> None:
+    """However the call is used; it counts as one that has ended, and there is nothing to cancel."""
+    call = CalculatorStub(ReconnectingChannel(Current())).Accumulate()
+    turns: list[Any] = []
+    asyncio.get_running_loop().call_soon(turns.append, "a turn")
+    with pytest.raises(NotConnectedError, match="connect first"):
+        await getattr(call, question)()
+    assert turns
+    with pytest.raises(NotConnectedError):
+        await call.write("r")
+    with pytest.raises(NotConnectedError):
+        async for _ in call:
+            pass
+    call.add_done_callback(turns.append)
+    await asyncio.sleep(0)
+    assert turns == ["a turn", call]
+    assert (call.done(), call.cancelled(), call.cancel(), call.time_remaining()) == (True, False, False, None)
+
+
+async def test_wrong_use_is_told_at_once() -> None:
+    """What is no state of the connection, such as a call from another loop, is raised where it was done."""
+
+    def current() -> Any:
+        raise RuntimeError("another loop")
+
+    with pytest.raises(RuntimeError, match="another loop"):
+        CalculatorStub(ReconnectingChannel(current)).Add("r")
 
 
 def test_what_generated_code_passes_reaches_the_channel() -> None:

@@ -23,9 +23,10 @@ from fsm_conn.machine.errors import strip_tracebacks
 
 if TYPE_CHECKING:
     from fsm_conn.connection.linked import LinkedMachine
+    from fsm_conn.connection.traffic import Traffic
     from fsm_conn.links.base import CallOptions, Link
 
-__all__ = ["ConnectionRoute", "RoutedCall", "present_link"]
+__all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_link"]
 
 _log = logging.getLogger("fsm_conn")
 
@@ -132,8 +133,8 @@ class RoutedCall:
             await self._noticed(end)
         elif self._link.is_answer(error):
             self._traffic.heard_at = self._conn._now()
-        elif end is not None and self._conn._now() >= end - _MOMENT and self._traffic.heard_at <= began:
-            self._conn._holder.suspect(self._link, partial(_verify, self._conn))
+        else:
+            _suspect(self._conn, self._link, self._traffic, began, end)
 
     async def _noticed(self, end: float | None) -> None:
         """Wait until the state machine knows that the link is lost; until `end` at most, when the call's time is up."""
@@ -143,6 +144,55 @@ class RoutedCall:
             return  # it was replaced, or is known to be lost; or the state that would have to be left waits here
         if not await _left(conn, GRACE if end is None else min(GRACE, end - conn._now())):
             _log.debug("%r: a call broke, but the link is still there", conn)
+
+
+class StubTraffic:
+    """The calls of compiled stubs over one link of a connection: they tell as much of its peer as all others.
+
+    Args:
+        conn: whose link it is.
+        link: the link.
+    """
+
+    __slots__ = ("conn", "link", "traffic")
+
+    def __init__(self, conn: LinkedMachine, link: Link) -> None:
+        self.conn = conn
+        self.link = link
+        self.traffic = conn._holder.traffic
+
+    def began(self, timeout: float | None) -> _StubCallTraffic:
+        """A call has begun."""
+        return _StubCallTraffic(self, timeout)
+
+
+class _StubCallTraffic:
+    """One of them."""
+
+    __slots__ = ("_all", "_began", "_end", "_number")
+
+    def __init__(self, all_: StubTraffic, timeout: float | None) -> None:
+        self._all = all_
+        self._began = all_.conn._now()
+        self._end = None if timeout is None else self._began + timeout
+        self._number = all_.traffic.begin(self._began)
+
+    def heard(self) -> None:
+        """The peer has answered something."""
+        self._all.traffic.heard_at = self._all.conn._now()
+
+    def ended(self, *, ran_out: bool) -> None:
+        """It has ended; `ran_out`: by its deadline."""
+        conn, link, traffic = self._all.conn, self._all.link, self._all.traffic
+        traffic.end(self._number)
+        if ran_out:
+            _suspect(conn, link, traffic, self._began, self._end)
+
+
+def _suspect(conn: LinkedMachine, link: Link, traffic: Traffic, began: float, end: float | None) -> None:
+    """A call has failed on this side: if its time was up, and the peer said nothing meanwhile, it is looked into."""
+    if end is not None and conn._now() >= end - _MOMENT and traffic.heard_at <= began:
+        conn._holder.suspect(link, partial(_verify, conn))
 
 
 async def _verify(conn: LinkedMachine, link: Link) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from fsm_conn.links.base import CallOptions, Link
+from fsm_conn.links.base import CallOptions, Link, StubWatch
 from fsm_conn.links.errors import LinkLostError, ProbeError
 from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused
 from fsm_conn.links.grpc.loss import Loss
@@ -79,6 +79,10 @@ class GrpcLink(Link):
             LinkLostError: there is none, because the link is not open.
         """
         return self._opened.stub_channel
+
+    def watch_stubs(self, watch: StubWatch) -> None:
+        """Have `watch` told of the calls that compiled stubs make. Raises as `channel`."""
+        self._opened.stub_channel.watch = watch
 
     @property
     def resolver(self) -> ServiceResolver:

@@ -5,24 +5,29 @@ nobody has asked for. A `TaskGroup` swallows such an error without a word. So a 
 call ends whose server went away: with `UNAVAILABLE`.
 
 Rules that hold here: a caller that was cancelled, or that cancelled its call, is told so; all else that a call says or
-does is gRPC's own; and every call counts as under way, from its beginning to its end.
+does is gRPC's own; and every call counts as under way, from its beginning to its end, and tells whether the peer lives.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Generator
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
+from fsm_conn.links.base import StubCallWatch, StubWatch
 from fsm_conn.links.grpc.connectivity import Connectivity
 from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import at_hand
 from fsm_conn.links.grpc.loss import Loss
 
 __all__ = ["StubCall", "StubChannel"]
+
+_NO_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""The codes by which a call ends that need not have come from the peer."""
 
 
 class StubChannel(grpc.aio.Channel):
@@ -32,28 +37,32 @@ class StubChannel(grpc.aio.Channel):
         channel: the channel. It is closed by its link, and by nobody else.
         connectivity: told of each call.
         loss: why calls were cut off.
+
+    Attributes:
+        watch: is told of each call, too; None: nobody is.
     """
 
     def __init__(self, channel: grpc.aio.Channel, connectivity: Connectivity, loss: Loss) -> None:
+        self.watch: StubWatch | None = None
+        self.connectivity = connectivity
+        self.loss = loss
         self._channel = channel
-        self._connectivity = connectivity
-        self._loss = loss
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with one request and one reply."""
-        return _Method(self._channel.unary_unary(*args, **kwargs), self._connectivity, self._loss)
+        return _Method(self._channel.unary_unary(*args, **kwargs), self)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with one request and a stream of replies."""
-        return _Method(self._channel.unary_stream(*args, **kwargs), self._connectivity, self._loss)
+        return _Method(self._channel.unary_stream(*args, **kwargs), self)
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with a stream of requests and one reply."""
-        return _Method(self._channel.stream_unary(*args, **kwargs), self._connectivity, self._loss)
+        return _Method(self._channel.stream_unary(*args, **kwargs), self)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with a stream of requests and a stream of replies."""
-        return _Method(self._channel.stream_stream(*args, **kwargs), self._connectivity, self._loss)
+        return _Method(self._channel.stream_stream(*args, **kwargs), self)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """As gRPC's."""
@@ -81,36 +90,42 @@ class StubChannel(grpc.aio.Channel):
 class _Method:
     """One method of a stub. What it returns is a `StubCall`."""
 
-    __slots__ = ("_connectivity", "_invoke", "_loss")
+    __slots__ = ("_channel", "_invoke")
 
-    def __init__(self, invoke: Any, connectivity: Connectivity, loss: Loss) -> None:
+    def __init__(self, invoke: Any, channel: StubChannel) -> None:
         self._invoke = invoke
-        self._connectivity = connectivity
-        self._loss = loss
+        self._channel = channel
 
     def __call__(self, *args: Any, **kwargs: Any) -> StubCall:
         call = self._invoke(*args, **kwargs)
-        connectivity = self._connectivity
-        connectivity.begin()
+        channel = self._channel
+        channel.connectivity.begin()
+        watch = None if channel.watch is None else channel.watch.began(kwargs.get("timeout"))
+        call.add_done_callback(partial(_ended, channel.connectivity, watch))
+        return StubCall(call, channel.loss, watch)
 
-        def ended(call: Any) -> None:
-            if at_hand(call.code()) is grpc.StatusCode.UNAVAILABLE:
-                connectivity.end_broken()
-            else:
-                connectivity.end()
 
-        call.add_done_callback(ended)
-        return StubCall(call, self._loss)
+def _ended(connectivity: Connectivity, watch: StubCallWatch | None, call: Any) -> None:
+    code = at_hand(call.code())
+    if code is grpc.StatusCode.UNAVAILABLE:
+        connectivity.end_broken()
+    else:
+        connectivity.end()
+    if watch is not None:
+        if code not in _NO_ANSWER:
+            watch.heard()
+        watch.ended(ran_out=code is grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class StubCall:
     """A call that a compiled stub has made: gRPC's call object, but for what is told of a call that was cut off."""
 
-    __slots__ = ("__weakref__", "_call", "_is_given_up", "_loss")
+    __slots__ = ("__weakref__", "_call", "_is_given_up", "_loss", "_watch")
 
-    def __init__(self, call: Any, loss: Loss) -> None:
+    def __init__(self, call: Any, loss: Loss, watch: StubCallWatch | None = None) -> None:
         self._call = call
         self._loss = loss
+        self._watch = watch
         self._is_given_up = False
 
     def __getattr__(self, name: str) -> Any:
@@ -153,11 +168,14 @@ class StubCall:
                 reply = await self._told(anext(replies))
             except StopAsyncIteration:
                 return
+            self._heard()
             yield reply
 
     async def read(self) -> Any:
         """The next reply; `grpc.aio.EOF` after the last."""
-        return await self._told(self._call.read())
+        reply = await self._told(self._call.read())
+        self._heard()
+        return reply
 
     async def write(self, request: Any) -> None:
         """Send a request."""
@@ -178,6 +196,10 @@ class StubCall:
             if self._is_given_up or is_being_cancelled():
                 raise
             raise self._cut_off() from None
+
+    def _heard(self) -> None:
+        if self._watch is not None:
+            self._watch.heard()
 
     def _is_cut_off(self) -> bool:
         """Whether the link was closed under it."""
