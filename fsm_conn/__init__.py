@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.errors import CallTimeoutError as CallTimeoutError
     from fsm_conn.connection.errors import ConnectAbandonedError as ConnectAbandonedError
     from fsm_conn.connection.errors import ConnectFailedError as ConnectFailedError
+    from fsm_conn.connection.errors import HookError as HookError
     from fsm_conn.connection.errors import NotConnectedError as NotConnectedError
     from fsm_conn.connection.policy import HealthPolicy as HealthPolicy
     from fsm_conn.connection.policy import Jitter as Jitter
@@ -100,7 +101,7 @@ _HOMES = {
     "fsm_conn.connection.clients": "AutoReconnectClient HealthMonitoredClient ManagedConnection StatefulConnection",
     "fsm_conn.connection.connection": "Connection",
     "fsm_conn.connection.derive": "add_state insert_state",
-    "fsm_conn.connection.errors": "CallTimeoutError ConnectAbandonedError ConnectFailedError NotConnectedError",
+    "fsm_conn.connection.errors": "CallTimeoutError ConnectAbandonedError ConnectFailedError HookError NotConnectedError",
     "fsm_conn.connection.counting.metrics": "Metrics",
     "fsm_conn.connection.policy": "HealthPolicy Jitter RetryPolicy",
     "fsm_conn.connection.prober": "HealthStatus",

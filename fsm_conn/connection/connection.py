@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fsm_conn._util.text import said
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
 from fsm_conn.connection.calling.route import ConnectionRoute, StubTraffic, present_link
 from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
+from fsm_conn.connection.hooks import OpenHook, checked_hook
 from fsm_conn.connection.linked import LinkedMachine
 from fsm_conn.connection.options import (
     checked_budget,
@@ -66,6 +66,9 @@ class Connection(LinkedMachine):
         name: what to call this connection in messages; by default the program or the address.
         history: how many `ConnectionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
         rng: where jitter is drawn from, for lives that can be repeated.
+        on_open: called with the connection for each new link, before it serves, to log in or to configure the peer; a
+            plain or async function, as the method `on_open` of a subclass. It has `hook_timeout` (30 s), and its
+            failure is a failed attempt.
 
     Making a connection starts nothing. What each method does in each state:
 
@@ -111,6 +114,7 @@ class Connection(LinkedMachine):
         name: str | None = None,
         history: int = 64,
         rng: random.Random | None = None,
+        on_open: OpenHook[Self] | None = None,
     ) -> None:
         name = None if name is None else checked_name(name)
         self._make_link, self.name = resolve_target(target, env, cwd, mtls, services, name)
@@ -126,6 +130,8 @@ class Connection(LinkedMachine):
             self.history_size = checked_history(history)
         if rng is not None:
             self._rng = checked_rng(rng)
+        if on_open is not None:
+            self._open_hook = checked_hook(on_open)
         self.keep_context()
 
     def __reduce__(self) -> Any:
@@ -254,7 +260,7 @@ class Connection(LinkedMachine):
     @property
     def pid(self) -> int | None:
         """The process id of the plugin; None while there is no link, or where the peer is no process of ours."""
-        link = self._holder.link
+        link = self.link
         return None if link is None else link.pid
 
     def is_connected(self) -> bool:
@@ -350,24 +356,13 @@ class Connection(LinkedMachine):
         if record.dest in self.serving_states:
             self._demand.is_used = True
         elif record.dest == FAILED:
-            raise self._connect_failed(record)
+            raise ConnectFailedError.of(self.name, record)
         else:
             raise ConnectAbandonedError(f"{self!r}: it was disconnected while connect() was waiting")
 
     def _heed_disconnect(self, disconnects: int) -> None:
         if disconnects != self._demand.endings:
             raise ConnectAbandonedError(f"{self!r}: disconnect() was called while connect() was waiting")
-
-    def _connect_failed(self, record: ConnectionRecord) -> ConnectFailedError:
-        many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
-        why = "for no known reason" if record.reason is None else said(record.reason)
-        error = ConnectFailedError(
-            f"{self.name}: could not connect, given up {many}: {why}",
-            reason=record.reason,
-            attempts=record.attempt,
-        )
-        error.__cause__ = record.reason
-        return error
 
     def _refuse_from_activity(self, method: str) -> None:
         if self.in_activity():

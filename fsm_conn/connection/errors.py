@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fsm_conn.links.errors import CallError
+from fsm_conn._util.text import said
+from fsm_conn.connection.records import ConnectionRecord
+from fsm_conn.links.errors import CallError, LinkError
 from fsm_conn.machine.errors import FsmConnError
 
-__all__ = ["CallTimeoutError", "ConnectAbandonedError", "ConnectFailedError", "NotConnectedError"]
+__all__ = ["CallTimeoutError", "ConnectAbandonedError", "ConnectFailedError", "HookError", "NotConnectedError"]
 
 
 class NotConnectedError(FsmConnError, ConnectionError, RuntimeError):
@@ -33,9 +35,23 @@ class ConnectFailedError(FsmConnError, ConnectionError):
         self.reason = reason
         self.attempts = attempts
 
+    @classmethod
+    def of(cls, name: str, record: ConnectionRecord) -> ConnectFailedError:
+        """The error for the transition by which the connection `name` gave up."""
+        many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
+        why = "for no known reason" if record.reason is None else said(record.reason)
+        text = f"{name}: could not connect, given up {many}: {why}"
+        error = cls(text, reason=record.reason, attempts=record.attempt)
+        error.__cause__ = record.reason
+        return error
+
 
 class ConnectAbandonedError(FsmConnError, ConnectionError):
     """`disconnect()` was called while this `connect()` was waiting: the last word wins."""
+
+
+class HookError(LinkError):
+    """`on_open` of a connection has failed, and with it the attempt to connect. The cause is what it raised."""
 
 
 class CallTimeoutError(CallError, TimeoutError):

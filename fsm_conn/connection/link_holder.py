@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from fsm_conn._util.timing import ExpiredError, finish, within
-from fsm_conn.connection.traffic import Traffic
+from fsm_conn.connection.calling.traffic import Traffic
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import StartTimeoutError
 from fsm_conn.links.target import LazyFactory
@@ -23,16 +23,18 @@ class LinkHolder:
 
     Attributes:
         link: the open link; None when there is none.
+        incoming: a link that is open and not ready yet, with the calls through it, while it is prepared.
         traffic: the calls through it.
         retired: links that went away in good order and finish their calls, each with the task that closes it then.
         up_since: when it was first in a state that serves calls, by the loop's clock; None: not yet.
         watched: the link whose stubs' calls count in the traffic.
     """
 
-    __slots__ = ("_closing", "_suspicion", "_unclosed", "link", "retired", "traffic", "up_since", "watched")
+    __slots__ = ("_closing", "_suspicion", "_unclosed", "incoming", "link", "retired", "traffic", "up_since", "watched")
 
     def __init__(self) -> None:
         self.link: Link | None = None
+        self.incoming: tuple[Link, Traffic] | None = None
         self.traffic = Traffic(0.0)
         self.retired: dict[Link, asyncio.Task[None]] = {}
         self.up_since: float | None = None
@@ -47,16 +49,18 @@ class LinkHolder:
         owner: object,
         limit: Callable[[], float],
         is_wanted: Callable[[], bool],
+        prepare: Callable[[Link], Awaitable[None]],
         drain_timeout: float,
         close_timeout: float,
-    ) -> Link:
-        """Make a link, open it and hold it; one that is held is retired by it.
+    ) -> None:
+        """Make a link, open it, have it prepared and hold it; one that is held is retired then.
 
         Args:
             make: makes one.
             owner: whose link it is, for messages.
             limit: returns the seconds that it may take; asked when its turn to start has come.
             is_wanted: whether it is still wanted once it is open; if not, it is closed.
+            prepare: what is done with it before anybody else may use it; what that raises passes, and it is held.
             drain_timeout: seconds that the calls of a link that is retired may take.
             close_timeout: seconds that closing a link may take.
 
@@ -75,9 +79,18 @@ class LinkHolder:
                 # Its activity ignored its cancellation, and opened it for a state that was left long ago.
                 await self._close(link, owner, close_timeout)
                 raise asyncio.CancelledError
-            self.retire(owner, drain_timeout, close_timeout)
-            self.link, self.traffic = link, Traffic(asyncio.get_running_loop().time())
-        return link
+            incoming = self.incoming = link, Traffic(asyncio.get_running_loop().time())
+        try:
+            await prepare(link)
+        finally:
+            if self.incoming is incoming:  # or else its loop has ended
+                self.incoming = None
+                self.retire(owner, drain_timeout, close_timeout)
+                self.link, self.traffic = incoming
+
+    def traffic_of(self, link: Link) -> Traffic:
+        """The calls through a link that is used now."""
+        return self.incoming[1] if self.incoming is not None and self.incoming[0] is link else self.traffic
 
     def suspect(self, link: Link, verify: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
         """Have somebody look whether the peer is there, unless that is being done; until the link is released."""
@@ -153,7 +166,7 @@ class LinkHolder:
 
     def let_go(self) -> None:
         """The loop was closed under us: nothing can be awaited in it any more."""
-        self.link = self.watched = self._closing = self._suspicion = None
+        self.link = self.incoming = self.watched = self._closing = self._suspicion = None
         self.retired.clear()
 
     def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:

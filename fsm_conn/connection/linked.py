@@ -23,16 +23,17 @@ from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.calling.observers import CallCallback, CallObservers
 from fsm_conn.connection.counting.memory import Memory, memory_of
 from fsm_conn.connection.demand import AT_REST, ENDED, Demand
+from fsm_conn.connection.hooks import OpenHook, call_hook, run_on_open
 from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import shared_rng
-from fsm_conn.connection.outage import Losses, Outage
+from fsm_conn.connection.outage import Losses, Outage, too_late
 from fsm_conn.connection.policy import DEFAULT_RETRY, HealthPolicy, RetryPolicy
-from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask, until_ready
+from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask, is_excused, until_ready
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.status_log import StatusLog
 from fsm_conn.connection.table import STATES, TRANSITIONS, ConnectionState, LinkState, Trigger
 from fsm_conn.links.base import Link
-from fsm_conn.links.errors import GoingAwayError, LinkLostError, ProbeError, ProbeTimeoutError, StartTimeoutError
+from fsm_conn.links.errors import GoingAwayError, LinkLostError, ProbeError, ProbeTimeoutError
 from fsm_conn.machine.errors import DeclarationError, is_expected, strip_tracebacks
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
@@ -74,8 +75,11 @@ class LinkedMachine(StateMachine):
     """Seconds a link may take to close before it is told to give up everything at once; 5 by default."""
     drain_timeout: float = 30.0
     """Seconds for the calls under way on a link that its peer closes in good order; 30 by default."""
+    hook_timeout: float = 30.0
+    """Seconds that `on_open` may take on a link; 30 by default. The deadline of the retry policy may leave less."""
 
     _make_link: Callable[[], Any]
+    _open_hook: OpenHook[Any] | None = None
     _rng: random.Random | None = None
     _entry_reason: BaseException | None = None
     _outage = Part(Outage)
@@ -187,7 +191,7 @@ class LinkedMachine(StateMachine):
     # --- activities: what takes time ------------------------------------------------------------------------
 
     async def while_connecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
-        """Make the first attempt of an outage."""
+        """Make the first attempt of an outage: open a link, and have `on_open` prepare it."""
         await self._release()
         await self._open_link()
         return Trigger.OPENED
@@ -241,10 +245,20 @@ class LinkedMachine(StateMachine):
 
     # --- what others may ask --------------------------------------------------------------------------------
 
+    async def on_open(self) -> None:
+        """Prepare each new link, before it serves: log in, configure, subscribe. By default, call the `on_open` given.
+
+        For subclasses. Calls made here go by the new link. What is raised, or takes longer than `hook_timeout`, is a
+        failed attempt; the policy decides about the next. In `renewing`, the old link serves the others meanwhile.
+        """
+        if self._open_hook is not None:
+            await call_hook(self._open_hook, self)
+
     @property
     def link(self) -> Link | None:
         """The open link, for what is particular to its kind, such as a plugin's `pid`; None when there is none."""
-        return self._holder.link
+        incoming = self._holder.incoming
+        return incoming[0] if incoming is not None and self.in_activity() else self._holder.link
 
     @property
     def health_status(self) -> HealthStatus:
@@ -321,7 +335,8 @@ class LinkedMachine(StateMachine):
         counted = probes.counted
         status, failure = await ask(link, self.health.service, timeout, self.name)
         strip_tracebacks(failure)
-        if visit == self.visit and not self._is_excused(failure, asked_at):
+        traffic = self._holder.traffic
+        if visit == self.visit and not is_excused(failure, self.health, traffic, asked_at, self._now()):
             probes.status = status
             if failure is None and self.handles(Trigger.PROBE_PASSED):
                 self.fire(Trigger.PROBE_PASSED)
@@ -330,26 +345,17 @@ class LinkedMachine(StateMachine):
                 self.fire(Trigger.PROBE_FAILED, failure)
         return failure
 
-    def _is_excused(self, failure: ProbeError | None, asked_at: float) -> bool:
-        """Whether the peer, which did not answer, is busy, or has answered something else meanwhile."""
-        if not isinstance(failure, ProbeTimeoutError):
-            return False
-        traffic, policy = self._holder.traffic, self.health
-        has_spoken = policy.skip_when_busy and traffic.heard_at > asked_at
-        return has_spoken or traffic.excuses(asked_at, self._now(), policy.busy_limit)
-
     async def _open_link(self) -> None:
-        visit = self.visit
-        link = await self._holder.open(
-            self._make_link,
-            self,
-            self._time_to_open,
-            lambda: visit == self.visit,
-            self.drain_timeout,
-            self.close_timeout,
-        )
+        visit, make, limits = self.visit, self._make_link, (self.drain_timeout, self.close_timeout)
+        await self._holder.open(make, self, self._time_to_open, lambda: visit == self.visit, self._prepare, *limits)
         self._probes.status = HealthStatus.UNKNOWN
+
+    async def _prepare(self, link: Link) -> None:
         await until_ready(link, self.health, self.name)
+        if self._open_hook is not None or type(self).on_open is not LinkedMachine.on_open:
+            left = self._time_left()
+            limit = self.hook_timeout if left is None else min(self.hook_timeout, left)
+            await run_on_open(self.on_open(), link, limit, self.name)
 
     async def _release(self) -> None:
         await self._holder.release(self, self.close_timeout)
@@ -359,7 +365,7 @@ class LinkedMachine(StateMachine):
         try:
             await within(self._time_left(), budget.admit())
         except ExpiredError:
-            raise self._too_late() from None
+            raise too_late(self.retry) from None
 
     def _time_to_open(self) -> float:
         left = self._time_left()
@@ -368,11 +374,8 @@ class LinkedMachine(StateMachine):
     def _time_left(self) -> float | None:
         left = self._outage.time_left(self.retry, self._now())
         if left is not None and left <= 0:
-            raise self._too_late()
+            raise too_late(self.retry)
         return left
-
-    def _too_late(self) -> StartTimeoutError:
-        return StartTimeoutError(f"the retry policy's deadline of {self.retry.deadline:g} s has passed")
 
     async def on_loop_end(self) -> None:
         """Close the link, and what is left of those that went away."""

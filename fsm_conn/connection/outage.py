@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from fsm_conn.links.errors import StartTimeoutError
+
 if TYPE_CHECKING:
     import random
 
     from fsm_conn.connection.policy import RetryPolicy
 
-__all__ = ["Losses", "Outage"]
+__all__ = ["Losses", "Outage", "too_late"]
 
 
 @attrs.define
@@ -55,6 +57,11 @@ class Outage:
     def time_left(self, policy: RetryPolicy, now: float) -> float | None:
         """Seconds of the policy's deadline; zero or less when it has passed; None: there is none."""
         return None if policy.deadline is None else self.since + policy.deadline - now
+
+
+def too_late(policy: RetryPolicy) -> StartTimeoutError:
+    """The error of an attempt that there is no time left for."""
+    return StartTimeoutError(f"the retry policy's deadline of {policy.deadline:g} s has passed")
 
 
 class Losses:

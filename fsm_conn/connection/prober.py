@@ -13,17 +13,18 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fsm_conn._util.timing import ExpiredError, finish, within
+from fsm_conn.connection.hooks import unless_lost
 from fsm_conn.links.errors import NotServingError, ProbeError, ProbeTimeoutError
 from fsm_conn.machine.errors import is_expected
 
 if TYPE_CHECKING:
     import random
 
+    from fsm_conn.connection.calling.traffic import Traffic
     from fsm_conn.connection.policy import HealthPolicy
-    from fsm_conn.connection.traffic import Traffic
     from fsm_conn.links.base import Link
 
-__all__ = ["LEAST_PAUSE", "HealthStatus", "Prober", "Probes", "ask", "until_ready"]
+__all__ = ["LEAST_PAUSE", "HealthStatus", "Prober", "Probes", "ask", "is_excused", "until_ready"]
 
 _SOON = 0.001
 """Seconds. What is due so soon is due now: timers are no finer."""
@@ -95,6 +96,14 @@ async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[Heal
     return HealthStatus.NO_ANSWER, late
 
 
+def is_excused(failure: ProbeError | None, policy: HealthPolicy, traffic: Traffic, asked_at: float, now: float) -> bool:
+    """Whether a peer that did not answer a probe is busy, or has answered something else meanwhile."""
+    if not isinstance(failure, ProbeTimeoutError):
+        return False
+    has_spoken = policy.skip_when_busy and traffic.heard_at > asked_at
+    return has_spoken or traffic.excuses(asked_at, now, policy.busy_limit)
+
+
 async def until_ready(link: Link, policy: HealthPolicy, name: str) -> None:
     """Wait until a peer that was just opened says that it is well, or has no way to tell.
 
@@ -104,18 +113,12 @@ async def until_ready(link: Link, policy: HealthPolicy, name: str) -> None:
     """
     if policy.ready_timeout is None:
         return
-    ready, loss = asyncio.ensure_future(_ready(link, policy, name)), asyncio.ensure_future(link.lost())
     try:
-        await asyncio.wait((ready, loss), timeout=policy.ready_timeout, return_when=asyncio.FIRST_COMPLETED)
-        if loss.done():
-            raise loss.result()
-        if not ready.done():
-            raise NotServingError(f"it did not say within {policy.ready_timeout:g} s (ready_timeout) that it is well")
-        ready.result()
-    finally:
-        ready.cancel()
-        loss.cancel()
-        await finish(asyncio.gather(ready, loss, return_exceptions=True))
+        await unless_lost(link, _ready(link, policy, name), policy.ready_timeout)
+    except ExpiredError:
+        raise NotServingError(
+            f"it did not say within {policy.ready_timeout:g} s (ready_timeout) that it is well"
+        ) from None
 
 
 async def _ready(link: Link, policy: HealthPolicy, name: str) -> None:

@@ -251,3 +251,31 @@ def test_what_the_harness_checks_in_its_steps_can_be_switched_off_too() -> None:
     with pytest.raises(ViolationError, match="or it must be declared with final=True"):
         lived(ignore={"links_are_owned": "not of interest here"})
     lived(ignore={"links_are_owned": "not of interest here", "liveness": "it may rest there"})
+
+
+class Configured(Connection):
+    """Configures its peer on each link, and makes no haste with it."""
+
+    hook_timeout = 12.0
+
+    async def on_open(self) -> None:
+        """Ask, and rest."""
+        await self.call("simulated.Configure")
+        await asyncio.sleep(1)
+
+
+def test_the_lives_of_a_class_that_prepares_its_links_are_lived() -> None:
+    """What it asks its peer may go wrong as any call may, which is a failed attempt; and nothing is wrong with that."""
+    life = Life(Configured)
+    life.connect()
+    life.answer("open")
+    assert life.peer.waits_for("call")
+    life.answer("call", "lost")
+    assert [(str(record.trigger), str(record.dest)) for record in life.records][-1] == ("open_failed", "reconnecting")
+    life.answer("close")
+    life.advance(1)
+    life.answer("open")
+    life.advance(12)
+    assert "on_open did not end within 12 s" in str(life.records[-1].reason)
+    life.end()
+    assert explore(Configured, depth=5).violation is None

@@ -53,7 +53,10 @@ def present_link(conn: LinkedMachine, *, in_use: bool = True) -> Link:
         RuntimeError: the connection lives in another event loop.
     """
     conn.check_loop()  # which finds whether the link has gone with its loop
-    link = conn._holder.link
+    holder = conn._holder
+    link = holder.link
+    if holder.incoming is not None and conn.in_activity():
+        return holder.incoming[0]
     if link is not None and (conn._state in conn.serving_states or conn._state == RENEWING):
         conn._demand.is_used = conn._demand.is_used or in_use
         return link
@@ -86,7 +89,7 @@ class RoutedCall:
     def __init__(self, conn: LinkedMachine, link: Link) -> None:
         self._conn = conn
         self._link = link
-        self._traffic = conn._holder.traffic
+        self._traffic = conn._holder.traffic_of(link)
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """As `Link.call`."""

@@ -56,8 +56,8 @@ def at_most_one_link(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def links_are_owned(life: ConnectionEvidence) -> str | None:
-    """A link is open exactly in the states that own one."""
-    owns_link = life.state in life.conn.linked_states
+    """A link is open exactly in the states that own one, or while `on_open` prepares it."""
+    owns_link = life.state in life.conn.linked_states or life.conn._holder.incoming is not None
     if owns_link and life.peer.open_now != 1:
         return f"{life.state!r} owns a link, and none is open"
     if not owns_link and life.peer.open_now != 0:

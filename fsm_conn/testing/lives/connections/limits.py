@@ -28,9 +28,12 @@ def limit_of(life: ConnectionEvidence, state: str) -> float | None:
     if overrides.acts_by_itself(state):
         return None
     closing = 2 * conn.close_timeout
+    opening = closing + conn.start_timeout
+    if conn._open_hook is not None or overrides.has_own("on_open"):
+        opening += conn.hook_timeout
     limits: dict[str, float] = {
-        S.CONNECTING: closing + conn.start_timeout,
-        S.RECONNECTING: closing + conn.start_timeout + conn.retry.max_delay,
+        S.CONNECTING: opening,
+        S.RECONNECTING: opening + conn.retry.max_delay,
         S.DISCONNECTING: closing,
     }
     limit = limits.get(state)

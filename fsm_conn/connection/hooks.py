@@ -1,0 +1,99 @@
+"""`on_open`: what the application does on each new link before anybody else may use it.
+
+It belongs to the attempt that opens the link: it runs in the activity of `connecting`, `reconnecting` or `renewing`,
+before `opened` is fired, and its failure is a failed attempt. Its own calls go by the new link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from fsm_conn._util.text import named
+from fsm_conn._util.timing import ExpiredError, finish
+from fsm_conn.connection.errors import HookError
+from fsm_conn.links.base import Link
+from fsm_conn.links.errors import GoingAwayError, StartTimeoutError
+from fsm_conn.machine.errors import is_expected
+
+__all__ = ["OpenHook", "call_hook", "checked_hook", "run_on_open", "unless_lost"]
+
+T = TypeVar("T")
+OpenHook = Callable[[T], Awaitable[None] | None]
+
+_log = logging.getLogger("fsm_conn")
+
+
+def checked_hook(hook: OpenHook[T]) -> OpenHook[T]:
+    """A function that takes a connection."""
+    if not callable(hook):
+        raise TypeError(f"on_open={hook!r}: give a function that takes the connection")
+    return hook
+
+
+async def call_hook(hook: OpenHook[T], conn: T) -> None:
+    """Call it, and wait for it if it is async."""
+    outcome = hook(conn)
+    if inspect.isawaitable(outcome):
+        await outcome
+
+
+async def run_on_open(hook: Awaitable[None], link: Link, limit: float, name: str) -> None:
+    """Wait for what `on_open` does on a link.
+
+    Args:
+        hook: what it does.
+        link: the new link.
+        limit: seconds that it may take.
+        name: the connection's, for messages.
+
+    Raises:
+        HookError: it raised what is no error of the world outside; such errors are raised as they are.
+        StartTimeoutError: it took longer than `limit`.
+        Exception: what the link was lost by meanwhile.
+    """
+    try:
+        await unless_lost(link, hook, limit)
+    except ExpiredError:
+        raise StartTimeoutError(
+            f"on_open did not end within {limit:g} s: the connection's hook_timeout gives it longer"
+        ) from None
+    except Exception as error:
+        if is_expected(error):
+            raise
+        _log.warning("%s: on_open failed, and with it the attempt to connect", name, exc_info=error)
+        raise HookError(f"on_open failed: {named(error)}") from error
+
+
+async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) -> None:
+    """Await, for at most `limit` seconds, and only as long as the link is there.
+
+    Raises:
+        ExpiredError: the limit has passed.
+        Exception: what the link was lost by; or what was raised.
+    """
+    doing, loss = asyncio.ensure_future(work), asyncio.ensure_future(_loss_of(link))
+    try:
+        await asyncio.wait((doing, loss), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if loss.done():
+            raise loss.result()
+        if not doing.done():
+            raise ExpiredError
+        if doing.cancelled():
+            raise RuntimeError("it awaited something that was cancelled, and let that pass")
+        doing.result()
+    finally:
+        doing.cancel()
+        loss.cancel()
+        await finish(asyncio.gather(doing, loss, return_exceptions=True))
+
+
+async def _loss_of(link: Link) -> Exception:
+    """Why a link was lost. One that its peer closes in good order still serves until then."""
+    reason = await link.lost()
+    if isinstance(reason, GoingAwayError):
+        await asyncio.get_running_loop().create_future()
+    return reason
