@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.budget import RetryBudget as RetryBudget
     from fsm_conn.connection.calling.records import CallOutcome as CallOutcome
     from fsm_conn.connection.calling.records import CallRecord as CallRecord
+    from fsm_conn.connection.calling.subscribing import Gap as Gap
     from fsm_conn.connection.clients import AutoReconnectClient as AutoReconnectClient
     from fsm_conn.connection.clients import HealthMonitoredClient as HealthMonitoredClient
     from fsm_conn.connection.clients import ManagedConnection as ManagedConnection
@@ -98,10 +99,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "fsm_conn.connection.budget": "RetryBudget",
     "fsm_conn.connection.calling.records": "CallOutcome CallRecord",
+    "fsm_conn.connection.calling.subscribing": "Gap",
     "fsm_conn.connection.clients": "AutoReconnectClient HealthMonitoredClient ManagedConnection StatefulConnection",
     "fsm_conn.connection.connection": "Connection",
     "fsm_conn.connection.derive": "add_state insert_state",
-    "fsm_conn.connection.errors": "CallTimeoutError ConnectAbandonedError ConnectFailedError HookError NotConnectedError",
+    "fsm_conn.connection.errors": (
+        "CallTimeoutError ConnectAbandonedError ConnectFailedError HookError NotConnectedError"
+    ),
     "fsm_conn.connection.counting.metrics": "Metrics",
     "fsm_conn.connection.policy": "HealthPolicy Jitter RetryPolicy",
     "fsm_conn.connection.prober": "HealthStatus",

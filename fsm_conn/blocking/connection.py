@@ -86,6 +86,10 @@ class Connection:
         """Call a method that answers with a stream of messages, and iterate over them."""
         return self._background.iterate(lambda: self._conn.stream(method, *args, **fields))
 
+    def subscribe(self, method: str, /, *args: Any, **fields: Any) -> Iterator[Any]:
+        """As `stream`, but opened again on the next link, with a `Gap` among the replies then."""
+        return self._background.iterate(lambda: self._conn.subscribe(method, *args, **fields))
+
     def __getattr__(self, name: str) -> BlockingService:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

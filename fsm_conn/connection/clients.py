@@ -19,7 +19,7 @@ from fsm_conn.connection.calling.route import ConnectionRoute, RoutedCall
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.counting.metrics import Metrics
 from fsm_conn.connection.counting.report import HealthReport
-from fsm_conn.connection.errors import ConnectFailedError, NotConnectedError
+from fsm_conn.connection.errors import NotConnectedError, connect_failed
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.target import Target
@@ -58,7 +58,7 @@ class _ConnectingRoute(ConnectionRoute):
             conn._heed_disconnect(endings)
             last = conn.last_record
             if last is not None and last.dest == ConnectionState.FAILED:
-                raise ConnectFailedError.of(conn.name, last) from None
+                raise connect_failed(conn.name, last) from None
             raise
 
     def _outlives(self, end: float | None) -> bool:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
-from fsm_conn.connection.calling.route import ConnectionRoute, StubTraffic, present_link
+from fsm_conn.connection.calling.route import ConnectionRoute, present_channel, present_link
+from fsm_conn.connection.calling.subscribing import Subscription
 from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
-from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError
+from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError, connect_failed
 from fsm_conn.connection.hooks import OpenHook, checked_hook
 from fsm_conn.connection.linked import LinkedMachine
 from fsm_conn.connection.options import (
@@ -225,13 +227,37 @@ class Connection(LinkedMachine):
         """
         return Calls(ConnectionRoute(self), self._calls).stream(method, args, fields)
 
+    def subscribe(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+        """As `stream`, but opened again on each next link:
+
+            async for event in conn.subscribe("events.Watch", topic="orders"):
+                if isinstance(event, Gap):
+                    ...  # it was cut off and is open again: ask for what was missed
+
+        It waits for the connection, and goes on for as long as that does; an orderly close is a gap, too. The replies
+        end when the peer ends the stream. With `CallOptions.retry_unavailable`, an answer of UNAVAILABLE is a gap.
+
+        Args:
+            method: as for `call`.
+            args: as for `call`; instead of a request, a function that is asked for it each time the stream is opened,
+                such as one that tells where to go on. Requests that can be read only once need one.
+            fields: the fields of the request.
+
+        Raises:
+            NotConnectedError: the connection was not asked to connect, has given up, or was disconnected meanwhile.
+            ConnectionLostError: `disconnect()` was called.
+            CallTimeoutError, UnknownNameError, AmbiguousNameError, RequestError, grpc.aio.AioRpcError: as for `call`.
+        """
+        items = Subscription(ConnectionRoute(self), method, args, fields).items()
+        return self._calls.stream(method, items) if self._calls else items
+
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """A compiled stub that always uses the present link, so it goes on working after a reconnect.
 
         Its methods return grpc's own call objects and raise grpc's own errors; while there is no link, what they
         return raises `NotConnectedError` when it is awaited or read.
         """
-        return stub_class(ReconnectingChannel(self._present_channel))
+        return stub_class(ReconnectingChannel(partial(present_channel, self)))
 
     @property
     def services(self) -> Services:
@@ -356,7 +382,7 @@ class Connection(LinkedMachine):
         if record.dest in self.serving_states:
             self._demand.is_used = True
         elif record.dest == FAILED:
-            raise ConnectFailedError.of(self.name, record)
+            raise connect_failed(self.name, record)
         else:
             raise ConnectAbandonedError(f"{self!r}: it was disconnected while connect() was waiting")
 
@@ -370,10 +396,3 @@ class Connection(LinkedMachine):
                 f"{self!r}: {method}() was called from an activity of the same connection, which it would wait for; "
                 "return a trigger from the activity instead"
             )
-
-    def _present_channel(self) -> Any:
-        link = present_link(self)
-        if self._holder.watched is not link:
-            self._holder.watched = link
-            link.watch_stubs(StubTraffic(self, link))
-        return link.channel

@@ -35,16 +35,6 @@ class ConnectFailedError(FsmConnError, ConnectionError):
         self.reason = reason
         self.attempts = attempts
 
-    @classmethod
-    def of(cls, name: str, record: ConnectionRecord) -> ConnectFailedError:
-        """The error for the transition by which the connection `name` gave up."""
-        many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
-        why = "for no known reason" if record.reason is None else said(record.reason)
-        text = f"{name}: could not connect, given up {many}: {why}"
-        error = cls(text, reason=record.reason, attempts=record.attempt)
-        error.__cause__ = record.reason
-        return error
-
 
 class ConnectAbandonedError(FsmConnError, ConnectionError):
     """`disconnect()` was called while this `connect()` was waiting: the last word wins."""
@@ -59,3 +49,13 @@ class CallTimeoutError(CallError, TimeoutError):
 
     A deadline that passes while the plugin works on the request is gRPC's: `AioRpcError`, DEADLINE_EXCEEDED.
     """
+
+
+def connect_failed(name: str, record: ConnectionRecord) -> ConnectFailedError:
+    """The error for the transition by which the connection `name` gave up."""
+    many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
+    why = "for no known reason" if record.reason is None else said(record.reason)
+    text = f"{name}: could not connect, given up {many}: {why}"
+    error = ConnectFailedError(text, reason=record.reason, attempts=record.attempt)
+    error.__cause__ = record.reason
+    return error

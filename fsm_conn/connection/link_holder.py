@@ -82,6 +82,7 @@ class LinkHolder:
             incoming = self.incoming = link, Traffic(asyncio.get_running_loop().time())
         try:
             await prepare(link)
+            self.traffic.leave()
         finally:
             if self.incoming is incoming:  # or else its loop has ended
                 self.incoming = None

@@ -176,6 +176,9 @@ class Link(abc.ABC):
         for word in never:
             yield word
 
+    async def find(self, method: str, options: CallOptions | None) -> None:  # noqa: B027 - most have nothing to find
+        """Look up what a call of `method` needs, so that the next one is sent at once. Raises as `call`."""
+
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Call a method that answers with one message.
 

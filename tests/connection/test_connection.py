@@ -38,6 +38,7 @@ from fsm_conn import (
     insert_state,
     others,
 )
+from fsm_conn.connection.calling.route import present_channel
 from fsm_conn.connection.table import LinkState
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing import run_virtually
@@ -329,7 +330,7 @@ async def do(conn: Connection, action: str) -> None:
     elif action == "stream":
         assert [item async for item in conn.stream("s.M")] == [1, 2, 3]
     elif action == "channel":
-        conn._present_channel()
+        present_channel(conn)
     else:
         await getattr(conn, action)()
 

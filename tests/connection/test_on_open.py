@@ -246,6 +246,36 @@ def test_what_is_no_function_is_refused(hook: Any) -> None:
         Connection(["x"], on_open=hook)
 
 
+class Preparing(Connection):
+    """Its `on_open` goes well or not, as it is told, and notes which links were prepared."""
+
+    hook_timeout = 3.0
+
+    def __init__(self, peer: NumberedPeer, kinds: list[str]) -> None:
+        super().__init__(peer, retry=RetryPolicy(max_attempts=4, initial_delay=1, jitter="none"))
+        self.peer = peer
+        self.kinds = kinds
+        self.prepared: set[int] = set()
+
+    async def on_open(self) -> None:
+        number = await self.call("auth.Login", takes=0.5)
+        kind = self.kinds.pop(0) if self.kinds else "ok"
+        if kind == "fail":
+            raise ValueError("no")
+        if kind == "lose":
+            self.peer.lose()
+        if kind != "ok":
+            await asyncio.sleep(1000)
+        self.prepared.add(number)
+
+    async def ask(self, is_over: asyncio.Event) -> None:
+        """Again and again, whoever answers."""
+        while not is_over.is_set():
+            with suppress(NotConnectedError):
+                assert await self.call("a.B") in self.prepared
+            await asyncio.sleep(0.25)
+
+
 @given(
     opens=st.lists(st.sampled_from([None, None, TRANSIENT]), max_size=4),
     hooks=st.lists(st.sampled_from(["ok", "fail", "hang", "lose"]), max_size=5),
@@ -255,32 +285,12 @@ def test_nobody_ever_gets_hold_of_a_link_that_was_not_prepared(
     opens: list[Any], hooks: list[str], losses: list[str]
 ) -> None:
     """Whatever opens, hooks and links do: each call that is answered went by a link whose `on_open` had ended well."""
-    peer, prepared = NumberedPeer(*opens), set[int]()
-    is_over = asyncio.Event()
-
-    async def prepare(conn: Connection) -> None:
-        number = await conn.call("auth.Login", takes=0.5)
-        kind = hooks.pop(0) if hooks else "ok"
-        if kind == "fail":
-            raise ValueError("no")
-        if kind == "hang":
-            await asyncio.sleep(1000)
-        if kind == "lose":
-            peer.lose()
-            await asyncio.sleep(1000)
-        prepared.add(number)
-
-    async def ask(conn: Connection) -> None:
-        while not is_over.is_set():
-            with suppress(NotConnectedError):
-                assert await conn.call("a.B") in prepared
-            await asyncio.sleep(0.25)
+    peer = NumberedPeer(*opens)
 
     async def life() -> None:
-        conn = Connection(peer, retry=RetryPolicy(max_attempts=4, initial_delay=1, jitter="none"), on_open=prepare)
-        conn.hook_timeout = 3
+        conn, is_over = Preparing(peer, hooks), asyncio.Event()
         await asyncio.gather(conn.connect(), return_exceptions=True)
-        asking = asyncio.create_task(ask(conn))
+        asking = asyncio.create_task(conn.ask(is_over))
         for loss in losses:
             await asyncio.sleep(2.5)
             if conn.state == S.CONNECTED:

@@ -21,11 +21,11 @@ from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import ConnectionLostError, RequestError
 from fsm_conn.machine.errors import FsmConnError
 
-__all__ = ["Calls", "Route", "Routed", "split_arguments"]
+__all__ = ["NO_OPTIONS", "Calls", "Patience", "Route", "Routed", "refusal_pause", "split_arguments"]
 
 _MOMENT = 1e-6
 """Seconds. Less is left of a deadline only because sums of seconds are not exact."""
-_NO_OPTIONS = CallOptions()
+NO_OPTIONS = CallOptions()
 
 MOST_REPEATS = 3
 """How many times a call is sent again whose links were lost: more than that, and it may be what ends them."""
@@ -97,6 +97,17 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
     return (requests[0] if requests else None), (options[0] if options else None)
 
 
+def refusal_pause(refusals: int) -> float | None:
+    """Seconds before a call is sent again that was answered with UNAVAILABLE, `refusals` times before; None: no more.
+
+    Each pause is shortened by up to a half, by chance.
+    """
+    if refusals >= MOST_REFUSALS:
+        return None
+    longest: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2**refusals)
+    return longest * (0.5 + shared_rng().random() / 2)
+
+
 class Calls:
     """Calls along one route.
 
@@ -126,12 +137,12 @@ class Calls:
         if not self._waits(options):
             routed = await self._route.now()
             return await routed.call(method, request, fields, options)
-        return await self._patiently(method, request, fields, options or _NO_OPTIONS)
+        return await self._patiently(method, request, fields, options or NO_OPTIONS)
 
     async def _stream(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> AsyncIterator[Any]:
         request, options = split_arguments(method, args)
         if self._waits(options):
-            patience = _Patience(self._route, method, options or _NO_OPTIONS)
+            patience = Patience(self._route, method, options or NO_OPTIONS)
             routed, options = await patience.link(), patience.what_is_left()
         else:
             routed = await self._route.now()
@@ -144,7 +155,7 @@ class Calls:
 
     async def _patiently(self, method: str, request: Any, fields: dict[str, Any], options: CallOptions) -> Any:
         """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
-        patience = _Patience(self._route, method, options)
+        patience = Patience(self._route, method, options)
         repeats = _Repeats(self._route, request, options)
         while True:
             try:
@@ -201,14 +212,14 @@ class _Repeats:
 
     async def after_unavailable(self, error: Exception, left: float | None) -> None:
         """The peer has answered that it cannot serve at present: wait a while, if there is time left for that."""
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._refusals) * (0.5 + shared_rng().random() / 2)
-        if not self._repeatable or self._refusals >= MOST_REFUSALS or (left is not None and left <= pause):
+        pause = refusal_pause(self._refusals)
+        if not self._repeatable or pause is None or (left is not None and left <= pause):
             raise error
         self._refusals += 1
         await asyncio.sleep(pause)
 
 
-class _Patience:
+class Patience:
     """The deadline of one call that waits."""
 
     __slots__ = ("_end", "_method", "_options", "_route")

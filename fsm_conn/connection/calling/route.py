@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fsm_conn.connection.demand import AT_REST, DISCONNECTED, DISCONNECTING, FAI
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.connection.prober import LEAST_PAUSE, ask
 from fsm_conn.connection.table import Trigger
-from fsm_conn.links.errors import ConnectionLostError, ProbeTimeoutError
+from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, ProbeTimeoutError
 from fsm_conn.machine.errors import strip_tracebacks
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.traffic import Traffic
     from fsm_conn.links.base import CallOptions, Link
 
-__all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_link"]
+__all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_channel", "present_link"]
 
 _log = logging.getLogger("fsm_conn")
 
@@ -125,9 +125,44 @@ class RoutedCall:
             traffic.end(number)
         traffic.heard_at = clock()
 
+    async def find(self, method: str, options: CallOptions | None) -> None:
+        """As `Link.find`."""
+        began = asyncio.get_running_loop().time()
+        try:
+            await self._link.find(method, options)
+        except Exception as error:
+            await self._learn_from(error, began, options)
+            raise
+
     def is_unavailable(self, error: Exception) -> bool:
         """As `Link.is_unavailable`."""
         return self._link.is_unavailable(error)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the link is the connection's no more."""
+        return self._link is not self._conn._holder.link
+
+    async def before_leaving(self, reply: Awaitable[Any]) -> Any:
+        """Await, for as long as the link is not replaced in good order.
+
+        Raises:
+            GoingAwayError: it was replaced.
+        """
+        limit, leavers = asyncio.timeout(0 if self._traffic.is_left else None), self._traffic.leavers
+        try:
+            async with limit:
+                leavers[limit] = None
+                try:
+                    return await reply
+                finally:
+                    del leavers[limit]
+        except TimeoutError:
+            if limit.expired():
+                raise GoingAwayError("the peer closes the link in good order, and the next one serves") from None
+            raise
+        finally:
+            del limit  # it holds the task, which holds its exception, which holds this frame
 
     async def _learn_from(self, error: Exception, began: float, options: CallOptions | None) -> None:
         """Have the connection know what the error of a call shows, before the caller does."""
@@ -162,7 +197,7 @@ class StubTraffic:
     def __init__(self, conn: LinkedMachine, link: Link) -> None:
         self.conn = conn
         self.link = link
-        self.traffic = conn._holder.traffic
+        self.traffic = conn._holder.traffic_of(link)
 
     def began(self, timeout: float | None) -> _StubCallTraffic:
         """A call has begun."""
@@ -225,6 +260,15 @@ async def _left(conn: LinkedMachine, limit: float) -> bool:
     except ExpiredError:
         return False
     return True
+
+
+def present_channel(conn: LinkedMachine) -> Any:
+    """The channel of the present link, for compiled stubs, whose calls then count in its traffic."""
+    link, holder = present_link(conn), conn._holder
+    if holder.watched is not link:
+        holder.watched = link
+        link.watch_stubs(StubTraffic(conn, link))
+    return link.channel
 
 
 class ConnectionRoute:

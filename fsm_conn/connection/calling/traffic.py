@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 __all__ = ["Traffic"]
 
 
@@ -14,11 +16,15 @@ class Traffic:
     Attributes:
         opened_at: when the link was opened.
         heard_at: when the peer gave its last sign of life.
+        is_left: whether another link serves in its place, after its peer has begun to close it in good order.
+        leavers: the limits of those who leave it then.
     """
 
-    __slots__ = ("_began", "_number", "heard_at", "opened_at")
+    __slots__ = ("_began", "_number", "heard_at", "is_left", "leavers", "opened_at")
 
     def __init__(self, now: float) -> None:
+        self.is_left = False
+        self.leavers: dict[asyncio.Timeout, None] = {}
         self.opened_at = self.heard_at = now
         self._began: dict[int, float] = {}
         self._number = 0
@@ -32,6 +38,12 @@ class Traffic:
     def end(self, number: int) -> None:
         """That call has ended, however."""
         del self._began[number]
+
+    def leave(self) -> None:
+        """Another link serves in its place."""
+        self.is_left = True
+        for limit in self.leavers:
+            limit.reschedule(0)
 
     def ages(self, now: float) -> tuple[float, ...]:
         """Seconds since each call that is under way began, the oldest first."""

@@ -91,6 +91,11 @@ class GrpcCalls:
         await self.resolver.close()
         await self.connectivity.stopped()
 
+    async def find(self, method: str, options: CallOptions | None) -> None:
+        """Look up a method, so that the next call of it need not. Raises as `call`."""
+        if method not in self._known:
+            await self._look_up(method, options)
+
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Call a method that answers with one message.
 

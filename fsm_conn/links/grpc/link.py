@@ -49,6 +49,12 @@ class GrpcLink(Link):
         """Listen to the standard health service, as `Health.watch`."""
         return self._opened.health.watch(service)
 
+    async def find(self, method: str, options: CallOptions | None) -> None:
+        """As `GrpcCalls.find`."""
+        if self._calls is None:
+            raise not_open(method)
+        await self._calls.find(method, options)
+
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """As `GrpcCalls.call`."""
         if self._calls is None:

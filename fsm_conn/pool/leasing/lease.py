@@ -23,7 +23,7 @@ from weakref import ref
 from fsm_conn._util.text import said
 from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
-from fsm_conn.connection.calling.route import RoutedCall, present_link
+from fsm_conn.connection.calling.route import RoutedCall, present_channel, present_link
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.pool.errors import LeaseError, LeaseLostError, PoolError
@@ -187,7 +187,7 @@ class Lease:
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
         """As `Connection.stub`; the stub can be used as long as the lease is held."""
-        return stub_class(ReconnectingChannel(lambda: self.connection._present_channel()))
+        return stub_class(ReconnectingChannel(lambda: present_channel(self.connection)))
 
     @property
     def services(self) -> Services:
