@@ -22,8 +22,8 @@ from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, ProbeTime
 from fsm_conn.machine.errors import strip_tracebacks
 
 if TYPE_CHECKING:
+    from fsm_conn.connection.calling.traffic import Traffic
     from fsm_conn.connection.linked import LinkedMachine
-    from fsm_conn.connection.traffic import Traffic
     from fsm_conn.links.base import CallOptions, Link
 
 __all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_channel", "present_link"]
