@@ -25,7 +25,9 @@ REAL = (HERE / "real", HERE / "links", HERE / "blocking")
 ONCE = tuple(
     HERE / name
     for name in (
-        *("checks", "cli", "diagrams", "pool/test_mutants.py", "real/test_documents.py", "real/test_go_real.py"),
+        *("checks", "cli", "diagrams", "inspector", "pool/test_mutants.py"),
+        *("real/test_documents.py", "real/test_go_real.py"),
+        *("real/test_inspector_browser.py", "real/test_inspector_real.py"),
         *("real/test_services.py", "real/test_greeter.py", "real/test_site.py"),
         *("cluster", "real/test_cluster_real.py", "real/test_dask_real.py", "real/test_serve.py"),
         *("real/test_peers.py", "real/test_peers_real.py", "real/test_tight_loops.py"),

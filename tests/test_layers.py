@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("links.grpc", "links.process", "connection"),
     ("links.plugin", "pool"),
     ("telemetry", "checks", "diagrams", "demo", "blocking", "cluster"),
-    ("testing",),
+    ("testing", "inspector"),
     ("cli",),
 )
 """From the ground up. A room imports from the layers below it and from itself; rooms side by side never each other."""

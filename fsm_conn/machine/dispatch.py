@@ -26,7 +26,8 @@ from typing import Any, Protocol
 import attrs
 
 from fsm_conn.machine.errors import MissingDataError
-from fsm_conn.machine.records import NO_DATA, History
+from fsm_conn.machine.observers import begun
+from fsm_conn.machine.records import NO_DATA
 from fsm_conn.machine.signature import Takes, takes
 from fsm_conn.machine.table import State, Transition, seconds_of
 
@@ -152,7 +153,7 @@ class _Compiler:
             "TRIGGER": self._row(self.places[0]).trigger,
             "SOURCE": self.state.name,
             "RECORD": table.owner.record_type,
-            "HISTORY": History,
+            "begun": begun,
             "NO_DATA": NO_DATA,
             "new": tuple.__new__,
             "missing": _missing,
@@ -293,7 +294,7 @@ class _Compiler:
         yield f"self._fsm_last = record = new(RECORD, ({fields}))"
         yield "records = self._fsm_records"
         yield "if records is None:"
-        yield "    records = self._fsm_records = HISTORY(self.history_size)"
+        yield "    records = self._fsm_records = begun(self)"
         yield "if reason is not None:"
         yield "    self._fsm_reason = reason"
 

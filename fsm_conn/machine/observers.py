@@ -25,9 +25,9 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from fsm_conn._util.timing import ExpiredError, within
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.machine.records import History, TransitionRecord
 
-__all__ = ["PATIENCE", "Observers", "TransitionCallback", "is_observing"]
+__all__ = ["PATIENCE", "Observers", "TransitionCallback", "begun", "is_observing", "on_begun"]
 
 PATIENCE = 5.0
 """Seconds an async callback may take before it is cancelled."""
@@ -44,6 +44,20 @@ _Slow = deque[tuple[object, TransitionCallback, Awaitable[Any]]]
 _log = logging.getLogger("fsm_conn")
 _observing: ContextVar[object] = ContextVar("fsm_conn_observing", default=None)
 """The mark of those whose async callback this is; a mark, for the context is theirs, and would be a cycle with them."""
+
+on_begun: list[Callable[[Any], None]] = []
+"""Told of each machine when it begins: before its first transition is told of. For tools that watch all machines of a
+process; empty otherwise, and read once in a machine's life."""
+
+
+def begun(machine: Any) -> History:
+    """Make the history of a machine to which nothing has happened before, and tell those who wait for new ones."""
+    for tell in tuple(on_begun):
+        try:
+            tell(machine)
+        except Exception:
+            _log.exception("%r, which is told of each machine that begins, failed on %r", tell, machine)
+    return History(machine.history_size)
 
 
 def is_observing(observers: Observers | None) -> bool:

@@ -1,0 +1,138 @@
+"""The machines that live in this process, as subjects.
+
+A machine is never kept alive: what is known of it is told by its transitions, and by itself when it is asked while it
+is there. Where it cannot be asked, for it lives in the event loop of another thread, the page says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from fsm_conn.connection.connection import Connection
+from fsm_conn.inspector.calls import CallCounts
+from fsm_conn.inspector.guards import verdicts
+from fsm_conn.inspector.hub import Hub
+from fsm_conn.inspector.subject import Subject, Ways
+from fsm_conn.inspector.wire import entry_of, reason_of, shown
+from fsm_conn.machine.chart import chart_of
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.pool.pool import ConnectionPool
+
+__all__ = ["LiveMachine", "LivePool", "live", "lives_elsewhere"]
+
+
+class LiveMachine(Subject):
+    """A machine of this process. It observes it from when it is made."""
+
+    def __init__(self, name: str, machine: StateMachine, hub: Hub, depth: int, ways: Ways) -> None:
+        super().__init__(name, chart_of(machine), hub, depth, ways)
+        self._machine = weakref.ref(machine)
+        self._last_state = str(machine.state)
+        self._calls: CallCounts | None = None
+        for record in machine.history[-depth:]:
+            self._entries.append(entry_of(record))
+        self.count = len(self._entries)
+        if machine.reason is not None:
+            self.reason = reason_of(machine.reason)
+        self._undo = [machine.on_transition(self.told)]
+        if isinstance(machine, Connection):
+            self.kind, self._calls = "connection", CallCounts()
+            self._undo.append(machine.on_call(self._calls))
+
+    @property
+    def machine(self) -> StateMachine | None:
+        """It; None when it was dropped."""
+        return self._machine()
+
+    @property
+    def state(self) -> str:
+        """Where it stands, or stood when it was dropped."""
+        machine = self._machine()
+        if machine is not None:
+            self._last_state = str(machine.state)
+        return self._last_state
+
+    @property
+    def since(self) -> float | None:
+        """When that state was entered, by its loop's clock."""
+        machine = self._machine()
+        return None if machine is None else machine.snapshot().since
+
+    @property
+    def attempt(self) -> int:
+        """The attempt of this outage, of a connection."""
+        machine = self._machine()
+        return machine.attempt if isinstance(machine, Connection) else 0
+
+    def told(self, record: TransitionRecord) -> None:
+        """Of a transition."""
+        self.note(entry_of(record))
+
+    def detach(self) -> None:
+        """Observe it no longer."""
+        for undo in self._undo:
+            undo()
+
+    def details(self, *, guards: bool) -> dict[str, Any]:
+        """Beside what every subject has: where its activity is, its calls, and what its guards say."""
+        found = super().details(guards=guards)
+        machine = self._machine()
+        if machine is None:
+            return found
+        with suppress(Exception):  # what it is asked may run code of the application
+            values = attrs.asdict(machine.snapshot()).items()
+            found["snapshot"] = {name: shown(each) if isinstance(each, str) else each for name, each in values}
+        if self._calls is not None:
+            found["calls"] = self._calls.values()
+        if guards:
+            found["guards"] = None if lives_elsewhere(machine) else verdicts(machine)
+        return found
+
+
+class LivePool(LiveMachine):
+    """A pool, and who uses its connections."""
+
+    kind = "pool"
+
+    def details(self, *, guards: bool) -> dict[str, Any]:
+        """Beside what every machine has: its slots, leases and waiters."""
+        found = super().details(guards=guards)
+        pool = self._machine()
+        if isinstance(pool, ConnectionPool) and not lives_elsewhere(pool):
+            stats = pool.get_pool_stats()
+            found["pool"] = {
+                "stats": stats,
+                "slots": [
+                    {
+                        "name": shown(slot.conn.name),
+                        "kind": str(slot.kind),
+                        "state": shown(slot.state),
+                        "connection": shown(slot.conn.state),
+                        "leases": len(slot.holders),
+                        "calls": len(slot.callers),
+                        "served": slot.leases,
+                        "links": slot.links,
+                        "cause": None if slot.cause is None else ": ".join(reason_of(slot.cause)),
+                    }
+                    for slot in pool.slots
+                ],
+            }
+        return found
+
+
+def live(name: str, machine: StateMachine, hub: Hub, depth: int, ways: Ways) -> LiveMachine:
+    """The subject for a machine."""
+    kind = LivePool if isinstance(machine, ConnectionPool) else LiveMachine
+    return kind(name, machine, hub, depth, ways)
+
+
+def lives_elsewhere(machine: StateMachine) -> bool:
+    """Whether it lives in another event loop than the one that runs here."""
+    loop = machine.loop
+    return loop is not None and loop is not asyncio.get_running_loop()

@@ -1,0 +1,116 @@
+"""The inspector's own server, in the loop of whoever starts it: uvicorn, without its hold on signals and on logging."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Any
+
+from fsm_conn._util.extras import needed
+from fsm_conn._util.timing import finish
+
+__all__ = ["Server"]
+
+GRACE = 3
+"""Seconds for answers that are under way when it ends."""
+
+
+class Server:
+    """Listens, once it is started.
+
+    Args:
+        app: the ASGI application.
+        host: the address.
+        port: the port; 0: one that is free.
+    """
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._bound: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        if self._bound is None:
+            raise RuntimeError("the inspector does not serve; use 'async with Inspector(...)', or its start()")
+        return f"http://{bracketed(self._host)}:{self._bound}/"
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be listened on.
+            ImportError: uvicorn is not installed.
+            RuntimeError: it listens already.
+        """
+        if self._task is not None:
+            raise RuntimeError("the inspector serves already")
+        uvicorn = needed("uvicorn", "inspector", "an inspector that serves by itself")
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        bound = socket.create_server((self._host, self._port), family=family)
+        self._bound = bound.getsockname()[1]
+        config = uvicorn.Config(
+            self._app,
+            access_log=False,
+            date_header=False,
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+            ws="none",
+        )
+        self._server = _made(uvicorn.Server)(config)
+        self._task = asyncio.ensure_future(self._server.serve(sockets=[bound]))
+        task, ready = self._task, asyncio.ensure_future(self._server.ready.wait())
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if task.done():
+            self._forget()
+            bound.close()
+            raise RuntimeError("the inspector's server did not start") from task.exception()
+
+    async def close(self) -> None:
+        """Listen no longer, and have what is under way end."""
+        task = self._task
+        if task is not None:
+            self._server.should_exit = True
+            await finish(task)
+            self._forget()
+
+    def _forget(self) -> None:
+        self._task = self._bound = self._server = None
+
+
+def bracketed(host: str) -> str:
+    """An address as it stands in a URL and in `Host`."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _made(kind: Any) -> Any:
+    """The class of server that says when it listens, and leaves the signals of the process to the process."""
+
+    class Listening(kind):  # type: ignore[misc]
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.ready = asyncio.Event()
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            self.ready.set()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            yield
+
+    return Listening

@@ -1,0 +1,119 @@
+"""What goes to a browser, as values of JSON.
+
+The rules that hold here: nothing of what was given with a trigger, and nothing of a call but its method and its end, is
+ever sent; of an error its type and the first line of its message; every text is cut, and each character that turns the
+direction of the text around it or hides in it is written as its escape.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+from fsm_conn._util.text import named, plain_line
+from fsm_conn.machine.chart_values import Chart
+from fsm_conn.machine.records import TransitionRecord
+
+__all__ = ["Entry", "chart_values", "encoded", "entry_of", "entry_values", "reason_of", "shown"]
+
+LONGEST_NAME = 200
+"""Characters of a name that are sent; of a longer one its beginning."""
+LONGEST_REASON = 500
+"""Characters of an error's message that are sent."""
+
+
+class Entry(NamedTuple):
+    """One transition, without what was given with its trigger, and without the error that was behind it."""
+
+    trigger: str
+    source: str
+    dest: str
+    internal: bool
+    reason: tuple[str, str] | None
+    """The type of the error, and the first line of its message."""
+    dwell: float
+    at: float
+    attempt: int
+
+
+def entry_of(record: TransitionRecord) -> Entry:
+    """A record as what may be kept: an error's traceback would keep alive whatever its frames hold."""
+    return Entry(
+        record.trigger,
+        record.source,
+        record.dest,
+        record.internal,
+        None if record.reason is None else reason_of(record.reason),
+        record.dwell,
+        record.at,
+        getattr(record, "attempt", 0),
+    )
+
+
+def entry_values(number: int, entry: Entry) -> list[Any]:
+    """One transition, for the page."""
+    trigger, source, dest, internal, reason, dwell, at, attempt = entry
+    return [number, shown(trigger), shown(source), shown(dest), internal, reason, dwell, at, attempt]
+
+
+def reason_of(error: BaseException) -> tuple[str, str]:
+    """The type of an error, and the first line of its message."""
+    kind = type(error).__name__
+    message = named(error).removeprefix(f"{kind}: ")
+    return shown(kind), shown(message.partition("\n")[0], LONGEST_REASON)
+
+
+def shown(text: object, limit: int = LONGEST_NAME) -> str:
+    """A text as it is sent."""
+    found = str(text)
+    return plain_line(found) if len(found) <= limit else plain_line(found[:limit]) + "…"
+
+
+def encoded(value: Any) -> bytes:
+    """JSON, without whitespace. What is no finite number is null."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def chart_values(chart: Chart) -> dict[str, Any]:
+    """A table, for the page: states and rows in their order."""
+    return {
+        "name": shown(chart.name),
+        "begins": [shown(name) for name in chart.begins],
+        "states": [
+            {
+                "name": shown(state.name),
+                "final": state.final,
+                "activity": None if state.activity is None else shown(state.activity),
+                "fires": None if state.fires is None else [shown(each) for each in state.fires],
+                "on_error": None if state.on_error is None else shown(state.on_error),
+                "timeout": None if state.timeout is None else shown(state.timeout),
+                "on_timeout": [shown(each) for each in state.on_timeout],
+                "entry": [shown(each) for each in state.entry],
+                "exit": [shown(each) for each in state.exit],
+            }
+            for state in chart.states
+        ],
+        "rows": [
+            {
+                "trigger": shown(row.trigger),
+                "sources": [shown(each) for each in row.sources],
+                "dest": None if row.dest is None else shown(row.dest),
+                "guards": [shown(each) for each in row.guards],
+                "effects": [shown(each) for each in row.effects],
+            }
+            for row in chart.rows
+        ],
+    }

@@ -1,0 +1,90 @@
+"""The inspector with what is real about it: its own server, the process that draws, and connections to processes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from browsing import Browser
+
+from fsm_conn import State, StateMachine, Transition
+from fsm_conn.inspector import Inspector
+
+
+class Door(StateMachine):
+    """Two states."""
+
+    states = (State("closed", initial=True), State("open"))
+    transitions = (Transition("push", "closed", "open"), Transition("pull", "open", "closed"))
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+async def asked(url: str, path: str = "") -> bytes:
+    """What the server answers to a plain request."""
+    host, port = url.removeprefix("http://").rstrip("/").rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_the_picture_has_the_states_under_their_names() -> None:
+    """Drawn in another process; a wrong wish is told."""
+    inspector = Inspector()
+    inspector.watch(Door("front"), name="front")
+    door = Door("kept")
+    inspector.watch(door)
+    browser = Browser(inspector.app)
+    async with browser.feed() as feed:
+        await feed.until(lambda: feed.rows)
+        key = feed.named("kept")[0]
+        answer = await browser.get(f"/api/picture?of={key}&theme=dark&detail=triggers")
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert b'id="state-closed"' in answer.body
+        wrong = await browser.get(f"/api/picture?of={key}&theme=pink&detail=full")
+        assert (wrong.status, "pink" in wrong.json["error"]) == (400, True)
+        assert (await browser.get("/api/picture?of=999&theme=dark&detail=full")).status == 404
+
+
+async def test_it_serves_by_itself_and_ends() -> None:
+    """On a port that is free, and on the same one again; nothing is left, and no signal is taken from the process."""
+    inspector = Inspector(port=0)
+    with pytest.raises(RuntimeError, match="does not serve"):
+        inspector.url
+    async with inspector:
+        url = inspector.url
+        assert b"fsm_conn inspector" in await asked(url)
+        with pytest.raises(RuntimeError, match="serves already"):
+            await inspector.start()
+    with pytest.raises(OSError):
+        await asked(url)
+    async with Inspector(port=int(url.rstrip("/").rpartition(":")[2])) as again:
+        assert again.url == url
+        assert b"200 OK" in await asked(url)
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    """Of the operating system, as for any other server; nothing ends the process."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError):
+            await Inspector(port=taken.getsockname()[1]).start()
+
+
+async def test_an_open_stream_does_not_hold_up_the_end() -> None:
+    """It is ended by us, and no window is left."""
+    async with Inspector(port=0) as inspector:
+        host, port = "127.0.0.1", int(inspector.url.rstrip("/").rpartition(":")[2])
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(f"GET /api/feed HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert b"200 OK" in await reader.readline()
+    rest = await reader.read()
+    assert rest.endswith(b"0\r\n\r\n")
+    assert inspector._hub.windows == ()
+    writer.close()
+    await writer.wait_closed()
