@@ -68,7 +68,7 @@ def defaults() -> str:
             continue
         fields = attrs.fields_dict(thing)
         rows = [
-            f"| `{field}` | `{fields[field].type}` | {_default(fields[field])} | {text} |"
+            f"| `{field}` | {_code(fields[field].type)} | {_default(fields[field])} | {text} |"
             for field, text in described(thing)
             if field in fields and fields[field].init
         ]
@@ -82,7 +82,12 @@ def _default(field: attrs.Attribute[Any]) -> str:
         return "required"
     if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
         return "computed"
-    return f"`{str(field.default) if isinstance(field.default, str) else repr(field.default)}`"
+    return _code(str(field.default) if field.default and isinstance(field.default, str) else repr(field.default))
+
+
+def _code(text: object) -> str:
+    """Code in a cell of a table, in which a bar would begin the next cell."""
+    return "`" + str(text).replace("|", "\\|") + "`"
 
 
 def errors() -> str:

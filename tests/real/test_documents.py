@@ -133,6 +133,15 @@ def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_rows_of_tables_have_as_many_cells_as_their_heads(page: str) -> None:
+    """A bar in a cell must be written with a backslash, or it begins the next cell and the last one vanishes."""
+    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert set(cells) == {cells[0]}, table.splitlines()[cells.index(max(cells))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """Files that a page names exist."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page])
