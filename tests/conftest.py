@@ -31,6 +31,7 @@ ONCE = tuple(
         *("real/test_services.py", "real/test_greeter.py", "real/test_site.py"),
         *("cluster", "real/test_cluster_real.py", "real/test_dask_real.py", "real/test_serve.py"),
         *("real/test_peers.py", "real/test_peers_real.py", "real/test_tight_loops.py"),
+        "real/test_orderly_plugins.py",
         *("test_benchmarks.py", "test_layers.py", "test_security_document.py", "testing"),
     )
 )

@@ -19,6 +19,7 @@ from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CallError, NotServingError
 from fsm_conn.links.grpc.endpoint import EndpointLink
+from fsm_conn.links.plugin import stdio
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.process.output import CHUNK, LineLog
 from fsm_conn.telemetry.reading import error_text
@@ -203,12 +204,37 @@ async def test_what_a_plugin_prints_over_its_channel_may_be_unreadable() -> None
 
     class Stub:
         @staticmethod
-        async def StreamStdio(request: Any) -> AsyncIterator[Any]:
+        async def StreamStdio(request: Any, wait_for_ready: bool) -> AsyncIterator[Any]:
             for data in (None, StdioData(channel=StdioData.STDERR, data=b"x"), StdioData(channel=77, data=b"y")):
                 yield data
 
     await read_stdio(Stub(), lambda stream: Log() if stream == "stderr" else LineLog(Redactor(), float, {}))  # type: ignore[arg-type,return-value]
     assert fed == [b"x", b"end"]
+
+
+async def test_what_a_plugin_prints_is_read_on_when_its_connection_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stream that was cut off is asked for again, and waits for the next connection; any other end is the last."""
+    monkeypatch.setattr(stdio, "PAUSE", 0)
+    codes = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED]
+    asked: list[bool] = []
+    fed: list[bytes] = []
+
+    class Log(LineLog):
+        def feed(self, data: bytes) -> None:
+            fed.append(data)
+
+    class Stub:
+        @staticmethod
+        async def StreamStdio(request: Any, wait_for_ready: bool) -> AsyncIterator[Any]:
+            asked.append(wait_for_ready)
+            yield StdioData(channel=StdioData.STDOUT, data=b"%d" % len(asked))
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(codes.pop(0), nothing, nothing)
+
+    await read_stdio(Stub(), lambda stream: Log(Redactor(), lambda: 0.0, {}))
+    assert (fed, asked) == ([b"1", b"2", b"3"], [True] * 3)
 
 
 async def test_what_a_plugin_prints_over_its_channel_takes_a_chunk_a_turn(caplog: pytest.LogCaptureFixture) -> None:
@@ -229,7 +255,7 @@ async def test_what_a_plugin_prints_over_its_channel_takes_a_chunk_a_turn(caplog
 
     class Stub:
         @staticmethod
-        async def StreamStdio(request: Any) -> AsyncIterator[Any]:
+        async def StreamStdio(request: Any, wait_for_ready: bool) -> AsyncIterator[Any]:
             for data in (b"x" * 4_000_000, b"\n" * 4_000_000, b"yes\n" * 1_000_000):
                 yield StdioData(channel=StdioData.STDOUT, data=data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,8 +44,8 @@ PYTHON = sys.executable
 
 HANG = 4.0
 """Seconds that one which never comes up is given. Its host's error takes as long; whatever ends by itself is sooner."""
-WATCHED = HealthPolicy(interval=0.2, timeout=0.5, failure_threshold=2, jitter=0, busy_limit=1)
-"""A plugin that hangs while it serves is given up after some two seconds, and one on a busy machine is not."""
+WATCHED = HealthPolicy(interval=0.2, timeout=0.5, failure_threshold=2, jitter=0, busy_limit=3)
+"""A plugin that hangs while it serves is given up after some four seconds, and one on a busy machine is not."""
 ONCE = RetryPolicy(max_attempts=1)
 
 
@@ -75,8 +76,8 @@ class Fault:
     """It is lost after a first call; the next one is told why."""
     timeout: float | None = None
     """Seconds of the call."""
-    start_timeout: float = 30.0
-    limit: float = 12.0
+    start_timeout: float = 120.0
+    limit: float = 60.0
     """Seconds until the error must be there, on a machine that is busy with other things."""
     health: HealthPolicy | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
@@ -273,7 +274,7 @@ FAULTS: tuple[Fault, ...] = (
         "no-health",
         error=NotConnectedError,
         says=("no answer to a health probe within 0.5 s",),
-        health=WATCHED,
+        health=attrs.evolve(WATCHED, busy_limit=60),
         lost_after=True,
     ),
     _serves(
@@ -319,11 +320,12 @@ class Pulse:
 
     Attributes:
         lag: the longest that the loop was kept from what was due, in seconds.
+        busy: the longest that the loop's own thread has worked meanwhile, in seconds of its own time.
         grown: by how many bytes the resident memory has grown, at most.
     """
 
     def __init__(self) -> None:
-        self.lag = 0.0
+        self.lag = self.busy = 0.0
         self.grown = 0
         self._before = _resident()
 
@@ -342,9 +344,10 @@ class Pulse:
     async def _beat(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            began = clock()
+            began, busy = clock(), time.thread_time()
             await asyncio.sleep(0.005)
             self.lag = max(self.lag, clock() - began - 0.005)
+            self.busy = max(self.busy, time.thread_time() - busy)
             self.grown = max(self.grown, _resident() - self._before)
 
 

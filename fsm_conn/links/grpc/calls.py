@@ -48,6 +48,7 @@ class GrpcCalls:
         show: makes the peer's words fit to stand in an error of ours.
         reconnects: whether, after an orderly close by the peer, calls may go on over a connection that the channel
             makes by itself, until the link is replaced.
+        resumes: whether, after an orderly close, the link goes on if the same peer takes a connection again.
 
     Attributes:
         channel: the channel.
@@ -65,9 +66,10 @@ class GrpcCalls:
         show: Callable[[str], str] = brief,
         *,
         reconnects: bool = False,
+        resumes: bool = False,
     ) -> None:
         self.channel = channel
-        self.connectivity = Connectivity(channel, loss, reconnects=reconnects)
+        self.connectivity = Connectivity(channel, loss, reconnects=reconnects, resumes=resumes)
         self.stub_channel = StubChannel(channel, self.connectivity, loss)
         self.health = Health(channel, self.connectivity, loss, show)
         self.resolver = ServiceResolver(channel, services, show)

@@ -8,6 +8,7 @@ Rules that hold here:
 
 - A call under way that breaks means that the connection broke.
 - A connection that closes while its calls go on, or under no call at all, is an orderly close: nobody was harmed.
+- A peer that is a process, and remembers what it was told, is connected to again, and goes on: it need not be replaced.
 - A call that fails while the channel still seems ready is looked into: the failure may be the peer's own answer, down
   to the words, or reach us a moment before the channel changes its state. So the peer is asked for a sign of life.
   Calls that fail together, or within a second, ask once; and a peer that refuses every question is alive.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -44,6 +45,10 @@ ASKED_LATELY = 1.0
 """Seconds for which a peer that has answered, or refused to, is not asked again."""
 MOMENT = 0.02
 """Seconds to wait for the channel to change its state instead."""
+RESUMED = 5.0
+"""Seconds for the same peer to take a connection again. It does, or refuses, in a moment, unless it hangs."""
+LEAST_LIFE = 0.2
+"""Seconds from one connection to the next, at least: a peer may close each of them at once."""
 
 
 class Connectivity:
@@ -53,16 +58,19 @@ class Connectivity:
         channel: a channel that is ready.
         loss: where the end of the connection is declared.
         reconnects: whether calls may go on while the channel connects again, after an orderly close.
+        resumes: whether, after an orderly close, the link goes on if the same peer takes a connection again.
 
     Attributes:
         under_way: how many calls are under way.
+        resumed: how many times the link went on so.
     """
 
-    def __init__(self, channel: Any, loss: Loss, *, reconnects: bool) -> None:
-        self.under_way = 0
+    def __init__(self, channel: Any, loss: Loss, *, reconnects: bool, resumes: bool = False) -> None:
+        self.under_way = self.resumed = 0
         self._channel = channel
         self._loss = loss
         self._reconnects = reconnects
+        self._resumes = resumes
         self._witnesses = 0
         self._over = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
@@ -74,7 +82,7 @@ class Connectivity:
         """Whether nothing may be sent any more."""
         if self._reconnects:
             return self._loss.reason is not None and not self._loss.is_going_away
-        return self._loss.reason is not None or self._channel.get_state() is not READY
+        return self._loss.reason is not None or not (self._resumes or self._channel.get_state() is READY)
 
     def begin(self) -> None:
         """A call is under way."""
@@ -117,16 +125,35 @@ class Connectivity:
             self._witnesses -= 1
 
     async def _watch(self) -> None:
-        await self._channel.wait_for_state_change(READY)
-        harmed = self.under_way + self._witnesses
-        if self._loss.reason is not None or (harmed and await self._loss.is_declared_within(SETTLE)):
-            return
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            await self._channel.wait_for_state_change(READY)
+            harmed = self.under_way + self._witnesses
+            if self._loss.reason is not None or (harmed and await self._loss.is_declared_within(SETTLE)):
+                return
+            if self._resumes:
+                await self._loss.is_declared_within(began + LEAST_LIFE - clock())
+            if not (self._resumes and await self._is_resumed()):
+                break
+            self.resumed += 1
         if harmed:
             self._loss.declare(GoingAwayError("the peer closes the connection, and finishes what is under way"))
         elif self._reconnects:
             self._loss.declare(GoingAwayError("the peer closed the connection while nothing was under way"))
         else:
             self._loss.declare(LinkLostError("the connection broke"))
+
+    async def _is_resumed(self) -> bool:
+        """Connect again, and return whether the peer takes that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RESUMED):
+                while self._loss.reason is None:
+                    state = self._channel.get_state(try_to_connect=True)
+                    if state in (READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                        return bool(state is READY)
+                    await self._channel.wait_for_state_change(state)
+        return False
 
     def suspect(self) -> None:
         """A call broke. It is an orderly close no more, if the connection has gone with it."""

@@ -4,6 +4,8 @@ Rules that hold here:
 
 - One `open` is one attempt. It fails as soon as the process ends, whatever it was waiting for, and however it ends
   other than by success, the process is killed and everything is given back before anybody hears of it.
+- A plugin that closes its connection in good order, for its age or because it was idle, goes on: it is connected to
+  again, and knows all that it was told. One that takes no connection any more, and finishes its calls, is going away.
 - The process is the truth. A link whose channel breaks is lost, but when the process has ended, that is the reason.
 - A plugin is asked to end, then told, then killed. The channel goes in between, so nobody hears the server's farewell.
 - A link that nobody closes does not outlive its loop: the task that keeps it is cancelled with the loop's others, and
@@ -131,7 +133,7 @@ class PluginLink(GrpcLink):
     def _take_over(self, client: PluginClient) -> None:
         assert client.process is not None
         assert client.grpc_channel is not None
-        self._calls = GrpcCalls(client.grpc_channel, self._services, self._loss, self._show)
+        self._calls = GrpcCalls(client.grpc_channel, self._services, self._loss, self._show, resumes=True)
         self._keeper = asyncio.create_task(self._keep(client, client.process))
 
     async def _keep(self, client: PluginClient, process: PluginProcess) -> None:

@@ -63,7 +63,7 @@ class ReattachLink(GrpcLink):
         except BaseException:
             self._unwatch_process()
             raise
-        self._calls = GrpcCalls(channel, self._services, self._loss, reconnects=True)
+        self._calls = GrpcCalls(channel, self._services, self._loss, reconnects=True, resumes=True)
         stub: Any = GRPCStdioStub(channel)  # type: ignore[no-untyped-call,unused-ignore]
         self._reading = asyncio.create_task(read_stdio(stub, self._log_of))
 

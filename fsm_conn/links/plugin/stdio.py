@@ -5,10 +5,11 @@ A server may block until it is read, so it is read as long as there is a link, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import grpc
 import grpc.aio
 from google.protobuf import empty_pb2
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
@@ -17,9 +18,12 @@ from fsm_conn.links.process.output import LineLog
 
 __all__ = ["read_stdio"]
 
+PAUSE = 0.5
+"""Seconds before the stream is asked for again."""
+
 
 async def read_stdio(stub: Any, log_of: Callable[[str], LineLog]) -> None:
-    """Read the stream until it ends.
+    """Read the stream until it ends; again when it is cut off, for its connection may be replaced by another one.
 
     Args:
         stub: a `GRPCStdioStub`.
@@ -27,10 +31,23 @@ async def read_stdio(stub: Any, log_of: Callable[[str], LineLog]) -> None:
     """
     logs = {StdioData.STDOUT: log_of("stdout"), StdioData.STDERR: log_of("stderr")}
     try:
-        with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError):
-            async for data in stub.StreamStdio(empty_pb2.Empty()):
-                if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
-                    await log.feed_in_turns(data.data)
+        while True:
+            if not await _is_cut_off(stub.StreamStdio(empty_pb2.Empty(), wait_for_ready=True), logs):
+                break
+            await asyncio.sleep(PAUSE)
     finally:
         for log in logs.values():
             log.end()
+
+
+async def _is_cut_off(replies: Any, logs: Mapping[Any, LineLog]) -> bool:
+    """Read one stream to its end, and return whether that was the end of its connection."""
+    try:
+        async for data in replies:
+            if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it
+                await log.feed_in_turns(data.data)
+    except grpc.aio.AioRpcError as error:
+        return error.code() is grpc.StatusCode.UNAVAILABLE
+    except grpc.aio.UsageError:
+        pass
+    return False

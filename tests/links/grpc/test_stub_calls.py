@@ -107,7 +107,7 @@ async def test_who_is_cancelled_is_told_so() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         assert call.cancelled()
-        await asyncio.wait_for(link.drained(), 10)
+        await asyncio.wait_for(link.drained(), 60)
         await link.close()
 
 
@@ -125,7 +125,7 @@ async def test_all_four_kinds_are_answered() -> None:
         assert isinstance(dropped, grpc.aio.UnaryStreamCall)
         del dropped
         gc.collect()
-        await asyncio.wait_for(link.drained(), 10)
+        await asyncio.wait_for(link.drained(), 60)
         await link.close()
 
 

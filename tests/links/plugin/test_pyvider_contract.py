@@ -161,7 +161,7 @@ class TestChannel:
         made = await self.started("sleep 60", Redactor())
         arrived = asyncio.Event()
 
-        async def printed(request: object) -> Any:
+        async def printed(request: object, wait_for_ready: bool) -> Any:
             yield StdioData(channel=StdioData.STDOUT, data=b"last words")
             arrived.set()
             await asyncio.Event().wait()

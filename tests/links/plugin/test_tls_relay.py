@@ -39,7 +39,7 @@ from fsm_conn.links.plugin.client import PluginClient
 from fsm_conn.links.plugin.tls_relay import LOCALHOST, Credentials, TlsRelay, is_beyond_grpc
 from fsm_conn.links.target import Plugin
 
-QUICK = 5.0
+QUICK = 60.0
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 MEGABYTE = 1024 * 1024
