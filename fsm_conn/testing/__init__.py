@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from fsm_conn.testing.lives.replaying import shortest as shortest
     from fsm_conn.testing.lives.script import Script as Script
     from fsm_conn.testing.lives.script import Step as Step
+    from fsm_conn.testing.members import Ledger as Ledger
+    from fsm_conn.testing.members import SimulatedMember as SimulatedMember
+    from fsm_conn.testing.members import SimulatedMembers as SimulatedMembers
     from fsm_conn.testing.report import Report as Report
     from fsm_conn.testing.simulated import Outcome as Outcome
     from fsm_conn.testing.simulated import SimulatedLink as SimulatedLink
@@ -63,6 +66,7 @@ _HOMES = {
     "fsm_conn.testing.lives.replaying": "replay shortest",
     "fsm_conn.testing.lives.script": "Script Step",
     "fsm_conn.testing.generating": "Lived random_lives",
+    "fsm_conn.testing.members": "Ledger SimulatedMember SimulatedMembers",
     "fsm_conn.testing.report": "Report",
     "fsm_conn.testing.simulated": "Outcome SimulatedLink SimulatedPeer",
     "fsm_conn.testing.tracefile": "ConformanceError TraceWriter read_trace",

@@ -68,7 +68,8 @@ PRINTED = {
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
     "ConnectionPool, PoolPolicy": "3.0 4.0 2",
     "run_coroutine_threadsafe": "8.0",
-    "fsm_conn.cluster": "8.0 2",
+    "import ClusterPool": "3.0 [1, 2, 3, 4]",
+    "Recipe, serve": "8.0 2",
 }
 """What those blocks print that print something, by a word that is only in them."""
 

@@ -1,0 +1,196 @@
+"""`Member`: one connection to one server of a cluster, and whether calls are sent to it.
+
+The rules that hold here:
+
+- The connection keeps itself alive, by its own policy. The member says what that means for calls.
+- A member is left out in the moment in which its connection is lost, told by the connection's transitions.
+- How busy a member is, is what this client has under way there. Others' calls are not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn.cluster.membership.table import MEMBER_STATES, MEMBER_TRANSITIONS, MemberState, MemberTrigger
+from fsm_conn.cluster.policy import ClusterPolicy
+from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.table import Fires, State
+
+if TYPE_CHECKING:
+    from fsm_conn.cluster.membership.info import MemberInfo
+    from fsm_conn.connection.connection import Connection
+    from fsm_conn.machine.records import TransitionRecord
+
+__all__ = ["Member", "MemberLife"]
+
+_S, _T = MemberState, MemberTrigger
+FIRST_SHARE = 0.1
+"""The share of calls, of what it will have later, with which a member begins."""
+
+
+class MemberLife(StateMachine, abstract=True):
+    """What a member is for those who balance calls: its state, and how busy it is.
+
+    Args:
+        info: what is said of it.
+        policy: that of the pool.
+        moved: called with it whenever it has entered a state.
+
+    Attributes:
+        outstanding: calls and leases under way.
+        calls, failures: how many there were, and how many of them have failed for a reason of the member's.
+        cause: what it last failed with; None when it did not, or has served since.
+    """
+
+    def __init__(self, info: MemberInfo, policy: ClusterPolicy, moved: Callable[[Any], None]) -> None:
+        self.info = info
+        self.policy = policy
+        self.outstanding = self.calls = self.failures = 0
+        self.cause: BaseException | None = None
+        self._moved_to = moved
+        self._failed_in_a_row = self._sick_times = 0
+        self._since = 0.0
+        self._pause = 0.0
+        self._idle = asyncio.Event()
+
+    def load(self, now: float) -> float:
+        """How busy it is: calls under way, one more, by the share that it has in its slow start."""
+        age, whole = now - self._since, self.policy.slow_start
+        share = 1.0 if age >= whole else max(FIRST_SHARE, age / whole)
+        return (self.outstanding + 1) / share
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether calls are sent to it."""
+        return self._state == _S.SERVING
+
+    def begin(self) -> None:
+        """A call begins."""
+        self.outstanding += 1
+        self.calls += 1
+
+    def end(self) -> None:
+        """It has ended, however."""
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._idle.set()
+
+    def went_well(self) -> None:
+        """A call was answered."""
+        self._failed_in_a_row = self._sick_times = 0
+
+    def went_wrong(self, error: BaseException) -> None:
+        """A call has failed for a reason of the member's: lost, refused as unavailable, or not answered in time."""
+        self.failures += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= self.policy.sick_after and self._state == _S.SERVING:
+            self.fire(_T.SICKENED, error)
+
+    # --- effects --------------------------------------------------------------------------------------------------
+
+    def begin_service(self, reason: BaseException | None) -> None:
+        """From here on calls are sent to it, few at first."""
+        self._since = asyncio.get_running_loop().time()
+        self._pause = 0.0
+        self.cause = None
+
+    def note_loss(self, reason: BaseException | None) -> None:
+        """The connection is lost: as soon as it is there again, it serves; unless calls have failed all the time."""
+        self.cause = reason
+        if self._failed_in_a_row >= self.policy.sick_after:
+            self.note_sickness(reason)
+
+    def note_failure(self, reason: BaseException | None) -> None:
+        """It could not be connected: tried again after a pause."""
+        self.cause = getattr(reason, "reason", None) or reason
+        self._pause = self.policy.longest_pause
+
+    def note_sickness(self, reason: BaseException | None) -> None:
+        """It is left out for a while, which is longer each time."""
+        self.cause = reason
+        self._pause = min(self.policy.longest_pause, self.policy.sick_pause * 2.0**self._sick_times)
+        self._sick_times += 1
+
+    def entered(self, reason: BaseException | None) -> None:
+        """Tell the pool."""
+        self._moved_to(self)
+
+
+class Member(MemberLife):
+    """A member with a connection, which it closes. Arguments as for `MemberLife`, and `conn`, the connection."""
+
+    states: ClassVar[Sequence[State | str]] = MEMBER_STATES
+    transitions: ClassVar[Sequence[Any]] = MEMBER_TRANSITIONS
+    required_triggers = tuple(MemberTrigger)
+
+    def __init__(self, info: MemberInfo, conn: Connection, policy: ClusterPolicy, moved: Callable[[Any], None]) -> None:
+        super().__init__(info, policy, moved)
+        self.conn = conn
+        self.keep_context()
+        self._unwatch = conn.on_transition(self._conn_moved)
+
+    def __repr__(self) -> str:
+        return f"<Member {self.conn.name!r} {self._state}, {self.outstanding} calls under way>"
+
+    # --- guards ---------------------------------------------------------------------------------------------------
+
+    def is_connected(self, reason: BaseException | None) -> bool:
+        """Whether the connection serves."""
+        return self.conn.is_connected()
+
+    # --- activities -----------------------------------------------------------------------------------------------
+
+    async def while_joining(self) -> Annotated[str, Fires(_T.JOINED)]:
+        """Connect."""
+        await self._connect()
+        return _T.JOINED
+
+    async def while_lost(self) -> Annotated[str, Fires(_T.RETURNED)]:
+        """Wait out the pause, if there is one, and then for the connection."""
+        await asyncio.sleep(self._pause)
+        await self._connect()
+        return _T.RETURNED
+
+    async def while_draining(self) -> Annotated[str, Fires(_T.DRAINED)]:
+        """Wait for calls under way, and disconnect."""
+        try:
+            if self.outstanding:
+                self._idle.clear()
+                await within(self.policy.drain_timeout, self._idle.wait())
+        except ExpiredError:
+            pass
+        finally:
+            await self.conn.disconnect()
+            self._unwatch()
+        return _T.DRAINED
+
+    async def on_loop_end(self) -> None:
+        """Disconnect."""
+        await self.conn.disconnect()
+
+    def come_to_rest(self) -> None:
+        """Leave, without the activities."""
+        for trigger in (_T.DRAIN, _T.DRAINED):
+            if self.handles(trigger):
+                self.fire(trigger)
+
+    # --- how it is done -------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self.conn.connect()
+                return
+            except ConnectAbandonedError as error:  # somebody has disconnected it under us
+                raise ConnectFailedError(str(error), reason=error, attempts=0) from error
+
+    def _conn_moved(self, record: TransitionRecord) -> None:
+        """The connection moved: left out at once, whoever wins the race for the loop."""
+        if record.reason is not None:
+            self.cause = record.reason
+        if self._state == _S.SERVING and record.dest not in self.conn.serving_states:
+            self.fire(_T.GONE, record.reason)
