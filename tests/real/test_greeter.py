@@ -71,6 +71,6 @@ def test_the_command_of_the_first_page_calls_it() -> None:
 
 
 def test_its_tests_pass() -> None:
-    """In a run of their own, without this project's configuration."""
-    done = run("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "test_greeter.py")
+    """In a run of their own, with the configuration that stands beside them."""
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert re.search(r"^4 passed in ", done.stdout, re.MULTILINE), done.stdout + done.stderr
