@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.real
 
 PATIENT = RetryPolicy(max_attempts=None, initial_delay=0.05, max_delay=0.5)
 IDEMPOTENT = CallOptions(idempotent=True, timeout=60)
+INSISTENT = CallOptions(idempotent=True, retry_unavailable=True, timeout=120)
 
 
 def port() -> int:
@@ -106,15 +108,15 @@ class Etcd:
         self.peers = f"http://127.0.0.1:{port()}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, name: str = "default", cluster: str = "") -> None:
         assert self.program is not None
         url = f"http://{self.address}"
         self.process = subprocess.Popen(
             [
-                *(self.program, "--data-dir", str(self.folder)),
+                *(self.program, "--name", name, "--data-dir", str(self.folder)),
                 *("--listen-client-urls", url, "--advertise-client-urls", url),
                 *("--listen-peer-urls", self.peers, "--initial-advertise-peer-urls", self.peers),
-                *("--initial-cluster", f"default={self.peers}"),
+                *("--initial-cluster", cluster or f"{name}={self.peers}"),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -173,6 +175,101 @@ async def test_etcd_is_restarted_under_idempotent_load(etcd: Etcd, how: signal.S
         async with asyncio.timeout(60):
             await asyncio.gather(*tasks)
         assert failed == []
+
+
+async def load(
+    conn: Connection, method: str, ended: asyncio.Event, seen: list[BaseException | None], **fields: Any
+) -> None:
+    """Call until it is enough, with the opt-in, and note what each call came to; None: it was answered."""
+    while not ended.is_set():
+        try:
+            await conn.call(method, INSISTENT, **fields)
+            seen.append(None)
+        except Exception as error:
+            seen.append(error)
+        await asyncio.sleep(0.005)
+
+
+async def under_load(conn: Connection, method: str, fault: Callable[[], Awaitable[None]], **fields: Any) -> None:
+    """Have some callers go on through a fault, and for a while after it: none is told of it."""
+    ended, seen = asyncio.Event(), list[BaseException | None]()
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(load(conn, method, ended, seen, **fields))
+        await eventually(lambda: len(seen) > 20)
+        await fault()
+        before = len(seen)
+        await eventually(lambda: len(seen) > before + 40)
+        ended.set()
+    assert [error for error in seen if error is not None] == []
+
+
+class Cluster:
+    """Three members of etcd, of which one leads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.members = [Etcd(folder / f"{number}") for number in range(3)]
+
+    def start(self) -> None:
+        cluster = ",".join(f"{number}={member.peers}" for number, member in enumerate(self.members))
+        for number, member in enumerate(self.members):
+            member.start(name=str(number), cluster=cluster)
+
+    async def leader(self) -> Etcd:
+        """The member that leads, by what each says of itself."""
+        while True:
+            for member in self.members:
+                link = EndpointLink(Endpoint(member.address), services=maintenance())
+                with suppress(LinkError):
+                    await link.open()
+                    try:
+                        status = await link.call("Maintenance.Status", None, {}, CallOptions(timeout=30))
+                        if status.leader and status.leader == status.header.member_id:
+                            return member
+                    finally:
+                        await link.close()
+            await asyncio.sleep(0.1)
+
+    def end(self) -> None:
+        for member in self.members:
+            if member.process is not None:
+                stopped(member.process)
+
+
+def maintenance() -> Any:
+    """As much of etcd's service of maintenance as tells who leads."""
+    file = FileDescriptorProto(name="maintenance.proto", package="etcdserverpb", syntax="proto3")
+    header = file.message_type.add(name="ResponseHeader")
+    header.field.add(name="member_id", number=2, type=4, label=1)
+    file.message_type.add(name="StatusRequest")
+    status = file.message_type.add(name="StatusResponse")
+    status.field.add(name="header", number=1, type=11, label=1, type_name=".etcdserverpb.ResponseHeader")
+    status.field.add(name="leader", number=4, type=4, label=1)
+    file.service.add(name="Maintenance").method.add(
+        name="Status", input_type=".etcdserverpb.StatusRequest", output_type=".etcdserverpb.StatusResponse"
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindServiceByName("etcdserverpb.Maintenance")
+
+
+async def test_etcd_loses_its_leader_under_idempotent_load(tmp_path: Path) -> None:
+    """Whoever is asked meanwhile answers UNAVAILABLE; with the opt-in, the caller is not told."""
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start()
+        async with asyncio.timeout(120):
+            leader = await cluster.leader()
+        follower = next(member for member in cluster.members if member is not leader)
+
+        async def kill() -> None:
+            assert leader.process is not None
+            stopped(leader.process)
+
+        async with Connection(Endpoint(follower.address), services=kv(), retry=PATIENT) as conn:
+            await under_load(conn, "KV.Put", kill, key=b"k", value=b"v")
+    finally:
+        cluster.end()
 
 
 # ---- Envoy -------------------------------------------------------------------------------------------------------------
@@ -323,3 +420,15 @@ async def test_a_backend_that_is_away(proxied: Proxied) -> None:
 
     await asyncio.wait_for(answered(), 60)
     await link.close()
+
+
+async def test_a_backend_that_is_away_for_a_while_under_idempotent_load(proxied: Proxied) -> None:
+    """With the opt-in no caller is told, though the proxy answers UNAVAILABLE for a second and a half."""
+
+    async def away() -> None:
+        await proxied.server.stop(0)
+        await asyncio.sleep(1.5)
+        await proxied.start()
+
+    async with Connection(Endpoint(proxied.address), services=calculator_pb2, retry=PATIENT) as conn:
+        await under_load(conn, "calculator.Add", away, a=1, b=2)

@@ -82,6 +82,17 @@ async def test_large_replies() -> None:
             await link.channel.unary_unary("/odd.Odd/Large")(b"2048")
 
 
+async def test_the_authority_of_calls_to_a_plugin_is_the_name_of_a_host() -> None:
+    """As the plugin sees it: `localhost`, for the path of a socket is none, and Rust's http crate refuses it."""
+    pytest.importorskip("h2", reason="the package h2 is not installed")
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    async with running(Plugin([PYTHON, str(PLUGINS / "authority.py")], env=env)) as link:
+        assert await link.channel.unary_unary("/any.Any/Any")(b"") == b"localhost"
+    other = Plugin([PYTHON, str(PLUGINS / "authority.py")], env=env, options=(("grpc.default_authority", "me.test"),))
+    async with running(other) as link:
+        assert await link.channel.unary_unary("/any.Any/Any")(b"") == b"me.test"
+
+
 def script(path: Path, word: str) -> Path:
     path.write_text(f"#!/bin/sh\nMARK={word} exec {PYTHON} {PLUGINS / 'odd_calculator.py'}\n")
     path.chmod(0o755)
