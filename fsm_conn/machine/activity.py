@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Collection
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from functools import partial
@@ -24,11 +25,11 @@ from typing import Any, ClassVar, Protocol
 
 from fsm_conn._util.text import traced
 from fsm_conn.machine.binding import BoundTable
-from fsm_conn.machine.errors import StateTimeoutError, is_expected, strip_tracebacks
+from fsm_conn.machine.errors import IllegalTriggerError, StateTimeoutError, is_expected, strip_tracebacks
 from fsm_conn.machine.guardian import Guardian, outlast
 from fsm_conn.machine.table import FAULT
 
-__all__ = ["PATIENCE", "Run", "acting"]
+__all__ = ["PATIENCE", "Run", "acting", "refuse_own_wait"]
 
 PATIENCE = 10.0
 """Seconds that an activity may take to end after its state was left, before it is left behind."""
@@ -201,7 +202,7 @@ class Run:
     def _ended_late(self, task: asyncio.Task[Any]) -> None:
         """Its state was left: nobody listens, but a bug is not to pass unseen."""
         error = None if task.cancelled() else _error_of(task)
-        if error is not None and not is_expected(error):
+        if error is not None and (not is_expected(error) or isinstance(error, IllegalTriggerError)):
             _log.error("%r: an activity failed after its state was left", self._machine, exc_info=traced(error))
 
     def _speak(self, task: asyncio.Task[Any]) -> None:
@@ -305,6 +306,16 @@ class Run:
         if self._guardian is not None and not self._guardian.is_cancelled:
             self._guardian.release()
         self._machine._fsm_let_go(self)
+
+
+def refuse_own_wait(machine: Any, states: Collection[str]) -> None:
+    """An activity is cancelled when its state is left, so it cannot wait for another one."""
+    task = machine.activity_task
+    if task is not None and machine.state not in states and task is asyncio.current_task():
+        raise RuntimeError(
+            f"{machine!r}: wait_for_state() was called from the activity of the same machine, which ends when its "
+            "state is left; return a trigger from the activity instead"
+        )
 
 
 def _is_being_cancelled() -> bool:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from fsm_conn._util.timing import now
-from fsm_conn.machine.activity import Run, acting
+from fsm_conn.machine.activity import Run, acting, refuse_own_wait
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.dispatch import CLOSED, CORE, Step
 from fsm_conn.machine.errors import EndlessDispatchError, MachineClosedError
@@ -148,10 +148,10 @@ class StateMachine(Observed):
         Raises:
             ValueError: there is no such state, or none was named.
             MachineClosedError: the machine was closed meanwhile.
+            RuntimeError: the present activity waits for another state, which would end it.
         """
-        if not states:
-            raise ValueError("wait_for_state: name at least one state")
         self._fsm_check_states(states)
+        refuse_own_wait(self, states)
         self.check_loop()
         return (await self.reach(states)).dest
 

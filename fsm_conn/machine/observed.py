@@ -126,6 +126,8 @@ class Observed:
 
     def _fsm_check_states(self, names: Collection[str]) -> None:
         known = [str(name) for name in self.lifecycle.states]
+        if not names:
+            raise ValueError("wait_for_state: name at least one state")
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known)

@@ -478,3 +478,54 @@ def test_adding_wrongly_says_what_is_wrong(changes: dict[str, Any], message: str
     """And what to do about it."""
     with pytest.raises(ValueError, match=re.escape(message)):
         paused(**changes)
+
+
+class Waits(StateMachine):
+    states = (State("idle", initial=True), State("working"), State("done"))
+    transitions = (
+        Transition("work", "idle", "working"),
+        Transition("worked", "working", "done"),
+        Transition("fault", "*", "idle"),
+    )
+    said = ""
+
+    async def while_working(self) -> str:
+        await self.wait_for_state("working", "done")  # that is the present one
+        await self.wait_for_state("done")
+        return "worked"
+
+
+async def test_an_activity_cannot_wait_for_a_state_that_ends_it() -> None:
+    """It would be cancelled as soon as that is entered, so it is told at once; the error leads out as any bug does."""
+    async with Waits() as machine:
+        machine.fire("work")
+        await machine.wait_for_state("idle")
+        assert "return a trigger from the activity instead" in str(machine.reason)
+
+
+class SpeaksLate(StateMachine):
+    states = (State("idle", initial=True), State("working"))
+    transitions = (
+        Transition("work", "idle", "working"),
+        Transition("stop", "working", "idle"),
+        Transition("failed", "working", "idle"),
+        Transition("fault", "*", "idle"),
+    )
+
+    async def while_working(self) -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            self.fire("failed")
+
+
+async def test_a_trigger_that_a_late_activity_fires_in_vain_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Its state was left, so nobody else would be told of the mistake."""
+    async with SpeaksLate() as machine:
+        machine.fire("work")
+        await asyncio.sleep(1)
+        machine.fire("stop")
+        await asyncio.sleep(1)
+        assert machine.state == "idle"
+    assert "failed after its state was left" in caplog.text
+    assert "'failed'" in caplog.text

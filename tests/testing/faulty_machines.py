@@ -244,7 +244,7 @@ class ActivityForgetsItsTrigger(Endless):
             return "worked"
 
 
-@found_by("something_follows", real=True)
+@found_by("faults_have_a_cause", real=True)
 class WaitsForItself(Endless):
     async def while_working(self) -> str:
         await self.wait_for_state("done")  # bug

@@ -42,6 +42,7 @@ class ViolationError(FsmConnError, AssertionError):
         script: the life that led there; `replay(script)` lives it again.
         records: the transitions that were taken.
         notes: what else is to be told, such as how to find the same life again.
+        suspects: the user's own functions that had a part in it, each with its file and line.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ViolationError(FsmConnError, AssertionError):
         self.script = script
         self.records = tuple(records)
         self.notes = tuple(notes)
+        self.suspects: tuple[str, ...] = ()
 
     @property
     def signature(self) -> tuple[str, str]:
@@ -68,7 +70,7 @@ class ViolationError(FsmConnError, AssertionError):
     def __str__(self) -> str:
         notes = "".join(f"\n{note}\n" for note in self.notes)
         return (
-            f"{self.invariant}: {self.message}\n\n"
+            f"{self.invariant}: {self.message}\n{_looked_at(self.suspects, self.message)}\n"
             f"The life that led there, as a program:\n\n{_indented(str(self.script))}\n\n"
             f"What came of it:\n\n{table(self.records)}\n{notes}"
         )
@@ -148,6 +150,14 @@ def broken(evidence: Evidence, invariants: dict[str, list[Invariant]], moments: 
             if message is not None:
                 return Finding(invariant.name, message)
     return None
+
+
+def _looked_at(suspects: Sequence[str], message: str) -> str:
+    """Where to look, unless the message says it."""
+    places = [each.rpartition(", ")[2] for each in suspects]
+    if not places or any(place.rpartition(":")[0] in message for place in places):
+        return ""
+    return f"Look at {'; '.join(suspects)}\n"
 
 
 def _indented(text: str) -> str:

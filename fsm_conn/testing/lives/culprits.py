@@ -11,7 +11,7 @@ from typing import Any
 
 from fsm_conn.machine.table import ACTIVITY_PREFIX
 
-__all__ = ["blamed", "blamed_row", "is_foreign", "line_of", "role_of", "where_defined"]
+__all__ = ["blamed", "blamed_row", "is_foreign", "line_of", "place", "role_of", "where_defined"]
 
 _OURS = (os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep,)
 _OTHERS = tuple(os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "purelib", "platlib"))
@@ -23,7 +23,7 @@ def is_foreign(code: CodeType) -> bool:
     found = _known.get(id(code))
     if found is None or found[0] is not code:
         name = code.co_filename
-        ours = name.startswith(_OURS) or name.startswith("<frozen")
+        ours = name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # that is a dispatch's
         found = _known[id(code)] = code, not ours and not os.path.realpath(name).startswith(_OTHERS)
     return found[1]
 
@@ -34,7 +34,7 @@ def blamed(machine: Any, error: BaseException | None) -> str:
         if is_foreign(code):
             role = role_of(machine, code.co_name) if inner_self is machine else ""
             named = f"the {role} {code.co_qualname}()" if role else f"{code.co_qualname}()"
-            return f"{named}, {_shown(code.co_filename, line)},"
+            return f"{named}, {place(code.co_filename, line)},"
     return blamed_row(machine, error)
 
 
@@ -43,7 +43,7 @@ def blamed_row(machine: Any, error: BaseException | None) -> str:
     for code, line, inner_self in _frames(error):
         role = role_of(machine, code.co_name) if inner_self is machine else ""
         if role and role != "activity":
-            return f"the {role} {code.co_qualname}(), {_shown(code.co_filename, line)},"
+            return f"the {role} {code.co_qualname}(), {place(code.co_filename, line)},"
     return ""
 
 
@@ -61,16 +61,16 @@ def role_of(machine: Any, name: str) -> str:
 def line_of(code: CodeType, line: int) -> str:
     """A file, a line, and what stands there."""
     source = linecache.getline(code.co_filename, line).strip()
-    return f"{_shown(code.co_filename, line)}" + (f": {source}" if source else "")
+    return f"{place(code.co_filename, line)}" + (f": {source}" if source else "")
 
 
 def where_defined(function: Any) -> str:
     """The file and line of a function's definition; empty for one that has none."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return "" if code is None else _shown(code.co_filename, code.co_firstlineno)
+    return "" if code is None else place(code.co_filename, code.co_firstlineno)
 
 
-def _shown(path: str, line: int) -> str:
+def place(path: str, line: int) -> str:
     """As an editor opens it: relative to the working directory where it is in it."""
     relative = os.path.relpath(path) if os.path.isabs(path) else path
     return f"{path if relative.startswith('..') else relative}:{line}"

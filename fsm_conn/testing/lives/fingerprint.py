@@ -276,9 +276,9 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
     return key, frozenset(freezer.blind)
 
 
-def fingerprint_of_pool(pool: Any, peer: Any, loop: Any) -> tuple[Any, frozenset[str]]:
+def fingerprint_of_pool(pool: Any, peer: Any, loop: Any, known: Mapping[int, str]) -> tuple[Any, frozenset[str]]:
     """The moment of a pool: all that it and its connections keep, and the hour, for slots are judged by their age."""
-    freezer = Freezer({id(loop): "loop"})
+    freezer = Freezer({id(loop): "loop", **known})
     own = freezer.frozen(pool, "pool"), freezer.frozen(peer, "peer")
     timers = tuple(sorted(timer.when() for timer in loop._scheduled if not timer.cancelled()))
     return (own, timers, tuple(sorted(map(hash, _waiting(loop, freezer))))), frozenset(freezer.blind)

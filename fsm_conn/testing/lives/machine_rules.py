@@ -9,6 +9,7 @@ from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from fsm_conn.machine.errors import IllegalTriggerError, is_expected
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.machine.signature import REASON, takes
 from fsm_conn.machine.table import FAULT
@@ -25,6 +26,7 @@ __all__ = [
     "SIMULATED_BUG",
     "TableFacts",
     "activities_let_go",
+    "bugs_are_not_hidden",
     "culprit",
     "no_task_is_left",
 ]
@@ -215,6 +217,20 @@ def observers_raised_nothing(life: Evidence) -> str | None:
     if not errors:
         return f"{failed} observers failed"
     return f"{blamed(life.machine, errors[0]) or 'an observer'} has a bug: {errors[0]!r}"
+
+
+@invariant(AT_REST)
+def bugs_are_not_hidden(life: Evidence) -> str | None:
+    """No mistake is only logged: no trigger fired from inside is refused, no activity fails after its state is left."""
+    if not life.logged or life.machine.observer_errors:
+        return None
+    told = {id(record.reason) for record in life.records if record.trigger == FAULT}
+    for error in life.logged:
+        is_bug = not is_expected(error) or isinstance(error, IllegalTriggerError)
+        if is_bug and id(error) not in told and SIMULATED_BUG not in str(error):
+            whose = blamed(life.machine, error) or "something fired from inside the machine"
+            return f"{whose} failed, and nobody but the log was told: {error!r}"
+    return None
 
 
 @invariant(AT_THE_END)

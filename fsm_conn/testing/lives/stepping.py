@@ -14,14 +14,16 @@ from typing import Any, ClassVar
 
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.testing.lives.blocking import RefusedSleep
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Finding, Invariant, ViolationError, broken, chosen
 from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs
+from fsm_conn.testing.lives.suspects import suspects
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
-__all__ = ["LIVENESS_BOUND", "Offer", "SteppedLife"]
+__all__ = ["LIVENESS_BOUND", "Offer", "SteppedLife", "leave_behind"]
 
 LIVENESS_BOUND = 600.0
 """Seconds within which a machine must come to rest once all goes well."""
@@ -33,6 +35,7 @@ Offer = tuple[Step, int]
 """A step to choose, and how often it is offered."""
 
 _silenced, _silenced_loop = SilencedLogs("fsm_conn", "fsm_conn.pool", "fsm_conn.status"), SilencedLogs("asyncio")
+_refused_sleep = RefusedSleep()
 
 
 class SteppedLife(Evidence):
@@ -100,7 +103,7 @@ class SteppedLife(Evidence):
             except LivelockError:
                 emptied = False
             if not emptied:
-                _leave_behind(asyncio.all_tasks(self.loop))
+                leave_behind(asyncio.all_tasks(self.loop))
             self._left()
             if self._owns_loop or not emptied:
                 self.loop.close()
@@ -119,6 +122,12 @@ class SteppedLife(Evidence):
 
     def _left(self) -> None:
         """The loop is given back now."""
+
+    def _suspects(self) -> tuple[str, ...]:
+        """Where to look in the user's code when a rule is broken."""
+        last = self.records[-1] if self.records else None
+        moved = ("", "") if last is None else (str(last.trigger), str(last.source))
+        return suspects(type(self.machine), *moved, self.state)
 
     # --- how it is done -------------------------------------------------------------------------------------
 
@@ -157,7 +166,7 @@ class SteppedLife(Evidence):
     def _run(self, run: Callable[[], None]) -> None:
         """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
         _silenced.kept = self.logged
-        with _silenced:
+        with _silenced, _refused_sleep:
             try:
                 run()
             except LivelockError as error:
@@ -172,7 +181,7 @@ class SteppedLife(Evidence):
         """Call user code as if from inside the loop; what it raises that is none of ours is what ends this life."""
         _silenced.kept = self.logged
         try:
-            with _silenced:
+            with _silenced, _refused_sleep:
                 return self.loop.inside(function)
         except FsmConnError:
             raise
@@ -211,11 +220,12 @@ class SteppedLife(Evidence):
             return
         self.ended = True
         error = ViolationError(name, message, self.script, tuple(self.records))
+        error.suspects = self._suspects()
         self.close()
         raise error from cause
 
 
-def _leave_behind(tasks: Iterable[asyncio.Task[Any]]) -> None:
+def leave_behind(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Have tasks that nobody can end outlive the process: thrown away, they would go on for ever, without a loop."""
     for task in tasks:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fsm_conn.connection.table import ConnectionState
+from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.table import ACTIVITY_PREFIX
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, invariant
 from fsm_conn.testing.lives.connections.caller_oracle import OF_CALLERS
@@ -26,6 +26,7 @@ from fsm_conn.testing.lives.connections.policy_rules import OF_THE_POLICY
 from fsm_conn.testing.lives.machine_rules import (
     OF_MOVES,
     async_observers_saw_everything,
+    bugs_are_not_hidden,
     faults_have_a_cause,
     guards_are_pure,
     no_task_is_left,
@@ -132,7 +133,9 @@ def _loss_is_unseen(life: ConnectionEvidence) -> bool:
     link, state = life.peer.link, life.conn.lifecycle.states[life.state]
     if link is None or not link.is_lost or life.state not in life.conn.linked_states:
         return False
-    # Elsewhere than in `connected`, an activity may do other things for a time.
+    if life.overrides.acts_by_itself(life.state) and life.conn.handles(Trigger.LOST):
+        return True
+    # Elsewhere, where the table does not say what a loss means, an activity may do other things for a time.
     return life.state == ConnectionState.CONNECTED or (state.final and life.next_timer() is None)
 
 
@@ -207,6 +210,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_THE_POLICY,
     *OF_CALLERS,
     *OF_TIME,
+    bugs_are_not_hidden,
     all_links_are_closed,
     no_task_is_left,
 )

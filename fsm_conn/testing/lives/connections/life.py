@@ -322,3 +322,6 @@ class Life(SteppedLife, ConnectionEvidence):
     def _left(self) -> None:
         for user in self.users:
             user.leave()
+
+    def _suspects(self) -> tuple[str, ...]:
+        return super()._suspects() or self.loop.inside(lambda: verdicts.suspects_in_links(self.conn))

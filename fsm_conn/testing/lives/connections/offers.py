@@ -38,6 +38,9 @@ FAVOURED = {
 MOODS = (("bad",), ("bad", "bad"), ("hang",))
 """What becomes of the next few probes, of a peer that then is well again."""
 
+LONG_ILL = ("bad",) * 20
+"""The same, of a peer that is ill for long, for classes that decide by themselves what follows from that."""
+
 _ASKING = tuple(Step(name) for name in ("connect", "disconnect", "reconnect"))
 _USING = (Step("probe"), Step("call"))
 _PATIENT = Step("call_patiently")
@@ -120,7 +123,7 @@ def _manners(life: ConnectionEvidence) -> Iterator[tuple[str, tuple[str, ...]]]:
     for what in OUTCOMES:
         yield ("neglect" if life.peer.attends_to(what) else "attend"), (what,)
     if life.is_serving:
-        for kinds in MOODS:
+        for kinds in (*MOODS, LONG_ILL) if life.overrides.has_own("is_unhealthy") else MOODS:
             yield "attend", ("probe", *kinds)
 
 

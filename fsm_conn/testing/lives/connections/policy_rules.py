@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsm_conn.connection.table import ConnectionState
+from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
 from fsm_conn.testing.lives.connections.overrides import COUNTING, OPENING
@@ -11,6 +11,8 @@ from fsm_conn.testing.lives.connections.policy_oracle import PolicyOracle
 __all__ = ["OF_THE_POLICY"]
 
 S = ConnectionState
+FAR_TOO_MANY = 3
+"""Times the threshold: so many failed probes in a row have no good reason."""
 
 
 def _told(life: ConnectionEvidence, name: str) -> str | None:
@@ -76,6 +78,20 @@ def probes_are_counted(life: ConnectionEvidence) -> str | None:
     return _told(life, "probes_are_counted")
 
 
+@invariant(AT_REST)
+def ill_health_has_an_end(life: ConnectionEvidence) -> str | None:
+    """Whatever the class's own guards: a link is not kept for ever whose probes fail again and again."""
+    if not life.overrides.has_own("is_unhealthy") or life.checked == len(life.records):
+        return None
+    failed = 0
+    for record in reversed(life.records):
+        if record.trigger != Trigger.PROBE_FAILED or not record.internal:
+            break
+        failed += 1
+    most = FAR_TOO_MANY * life.conn.health.failure_threshold
+    return f"{failed} probes in a row have failed, and the link is still kept" if failed > most else None
+
+
 OF_THE_POLICY: tuple[Invariant, ...] = (
     attempts_are_counted,
     delays_are_kept,
@@ -86,5 +102,6 @@ OF_THE_POLICY: tuple[Invariant, ...] = (
     recovery_is_careful,
     deadlines_are_kept,
     probes_are_counted,
+    ill_health_has_an_end,
 )
 """What the oracle tells."""

@@ -6,7 +6,9 @@ Everything here only looks. What it finds, a life ends with.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from fsm_conn.connection.connection import Connection
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.table import ACTIVITY_PREFIX
 from fsm_conn.testing.lives.checks import Finding
@@ -14,9 +16,10 @@ from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence, User
 from fsm_conn.testing.lives.connections.invariants import nobody_watches, watch_it
 from fsm_conn.testing.lives.connections.spinning import Spinning
 from fsm_conn.testing.lives.culprits import blamed_row
+from fsm_conn.testing.lives.suspects import suspects_in_class
 from fsm_conn.testing.simulated import is_deadline
 
-__all__ = ["left_by_the_loop", "told_wrongly", "why_it_spins"]
+__all__ = ["left_by_the_loop", "suspects_in_links", "told_wrongly", "why_it_spins"]
 
 _TIMED_CALLS = frozenset({"call_patiently"})
 """Steps by which somebody makes a call that has a deadline."""
@@ -46,6 +49,13 @@ def why_it_spins(spinning: Spinning) -> str:
         f"{who} calls {spinning.method}() again and again, which {refused} at once, so nothing "
         f"else can run; do not catch everything there: let CancelledError pass, and let time pass between attempts"
     )
+
+
+def suspects_in_links(conn: Connection) -> tuple[str, ...]:
+    """The user's own methods in the links of a connection, of which one more is made to see what they are."""
+    with suppress(Exception):  # whatever it is, it has nothing to do with what is told
+        return suspects_in_class(type(conn._make_link()))
+    return ()
 
 
 def left_by_the_loop(life: ConnectionEvidence, tasks: set[asyncio.Task[None]]) -> str:

@@ -21,6 +21,11 @@ __all__ = ["Role", "Roles", "SimulatedActivities", "SimulatedBugError", "Simulat
 
 LINGERING = 2.0
 """Seconds that an activity goes on after its cancellation, once it lingers."""
+MOST_FAILURES = 1000
+"""So often activities fail at one time, before it is taken to be for ever."""
+PAUSE = 1.0
+"""Seconds after which an activity fails that waits by itself."""
+_WAITS = frozenset({"sleep", "wait", "wait_for", "timeout", "timeout_at", "call_later", "call_at"})
 
 
 class SimulatedError(OSError):
@@ -37,15 +42,28 @@ class Role:
     Attributes:
         fires: the triggers that it may return; None when nothing tells.
         may_return_none: whether it may end without one; None when nothing tells.
+        waits: whether it, or a method that it calls, has time pass.
     """
 
-    def __init__(self, function: Any, handled: frozenset[str]) -> None:
+    def __init__(self, owner: type, function: Any, handled: frozenset[str]) -> None:
         fires = fired_by(function)
         if fires is None:
             texts = tuple(each for each in returned_texts(function) if each in handled)
             fires = texts or None
         self.fires = fires
         self.may_return_none = _may_return_none(function, fires)
+        self.waits = _waits(owner, function, set())
+
+
+def _waits(owner: type, function: Any, known: set[Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None or code in known:
+        return code is None
+    known.add(code)
+    if not _WAITS.isdisjoint(code.co_names):
+        return True
+    called = [getattr(owner, name, None) for name in code.co_names]
+    return any(_waits(owner, each, known) for each in called if inspect.isfunction(each))
 
 
 def _may_return_none(function: Any, fires: tuple[str, ...] | None) -> bool | None:
@@ -70,6 +88,7 @@ class Roles:
         triggers: all triggers of the table.
         of: the role of each state's activity.
         internal: triggers that activities, errors or timeouts fire.
+        retrying: states whose errors may lead to a state with an activity, such as the same one.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -78,7 +97,8 @@ class Roles:
         handled = {str(state): frozenset(table.allowed(state)) for state in table.states}
         self.triggers = tuple(sorted(set().union(*handled.values())))
         self.of = {
-            str(state): Role(getattr(owner, name), handled[str(state)]) for state, name in table.activities.items()
+            str(state): Role(owner, getattr(owner, name), handled[str(state)])
+            for state, name in table.activities.items()
         }
         internal = {FAULT} if self.of else set()
         self._inside: dict[str, set[str]] = {}
@@ -99,6 +119,16 @@ class Roles:
             for state in table.states
         }
 
+        self.retrying = frozenset(
+            state
+            for state in self.of
+            for row in table.transitions
+            if str(row.trigger) == str(table.states[state].on_error)
+            and state in map(str, row.sources(table.states))
+            and row.dest is not None
+            and str(row.dest) in self.of
+        )
+
     def from_outside(self, state: str) -> tuple[str, ...]:
         """The triggers which that state handles, and which neither its activity nor its time limit fires."""
         return self._outside.get(state, ())
@@ -117,13 +147,17 @@ class SimulatedActivities:
 
     Attributes:
         lingering: whether they go on for a while after they were cancelled.
+        is_refusing: whether they fail by themselves, from now on.
+        spinning: the state whose activity fails again and again while no time passes; empty as long as there is none.
     """
 
     def __init__(self, machine: Any, roles: Roles) -> None:
         self._machine = machine
         self._roles = roles
         self._pending: list[tuple[str, asyncio.Future[str | None]]] = []
-        self.lingering = False
+        self.lingering = self.is_refusing = False
+        self.spinning = ""
+        self._failed_at, self._failures = -1.0, 0
         for state, name in machine.lifecycle.activities.items():
             vars(machine)[name] = self._simulated(str(state))
 
@@ -131,6 +165,11 @@ class SimulatedActivities:
     def running(self) -> bool:
         """Whether one waits to be told how to end."""
         return any(not future.done() for _, future in self._pending)
+
+    @property
+    def may_spin(self) -> bool:
+        """Whether it could show something when they fail by themselves."""
+        return not self.is_refusing and self.running and self._pending[-1][0] in self._roles.retrying
 
     def outcomes(self) -> list[str | None]:
         """What the one that runs may return."""
@@ -150,15 +189,22 @@ class SimulatedActivities:
             bug = SimulatedBugError(f"{SIMULATED_BUG} activity")
             self._pending[-1][1].set_exception(bug if kind == "bug" else SimulatedError("the simulated world refused"))
 
+    def refuse(self) -> None:
+        """From now on they fail by themselves; the one that runs, too."""
+        self.is_refusing = True
+        self.fail("error")
+
     def fingerprint(self) -> Any:
         """What is pending."""
-        return tuple((state, future.done()) for state, future in self._pending), self.lingering
+        return tuple((state, future.done()) for state, future in self._pending), self.lingering, self.is_refusing
 
     def _simulated(self, state: str) -> Callable[[], Coroutine[Any, Any, Any]]:
         async def activity() -> Any:
             pending = state, asyncio.get_running_loop().create_future()
             self._pending.append(pending)
             try:
+                if self.is_refusing and not self.spinning:
+                    await self._fail_by_itself(state)
                 return await pending[1]
             except asyncio.CancelledError:
                 if self.lingering:
@@ -168,3 +214,14 @@ class SimulatedActivities:
                 self._pending.remove(pending)
 
         return activity
+
+    async def _fail_by_itself(self, state: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._failures = self._failures + 1 if now == self._failed_at else 1
+        self._failed_at = now
+        if self._failures > MOST_FAILURES:
+            self.spinning = state
+            return
+        if self._roles.of[state].waits:
+            await asyncio.sleep(PAUSE)
+        raise SimulatedError("the simulated world refused")

@@ -10,7 +10,7 @@ from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.machines.activities import Roles
 from fsm_conn.testing.virtual import waiting_place
 
-__all__ = ["something_follows"]
+__all__ = ["failures_let_time_pass", "something_follows"]
 
 
 @invariant(AT_REST)
@@ -31,6 +31,18 @@ def something_follows(life: Evidence) -> str | None:
     return (
         f"{_named(machine, state)} waits for ever at {place}, and nothing else leads out of {state!r}; set a limit "
         f"there, or give the state a timeout"
+    )
+
+
+@invariant(AT_REST)
+def failures_let_time_pass(life: Evidence) -> str | None:
+    """An activity whose world refuses at once is not begun again for ever while no time passes."""
+    activities = getattr(life, "activities", None)
+    if activities is None or not activities.spinning:
+        return None
+    return (
+        f"{_named(life.machine, activities.spinning)} fails at once, and begins again and again while no time passes; "
+        "count attempts in a guard, or wait in a state, or in the activity, before the next one"
     )
 
 

@@ -17,9 +17,16 @@ from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
 from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint, own_attributes
-from fsm_conn.testing.lives.machine_rules import OF_GUARDS, OF_MOVES, OF_OBSERVERS, activities_let_go, no_task_is_left
+from fsm_conn.testing.lives.machine_rules import (
+    OF_GUARDS,
+    OF_MOVES,
+    OF_OBSERVERS,
+    activities_let_go,
+    bugs_are_not_hidden,
+    no_task_is_left,
+)
 from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
-from fsm_conn.testing.lives.machines.following import something_follows
+from fsm_conn.testing.lives.machines.following import failures_let_time_pass, something_follows
 from fsm_conn.testing.lives.machines.values import Data, values_for
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, TIMES, Offer, SteppedLife
@@ -33,6 +40,8 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
     *OF_OBSERVERS,
     activities_let_go,
     something_follows,
+    failures_let_time_pass,
+    bugs_are_not_hidden,
     no_task_is_left,
 )
 """What every life of a machine is checked for, unless it is ignored for a reason."""
@@ -133,6 +142,13 @@ class MachineLife(SteppedLife):
             self.activities.lingering = True
         self._settle(rush)
 
+    def refuses(self, *, rush: bool = False) -> None:
+        """From now on the world outside refuses whatever a simulated activity tries: at once, unless that waits."""
+        self._step("refuses", rush=rush)
+        if self.activities is not None:
+            self.activities.refuse()
+        self._settle(rush)
+
     def loop_ends(self) -> None:
         """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and waited for."""
         self._ending("loop_ends", self._loop_ends)
@@ -207,7 +223,8 @@ class MachineLife(SteppedLife):
         if self.activities is None or not self.activities.running:
             return []
         returned = [Step("returns", (trigger,)) for trigger in self.activities.outcomes()]
-        return [*returned, Step("raises", ("error",)), Step("raises", ("bug",))]
+        refuses = [Step("refuses")] if self.activities.may_spin else []
+        return [*returned, Step("raises", ("error",)), Step("raises", ("bug",)), *refuses]
 
     def _refused(self) -> list[str]:
         return [trigger for trigger in self.roles.triggers if not self.machine.handles(trigger)]

@@ -26,9 +26,10 @@ from fsm_conn.testing.lives.pools.holding import hold
 from fsm_conn.testing.lives.pools.hooks import HOOKS, SimulatedHooks
 from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
 from fsm_conn.testing.lives.pools.offers import USERS, offers, options, pool_policy
+from fsm_conn.testing.lives.pools.watching import PoolWatch
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs
-from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer
+from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer, leave_behind
 from fsm_conn.testing.simulated import SimulatedLink, SimulatedPeer, is_deadline
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
@@ -94,6 +95,7 @@ class PoolLife:
         options |= self._hooks.options()
         self.pool = make(self._make_link, options) if make is not None else pool_class(self._make_link, **options)
         self.pool.on_transition(self.records.append)
+        self._watch = PoolWatch(self.pool, self.loop)
         self.machine: Any = self.pool
 
     def _make_link(self) -> SimulatedLink:
@@ -233,7 +235,12 @@ class PoolLife:
             return
         self._closed = True
         with _silenced:
-            emptied = self.loop.cancel_everything()
+            try:
+                emptied = self.loop.cancel_everything()
+            except LivelockError:
+                emptied = False
+            if not emptied:
+                leave_behind(asyncio.all_tasks(self.loop))
             if self._owns_loop or not emptied:
                 self.loop.close()
 
@@ -260,7 +267,7 @@ class PoolLife:
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """What tells this moment from others, as far as what can follow is concerned."""
-        return fingerprint_of_pool(self.pool, self.peer, self.loop)
+        return fingerprint_of_pool(self.pool, self.peer, self.loop, self._watch.known())
 
     def cell(self) -> Any:
         """What kind of moment this is, coarsely."""
@@ -311,6 +318,8 @@ class PoolLife:
                 run()
         except LivelockError as error:
             self._fail("no_livelock", str(error))
+        if found := self._watch.found(self.records):
+            self._fail(found.name, found.message, found.cause)
         tasks = [user.task for user in self.users] + [task for _, task in self.others]
         self.users = [user for user in self.users if not user.task.done()]
         self.others = [(name, task) for name, task in self.others if not task.done()]
@@ -385,5 +394,6 @@ class PoolLife:
     def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
         self.ended = True
         error = ViolationError(name, message, self.script, tuple(self.records))
+        error.suspects = self._watch.suspects(self.records, self.state)
         self.close()
         raise error from cause
