@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.table import Trigger as Trigger
     from fsm_conn.links.base import CallOptions as CallOptions
     from fsm_conn.links.base import Link as Link
+    from fsm_conn.links.base import ReceivedMetadata as ReceivedMetadata
     from fsm_conn.links.driver import DriverLink as DriverLink
     from fsm_conn.links.errors import AmbiguousNameError as AmbiguousNameError
     from fsm_conn.links.errors import BadCookieError as BadCookieError
@@ -112,7 +113,7 @@ _HOMES = {
     "fsm_conn.connection.records": "ConnectionRecord",
     "fsm_conn.connection.counting.report": "HealthReport",
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
-    "fsm_conn.links.base": "CallOptions Link",
+    "fsm_conn.links.base": "CallOptions Link ReceivedMetadata",
     "fsm_conn.links.driver": "DriverLink",
     "fsm_conn.links.errors": (
         "AmbiguousNameError BadCookieError CallError ChecksumError CommandNotExecutableError CommandNotFoundError "

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import attrs
 
-__all__ = ["CallOptions", "Link", "StubCallWatch", "StubWatch", "checked_metadata"]
+__all__ = ["CallOptions", "Link", "ReceivedMetadata", "StubCallWatch", "StubWatch", "checked_metadata"]
 
 
 def _timeout(options: object, attribute: Any, value: object) -> None:
@@ -78,6 +78,21 @@ def checked_metadata(value: Any, owner: str = "CallOptions") -> tuple[tuple[str,
     return metadata
 
 
+@attrs.define(eq=False)
+class ReceivedMetadata:
+    """What came with the replies of one call beside the messages: give one to `CallOptions`, and look into it later."""
+
+    initial: tuple[tuple[str, str | bytes], ...] = ()
+    """What the peer has sent before its first reply; there when the first reply is."""
+    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    """What it has sent at the end; there when the call has ended, well or with an error."""
+
+
+def _received(options: object, attribute: Any, value: object) -> None:
+    if value is not None and not isinstance(value, ReceivedMetadata):
+        raise TypeError(f"CallOptions(received={type(value).__name__}): give a ReceivedMetadata(), or None")
+
+
 @attrs.frozen(kw_only=True)
 class CallOptions:
     """Options of one call. Given as an object, by position, so that no option can collide with a field name."""
@@ -95,6 +110,8 @@ class CallOptions:
     and end at 1.6 s; each is shortened by up to a half, by chance."""
     wait_for_ready: bool = attrs.field(default=False, validator=_flag)
     """Made while connecting or reconnecting, the call waits for the connection instead of failing at once."""
+    received: ReceivedMetadata | None = attrs.field(default=None, validator=_received, eq=False, repr=False)
+    """Where the metadata that come with the replies are put; of a call that is sent again, those of the last time."""
 
 
 class StubCallWatch(Protocol):

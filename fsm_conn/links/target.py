@@ -21,11 +21,12 @@ import attrs
 from fsm_conn._util import workers
 from fsm_conn._util.secret_values import without_secrets
 from fsm_conn.links import checking
-from fsm_conn.links.base import Link
+from fsm_conn.links.base import Link, checked_metadata
 from fsm_conn.links.services import normalize_services
 
 __all__ = ["Endpoint", "LazyFactory", "LinkFactory", "Plugin", "Reattach", "Target", "Tls", "resolve_target"]
 
+Pairs = tuple[tuple[str, str | bytes], ...]
 Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 
 
@@ -80,6 +81,10 @@ def _inherit_env(value: bool) -> bool:
     return value
 
 
+def _plugin_metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
+    return metadata if callable(metadata) else checked_metadata(metadata, "Plugin")
+
+
 def _command(command: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return checking.checked_command(command)
 
@@ -102,6 +107,10 @@ class Plugin:
     """None: TLS, with certificates made for each link, where the plugin can; True: refuse others; False: none."""
     credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
     """`Tls`, or `grpc.ChannelCredentials`, for a plugin that brings its own TLS (go-plugin: `TLSConfig`)."""
+    metadata: Pairs | Callable[[], Metadata] = attrs.field(
+        default=(), kw_only=True, converter=_plugin_metadata, repr=False
+    )
+    """Sent with every call, as for `Endpoint`."""
     versions: tuple[int, ...] = attrs.field(default=(), kw_only=True, converter=checking.checked_versions)
     """The versions of the application's protocol that are offered; empty: whatever the plugin takes for granted."""
     sha256: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_digest)
@@ -147,10 +156,8 @@ def _address(address: str) -> str:
     return checking.checked_address(address)
 
 
-def _metadata(
-    metadata: Metadata | Callable[[], Metadata],
-) -> tuple[tuple[str, str | bytes], ...] | Callable[[], Metadata]:
-    return metadata if callable(metadata) else checking.checked_metadata(metadata, "Endpoint")
+def _metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
+    return metadata if callable(metadata) else checked_metadata(metadata, "Endpoint")
 
 
 @attrs.frozen
@@ -162,9 +169,7 @@ class Endpoint:
     `ipv4:10.0.0.1:80,10.0.0.2:80`."""
     credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
     """`Tls`, or `grpc.ChannelCredentials` (which cannot be pickled); None: plain text."""
-    metadata: tuple[tuple[str, str | bytes], ...] | Callable[[], Metadata] = attrs.field(
-        default=(), kw_only=True, converter=_metadata, repr=False
-    )
+    metadata: Pairs | Callable[[], Metadata] = attrs.field(default=(), kw_only=True, converter=_metadata, repr=False)
     """Sent with every call, those of compiled stubs and our own questions (health, reflection) included; a key that a
     call gives itself wins. A function is asked at each call, for tokens that expire; it must not block."""
     authority: str | None = attrs.field(default=None, kw_only=True)
@@ -208,6 +213,10 @@ class Reattach:
     """The number of its process, whose end is noticed; None: the connection alone tells."""
     version: int = attrs.field(default=1, kw_only=True)
     """The version of the application's protocol that it speaks."""
+    metadata: Pairs | Callable[[], Metadata] = attrs.field(
+        default=(), kw_only=True, converter=_plugin_metadata, repr=False
+    )
+    """Sent with every call, as for `Endpoint`."""
     max_message: int = attrs.field(default=checking.LARGEST_MESSAGE, kw_only=True, converter=checking.checked_size)
     """Bytes of the largest message, in both directions."""
     options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(

@@ -60,6 +60,7 @@ PRINTED = {
     "prefork=True": "8.0",
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
+    "received=received": "8.0 None {}",
     "isinstance(item, Gap)": "1.0 2.0 3.0",
     "class Upload": "done",
     "print(door.state)": "open",

@@ -72,6 +72,31 @@ async def test_it_reads_what_it_is_given_to_read(tmp_path: Path) -> None:
         assert await told(link, "stdin") == ""
 
 
+def asks_for_metadata(conn: Connection) -> Any:
+    """The bytes of a call to it: the plugin has no reflection."""
+    return conn.link.channel.unary_unary("/odd.Odd/Told")(b"metadata")  # type: ignore[union-attr]
+
+
+async def test_metadata_goes_with_every_call_to_a_plugin(foreign: Any) -> None:
+    """To one of ours, and to one that runs already; a function is asked each time, also after a restart."""
+    tokens = iter(range(1, 100))
+
+    def token() -> dict[str, str]:
+        return {"token": str(next(tokens))}
+
+    async with Connection(Plugin(ODD, metadata=token)) as conn:
+        for number in (1, 2):
+            call = asks_for_metadata(conn)
+            assert f"('token', '{number}')" in (await call).decode()
+        assert tuple(await call.trailing_metadata()) == (("cost-bin", b"\x01"),)
+        await conn.reconnect()
+        assert "('token', '3')" in (await asks_for_metadata(conn)).decode()
+    async with Connection(Reattach(foreign[1], metadata={"token": "mine"})) as conn:
+        assert "('token', 'mine')" in (await asks_for_metadata(conn)).decode()
+    with pytest.raises(ValueError, match=r"Plugin\(metadata=...\): 'Token' may have only lower-case"):
+        Plugin(ODD, metadata={"Token": "x"})
+
+
 async def test_large_replies() -> None:
     """64 MiB, as go-plugin's own client takes them; and less where that is asked for."""
     size = 64 * 1024 * 1024

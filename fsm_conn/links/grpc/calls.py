@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 
 from fsm_conn._util.text import brief
+from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, ConnectionLostError, LinkLostError
 from fsm_conn.links.grpc.connectivity import Connectivity
@@ -28,6 +29,7 @@ from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.health import Health
 from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.grpc.metadata import received_with, streamed_with
 from fsm_conn.links.grpc.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.grpc.names import shown
 from fsm_conn.links.grpc.services import ServiceResolver
@@ -127,7 +129,10 @@ class GrpcCalls:
             raise await self._not_sent(found.name)
         connectivity.begin()
         try:
-            reply = await self._started(found, options, message)
+            if options is None or options.received is None:
+                reply = await self._started(found, options, message)
+            else:
+                reply = await received_with(self._started(found, options, message), options.received)
         except asyncio.CancelledError:
             self._raise_if_closed(found.name)
             raise
@@ -153,7 +158,11 @@ class GrpcCalls:
         message = () if found.client_streaming else (message_for(found, request, fields),)
         if self.connectivity.refuses():
             raise await self._not_sent(found.name)
-        async with self._running(found, self._started(found, options, *message), request, fields) as replies:
+        received = None if options is None else options.received
+        async with (
+            self._running(found, self._started(found, options, *message), request, fields) as call,
+            closing(call if received is None else streamed_with(call, received)) as replies,
+        ):
             async for reply in replies:
                 yield reply if reply is not None else _unreadable(found)
 
@@ -163,7 +172,8 @@ class GrpcCalls:
         if self.connectivity.refuses():
             raise await self._not_sent(found.name)
         async with self._running(found, self._started(found, options), request, fields) as call:
-            reply = await call
+            received = None if options is None else options.received
+            reply = await (call if received is None else received_with(call, received))
         return reply if reply is not None else _unreadable(found)
 
     def _started(self, found: Method, options: CallOptions | None, *message: Any) -> Any:

@@ -22,7 +22,7 @@ from fsm_conn.links.grpc.channel import (
 )
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
-from fsm_conn.links.grpc.metadata import ChannelWithMetadata
+from fsm_conn.links.grpc.metadata import carrying
 from fsm_conn.links.services import normalize_services
 from fsm_conn.links.target import Endpoint
 
@@ -83,7 +83,7 @@ async def open_channel(endpoint: Endpoint) -> Any:
     except BaseException:
         await channel.close()
         raise
-    return ChannelWithMetadata(channel, endpoint.metadata) if endpoint.metadata else channel
+    return carrying(channel, endpoint.metadata)
 
 
 def _through_proxy(endpoint: Endpoint) -> str:

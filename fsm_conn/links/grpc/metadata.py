@@ -1,18 +1,26 @@
-"""Metadata that goes with every call over a channel, whoever makes it: the application, a stub, or this package.
+"""Metadata that goes with every call over a channel, whoever makes it: the application, a stub, or this package; and
+what comes with the replies.
 
 Why no interceptor: gRPC's make each call a task of its own, and replace the call's object by one that tells less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from fsm_conn.links.base import checked_metadata
+import grpc.aio
 
-__all__ = ["ChannelWithMetadata"]
+from fsm_conn.links.base import ReceivedMetadata, checked_metadata
+
+__all__ = ["carrying", "received_with", "streamed_with"]
 
 Pairs = tuple[tuple[str, Any], ...]
+
+
+def carrying(channel: Any, metadata: Pairs | Callable[[], Any]) -> Any:
+    """The channel; one whose calls carry metadata, if there is any."""
+    return ChannelWithMetadata(channel, metadata) if metadata else channel
 
 
 class ChannelWithMetadata:
@@ -59,3 +67,34 @@ class ChannelWithMetadata:
         pairs = tuple(given or ())
         taken = {key for key, _ in pairs}
         return (*(pair for pair in own if pair[0] not in taken), *pairs)
+
+
+async def received_with(call: Any, received: ReceivedMetadata) -> Any:
+    """Await the one reply of a call, and put what comes with it where it is wanted."""
+    try:
+        reply = await call
+    except grpc.aio.AioRpcError as error:
+        received.initial, received.trailing = pairs(error.initial_metadata()), pairs(error.trailing_metadata())
+        raise
+    received.initial, received.trailing = pairs(await call.initial_metadata()), pairs(await call.trailing_metadata())
+    return reply
+
+
+async def streamed_with(call: Any, received: ReceivedMetadata) -> AsyncIterator[Any]:
+    """Pass on the replies of a call, and put what comes with them where it is wanted."""
+    is_first = True
+    try:
+        async for reply in call:
+            if is_first:
+                is_first, received.initial = False, pairs(await call.initial_metadata())
+            yield reply
+    except grpc.aio.AioRpcError as error:
+        received.initial = received.initial or pairs(error.initial_metadata())
+        received.trailing = pairs(error.trailing_metadata())
+        raise
+    received.initial, received.trailing = pairs(await call.initial_metadata()), pairs(await call.trailing_metadata())
+
+
+def pairs(metadata: Any) -> Pairs:
+    """GRPC's own metadata, as pairs."""
+    return tuple((str(key), value) for key, value in metadata or ())

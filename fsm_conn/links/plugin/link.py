@@ -29,6 +29,7 @@ from fsm_conn.links.errors import GoingAwayError, LinkLostError, PluginExitedErr
 from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.grpc.metadata import carrying
 from fsm_conn.links.plugin import diagnosis
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import GRACE, PluginProcess
@@ -133,7 +134,8 @@ class PluginLink(GrpcLink):
     def _take_over(self, client: PluginClient) -> None:
         assert client.process is not None
         assert client.grpc_channel is not None
-        self._calls = GrpcCalls(client.grpc_channel, self._services, self._loss, self._show, resumes=True)
+        channel = carrying(client.grpc_channel, self._plugin.metadata)
+        self._calls = GrpcCalls(channel, self._services, self._loss, self._show, resumes=True)
         self._keeper = asyncio.create_task(self._keep(client, client.process))
 
     async def _keep(self, client: PluginClient, process: PluginProcess) -> None:

@@ -58,7 +58,9 @@ class ReattachLink(GrpcLink):
         target = self._target
         self._watch_process()
         try:
-            endpoint = Endpoint(target.address, max_message=target.max_message, options=target.options)
+            endpoint = Endpoint(
+                target.address, metadata=target.metadata, max_message=target.max_message, options=target.options
+            )
             channel: grpc.aio.Channel = await open_channel(endpoint)
         except BaseException:
             self._unwatch_process()

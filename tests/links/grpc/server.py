@@ -105,6 +105,8 @@ class Wire:
         self.h2.initiate_connection()
         self.streams: asyncio.Queue[int] = asyncio.Queue()
         self.headers: list[dict[bytes, bytes]] = []
+        self.pings = 0
+        self.is_silent = False
         self._reader = reader
         self._writer = writer
 
@@ -115,10 +117,13 @@ class Wire:
         self.flush()
         while data := await self._reader.read(65536):
             for event in self.h2.receive_data(data):
+                if type(event).__name__ == "PingReceived":
+                    self.pings += 1
                 if type(event).__name__ == "RequestReceived":
                     self.headers.append({bytes(name): bytes(value) for name, value in event.headers})
                     self.streams.put_nowait(event.stream_id)
-            self.flush()
+            if not self.is_silent:
+                self.flush()
 
     def answer(self, stream: int, reply: bytes) -> None:
         self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import ipaddress
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
+from fsm_conn.demo.calculator import Calculator
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.endpoint import EndpointLink, channel_options
@@ -59,8 +61,6 @@ class Well(health_pb2_grpc.HealthServicer):  # type: ignore[misc,unused-ignore]
 
 async def listening(listener: Listening) -> tuple[Any, str]:
     server: Any = grpc.aio.server(interceptors=[listener])
-    from fsm_conn.demo.calculator import Calculator
-
     calculator_pb2_grpc.add_CalculatorServicer_to_server(Calculator(), server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(Well(), server)
     reflection.enable_server_reflection(NAMES, server)
@@ -208,3 +208,160 @@ async def test_no_proxy_for_what_is_on_this_machine(monkeypatch: pytest.MonkeyPa
         await link.close()
     with pytest.raises(LinkError, match=r"cannot reach 192\.0\.2\.1:1 \(through the proxy that .* http_proxy names"):
         await opened(Endpoint("192.0.2.1:1"))
+
+
+# ---- what services say to grpc.aio --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:{port}", "dns:///localhost:{port}", "ipv4:127.0.0.1:1,127.0.0.1:{port}"]
+)
+async def test_names_and_lists_of_addresses(address: str) -> None:
+    """A name is resolved; of several addresses one that answers is enough."""
+    async with serving() as served:
+        link = await opened(Endpoint(address.format(port=served.address.rpartition(":")[2])))
+        assert await add(link) == 3
+        await link.close()
+
+
+class Plugin(grpc.AuthMetadataPlugin):  # type: ignore[misc,unused-ignore]
+    """A token for each call, as from a service for tokens."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count(1)
+
+    def __call__(self, context: Any, callback: Any) -> None:
+        callback((("authorization", f"Bearer {next(self.numbers)}"),), None)
+
+
+async def test_credentials_for_each_call() -> None:
+    """As gRPC has them, together with its roots: `composite_channel_credentials`."""
+    certificate, key = certificates()
+    async with serving(credentials=grpc.ssl_server_credentials([(key, certificate)])) as served:
+        roots = grpc.ssl_channel_credentials(certificate)
+        calls = grpc.metadata_call_credentials(Plugin())
+        link = await opened(Endpoint(served.address, credentials=grpc.composite_channel_credentials(roots, calls)))
+        assert await add(link) == await add(link) == 3
+        await link.close()
+        assert [each["authorization"] for each in served.metadata] == ["Bearer 1", "Bearer 2"]
+
+
+async def test_the_authority_of_a_server_with_another_name() -> None:
+    """TLS goes by it: the certificate is for `other.test`, and the server is called by an address."""
+    certificate, key = certificates()
+    async with serving(credentials=grpc.ssl_server_credentials([(key, certificate)])) as served:
+        credentials = Tls(roots=certificate)
+        link = await opened(Endpoint(served.address, credentials=credentials, authority="other.test"))
+        assert await add(link) == 3
+        await link.close()
+        with pytest.raises(LinkError):
+            await opened(Endpoint(served.address, credentials=credentials, authority="unknown.test"))
+
+
+def service_config(**config: Any) -> dict[str, str]:
+    return {"grpc.service_config": json.dumps(config)}
+
+
+async def test_a_service_config_may_repeat_calls() -> None:
+    """GRPC's own `retryPolicy`: two refusals are not seen by the caller."""
+    refusals = [grpc.StatusCode.UNAVAILABLE] * 2
+
+    class Refusing(Calculator):
+        async def Add(self, request: Any, context: Any) -> Any:
+            if refusals:
+                await context.abort(refusals.pop(), "not yet")
+            return await super().Add(request, context)
+
+    server: Any = grpc.aio.server()
+    calculator_pb2_grpc.add_CalculatorServicer_to_server(Refusing(), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    retries = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = service_config(methodConfig=[{"name": [{"service": "calculator.Calculator"}], "retryPolicy": retries}])
+    link = await opened(Endpoint(f"127.0.0.1:{port}", options=config))
+    assert await add(link) == 3
+    assert refusals == []
+    await link.close()
+    await server.stop(0)
+
+
+async def test_a_service_config_may_spread_calls() -> None:
+    """`round_robin` over a list of addresses: each server gets its share."""
+    async with serving() as one, serving() as other:
+        ports = [each.address.rpartition(":")[2] for each in (one, other)]
+        endpoint = Endpoint(
+            "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports),
+            options=service_config(loadBalancingConfig=[{"round_robin": {}}]),
+        )
+        link = await opened(endpoint)
+        async with asyncio.timeout(60):
+            while not (one.metadata and other.metadata):
+                await add(link)
+        before = len(one.metadata), len(other.metadata)
+        for _ in range(10):
+            await add(link)
+        assert (len(one.metadata) - before[0], len(other.metadata) - before[1]) == (5, 5)
+        await link.close()
+
+
+async def test_keepalive_notices_a_server_that_is_silent() -> None:
+    """Its pings are not answered: the link is lost, without a call."""
+    options = {
+        "grpc.keepalive_time_ms": 1000,
+        "grpc.http2.ping_timeout_ms": 500,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.max_pings_without_data": 0,
+    }
+    async with wired(options=options) as (link, wires):
+        wire = await wires.get()
+        async with asyncio.timeout(60):
+            while wire.pings < 2:  # answered by h2
+                await asyncio.sleep(0.05)
+            wire.is_silent = True
+            assert isinstance(await link.lost(), LinkError)
+
+
+async def test_gzip_is_understood_by_a_server() -> None:
+    """And by us, in its replies."""
+    async with serving() as served:
+        for compression in ("gzip", "deflate", grpc.Compression.Gzip):
+            link = await opened(Endpoint(served.address, compression=compression))
+            assert await add(link) == 3
+            await link.close()
+
+
+def file_of(package: str, number: int) -> Any:
+    """A file `types.proto`, as two teams both call theirs, each with its own service and an `Item` of its own."""
+    from google.protobuf import descriptor_pb2
+
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="types.proto", package=package, syntax="proto3")
+    item = file.message_type.add(name="Item")
+    item.field.add(name="a", number=number, type=field.TYPE_DOUBLE, label=field.LABEL_OPTIONAL)
+    service = file.service.add(name="Calculator")
+    service.method.add(name="Add", input_type=f".{package}.Item", output_type=f".{package}.Item")
+    return file
+
+
+async def test_modules_whose_names_clash() -> None:
+    """Two files of one name cannot be in one pool: each has a pool of its own, and its services are declared from there."""
+    from google.protobuf import descriptor_pool
+
+    services = []
+    for package, number in (("calculator", 1), ("other", 2)):
+        pool = descriptor_pool.DescriptorPool()
+        pool.Add(file_of(package, number))
+        services.append(pool.FindServiceByName(f"{package}.Calculator"))
+    async with serving() as served:
+        link = await opened(Endpoint(served.address), services)
+        reply = await link.call("calculator.Calculator.Add", None, {"a": 4}, None)
+        assert (reply.a, reply.DESCRIPTOR.file.pool) == (4, services[0].file.pool)
+        with pytest.raises(grpc.aio.AioRpcError, match="Method not found"):
+            await link.call("other.Calculator.Add", None, {"a": 4}, None)
+        await link.close()

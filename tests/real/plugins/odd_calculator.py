@@ -12,6 +12,10 @@ async def told(request, context):
     name = request.decode()
     if name == "stdin":
         return sys.stdin.buffer.read()
+    if name == "metadata":
+        await context.send_initial_metadata((("seen", "yes"),))
+        context.set_trailing_metadata((("cost-bin", b"\x01"),))
+        return repr(sorted(map(tuple, context.invocation_metadata()))).encode()
     if name == "names":
         return " ".join(sorted(os.environ)).encode()
     return os.environ.get(name, "").encode()
