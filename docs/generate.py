@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 import fsm_conn
 import fsm_conn.telemetry
 import fsm_conn.testing
-from fsm_conn import blocking, checks, cluster, diagrams
+from fsm_conn import blocking, checks, cluster, diagrams, inspector
 
 DOCS = Path(__file__).parent
 PACKAGES: dict[str, Any] = {
@@ -31,6 +31,7 @@ PACKAGES: dict[str, Any] = {
     "fsm_conn.cluster": cluster,
     "fsm_conn.telemetry": fsm_conn.telemetry,
     "fsm_conn.diagrams": diagrams,
+    "fsm_conn.inspector": inspector,
     "fsm_conn.checks": checks,
     "fsm_conn.testing": fsm_conn.testing,
 }

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import fsm_conn
+import fsm_conn.inspector
 import fsm_conn.telemetry
 import fsm_conn.testing
 
@@ -41,7 +42,7 @@ def test_all_names_exist_and_are_sorted() -> None:
 
 def test_type_checkers_see_the_same_names() -> None:
     """What is imported for them is what is imported when it is asked for."""
-    for package in (fsm_conn, fsm_conn.telemetry, fsm_conn.testing):
+    for package in (fsm_conn, fsm_conn.inspector, fsm_conn.telemetry, fsm_conn.testing):
         tree = ast.parse(Path(package.__file__).read_text("utf-8"))
         (block,) = (node for node in tree.body if isinstance(node, ast.If))
         told = [

@@ -5,7 +5,6 @@ A trace is read line by line, however long it is: each line is shown when it has
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ from fsm_conn._util.reading import Recent, lines_within
 from fsm_conn.cli.drawing import transition_line
 from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.terminal import Console, output
+from fsm_conn.cli.traces import transitions_in
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.conformance import conforms
 from fsm_conn.testing.tracefile import LONGEST_LINE, MOST_LIVES, ConformanceError, TraceLine, lines_of
@@ -62,7 +62,9 @@ def command(file: str, machine: type[StateMachine], strict: bool, quiet: bool) -
     timeline = _Timeline(output(), quiet)
     try:
         with _opened(file) as lines:
-            conforms(machine, timeline.shown(lines_of(_transitions(lines_within(lines, LONGEST_LINE)))), strict=strict)
+            conforms(
+                machine, timeline.shown(lines_of(transitions_in(lines_within(lines, LONGEST_LINE)))), strict=strict
+            )
     except ConformanceError as error:
         timeline.blame()
         raise click.ClickException(f"{file}: {error}") from None
@@ -75,20 +77,6 @@ def _opened(file: str) -> AbstractContextManager[Any]:
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     return nullcontext(sys.stdin)
-
-
-def _transitions(lines: Iterable[str]) -> Iterator[str]:
-    """Each line, but an empty one for every event that is no transition, so that the numbers stay."""
-    for line in lines:
-        yield "" if '"event"' in line and _event(line) not in (None, "transition") else line
-
-
-def _event(line: str) -> Any:
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # the reader says what is wrong with it
-    return data.get("event") if isinstance(data, dict) else None
 
 
 @attrs.define

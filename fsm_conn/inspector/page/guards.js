@@ -60,7 +60,7 @@ export class Guards {
 
   possible(machine, chart) {
     const triggers = new Set(chart.rows.filter((row) => row.sources.includes(machine.state)).map((row) => row.trigger));
-    return [...triggers].map((trigger) => el("div", { class: "verdict" }, el("b", {}, name(trigger)), " ",
+    return [...triggers].map((trigger) => el("div", { class: "verdict" }, el("b", {}, name(trigger)), " → ",
       ...listed([...new Set(chart.rows.filter((row) => row.trigger === trigger && row.sources.includes(machine.state)).map((row) => row.dest ?? "(stays)"))])));
   }
 

@@ -174,7 +174,7 @@ export class Timeline {
   grid(pen, styles, width, x, machine) {
     const steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
     const step = steps.find((each) => (each / this.width) * width > 76) ?? 172800;
-    const shift = machine.kind === "replay" ? 0 : this.model.hello.wall % step;
+    const shift = machine.kind === "replay" ? -this.model.clocks.replay.begin % step : this.model.hello.wall % step;
     pen.fillStyle = styles.getPropertyValue("--dim");
     pen.strokeStyle = styles.getPropertyValue("--line");
     for (let at = Math.ceil((this.edge - this.width + shift) / step) * step - shift; at <= this.edge; at += step) {
