@@ -30,7 +30,7 @@ from benchmarks.leftovers import children
 from benchmarks.peers import PEERS, SIZE, Acquire, installed
 from benchmarks.plugin import COMMAND
 from fsm_conn import CallOptions, Connection, ConnectionPool, Link, PoolPolicy
-from fsm_conn.links.process.start_limiter import usable_cores
+from fsm_conn.links.process.system import usable_cores
 
 PAIRS = 2000
 """Leases of one task in one turn."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import ModuleType
 from typing import ParamSpec, TypeVar
+
+from fsm_conn._util.forks import after_fork
 
 __all__ = ["load", "run", "submit"]
 
@@ -52,5 +53,4 @@ def _after_fork() -> None:
     _workers.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

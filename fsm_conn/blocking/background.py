@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from fsm_conn._util.extras import needed
+from fsm_conn._util.forks import after_fork
 
 __all__ = ["Background", "background"]
 
@@ -141,5 +142,4 @@ def _forked() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+after_fork(_forked)

@@ -8,14 +8,11 @@ stdout: what says little would otherwise learn of it only when it says something
 from __future__ import annotations
 
 import asyncio
-import os
-import select
-import signal
-import stat
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from fsm_conn.cli.system import on_end_of_reader, on_signals
 
 __all__ = ["SignalError", "run_to_end"]
 
@@ -59,44 +56,12 @@ async def _heeding_reader(work: Coroutine[Any, Any, T]) -> T:
         task.cancel()
 
     try:
-        with _reader_of_stdout(end):
+        with on_end_of_reader(sys.stdout, end):
             return await work
     except asyncio.CancelledError:
         if has_gone:
             raise BrokenPipeError from None
         raise
-
-
-@contextmanager
-def _reader_of_stdout(on_end: Callable[[], None]) -> Iterator[None]:
-    """Notice within the block, in the running loop, when the other end of the pipe or socket on stdout is closed."""
-    loop, fd = asyncio.get_running_loop(), _pipe_on_stdout()
-    if fd is None:
-        yield
-        return
-    poll = select.poll()
-    poll.register(fd, 0)  # what is told of it then is nothing but its end
-
-    def look() -> None:
-        # Once is enough, for an end; and for a socket on which somebody sends something, which nobody here reads.
-        loop.remove_reader(fd)
-        if poll.poll(0):
-            on_end()
-
-    loop.add_reader(fd, look)
-    try:
-        yield
-    finally:
-        loop.remove_reader(fd)
-
-
-def _pipe_on_stdout() -> int | None:
-    try:
-        fd = sys.stdout.fileno()
-        mode = os.fstat(fd).st_mode
-    except (OSError, ValueError):  # it is no file
-        return None
-    return fd if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
 
 
 async def _heeding_signals(work: Coroutine[Any, Any, T]) -> T:
@@ -108,9 +73,7 @@ async def _heeding_signals(work: Coroutine[Any, Any, T]) -> T:
         received.append(number)
         task.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, end, number)
+    on_signals(loop, end)
     try:
         return await work
     except asyncio.CancelledError:

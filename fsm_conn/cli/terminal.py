@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-import termios
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import rich.console
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from fsm_conn._util.text import plain
 from fsm_conn.cli.streams import PlainStream, stream_below
+from fsm_conn.cli.system import sent_output_kept
 
 __all__ = ["STATE_STYLES", "Console", "drawing", "output", "progress_output", "state_text"]
 
@@ -66,19 +66,10 @@ def drawing(console: Console) -> Iterator[Live]:
     end of the drawing until that is made anew, and it moves on by a line on Enter. A process that is killed could not
     turn it on again.
     """
-    stream: Any = console.file
-    before = termios.tcgetattr(stream)
-    keeping = [*before]
-    keeping[3] = before[3] | termios.NOFLSH
-    termios.tcsetattr(stream, termios.TCSANOW, keeping)
-    try:
-        with Live(console=console, auto_refresh=False) as live:
-            # What others write is now drawn above it, for which rich would read escapes in it: there must be none.
-            sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr)
-            yield live  # at its end rich puts the streams back
-    finally:
-        with suppress(termios.error):  # it has gone
-            termios.tcsetattr(stream, termios.TCSADRAIN, before)
+    # What others write is drawn above it, for which rich would read escapes in it: there must be none.
+    with sent_output_kept(console.file), Live(console=console, auto_refresh=False) as live:
+        sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr)
+        yield live  # at its end rich puts the streams back
 
 
 def output() -> Console:

@@ -28,6 +28,7 @@ __all__ = [
     "checked_versions",
     "command_name",
     "is_here",
+    "must_have_plugins",
 ]
 
 LONGEST_SOCKET_PATH = 107
@@ -41,6 +42,19 @@ _SCHEME = re.compile(r"^(unix|unix-abstract|dns|ipv4|ipv6|vsock):\S+$")
 _HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})$")
 _HOST = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
 _EXAMPLES = "such as '127.0.0.1:50051' or 'unix:/run/x.sock'"
+
+
+def must_have_plugins(platform: str) -> None:
+    """See that plugins can be processes of this host.
+
+    Args:
+        platform: as `sys.platform`.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if platform == "win32":
+        raise ValueError("plugins are started on Linux and macOS only, and this is Windows: connect to an Endpoint")
 
 
 def checked_address(address: str) -> str:

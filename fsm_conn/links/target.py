@@ -140,7 +140,12 @@ class Plugin:
         return checking.command_name(self.command)
 
     def maker(self, services: Any, name: str) -> LazyFactory:
-        """What makes links to it."""
+        """What makes links to it.
+
+        Raises:
+            ValueError: this is Windows.
+        """
+        checking.must_have_plugins(sys.platform)
         return LazyFactory("fsm_conn.links.plugin.link", "PluginLink", self, services=services, name=name)
 
 
@@ -256,7 +261,8 @@ class Reattach:
         return self.address
 
     def maker(self, services: Any, name: str) -> LazyFactory:
-        """What makes links to it."""
+        """What makes links to it. Raises as `Plugin.maker`."""
+        checking.must_have_plugins(sys.platform)
         return LazyFactory("fsm_conn.links.plugin.reattach", "ReattachLink", self, services=services)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fsm_conn._util.forks import after_fork
 from fsm_conn._util.timing import finish
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
@@ -344,4 +344,4 @@ def _after_fork() -> None:
         pool.disown()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -206,7 +206,10 @@ def _ends_torn(fd: int) -> bool:
         size = os.lseek(fd, 0, os.SEEK_END)
     except OSError:
         return False  # a pipe has no end to look at
-    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    if size == 0:
+        return False
+    os.lseek(fd, size - 1, os.SEEK_SET)
+    return os.read(fd, 1) != b"\n"
 
 
 # --- reading ------------------------------------------------------------------------------------------------

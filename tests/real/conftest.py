@@ -16,7 +16,7 @@ import pytest
 
 from fsm_conn._util import workers
 from fsm_conn.links.plugin import client as _pyvider  # imported here, so that no test pays for it
-from fsm_conn.links.process import spawner, watchdog
+from fsm_conn.links.process import spawner, system, watchdog
 
 from .faults import PLUGINS, PYTHON, hostile
 
@@ -137,7 +137,7 @@ async def no_leaks() -> AsyncIterator[None]:
 
 async def _warm_up() -> None:
     """What is made once per process, or once per loop, is no leak."""
-    await workers.run("spawner", spawner._death_wrapper)
+    await workers.run("spawner", system.death_wrapper)
     await workers.run("spawner", watchdog.ensure)
     await asyncio.wrap_future(spawner.remove("/nowhere"))
     global _channel

@@ -41,7 +41,7 @@ from fsm_conn.demo import calculator_pb2
 from fsm_conn.demo.calculator_pb2 import Limit, Number, Operands
 from fsm_conn.demo.calculator_pb2_grpc import CalculatorStub
 from fsm_conn.links.plugin.link import PluginLink
-from fsm_conn.links.process.start_limiter import usable_cores
+from fsm_conn.links.process.system import usable_cores
 
 from .conftest import CALCULATOR, Leftovers, children, descriptors, directories, eventually, hostile, is_alive
 

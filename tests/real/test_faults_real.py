@@ -23,7 +23,7 @@ from fsm_conn import ConnectFailedError, Connection, ConnectionState, LinkError,
 from fsm_conn.demo import calculator_pb2
 from fsm_conn.links.plugin import link as plugin_link
 from fsm_conn.links.plugin.link import PluginLink
-from fsm_conn.links.process import spawner
+from fsm_conn.links.process import system
 
 from .conftest import eventually, is_alive
 from .faults import FAULTS, Fault, Pulse, hostile_server, meet
@@ -141,8 +141,8 @@ def bare_system(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     monkeypatch.delattr(os, "waitid", raising=False)
-    monkeypatch.setattr(spawner, "_death_wrapper", lambda: ())
-    monkeypatch.setattr(spawner, "_death_hook", lambda: None)
+    monkeypatch.setattr(system, "death_wrapper", lambda: ())
+    monkeypatch.setattr(system, "death_hook", lambda: None)
 
 
 @pytest.mark.usefixtures("bare_system")

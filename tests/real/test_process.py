@@ -24,7 +24,7 @@ from fsm_conn._util.redact import Redactor
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, HandshakeError, LinkError
 from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import process as process_module
-from fsm_conn.links.process import spawner, watchdog
+from fsm_conn.links.process import spawner, system, watchdog
 from fsm_conn.links.process.process import PluginProcess, describe_status
 
 from .conftest import PYTHON, Leftovers, children, eventually, hostile, is_alive
@@ -189,7 +189,7 @@ class TestWrongCommands:
         def refuse(*arguments: object, **options: object) -> None:
             raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-        await workers.run("spawner", spawner._death_wrapper)
+        await workers.run("spawner", system.death_wrapper)
         monkeypatch.setattr(spawner.subprocess, "Popen", refuse)
         with pytest.raises(LinkError, match="could not be started: Cannot allocate memory") as caught:
             await started("/bin/true")
@@ -574,7 +574,7 @@ class TestWithoutClosing:
         if not setpriv:
             popen.kill()
             popen.communicate()
-            code = "from fsm_conn.links.process import spawner; spawner._death_wrapper = lambda: ()" + HOST.format(
+            code = "from fsm_conn.links.process import system; system.death_wrapper = lambda: ()" + HOST.format(
                 then=then
             )
             popen = subprocess.Popen(
@@ -654,4 +654,4 @@ class TestWithoutClosing:
 
 def test_fallback_without_pidfd_is_chosen_by_itself() -> None:
     """The default asks the system what it has."""
-    assert hasattr(os, "pidfd_open") == process_module.HAS_PIDFD
+    assert hasattr(os, "pidfd_open") == system.HAS_EXIT_DESCRIPTORS

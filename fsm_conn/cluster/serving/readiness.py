@@ -19,7 +19,7 @@ def notify(*lines: str) -> bool:
     if not where.startswith(("/", "@")) or len(where) < 2:
         return False
     address = "\0" + where[1:] if where.startswith("@") else where
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as telling:
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
         telling.setblocking(False)
         telling.sendto("\n".join(lines).encode(), address)
         return True

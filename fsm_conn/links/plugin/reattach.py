@@ -17,6 +17,7 @@ from fsm_conn.links.grpc.endpoint import open_channel
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.plugin.stdio import read_stdio
+from fsm_conn.links.process import system
 from fsm_conn.links.process.output import LineLog
 from fsm_conn.links.services import normalize_services
 from fsm_conn.links.target import Endpoint, Reattach
@@ -76,10 +77,10 @@ class ReattachLink(GrpcLink):
     def _watch_process(self) -> None:
         """Have the end of the process noticed: it is no child of ours, so a descriptor tells, where there are such."""
         pid = self._target.pid
-        if pid is None or not hasattr(os, "pidfd_open"):
+        if pid is None:
             return
         try:
-            self._pidfd = os.pidfd_open(pid)
+            self._pidfd = system.exit_descriptor(pid)
         except ProcessLookupError:
             raise LinkError(f"the plugin's process {pid} has ended, so there is nothing to reattach to") from None
         except OSError:

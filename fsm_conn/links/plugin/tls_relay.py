@@ -26,8 +26,6 @@ import asyncio
 import os
 import socket
 import ssl
-import struct
-import sys
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -37,7 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fsm_conn._util import workers
 from fsm_conn.links.plugin.tls_sides import ServerSide, Side
-from fsm_conn.links.process import directory
+from fsm_conn.links.process import directory, system
 
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
@@ -198,7 +196,7 @@ class TlsRelay:
         except OSError as error:  # no descriptors are left: the loop would call again, and again
             self._settle(error)
             return
-        if self._accepted.done() or not _is_own(connection):
+        if self._accepted.done() or system.connected_process(connection) not in (None, os.getpid()):
             connection.close()
             return
         connection.setblocking(False)
@@ -257,12 +255,3 @@ class TlsRelay:
         self.abort()
         if made := [side.lost for side in (self._server, self._client) if side.was_made()]:
             await asyncio.wait(made)
-
-
-def _is_own(connection: socket.socket) -> bool:
-    """Whether it is this process that has connected, as far as the system can tell."""
-    if sys.platform != "linux":
-        return True
-    ucred = struct.Struct("3i")
-    pid, _, _ = ucred.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
-    return bool(pid == os.getpid())

@@ -20,7 +20,6 @@ import os
 import re
 import secrets
 import stat
-import sys
 import tempfile
 import time
 import zlib
@@ -29,6 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fsm_conn.links.errors import LinkError
+from fsm_conn.links.process import system
 
 __all__ = ["is_ours", "make", "remove", "sweep", "who_may_tamper"]
 
@@ -117,7 +117,7 @@ def remove(path: str, limit: float = SLICE) -> bool:
         return True  # a stranger's, in the place of ours
     end = time.monotonic() + limit
     with suppress(OSError):  # Linux needs /proc for it, and what is not locked can be removed without.
-        _unlock(path)
+        system.allow_all(path)
     with suppress(OSError), _opened(path) as top:
         if not _empty(top, end):
             return False
@@ -155,7 +155,7 @@ def _cleared(fd: int, end: float) -> list[str]:
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     directories.append(entry.name)
-                    _unlock(entry.name, fd)
+                    system.allow_all(entry.name, fd)
                 else:
                     os.unlink(entry.name, dir_fd=fd)
             if time.monotonic() > end:  # not before: each look gets on
@@ -169,19 +169,6 @@ def _opened(name: str, dir_fd: int | None = None) -> Iterator[int]:
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
         yield fd
-    finally:
-        os.close(fd)
-
-
-def _unlock(name: str, dir_fd: int | None = None) -> None:
-    """Allow ourselves to read, change and move a directory, without following a link in its place."""
-    if sys.platform != "linux":
-        os.chmod(name, 0o700, dir_fd=dir_fd, follow_symlinks=False)
-        return
-    # Linux's chmod always follows links.
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", 0o700)
     finally:
         os.close(fd)
 

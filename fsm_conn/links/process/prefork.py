@@ -32,6 +32,7 @@ from contextlib import suppress
 
 import attrs
 
+from fsm_conn._util.forks import after_fork
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.process import directory, spawner
 from fsm_conn.links.process.prefork_child import Birth, ForkedChild, is_child
@@ -385,5 +386,4 @@ def _after_fork() -> None:
     _templates.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

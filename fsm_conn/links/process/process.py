@@ -29,7 +29,7 @@ from typing import Literal
 
 from fsm_conn._util.redact import Redactor
 from fsm_conn._util.text import brief
-from fsm_conn.links.process import directory, spawner, watchdog
+from fsm_conn.links.process import directory, spawner, system, watchdog
 from fsm_conn.links.process import prefork as forking
 from fsm_conn.links.process.child import has_ended, is_ours, signal_group
 from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
@@ -47,8 +47,6 @@ POLL_INTERVAL = 0.02
 """Seconds between two looks at a process, where the system has no better way."""
 DIRECTORY_NAMES = ("TMPDIR", "TEMP_DIR", "PLUGIN_UNIX_SOCKET_DIR")
 """The variables by which Python (pyvider's own, TEMP_DIR, goes first) and Go plugins choose where their socket goes."""
-
-HAS_PIDFD = hasattr(os, "pidfd_open")
 
 
 def describe_status(returncode: int | None) -> str:
@@ -105,7 +103,7 @@ class PluginProcess:
         varying: Sequence[str] = (),
         sha256: str | None = None,
         stdin: Literal["null", "inherit"] | int = "null",
-        use_pidfd: bool = HAS_PIDFD,
+        use_pidfd: bool = system.HAS_EXIT_DESCRIPTORS,
     ) -> PluginProcess:
         """Start a process. When this is cancelled, whatever was started is gone when the cancellation goes on.
 
@@ -206,7 +204,7 @@ class PluginProcess:
     def _watch(self, use_pidfd: bool) -> None:
         if use_pidfd:
             with suppress(OSError):
-                self._pidfd.append(os.pidfd_open(self.pid))
+                self._pidfd.append(system.exit_descriptor(self.pid))
                 self._loop.add_reader(self._pidfd[0], self.look)
                 return
         self._loop.call_later(POLL_INTERVAL, self._poll)

@@ -14,11 +14,9 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import functools
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -32,7 +30,7 @@ import attrs
 
 from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
-from fsm_conn.links.process import directory, sealed, watchdog
+from fsm_conn.links.process import directory, sealed, system, watchdog
 from fsm_conn.links.process.child import Child, signal_group
 from fsm_conn.links.process.paths import absolute
 
@@ -144,7 +142,7 @@ def _sweep_slice(base: str) -> None:
 
 
 def _popen(launch: Launch, path: str, private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
-    wrapper = _death_wrapper()
+    wrapper = system.death_wrapper()
     prefix = wrapper if _kernel_takes(path) else ()
     try:
         with sealed.copy_of(path, launch.sha256) as copy:
@@ -167,7 +165,7 @@ def _run(launch: Launch, argv: list[str], private: str, pass_fds: Sequence[int])
         close_fds=True,
         pass_fds=pass_fds,
         process_group=0,
-        preexec_fn=None if _death_wrapper() else _death_hook(),
+        preexec_fn=None if system.death_wrapper() else system.death_hook(),
     )
 
 
@@ -278,34 +276,3 @@ def _kernel_takes(path: str) -> bool:
     """Whether the kernel surely executes the file by itself."""
     head = _head(path)
     return bool(_interpreter(head)) or (bool(_elf_kind(head)) and _elf_kind(head) == _native())
-
-
-@functools.cache
-def _death_wrapper() -> tuple[str, ...]:
-    """The command that starts another one with a parent-death signal; empty where there is none that can."""
-    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    if setpriv is None:
-        return ()
-    prefix = (os.path.abspath(setpriv), "--pdeathsig", "KILL", "--")
-    # BusyBox has a setpriv that lacks the option.
-    trial = [*prefix, prefix[0], "--version"]
-    done = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 - our own words
-    return prefix if done.returncode == 0 else ()
-
-
-@functools.cache
-def _death_hook() -> Callable[[], None] | None:
-    """The same, for the time between fork and exec, where there is no `setpriv`.
-
-    A real fork instead of vfork, among gRPC's threads: now and then such a child dies before it gets to exec.
-    """
-    if sys.platform != "linux":
-        return None
-    with suppress(OSError, AttributeError):
-        return functools.partial(_prctl(), PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    return None
-
-
-def _prctl() -> Callable[..., None]:
-    prctl: Callable[..., None] = ctypes.CDLL(None).prctl
-    return prctl

@@ -17,13 +17,15 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-__all__ = ["PATIENCE", "StartLimiter", "process_limiter", "usable_cores"]
+from fsm_conn._util.forks import after_fork
+from fsm_conn.links.process.system import usable_cores
+
+__all__ = ["PATIENCE", "StartLimiter", "process_limiter"]
 
 PATIENCE = 2.0
 """Seconds: several times what a start takes on a machine that is not overloaded."""
@@ -124,13 +126,6 @@ class StartLimiter:
         self._out[ticket] = None
 
 
-def usable_cores() -> int:
-    """The cores that this process may use; at least one."""
-    with suppress(AttributeError, OSError):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
-
-
 _limiters: list[StartLimiter] = []
 _making = threading.Lock()
 
@@ -150,5 +145,4 @@ def _after_fork() -> None:
     _limiters.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

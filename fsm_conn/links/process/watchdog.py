@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import subprocess
 import threading
 from contextlib import suppress
+
+from fsm_conn._util.forks import after_fork
 
 __all__ = ["ensure", "guard", "release"]
 
@@ -115,5 +116,4 @@ def _after_fork() -> None:
 
 
 atexit.register(_finish)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

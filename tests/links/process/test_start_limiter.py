@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm_conn.links.process import start_limiter as gate_module
-from fsm_conn.links.process.start_limiter import StartLimiter, process_limiter, usable_cores
+from fsm_conn.links.process.start_limiter import StartLimiter, process_limiter
+from fsm_conn.links.process.system import usable_cores
 
 QUICK = 60.0
 NEVER = 3600.0
