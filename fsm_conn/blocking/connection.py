@@ -152,7 +152,7 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """What the connection is called in messages."""
+        """The name of the connection in messages."""
         return self._conn.name
 
     def __repr__(self) -> str:

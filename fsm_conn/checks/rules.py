@@ -56,7 +56,7 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What accepts this finding and no other."""
+        """The key that accepts this finding and no other."""
         return f"{self.code} {self.place}"
 
 

@@ -50,7 +50,7 @@ class AcceptanceError(FsmConnError, ValueError):
 def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
     """Find what is wrong with a table, or probably not meant, without running it.
 
-    What is meant may be accepted with a reason: by `accept`, or in the class that it is about, as
+    Accept an intended finding, with a reason: by `accept`, or in the class that it is about, as
     `accepted_findings = {"FSM104 lost in connected": "a short visit counts as a refusal"}`. A key is a code, for all
     findings of it, or a code and a place, as `Finding.key` tells it.
 

@@ -300,7 +300,7 @@ class Connection(LinkedMachine):
     async def probe(self, timeout: float | None = None) -> float:
         """Ask the peer once whether it is well, and return how long the answer took, in seconds.
 
-        What comes out is fired as `probe_passed` or `probe_failed`, and the table decides what follows: as many
+        The outcome is fired as `probe_passed` or `probe_failed`, and the table decides what follows: as many
         failures in a row as the `HealthPolicy` says count as a lost link. A peer without a health service passes.
 
         Args:

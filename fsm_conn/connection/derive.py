@@ -115,7 +115,7 @@ def add_state(
 
     makes a connection that serves nobody for five seconds after `conn.fire("throttle")`.
 
-    What the rows and the activity of a state beside `connected` must do:
+    Requirements for the rows and the activity of a state beside `connected`:
 
     - The activity watches the link, or nobody does: `while_connected()` does so, and probes if the health policy says
       so; it ends only by raising what the link was lost by, which is to pass. Any other error of the world outside that

@@ -262,11 +262,11 @@ class LinkedMachine(StateMachine):
 
     @property
     def health_status(self) -> HealthStatus:
-        """What the last probe of the present link has shown."""
+        """The outcome of the last probe of the present link."""
         return self._probes.status if self._state in self.serving_states else HealthStatus.UNKNOWN
 
     def memory(self, now: float) -> Memory:
-        """What it remembers at `now` that what happens later can depend on: for those who compare moments."""
+        """Everything remembered at `now` on which later decisions can depend, for comparing two moments."""
         counted = self._outage, self._losses, self._probes, self._demand
         return memory_of(now, self.attempt, (self.retry, self.health), counted, self._holder)
 

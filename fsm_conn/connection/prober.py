@@ -40,7 +40,7 @@ _WARMING = 0.25
 
 
 class HealthStatus(StrEnum):
-    """What the last health probe of a connection has shown."""
+    """The outcome of the last health probe of a connection."""
 
     UNKNOWN = "unknown"
     """The present link was not probed yet, or there is none."""

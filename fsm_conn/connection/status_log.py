@@ -71,7 +71,7 @@ class StatusLog:
             _write(logging.INFO, conn.name, "connected", f"connected{process}{attempts}")
         else:
             seconds, self._lost_at = now - self._lost_at, None
-            text = f"reconnected{process} after {seconds:.3g} s, at attempt {conn.attempt}"
+            text = f"reconnected{process} after {_shown(seconds)} s, at attempt {conn.attempt}"
             _write(logging.INFO, conn.name, "reconnected", text, seconds=seconds)
 
     def _went_down(self, conn: _Conn, reason: BaseException | None, since: float, now: float) -> None:
@@ -79,7 +79,7 @@ class StatusLog:
         if conn.state != ConnectionState.DISCONNECTING:
             self._lost_at = now
         if reason is not None:
-            text = f"lost after {now - since:.3g} s: {_why(reason)}"
+            text = f"lost after {_shown(now - since)} s: {_why(reason)}"
             _write(logging.WARNING, conn.name, "lost", text, seconds=now - since, reason=reason)
 
 
@@ -94,6 +94,11 @@ def _write(
     if reason is not None:
         extra["fsm_conn_error_type"] = type(reason).__name__
     status_logger.log(level, "%s: %s", name, text, extra=extra)
+
+
+def _shown(seconds: float) -> str:
+    """Three digits, and all that stand before the point."""
+    return f"{seconds:.3g}" if seconds < 1000 else f"{seconds:.0f}"
 
 
 def _why(reason: BaseException | None) -> str:

@@ -55,7 +55,7 @@ class RowCoverage(Protocol):
 
 
 class Coverage(Protocol):
-    """What tests have covered, such as a `fsm_conn.testing.Report`."""
+    """The rows that tests have covered, such as a `fsm_conn.testing.Report`."""
 
     @property
     def rows(self) -> Sequence[RowCoverage]: ...  # noqa: D102

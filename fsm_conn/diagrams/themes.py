@@ -10,7 +10,7 @@ __all__ = ["PALETTES", "Palette", "Theme", "Tone"]
 
 
 class Theme(StrEnum):
-    """What the diagram is to be looked at on."""
+    """The background that the diagram is drawn for."""
 
     LIGHT = "light"
     DARK = "dark"

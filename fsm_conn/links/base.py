@@ -134,7 +134,7 @@ class StubWatch(Protocol):
 class Link(abc.ABC):
     """One connection to one peer: opened once, lost at most once, closed once.
 
-    Who implements it promises what each method's text says; who drives it promises to call `open` once, and
+    An implementation promises what each method's docstring says; its user promises to call `open` once, and
     `close` once if and only if `open` returned.
     """
 
@@ -243,5 +243,5 @@ class Link(abc.ABC):
         return nullcontext()
 
     def diagnostics(self) -> str:
-        """What the peer has said so far that could explain a failure, for error messages. Without secrets."""
+        """The peer's output so far that could explain a failure, for error messages. Without secrets."""
         return ""

@@ -55,7 +55,7 @@ class DriverLink(Link, Generic[T]):
 
     @abc.abstractmethod
     async def connect(self) -> T:
-        """Make one attempt to connect, and return the driver's object. Whatever it raises is tried again."""
+        """Make one attempt to connect, and return the driver's object. After any exception, it is tried again."""
 
     async def disconnect(self, driver: T, /) -> None:
         """Close the driver's object. By default its `aclose()` or `close()` is called, and awaited if it is async."""
@@ -101,7 +101,7 @@ class DriverLink(Link, Generic[T]):
             raise
 
     def end_use(self) -> None:
-        """Whoever had begun to use it has done so."""
+        """End what `begin_use` began."""
         self.users -= 1
 
     def mark_lost(self, reason: BaseException | None = None) -> None:

@@ -143,7 +143,7 @@ class ProbeTimeoutError(ProbeError, TimeoutError):
 class CallError(FsmConnError):
     """A call that could not be made, or could not be finished, for a reason of this side.
 
-    What the plugin itself answers, an application error included, is not one of these: it arrives as the
+    An error that the plugin itself answers is not one of these: it arrives as the
     `grpc.aio.AioRpcError` it is.
     """
 

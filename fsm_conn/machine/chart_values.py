@@ -13,7 +13,7 @@ __all__ = ["Chart", "ChartError", "ChartRow", "ChartState"]
 
 
 class ChartError(FsmConnError, TypeError):
-    """What was given has no table that could be read."""
+    """The object has no table that could be read."""
 
 
 @attrs.frozen

@@ -61,7 +61,7 @@ class MissingDataError(FsmConnError, TypeError):
 class EndlessDispatchError(FsmConnError, RuntimeError):
     """Triggers fire one another for ever, each from a guard, an effect or an observer of the last.
 
-    What was still to be decided is dropped; what was decided has happened.
+    Triggers that were still queued are dropped; transitions that were taken stand.
 
     Attributes:
         circle: the triggers that follow one another again and again.

@@ -396,5 +396,5 @@ class StateMachine(Observed):
         self._fsm_rest_at_once()
 
     def closed_error(self) -> MachineClosedError:
-        """What is answered to who fires a trigger, or waits, when it was closed."""
+        """The error for a caller that fires a trigger, or waits, after the machine was closed."""
         return MachineClosedError(f"{self!r} is closed; start() goes on with it, and so does another 'async with'")

@@ -64,7 +64,7 @@ class Observed:
 
     @property
     def last_record(self) -> TransitionRecord | None:
-        """What happened last, be it so small that the history does not keep it; None when nothing has."""
+        """The last record, internal transitions included; None when nothing has happened yet."""
         return self._fsm_last
 
     @property

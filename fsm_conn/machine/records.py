@@ -45,7 +45,7 @@ class TransitionRecord(NamedTuple):
     """
 
     trigger: str
-    """What was fired."""
+    """The trigger that was fired."""
     source: str
     """The state before."""
     dest: str
@@ -59,7 +59,7 @@ class TransitionRecord(NamedTuple):
     at: float
     """When, in seconds of the event loop's clock (`loop.time()`); of `time.monotonic()` where no loop runs."""
     data: Mapping[str, Any] = NO_DATA
-    """What was given with the trigger: `{"amount": 5}` for `fire("paid", amount=5)`."""
+    """The data of the trigger: `{"amount": 5}` for `fire("paid", amount=5)`."""
 
     def __str__(self) -> str:
         arrow = f"{self.source} (stays)" if self.internal else f"{self.source} -> {self.dest}"

@@ -64,7 +64,7 @@ class Drain:
             news.clear()
             left = None if self.until is None else self.until - self._supervisor.now()
             if left is not None and left < SOON:
-                _log.warning("%r: %d leases or calls did not end in time, and are cut off", self._gate, users)
+                _log.warning("%r: not given back in time, and cut off: %d (leases and calls)", self._gate, users)
                 return
             with suppress(ExpiredError):
                 await within(left, news.wait())

@@ -51,7 +51,7 @@ class LeaseError(PoolError, RuntimeError):
 
 
 class LeaseLostError(LeaseError, ConnectionError):
-    """The link under a lease was lost. What was done through it may be lost with it: a transaction, a session, what the
+    """The link under a lease was lost. Work done through it may be lost with it: a transaction, a session, what the
     plugin remembered. Everything through this lease raises this until it is released; begin again with another lease.
 
     The cause is what the link was lost by, as far as it is known.

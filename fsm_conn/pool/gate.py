@@ -21,7 +21,7 @@ class Guarded(Protocol):
         """The running loop, if anybody is served in it; else raise what tells why not."""
 
     def why_closed(self) -> PoolClosed:
-        """What tells that the pool is closed, and what to do."""
+        """The error that says that the pool is closed, and what to do."""
 
 
 class Gate:
@@ -48,7 +48,7 @@ class Gate:
         return pool.admit()
 
     def why_closed(self) -> PoolClosed:
-        """What tells that the pool is closed, and what to do."""
+        """The error that says that the pool is closed, and what to do."""
         pool: Guarded | None = self._pool()
         return PoolClosed(f"the pool {self.name!r} is gone") if pool is None else pool.why_closed()
 

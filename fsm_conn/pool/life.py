@@ -113,7 +113,7 @@ class PoolMachine(StateMachine):
         self._leases.hurry()
 
     def end_service(self, reason: BaseException | None) -> None:
-        """Whoever waits learns at once that nobody is served any more, and why."""
+        """Tell all who wait that the pool is closing, and why."""
         self._leases.is_slow = True
         self._supervisor.end()
         self._counts.refused += self._line.refuse(lambda: closed_for(self, reason))
@@ -184,7 +184,7 @@ class PoolMachine(StateMachine):
         return loop
 
     def why_closed(self) -> PoolClosed:
-        """What tells that the pool is closed, and what to do."""
+        """The error that says that the pool is closed, and what to do."""
         return closed(self, self._state, was_forked=self._was_forked)
 
     def disown(self) -> None:

@@ -54,7 +54,7 @@ class PoolPolicy:
     track_leases: bool = attrs.field(default=False, validator=flag)
     """Whether each lease remembers where it was acquired, for such reports. It costs some microseconds each."""
     hook_timeout: float | None = attrs.field(default=30.0, validator=seconds(zero=False, none=True))
-    """Seconds that `on_acquire` and `on_release` may take each. What takes longer is cancelled, and the link that it
+    """Seconds that `on_acquire` and `on_release` may take each. A slower hook is cancelled, and the link that it
     worked on is replaced. None: without limit. `on_open` has the connection's `start_timeout`."""
     lease_outlives_link: bool = attrs.field(default=False, validator=flag)
     """Whether a lease goes on with the next link of its connection when its own is lost. By default it is of one link:

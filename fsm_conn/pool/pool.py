@@ -143,7 +143,7 @@ class ConnectionPool(PoolMachine):
     async def close_all(self, timeout: float | None = DRAIN_TIMEOUT) -> None:
         """Refuse everybody from now on, wait for the leases that are held, and close all connections.
 
-        Whoever waits for a connection gets `PoolClosed` at once. Calls under way are waited for as leases are. What the
+        All who wait for a connection get `PoolClosed` at once. Calls under way are waited for as leases are. What the
         calling task holds itself is not waited for. Joins a closing that is under way; the shorter timeout counts.
         Cancelling the caller ends its wait; the closing goes on. The pool can be opened again.
 
@@ -223,7 +223,7 @@ class ConnectionPool(PoolMachine):
     def expire(self) -> None:
         """Have all links replaced, as after credentials were changed: one after the other, when nobody uses them.
 
-        What is leased is replaced when it is given back; the last link that serves, when there is another.
+        A leased link is replaced when it is given back; the last link that serves, when there is another.
 
         Raises:
             PoolClosed: the pool is not open.

@@ -301,5 +301,5 @@ class Supervisor:
         return asyncio.get_running_loop().time()
 
     def why_unavailable(self, what: str = "has no connection") -> PoolUnavailableError:
-        """What tells that the pool has no connection, with all causes."""
+        """The error that says that the pool has no connection, with all causes."""
         return unavailable(f"{self._gate!r} {what}", [slot.cause for slot in self.slots if slot.cause is not None])

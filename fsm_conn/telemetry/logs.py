@@ -102,9 +102,9 @@ class LogObserver(Telemetry[_Watch]):
     has an error behind it (a lost link, a failed attempt or probe), ERROR for giving up and for bugs. Of calls: WARNING
     for those that failed or were slow, DEBUG for all others.
 
-    Records hold what errors say. What this package itself writes into them holds no secrets, and those among the values
-    of `env=` are hidden in what it quotes of a plugin's output. What the plugin answers, such as the text of a status,
-    is passed on as it is: if that quotes a secret, so does the record.
+    Records hold the text of errors. This package writes no secrets into them, and secrets among the values
+    of `env=` are hidden where it quotes a plugin's output. The plugin's own answers, such as the text of a status,
+    are passed on unchanged: if one quotes a secret, so does the record.
 
     Args:
         calls: whether calls are logged too.

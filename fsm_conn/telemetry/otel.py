@@ -224,14 +224,15 @@ class OpenTelemetry(Telemetry[_Watch]):
     trace of its own when the connection acts by itself.
 
     Metrics: `fsm_conn.connection.count` (connections by name and state), `fsm_conn.transitions`, `fsm_conn.attempts`,
-    `fsm_conn.probes`, `fsm_conn.connect.duration` and `rpc.client.call.duration`, both in seconds. What is detached or
-    dropped vanishes from the first of them. Of each pool that is attached: `fsm_conn.pool.size`, `.connections`,
-    `.leased`, `.idle`, `.waiting`, and as counters `.created`, `.timeouts`, `.refused`, `.waits` and `.wait_seconds`.
+    `fsm_conn.probes`, `fsm_conn.connect.duration` and `rpc.client.call.duration`, both in seconds.
+    A connection that is detached or dropped vanishes from the first of them. Of each pool that is attached:
+    `fsm_conn.pool.size`, `.connections`, `.leased`, `.idle`, `.waiting`, and as counters `.created`, `.timeouts`,
+    `.refused`, `.waits` and `.wait_seconds`.
     The connections of a pool are counted under the pool's name; the span of each connecting has its own.
 
-    Spans hold what errors say. What this package itself writes into them holds no secrets, and those among the values
-    of `env=` are hidden in what it quotes of a plugin's output. What the plugin answers, such as the text of a status,
-    is passed on as it is: if that quotes a secret, so does the span.
+    Spans hold the text of errors. This package writes no secrets into them, and secrets among the values
+    of `env=` are hidden where it quotes a plugin's output. The plugin's own answers, such as the text of a status,
+    are passed on unchanged: if one quotes a secret, so does the span.
 
     Args:
         tracer_provider: makes the spans; by default the global one.

@@ -119,8 +119,8 @@ class PrometheusMetrics(Telemetry[_Watch]):
 
     The connections of a pool are counted under the pool's name, however many it makes.
 
-    Connections of the same name are added up. What was counted stays when a connection is detached or dropped, as
-    counters must; its part of `fsm_conn_state` vanishes. The method of a call that does not exist is `unknown`.
+    Connections of the same name count together. Counters keep their values when a connection is detached or dropped;
+    its part of `fsm_conn_state` vanishes. The method of a call that does not exist is `unknown`.
 
     Args:
         registry: where to register; by default the library's own.

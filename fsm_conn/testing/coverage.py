@@ -41,7 +41,7 @@ class TransitionCoverage:
         _counting.append(self)
 
     def stop(self) -> None:
-        """Count no more. What was counted stays. Harmless when it does not count."""
+        """Stop counting, and keep the counts. Does nothing when it does not count."""
         if self in _counting:
             _counting.remove(self)
             if not _counting:

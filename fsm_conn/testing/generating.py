@@ -86,7 +86,7 @@ def random_lives(
         until: when to stop, by `time.monotonic()`; None: no limit.
         progress: called with the number of lives so far.
         life: the kind of life; by default `Life`, `PoolLife` or `MachineLife`, by the class.
-        options: keywords of the life. What is not given of its policies is chosen at random.
+        options: keywords of the life. Policies that are not given are chosen at random.
     """
     kind = life or life_of(subject, who="random_lives")
     return _Lives(kind, subject, steps, seed, options).run(lives, until, progress or (lambda number: None))

@@ -42,6 +42,17 @@ async def test_a_whole_life(caplog: pytest.LogCaptureFixture) -> None:
     assert {record.name for record in told(caplog)} == {"fsm_conn.status"}
 
 
+async def test_hours_are_shown_in_whole_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """And not as 3.6e+03."""
+    caplog.set_level(logging.INFO)
+    peer = Peer(None)
+    async with Connection(peer, retry=PATIENT, name="plug") as conn:
+        await asyncio.sleep(3600)
+        peer.lose(LinkError("killed"))
+        await conn.wait_for_state("reconnecting")
+    assert ("WARNING", "plug: lost after 3600 s: killed") in lines(caplog)
+
+
 async def test_giving_up(caplog: pytest.LogCaptureFixture) -> None:
     """After how many attempts, and why."""
     caplog.set_level(logging.INFO)

@@ -50,6 +50,18 @@ def test_an_application_passes_mypy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert 'has type "int | None", variable has type "str"' in told
 
 
+def test_the_project_of_the_tutorial_passes_mypy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With its own configuration, which is strict."""
+    api = pytest.importorskip("mypy.api")
+    greeter = Path(__file__).parents[2] / "examples" / "tutorial" / "greeter"
+    for name in ("greeter_plugin", "configured", "test_greeter"):
+        assert (greeter / f"{name}.py").is_file()
+    monkeypatch.setenv("MYPYPATH", "" if SOURCES.name == "site-packages" else str(SOURCES))
+    monkeypatch.chdir(greeter)
+    told: tuple[str, str, int] = api.run(["--no-error-summary", "--cache-dir", str(tmp_path), "."])
+    assert told == ("", "", 0)
+
+
 def test_an_application_passes_pyright(tmp_path: Path) -> None:
     """In strict mode, too."""
     assert "0 errors" in pyright(APPLICATION, tmp_path)

@@ -27,7 +27,7 @@ class CallRecord(NamedTuple):
     outcome: CallOutcome
     """How it ended."""
     error: BaseException | None
-    """What its caller was told instead of an answer; None when it succeeded."""
+    """The error that its caller got; None when it succeeded."""
     seconds: float
     """From the call to its end, waiting for a connection and repeats included, by the event loop's clock."""
     at: float

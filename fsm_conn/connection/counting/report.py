@@ -33,7 +33,7 @@ class HealthReport:
     state: str
     """The state of the connection."""
     health: HealthStatus
-    """What the last health probe of the present link has shown; says so when the peer has no health service."""
+    """The outcome of the last health probe of the present link; says so when the peer has no health service."""
     passed_probes: int
     """Health probes that were answered well."""
     failed_probes: int
