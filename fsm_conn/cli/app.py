@@ -22,6 +22,7 @@ from fsm_conn._util.hints import did_you_mean
 from fsm_conn._util.text import named, said, shortened
 from fsm_conn.cli import COMPLETE
 from fsm_conn.cli.ending import SignalError
+from fsm_conn.cli.own_words import in_options
 from fsm_conn.cli.streams import say_on_stderr
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.version import __version__
@@ -146,7 +147,7 @@ def _failed(path: str, error: BaseException) -> int:
         message = f"{_where(error)}: {named(error)}"
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
-    say_on_stderr(f"{path}: {shortened(message)}")
+    say_on_stderr(f"{path}: {shortened(in_options(message))}")
     return 1
 
 
@@ -161,7 +162,7 @@ def _misused(path: str, error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         say_on_stderr(error.ctx.get_help() if error.ctx else said(error))
     else:
-        say_on_stderr(f"{path}: {shortened(error.format_message())} See '{path} --help'.")
+        say_on_stderr(f"{path}: {shortened(in_options(error.format_message()))} See '{path} --help'.")
     return 2
 
 

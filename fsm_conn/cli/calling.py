@@ -18,6 +18,7 @@ from fsm_conn._util.reading import read_within, why_unread
 from fsm_conn._util.text import brief, named, plain_json, plain_line, said
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cli.messages import described, listed, message_of, message_of_json
+from fsm_conn.cli.own_words import in_options
 from fsm_conn.cli.terminal import Console
 from fsm_conn.connection.connection import Connection
 from fsm_conn.links.errors import CallError, ConnectionLostError, RequestError
@@ -79,7 +80,7 @@ class Caller:
         except (NoAnswerError, ConnectionLostError):
             raise
         except (click.ClickException, CallError) as error:
-            return said(error)
+            return in_options(said(error))
         return ""
 
     async def describe(self, name: str) -> None:

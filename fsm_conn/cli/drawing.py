@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from fsm_conn._util.text import plain_line, said
+from fsm_conn.cli.own_words import in_options
 from fsm_conn.cli.terminal import STATE_STYLES
 from fsm_conn.connection.table import ConnectionState
 
@@ -122,7 +123,7 @@ def first_line(reason: object) -> str:
     """What a reason says first; nothing for None. What comes below is evidence, of any length."""
     if reason is None:
         return ""
-    return (said(reason) if isinstance(reason, BaseException) else str(reason)).partition("\n")[0]
+    return in_options(said(reason) if isinstance(reason, BaseException) else str(reason)).partition("\n")[0]
 
 
 LAST_WORDS = 5

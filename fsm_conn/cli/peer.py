@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,10 +95,12 @@ class Peer:
 def _is_address(words: tuple[str, ...]) -> bool:
     if len(words) != 1 or os.path.exists(words[0]):
         return False
+    word = words[0]
     try:
-        checked_address(words[0])
+        checked_address(word)
     except ValueError:
-        return "://" in words[0]  # it was meant as one, and the error says what is wrong with it
+        # It was meant as one, and the error says what is wrong with it.
+        return "://" in word or word.startswith("unix:") or (word.lower() == "localhost" and shutil.which(word) is None)
     return True
 
 
@@ -150,7 +153,7 @@ def _file(flag: str, help: str) -> Callable[[F], F]:
 
 
 _OPTIONS = (
-    seconds("--start-timeout", "For one attempt to start the plugin, or to reach the address.", default=10.0),
+    seconds("--start-timeout", "For one attempt to start the plugin, or to reach the address.", default=60.0),
     click.option("--verbose", "-v", is_flag=True, help="Show on stderr what the plugin prints."),
     click.option(
         "--env", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Plugin: an environment variable for it."

@@ -133,19 +133,22 @@ sys.exit("ValueError: no database")
 
 
 def test_watch_shows_why_a_plugin_crashes(tmp_path: Path) -> None:
-    """Its last lines, below the transition, without -v; and in the lines of JSON."""
+    """Its last line in the reason, those before it below the transition, without -v; and in the lines of JSON."""
     plugin = tmp_path / "crashing.py"
     plugin.write_text(CRASHING)
     watched = run("watch", "--attempts", "2", "--", sys.executable, str(plugin))
     assert watched.returncode == 1
     shown = [line.strip() for line in watched.stdout.splitlines()]
-    assert shown.count("| ValueError: no database") == 2
+    assert watched.stdout.count("before its handshake: ValueError: no database") == 2
+    assert shown.count("| line 7") == 2
     assert "\x1b" not in watched.stdout
     told = [
         json.loads(line)
         for line in run("watch", "--json", "--attempts", "1", "--", sys.executable, str(plugin)).stdout.splitlines()
     ]
-    assert next(line["last_words"][-1] for line in told if "last_words" in line) == "ValueError: no database"
+    (line,) = [line for line in told if "last_words" in line]
+    assert line["last_words"][-1] == "line 7"
+    assert line["reason"]["message"].endswith("before its handshake: ValueError: no database")
 
 
 def test_the_log_of_a_service(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ class TestBad:
         assert isinstance(error, PluginExitedError)
         assert error.returncode == 3
         assert "exited with status 3 before its handshake" in str(error)
-        assert "no license found\n  set LICENSE" in str(error)
+        assert error.message.endswith("before its handshake: set LICENSE")
+        assert error.evidence == "its lines on stderr before that:\n  no license found"
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
     async def test_handshake_then_exit(self) -> None:

@@ -99,8 +99,8 @@ def exit_error(process: PluginProcess, when: str) -> LinkError:
             evidence=evidence,
         )
     how = f"the plugin's process {process.pid} {describe_status(process.returncode)} {when}".rstrip()
-    last = process.last_line()
-    error = PluginExitedError(f"{how}: {last}" if last else how, evidence=evidence, returncode=process.returncode)
+    last, before = process.last_words()
+    error = PluginExitedError(f"{how}: {last}" if last else how, evidence=before, returncode=process.returncode)
     if when == BEFORE and (process.returncode in _NOT_FOUND or _NO_PROGRAM.search(last)):
         error.permanent = True
     return error
@@ -128,4 +128,4 @@ def _explained(error: HandshakeError, process: PluginProcess) -> LinkError:
     if isinstance(ended, BadCookieError) or not error.line:
         return ended
     message = f"{error.message}; then it {describe_status(process.returncode)}"
-    return type(error)(message, evidence=ended.evidence, line=error.line, permanent=error.permanent)
+    return type(error)(message, evidence=process.diagnostics(), line=error.line, permanent=error.permanent)

@@ -49,6 +49,13 @@ DIRECTORY_NAMES = ("TMPDIR", "TEMP_DIR", "PLUGIN_UNIX_SOCKET_DIR")
 """The variables by which Python (pyvider's own, TEMP_DIR, goes first) and Go plugins choose where their socket goes."""
 
 
+_LAST_LINES = "its last lines on stderr:"
+
+
+def _listed(heading: str, lines: Sequence[str]) -> str:
+    return "\n".join([heading, *(f"  {line}" for line in lines)]) if lines else ""
+
+
 def describe_status(returncode: int | None) -> str:
     """How a process ended, in words, such as `exited with status 3` or `was killed by SIGKILL`."""
     if returncode is None:
@@ -189,15 +196,21 @@ class PluginProcess:
         """What it printed first on stdout, fit to be shown."""
         return self._first.told()
 
-    def last_line(self) -> str:
-        """Its last line on stderr, shortened and fit to be shown; empty when it printed nothing there."""
+    def last_words(self) -> tuple[str, str]:
+        """Its last line on stderr, shortened, and those before it: fit to be shown, and empty where there are none.
+
+        A line that had to be shortened stands among the others, too, as it is.
+        """
         lines = self._tail.lines(self.redact)
-        return brief(lines[-1]) if lines else ""
+        if not lines:
+            return "", ""
+        last = brief(lines[-1])
+        before = lines if last != lines[-1].strip() else lines[:-1]
+        return last, _listed("its lines on stderr before that:" if before != lines else _LAST_LINES, before)
 
     def diagnostics(self) -> str:
         """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""
-        lines = self._tail.lines(self.redact)
-        return "\n".join(["its last lines on stderr:", *(f"  {line}" for line in lines)]) if lines else ""
+        return _listed(_LAST_LINES, self._tail.lines(self.redact))
 
     # -- noticing the exit -------------------------------------------------------------------------------------------
 

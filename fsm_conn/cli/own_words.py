@@ -1,0 +1,34 @@
+"""The remedies that the library names, as the options of a command that have the same effect.
+
+Errors of the library name its own arguments, which nobody has who types a command.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["OPTIONS", "in_options"]
+
+OPTIONS = {
+    "start_timeout= gives it longer": "--start-timeout gives it longer",
+    'env={"PLUGIN_MAGIC_COOKIE": ...}': "--env PLUGIN_MAGIC_COOKIE=...",
+    "env={'PLUGIN_UNIX_SOCKET_DIR': ...}": "--env PLUGIN_UNIX_SOCKET_DIR=...",
+    "declare its services with services=": "declare its services with --services",
+    "Declare them with services=": "Declare them with --services",
+    "by Plugin(versions=...) or PLUGIN_PROTOCOL_VERSIONS": "by --version",
+    "mtls=True asks for one": "--mtls asks for one",
+    "or leave mtls= away": "or leave --mtls away",
+    "out of its env=": "out of --env",
+}
+"""What the library says, and what a command says instead."""
+
+_TLS = re.compile(r"and Endpoint\('[^']*', credentials=Tls\(\)\) for TLS")
+
+
+def in_options(text: str) -> str:
+    """An error of the library with the options of a command in it. Only whole remedies are replaced: the rest may be a
+    plugin's own words.
+    """
+    for said, instead in OPTIONS.items():
+        text = text.replace(said, instead)
+    return _TLS.sub("and --tls for TLS", text)

@@ -1,0 +1,61 @@
+"""What the library advises is told by commands as their own options."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fsm_conn
+from fsm_conn.cli.own_words import OPTIONS, in_options
+
+PACKAGE = Path(fsm_conn.__file__).parent
+ARGUMENT = re.compile(r"\b(services|env|start_timeout|mtls|versions)=")
+"""The arguments of the library that commands have options for."""
+WRITTEN_BY_PROGRAMS = ("links/checking.py", "links/target.py", "links/services.py", "connection/options.py")
+"""Where arguments are checked: commands check their own."""
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Each text of the rooms that raise while a peer is reached or called, without docstrings."""
+    for path in sorted([*(PACKAGE / "links").rglob("*.py"), *(PACKAGE / "connection").rglob("*.py")]):
+        tree = ast.parse(path.read_text("utf-8"))
+        documents = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+                yield path.relative_to(PACKAGE).as_posix(), node.value
+
+
+TEXTS = list(sentences())
+
+
+@pytest.mark.parametrize("said", OPTIONS)
+def test_the_library_still_says_so(said: str) -> None:
+    assert any(said in text for _, text in TEXTS)
+
+
+def test_no_remedy_is_left_in_words_that_commands_do_not_have() -> None:
+    """Every sentence that names such an argument is said in another way, unless only programs can meet it."""
+    left = {
+        (path, text)
+        for path, text in TEXTS
+        if ARGUMENT.search(in_options(text)) and not any(part in path for part in WRITTEN_BY_PROGRAMS)
+    }
+    assert left == set()
+
+
+def test_what_a_plugin_says_is_left_alone() -> None:
+    words = "unknown option services=3, env=prod, mtls=True"
+    assert in_options(words) == words
+
+
+def test_tls_is_an_option_too() -> None:
+    remedy = "give 'a:1', and Endpoint('a:1', credentials=Tls()) for TLS"
+    assert in_options(remedy) == "give 'a:1', and --tls for TLS"
