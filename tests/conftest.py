@@ -6,9 +6,10 @@ import asyncio
 import signal
 from pathlib import Path
 
-import async_solipsism
 import pytest
 from hypothesis import HealthCheck, settings
+
+from fsm_conn.testing import VirtualLoop
 
 # How long an example takes is the machine's affair, and no property of what is tested.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,4 +51,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
     """One factory a test, so that ids stay as they are."""
     real = any(room in item.path.parents for room in REAL)
-    return {"real": asyncio.new_event_loop} if real else {"virtual": async_solipsism.EventLoop}
+    return {"real": asyncio.new_event_loop} if real else {"virtual": VirtualLoop}

@@ -1,10 +1,11 @@
 """Virtual time: a loop whose clock jumps, which can be run until everybody waits, and tells of deadlocks.
 
-An hour of timeouts and delays passes in milliseconds, and always in the same way. Built on async-solipsism.
+An hour of timeouts and delays passes in milliseconds, and always in the same way.
 
 All that is known of the inside of asyncio's loops stands here: that `_ready` holds what is about to run, and
-`_scheduled` the timers, soonest first; that `_run_once` runs what is ready, or jumps to the next timer when nothing is,
-and how it does that; and what `run_forever` does around it. A contract test guards it.
+`_scheduled` the timers, soonest first; that `_run_once` runs what is ready, and has the selector wait for the next
+timer when nothing is; that a loop wakes itself by `_write_to_self`, for which it has a pipe; and what `run_forever`
+does around it. A contract test guards it.
 """
 
 from __future__ import annotations
@@ -14,18 +15,25 @@ import heapq
 import linecache
 import os
 import re
+import selectors
 import sys
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from fsm_conn.machine.errors import FsmConnError
-from fsm_conn.testing._extra import needed
 
-async_solipsism = needed("async_solipsism")
-
-__all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "WatchedLoop", "run_virtually", "waiting", "waiting_place"]
+__all__ = [
+    "DeadlockError",
+    "LivelockError",
+    "VirtualLoop",
+    "WatchedLoop",
+    "run_virtually",
+    "waiting",
+    "waiting_place",
+]
 
 T = TypeVar("T")
 
@@ -37,7 +45,7 @@ ENDLESS = 20_000
 
 _NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
-_KNOWN = _ASYNCIO, os.path.dirname(os.path.dirname(__file__)), os.path.dirname(async_solipsism.__file__)
+_KNOWN = _ASYNCIO, os.path.dirname(os.path.dirname(__file__))
 """Whose reading of the clock is only in order to wait."""
 _waiting_only: set[str] = set()
 """Files of these that have read it."""
@@ -51,30 +59,112 @@ class LivelockError(FsmConnError, RuntimeError):
     """Something goes on and on, and no time passes."""
 
 
-class _Clock(async_solipsism.clock.Clock):  # type: ignore[misc, name-defined]
-    """A clock that is read often, and is not troubled by what is left over when seconds are added up.
+class _AllWaitError(Exception):
+    """Nothing is ready, and there is no timer to wait for."""
+
+
+class _Clock:
+    """A clock that counts whole microseconds, so that nothing is left over when seconds are added up.
 
     A timer that is due within the resolution of the clock fires at once, so there is nothing to advance by.
     """
 
-    now = 0.0
+    RESOLUTION = 1e-6
+
+    __slots__ = ("_ticks", "now")
+
+    def __init__(self) -> None:
+        self._ticks = 0
+        self.now = 0.0
 
     def advance(self, delta: float) -> None:
-        if round(delta / self.resolution):
-            super().advance(delta)
-            self.now = float(self.time())
+        """So many seconds have passed, which need no time."""
+        self._ticks += round(delta / self.RESOLUTION)
+        self.now = self._ticks / 1_000_000
 
 
-class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined]
-    """An event loop in virtual time, to be driven step by step or to run as any other."""
-
-    _thread_id: int | None
+class _Selector(selectors.SelectSelector):
+    """Where a loop waits for the next timer: the clock jumps there. What is done by threads is really waited for."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.clock = _Clock()
+        self.helpers = 0
+        """How many functions run in threads."""
+        self.woken = threading.Event()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready; when nothing is, the time has come for what waits longest."""
+        ready = super().select(0) if self.get_map() else []
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if self.helpers:
+            self.woken.wait()
+            self.woken.clear()
+        elif timeout is not None:
+            self.clock.advance(timeout)
+        elif self.get_map():
+            return super().select(None)
+        else:
+            raise _AllWaitError
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time, to be driven step by step or to run as any other."""
+
+    _ready: Any
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
+    _thread_id: int | None
+    _asyncgen_firstiter_hook: Any
+    _asyncgen_finalizer_hook: Any
+
+    def __init__(self) -> None:
+        self._selector = _Selector()
+        super().__init__(self._selector)
         self.turns = 0
         """Counts what the loop has run: as long as it stands still, one and the same task goes on."""
-        self._clock = self._selector.clock = _Clock()
+        self._clock_resolution = _Clock.RESOLUTION
+        self._clock = self._selector.clock
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """Its tasks that are not done. `asyncio.all_tasks` looks at those of every loop there has been."""
+        return {task for task in self._tasks if not task.done()}
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """As any loop's."""
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        self._tasks.add(task)
+        return task
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """As any loop's; no time passes meanwhile."""
+        future = super().run_in_executor(executor, func, *args)
+        self._selector.helpers += 1
+        future.add_done_callback(self._helped)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As any loop's: its threads are waited for by one more."""
+        self._selector.helpers += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._selector.helpers -= 1
+
+    def _helped(self, future: Any) -> None:
+        self._selector.helpers -= 1
+
+    def _make_self_pipe(self) -> None:
+        """It needs none: there is nothing to be woken from."""
+
+    def _close_self_pipe(self) -> None:
+        """There is none."""
+
+    def _write_to_self(self) -> None:
+        self._selector.woken.set()
 
     def time(self) -> float:
         """The virtual time, in seconds."""
@@ -100,7 +190,7 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
             LivelockError: one goes on and on.
         """
         for _ in range(STUBBORNNESS):
-            tasks = asyncio.all_tasks(self)
+            tasks = self.tasks()
             if not tasks:
                 return True
             for task in tasks:
@@ -133,7 +223,7 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
         """As any loop's, but a deadlock is an error that shows who waits for what."""
         try:
             super().run_forever()
-        except async_solipsism.SleepForeverError:
+        except _AllWaitError:
             raise DeadlockError(f"everybody waits, and nobody will act:\n{waiting(self)}") from None
 
     def _drive(self, run: Callable[[], None]) -> None:
@@ -151,7 +241,7 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
 
     def _run_once(self) -> None:
         self.turns += 1
-        super()._run_once()
+        super()._run_once()  # type: ignore[misc]
 
     def _run_until(self, end: float) -> None:
         self._run_what_is_due()
@@ -161,7 +251,7 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc, name-defined
         self._clock.advance(end - self.time())
 
     def _run_what_is_due(self) -> None:
-        if len(self._selector.get_map()) > 1:  # sockets, beside the one by which a loop wakes itself
+        if self._selector.helpers or self._selector.get_map():  # threads, and sockets
             while self._ready or self._is_due():
                 self._run_once()
         else:
@@ -220,18 +310,23 @@ class WatchedLoop(VirtualLoop):
         return self._clock.now
 
 
+def _tasks_of(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+    """The tasks of a loop that are not done."""
+    return loop.tasks() if isinstance(loop, VirtualLoop) else asyncio.all_tasks(loop)
+
+
 def waiting(loop: asyncio.AbstractEventLoop) -> str:
     """Every task of `loop` that is not done, and the line at which it waits; the same for the same program.
 
     Alike tasks are named once: of those that nobody refers to, some may have been collected.
     """
-    lines = sorted({f"  {_called(task)} waits at {_place(task)}" for task in asyncio.all_tasks(loop)})
+    lines = sorted({f"  {_called(task)} waits at {_place(task)}" for task in _tasks_of(loop)})
     return "\n".join(lines) or "  no task is left"
 
 
 def waiting_place(loop: asyncio.AbstractEventLoop, name: str, is_mine: Callable[[Any], bool]) -> str:
     """The line at which the task waits whose name ends so: of code that `is_mine`, if there is some."""
-    task = next((each for each in asyncio.all_tasks(loop) if each.get_name().endswith(name)), None)
+    task = next((each for each in _tasks_of(loop) if each.get_name().endswith(name)), None)
     if task is None:
         return ""
     mine = _innermost(task, lambda frame: is_mine(frame.f_code))

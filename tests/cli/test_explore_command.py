@@ -105,7 +105,7 @@ def test_constructors_that_take_more_need_one_who_makes_them(
     assert cli.main(command) == 0
 
 
-@pytest.mark.parametrize("name", ["hypothesis", "async_solipsism"])
+@pytest.mark.parametrize("name", ["hypothesis"])
 def test_without_the_extra_one_line_says_how_to_get_it(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,13 +8,13 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import async_solipsism
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peer import TRANSIENT, Peer
 
 from fsm_conn import ConnectFailedError, Connection, RetryBudget, RetryPolicy, StartTimeoutError
+from fsm_conn.testing import VirtualLoop
 
 STUBBORN = RetryPolicy(max_attempts=None, initial_delay=0, jitter="none")
 
@@ -119,8 +119,8 @@ def test_a_budget_is_of_one_loop_as_long_as_that_lives() -> None:
     """Two loops would each have a full bucket."""
     budget = RetryBudget(rate=1)
     with (
-        asyncio.Runner(loop_factory=async_solipsism.EventLoop) as first,
-        asyncio.Runner(loop_factory=async_solipsism.EventLoop) as second,
+        asyncio.Runner(loop_factory=VirtualLoop) as first,
+        asyncio.Runner(loop_factory=VirtualLoop) as second,
     ):
         first.run(budget.admit())
         with pytest.raises(RuntimeError, match=r"<RetryBudget .*> is used in another event loop; give each loop its"):
@@ -147,7 +147,7 @@ def test_a_new_loop_begins_with_a_full_bucket() -> None:
         return now() - since
 
     for _ in range(2):
-        with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             assert runner.run(take_two()) == 0
 
 
@@ -172,7 +172,7 @@ def test_never_more_than_the_budget_allows(rate: float, burst: int, asked: list[
         await asyncio.gather(*map(ask, asked))
         return [at - since for at in served]
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         served = runner.run(run())
     assert served == sorted(served)
     for seconds in (0, 0.5, 5):

@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-import async_solipsism
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from fsm_conn import (
     RetryPolicy,
     StartTimeoutError,
 )
+from fsm_conn.testing import VirtualLoop
 
 S = ConnectionState
 RETRY = RetryPolicy(max_attempts=3, initial_delay=1, jitter="none")
@@ -301,5 +301,5 @@ def test_nobody_ever_gets_hold_of_a_link_that_was_not_prepared(
         await asking
         assert peer.open_now == 0
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(life())

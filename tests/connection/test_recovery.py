@@ -105,7 +105,7 @@ async def test_asking_for_the_connection_forgets_the_losses(ask: str) -> None:
 @given(st.integers(0, 4), st.floats(1, 100), st.lists(st.floats(0.1, 50).map(lambda x: round(x, 2)), max_size=12))
 def test_intensity_as_erlang_has_it(limit: int, window: float, ups: list[float]) -> None:
     """`failed` exactly at the first loss that is one too many within the window before it."""
-    import async_solipsism
+    from fsm_conn.testing import VirtualLoop
 
     async def run() -> list[bool]:
         peer = Peer()
@@ -122,7 +122,7 @@ def test_intensity_as_erlang_has_it(limit: int, window: float, ups: list[float])
         await conn.disconnect()
         return []
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())
 
 
@@ -244,7 +244,7 @@ async def test_disconnect_ends_the_pause() -> None:
 
 def test_a_loop_that_ends_during_the_pause_leaves_nothing() -> None:
     """As in any state."""
-    import async_solipsism
+    from fsm_conn.testing import VirtualLoop
 
     peer = Peer(then=TRANSIENT)
     conns = []
@@ -254,7 +254,7 @@ def test_a_loop_that_ends_during_the_pause_leaves_nothing() -> None:
         with pytest.raises(ConnectFailedError):
             await conns[0].connect()
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())
     assert conns[0].state is S.DISCONNECTED
 

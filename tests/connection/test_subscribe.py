@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-import async_solipsism
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from fsm_conn import (
     RetryPolicy,
 )
 from fsm_conn.connection.calling.records import CallRecord
+from fsm_conn.testing import VirtualLoop
 
 S = ConnectionState
 RETRY = RetryPolicy(max_attempts=4, initial_delay=1, jitter="none")
@@ -430,5 +430,5 @@ def test_replies_are_in_order_and_never_missed_without_a_gap(steps: list[tuple[s
             reader.task.cancel()
         assert asyncio.all_tasks() - {reader.task} == {asyncio.current_task()}
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(life())

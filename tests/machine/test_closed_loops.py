@@ -11,11 +11,11 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import async_solipsism
 import pytest
 from peer import HANG, Peer
 
 from fsm_conn import Connection, ConnectionPool, ConnectionState, Lease, NotConnectedError, PoolPolicy
+from fsm_conn.testing import VirtualLoop
 
 Run = Callable[[Awaitable[Any]], Any]
 
@@ -25,7 +25,7 @@ def abandoned() -> Run:
     """Runs in a loop that is then closed, with no farewell."""
 
     def run(work: Awaitable[Any]) -> Any:
-        loop = async_solipsism.EventLoop()
+        loop = VirtualLoop()
         try:
             return loop.run_until_complete(work)
         finally:

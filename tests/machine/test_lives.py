@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import async_solipsism
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm_conn import IllegalTriggerError, MachineClosedError, State, StateMachine, Transition
 from fsm_conn.machine.activity import PATIENCE
+from fsm_conn.testing import VirtualLoop
 
 STATES = ("a", "b", "c")
 LIMIT = 20.0
@@ -148,7 +148,7 @@ async def live(paces: Any, steps: Any) -> None:
 @given(paces, steps)
 def test_a_life_keeps_its_promises(paces: Any, steps: Any) -> None:
     """Activities never overlap; a refused trigger changes nothing; after a close nothing runs, and nobody waits."""
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(live(paces, steps))
 
 
@@ -162,6 +162,6 @@ def test_the_end_of_the_loop_brings_it_to_rest(paces: Any, after: float) -> None
         machine.start()
         await asyncio.sleep(after)
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(begin())
     assert (machine.running, machine.activity_task, machine.wrong) == ([], None, [])

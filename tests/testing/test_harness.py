@@ -551,7 +551,7 @@ def test_only_connections_can_be_tested() -> None:
         lifecycle_test(int)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("missing", ["hypothesis", "async_solipsism"])
+@pytest.mark.parametrize("missing", ["hypothesis"])
 def test_a_missing_extra_is_named(missing: str) -> None:
     """The error says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None\ntry:\n    from fsm_conn.testing import lifecycle_test\nexcept ImportError as e:\n    print(e)"

@@ -465,31 +465,6 @@ def test_without_the_extra_the_error_names_it(pytester: pytest.Pytester) -> None
     )
 
 
-def test_a_missing_library_is_named_with_the_extra(pytester: pytest.Pytester) -> None:
-    """Where pytest-asyncio is there, and async-solipsism is not. The error is no chain of three; other tests go on."""
-    pytester.makeconftest(
-        "import sys\nsys.modules['async_solipsism'] = None\nsys.modules.pop('fsm_conn.testing.virtual', None)"
-    )
-    pytester.makepyfile(
-        """
-        import pytest
-
-        @pytest.mark.asyncio
-        async def test_virtual(virtual_time): ...
-
-        def test_peer(simulated_peer): ...
-
-        def test_other(): ...
-        """
-    )
-    result = pytester.runpytest_subprocess(*PLUGIN)
-    result.assert_outcomes(errors=1, passed=2)
-    result.stdout.fnmatch_lines(
-        ["this needs 'async_solipsism', which is not installed: pip install 'fsm_conn[[]testing]'"]
-    )
-    result.stdout.no_fnmatch_line("*During handling*")
-
-
 def test_a_projects_own_fixture_of_the_same_name_is_its_own(pytester: pytest.Pytester) -> None:
     """The plugin is there wherever the package is installed: nobody's `virtual_time` is to change, unless he builds on ours."""
     pytester.makepyfile(
@@ -587,7 +562,7 @@ def test_a_run_that_uses_nothing_of_it_imports_nothing_of_ours(installed: pytest
         def test_it():
             ours = {name for name in sys.modules if name.partition(".")[0] == "fsm_conn"}
             assert ours == {"fsm_conn", "fsm_conn._util", "fsm_conn._util.lazy", "fsm_conn.testing", "fsm_conn.testing.plugin"}
-            heavy = {"hypothesis", "async_solipsism", "pytest_asyncio", "grpc", "google.protobuf", "pyvider",
+            heavy = {"hypothesis", "pytest_asyncio", "grpc", "google.protobuf", "pyvider",
                      "transitions", "attrs", "attr", "asyncio"}
             assert heavy & set(sys.modules) == set()
         """

@@ -20,6 +20,7 @@ from typing import Any
 
 from fsm_conn.testing.lives.culprits import is_foreign
 from fsm_conn.testing.lives.evidence import Evidence
+from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = [
     "Freezer",
@@ -284,9 +285,9 @@ def fingerprint_of_pool(pool: Any, peer: Any, loop: Any, known: Mapping[int, str
     return (own, timers, tuple(sorted(map(hash, _waiting(loop, freezer))))), frozenset(freezer.blind)
 
 
-def _waiting(loop: asyncio.AbstractEventLoop, freezer: Freezer) -> Iterator[Any]:
+def _waiting(loop: VirtualLoop, freezer: Freezer) -> Iterator[Any]:
     """Where each task waits, and with which variables as far as the code is the user's."""
-    for task in asyncio.all_tasks(loop):
+    for task in loop.tasks():
         places = []
         awaited: Any = task.get_coro()
         while awaited is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -236,7 +235,7 @@ def bugs_are_not_hidden(life: Evidence) -> str | None:
 @invariant(AT_THE_END)
 def no_task_is_left(life: Evidence) -> str | None:
     """A machine at rest has no task."""
-    left = asyncio.all_tasks(life.loop)
+    left = life.loop.tasks()
     return f"tasks are left:\n{waiting(life.loop)}" if left else None
 
 

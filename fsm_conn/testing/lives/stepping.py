@@ -103,7 +103,7 @@ class SteppedLife(Evidence):
             except LivelockError:
                 emptied = False
             if not emptied:
-                leave_behind(asyncio.all_tasks(self.loop))
+                leave_behind(self.loop.tasks())
             self._left()
             if self._owns_loop or not emptied:
                 self.loop.close()
@@ -163,7 +163,7 @@ class SteppedLife(Evidence):
         self._run(run)
         self._after_running()
 
-    def _run(self, run: Callable[[], None]) -> None:
+    def _run(self, run: Callable[[], Any]) -> None:
         """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
         _silenced.kept = self.logged
         with _silenced, _refused_sleep:

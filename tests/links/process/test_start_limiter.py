@@ -7,7 +7,6 @@ import os
 import threading
 from typing import Any
 
-import async_solipsism
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from fsm_conn.links.process import start_limiter as gate_module
 from fsm_conn.links.process.start_limiter import StartLimiter, process_limiter
 from fsm_conn.links.process.system import usable_cores
+from fsm_conn.testing import VirtualLoop
 
 QUICK = 60.0
 NEVER = 3600.0
@@ -143,7 +143,7 @@ def test_only_what_is_out_for_long_is_taken_back() -> None:
             guest.leave.set()
             await guest.task
 
-    with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(scene())
 
 

@@ -76,7 +76,7 @@ def activities_end_with_their_state(life: ConnectionEvidence) -> str | None:
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
     if life.checked == len(life.records):
         return None  # no transition since the last time, so no activity has begun
-    names = [task.get_name() for task in asyncio.all_tasks(life.loop) if _activity_name(task)]
+    names = [task.get_name() for task in life.loop.tasks() if _activity_name(task)]
     return None if len(names) <= 1 else f"activities overlap: {', '.join(sorted(names))}"
 
 

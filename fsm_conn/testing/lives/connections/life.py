@@ -301,7 +301,7 @@ class Life(SteppedLife, ConnectionEvidence):
             self._fail("disconnect_ends_disconnected", f"after disconnect() the connection is in {self.state!r}")
 
     def _loop_ends(self) -> None:
-        tasks = asyncio.all_tasks(self.loop)
+        tasks = self.loop.tasks()
         for task in self._in_order(tasks):
             task.cancel()
         if tasks:

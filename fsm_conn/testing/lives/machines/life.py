@@ -259,7 +259,7 @@ class MachineLife(SteppedLife):
         self._check(ALWAYS, AT_REST, AT_THE_END)
 
     def _loop_ends(self) -> None:
-        tasks = sorted(asyncio.all_tasks(self.loop), key=lambda task: task.get_name())
+        tasks = sorted(self.loop.tasks(), key=lambda task: task.get_name())
         for task in tasks:
             task.cancel()
         if tasks:

@@ -240,7 +240,7 @@ class PoolLife:
             except LivelockError:
                 emptied = False
             if not emptied:
-                leave_behind(asyncio.all_tasks(self.loop))
+                leave_behind(self.loop.tasks())
             if self._owns_loop or not emptied:
                 self.loop.close()
 

@@ -20,6 +20,7 @@ from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.table import PoolState
+from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["POOL_RULES", "PoolModel", "PoolUser", "broken_at_rest", "broken_at_the_end"]
 
@@ -349,9 +350,9 @@ def broken_at_rest(pool: ConnectionPool, model: PoolModel, now: float) -> tuple[
     return None
 
 
-def broken_at_the_end(pool: ConnectionPool, loop: asyncio.AbstractEventLoop) -> tuple[str, str] | None:
+def broken_at_the_end(pool: ConnectionPool, loop: VirtualLoop) -> tuple[str, str] | None:
     """What is left of a pool that was closed for good; None when nothing is."""
     if pool.state != PoolState.CLOSED:
         return "closing_ends_closed", f"it was closed, and is {pool.state}"
-    tasks = [task.get_name() for task in asyncio.all_tasks(loop) if not task.done()]
+    tasks = [task.get_name() for task in loop.tasks() if not task.done()]
     return ("everything_is_closed", f"tasks are left: {tasks}") if tasks else None
