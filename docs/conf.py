@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from fsm_conn._util.field_docs import FIELDS
 from fsm_conn.version import __version__
 
 project = "fsm_conn"
@@ -55,6 +56,8 @@ def setup(app: Any) -> None:
     attributes: dict[str, list[str]] = {}
 
     def read(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        if FIELDS in lines:  # each of them is shown by itself
+            del lines[lines.index(FIELDS) :]
         _from_markdown(lines)
         if what == "attribute":
             attributes[name] = list(lines)

@@ -7,11 +7,9 @@ Each stands between two comments in its page; a test fails when one is not what 
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import fsm_conn
 import fsm_conn.telemetry
 import fsm_conn.testing
 from fsm_conn import blocking, checks, cluster, diagrams, inspector
+from fsm_conn._util.field_docs import documented
 
 DOCS = Path(__file__).parent
 PACKAGES: dict[str, Any] = {
@@ -44,16 +43,6 @@ def sentence(text: str | None) -> str:
     return " ".join(paragraph.split()).replace("|", "\\|")
 
 
-def described(owner: type) -> Iterator[tuple[str, str]]:
-    """The fields of a class with the docstrings that stand below them, in the order of the source."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-    assert isinstance(body, ast.ClassDef)
-    for line, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(below, ast.Expr):
-            assert isinstance(below.value, ast.Constant)
-            yield line.target.id, " ".join(inspect.cleandoc(str(below.value.value)).split()).replace("|", "\\|")
-
-
 def public() -> Iterator[tuple[str, str, Any]]:
     """Every public name: the package that offers it, the name, and what it stands for."""
     for package, module in PACKAGES.items():
@@ -69,13 +58,18 @@ def defaults() -> str:
             continue
         fields = attrs.fields_dict(thing)
         rows = [
-            f"| `{field}` | {_code(fields[field].type)} | {_default(fields[field])} | {text} |"
-            for field, text in described(thing)
+            f"| `{field}` | {_code(fields[field].type)} | {_default(fields[field])} | {_in_cell(text)} |"
+            for field, text in documented(thing)
             if field in fields and fields[field].init
         ]
         if any("required" not in row for row in rows):
             tables.append("\n".join([f"## {name}\n", "| field | type | default | |", "|---|---|---|---|", *rows]))
     return "\n\n".join(tables)
+
+
+def _in_cell(text: str) -> str:
+    """Text in which a bar would begin the next cell."""
+    return text.replace("|", "\\|")
 
 
 def _default(field: attrs.Attribute[Any]) -> str:

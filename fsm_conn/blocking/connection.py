@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from fsm_conn.blocking.background import background
 from fsm_conn.blocking.proxies import BlockingService
+from fsm_conn.connection.calling.catalog import attributes
+from fsm_conn.connection.calling.proxies import public_first
 from fsm_conn.connection.connection import Connection as AsyncConnection
 from fsm_conn.links.target import Target
 from fsm_conn.machine.records import TransitionRecord
@@ -93,7 +95,12 @@ class Connection:
     def __getattr__(self, name: str) -> BlockingService:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return BlockingService(lambda method, args, fields: self.call(method, *args, **fields), name)
+        return BlockingService(
+            lambda method, args, fields: self.call(method, *args, **fields), name, self._conn._offers
+        )
+
+    def __dir__(self) -> list[str]:
+        return public_first([*super().__dir__(), *attributes(self._conn._offers())])
 
     def probe(self, timeout: float | None = None) -> float:
         """Ask the peer once whether it is well, and return how long the answer took, in seconds."""

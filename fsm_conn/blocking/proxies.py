@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fsm_conn.connection.calling.catalog import Offers, methods
+from fsm_conn.connection.calling.proxies import public_first
+
 __all__ = ["BlockingService"]
 
 
 class BlockingService:
     """A service of the peer, by name."""
 
-    def __init__(self, ask: Callable[[str, tuple[Any, ...], dict[str, Any]], Any], name: str) -> None:
+    def __init__(
+        self,
+        ask: Callable[[str, tuple[Any, ...], dict[str, Any]], Any],
+        name: str,
+        offers: Callable[[], Offers] = dict,
+    ) -> None:
         self._ask = ask
         self._name = name
+        self._offers = offers
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("_"):
@@ -24,6 +33,9 @@ class BlockingService:
 
         call.__name__ = call.__qualname__ = method
         return call
+
+    def __dir__(self) -> list[str]:
+        return public_first([*super().__dir__(), *methods(self._offers(), self._name)])
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} has no truth value; call one of its methods")

@@ -55,7 +55,7 @@ class _ConnectingRoute(ConnectionRoute):
         try:
             return await super().next(end)
         except NotConnectedError:
-            conn._heed_disconnect(endings)
+            conn._demand.heed(endings, conn)
             last = conn.last_record
             if last is not None and last.dest == ConnectionState.FAILED:
                 raise connect_failed(conn.name, last) from None

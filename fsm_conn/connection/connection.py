@@ -13,8 +13,11 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from fsm_conn._util.keywords import explained
+from fsm_conn._util.part import Part
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls
+from fsm_conn.connection.calling.catalog import Catalog, Offers, attributes
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
 from fsm_conn.connection.calling.route import ConnectionRoute, present_channel, present_link
 from fsm_conn.connection.calling.subscribing import Subscription
@@ -30,6 +33,7 @@ from fsm_conn.connection.options import (
     checked_retry,
     checked_rng,
     checked_start_timeout,
+    other_places,
 )
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
@@ -68,9 +72,8 @@ class Connection(LinkedMachine):
         name: what to call this connection in messages; by default the program or the address.
         history: how many `ConnectionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
         rng: where jitter is drawn from, for lives that can be repeated.
-        on_open: called with the connection for each new link, before it serves, to log in or to configure the peer; a
-            plain or async function, as the method `on_open` of a subclass. It has `hook_timeout` (30 s), and its
-            failure is a failed attempt.
+        on_open: a plain or async function that is called with the connection for each new link, before it serves, as
+            the method `on_open`. It has `hook_timeout` (30 s), and its failure is a failed attempt.
 
     Making a connection starts nothing. What each method does in each state:
 
@@ -101,6 +104,9 @@ class Connection(LinkedMachine):
     behaves as `connecting`; one with `serves=True` as `connected`.
     """
 
+    _catalog = Part(Catalog)
+
+    @explained(other_places)
     def __init__(
         self,
         target: Target,
@@ -162,9 +168,7 @@ class Connection(LinkedMachine):
     async def reconnect(self) -> None:
         """Replace the link by a fresh one, now, without waiting out any delay; attempts count from zero.
 
-        Only for a token of a shared `RetryBudget` does it wait.
-
-        Raises: as `connect()`.
+        Only for a token of a shared `RetryBudget` does it wait. Raises as `connect()`.
         """
         self._refuse_from_activity("reconnect")
         await self._settle(Trigger.RECONNECT if self.handles(Trigger.RECONNECT) else Trigger.CONNECT)
@@ -276,7 +280,10 @@ class Connection(LinkedMachine):
         return ServiceProxy(self, name)
 
     def __dir__(self) -> list[str]:
-        return public_first(super().__dir__())
+        return public_first([*super().__dir__(), *attributes(self._offers())])
+
+    def _offers(self) -> Offers:
+        return self._catalog.look(self.link, self.loop)
 
     @property
     def connected(self) -> bool:
@@ -290,10 +297,9 @@ class Connection(LinkedMachine):
         return None if link is None else link.pid
 
     def is_connected(self) -> bool:
-        """Whether the state is `connected`, or another that serves calls, so that a call would be sent at once.
+        """Whether the state is `connected`, or another that serves calls: a call would be sent at once.
 
-        No more than a look: the link may be lost before the next line. To have a call wait for the connection, or be
-        sent again, give it `CallOptions`.
+        No more than a look: `CallOptions` have a call wait for the connection, or be sent again.
         """
         return self._state in self.serving_states
 
@@ -337,7 +343,7 @@ class Connection(LinkedMachine):
         disconnects = self._demand.endings
         if self._state == DISCONNECTING:
             await self.reach(ENDED)
-            self._heed_disconnect(disconnects)
+            self._demand.heed(disconnects, self)
         self._ask_for(trigger)
         self._demand.waiting += 1
         waits = True
@@ -356,7 +362,7 @@ class Connection(LinkedMachine):
             raise
         finally:
             self._demand.waiting -= waits
-        self._heed_disconnect(disconnects)
+        self._demand.heed(disconnects, self)
         self._judge(record)
 
     def _ask_for(self, trigger: str) -> None:
@@ -374,7 +380,7 @@ class Connection(LinkedMachine):
         if self._state == DISCONNECTING:
             disconnects = self._demand.endings
             await self.reach(ENDED)
-            self._heed_disconnect(disconnects)
+            self._demand.heed(disconnects, self)
         self._ask_for(Trigger.CONNECT)
 
     def _judge(self, record: ConnectionRecord) -> None:
@@ -385,10 +391,6 @@ class Connection(LinkedMachine):
             raise connect_failed(self.name, record)
         else:
             raise ConnectAbandonedError(f"{self!r}: it was disconnected while connect() was waiting")
-
-    def _heed_disconnect(self, disconnects: int) -> None:
-        if disconnects != self._demand.endings:
-            raise ConnectAbandonedError(f"{self!r}: disconnect() was called while connect() was waiting")
 
     def _refuse_from_activity(self, method: str) -> None:
         if self.in_activity():

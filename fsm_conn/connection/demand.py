@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fsm_conn.connection.errors import ConnectAbandonedError
 from fsm_conn.connection.table import ConnectionState
 
 __all__ = ["AT_REST", "DISCONNECTED", "DISCONNECTING", "ENDED", "FAILED", "RENEWING", "Demand"]
@@ -37,3 +38,8 @@ class Demand:
     def ends_with_this_caller(self) -> bool:
         """Whether nobody is left when a caller that waits goes away."""
         return self.waiting == 1 and not self.is_used
+
+    def heed(self, endings: int, owner: object) -> None:
+        """Raise `ConnectAbandonedError` if `disconnect()` was called since there were so many endings."""
+        if endings != self.endings:
+            raise ConnectAbandonedError(f"{owner!r}: disconnect() was called while connect() was waiting")

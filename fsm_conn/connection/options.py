@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
+from fsm_conn._util.keywords import Places
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 
@@ -21,10 +24,26 @@ __all__ = [
     "checked_retry",
     "checked_rng",
     "checked_start_timeout",
+    "other_places",
     "shared_rng",
 ]
 
 _MOST_RECORDS = 100_000_000
+
+
+def other_places() -> Places:
+    """Where those keywords are taken that people look for at a connection."""
+    from fsm_conn.links.base import CallOptions
+    from fsm_conn.links.target import Endpoint, Plugin
+
+    homes = {
+        "CallOptions({}) with a call": CallOptions,
+        "retry=RetryPolicy({})": RetryPolicy,
+        "health=HealthPolicy({})": HealthPolicy,
+        "Plugin(command, {}) as the target": Plugin,
+        "Endpoint(address, {}) as the target": Endpoint,
+    }
+    return {place: attrs.fields_dict(home) for place, home in homes.items()}
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
 from fsm_conn._util.validators import factor, flag, seconds, share, text, whole
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _jitter(value: object) -> Jitter:
         raise ValueError(f"RetryPolicy(jitter={value!r}): give one of {kinds}") from None
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """When a link is opened again, and after how long.
@@ -143,6 +145,7 @@ gives up for good: after the attempts of an outage, one more is made every 3 to 
 again within 5 seconds of its peer's return. Callers that do not wait are told at once meanwhile."""
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class HealthPolicy:
     """How the health of a peer is watched while connected.

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
+
 __all__ = ["CallOptions", "Link", "ReceivedMetadata", "StubCallWatch", "StubWatch", "checked_metadata"]
 
 
@@ -93,6 +95,7 @@ def _received(options: object, attribute: Any, value: object) -> None:
         raise TypeError(f"CallOptions(received={type(value).__name__}): give a ReceivedMetadata(), or None")
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class CallOptions:
     """Options of one call. Given as an object, by position, so that no option can collide with a field name."""
@@ -216,6 +219,10 @@ class Link(abc.ABC):
     ) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages. Arguments and errors as for `call`."""
         raise TypeError(f"{type(self).__name__} makes no streaming calls: define its method stream()")
+
+    async def offers(self) -> Mapping[str, tuple[str, ...]]:
+        """The services that can be called, by their full names, each with its methods; as far as the peer tells."""
+        return {}
 
     def is_unavailable(self, error: BaseException) -> bool:
         """Whether an error that a call raised is the peer's answer that it cannot serve at present."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import attrs
 
 from fsm_conn._util import workers
+from fsm_conn._util.keywords import explained_class
 from fsm_conn._util.secret_values import without_secrets
 from fsm_conn.links import checking
 from fsm_conn.links.base import Link, checked_metadata
@@ -30,6 +31,7 @@ Pairs = tuple[tuple[str, str | bytes], ...]
 Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class Tls:
     """Certificates for TLS, as PEM. Unlike `grpc.ChannelCredentials` they can be compared and pickled."""
@@ -89,6 +91,7 @@ def _command(command: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return checking.checked_command(command)
 
 
+@explained_class
 @attrs.frozen
 class Plugin:
     """A go-plugin plugin: a process of ours, started and ended with its link."""
@@ -165,6 +168,7 @@ def _metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[
     return metadata if callable(metadata) else checked_metadata(metadata, "Endpoint")
 
 
+@explained_class
 @attrs.frozen
 class Endpoint:
     """A gRPC server that somebody else runs."""
@@ -208,6 +212,7 @@ def _pid(pid: int | None) -> int | None:
     return pid
 
 
+@explained_class
 @attrs.frozen
 class Reattach:
     """A plugin that somebody else has started and that goes on running: it is not ended with its link."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.keywords import advice
 from fsm_conn.connection.connection import Connection
-from fsm_conn.connection.options import checked_rng, shared_rng
+from fsm_conn.connection.options import checked_rng, other_places, shared_rng
 from fsm_conn.pool.hooks import Hook
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.kind import Kind, SlotOwner
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MakeSlot", "connection_maker", "merged", "slot_maker"]
 
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 MakeSlot = Callable[[Kind, SlotOwner], Slot]
 MakeConnection = Callable[["str | None"], "Connection"]
 
@@ -83,19 +84,16 @@ def merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) ->
 
 def _explain(pool: type, connection_class: type, options: Mapping[str, Any], error: TypeError) -> None:
     """Raise what tells of an option that neither of the two takes, if that is what is wrong."""
-    known = {name for each in (pool, connection_class) for name in _options_of(each)}
+    known = dict.fromkeys(name for each in (pool, connection_class) for name in _options_of(each))
     for name in options:
-        if name in attrs.fields_dict(PoolPolicy):
-            raise TypeError(f"{pool.__name__}({name}=...): give policy=PoolPolicy({name}=...)") from error
         if name not in known:
-            raise TypeError(
-                f"{pool.__name__}({name}=...): neither the pool nor {connection_class.__name__} takes that"
-                f"{did_you_mean(name, known)}"
-            ) from error
+            places = {"policy=PoolPolicy({})": attrs.fields_dict(PoolPolicy), **other_places()}
+            raise TypeError(f"{pool.__name__}({name}=...): {advice(name, known, places)}") from error
 
 
 def _options_of(owner: type) -> Iterator[str]:
     """What its constructor takes by name, and what those take that it may pass the rest on to."""
     for each in owner.__mro__:
         if "__init__" in vars(each):
-            yield from inspect.signature(each.__init__).parameters  # type: ignore[misc]
+            parameters = inspect.signature(each.__init__).parameters.values()  # type: ignore[misc]
+            yield from (each.name for each in parameters if each.name != "self" and each.kind not in _REST)

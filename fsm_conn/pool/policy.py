@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
 from fsm_conn._util.validators import flag, seconds, share, whole
 from fsm_conn.connection.policy import RetryPolicy
 
@@ -17,6 +18,7 @@ __all__ = ["PoolPolicy"]
 _REPLACEMENT = RetryPolicy(max_attempts=None, initial_delay=0.5, max_delay=60.0)
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class PoolPolicy:
     """How many connections a pool keeps, for how long, and who gets one.

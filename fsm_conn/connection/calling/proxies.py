@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, NoReturn, Protocol
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn.connection.calling.catalog import Offers, methods
 
 __all__ = ["BoundMethod", "Caller", "MethodCall", "ServiceProxy", "Services", "public_first"]
 
@@ -58,6 +59,11 @@ class ServiceProxy:
         """Refuse: who calls a service has mistaken it for a method of the connection."""
         raise AttributeError(no_such_attribute(self._conn, self._name))
 
+    def __dir__(self) -> list[str]:
+        """The methods that the peer offers, as far as it is known, and what every object has."""
+        offers: Offers = getattr(self._conn, "_offers", dict)()
+        return public_first([*super().__dir__(), *methods(offers, self._name)])
+
     def __repr__(self) -> str:
         return f"<service {self._name!r} of {self._conn!r}>"
 
@@ -97,10 +103,10 @@ class ServiceProxy:
 
 def no_such_attribute(conn: Caller, name: str, kind: str = "method") -> str:
     """What to say to somebody who took a service for a method of the connection."""
-    hint = did_you_mean(name, [each for each in dir(conn) if not each.startswith("_")])
+    hint = did_you_mean(name, [each for each in dir(type(conn)) if not each.startswith("_")])
     return (
         f"{type(conn).__name__} has no {kind} {name!r}{hint}; "
-        f"as a service, its methods are called as conn.{name}.<Method>(field=value)"
+        f"as a service it has methods, which are called as .{name}.<Method>(field=value)"
     )
 
 

@@ -40,10 +40,10 @@ _REMEDIES: dict[str, str] = {
     DISCONNECTING: "it is being closed; 'await conn.connect()' waits for that and connects again",
     FAILED: "it has given up; 'await conn.connect()' tries again",
 }
-_WAIT = "'await conn.ensure_connected()' first, or pass CallOptions(wait_for_ready=True)"
+_WAIT, _OR_OPTION = "'await conn.ensure_connected()' first", ", or pass CallOptions(wait_for_ready=True)"
 
 
-def present_link(conn: LinkedMachine, *, in_use: bool = True) -> Link:
+def present_link(conn: LinkedMachine, *, in_use: bool = True, takes_options: bool = True) -> Link:
     """The link to call through: for everybody where calls are served, for an activity whenever there is one.
 
     Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
@@ -62,12 +62,12 @@ def present_link(conn: LinkedMachine, *, in_use: bool = True) -> Link:
         return link
     if link is not None and conn.in_activity():
         return link
-    raise _refusal(conn)
+    raise _refusal(conn, _WAIT + _OR_OPTION * takes_options)
 
 
-def _refusal(conn: LinkedMachine) -> NotConnectedError:
+def _refusal(conn: LinkedMachine, wait: str) -> NotConnectedError:
     state, reason = conn.state, conn.reason
-    remedy = _REMEDIES.get(state, _WAIT)
+    remedy = _REMEDIES.get(state, wait)
     if state == FAILED and conn.may_recover(None):
         remedy += f" now, or wait: it tries by itself after {conn.retry.recover_after:g} s"
     if state == DISCONNECTED and conn._demand.is_used and not conn._demand.endings:
@@ -264,7 +264,7 @@ async def _left(conn: LinkedMachine, limit: float) -> bool:
 
 def present_channel(conn: LinkedMachine) -> Any:
     """The channel of the present link, for compiled stubs, whose calls then count in its traffic."""
-    link, holder = present_link(conn), conn._holder
+    link, holder = present_link(conn, takes_options=False), conn._holder
     if holder.watched is not link:
         holder.watched = link
         link.watch_stubs(StubTraffic(conn, link))

@@ -12,10 +12,13 @@ from fsm_conn.links.base import CallOptions, Link, StubWatch
 from fsm_conn.links.errors import LinkLostError, ProbeError
 from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused
 from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.grpc.names import is_infrastructure
 from fsm_conn.links.grpc.services import ServiceResolver
 
 __all__ = ["GrpcLink"]
 
+MOST_OFFERED = 100
+"""Services that are looked up for completion; a peer may list thousands."""
 _MADE_HERE = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
 
@@ -68,6 +71,12 @@ class GrpcLink(Link):
         if self._calls is None:
             return refused(not_open(method))
         return self._calls.stream(method, request, fields, options)
+
+    async def offers(self) -> Mapping[str, tuple[str, ...]]:
+        """The services by reflection, and those declared; not gRPC's own, and no more than a person would look at."""
+        names = [name for name in await self.resolver.names() if not is_infrastructure(name)]
+        services = [await self.resolver.service(name) for name in names[:MOST_OFFERED]]
+        return {service.full_name: tuple(service.methods_by_name) for service in services}
 
     def is_unavailable(self, error: BaseException) -> bool:
         """Whether a call was answered with UNAVAILABLE."""

@@ -19,6 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 from fsm_conn._util.text import brief
+from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, RequestError
 from fsm_conn.links.grpc.names import listing, nearest, shown
 
@@ -90,8 +91,8 @@ def _arity(streaming: bool) -> str:
 def wrong_kind(method: Method) -> RequestError:
     """The error for a method that was called as if it answered otherwise than it does."""
     if method.server_streaming:
-        return RequestError(f"{method.name} answers with a stream: use `async for reply in conn.stream(...)`")
-    return RequestError(f"{method.name} answers with one message: use `await conn.call(...)`")
+        return RequestError(f"{method.name} answers with a stream: use stream(), or 'async for' by attribute")
+    return RequestError(f"{method.name} answers with one message: use call(), or 'await' by attribute")
 
 
 def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Message:
@@ -105,7 +106,7 @@ def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Mess
         try:
             return method.request_class(**fields)
         except _MISFITS:
-            raise _misfit(method, fields) from None
+            raise _misfit(method, fields, _in_options(method, fields)) from None
     if fields:
         raise RequestError(f"{method.name} was given both a request and fields ({listing(fields)}): give one of them")
     return _whole(method, request)
@@ -196,9 +197,17 @@ def _translated(method: Method, request: Message) -> Message:
         ) from error
 
 
-def _misfit(method: Method, fields: Mapping[str, Any]) -> RequestError:
+def _in_options(method: Method, fields: Mapping[str, Any]) -> str:
+    """A remark about options of a call that were given as if they were fields."""
+    taken = attrs.fields_dict(CallOptions)
+    found = [name for name in fields if name in taken and name not in method.request_class.DESCRIPTOR.fields_by_name]
+    options = ", ".join(f"{name}=..." for name in found)
+    return f". Options of a call are given by position: call(method, CallOptions({options}), ...)" if found else ""
+
+
+def _misfit(method: Method, fields: Mapping[str, Any], remark: str = "") -> RequestError:
     fault = _fault(method.request_class, fields, "") or "the fields do not fit together"
-    return RequestError(f"{method.name}: {fault}")
+    return RequestError(f"{method.name}: {fault}{remark}")
 
 
 def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -> str | None:

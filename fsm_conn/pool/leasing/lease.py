@@ -22,7 +22,8 @@ from weakref import ref
 
 from fsm_conn._util.text import said
 from fsm_conn.connection.calling.calls import Calls
-from fsm_conn.connection.calling.proxies import ServiceProxy, Services
+from fsm_conn.connection.calling.catalog import Offers, attributes
+from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
 from fsm_conn.connection.calling.route import RoutedCall, present_channel, present_link
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.links.stubs import ReconnectingChannel
@@ -198,6 +199,12 @@ class Lease:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return ServiceProxy(self, name)
+
+    def __dir__(self) -> list[str]:
+        return public_first([*super().__dir__(), *attributes(self._offers())])
+
+    def _offers(self) -> Offers:
+        return self._slot.conn._offers() if self._slot is not None else {}
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled: it is given back once")

@@ -1,0 +1,119 @@
+"""Wrong keywords find the right ones, and `help` of a setting shows its fields."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+import fsm_conn
+from fsm_conn import (
+    AutoReconnectClient,
+    CallOptions,
+    Connection,
+    ConnectionPool,
+    Endpoint,
+    HealthPolicy,
+    Plugin,
+    PoolPolicy,
+    Reattach,
+    RetryPolicy,
+    Tls,
+)
+from fsm_conn._util.keywords import WORDS, explained_class
+
+SETTINGS = (CallOptions, Endpoint, HealthPolicy, Plugin, PoolPolicy, Reattach, RetryPolicy, Tls)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda **wrong: RetryPolicy(**wrong), "base_delay: RetryPolicy(base_delay=...): give initial_delay=..."),
+        (lambda **wrong: RetryPolicy(**wrong), "max_retries: RetryPolicy(max_retries=...): give max_attempts=..."),
+        (lambda **wrong: RetryPolicy(**wrong), "max_atempts: RetryPolicy(max_atempts=...): give max_attempts=..."),
+        (lambda **wrong: HealthPolicy(**wrong), "period: HealthPolicy(period=...): give interval=..."),
+        (lambda **wrong: CallOptions(**wrong), "deadline: CallOptions(deadline=...): give timeout=..."),
+        (lambda **wrong: Tls(**wrong), "color: Tls(color=...): it takes roots, certificate, key"),
+        (lambda **wrong: Plugin(["x"], **wrong), "environment: Plugin(environment=...): give env=..."),
+        (
+            lambda **wrong: Connection(["x"], **wrong),
+            "restart_limit: Connection(restart_limit=...): give retry=RetryPolicy(max_restarts=...)",
+        ),
+        (
+            lambda **wrong: AutoReconnectClient(["x"], **wrong),
+            "initial_backoff: AutoReconnectClient(initial_backoff=...): give retry=RetryPolicy(initial_delay=...)",
+        ),
+        (
+            lambda **wrong: Connection("h:1", **wrong),
+            "interceptors: Connection(interceptors=...): give Endpoint(address, interceptors=...) as the target",
+        ),
+        (
+            lambda **wrong: ConnectionPool(["x"], **wrong),
+            "standby: ConnectionPool(standby=...): give policy=PoolPolicy(standby=...)",
+        ),
+        (
+            lambda **wrong: ConnectionPool(["x"], **wrong),
+            "base_delay: ConnectionPool(base_delay=...): give retry=RetryPolicy(initial_delay=...)",
+        ),
+    ],
+)
+def test_a_wrong_keyword_finds_the_right_one(make: Callable[..., Any], told: str) -> None:
+    """By the words that others have for it, by the place where it belongs, or the nearest name."""
+    wrong, _, text = told.partition(": ")
+    with pytest.raises(TypeError) as caught:
+        make(**{wrong: 1})
+    assert str(caught.value) == text
+
+
+def test_a_timeout_may_be_meant_in_three_ways() -> None:
+    """All are told."""
+    told = "start_timeout=... or CallOptions(timeout=...) with a call or health=HealthPolicy(timeout=...)"
+    with pytest.raises(TypeError) as caught:
+        Connection(["x"], timeout=1)  # type: ignore[call-arg]
+    assert str(caught.value) == f"Connection(timeout=...): give {told}"
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    """Of a value that is wrong, and of code that is called with a wrong keyword inside."""
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'target'"):
+        Connection()  # type: ignore[call-arg]
+
+    def broken(value: object) -> object:
+        return dict.fromkeys([value], wrong=1)  # type: ignore[call-overload]
+
+    @explained_class
+    @attrs.frozen
+    class Setting:
+        value: object = attrs.field(converter=broken)
+
+    with pytest.raises(TypeError, match=r"fromkeys\(\) takes no keyword arguments"):
+        Setting(1)
+
+
+def test_all_words_lead_somewhere() -> None:
+    """Each is one that some setting or constructor takes."""
+    taken = {name for each in SETTINGS for name in attrs.fields_dict(each)}
+    taken |= {*inspect.signature(Connection).parameters, *inspect.signature(ConnectionPool).parameters}
+    assert {word for words in WORDS.values() for word in words} <= taken
+    assert all(name in inspect.signature(RetryPolicy).parameters for name in ("max_attempts", "deadline"))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_help_shows_the_fields(setting: type) -> None:
+    """Each with its type, its default and what it means."""
+    text = pydoc.plain(pydoc.render_doc(setting))
+    for name, field in attrs.fields_dict(setting).items():
+        assert f"{name}: {field.type}" in text
+    assert fsm_conn.RetryPolicy.__doc__ is not None
+    assert "max_attempts: int | None = 5\n        Links opened" in fsm_conn.RetryPolicy.__doc__
+
+
+def test_a_class_without_source_has_its_own_docstring() -> None:
+    """Nothing is wrong with that."""
+    space: dict[str, Any] = {"attrs": attrs, "explained_class": explained_class}
+    exec('@explained_class\n@attrs.frozen\nclass Made:\n    "Its own."\n    field: int = 1', space)
+    assert space["Made"].__doc__ == "Its own."
