@@ -20,8 +20,10 @@ from shown_examples import module_of
 from .conftest import eventually, is_alive
 
 SERVICES = Path(__file__).parents[2] / "examples" / "services"
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds for what takes a moment on a machine with nothing else to do."""
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def environment() -> dict[str, str]:
