@@ -75,6 +75,7 @@ class ClusterPool(StateMachine):
 
     _roster: Roster
     _leases: MemberLeases
+    _following: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -267,7 +268,31 @@ class ClusterPool(StateMachine):
         self._leases = MemberLeases(self._roster, self._lease_pool)
 
     async def while_open(self) -> NoReturn:
-        """Follow the members. A source that fails is asked anew; the last members stand."""
+        """Follow the members, in a task that goes on until their connections are closed: it may end their servers."""
+        self._following = asyncio.create_task(self._follow())
+        await asyncio.shield(self._following)
+        raise AssertionError("members are followed for ever")
+
+    async def while_closing(self) -> Annotated[str, Fires(_T.CLOSED)]:
+        """Have calls under way answered, close all connections, and let the members be."""
+        await self._leases.close()
+        await self._roster.close()
+        await self._stop_following()
+        return _T.CLOSED
+
+    async def on_loop_end(self) -> None:
+        """Close all connections."""
+        await self._roster.close()
+        await self._stop_following()
+
+    async def _stop_following(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
+            await asyncio.wait((following,))
+
+    async def _follow(self) -> NoReturn:
+        """A source that fails is asked anew; the last members stand."""
         pause = FIRST_ANEW
         while True:
             try:
@@ -281,16 +306,6 @@ class ClusterPool(StateMachine):
                 _log.warning("%r: its members could not be asked for; anew in %.3g s: %s", self, pause, said(error))
             await asyncio.sleep(pause * (0.5 + self._rng.random() / 2))
             pause = min(2 * pause, LAST_ANEW)
-
-    async def while_closing(self) -> Annotated[str, Fires(_T.CLOSED)]:
-        """Have calls under way answered, and close all connections."""
-        await self._leases.close()
-        await self._roster.close()
-        return _T.CLOSED
-
-    async def on_loop_end(self) -> None:
-        """Close all connections."""
-        await self._roster.close()
 
     def come_to_rest(self) -> None:
         """Close, without the activities."""
