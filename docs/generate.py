@@ -18,6 +18,7 @@ import attrs
 from prometheus_client import CollectorRegistry
 
 import fsm_conn
+import fsm_conn.cluster.dask
 import fsm_conn.telemetry
 import fsm_conn.testing
 from fsm_conn import blocking, checks, cluster, diagrams, inspector
@@ -28,6 +29,7 @@ PACKAGES: dict[str, Any] = {
     "fsm_conn": fsm_conn,
     "fsm_conn.blocking": blocking,
     "fsm_conn.cluster": cluster,
+    "fsm_conn.cluster.dask": cluster.dask,
     "fsm_conn.telemetry": fsm_conn.telemetry,
     "fsm_conn.diagrams": diagrams,
     "fsm_conn.inspector": inspector,

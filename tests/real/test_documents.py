@@ -70,7 +70,8 @@ PRINTED = {
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
     "ConnectionPool, PoolPolicy": "3.0 4.0 2",
     "run_coroutine_threadsafe": "8.0",
-    "import ClusterPool": "3.0 [1, 2, 3, 4]",
+    "ClusterPool, Recipe, StaticMembers": "3.0 [1, 2, 3, 4]",
+    "DaskMembers, local_pool": "3.0 5.0",
     "Recipe, serve": "8.0 2",
 }
 """What those blocks print that print something, by a word that is only in them."""
