@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.pool.gate import Gate
-from fsm_conn.pool.slots.slot import SOON
+from fsm_conn.pool.slots.slot import SOON, Slot
 from fsm_conn.pool.slots.table import SlotState, SlotTrigger
 from fsm_conn.pool.supervisor import Supervisor
 from fsm_conn.pool.users import TaskRef
@@ -57,6 +58,25 @@ class Drain:
         """Wait until the last slot is closed."""
         for slot in (*self._supervisor.slots, *self._supervisor.slots.leaving):
             await slot.wait_for_state(SlotState.CLOSED)
+
+    async def removed(self, slots: Sequence[Slot], timeout: float | None) -> None:
+        """Wait until slots whose target was removed are closed; when the time is up, close what is left of them."""
+
+        async def closed() -> None:
+            for slot in slots:
+                await slot.wait_for_state(SlotState.CLOSED)
+
+        try:
+            await within(timeout, closed())
+        except ExpiredError:
+            held = [slot for slot in slots if slot in self._supervisor.slots]
+            if held:
+                _log.warning(
+                    "%r: %d connections to a removed target are closed under who uses them", self._gate, len(held)
+                )
+            for slot in held:
+                self._supervisor.retire(slot)
+            await closed()
 
     async def _returned_by_all(self) -> None:
         news = self._supervisor.news

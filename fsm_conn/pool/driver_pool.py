@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
@@ -80,19 +80,20 @@ class DriverPool(ConnectionPool, Generic[T]):
             await db.fetchval("SELECT 1")
 
     Args:
-        target: makes a `DriverLink`: as a rule, the class.
+        target: makes a `DriverLink`: as a rule, the class. Or a list of several such.
         pool_size: as for `ConnectionPool`, and so is all else. `reset` of the links is called after each lease, before
             an `on_release` of the pool's.
     """
 
     def __init__(
         self,
-        target: Callable[[], DriverLink[T]],
+        target: Callable[[], DriverLink[T]] | Sequence[Callable[[], DriverLink[T]]],
         pool_size: int | None = None,
         max_overflow: int | None = None,
         **options: Any,
     ) -> None:
-        if getattr(target, "reset", None) is not DriverLink.reset:
+        makers = target if isinstance(target, Sequence) else (target,)
+        if any(getattr(maker, "reset", None) is not DriverLink.reset for maker in makers):
             options["on_release"] = _resetting(options.get("on_release"))
         super().__init__(target, pool_size, max_overflow, **options)
 

@@ -32,6 +32,7 @@ from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.supervisor import Supervisor
 from fsm_conn.pool.table import POOL_STATES, POOL_TRANSITIONS, PoolState, PoolTrigger
+from fsm_conn.pool.targets.targets import Targets
 
 __all__ = ["SERVING", "PoolMachine"]
 
@@ -45,6 +46,7 @@ class PoolMachine(StateMachine):
     Args:
         name: what to call it in messages.
         policy: what it may do.
+        targets: what its connections are to.
         make: makes its slots.
         hooks: what the application has to say.
     """
@@ -56,14 +58,15 @@ class PoolMachine(StateMachine):
 
     _was_forked: bool = False
 
-    def __init__(self, name: str, policy: PoolPolicy, make: MakeSlot, hooks: Hooks) -> None:
+    def __init__(self, name: str, policy: PoolPolicy, targets: Targets, make: MakeSlot, hooks: Hooks) -> None:
         self.name = name
         self.keep_context()
         self._policy = policy
         self._counts = PoolStats()
+        self._targets = targets
         gate = Gate(self)
         self._maker = SlotMaker(make)
-        self._supervisor = Supervisor(gate, policy, self._maker, self._counts)
+        self._supervisor = Supervisor(gate, policy, targets, self._maker, self._counts)
         self._line = self._supervisor.waiters
         self._slots = self._supervisor.slots
         self._leases = Leases(gate, self._supervisor, hooks, self._counts)
@@ -109,7 +112,7 @@ class PoolMachine(StateMachine):
     def begin_service(self, reason: BaseException | None) -> None:
         """From here on more slots are opened for who waits."""
         self._opening.end()
-        self._supervisor.is_open = True
+        self._supervisor.open()
         self._leases.hurry()
 
     def end_service(self, reason: BaseException | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
+from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.pool.slots.table import SlotState, SlotTrigger
 from fsm_conn.pool.supervisor import Supervisor
 
@@ -49,20 +51,24 @@ class Opening:
         Raises:
             PoolUnavailableError: so many of them cannot be.
         """
-        slots, news = tuple(self._supervisor.slots), self._supervisor.news
-        needed = len(slots) if self.at_least is None else min(self.at_least, len(slots))
-        for slot in slots:
+        supervisor, news = self._supervisor, self._supervisor.news
+        size = len(tuple(supervisor.slots))
+        needed = size if self.at_least is None else min(self.at_least, size)
+        for slot in tuple(supervisor.slots):
             slot.fire(SlotTrigger.WAKE)
         told = -1
-        while (ready := sum(slot.in_service for slot in slots)) < needed:
+        while (ready := sum(slot.in_service and not slot.is_replaced for slot in supervisor.slots)) < needed:
             if ready != told:
-                self._tell(ready, len(slots))
+                self._tell(min(ready, size), size)
                 told = ready
-            if len(slots) - sum(slot.state == SlotState.BACKING_OFF for slot in slots) < needed:
-                raise self._supervisor.why_unavailable("could not be opened")
-            await news.wait()
+            given_up = [slot for slot in supervisor.slots if slot.state == SlotState.BACKING_OFF]
+            if size - len(given_up) < needed:
+                raise supervisor.why_unavailable("could not be opened")
             news.clear()
-        self._tell(ready, len(slots))
+            due = min(supervisor.moves.clean_up(supervisor.now()), default=None)
+            with suppress(ExpiredError):
+                await within(None if due is None else due - supervisor.now(), news.wait())
+        self._tell(min(ready, size), size)
 
     def _tell(self, ready: int, of: int) -> None:
         for progress in self._progress:

@@ -12,63 +12,79 @@ import attrs
 
 from fsm_conn._util.keywords import advice
 from fsm_conn.connection.connection import Connection
-from fsm_conn.connection.options import checked_rng, other_places, shared_rng
+from fsm_conn.connection.options import checked_name, checked_rng, other_places, shared_rng
 from fsm_conn.pool.hooks import Hook
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.kind import Kind, SlotOwner
 from fsm_conn.pool.slots.slot import Slot
+from fsm_conn.pool.targets.target import PoolTarget
+from fsm_conn.pool.targets.targets import MakeTarget, Targets
 
 if TYPE_CHECKING:
     import random
 
     from fsm_conn.links.target import Target
 
-__all__ = ["MakeSlot", "connection_maker", "merged", "slot_maker"]
+__all__ = ["MakeSlot", "checked_pool_name", "merged", "slot_maker", "target_maker"]
 
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-MakeSlot = Callable[[Kind, SlotOwner], Slot]
-MakeConnection = Callable[["str | None"], "Connection"]
+MakeSlot = Callable[[Kind, SlotOwner, PoolTarget], Slot]
+_FEW = 3
+"""Targets that a pool is named by."""
 
 
-def connection_maker(
+def target_maker(
     pool: type,
-    target: Target,
     connection_class: type[Connection],
-    name: str | None,
     rng: random.Random | None,
     options: Mapping[str, Any],
-) -> tuple[MakeConnection, str]:
-    """What makes connections of a given name, and the name of the pool; what is wrong with the options is told here."""
+) -> MakeTarget:
+    """What makes of a target what the pool knows of it; what is wrong with it, or with the options, is told there."""
     if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
         raise TypeError(f"connection_class={connection_class!r}: give a subclass of Connection")
     if rng is not None:
         options = {**options, "rng": checked_rng(rng)}
 
-    def make(name: str | None) -> Connection:
-        return connection_class(target, name=name, **options)
+    def make(target: Target) -> PoolTarget:
+        def connect(name: str | None) -> Connection:
+            return connection_class(target, name=name, **options)
 
-    try:
-        return make, make(name).name
-    except TypeError as error:
-        _explain(pool, connection_class, options, error)
-        raise
+        try:
+            return PoolTarget(target, connect(None).name, connect, rng or shared_rng())
+        except TypeError as error:
+            _explain(pool, connection_class, options, error)
+            raise
+
+    return make
 
 
 def slot_maker(
-    name: str,
-    make: MakeConnection,
+    name: str | None,
+    targets: Targets,
     policy: PoolPolicy,
     on_open: Hook | None,
     rng: random.Random | None,
 ) -> MakeSlot:
-    """What makes slots, each with a connection of its own, in the context of the pool, whoever needs it first."""
+    """What makes slots, each with a connection of its own, in the context of the pool, whoever needs it first.
+
+    When the application has not named the pool, connections have the name of their target.
+    """
     numbers, context = itertools.count(1), copy_context()
 
-    def make_slot(kind: Kind, owner: SlotOwner) -> Slot:
-        conn = make(f"{name}#{next(numbers)}")
-        return Slot(conn, kind, owner, policy=policy, rng=rng or shared_rng(), on_open=on_open)
+    def make_slot(kind: Kind, owner: SlotOwner, target: PoolTarget) -> Slot:
+        whose = target.name if name is None else name if len(targets) == 1 else f"{name}/{target.name}"
+        conn = target.connect(f"{whose}#{next(numbers)}")
+        return Slot(conn, kind, owner, target, policy=policy, rng=rng or shared_rng(), on_open=on_open)
 
-    return lambda kind, owner: context.copy().run(make_slot, kind, owner)
+    return lambda kind, owner, target: context.copy().run(make_slot, kind, owner, target)
+
+
+def checked_pool_name(name: str | None, targets: Targets) -> str:
+    """What to call a pool in messages; by default that of its target, or the names of the first few."""
+    if name is not None:
+        return checked_name(name)
+    names = [target.name for target in targets]
+    return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
 
 
 def merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) -> PoolPolicy:

@@ -19,11 +19,13 @@ from fsm_conn.pool.hooks import Hook, Hooks
 from fsm_conn.pool.leasing.calls import PoolRoute
 from fsm_conn.pool.leasing.lease import Lease, WatchedLease
 from fsm_conn.pool.life import SERVING, PoolMachine
-from fsm_conn.pool.options import connection_maker, merged, slot_maker
+from fsm_conn.pool.options import checked_pool_name, merged, slot_maker, target_maker
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.reasons import closed_for
 from fsm_conn.pool.stats import leased
 from fsm_conn.pool.table import PoolState, PoolTrigger
+from fsm_conn.pool.targets.given import PoolTargets, targets_of
+from fsm_conn.pool.targets.targets import Targets
 from fsm_conn.pool.users import current_user
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _NO_LIMIT = ", or None for no limit"
 
 
 class ConnectionPool(PoolMachine):
-    """Connections to one target, leased to whoever needs one.
+    """Connections to a target, or to several, leased to whoever needs one.
 
         async with ConnectionPool(["python", "calculator.py"], pool_size=3) as pool:
             async with pool.acquire(timeout=2.0) as client:
@@ -46,8 +48,9 @@ class ConnectionPool(PoolMachine):
             reply = await pool.call("calculator.Add", a=1, b=2)
 
     Args:
-        target: as for `Connection`: a command, an address, or a callable that makes a `Link`.
-        pool_size: connections to keep; 5, unless the policy says otherwise.
+        target: as for `Connection`: a command, an address, or a callable that makes a `Link`. Or a list of several
+            targets, such as `[Endpoint("a:1"), Endpoint("b:1")]`, on which the connections are spread.
+        pool_size: connections to keep, to all targets together; 5, unless the policy says otherwise.
         max_overflow: connections beyond that, opened at once when all are leased; 2, unless the policy says otherwise.
         policy: everything else, see `PoolPolicy`.
         connection_class: what the connections are: `Connection`, or the application's own subclass of it.
@@ -81,7 +84,7 @@ class ConnectionPool(PoolMachine):
 
     def __init__(
         self,
-        target: Target,
+        target: PoolTargets,
         pool_size: int | None = None,
         max_overflow: int | None = None,
         *,
@@ -95,9 +98,10 @@ class ConnectionPool(PoolMachine):
         **options: Any,
     ) -> None:
         merged_policy = merged(policy, pool_size, max_overflow)
-        make, name = connection_maker(type(self), target, connection_class, name, rng, options)
+        targets = Targets(target_maker(type(self), connection_class, rng, options), targets_of(target))
         hooks = Hooks(on_open, on_acquire, on_release)
-        super().__init__(name, merged_policy, slot_maker(name, make, merged_policy, on_open, rng), hooks)
+        make = slot_maker(name, targets, merged_policy, on_open, rng)
+        super().__init__(checked_pool_name(name, targets), merged_policy, targets, make, hooks)
         watched = merged_policy.lease_limit is not None or merged_policy.track_leases
         self._lease_class: type[Lease] = WatchedLease if watched else Lease
         _pools.add(self)
@@ -252,6 +256,46 @@ class ConnectionPool(PoolMachine):
         self._policy = self._leases.policy = policy
         self._supervisor.resize(policy)
 
+    def add_target(self, target: Target) -> None:
+        """Connect to one more target from now on: connections move there, one after the other, until it has its share.
+
+        Does not wait. Nothing moves when there are fewer connections than targets; it is there for those that fail.
+
+        Args:
+            target: as for `Connection`, and not one that the pool has already.
+
+        Raises:
+            TypeError, ValueError: what is wrong with it.
+            RuntimeError: the pool lives in another event loop.
+        """
+        self._check_for_change()
+        self._supervisor.add_target(target)
+        self._leases.hurry()
+
+    async def remove_target(self, target: Target, timeout: float | None = DRAIN_TIMEOUT) -> None:
+        """Connect to a target no more: nobody new is served by it, its leases and calls are waited for, and then its
+        connections are closed. Others are opened in their places at once. Cancelling the caller ends its wait only.
+
+        Args:
+            target: as it was given, or its name.
+            timeout: seconds to wait for leases; then they are lost, as `LeaseLostError` says. None: without limit.
+
+        Raises:
+            ValueError: it is none of the pool's, or the last one.
+            RuntimeError: the pool lives in another event loop.
+        """
+        if timeout is not None:
+            check_seconds(f"remove_target(timeout={shown(timeout)})", timeout, zero=True, otherwise=_NO_LIMIT)
+        self._check_for_change()
+        left = self._supervisor.remove_target(target)
+        self._leases.hurry()
+        await self._closing.removed(left, timeout)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What it connects to at present, as it was given."""
+        return tuple(each.target for each in self._targets)
+
     @property
     def services(self) -> Services:
         """As `Connection.services`; each call goes as `call` does."""
@@ -290,8 +334,11 @@ class ConnectionPool(PoolMachine):
               one was handed to somebody who had waited, and `wait_seconds`: how long all of them did, together.
               `timeouts`, `refused`: acquires that were not served. `leaked`: leases that were dropped without having
               been released.
+            - `targets`: for each target, by its name, `connections` in service, `leased`, `calls` under way,
+              `is_left_out`, `failures` in a row, `last_error`, and the counts `connections_created` and `leases`.
         """
-        return self._counts.as_dict(self.policy, self._slots, self._slots.free, (self._line.leases, self._line.calls))
+        told = self._counts.as_dict(self.policy, self._slots, self._slots.free, (self._line.leases, self._line.calls))
+        return {**told, "targets": self._targets.as_dict(self._slots)}
 
     def __repr__(self) -> str:
         serving = sum(slot.in_service for slot in self._slots)
@@ -301,6 +348,12 @@ class ConnectionPool(PoolMachine):
         )
 
     # --- how it is done -----------------------------------------------------------------------------------------
+
+    def _check_for_change(self) -> None:
+        if self._state != PoolState.CLOSED:
+            if self._was_forked:
+                raise self.why_closed()
+            self.check_loop()
 
     async def _outcome_of_opening(self) -> TransitionRecord:
         """Wait until it is open, or closed again. Abandoned when the last who waits is cancelled, also in the moment in

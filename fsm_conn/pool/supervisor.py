@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 
 from fsm_conn._util.text import said, traced
+from fsm_conn.links.target import Target
 from fsm_conn.pool.errors import PoolUnavailableError
 from fsm_conn.pool.gate import Gate
 from fsm_conn.pool.leasing.waiters import CALL, Waiters
@@ -26,6 +27,9 @@ from fsm_conn.pool.slots.slot import SOON, Slot
 from fsm_conn.pool.slots.slots import Plan, Slots
 from fsm_conn.pool.slots.table import SlotState, SlotTrigger
 from fsm_conn.pool.stats import PoolStats
+from fsm_conn.pool.targets.moves import Moves
+from fsm_conn.pool.targets.target import PoolTarget
+from fsm_conn.pool.targets.targets import Targets
 
 __all__ = ["Supervisor"]
 
@@ -38,11 +42,13 @@ class Supervisor:
     Args:
         gate: names the pool in messages.
         policy: the pool's.
-        make: makes a slot of a kind, which tells its owner.
+        targets: the pool's.
+        make: makes a slot of a kind, which tells its owner, for a target.
         counts: the pool's.
 
     Attributes:
         slots: the slots.
+        moves: moves them between targets.
         waiters: those who wait for one.
         is_serving: whether what becomes free is for others, rather than to be closed.
         is_open: whether all connections have been there once, so that more are started for who waits.
@@ -50,24 +56,39 @@ class Supervisor:
     """
 
     def __init__(
-        self, gate: Gate, policy: PoolPolicy, make: Callable[[Kind, Supervisor], Slot], counts: PoolStats
+        self,
+        gate: Gate,
+        policy: PoolPolicy,
+        targets: Targets,
+        make: Callable[[Kind, Supervisor, PoolTarget], Slot],
+        counts: PoolStats,
     ) -> None:
         self.policy = policy
-        self.slots = Slots(policy, counts)
+        self.slots = Slots(policy, counts, targets)
         self.waiters = Waiters(counts)
         self.is_serving = self.is_open = False
         self.news = asyncio.Event()
         self._gate = gate
+        self._targets = targets
         self._make = make
+        self.moves = Moves(self.slots, targets, self._made, self.retire)
         self._told_last: tuple[str, type, str] | None = None
         self._counts = counts
 
     def begin(self) -> None:
         """Slots are made, and may be woken."""
         self.news = asyncio.Event()  # which belongs to one loop
-        regular = self.policy.size + self.policy.standby
-        self.slots.add(*[self._make(Kind.REGULAR, self) for _ in range(regular)])
-        self.is_serving, self.is_open = True, False
+        for target in self._targets:
+            target.forget()
+        made: list[Slot] = []
+        for _ in range(self.policy.size + self.policy.standby):
+            made.append(self._make(Kind.REGULAR, self, self._targets.place(made)))
+        self.slots.add(*made)
+        self.is_serving, self.is_open, self.moves.is_open = True, False, False
+
+    def open(self) -> None:
+        """All connections have been there once: from here on more are started for who waits."""
+        self.is_open = self.moves.is_open = True
 
     def end(self) -> None:
         """Nothing is for anybody any more."""
@@ -87,11 +108,17 @@ class Supervisor:
             self.settle(slot)
         elif slot.state == SlotState.CLOSED:
             self.slots.leaving.discard(slot)
+        elif slot.state == SlotState.OPENING and self.is_serving and self.moves.starts(slot):
+            self.provide()
         self.news.set()
 
     def slot_in_trouble(self, slot: Slot) -> None:
         """An attempt to connect has failed."""
+        is_gone = self.is_serving and self.moves.in_trouble(slot, self.now(), self.policy)
         self.provide()
+        if is_gone:
+            self.news.set()
+            return
         if slot.is_overflow and slot.backoff.failures:
             self.slots.pause_overflow(slot, self.now())
         if slot.is_overflow and slot in self.slots and not self.waiters:
@@ -108,9 +135,13 @@ class Supervisor:
             _log.warning("%r: %s failed as before: %s", slot.conn, hook, said(error))
 
     def _came_up(self, slot: Slot) -> None:
+        slot.target.came_up()
         if slot.predecessor is not None:
+            if not self.moves.takes_place(slot, slot.predecessor):
+                self.retire(slot)
+                return
             self._succeed(slot, slot.predecessor)
-        elif (other := self.slots.successor(slot)) is not None:
+        elif (other := self.slots.successor(slot)) is not None and other.target is slot.target:
             self.retire(other)  # it has a fresh link by itself
         if slot.is_overflow or self.slots.active() < self.policy.size:
             slot.activate(True)
@@ -120,6 +151,8 @@ class Supervisor:
 
     def _went_down(self, slot: Slot) -> None:
         self.slots.leave_free(slot)
+        if slot.conn.state not in slot.conn.serving_states:
+            slot.target.is_doubtful = True
         was_active = slot.is_active
         slot.activate(False)
         if not self.is_serving:
@@ -160,7 +193,7 @@ class Supervisor:
 
     def _have_succeeded(self, old: Slot) -> None:
         """It is the last one that serves: open another, and give it up when that is there."""
-        if self.slots.successor(old) is None and (slot := self._made(Kind.REGULAR)) is not None:
+        if self.slots.successor(old) is None and (slot := self._made(Kind.REGULAR, old.target)) is not None:
             slot.predecessor = old
             self.slots.add(slot)
             slot.fire(SlotTrigger.WAKE)
@@ -168,9 +201,10 @@ class Supervisor:
     def _succeed(self, slot: Slot, old: Slot) -> None:
         slot.predecessor = None
         if old in self.slots:
+            slot.activate(old.is_active)
             old.activate(False)
             old.expire(is_replaced=True)
-            slot.activate(True)
+            self.slots.leave_free(old)
             if old.in_service:
                 self.settle(old)
             else:
@@ -206,16 +240,16 @@ class Supervisor:
 
     def _open_overflow(self) -> bool:
         """Whether there is one more. What its constructor raises hurts neither who waits nor who is served."""
-        if (slot := self._made(Kind.OVERFLOW)) is None:
+        if (slot := self._made(Kind.OVERFLOW, self._targets.place(self.slots))) is None:
             return False
         self.slots.add(slot)
         slot.fire(SlotTrigger.WAKE)
         slot.backoff.forget(self.slots.overflow_failures)
         return True
 
-    def _made(self, kind: Kind) -> Slot | None:
+    def _made(self, kind: Kind, target: PoolTarget) -> Slot | None:
         try:
-            return self._make(kind, self)
+            return self._make(kind, self, target)
         except Exception:
             _log.exception("%r: a connection beyond its size could not be made", self._gate)
             return None
@@ -224,7 +258,8 @@ class Supervisor:
 
     def clean_up(self) -> float | None:
         """Do what is due; and return when more will be, by the loop's clock, if nothing happens meanwhile."""
-        now, later = self.now(), []
+        now = self.now()
+        later = self.moves.clean_up(now)
         for slot in [each for each in self.slots if each.is_old and each.in_service and not each.is_used]:
             self._renew(slot)
         for slot in tuple(self.slots):
@@ -261,7 +296,7 @@ class Supervisor:
         self.policy = policy
         self.slots.follow(policy)
         for _ in range(more if self.is_open else 0):
-            if (slot := self._made(Kind.REGULAR)) is not None:
+            if (slot := self._made(Kind.REGULAR, self._targets.place(self.slots))) is not None:
                 self.slots.add(slot)
                 slot.fire(SlotTrigger.WAKE)
         for slot in self.slots.to_spare(-more):
@@ -271,6 +306,21 @@ class Supervisor:
             if not slot.is_used:
                 self.retire(slot)
         self.provide()
+
+    def add_target(self, target: Target) -> None:
+        """Connections are made to one more target."""
+        self._targets.add(target)
+        self.moves.join()
+        self.provide()
+        self.news.set()
+
+    def remove_target(self, target: Target) -> list[Slot]:
+        """A target is given up; the slots that are still to be closed."""
+        gone = self._targets.remove(target)
+        self.moves.leave(gone)
+        self.provide()
+        self.news.set()
+        return [slot for slot in (*self.slots, *self.slots.leaving) if slot.target is gone]
 
     def _idle_until(self, slot: Slot, now: float) -> float | None:
         """When a slot will have been idle for too long, if nobody uses it from now on; None: never."""
@@ -289,7 +339,9 @@ class Supervisor:
             slot.try_to_fire(SlotTrigger.SLEEP)
 
     def retire(self, slot: Slot) -> None:
-        """It does not belong to the pool any more."""
+        """It does not belong to the pool any more, nor does what was to take its place, and has not yet."""
+        if (other := self.slots.successor(slot)) is not None:
+            self.retire(other)
         self.slots.remove(slot)
         self.slots.leaving.add(slot)
         slot.fire(SlotTrigger.RETIRE)
@@ -302,4 +354,7 @@ class Supervisor:
 
     def why_unavailable(self, what: str = "has no connection") -> PoolUnavailableError:
         """The error that says that the pool has no connection, with all causes."""
-        return unavailable(f"{self._gate!r} {what}", [slot.cause for slot in self.slots if slot.cause is not None])
+        causes = [slot.cause for slot in self.slots if slot.cause is not None]
+        if len(self._targets) > 1:
+            causes += [target.cause for target in self._targets if target.cause not in (None, *causes)]  # type: ignore[misc]
+        return unavailable(f"{self._gate!r} {what}", causes)

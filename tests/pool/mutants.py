@@ -222,7 +222,7 @@ def leases_outlive_links(patch: pytest.MonkeyPatch) -> None:
 @mutant("a call without a lease goes through a connection that somebody leases")
 def calls_through_leases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "takes_calls", property(lambda self: True))
-    patch.setattr(Slots, "least_busy", lambda self: next((slot for slot in self if slot.in_service), None))
+    patch.setattr(Slots, "least_busy", lambda self, avoided=(): next((each for each in self if each.in_service), None))
 
 
 @mutant("a connection is leased while calls without a lease go through it")

@@ -91,7 +91,7 @@ def slot(state: str, *, began: float = 0.0, cause: Any = None, overflow: bool = 
 
 
 def slots(*members: Any, **policy: Any) -> Slots:
-    made = Slots(PoolPolicy(**policy), PoolStats())
+    made = Slots(PoolPolicy(**policy), PoolStats(), ())
     made.add(*members)
     return made
 

@@ -716,6 +716,18 @@ async def test_every_documented_number_and_more(opened: Any) -> None:
             "refused": 0,
             "leaked": 0,
         },
+        "targets": {
+            "Peer": {
+                "connections": 2,
+                "leased": 2,
+                "calls": 0,
+                "is_left_out": False,
+                "failures": 0,
+                "last_error": None,
+                "connections_created": 2,
+                "leases": 2,
+            }
+        },
     }
     first.release()
     second.release()

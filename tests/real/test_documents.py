@@ -68,6 +68,7 @@ PRINTED = {
     "class Lamp": "on 1",
     "ThreadPoolExecutor": "8.0 1.0 2.0 3.0 10.0",
     "HealthMonitoredClient": "1 100.0 unknown 3.0",
+    "remove_target": "3.0 5.0 1",
     "ConnectionPool, PoolPolicy": "3.0 4.0 2",
     "run_coroutine_threadsafe": "8.0",
     "ClusterPool, Recipe, StaticMembers": "3.0 [1, 2, 3, 4]",

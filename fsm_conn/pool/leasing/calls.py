@@ -36,7 +36,7 @@ class PoolRoute:
         waits_through_outage: whether it does, rather than being told at once that nothing can connect.
     """
 
-    __slots__ = ("_counts", "_leases", "_waits_through_outage")
+    __slots__ = ("_counts", "_leases", "_tried", "_waits_through_outage")
 
     is_patient = True
     """Every call waits for a slot; its timeout covers that."""
@@ -48,6 +48,7 @@ class PoolRoute:
         self._leases = leases
         self._counts = counts
         self._waits_through_outage = waits_through_outage
+        self._tried: list[Slot] = []
 
     @property
     def owner(self) -> Leases:
@@ -73,13 +74,15 @@ class PoolRoute:
         limit = self._leases.policy.acquire_timeout if end is None else None
         try:
             caller = self._leases.user()
-            slot = await within(limit, self._leases.slot_for_call(caller, is_patient=self._waits_through_outage))
+            found = self._leases.slot_for_call(caller, is_patient=self._waits_through_outage, avoided=self._tried)
+            slot = await within(limit, found)
         except ExpiredError:
             self._counts.timeouts += 1
             raise PoolTimeoutError(f"{self._leases!r}: no connection became free within {limit:g} s") from None
         except PoolError:
             await asyncio.sleep(0)  # who calls again at once, for ever, must not keep the loop from all else
             raise
+        self._tried.append(slot)  # when it is sent again, then through another, if there is one
         return SlotCall(self._leases, slot, caller)
 
 

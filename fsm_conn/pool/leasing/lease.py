@@ -225,8 +225,13 @@ class Lease:
 
     def _lost(self, slot: Slot) -> Exception:
         """What tells that the link of this lease is gone, or the pool with it."""
-        if slot.is_retired:
+        if slot.is_retired and not slot.target.is_leaving:
             return self._leases.gate.why_closed()
+        if slot.is_retired:
+            return LeaseLostError(
+                f"{slot.conn.name}: its target was removed from the pool, and the time for its leases is up: release "
+                "this one, and begin again with another"
+            )
         known = slot.loss if slot.generation == self._generation + 1 else None
         why = "" if known is None else f": {said(known)}"
         error = LeaseLostError(

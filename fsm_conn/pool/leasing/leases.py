@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from threading import get_ident
 from typing import Any
 from weakref import WeakSet
@@ -84,7 +84,11 @@ class Leases:
         """From here on leases go the short way, if there is nothing else to do for one."""
         policy, hooks = self.policy, self._hooks
         self.is_slow = bool(
-            policy.leases_per_connection > 1 or policy.max_idle is not None or hooks.on_acquire or hooks.on_release
+            policy.leases_per_connection > 1
+            or policy.max_idle is not None
+            or hooks.on_acquire
+            or hooks.on_release
+            or self.slots.is_spread
         )
 
     # --- taking -----------------------------------------------------------------------------------------------
@@ -116,13 +120,19 @@ class Leases:
         self.give_back(slot, holder)
         return await self._agreed_slot(holder, LEASE, back=True)
 
-    async def slot_for_call(self, caller: TaskRef, *, is_patient: bool) -> Slot:
-        """The slot for a call without a lease: the one with least to do that nobody leases."""
+    async def slot_for_call(self, caller: TaskRef, *, is_patient: bool, avoided: Collection[Slot] = ()) -> Slot:
+        """The slot for a call without a lease: the one with least to do that nobody leases.
+
+        Args:
+            caller: the task that calls.
+            is_patient: whether it waits through an outage.
+            avoided: slots through which the call has failed: others are taken first.
+        """
         shares = self.policy.leases_per_connection > 1
         back = False
         while True:
             loop = self.gate.admit()
-            slot = self.slots.least_busy() if shares or not self.waiters else None
+            slot = self.slots.least_busy(avoided) if shares or not self.waiters else None
             if slot is not None:
                 slot.callers.append(caller)
                 if not slot.room:
@@ -206,7 +216,13 @@ class Leases:
 
     def _take_free(self, holder: TaskRef) -> Slot:
         """What is free, and has least to do."""
-        slot = min(reversed(self.free), key=_burden)
+        if self.slots.is_spread:
+            load = self.slots.load()
+            slot = min(
+                reversed(self.free), key=lambda each: (each.target.is_doubtful, load[each.target], _burden(each))
+            )
+        else:
+            slot = min(reversed(self.free), key=_burden)
         slot.holders.append(holder)
         if slot.room == 0:
             self.free.remove(slot)

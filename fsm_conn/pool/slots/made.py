@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.slots.kind import Kind, SlotOwner
 from fsm_conn.pool.slots.slot import Slot
+from fsm_conn.pool.targets.target import PoolTarget
 
 __all__ = ["ConnectionCallback", "SlotMaker"]
 
@@ -19,16 +20,16 @@ class SlotMaker:
     """Makes slots, and tells of their connections.
 
     Args:
-        make: makes a slot of a kind, which tells its owner.
+        make: makes a slot of a kind, which tells its owner, for a target.
     """
 
-    def __init__(self, make: Callable[[Kind, SlotOwner], Slot]) -> None:
+    def __init__(self, make: Callable[[Kind, SlotOwner, PoolTarget], Slot]) -> None:
         self._make = make
         self._callbacks: dict[object, ConnectionCallback] = {}
 
-    def __call__(self, kind: Kind, owner: SlotOwner) -> Slot:
+    def __call__(self, kind: Kind, owner: SlotOwner, target: PoolTarget) -> Slot:
         """Make one."""
-        slot = self._make(kind, owner)
+        slot = self._make(kind, owner, target)
         for callback in tuple(self._callbacks.values()):
             self._tell(callback, slot.conn)
         return slot

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fsm_conn.links.base import Link
     from fsm_conn.machine.records import TransitionRecord
     from fsm_conn.pool.policy import PoolPolicy
+    from fsm_conn.pool.targets.target import PoolTarget
     from fsm_conn.pool.users import TaskRef
 
 __all__ = ["SOON", "Slot"]
@@ -56,6 +57,7 @@ class Slot(StateMachine):
         conn: the connection.
         kind: what it is there for.
         owner: whom it tells what becomes of it.
+        target: what the connection is to.
         policy: the pool's.
         rng: where jitter is drawn from.
         on_open: run with the connection for each of its links, before the slot is in service.
@@ -93,36 +95,34 @@ class Slot(StateMachine):
         conn: Connection,
         kind: Kind,
         owner: SlotOwner,
+        target: PoolTarget,
         *,
         policy: PoolPolicy,
         rng: random.Random,
         on_open: Hook | None,
     ) -> None:
         self.conn = conn
-        self.kind = kind
+        self.kind, self.target = kind, target
         self.is_overflow = kind is Kind.OVERFLOW
         self.holders: list[TaskRef] = []
         self.callers: list[TaskRef] = []
         self.generation = self.links = self.leases = 0
         self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = self.is_plain = False
-        self.is_wanted_again = self.is_replaced = False
+        self.is_wanted_again = self.is_replaced = self._needs_fresh_link = self.in_service = False
         self.predecessor: Slot | None = None
         self.cause: BaseException | None = None
         self.loss: BaseException | None = None
         self.expires_at: float | None = None
-        self.idle_since = 0.0
+        self.idle_since = self._began = 0.0
         self.policy = policy
         self._owner = owner
         self._rng = rng
         self.backoff = Backoff(policy.replacement, conn.retry, rng)
         self._on_open = on_open
-        self._link: Link | None = None
-        """The link that is in service, or was last."""
+        self._link: Link | None = None  # that is in service, or was last
         self._outdated: Link | None = None
         self._configured: Link | None = None
-        self._began = 0.0
         self._cleanups = Cleanups(policy.hook_timeout)
-        self.in_service = self._needs_fresh_link = False
         self._meddling = ""
         self.keep_context()
         self._unsubscribe = conn.on_transition(self._conn_moved)

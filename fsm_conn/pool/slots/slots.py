@@ -11,7 +11,8 @@ The rules that hold here:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sized
 
 import attrs
 
@@ -19,6 +20,7 @@ from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.slot import SOON, Slot
 from fsm_conn.pool.slots.table import SlotState
 from fsm_conn.pool.stats import PoolStats
+from fsm_conn.pool.targets.target import PoolTarget
 
 __all__ = ["Plan", "Slots"]
 
@@ -41,6 +43,7 @@ class Slots:
     Args:
         policy: the pool's.
         counts: what keeps the counts of slots that are gone.
+        targets: what they are to.
 
     Attributes:
         free: those that are ready and have room for a lease; what is to be taken last comes first.
@@ -49,12 +52,13 @@ class Slots:
         overflow_at: when overflow may be opened again, by the loop's clock.
     """
 
-    def __init__(self, policy: PoolPolicy, counts: PoolStats) -> None:
+    def __init__(self, policy: PoolPolicy, counts: PoolStats, targets: Sized) -> None:
         self.policy = policy
         self.free: list[Slot] = []
         self.leaving: set[Slot] = set()
         self.overflow_failures = 0
         self.overflow_at = 0.0
+        self._targets = targets
         self._counts = counts
         self._slots: list[Slot] = []
         self._most = policy.size + policy.standby + policy.max_overflow
@@ -82,6 +86,7 @@ class Slots:
         self._slots.remove(slot)
         self.leave_free(slot)
         self._counts.absorb(slot)
+        slot.target.absorb(slot)
 
     def pause_overflow(self, slot: Slot, now: float) -> None:
         """A slot of overflow has failed: the next one has its attempts counted on, and its pause."""
@@ -92,6 +97,7 @@ class Slots:
         """All of them are gone."""
         for slot in self._slots:
             self._counts.absorb(slot)
+            slot.target.absorb(slot)
         self._slots = []
         self.free.clear()
         self.leaving = set()
@@ -107,6 +113,11 @@ class Slots:
         """So many regular slots that would be missed least."""
         regular = [slot for slot in self._slots if not (slot.is_overflow or slot.is_replaced)]
         return sorted(regular, key=lambda slot: (slot.in_service, slot.is_used))[: max(0, count)]
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether they are to several targets."""
+        return len(self._targets) > 1
 
     # --- which are free -------------------------------------------------------------------------------------------
 
@@ -129,7 +140,7 @@ class Slots:
 
     def standby(self) -> Slot | None:
         """One that stands by, if there is one."""
-        for slot in self._slots:
+        for slot in sorted(self._slots, key=_doubt):
             if slot.in_service and not (slot.is_active or slot.is_overflow or slot.is_replaced):
                 return slot
         return None
@@ -151,10 +162,35 @@ class Slots:
         """Whether there is nothing that could be started, as a rule; told in short, for it is asked by all who wait."""
         return self._is_plain and len(self._slots) >= self._most and self._slots[0].in_service
 
-    def least_busy(self) -> Slot | None:
-        """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all."""
+    def least_busy(self, avoided: Collection[Slot] = ()) -> Slot | None:
+        """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all.
+
+        Args:
+            avoided: those through which the call has failed; what is to another target comes first, then another link.
+        """
         usable = [slot for slot in self._slots if slot.takes_calls and slot.is_ready]
-        return min(usable, key=_burden, default=None)
+        if self.is_spread:
+            load, failed = self.load(), {slot.target for slot in avoided}
+            return min(
+                usable,
+                default=None,
+                key=lambda each: (
+                    each.target in failed,
+                    each in avoided,
+                    _doubt(each),
+                    *_burden(each)[:2],
+                    load[each.target],
+                    _burden(each),
+                ),
+            )
+        return min(usable, key=lambda each: (each in avoided, _burden(each)), default=None)
+
+    def load(self) -> Counter[PoolTarget]:
+        """How many leases and calls each target has."""
+        load: Counter[PoolTarget] = Counter()
+        for slot in self._slots:
+            load[slot.target] += len(slot.holders) + len(slot.callers)
+        return load
 
     # --- what is to be started --------------------------------------------------------------------------------------
 
@@ -162,7 +198,10 @@ class Slots:
         """What is to be started for so many who wait."""
         if self.is_hopeless():
             return Plan(overflow=self._overflow_for(waiting, now), is_hopeless=True)
-        asleep = [slot for slot in self._slots if slot.is_asleep][: self._places(now)]
+        asleep = [slot for slot in self._slots if slot.is_asleep]
+        if self.is_spread:
+            asleep.sort(key=lambda slot: slot.target.is_left_out)
+        asleep = asleep[: self._places(now)]
         each = self.policy.leases_per_connection
         missing = -(-(waiting - self.coming(now)) // each)
         wake = tuple(asleep[: max(0, missing)])
@@ -201,6 +240,10 @@ class Slots:
         if now + SOON < self.overflow_at:
             return 0
         return self.policy.max_overflow - sum(slot.is_overflow for slot in self._slots)
+
+
+def _doubt(slot: Slot) -> bool:
+    return slot.target.is_doubtful
 
 
 def _burden(slot: Slot) -> tuple[bool, bool, int]:
