@@ -43,9 +43,12 @@ if TYPE_CHECKING:
     from fsm_conn.links.base import CallOptions as CallOptions
     from fsm_conn.links.base import Link as Link
     from fsm_conn.links.base import ReceivedMetadata as ReceivedMetadata
+    from fsm_conn.links.broker import Broker as Broker
+    from fsm_conn.links.broker import BrokeredService as BrokeredService
     from fsm_conn.links.driver import DriverLink as DriverLink
     from fsm_conn.links.errors import AmbiguousNameError as AmbiguousNameError
     from fsm_conn.links.errors import BadCookieError as BadCookieError
+    from fsm_conn.links.errors import BrokerError as BrokerError
     from fsm_conn.links.errors import CallError as CallError
     from fsm_conn.links.errors import ChecksumError as ChecksumError
     from fsm_conn.links.errors import CommandNotExecutableError as CommandNotExecutableError
@@ -114,9 +117,11 @@ _HOMES = {
     "fsm_conn.connection.counting.report": "HealthReport",
     "fsm_conn.connection.table": "ConnectionState LinkState Trigger",
     "fsm_conn.links.base": "CallOptions Link ReceivedMetadata",
+    "fsm_conn.links.broker": "Broker BrokeredService",
     "fsm_conn.links.driver": "DriverLink",
     "fsm_conn.links.errors": (
-        "AmbiguousNameError BadCookieError CallError ChecksumError CommandNotExecutableError CommandNotFoundError "
+        "AmbiguousNameError BadCookieError BrokerError CallError ChecksumError CommandNotExecutableError "
+        "CommandNotFoundError "
         "ConnectionLostError GoingAwayError HandshakeError IncompatibleProtocolError LinkError LinkLostError "
         "NotServingError PluginExitedError ProbeError ProbeTimeoutError RequestError "
         "StartTimeoutError UnknownNameError"

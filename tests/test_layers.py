@@ -19,7 +19,16 @@ PACKAGE = Path(fsm_conn.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_util", "version"),
     ("machine",),
-    ("links.base", "links.target", "links.errors", "links.checking", "links.services", "links.stubs", "links.driver"),
+    (
+        "links.base",
+        "links.target",
+        "links.errors",
+        "links.checking",
+        "links.services",
+        "links.stubs",
+        "links.driver",
+        "links.broker",
+    ),
     ("links.grpc", "links.process", "connection"),
     ("links.plugin", "pool"),
     ("telemetry", "checks", "diagrams", "demo", "blocking", "cluster"),
@@ -36,6 +45,7 @@ SAME_ROOM = (
     "links.services",
     "links.stubs",
     "links.driver",
+    "links.broker",
 )
 """Modules that stand in one room."""
 

@@ -19,7 +19,7 @@ from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls
 from fsm_conn.connection.calling.catalog import Catalog, Offers, attributes
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
-from fsm_conn.connection.calling.route import ConnectionRoute, present_channel, present_link
+from fsm_conn.connection.calling.route import ConnectionRoute, present_channel, present_link, refuse_from_activity
 from fsm_conn.connection.calling.subscribing import Subscription
 from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError, connect_failed
@@ -38,6 +38,7 @@ from fsm_conn.connection.options import (
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.links.broker import Broker
 from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.links.target import Target, resolve_target
 
@@ -158,7 +159,7 @@ class Connection(LinkedMachine):
                 `recover_after` it goes on trying from time to time, until `disconnect()` is called.
             ConnectAbandonedError: `disconnect()` was called meanwhile.
         """
-        self._refuse_from_activity("connect")
+        refuse_from_activity(self, "connect")
         await self._settle(Trigger.CONNECT)
 
     async def ensure_connected(self) -> None:
@@ -170,7 +171,7 @@ class Connection(LinkedMachine):
 
         Only for a token of a shared `RetryBudget` does it wait. Raises as `connect()`.
         """
-        self._refuse_from_activity("reconnect")
+        refuse_from_activity(self, "reconnect")
         await self._settle(Trigger.RECONNECT if self.handles(Trigger.RECONNECT) else Trigger.CONNECT)
 
     async def disconnect(self) -> None:
@@ -262,6 +263,11 @@ class Connection(LinkedMachine):
         return raises `NotConnectedError` when it is awaited or read.
         """
         return stub_class(ReconnectingChannel(partial(present_channel, self)))
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of the present link to a plugin, which ends with it. Raises `NotConnectedError` without a link."""
+        return present_link(self).broker
 
     @property
     def services(self) -> Services:
@@ -391,10 +397,3 @@ class Connection(LinkedMachine):
             raise connect_failed(self.name, record)
         else:
             raise ConnectAbandonedError(f"{self!r}: it was disconnected while connect() was waiting")
-
-    def _refuse_from_activity(self, method: str) -> None:
-        if self.in_activity():
-            raise RuntimeError(
-                f"{self!r}: {method}() was called from an activity of the same connection, which it would wait for; "
-                "return a trigger from the activity instead"
-            )

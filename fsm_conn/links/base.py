@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import attrs
 
 from fsm_conn._util.keywords import explained_class
+from fsm_conn.links.broker import Broker
 
 __all__ = ["CallOptions", "Link", "ReceivedMetadata", "StubCallWatch", "StubWatch", "checked_metadata"]
 
@@ -239,6 +240,11 @@ class Link(abc.ABC):
 
     def watch_stubs(self, watch: StubWatch) -> None:  # noqa: B027 - most links serve no compiled stubs
         """Have `watch` told of the calls that compiled stubs make over `channel`, from now on."""
+
+    @property
+    def broker(self) -> Broker:
+        """Serves the peer, and reaches what else it serves, where it is a plugin."""
+        raise TypeError(f"{type(self).__name__} has no broker: it is no link to a go-plugin plugin")
 
     @property
     def pid(self) -> int | None:

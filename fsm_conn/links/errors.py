@@ -7,6 +7,7 @@ from fsm_conn.machine.errors import FsmConnError
 __all__ = [
     "AmbiguousNameError",
     "BadCookieError",
+    "BrokerError",
     "CallError",
     "ChecksumError",
     "CommandNotExecutableError",
@@ -138,6 +139,10 @@ class NotServingError(ProbeError):
 
 class ProbeTimeoutError(ProbeError, TimeoutError):
     """A health probe was not answered in time: the peer hangs."""
+
+
+class BrokerError(FsmConnError, ConnectionError):
+    """A service could not be offered to a plugin by its broker, or one that the plugin offers could not be reached."""
 
 
 class CallError(FsmConnError):

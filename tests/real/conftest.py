@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -15,6 +18,7 @@ import grpc.aio
 import pytest
 
 from fsm_conn._util import workers
+from fsm_conn.demo import calculator_pb2
 from fsm_conn.links.plugin import client as _pyvider  # imported here, so that no test pays for it
 from fsm_conn.links.process import spawner, system, watchdog
 
@@ -25,6 +29,9 @@ assert _pyvider
 __all__ = ["CALCULATOR", "PLUGINS", "PYTHON", "Leftovers", "children", "descriptors", "directories", "eventually"]
 __all__ += ["hostile", "is_alive", "threads"]
 
+GO_SOURCES = Path(__file__).parent / "goplugin"
+GO_LIBRARIES = Path("/usr/share/gocode")
+GO_NEEDED = ("github.com/hashicorp/go-plugin", "google.golang.org/grpc", "github.com/golang/protobuf")
 CALCULATOR = (PYTHON, "-m", "fsm_conn.demo.calculator")
 
 
@@ -81,6 +88,52 @@ async def eventually(check: Callable[[], object], limit: float = 60.0) -> None:
     async with asyncio.timeout(limit):
         while not check():
             await asyncio.sleep(0.005)
+
+
+def needs_go() -> str:
+    """Where `go` is; the test is skipped where it, or a library that Debian packages, is missing."""
+    go = shutil.which("go")
+    missing = [name for name in GO_NEEDED if not (GO_LIBRARIES / "src" / name).is_dir()]
+    if go is None or missing:
+        pytest.skip(f"needs Go and its libraries as Debian packages them: {', '.join(missing) or 'no go'}")
+    return go
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What has been compiled: kept for other runs where these say so, and otherwise for this one."""
+    directory = tmp_path_factory.mktemp("go-cache")
+    yield os.environ.get("GOCACHE") or str(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def built(go: str, directory: Path, cache: str) -> str:
+    """The program whose source is in the directory. Of those that are built at one time, the first compiles for all."""
+    env = {
+        "CGO_ENABLED": "0",
+        "GO111MODULE": "off",
+        "GOPATH": str(GO_LIBRARIES),
+        "GOFLAGS": "",
+        "GOCACHE": cache,
+    }
+    command = [go, "build", "-o", "plugin", "."]
+    Path(cache).mkdir(parents=True, exist_ok=True)
+    with open(Path(cache) / "fsm-conn.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(command, cwd=directory, env={**os.environ, **env}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return str(directory / "plugin")
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory, cache: str) -> str:
+    """The plugin in Go, built."""
+    go = needs_go()
+    directory = tmp_path_factory.mktemp("go")
+    for source in GO_SOURCES.glob("*.go"):
+        shutil.copy(source, directory)
+    (directory / "calculator.desc").write_bytes(calculator_pb2.DESCRIPTOR.serialized_pb)
+    return built(go, directory, cache)
 
 
 class Leftovers:

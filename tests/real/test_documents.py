@@ -59,6 +59,7 @@ def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.
 PRINTED = {
     "was: CalculatorStub": "8.0",
     "prefork=True": "8.0",
+    "conn.broker.serve": "3 apples 3",
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
     "received=received": "8.0 None {}",

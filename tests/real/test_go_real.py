@@ -16,7 +16,6 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,14 @@ from fsm_conn.links.plugin import tls_relay as tlsrelay
 from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
 
-from .conftest import PYTHON, Leftovers, children, eventually
+from .conftest import PYTHON, Leftovers, built, children, eventually, needs_go
 
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = [
+    pytest.mark.usefixtures("no_leaks"),
+    pytest.mark.timeout(600),  # what is built in Go takes its time
+]
 
-SOURCE = Path(__file__).parent / "goplugin"
 GREETER = Path(__file__).parents[2] / "examples" / "tutorial" / "greeter"
-DEBIAN = Path("/usr/share/gocode")
-NEEDED = ("github.com/hashicorp/go-plugin", "google.golang.org/grpc", "github.com/golang/protobuf")
 QUICK = 60.0
 MEGABYTE = bytes(1024 * 1024)
 
@@ -59,49 +58,6 @@ MODES = {
     "p384": Mode(("-p384",), mtls=True, relayed=False),
     "p521": Mode((), mtls=True, relayed=True),
 }
-
-
-def needs_go() -> str:
-    """Where `go` is; the test is skipped where it, or a library, is missing."""
-    go = shutil.which("go")
-    missing = [name for name in NEEDED if not (DEBIAN / "src" / name).is_dir()]
-    if go is None or missing:
-        pytest.skip(f"needs Go and its libraries as Debian packages them: {', '.join(missing) or 'no go'}")
-    return go
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What has been compiled: kept for other runs where these say so, and otherwise for this one."""
-    directory = tmp_path_factory.mktemp("go-cache")
-    yield os.environ.get("GOCACHE") or str(directory)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def built(go: str, directory: Path, cache: str) -> str:
-    """The program whose source is in the directory."""
-    env = {
-        "CGO_ENABLED": "0",
-        "GO111MODULE": "off",
-        "GOPATH": str(DEBIAN),
-        "GOFLAGS": "",
-        "GOCACHE": cache,
-    }
-    done = subprocess.run(
-        [go, "build", "-o", "plugin", "."], cwd=directory, env={**os.environ, **env}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return str(directory / "plugin")
-
-
-@pytest.fixture(scope="session")
-def binary(tmp_path_factory: pytest.TempPathFactory, cache: str) -> str:
-    """The plugin, built."""
-    go = needs_go()
-    directory = tmp_path_factory.mktemp("go")
-    shutil.copy(SOURCE / "main.go", directory)
-    (directory / "calculator.desc").write_bytes(calculator_pb2.DESCRIPTOR.serialized_pb)
-    return built(go, directory, cache)
 
 
 @pytest.fixture(params=MODES)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.linked import LinkedMachine
     from fsm_conn.links.base import CallOptions, Link
 
-__all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_channel", "present_link"]
+__all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_channel", "present_link", "refuse_from_activity"]
 
 _log = logging.getLogger("fsm_conn")
 
@@ -63,6 +63,15 @@ def present_link(conn: LinkedMachine, *, in_use: bool = True, takes_options: boo
     if link is not None and conn.in_activity():
         return link
     raise _refusal(conn, _WAIT + _OR_OPTION * takes_options)
+
+
+def refuse_from_activity(conn: LinkedMachine, method: str) -> None:
+    """Raise RuntimeError where a method that waits for an activity is called from that."""
+    if conn.in_activity():
+        raise RuntimeError(
+            f"{conn!r}: {method}() was called from an activity of the same connection, which it would wait for; "
+            "return a trigger from the activity instead"
+        )
 
 
 def _refusal(conn: LinkedMachine, wait: str) -> NotConnectedError:

@@ -10,7 +10,6 @@ Rules that hold here:
 - One attempt per `start`. It may be cancelled at any await.
 - No executor, no timer of the client's own, no blocking call.
 - Whatever the client's own code logs goes to the standard logger `fsm_conn.pyvider`, at DEBUG.
-- gRPC speaks to the plugin itself, unless the plugin's certificate is of a kind that gRPC refuses: then a relay does.
 - Importing this module takes a third of a second: see `workers.load`.
 """
 
@@ -20,11 +19,10 @@ import asyncio
 import base64
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
-from provide.foundation.crypto import Certificate
 from pyvider.rpcplugin.client import RPCPluginClient
 from pyvider.rpcplugin.config import rpcplugin_config
 from pyvider.rpcplugin.protocol.grpc_controller_pb2 import Empty as ShutdownRequest
@@ -33,17 +31,14 @@ from fsm_conn._util.redact import Redactor, Unshown
 from fsm_conn._util.secret_values import secrets_around, secrets_in
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError, LinkError
-from fsm_conn.links.grpc.channel import (
-    CHANNEL_OPTIONS,
-    READY,
-    channel_credentials,
-    keep_grpc_running,
-    message_limits,
-    said_why_not,
-)
+from fsm_conn.links.grpc.channel import channel_credentials
+from fsm_conn.links.grpc.connectivity import Connectivity
+from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.plugin import diagnosis
-from fsm_conn.links.plugin import tls_relay as tlsrelay
-from fsm_conn.links.plugin.handshake import Handshake, offered_versions
+from fsm_conn.links.plugin.broker import PluginBroker
+from fsm_conn.links.plugin.certificates import make_certificate
+from fsm_conn.links.plugin.dialing import Dialled, Dialler
+from fsm_conn.links.plugin.handshake import Address, Handshake, offered_versions
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
 from fsm_conn.links.process.paths import absolute
@@ -60,7 +55,6 @@ WHAT_WE_RELY_ON: Mapping[str, str] = {
     "start": "(self) -> 'None'",
     "_attempt_single_handshake": "(self: 'RPCPluginClient', attempt_num: 'int | None' = None) -> 'None'",
     "_complete_handshake_setup": "(self: 'RPCPluginClient', attempt_num: 'int | None' = None) -> 'None'",
-    "_setup_channel_credentials": "(self: 'RPCPluginClient') -> 'grpc.ChannelCredentials | None'",
     "_init_stubs": "(self: 'RPCPluginClient') -> 'None'",
     "_reset_state": "(self) -> 'None'",
     # replaced
@@ -74,10 +68,6 @@ WHAT_WE_RELY_ON: Mapping[str, str] = {
     "close": "(self) -> 'None'",
 }
 """The client's methods, with their signatures."""
-
-UNREACHABLE_LIMIT = 0.5
-"""Seconds for which a channel may fail, and try again, to connect to the address that the plugin has just announced."""
-RECONNECT_BACKOFF_MS = 50
 
 INHERITED_FROM_OUR_HOST = (
     "PLUGIN_CLIENT_CERT",
@@ -123,7 +113,8 @@ class PluginClient(RPCPluginClient):
         super().__init__(command=list(plugin.command))
         self.logger = _StandardLogger()
         self.process: PluginProcess | None = None
-        self._relay: TlsRelay | None = None
+        self._dialled: Dialled | None = None
+        self._broker: PluginBroker | None = None
         self._plugin = plugin
         self._given = Unshown(plugin.env)
         self._cwd = cwd
@@ -171,16 +162,7 @@ class PluginClient(RPCPluginClient):
     async def _setup_client_certificates(self) -> None:
         if self._plugin.mtls is False or self._plugin.credentials is not None:
             return
-        # On P-384, for gRPC's TLS takes no client certificate on P-521, which is go-plugin's own choice.
-        certificate = Certificate.create_self_signed_client_cert(
-            common_name="fsm_conn",
-            organization_name="fsm_conn",
-            validity_days=rpcplugin_config.plugin_cert_validity_days,
-            key_type="ecdsa",
-            ecdsa_curve="secp384r1",
-        )
-        self.client_cert = certificate.cert_pem
-        self.client_key_pem = certificate.key_pem
+        self.client_cert, self.client_key_pem = make_certificate(rpcplugin_config.plugin_cert_validity_days)
 
     # -- the process -------------------------------------------------------------------------------------------------
 
@@ -228,20 +210,25 @@ class PluginClient(RPCPluginClient):
     # -- the channel -------------------------------------------------------------------------------------------------
 
     def _get_channel_options(self) -> list[tuple[str, int | bool | str]]:
-        """Not the client's own: its pings every 30 s are more than servers allow, who then drop the connection."""
-        options: dict[str, Any] = {
-            **dict(CHANNEL_OPTIONS),
-            "grpc.enable_http_proxy": 0,
-            "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
-            **message_limits(self._plugin.max_message),
-        }
-        if self._server_cert:
-            # The name that go-plugin's certificates bear, which no address of a plugin has.
-            options["grpc.ssl_target_name_override"] = "localhost"
-        else:
-            # The path of a socket is no name of a host, and servers in Rust refuse it.
-            options["grpc.default_authority"] = "localhost"
-        return [*(options | dict(self._plugin.options)).items()]
+        return self.dialler().channel_options()
+
+    def dialler(self) -> Dialler:
+        """How to speak to the plugin, as far as its handshake has told by now."""
+        return Dialler(
+            tls=self._credentials(),
+            given=channel_credentials(self._plugin.credentials),
+            max_message=self._plugin.max_message,
+            options=self._plugin.options,
+        )
+
+    def _credentials(self) -> Credentials | None:
+        if not self._server_cert:
+            return None
+        return Credentials(
+            server=base64.b64decode(self._server_cert),
+            client=self.client_cert or "",
+            client_key=self.client_key_pem or "",
+        )
 
     async def _create_grpc_channel(self) -> None:
         assert self.process is not None
@@ -255,57 +242,24 @@ class PluginClient(RPCPluginClient):
         self._init_stubs()
 
     async def _connect(self) -> None:
-        certificate = base64.b64decode(self._server_cert or "")
-        beyond = bool(certificate) and self._is_beyond_grpc(certificate)
+        assert self._transport_name is not None
+        assert self._address is not None
         try:
-            if beyond:
-                self._relay = await self._new_relay(certificate)
-            self.grpc_channel = channel = self._new_channel()
-            if self._relay is not None:
-                channel.get_state(try_to_connect=True)
-                await self._relay.join()
+            address = Address(network=self._transport_name, address=self._address)
+            self._dialled = await self.dialler().dial(address)
         except LinkError:  # It is an OSError, too, and has its own words.
             raise
         except OSError as error:
             raise self._unreachable(error) from None
-        await self._until_ready(channel)
-
-    def _is_beyond_grpc(self, certificate: bytes) -> bool:
-        try:
-            return tlsrelay.is_beyond_grpc(certificate)
         except ValueError as error:
             raise HandshakeError(
                 f"the plugin announced a certificate that cannot be read: {error}", evidence=self._diagnostics()
             ) from None
+        self.grpc_channel = self._dialled.channel
 
-    async def _new_relay(self, certificate: bytes) -> TlsRelay:
-        assert self._transport_name is not None
-        assert self._address is not None
-        credentials = Credentials(
-            server=certificate, client=self.client_cert or "", client_key=self.client_key_pem or ""
-        )
-        return await TlsRelay.open(self._transport_name, self._address, credentials)
-
-    def _new_channel(self) -> grpc.aio.Channel:
-        assert self.target_endpoint is not None
-        keep_grpc_running()
-        options = self._get_channel_options()
-        if self._relay is not None:
-            return grpc.aio.insecure_channel(self._relay.target, options=options)
-        credentials = channel_credentials(self._plugin.credentials) or self._setup_channel_credentials()
-        if credentials is None:
-            return grpc.aio.insecure_channel(self.target_endpoint, options=options)
-        return grpc.aio.secure_channel(self.target_endpoint, credentials, options=options)
-
-    async def _until_ready(self, channel: grpc.aio.Channel) -> None:
-        while (state := channel.get_state(try_to_connect=True)) is not READY:
-            limit = UNREACHABLE_LIMIT if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE else None
-            try:
-                async with asyncio.timeout(limit):
-                    await channel.wait_for_state_change(state)
-            except TimeoutError:
-                fault = self._relay.fault if self._relay is not None else None
-                raise self._unreachable(fault or await said_why_not(channel)) from None
+    @property
+    def _relay(self) -> TlsRelay | None:
+        return self._dialled.relay if self._dialled is not None else None
 
     def _unreachable(self, why: object) -> HandshakeError:
         return HandshakeError(
@@ -329,10 +283,25 @@ class PluginClient(RPCPluginClient):
         assert self.process is not None
         await read_stdio(self._stdio_stub, self.process.log_of)
 
+    def broker(self, connectivity: Connectivity, loss: Loss, show: Callable[[str], str]) -> PluginBroker:
+        """The plugin's broker, made when it is first asked for."""
+        if self._broker is None:
+            assert self.grpc_channel is not None
+            assert self.process is not None
+            directories = (self.process.directory, *self._directories())
+            own, dialler = self._plugin.credentials, self.dialler()
+            self._broker = PluginBroker(self.grpc_channel, connectivity, loss, dialler, own, directories, show)
+        return self._broker
+
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    async def stop_reading(self) -> None:
-        """End the stream of the plugin's output. A server that is told to stop may wait for its calls to end."""
+    async def stop_streams(self) -> None:
+        """End the streams that are ours: a server that is told to stop may wait for its calls to end."""
+        await self._stop_reading()
+        if self._broker is not None:
+            await self._broker.close()
+
+    async def _stop_reading(self) -> None:
         # A task that was cancelled keeps its frames, and with them the call, which would keep the connection open.
         reading, self._stdio_task = self._stdio_task, None
         if reading is not None:
@@ -363,22 +332,22 @@ class PluginClient(RPCPluginClient):
         """End the plugin, and what leads to it, as the loop ends. Blocks for some milliseconds."""
         if self.process is not None:
             self.process.abandon()
-        if self._relay is not None:
-            self._relay.abort()
+        if self._broker is not None:
+            self._broker.abort()
+        if self._dialled is not None:
+            self._dialled.abort()
 
     async def close(self) -> None:
         """Give back everything. The process, if it still runs, is killed."""
         if self.process is not None:
             self.process.kill_now()
-        if self._relay is not None:
-            self._relay.abort()
+        if self._dialled is not None:
+            self._dialled.abort()
         try:
-            await self.stop_reading()
+            await self.stop_streams()
             await self.stop_process(grace=0)
         finally:
-            channel, self.grpc_channel = self.grpc_channel, None
-            if channel is not None:
-                await channel.close(grace=None)
-            if self._relay is not None:
-                await self._relay.close()
+            self.grpc_channel = None
+            if self._dialled is not None:
+                await self._dialled.close()
             self._reset_state()

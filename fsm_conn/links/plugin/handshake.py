@@ -28,7 +28,7 @@ import attrs
 from fsm_conn.links.errors import HandshakeError, IncompatibleProtocolError
 from fsm_conn.links.process.output import LONGEST_LINE, as_it_is, quoted
 
-__all__ = ["CORE_VERSION", "Handshake", "offered_versions", "parse_handshake"]
+__all__ = ["CORE_VERSION", "Address", "Handshake", "offered_versions", "parse_handshake", "wrong_address"]
 
 CORE_VERSION = 1
 """The version of the handshake itself (`CoreProtocolVersion` in go-plugin's `client.go`)."""
@@ -42,17 +42,13 @@ _HOST_AND_PORT = re.compile(
 
 
 @attrs.frozen(kw_only=True)
-class Handshake:
-    """What a plugin said of itself."""
+class Address:
+    """Where a plugin listens."""
 
-    app_version: int
-    """The version of the application's protocol that the plugin chose."""
     network: str
     """`unix` or `tcp`."""
     address: str
     """An absolute path, or `host:port`."""
-    certificate: str = attrs.field(default="", repr=False)
-    """The plugin's certificate, DER in padded base64; empty when it serves without TLS."""
 
     @property
     def target(self) -> str:
@@ -61,6 +57,16 @@ class Handshake:
             return "unix:" + quote(self.address)
         kind = "ipv6" if self.address.startswith("[") else "ipv4" if self.address[0].isdigit() else "dns"
         return f"{kind}:{self.address}"
+
+
+@attrs.frozen(kw_only=True)
+class Handshake(Address):
+    """What a plugin said of itself."""
+
+    app_version: int
+    """The version of the application's protocol that the plugin chose."""
+    certificate: str = attrs.field(default="", repr=False)
+    """The plugin's certificate, DER in padded base64; empty when it serves without TLS."""
 
 
 @attrs.frozen
@@ -175,27 +181,44 @@ def _app_version(text: str, offered: Collection[int], refuse: _Refusal) -> int:
 
 
 def _check_address(network: str, address: str, refuse: _Refusal) -> None:
+    wrong = wrong_address(network, address, refuse.field)
+    if wrong is not None:
+        refuse.garbage(*wrong)
+
+
+def wrong_address(network: str, address: str, show: Callable[[str], str] = repr) -> tuple[str, str] | None:
+    """What is wrong with an address that a plugin has told, and the remedy; None: nothing.
+
+    The words continue the name of whatever it stood in, such as `the plugin's handshake line`.
+
+    Args:
+        network: what it told as the network.
+        address: what it told as the address.
+        show: makes the network fit to be shown.
+    """
     if network == "unix":
-        _check_socket_path(address, refuse)
-    elif network == "tcp":
-        _check_host_and_port(address, refuse)
-    else:
-        refuse.garbage(f"names the network {refuse.field(network)}", "only unix and tcp are known")
+        return _wrong_socket_path(address)
+    if network == "tcp":
+        return _wrong_host_and_port(address)
+    return f"names the network {show(network)}", "only unix and tcp are known"
 
 
-def _check_socket_path(path: str, refuse: _Refusal) -> None:
-    if not path.startswith("/") or not path.isprintable():
-        refuse.garbage("has no absolute socket path in printable ASCII")
+def _wrong_socket_path(path: str) -> tuple[str, str] | None:
+    if not path.startswith("/") or not path.isprintable() or not path.isascii():
+        return "has no absolute socket path in printable ASCII", ""
     if len(path) > LONGEST_SOCKET_PATH:
-        refuse.garbage(f"has a socket path of {len(path)} bytes", f"{LONGEST_SOCKET_PATH} is the limit; shorten TMPDIR")
+        remedy = f"{LONGEST_SOCKET_PATH} is the limit; shorten TMPDIR"
+        return f"has a socket path of {len(path)} bytes", remedy
+    return None
 
 
-def _check_host_and_port(address: str, refuse: _Refusal) -> None:
+def _wrong_host_and_port(address: str) -> tuple[str, str] | None:
     match = _HOST_AND_PORT.fullmatch(address)
     if match is None or not 0 < int(match["port"]) < 65536:
-        refuse.garbage("has no address of the form 127.0.0.1:port")
+        return "has no address of the form 127.0.0.1:port", ""
     if not match["name"] and not _is_loopback(match["v6"] or match["v4"]):
-        refuse.garbage("has an address that is not on this machine", "a plugin must listen on a loopback address")
+        return "has an address that is not on this machine", "a plugin must listen on a loopback address"
+    return None
 
 
 def _is_loopback(host: str) -> bool:

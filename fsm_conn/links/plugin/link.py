@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util import workers
 from fsm_conn._util.text import brief
+from fsm_conn.links.broker import Broker
 from fsm_conn.links.errors import GoingAwayError, LinkLostError, PluginExitedError
 from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.link import GrpcLink
@@ -98,6 +99,17 @@ class PluginLink(GrpcLink):
     def announced(self) -> tuple[str, str] | None:
         """Where the plugin serves, as it has announced it: `unix` and a path, or `tcp` and `host:port`; None before."""
         return self._client.announced if self._client is not None else None
+
+    @property
+    def broker(self) -> Broker:
+        """The plugin's broker. It ends with the link.
+
+        Raises:
+            LinkLostError: the link is not open.
+        """
+        calls = self._opened
+        assert self._client is not None
+        return self._client.broker(calls.connectivity, self._loss, self._show)
 
     def start_slot(self) -> AbstractAsyncContextManager[None]:
         """A slot of the limiter that lets one plugin per core start at a time."""
@@ -181,7 +193,7 @@ class PluginLink(GrpcLink):
         # From here on it ends because we want it to.
         self._loss.declare(LinkLostError("the link was closed"), final=True)
         try:
-            await self._client.stop_reading()
+            await self._client.stop_streams()
             left = await self._client.ask_to_end(ASKED) if is_well else None
             await self._calls.close()
             if is_well and left is None:

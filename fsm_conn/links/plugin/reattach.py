@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import grpc.aio
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2_grpc import GRPCStdioStub
 
 from fsm_conn._util.redact import Redactor
+from fsm_conn._util.text import brief
+from fsm_conn.links.broker import Broker
 from fsm_conn.links.errors import LinkError, PluginExitedError
 from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.endpoint import open_channel
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.plugin.broker import PluginBroker
+from fsm_conn.links.plugin.dialing import Dialler
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.process import system
 from fsm_conn.links.process.output import LineLog
@@ -39,6 +45,8 @@ class ReattachLink(GrpcLink):
         self._target = target
         self._reading: asyncio.Task[None] | None = None
         self._pidfd: int | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._broker: PluginBroker | None = None
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +57,23 @@ class ReattachLink(GrpcLink):
     def version(self) -> int:
         """The version of the application's protocol that the plugin speaks."""
         return self._target.version
+
+    @property
+    def broker(self) -> Broker:
+        """The plugin's broker, which ends with the link. A plugin in Go takes one host in its life.
+
+        Raises:
+            LinkLostError: the link is not open.
+        """
+        calls = self._opened
+        if self._broker is None:
+            assert self._channel is not None
+            dialler = Dialler(max_message=self._target.max_message, options=self._target.options)
+            # A plugin makes all its sockets in one directory.
+            own = unquote(self._target.address.removeprefix("unix:").removeprefix("//"))
+            beside = os.path.dirname(own) if self._target.address.startswith("unix:") else tempfile.gettempdir()
+            self._broker = PluginBroker(self._channel, calls.connectivity, self._loss, dialler, None, [beside], brief)
+        return self._broker
 
     async def open(self) -> None:
         """Connect, once.
@@ -62,7 +87,7 @@ class ReattachLink(GrpcLink):
             endpoint = Endpoint(
                 target.address, metadata=target.metadata, max_message=target.max_message, options=target.options
             )
-            channel: grpc.aio.Channel = await open_channel(endpoint)
+            self._channel = channel = await open_channel(endpoint)
         except BaseException:
             self._unwatch_process()
             raise
@@ -105,6 +130,10 @@ class ReattachLink(GrpcLink):
         if reading is not None:
             reading.cancel()
         assert self._calls is not None
-        await self._calls.close()
+        try:
+            if self._broker is not None:
+                await self._broker.close()
+        finally:
+            await self._calls.close()
         if reading is not None:
             await asyncio.wait((reading,))

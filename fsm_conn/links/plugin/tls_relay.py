@@ -34,7 +34,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fsm_conn._util import workers
-from fsm_conn.links.plugin.tls_sides import ServerSide, Side
+from fsm_conn.links.plugin.tls_sides import Side, TlsSide
 from fsm_conn.links.process import directory, system
 
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
@@ -64,12 +64,12 @@ def is_beyond_grpc(certificate: bytes) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """How the server proves who it is, and how this side does."""
+    """How the plugin, a server, proves who it is, and how this side does."""
 
     server: bytes = attrs.field(repr=False)
-    """The server's certificate, DER: this one and no other."""
+    """The plugin's certificate, DER: this one and no other."""
     client: str = attrs.field(default="", repr=False)
-    """This side's certificate, PEM; empty: the server wants none."""
+    """This side's certificate, PEM; empty: the plugin wants none."""
     client_key: str = attrs.field(default="", repr=False)
     """Its key, PEM."""
 
@@ -82,7 +82,15 @@ class Credentials:
             OSError: one of the certificates or the key cannot be used, or there is no room for the key.
             LinkError: there could be no such directory.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return self._prepared(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def serving_context(self) -> ssl.SSLContext:
+        """A TLS context with which this side is the server, and takes the other as its only client; as `context`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return self._prepared(context)
+
+    def _prepared(self, context: ssl.SSLContext) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["h2"])
         context.load_verify_locations(cadata=self.server)
@@ -116,7 +124,7 @@ class TlsRelay:
         self._listener: socket.socket | None = None
         self._accepted: asyncio.Future[socket.socket | OSError] = self._loop.create_future()
         self._connection: socket.socket | None = None
-        self._server = ServerSide(self._ended, context, certificate)
+        self._server = TlsSide(self._ended, context, certificate)
         self._client = Side(self._ended)
 
     @property

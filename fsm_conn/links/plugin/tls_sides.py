@@ -1,4 +1,4 @@
-"""The two connections that a relay joins: one with TLS on it, to the server, and one without, to the channel.
+"""The two connections that are joined where gRPC cannot speak a plugin's TLS: one with TLS on it, and one without.
 
 Rules that hold here:
 
@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["ServerSide", "Side"]
+__all__ = ["Side", "TlsSide"]
 
 SERVER_NAME = "localhost"
 """The name that go-plugin's certificates bear, whatever the plugin's address."""
@@ -102,19 +102,28 @@ class Side(asyncio.Protocol):
             self._transport.abort()
 
 
-class ServerSide(Side):
-    """The connection to the server, with TLS on it. Until it is joined, nothing is read after the handshake.
+class TlsSide(Side):
+    """The connection to the plugin, with TLS on it. Until it is joined, nothing is read after the handshake.
+
+    Args:
+        ended: called when it has ended.
+        context: how this side does TLS.
+        certificate: that of the plugin, DER: it must show this one and no other.
+        accepts: whether the plugin has connected to us, rather than we to it.
 
     Attributes:
         verdict: resolves when the handshake is done, to what went wrong, or None.
         fault: why the connection has ended.
     """
 
-    def __init__(self, ended: Callable[[Side], None], context: ssl.SSLContext, certificate: bytes) -> None:
+    def __init__(
+        self, ended: Callable[[Side], None], context: ssl.SSLContext, certificate: bytes, *, accepts: bool = False
+    ) -> None:
         super().__init__(ended)
         self._certificate = certificate
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=SERVER_NAME)
+        name = None if accepts else SERVER_NAME
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=accepts, server_hostname=name)
         self.verdict: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.fault: Exception | None = None
 
@@ -150,7 +159,7 @@ class ServerSide(Side):
         self._tls.do_handshake()
         # As an authority, the announced certificate might have signed another one.
         if self._tls.getpeercert(binary_form=True) != self._certificate:
-            raise ssl.SSLCertVerificationError("the server's certificate is not the one that was announced")
+            raise ssl.SSLCertVerificationError("the plugin's certificate is not the one that was announced")
         self._flush()
         self.pause_reading()
         self.verdict.set_result(None)

@@ -185,12 +185,12 @@ class TestChannel:
 def test_credentials_follow_the_certificates() -> None:
     """No certificate of the plugin, no TLS; with one, TLS, whether or not there is one of ours."""
     made = client()
-    assert made._setup_channel_credentials() is None
+    assert made.dialler()._own_credentials() is None
     other = client()
     asyncio.run(other._setup_client_certificates())
     assert other.client_cert is not None
     made._server_cert = "".join(other.client_cert.strip().splitlines()[1:-1])
-    assert made._setup_channel_credentials() is not None
+    assert made.dialler()._own_credentials() is not None
 
 
 def test_client_certificate_is_on_p384() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
 import hashlib
 import os
@@ -477,10 +478,10 @@ class TestWhoMayConnect:
         client: Any = PluginClient(Plugin(("x",)))
         client.process = SimpleNamespace(directory=str(private / "nothing"))
         client.client_cert, client.client_key_pem = CLIENT.pem, CLIENT.key_pem
+        client._server_cert = base64.b64encode(SERVER.der).decode()
         async with serving(private) as path:
-            client._transport_name, client._address = "unix", path
             async with asyncio.timeout(QUICK):
-                relay = await client._new_relay(SERVER.der)
+                relay = await TlsRelay.open("unix", path, client.dialler().tls)
                 await relay.close()
 
     async def test_no_room(self, private: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@
 // messages are structs with the tags that golang/protobuf reads, and the descriptor that reflection shows is that of
 // the Python demo, which the build puts beside this file.
 //
-// Beside the calculator it serves echo.Echo, which returns what it is sent, however large.
+// Beside the calculator it serves echo.Echo, which returns what it is sent, however large, and the counter of
+// fsm_conn/demo, see counter.go.
 //
 //	-p384           automatic mTLS with a certificate on P-384 instead of go-plugin's own, which is on P-521
+//	-p521           automatic mTLS as go-plugin has it from 1.4.4 on, so that the plugin can dial its host, too
 //	-goodbye FILE   write FILE at the end
 //	-no-reflection  serve without reflection, as most plugins in Go do
 package main
@@ -183,7 +185,8 @@ type calculatorPlugin struct {
 	reflection bool
 }
 
-func (p *calculatorPlugin) GRPCServer(_ *plugin.GRPCBroker, server *grpc.Server) error {
+func (p *calculatorPlugin) GRPCServer(broker *plugin.GRPCBroker, server *grpc.Server) error {
+	server.RegisterService(counting(broker), struct{}{})
 	server.RegisterService(calculator(), struct{}{})
 	server.RegisterService(echoes, struct{}{})
 	if p.reflection {
@@ -196,10 +199,11 @@ func (*calculatorPlugin) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.C
 	return nil, nil
 }
 
-// p384 is go-plugin's automatic mTLS with another curve. go-plugin announces only certificates that it made itself, so
-// this one is put at the end of the handshake line on its way to the host.
-func p384() (*tls.Config, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+// mtls is go-plugin's automatic mTLS, as it is from version 1.4.4 on, with any curve. Debian's go-plugin is older, and
+// announces only certificates that it made itself, so this one is put at the end of the handshake line on its way to the
+// host.
+func mtls(curve elliptic.Curve) (*tls.Config, error) {
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +231,8 @@ func p384() (*tls.Config, error) {
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    clients,
 		MinVersion:   tls.VersionTLS12,
+		RootCAs:      clients,
+		ServerName:   "localhost",
 	}, announce(der)
 }
 
@@ -246,6 +252,7 @@ func announce(der []byte) error {
 
 func main() {
 	onP384 := flag.Bool("p384", false, "a certificate on P-384")
+	onP521 := flag.Bool("p521", false, "a certificate on P-521, for both directions")
 	silent := flag.Bool("no-reflection", false, "serve without reflection")
 	goodbye := flag.String("goodbye", "", "a file to write at the end")
 	flag.Parse()
@@ -260,7 +267,10 @@ func main() {
 		Logger:     hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: os.Stderr}),
 	}
 	if *onP384 {
-		config.TLSProvider = p384
+		config.TLSProvider = func() (*tls.Config, error) { return mtls(elliptic.P384()) }
+	}
+	if *onP521 {
+		config.TLSProvider = func() (*tls.Config, error) { return mtls(elliptic.P521()) }
 	}
 	plugin.Serve(config)
 	if *goodbye != "" {

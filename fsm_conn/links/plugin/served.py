@@ -1,0 +1,181 @@
+"""One service that this host serves to its plugin: a gRPC server on a socket that nobody else can use.
+
+Rules that hold here:
+
+- The socket stands in a directory that only this user may enter, and only this user may write to it. Where the link has
+  TLS, the plugin must show its own certificate besides, and gets this host's.
+- gRPC's server does the TLS itself, unless it takes no certificate like the plugin's: then a `TlsDoor` does.
+- Ending it is bounded: calls that do not end when they are cancelled are left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import grpc
+import grpc.aio
+
+from fsm_conn._util import workers
+from fsm_conn.links.broker import BrokeredService
+from fsm_conn.links.grpc.channel import message_limits
+from fsm_conn.links.plugin.dialing import Dialler
+from fsm_conn.links.plugin.tls_door import TlsDoor
+from fsm_conn.links.plugin.tls_relay import Credentials, is_beyond_grpc
+from fsm_conn.links.target import Tls
+
+__all__ = ["Identity", "Served", "identity_of"]
+
+logger = logging.getLogger("fsm_conn.process")
+
+CANCELLED_LIMIT = 1.0
+"""Seconds for calls that were cancelled to end."""
+
+
+@attrs.frozen
+class Identity:
+    """How this host proves to its plugin who it is, when it serves, and whom it lets in."""
+
+    credentials: grpc.ServerCredentials | None
+    """For gRPC's own server; None: it serves without TLS."""
+    door: Credentials | None = None
+    """For a `TlsDoor` before it; None: there is none."""
+
+
+def identity_of(dialler: Dialler, own: Any) -> Identity | None:
+    """What to serve with on a link; None: it has TLS, and no certificate to serve with.
+
+    Args:
+        dialler: how the link speaks to the plugin.
+        own: the user's own credentials, if any: `Tls`, or gRPC's, of which nothing can be learnt.
+    """
+    if own is not None:
+        if not isinstance(own, Tls) or own.certificate is None or own.key is None or own.roots is None:
+            return None
+        return Identity(_demanding(own.key, own.certificate, own.roots))
+    tls = dialler.tls
+    if tls is None:
+        return Identity(None)
+    if not tls.client:
+        return None
+    if is_beyond_grpc(tls.server):
+        return Identity(None, tls)
+    plugin = ssl.DER_cert_to_PEM_cert(tls.server).encode()
+    return Identity(_demanding(tls.client_key.encode(), tls.client.encode(), plugin))
+
+
+def _demanding(key: bytes, certificate: bytes, roots: bytes) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials([(key, certificate)], roots, require_client_auth=True)
+
+
+class Served(BrokeredService):
+    """A service that is being served.
+
+    Args:
+        service_id: its number.
+        path: where it listens.
+        server: what serves it, not started yet.
+        on_end: called once, when it is served no longer.
+    """
+
+    def __init__(self, service_id: int, path: str, server: grpc.aio.Server, on_end: Callable[[Served], None]) -> None:
+        self.id = service_id
+        self.path = path
+        self._server = server
+        self._on_end = on_end
+        self._door: TlsDoor | None = None
+
+    def __repr__(self) -> str:
+        return f"<Served {self.id}>"
+
+    @classmethod
+    async def start(
+        cls,
+        service_id: int,
+        path: str,
+        identity: Identity,
+        register: Callable[[grpc.aio.Server], object],
+        *,
+        interceptors: Sequence[Any],
+        options: Sequence[tuple[str, Any]],
+        max_message: int,
+        on_end: Callable[[Served], None],
+    ) -> Served:
+        """Serve. When it fails or is cancelled, nothing is left.
+
+        Args:
+            service_id: its number.
+            path: where to listen.
+            identity: how this host proves who it is.
+            register: is given the server, to register servicers.
+            interceptors: of the server.
+            options: gRPC's channel arguments, which win.
+            max_message: bytes of the largest message.
+            on_end: called once, when it is served no longer.
+
+        Raises:
+            OSError: there can be no such socket.
+        """
+        arguments = [*({**message_limits(max_message)} | dict(options)).items()]
+        server = grpc.aio.server(interceptors=[*interceptors], options=arguments)
+        register(server)
+        served = cls(service_id, path, server, on_end)
+        try:
+            await served._listen(identity)
+        except BaseException:
+            await served.close()
+            raise
+        return served
+
+    async def _listen(self, identity: Identity) -> None:
+        path = self.path if identity.door is None else f"{self.path}.inner"
+        target = "unix:" + quote(path)
+        try:
+            if identity.credentials is None:
+                self._server.add_insecure_port(target)
+            else:
+                self._server.add_secure_port(target, identity.credentials)
+        except RuntimeError as error:
+            raise OSError(f"gRPC cannot listen at {path}: {error}") from None
+        os.chmod(path, 0o600)
+        await self._server.start()
+        if identity.door is not None:
+            context = await workers.run("spawner", identity.door.serving_context)
+            self._door = TlsDoor(context, identity.door.server, self.path, path)
+
+    def abort(self) -> None:
+        """Let nobody in any more, as the loop ends."""
+        if self._door is not None:
+            self._door.abort()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Serve no longer, as `BrokeredService.close`."""
+        on_end, self._on_end = self._on_end, _nothing
+        stopping = asyncio.ensure_future(self._stop(grace))
+        try:
+            await asyncio.wait((stopping,), timeout=CANCELLED_LIMIT + (grace or 0))
+        finally:
+            if not stopping.done():
+                logger.warning("a call that was served to a plugin does not end although it was cancelled")
+                stopping.cancel()
+            self.abort()
+            for path in (self.path, f"{self.path}.inner"):
+                with suppress(OSError):
+                    os.unlink(path)
+            on_end(self)
+
+    async def _stop(self, grace: float | None) -> None:
+        await self._server.stop(grace)
+        if self._door is not None:
+            await self._door.close()
+
+
+def _nothing(served: Served) -> None:
+    """It has been told already."""

@@ -1,0 +1,155 @@
+"""A door for one plugin whose TLS gRPC cannot speak: it listens with TLS, and passes on to a server without.
+
+gRPC's server, like its client, takes no certificate on P-521, which Go plugins show when they dial a service that their
+host offers. So Python's own `ssl` listens, and joins each connection to the real server, on a socket of its own.
+
+Rules that hold here:
+
+- Only who shows the plugin's own certificate is let in. Not a byte is passed on before that is known.
+- Both sockets stand in a directory that only this user may enter.
+- Connections are bounded in number, and each has a limit for its handshake: a plugin that opens them for nothing
+  cannot use up this process's descriptors.
+- `abort` gives everything back, at once and without waiting, at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from contextlib import suppress
+
+from fsm_conn.links.plugin.tls_sides import Side, TlsSide
+
+__all__ = ["TlsDoor"]
+
+MOST = 64
+"""Connections at one time; go-plugin has one for each dial."""
+PAUSE = 0.1
+"""Seconds without a look at who knocks, when no descriptors are left."""
+HANDSHAKE_LIMIT = 30.0
+"""Seconds for a TLS handshake. It takes milliseconds, unless the machine is overloaded."""
+
+
+class _Passage:
+    """One connection of the plugin's, and the one to the real server that it is joined to."""
+
+    def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
+        self.outer = TlsSide(self._ended, context, certificate, accepts=True)
+        self.inner = Side(self._ended)
+
+    def _ended(self, side: Side) -> None:
+        (self.inner if side is self.outer else self.outer).finish()
+
+    async def open(self, connection: socket.socket, path: str) -> None:
+        """Let a connection in, if it is the plugin's.
+
+        Raises:
+            OSError: it is not (`ssl.SSLError`), or the real server cannot be reached.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: self.outer, connection)
+            if (error := await self.outer.verdict) is not None:
+                raise error
+            self.inner.join(self.outer)
+            await loop.create_unix_connection(lambda: self.inner, path)
+            self.outer.join(self.inner)
+        except BaseException:
+            self.abort()
+            raise
+
+    async def ended(self) -> None:
+        """Wait until both of its connections are closed."""
+        if made := [side.lost for side in (self.outer, self.inner) if side.was_made()]:
+            await asyncio.wait(made)
+
+    def abort(self) -> None:
+        self.outer.abort()
+        self.inner.abort()
+
+
+class TlsDoor:
+    """A listening socket with TLS on it. Belongs to the loop in which it was made.
+
+    Args:
+        context: how this side does TLS, see `Credentials.serving_context`.
+        certificate: the plugin's, DER.
+        path: where to listen.
+        server: the path of the real server's socket.
+
+    Raises:
+        OSError: there can be no such socket.
+    """
+
+    def __init__(self, context: ssl.SSLContext, certificate: bytes, path: str, server: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = context
+        self._certificate = certificate
+        self._server = server
+        self._passing: set[asyncio.Task[None]] = set()
+        self._listener = listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.setblocking(False)
+            listener.bind(path)
+            os.chmod(path, 0o600)
+            listener.listen()
+        except BaseException:
+            listener.close()
+            raise
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptors are left: the loop would call again, and again
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(PAUSE, self._listen)
+            return
+        if len(self._passing) >= MOST:
+            connection.close()
+            return
+        connection.setblocking(False)
+        passage = _Passage(self._context, self._certificate)
+        task = asyncio.create_task(self._pass(passage, connection))
+        self._passing.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._passing.discard(task)
+            if not passage.outer.was_made():  # one that is cancelled at once never begins
+                connection.close()
+
+        task.add_done_callback(ended)
+
+    async def _pass(self, passage: _Passage, connection: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(HANDSHAKE_LIMIT):
+                await passage.open(connection, self._server)
+            await passage.ended()
+        except OSError:  # it was not the plugin, or went away, which is its own affair; TimeoutError is one, too
+            pass
+        finally:
+            passage.abort()
+            await passage.ended()
+
+    def abort(self) -> None:
+        """Close the door, and all that goes through it, without delivering what is under way. May be called again."""
+        if self._listener.fileno() >= 0:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.remove_reader(self._listener)
+            self._listener.close()
+        for task in self._passing:
+            task.cancel()
+
+    async def close(self) -> None:
+        """As `abort`, and wait until the sockets are closed: for some rounds of the loop. May be called again."""
+        self.abort()
+        if self._passing:
+            await asyncio.wait(self._passing)
