@@ -167,7 +167,9 @@ class PluginBroker(Broker):
                     self._take(info)
             self._ended = "the plugin has closed its broker: one in Go takes one host in its life"
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            if await self._connectivity.is_lost_after(error):
+                pass  # the link says why
+            elif error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 self._ended = "the plugin has no broker: serve go-plugin's GRPCBroker in it"
             else:
                 said = self._show(error.details() or "")
