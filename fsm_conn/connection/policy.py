@@ -182,10 +182,11 @@ class HealthPolicy:
     busy_limit: float = attrs.field(default=60.0, validator=seconds(zero=True))
     """Seconds after its last sign of life for which a peer that does not answer a probe is taken for busy, as long as a
     call that began before the probe is under way: a plugin may have one thread only, and that may be at work for us."""
-    ready_timeout: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
+    ready_timeout: float | None = attrs.field(default=None, validator=seconds(zero=True, none=True))
     """Seconds for a peer that was opened to say that it is well, before it counts as connected: for peers that say
-    NOT_SERVING while they warm up. One that has no way to tell need not. If it takes longer, the attempt has failed.
-    None: it counts as connected at once."""
+    NOT_SERVING, or nothing, while they warm up. One that has no way to tell need not. If it takes longer, the attempt
+    has failed. 0: it counts as connected at once. None: where there is an `interval`, and the peer speaks gRPC, 60 s
+    for one that says NOT_SERVING when it is first asked."""
     watch: bool = attrs.field(default=True, validator=flag)
     """Whether to listen to the peer's `Watch` stream."""
 

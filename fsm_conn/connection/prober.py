@@ -8,6 +8,7 @@ news are one. What its outcome means is decided by the table, which this module 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST_PAUSE", "HealthStatus", "Prober", "Probes", "ask", "is_excused", "until_ready"]
 
+_log = logging.getLogger("fsm_conn")
+
 _SOON = 0.001
 """Seconds. What is due so soon is due now: timers are no finer."""
 LEAST_PAUSE = 1.0
@@ -35,6 +38,8 @@ LEAST_PAUSE = 1.0
 _BLOCKED = 0.02
 """Seconds. A time limit that is noticed so much too late shows that the loop was blocked."""
 _TRIES = 3
+READY_TIMEOUT = 60.0
+"""Seconds for a peer that says that it is not ready, unless the policy says otherwise."""
 _WARMING = 0.25
 """Seconds between two questions to a peer that is not well yet."""
 
@@ -111,21 +116,27 @@ async def until_ready(link: Link, policy: HealthPolicy, name: str) -> None:
         NotServingError: it did not say so within the policy's `ready_timeout`.
         Exception: what the link was lost by meanwhile.
     """
-    if policy.ready_timeout is None:
+    limit = policy.ready_timeout
+    if limit is None:
+        limit = READY_TIMEOUT if link.may_warm_up and policy.interval is not None else 0
+    if not limit:
         return
     try:
-        await unless_lost(link, _ready(link, policy, name), policy.ready_timeout)
+        await unless_lost(link, _ready(link, policy, name, limit), limit)
     except ExpiredError:
-        raise NotServingError(
-            f"it did not say within {policy.ready_timeout:g} s (ready_timeout) that it is well"
-        ) from None
+        raise NotServingError(f"it did not say within {limit:g} s (ready_timeout) that it is well") from None
 
 
-async def _ready(link: Link, policy: HealthPolicy, name: str) -> None:
+async def _ready(link: Link, policy: HealthPolicy, name: str, limit: float) -> None:
+    """Ask until it is well. One that is silent is waited for if that was asked for, or if it has spoken before."""
+    is_patient, has_told = policy.ready_timeout is not None, False
     while True:
         _, failure = await ask(link, policy.service, policy.timeout, name)
-        if not isinstance(failure, (NotServingError, ProbeTimeoutError)):
+        if not isinstance(failure, NotServingError) and not (is_patient and isinstance(failure, ProbeTimeoutError)):
             return
+        if not has_told:
+            _log.info("%s: not ready yet (%s): waiting for %g s at most (ready_timeout)", name, failure, limit)
+        is_patient = has_told = True
         await asyncio.sleep(_WARMING)
 
 

@@ -142,6 +142,9 @@ class Link(abc.ABC):
     `close` once if and only if `open` returned.
     """
 
+    may_warm_up: bool = False
+    """Whether its peer may say that it is not ready yet when it was opened: it is asked, where health is watched."""
+
     @abc.abstractmethod
     async def open(self) -> None:
         """Make one attempt to connect. No retries, and no time limit: the caller has both.

@@ -1,8 +1,9 @@
-"""Plugins that close their connection in good order: those that live on are not replaced, those that end are, in time."""
+"""Plugins that close their connection in good order, and those that need some time: what lives on is not replaced."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import CallOptions, Connection, ConnectionState, LinkError, RetryPolicy
+from fsm_conn import CallOptions, ConnectFailedError, Connection, ConnectionState, HealthPolicy, LinkError, RetryPolicy
+from fsm_conn.connection.prober import HealthStatus
 from fsm_conn.demo import calculator_pb2
 
-from .conftest import PLUGINS, PYTHON, eventually, is_alive
+from .conftest import PLUGINS, PYTHON, children, eventually, is_alive
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("no_leaks")]
 
 ENV = {"PYTHONPATH": str(Path(__file__).parents[2])}
 STRICT = RetryPolicy(max_attempts=1, max_restarts=0)
 """With it, whatever counts as an attempt, a loss or a restart ends in `failed`."""
+WARMING = [PYTHON, str(PLUGINS / "warming.py")]
 S = ConnectionState
 
 
@@ -111,3 +114,35 @@ async def test_a_plugin_that_ends_while_nobody_calls_is_replaced_at_once() -> No
             if conn.state != S.FAILED:
                 await conn.wait_for_state(S.CONNECTED)
         assert conn.state == S.FAILED
+
+
+@pytest.mark.parametrize("watch", [True, False])
+async def test_a_plugin_that_warms_up_is_started_once(watch: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It says that it does not serve for longer than a policy lets others say so; that is no ill health."""
+    caplog.set_level(logging.INFO, "fsm_conn")
+    health = HealthPolicy(interval=0.25, timeout=30, failure_threshold=2, watch=watch)
+    conn = Connection(WARMING, env=ENV, services=calculator_pb2, retry=STRICT, name="warming", health=health)
+    before = children()
+    connecting = asyncio.create_task(conn.connect())
+    told = "warming: not ready yet (the health check was answered with NOT_SERVING): waiting for 60 s at most"
+    await eventually(lambda: any(message.startswith(told) for message in caplog.messages))
+    await asyncio.sleep(1)
+    assert (conn.state, connecting.done()) == (S.CONNECTING, False)
+    (pid,) = children() - before
+    os.kill(pid, signal.SIGUSR1)
+    await connecting
+    assert await add(conn) == 3
+    assert conn.attempt == 1
+    await eventually(lambda: conn.health_status is HealthStatus.SERVING)
+    assert {record.dest for record in conn.history if not record.internal} == {S.CONNECTING, S.CONNECTED}
+    assert sum("not ready yet" in message for message in caplog.messages) == 1
+    await conn.disconnect()
+
+
+async def test_a_plugin_that_is_never_ready_has_a_limit_of_its_own() -> None:
+    """`ready_timeout`; 0 does without."""
+    conn = Connection(WARMING, env=ENV, retry=STRICT, health=HealthPolicy(ready_timeout=1))
+    with pytest.raises(ConnectFailedError, match=r"did not say within 1 s \(ready_timeout\) that it is well"):
+        await conn.connect()
+    async with Connection(WARMING, env=ENV, retry=STRICT, health=HealthPolicy(ready_timeout=0)):
+        pass

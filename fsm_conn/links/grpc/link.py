@@ -25,6 +25,8 @@ _MADE_HERE = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCE
 class GrpcLink(Link):
     """A link that holds its `Loss` and, once `open` has made them, its `GrpcCalls`."""
 
+    may_warm_up = True
+
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
         self._calls: GrpcCalls | None = None
