@@ -83,7 +83,7 @@ async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) ->
         if not doing.done():
             raise ExpiredError
         if doing.cancelled():
-            raise RuntimeError("it awaited something that was cancelled, and let that pass")
+            raise RuntimeError("it awaited a task that was cancelled, and did not catch the CancelledError")
         doing.result()
     finally:
         doing.cancel()

@@ -181,7 +181,9 @@ class Run:
             return await getattr(machine, name)()
         except asyncio.CancelledError as cancelled:
             if visit == machine.visit and not _is_being_cancelled():
-                raise RuntimeError(f"{name}() awaited something that was cancelled, and let that pass") from cancelled
+                raise RuntimeError(
+                    f"{name}() awaited a task that was cancelled, and did not catch the CancelledError"
+                ) from cancelled
             raise
 
     def _ended(self, visit: int, task: asyncio.Task[Any]) -> None:

@@ -349,7 +349,7 @@ def _indented(lines: Iterable[str], depth: int = 1) -> Iterator[str]:
 
 def _missing(machine: object, trigger: str, kind: str, method: str, name: str) -> MissingDataError:
     return MissingDataError(
-        f"{machine!r}: {str(trigger)!r} cannot be decided, for the {kind} {method}() needs {name!r}, which was not "
+        f"{machine!r}: {str(trigger)!r} cannot be decided, because the {kind} {method}() needs {name!r}, which was not "
         f"given; fire it as fire({str(trigger)!r}, {name}=...), or give the parameter a default"
         + (". The error behind a trigger is given to a parameter that is called 'reason'" if name == "error" else ""),
         trigger=trigger,

@@ -72,7 +72,9 @@ async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> 
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass") from cancelled
+        raise RuntimeError(
+            f"{name} awaited a task that was cancelled, and did not catch the CancelledError"
+        ) from cancelled
 
 
 class Cleanups:

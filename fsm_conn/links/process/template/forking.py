@@ -33,7 +33,7 @@ class Forks:
     def __init__(self) -> None:
         machine = os.uname().machine
         if machine not in SYSTEM_CALLS or sys.maxsize < 2**32 or sys.implementation.name != "cpython":
-            raise CannotForkError(f"nobody has written down how to fork {sys.implementation.name} on {machine}")
+            raise CannotForkError(f"forking {sys.implementation.name} on {machine} is not supported")
         clone, get_list, set_list, place = SYSTEM_CALLS[machine]
         self._libc = ctypes.PyDLL(None, use_errno=True)
         self._python = ctypes.pythonapi
