@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
@@ -171,7 +171,7 @@ class ClusterPool(StateMachine):
         *,
         limit: int = 100,
         return_exceptions: bool = False,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Call a method with each of many requests, and yield the replies in their order.
 
         At most `limit` are under way or wait to be read; the next request is drawn when there is room, so that memory
