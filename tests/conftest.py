@@ -27,7 +27,7 @@ ONCE = tuple(
     HERE / name
     for name in (
         *("checks", "cli", "diagrams", "inspector", "pool/test_mutants.py"),
-        *("real/test_documents.py", "real/test_go_real.py"),
+        *("real/test_documents.py", "real/test_go_real.py", "real/test_new.py"),
         *("real/test_inspector_browser.py", "real/test_inspector_real.py"),
         *("real/test_services.py", "real/test_greeter.py", "real/test_site.py"),
         *("cluster", "real/test_cluster_real.py", "real/test_dask_real.py", "real/test_serve.py"),

@@ -38,6 +38,7 @@ COMMANDS = {
     "explore": "Live thousands of adversarial lives of a connection class.",
     "serve": "Serve plugins of this machine to others.",
     "inspect": "Show a state machine in the browser: a plugin's, a recorded one, or a table to walk.",
+    "new": "Write a new project: a plugin and its host, with tests.",
     "trace": "Show a recorded trace, and whether it conforms to the table.",
     "watch": "Supervise a plugin or a server, and show its life as it happens.",
 }

@@ -17,6 +17,12 @@ from fsm_conn import CallOptions, Connection, ConnectionRecord
 __all__ = ["COMMAND", "Page", "tour"]
 
 COMMAND = [sys.executable, "-m", "fsm_conn.demo.calculator"]
+NEXT = (
+    "fsm-conn watch -- python -m fsm_conn.demo.calculator",
+    "fsm-conn new my-plugin && python my-plugin/host.py",
+    "fsm-conn --help",
+)
+"""What to try then: kill the plugin by hand and watch it come back; have a plugin of one's own; the rest."""
 
 
 class Page(Protocol):
@@ -56,6 +62,9 @@ async def tour(page: Page, pause: float = 0.0) -> None:
         await _kill_and_recover(conn, page)
         await asyncio.sleep(pause)
     page.title("Disconnected. No process is left, and nothing was restarted by hand.")
+    page.title("Next:")
+    for command in NEXT:
+        page.did(command)
 
 
 async def _kill_and_recover(conn: Connection, page: Page) -> None:
