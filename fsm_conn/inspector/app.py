@@ -110,7 +110,9 @@ class Answers:
         theme, detail = (request.query_params.get(name, "") for name in ("theme", "detail"))
         try:
             svg = await self._pictures.of(subject.chart, theme, detail)
-        except (DiagramError, ValueError) as error:
+        except DiagramError as error:  # for the page, which shows a board then
+            return JSONResponse({"error": str(error)})
+        except ValueError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return Response(svg, media_type="image/svg+xml")
 

@@ -41,7 +41,8 @@ export class Diagram {
       let svg = this.known.get(kept);
       if (!svg) {
         const answer = await get(`api/picture?of=${encodeURIComponent(machine.key)}&theme=${theme}&detail=${this.detail}`);
-        if (!answer.ok) throw new Error(answer.status === 400 ? (await answer.json()).error : await answer.text());
+        if (!answer.ok) throw new Error(await answer.text());
+        if (!answer.headers.get("content-type").includes("svg")) throw new Error((await answer.json()).error);
         svg = await answer.text();
         if (this.known.size > 20) this.known.clear();
         this.known.set(kept, svg);
