@@ -25,6 +25,7 @@ SUITE: tuple[str, ...] = (
     "harness",
     "pool",
     "diagrams",
+    "inspector",
     "slots",
     "imports",
 )

@@ -9,8 +9,8 @@ import attrs
 
 from fsm_conn._util.timing import now
 from fsm_conn.connection.calling.records import CallOutcome, CallRecord
-from fsm_conn.inspector.wire import reason_of, shown
-from fsm_conn.telemetry.reading import KnownMethods
+from fsm_conn.inspector.wire import LONGEST_REASON, shown
+from fsm_conn.telemetry.reading import KnownMethods, error_text, error_type
 
 __all__ = ["CallCounts"]
 
@@ -71,7 +71,8 @@ class CallCounts:
         while len(self._per_second) > SECONDS:
             del self._per_second[min(self._per_second)]
         if failed and record.error is not None:
-            self._last_error = (shown(name), *reason_of(record.error))
+            first = error_text(record.error).partition("\n")[0]
+            self._last_error = (shown(name), shown(error_type(record.error)), shown(first, LONGEST_REASON))
 
     def values(self) -> dict[str, Any] | None:
         """For the page; None when there were no calls."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import attrs
 
 from fsm_conn.connection.connection import Connection
+from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.inspector.calls import CallCounts
 from fsm_conn.inspector.guards import verdicts
 from fsm_conn.inspector.hub import Hub
@@ -21,10 +23,15 @@ from fsm_conn.inspector.subject import Subject, Ways
 from fsm_conn.inspector.wire import entry_of, reason_of, shown
 from fsm_conn.machine.chart import chart_of
 from fsm_conn.machine.machine import StateMachine
-from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.machine.records import NO_DATA, TransitionRecord
 from fsm_conn.pool.pool import ConnectionPool
 
 __all__ = ["LiveMachine", "LivePool", "live", "lives_elsewhere"]
+
+FOLDED = 64
+"""Transitions that are taken in together while nobody looks."""
+_PLAIN = (TransitionRecord, ConnectionRecord)
+"""Records that hold nothing beside their error and their data; one that a kind of machine adds to may hold anything."""
 
 
 class LiveMachine(Subject):
@@ -35,12 +42,11 @@ class LiveMachine(Subject):
         self._machine = weakref.ref(machine)
         self._last_state = str(machine.state)
         self._calls: CallCounts | None = None
-        for record in machine.history[-depth:]:
-            self._entries.append(entry_of(record))
+        self._entries.extend(map(entry_of, machine.history[-depth:]))
         self.count = len(self._entries)
         if machine.reason is not None:
             self.reason = reason_of(machine.reason)
-        self._undo = [machine.on_transition(self.told)]
+        self._undo = [machine.on_transition(_observer(self, machine.record_type))]
         if isinstance(machine, Connection):
             self.kind, self._calls = "connection", CallCounts()
             self._undo.append(machine.on_call(self._calls))
@@ -69,10 +75,6 @@ class LiveMachine(Subject):
         """The attempt of this outage, of a connection."""
         machine = self._machine()
         return machine.attempt if isinstance(machine, Connection) else 0
-
-    def told(self, record: TransitionRecord) -> None:
-        """Of a transition."""
-        self.note(entry_of(record))
 
     def detach(self) -> None:
         """Observe it no longer."""
@@ -124,6 +126,22 @@ class LivePool(LiveMachine):
                 ],
             }
         return found
+
+
+def _observer(subject: LiveMachine, record_type: type[TransitionRecord]) -> Callable[[TransitionRecord], None]:
+    """What a machine tells of its transitions. It is called inside each of them, so it does as little as can be."""
+    pending, append, hub = subject._pending, subject._pending.append, subject._hub
+    is_plain = record_type in _PLAIN
+
+    def tell(record: TransitionRecord) -> None:
+        if is_plain and record[4] is None and record[7] is NO_DATA:
+            append(record)
+            if hub.windows or len(pending) >= FOLDED:
+                subject.fold()
+        else:
+            subject.note(entry_of(record))
+
+    return tell
 
 
 def live(name: str, machine: StateMachine, hub: Hub, depth: int, ways: Ways) -> LiveMachine:

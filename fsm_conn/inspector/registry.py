@@ -155,11 +155,10 @@ class Registry:
 
 def _named(machine: StateMachine, name: str | None) -> str:
     """What it is called: as it is said, by itself, or by its class and a number."""
-    if name is None and isinstance(machine, (Connection, ConnectionPool)):
-        name = machine.name
     if name is None:
-        own = vars(machine).get("name") if hasattr(machine, "__dict__") else None
-        name = own if isinstance(own, str) and own else None
+        with contextlib.suppress(Exception):  # not by its __dict__: to ask for that makes an object slower for ever
+            own = getattr(machine, "name", None)
+            name = own if isinstance(own, str) and own else None
     return f"{type(machine).__name__} {id(machine):x}" if name is None else name
 
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import abc
 from collections import Counter, deque
 from collections.abc import Sequence
+from itertools import repeat, starmap
+from operator import itemgetter
 from typing import Any, Protocol
 
-from fsm_conn.inspector.wire import Entry, chart_values, entry_values, shown
+from fsm_conn.inspector.wire import Entry, Kept, chart_values, entry_values, shown
 from fsm_conn.machine.chart_values import Chart
 
 __all__ = ["Audience", "Looker", "Subject", "Ways"]
 
 Ways = Counter[tuple[str, str, str, bool]]
 """How often each way was gone: by a trigger, from a state to a state, and whether without leaving it."""
+
+_way = itemgetter(0, 1, 2, 3)
 
 
 class Looker(Protocol):
@@ -26,7 +30,7 @@ class Looker(Protocol):
     changed: dict[Subject, None]
     looking: Subject | None
 
-    def note(self, number: int, entry: Entry) -> None:
+    def note(self, number: int, entry: Kept) -> None:
         """A transition of the one that it looks at."""
 
 
@@ -65,7 +69,9 @@ class Subject(abc.ABC):
         self.count = 0
         self.reason: tuple[str, str] | None = None
         self._hub = hub
-        self._entries: deque[Entry] = deque(maxlen=depth)
+        self._entries: deque[Kept] = deque(maxlen=depth)
+        self._pending: deque[Kept] = deque()
+        """What was not taken in yet."""
         self._ways = ways
 
     @property
@@ -83,25 +89,36 @@ class Subject(abc.ABC):
         """The attempt of this outage; 0 for what makes none."""
         return 0
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: Kept) -> None:
         """A transition: keep it, and have it told to whoever looks."""
-        self.count += 1
-        self._entries.append(entry)
-        self._ways[entry[:4]] += 1
-        if entry[4] is not None:
-            self.reason = entry[4]
-        for window in self._hub.windows:
+        if isinstance(entry, Entry) and entry.reason is not None:
+            self.reason = entry.reason
+        self._pending.append(entry)
+        self.fold()
+
+    def fold(self) -> None:
+        """Take in what has happened since this was last done: while nobody looks, that is not every time."""
+        pending = self._pending
+        taken: list[Kept] = [*starmap(pending.popleft, repeat((), len(pending)))]  # each once, whoever takes them
+        first = self.count + 1
+        self.count += len(taken)
+        self._entries.extend(taken)
+        self._ways.update(map(_way, taken))
+        for window in self._hub.windows if taken else ():
             window.changed[self] = None
             if window.looking is self:
-                window.note(self.count, entry)
+                for number, entry in enumerate(taken, first):
+                    window.note(number, entry)
 
     def forget(self) -> None:
         """Begin anew, for a life that is told from its beginning again."""
         self.count, self.reason = 0, None
+        self._pending.clear()
         self._entries.clear()
 
     def row(self) -> list[Any]:
         """Its line in the list."""
+        self.fold()
         reason = self.reason
         return [
             *(self.key, self.name, self.kind, shown(self.chart.name), shown(self.state), self.since),
@@ -110,6 +127,7 @@ class Subject(abc.ABC):
 
     def looked_at(self) -> dict[str, Any]:
         """What the page needs to know once, when it is chosen."""
+        self.fold()
         entries = tuple(self._entries)
         first = self.count - len(entries) + 1
         return {
@@ -124,4 +142,5 @@ class Subject(abc.ABC):
         Args:
             guards: whether to ask its guards.
         """
+        self.fold()
         return {"ways": [[*map(shown, way[:3]), way[3], count] for way, count in self._ways.copy().items()]}

@@ -10,7 +10,7 @@ import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fsm_conn.inspector.wire import Entry, entry_values
+from fsm_conn.inspector.wire import Kept, entry_values
 
 if TYPE_CHECKING:
     from fsm_conn.inspector.subject import Subject
@@ -44,7 +44,7 @@ class Window:
         self.gone: dict[str, None] = {}
         self.looking: Subject | None = None
         self.asks_guards = False
-        self._entries: deque[tuple[int, Entry]] = deque(maxlen=MOST_ENTRIES)
+        self._entries: deque[tuple[int, Kept]] = deque(maxlen=MOST_ENTRIES)
         self._is_new = False
         self._has_moved = False
         self._detailed_at = float("-inf")
@@ -63,7 +63,7 @@ class Window:
         self._is_new = subject is not None
         self.looking = subject
 
-    def note(self, number: int, entry: Entry) -> None:
+    def note(self, number: int, entry: Kept) -> None:
         """A transition of the one that is looked at."""
         self._entries.append((number, entry))
         self._has_moved = True
@@ -101,5 +101,5 @@ def _taken(waiting: dict[Any, None], most: int) -> list[Any]:
     return [waiting.popitem()[0] for _ in range(min(most, len(waiting)))]
 
 
-def _emptied(waiting: deque[tuple[int, Entry]]) -> list[tuple[int, Entry]]:
+def _emptied(waiting: deque[tuple[int, Kept]]) -> list[tuple[int, Kept]]:
     return [waiting.popleft() for _ in range(len(waiting))]

@@ -15,7 +15,7 @@ from fsm_conn._util.text import named, plain_line
 from fsm_conn.machine.chart_values import Chart
 from fsm_conn.machine.records import TransitionRecord
 
-__all__ = ["Entry", "chart_values", "encoded", "entry_of", "entry_values", "reason_of", "shown"]
+__all__ = ["Entry", "Kept", "chart_values", "encoded", "entry_of", "entry_values", "reason_of", "shown"]
 
 LONGEST_NAME = 200
 """Characters of a name that are sent; of a longer one its beginning."""
@@ -37,6 +37,10 @@ class Entry(NamedTuple):
     attempt: int
 
 
+Kept = Entry | TransitionRecord
+"""What is kept: a record only where it holds neither an error nor what was given with its trigger."""
+
+
 def entry_of(record: TransitionRecord) -> Entry:
     """A record as what may be kept: an error's traceback would keep alive whatever its frames hold."""
     return Entry(
@@ -51,10 +55,10 @@ def entry_of(record: TransitionRecord) -> Entry:
     )
 
 
-def entry_values(number: int, entry: Entry) -> list[Any]:
+def entry_values(number: int, entry: Kept) -> list[Any]:
     """One transition, for the page."""
-    trigger, source, dest, internal, reason, dwell, at, attempt = entry
-    return [number, shown(trigger), shown(source), shown(dest), internal, reason, dwell, at, attempt]
+    way = shown(entry.trigger), shown(entry.source), shown(entry.dest), entry.internal
+    return [number, *way, entry.reason, entry.dwell, entry.at, getattr(entry, "attempt", 0)]
 
 
 def reason_of(error: BaseException) -> tuple[str, str]:
