@@ -26,17 +26,21 @@ REAL = (HERE / "real", HERE / "links", HERE / "blocking")
 ONCE = tuple(
     HERE / name
     for name in (
-        *("checks", "cli", "diagrams", "inspector", "pool/test_mutants.py"),
-        *("real/test_documents.py", "real/test_go_real.py", "real/test_new.py"),
-        *("real/test_inspector_browser.py", "real/test_inspector_real.py"),
-        *("real/test_services.py", "real/test_greeter.py", "real/test_site.py"),
-        *("cluster", "real/test_cluster_real.py", "real/test_dask_real.py", "real/test_serve.py"),
-        *("real/test_peers.py", "real/test_peers_real.py", "real/test_tight_loops.py"),
-        "real/test_orderly_plugins.py",
-        *("test_benchmarks.py", "test_layers.py", "test_security_document.py", "testing"),
+        *("checks", "cli", "cluster", "diagrams", "inspector", "real", "testing", "pool/test_mutants.py"),
+        *("test_benchmarks.py", "test_layers.py", "test_platforms.py", "test_security_document.py", "test_surface.py"),
     )
 )
-"""What one interpreter shows for all: pictures, documents, searches for seeded faults, and peers in other languages."""
+"""What one interpreter shows for all: pictures, documents, pages, searches for seeded faults, and peers that others wrote."""
+EVERYWHERE = tuple(
+    HERE / "real" / f"test_{name}.py"
+    for name in ("clients_real", "connection_real", "plugin_link", "pool_real", "prefork_real", "process")
+)
+"""What of that depends on the interpreter: its processes, its forks, its event loop."""
+
+
+def runs_once(path: Path) -> bool:
+    """Whether one interpreter is enough for the tests of a file."""
+    return path not in EVERYWHERE and any(part == path or part in path.parents for part in ONCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE / "real" in item.path.parents:
             item.add_marker(pytest.mark.real)
-        if any(path == item.path or path in item.path.parents for path in ONCE):
+        if runs_once(item.path):
             item.add_marker(pytest.mark.once)
 
 
