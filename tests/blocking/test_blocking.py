@@ -59,6 +59,19 @@ def test_a_stream_is_an_iterator_and_may_be_left_early(conn: Connection) -> None
     assert conn.calculator.Add(a=1, b=1).result == 2
 
 
+def test_a_subscription_is_an_iterator_too(conn: Connection) -> None:
+    """As a stream, which goes on after a reconnect."""
+    assert [reply.result for reply in conn.subscribe("calculator.Count", limit=3)] == [1, 2, 3]
+
+
+def test_completion_shows_what_the_plugin_offers(conn: Connection) -> None:
+    """At the first look: it is asked in the background, and waited for."""
+    names = dir(conn)
+    assert {"calculator", "call", "subscribe"} < set(names)
+    assert names.index("subscribe") < names.index("__init__")
+    assert {"Add", "Count"} < set(dir(conn.calculator))
+
+
 def test_a_killed_plugin_comes_back(conn: Connection) -> None:
     """In the background, while this thread does nothing; observers are told there."""
     told: list[str] = []
