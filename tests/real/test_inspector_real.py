@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 
 import pytest
@@ -10,6 +11,8 @@ from browsing import Browser
 
 from fsm_conn import State, StateMachine, Transition
 from fsm_conn.inspector import Inspector
+
+from .conftest import CALCULATOR, PYTHON
 
 
 class Door(StateMachine):
@@ -88,3 +91,27 @@ async def test_an_open_stream_does_not_hold_up_the_end() -> None:
     assert inspector._hub.windows == ()
     writer.close()
     await writer.wait_closed()
+
+
+async def test_the_command_shows_a_plugin_and_takes_it_along(no_leaks: None) -> None:
+    """`fsm-conn inspect -- plugin` is told where to look, and Ctrl-C ends both."""
+    command = (PYTHON, "-m", "fsm_conn", "inspect", "--port", "0", "--", *CALCULATOR)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        told = (await process.stdout.readline()).decode()
+        url = told.split()[2]
+        assert told.startswith("Look at http://127.0.0.1:")
+        host, port = url.removeprefix("http://").rstrip("/").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /api/feed HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        feed = b""
+        while b'"connection","Connection","connected"' not in feed:
+            feed += await asyncio.wait_for(reader.read(65536), 90)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 90) == 130
+        writer.close()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
