@@ -314,7 +314,7 @@ async def test_map_draws_no_more_than_it_may() -> None:
             assert (await anext(replies))["id"] == number
             await settled()
             assert len(drawn) <= 10 + number
-        await replies.aclose()  # type: ignore[attr-defined]
+        await replies.aclose()
         assert cluster.stats()["outstanding"] == 0
 
 
