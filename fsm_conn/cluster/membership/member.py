@@ -55,7 +55,7 @@ class MemberLife(StateMachine, abstract=True):
         self._failed_in_a_row = self._sick_times = 0
         self._since = 0.0
         self._pause = 0.0
-        self._idle = asyncio.Event()
+        self._idle: asyncio.Event | None = None
 
     def load(self, now: float) -> float:
         """How busy it is: calls under way, one more, by the share that it has in its slow start."""
@@ -76,7 +76,7 @@ class MemberLife(StateMachine, abstract=True):
     def end(self) -> None:
         """It has ended, however."""
         self.outstanding -= 1
-        if not self.outstanding:
+        if self._idle is not None and not self.outstanding:
             self._idle.set()
 
     def went_well(self) -> None:
@@ -159,7 +159,7 @@ class Member(MemberLife):
         """Wait for calls under way, and disconnect."""
         try:
             if self.outstanding:
-                self._idle.clear()
+                self._idle = asyncio.Event()
                 await within(self.policy.drain_timeout, self._idle.wait())
         except ExpiredError:
             pass
