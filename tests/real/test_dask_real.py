@@ -52,7 +52,7 @@ async def clustered(workers: int = 2, **options: Any) -> AsyncIterator[Client]:
     """A cluster in this process, and a client."""
     options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None, **options}
     async with (
-        asyncio.timeout(2 * LIMIT),
+        asyncio.timeout(5 * LIMIT),
         LocalCluster(n_workers=workers, asynchronous=True, **options) as cluster,
         Client(cluster, asynchronous=True) as client,
     ):
@@ -61,8 +61,13 @@ async def clustered(workers: int = 2, **options: Any) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def pooled(members: DaskMembers, at_least: int) -> AsyncIterator[ClusterPool]:
-    pool = ClusterPool(members, members.hosting.recipe, policy=ClusterPolicy(wait_timeout=LIMIT, slow_start=0.0))
-    await pool.open(at_least=at_least)
+    policy = ClusterPolicy(wait_timeout=4 * LIMIT, slow_start=0.0)
+    pool = ClusterPool(members, members.hosting.recipe, policy=policy)
+    try:
+        await pool.open(at_least=at_least)
+    except NoMemberError as error:
+        error.add_note(f"what the hosts said: {members.reports}")
+        raise
     try:
         yield pool
     finally:
@@ -230,7 +235,7 @@ async def programs(directory: Path) -> AsyncIterator[tuple[Started, list[Started
     scheduler = Started("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *options)
     started = [scheduler]
     try:
-        async with asyncio.timeout(4 * LIMIT):
+        async with asyncio.timeout(8 * LIMIT):
             await eventually(lambda: where.exists() and where.read_text(), LIMIT)
             for number in range(2):
                 local = ("--local-directory", str(directory / f"w{number}"))
@@ -244,12 +249,13 @@ async def programs(directory: Path) -> AsyncIterator[tuple[Started, list[Started
                 each.kill()
 
 
+@pytest.mark.timeout(600)
 async def test_kills_of_a_worker_a_nanny_and_the_scheduler(tmp_path: Path) -> None:
     """Under calls all the time: a worker's death is not felt, for its plugins are the nanny's; a nanny's is made up for
     by the others; and the scheduler's ends no call. No plugin outlives its nanny.
     """
     async with programs(tmp_path) as (scheduler, nannies, client):
-        members = DaskMembers(client, recipe(), per_worker=1, interval=0.5)
+        members = DaskMembers(client, recipe(*CALCULATOR), per_worker=1, interval=0.5)
         async with pooled(members, 2) as pool:
             stop = asyncio.Event()
             answered: list[float] = []
