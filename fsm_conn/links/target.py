@@ -77,6 +77,14 @@ def _prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
     return names
 
 
+def _sink(sink: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
+    if sink is not None and not callable(sink):
+        raise TypeError(
+            f"{type(sink).__name__} cannot be called: give a function of bytes, such as file.write, or None"
+        )
+    return sink
+
+
 def _inherit_env(value: bool) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"inherit_env={value!r}: give True or False")
@@ -121,6 +129,14 @@ class Plugin:
     executed is a sealed copy that nobody can change after it was compared. Linux only."""
     stdin: Literal["null", "inherit"] | int = attrs.field(default="null", kw_only=True, converter=_stdin)
     """What it reads from: nothing, what this process reads from, or an open file by its number."""
+    stdout: Callable[[bytes], object] | None = attrs.field(default=None, kw_only=True, converter=_sink, repr=False)
+    """Is called in the loop with what it prints on stdout after its handshake, unredacted, in chunks as they come;
+    such as the `write` of a binary file. It must not block. (go-plugin: `SyncStdout`.)"""
+    stderr: Callable[[bytes], object] | None = attrs.field(default=None, kw_only=True, converter=_sink, repr=False)
+    """The same for stderr, from its start. (go-plugin: `Stderr` and `SyncStderr`.)"""
+    log_levels: bool = attrs.field(default=True, kw_only=True)
+    """Whether lines of hclog, JSON or text, are logged at their own level, JSON with its module and fields; all others,
+    and all without this, at INFO."""
     prefork: bool | tuple[str, ...] = attrs.field(default=False, kw_only=True, converter=_prefork)
     """Whether a Python plugin is forked from a template that has imported its libraries, where that is possible: what
     the program imports first, or else these modules. Not with `sha256` and `stdin`."""

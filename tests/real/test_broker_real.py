@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import stat
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -53,7 +52,6 @@ PEERS = {
     "go-p384": Peer(True, ("-p384",), True),
     "go-p521": Peer(True, ("-p521",), True),
 }
-ONCE = sys.version_info[:2] == (3, 11)
 
 
 @pytest.fixture(params=PEERS)
@@ -69,12 +67,9 @@ def secured(request: pytest.FixtureRequest) -> Plugin:
 
 
 def made(request: pytest.FixtureRequest) -> Plugin:
-    """What Go does on one interpreter, it does on all."""
     peer = PEERS[request.param]
     if not peer.go:
         return Plugin([PYTHON, "-m", "fsm_conn.demo.counter"], mtls=peer.mtls)
-    if not ONCE:
-        pytest.skip("shown on Python 3.11")
     return Plugin([request.getfixturevalue("binary"), *peer.arguments], mtls=peer.mtls)
 
 

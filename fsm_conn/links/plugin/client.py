@@ -39,8 +39,10 @@ from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialled, Dialler
 from fsm_conn.links.plugin.handshake import Address, Handshake, offered_versions
+from fsm_conn.links.plugin.hclog import read_entry
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
+from fsm_conn.links.process.output import Entry, Heard
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import DIRECTORY_NAMES, GRACE, PluginProcess
 from fsm_conn.links.target import Plugin
@@ -174,6 +176,7 @@ class PluginClient(RPCPluginClient):
             cwd=self._cwd,
             name=self._name,
             redact=self._redactor(),
+            heard=self._heard(),
             own_directory=[name for name in DIRECTORY_NAMES if name not in self._given],
             sha256=self._plugin.sha256,
             stdin=self._plugin.stdin,
@@ -196,6 +199,10 @@ class PluginClient(RPCPluginClient):
         if self.client_cert:
             env["PLUGIN_CLIENT_CERT"] = self.client_cert
         return env
+
+    def _heard(self) -> Heard:
+        read = read_entry if self._plugin.log_levels else Entry
+        return Heard(read, {"stdout": self._plugin.stdout, "stderr": self._plugin.stderr})
 
     def _directories(self) -> list[str]:
         """Where the user told the plugin to put its socket."""

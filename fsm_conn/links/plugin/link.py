@@ -11,8 +11,8 @@ Rules that hold here:
 - A link that nobody closes does not outlive its loop: the task that keeps it is cancelled with the loop's others, and
   kills the process.
 
-Logs, all of the standard library and quiet unless asked for: what plugins print goes to `fsm_conn.plugin` at INFO, what
-the client library has to say to `fsm_conn.pyvider` at DEBUG.
+Logs, all of the standard library and quiet unless asked for: what plugins print goes to `fsm_conn.plugin` at INFO,
+or at the level of hclog's lines; what the client library has to say to `fsm_conn.pyvider` at DEBUG.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import grpc.aio
+
 from fsm_conn._util import workers
 from fsm_conn._util.text import brief
 from fsm_conn.links.broker import Broker
-from fsm_conn.links.errors import GoingAwayError, LinkLostError, PluginExitedError
+from fsm_conn.links.errors import GoingAwayError, LinkLostError, NotServingError, PluginExitedError
 from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PluginLink"]
 
+PING = "plugin"
+"""What go-plugin's servers are called by their health service (`GRPCServiceName` in its `grpc_server.go`)."""
 HANG_UP = 0.01
 """Seconds in which gRPC surely hangs up. Later, a farewell of the server would make it write a line to stderr."""
 ASKED = 2.0
@@ -77,6 +82,7 @@ class PluginLink(GrpcLink):
         self._name = name or os.path.basename(plugin.command[0])
         self._client: PluginClient | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._is_pinged = True
 
     def __repr__(self) -> str:
         return f"<PluginLink {self._name} {self._process or 'not started'}>"
@@ -175,6 +181,17 @@ class PluginLink(GrpcLink):
         await asyncio.wait((self._process.exited,), timeout=max(left, 0.0))
         return diagnosis.exit_error(self._process, "") if self._process.exited.done() else reason
 
+    async def probe(self, service: str = "") -> bool:
+        """Ask the health service, as `Health.probe`; of `plugin`, as go-plugin's `Ping` does, where none is named."""
+        if not service and self._is_pinged:
+            try:
+                return await super().probe(PING)
+            except NotServingError as error:
+                if not _is_unknown(error):
+                    raise
+                self._is_pinged = False
+        return await super().probe(service)
+
     def mark_unresponsive(self) -> None:
         """The plugin hangs: so its callers are told, and `close` kills it at once, as it does when the link is lost."""
         symptom = LinkLostError("the peer did not answer any more")
@@ -211,3 +228,9 @@ class PluginLink(GrpcLink):
             await client.close()
             if self._keeper is not None and self._process is not None and self._process.exited.done():
                 await asyncio.wait((self._keeper,))
+
+
+def _is_unknown(error: NotServingError) -> bool:
+    """Whether a plugin was asked of a service that its health service does not know."""
+    cause = error.__context__
+    return isinstance(cause, grpc.aio.AioRpcError) and cause.code() is grpc.StatusCode.NOT_FOUND

@@ -19,12 +19,25 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
+
+import attrs
 
 from fsm_conn._util.redact import Redactor, decoded, without_escapes
 from fsm_conn.links.errors import HandshakeError
 
-__all__ = ["LONGEST_LINE", "FirstLine", "LineLog", "Pipe", "Tail", "as_it_is", "plugin_logger", "quoted"]
+__all__ = [
+    "LONGEST_LINE",
+    "Entry",
+    "FirstLine",
+    "Heard",
+    "LineLog",
+    "Pipe",
+    "Tail",
+    "as_it_is",
+    "plugin_logger",
+    "quoted",
+]
 
 LONGEST_LINE = 64 * 1024
 """Bytes of a first line. A real one is under 2 KiB: a certificate is the longest part of it."""
@@ -59,6 +72,29 @@ def quoted(line: bytes, show: Callable[[str], str] = as_it_is, limit: int = 120)
     text = show(decoded(line[:LONGEST_LINE], back=len(line) > LONGEST_LINE))
     whole = len(line) <= LONGEST_LINE and len(text) <= limit
     return repr(text) if whole else f"{text[:limit]!r}... ({len(line)} bytes)"
+
+
+@attrs.frozen
+class Entry:
+    """What a line of output says."""
+
+    text: str
+    level: int = logging.INFO
+    module: str = ""
+    fields: Mapping[str, object] = attrs.field(factory=dict)
+
+
+Sink = Callable[[bytes], object]
+
+
+@attrs.frozen
+class Heard:
+    """Who hears what a plugin prints, and how its lines are read."""
+
+    read: Callable[[str], Entry] = Entry
+    """Finds the level and the fields of a line."""
+    sinks: Mapping[str, Sink | None] = attrs.field(factory=dict)
+    """The application's own listeners, by stream: they get all as it comes."""
 
 
 class Pipe:
@@ -192,15 +228,26 @@ class Tail:
 
 
 class LineLog:
-    """Writes a stream to the logger `fsm_conn.plugin` at INFO, line by line.
+    """Writes a stream to the logger `fsm_conn.plugin`, line by line; and hands it to the application, as it comes.
 
     Args:
         redact: makes a line fit to be shown.
         clock: the loop's time, in seconds.
         extra: attributes for every log record.
+        read: finds the level and the fields of a line.
+        sink: the application's own listener. One that raises is not called again.
     """
 
-    def __init__(self, redact: Redactor, clock: Callable[[], float], extra: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        redact: Redactor,
+        clock: Callable[[], float],
+        extra: Mapping[str, object],
+        read: Callable[[str], Entry] = Entry,
+        sink: Sink | None = None,
+    ) -> None:
+        self._read = read
+        self._sink = sink
         self._redact = redact
         self._clock = clock
         self._extra = dict(extra)
@@ -214,6 +261,8 @@ class LineLog:
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
+        if self._sink is not None:
+            self._tell(self._sink, data)
         if not plugin_logger.isEnabledFor(logging.INFO):
             # Somebody may listen from the next chunk on: not to the rest of a line that had begun before.
             self._before = None
@@ -230,6 +279,13 @@ class LineLog:
         self._partial = rest
         if len(self._partial) > 2 * LONGEST_LOGGED:
             self._cut_short()
+
+    def _tell(self, sink: Sink, data: bytes) -> None:
+        try:
+            sink(data)
+        except Exception:
+            self._sink = None
+            plugin_logger.exception("what listened to a plugin's output raised, and is not called again")
 
     async def feed_in_turns(self, data: bytes) -> None:
         """Take any amount, a chunk in each turn of the loop."""
@@ -289,7 +345,7 @@ class LineLog:
         self._before = f"{before or ''}{printed}\n"[-self._redact.reach :] if self._redact.reach else ""
         for text in map(str.rstrip, shown.split("\n")):
             if text:
-                self._emit(text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "...")
+                self._emit(text)
 
     def _leave_out(self, block: bytes) -> None:
         """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
@@ -315,8 +371,24 @@ class LineLog:
             self._key_lines = 0 if b"-----END" in shown else self._key_lines - 1
         return is_of_one
 
-    def _emit(self, text: str) -> None:
-        plugin_logger.info("%s", text, extra=self._extra)
+    def _emit(self, line: str) -> None:
+        entry = self._read(line)
+        if not plugin_logger.isEnabledFor(entry.level):
+            return
+        extra, text = self._extra, entry.text
+        if text is not line:  # what was escaped in it is not any more
+            text = self._redact(text)
+            extra = {**extra, "plugin_module": entry.module, "plugin_fields": self._shown(entry.fields)}
+        text = text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
+        plugin_logger.log(entry.level, "%s", text, extra=extra)
+
+    def _shown(self, value: Any) -> Any:
+        """A field without secrets, however deep."""
+        if isinstance(value, str):
+            return self._redact(value)
+        if isinstance(value, Mapping):
+            return {self._redact(str(name)): self._shown(each) for name, each in value.items()}
+        return [self._shown(each) for each in value] if isinstance(value, list) else value
 
 
 def _begins_key(line: bytes) -> bool:

@@ -32,7 +32,7 @@ from fsm_conn._util.text import brief
 from fsm_conn.links.process import directory, spawner, system, watchdog
 from fsm_conn.links.process import prefork as forking
 from fsm_conn.links.process.child import has_ended, is_ours, signal_group
-from fsm_conn.links.process.output import FirstLine, LineLog, Pipe, Tail
+from fsm_conn.links.process.output import FirstLine, Heard, LineLog, Pipe, Tail
 from fsm_conn.links.process.spawner import Launch, Started
 
 __all__ = ["GRACE", "PluginProcess", "describe_status"]
@@ -80,8 +80,15 @@ class PluginProcess:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, started: Started, name: str, redact: Redactor, use_pidfd: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        started: Started,
+        name: str,
+        redact: Redactor,
+        heard: Heard,
+        use_pidfd: bool,
     ) -> None:
+        self._heard = heard
         self.pid = started.popen.pid
         self.exited: asyncio.Future[int | None] = loop.create_future()
         self._loop = loop
@@ -105,6 +112,7 @@ class PluginProcess:
         cwd: str | None = None,
         name: str = "",
         redact: Redactor | None = None,
+        heard: Heard | None = None,
         own_directory: Sequence[str] = DIRECTORY_NAMES,
         prefork: bool | tuple[str, ...] = False,
         varying: Sequence[str] = (),
@@ -121,6 +129,7 @@ class PluginProcess:
             cwd: the working directory; None for the host's.
             name: what log records call the process.
             redact: makes output fit to be shown.
+            heard: who hears the output, and how it is read.
             sha256: the digest that the program must have; what is executed is a copy that was compared.
             stdin: what it reads from: nothing, what this process reads from, or an open file.
             own_directory: variables to set to a private directory, which is removed after the exit.
@@ -140,12 +149,12 @@ class PluginProcess:
         except asyncio.CancelledError:
             await _undo(job)
             raise
-        return cls._adopt(started, name, redact or Redactor(), use_pidfd)
+        return cls._adopt(started, name, redact or Redactor(), heard or Heard(), use_pidfd)
 
     @classmethod
-    def _adopt(cls, started: Started, name: str, redact: Redactor, use_pidfd: bool) -> PluginProcess:
+    def _adopt(cls, started: Started, name: str, redact: Redactor, heard: Heard, use_pidfd: bool) -> PluginProcess:
         try:
-            return cls(asyncio.get_running_loop(), started, name, redact, use_pidfd)
+            return cls(asyncio.get_running_loop(), started, name, redact, heard, use_pidfd)
         except BaseException:
             started.undo()
             raise
@@ -173,7 +182,7 @@ class PluginProcess:
     def log_of(self, stream: str) -> LineLog:
         """A log for something that the plugin prints; `stream` says where."""
         extra = {"plugin_name": self._name, "plugin_pid": self.pid, "plugin_stream": stream}
-        return LineLog(self.redact, self._loop.time, extra)
+        return LineLog(self.redact, self._loop.time, extra, self._heard.read, self._heard.sinks.get(stream))
 
     def _on_stdout(self, data: bytes) -> None:
         if rest := self._first.feed(data):

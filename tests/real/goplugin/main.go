@@ -10,6 +10,9 @@
 //	-p384           automatic mTLS with a certificate on P-384 instead of go-plugin's own, which is on P-521
 //	-p521           automatic mTLS as go-plugin has it from 1.4.4 on, so that the plugin can dial its host, too
 //	-goodbye FILE   write FILE at the end
+//	-chatty         log a line by hclog, as JSON
+//	-tls DIRECTORY  TLS with certificates of its own
+//	-versions       serve versions 5 and 6, the first without the counter
 //	-no-reflection  serve without reflection, as most plugins in Go do
 package main
 
@@ -185,6 +188,16 @@ type calculatorPlugin struct {
 	reflection bool
 }
 
+// oldPlugin is an earlier version of it, without the counter.
+type oldPlugin struct {
+	calculatorPlugin
+}
+
+func (p *oldPlugin) GRPCServer(_ *plugin.GRPCBroker, server *grpc.Server) error {
+	server.RegisterService(calculator(), struct{}{})
+	return nil
+}
+
 func (p *calculatorPlugin) GRPCServer(broker *plugin.GRPCBroker, server *grpc.Server) error {
 	server.RegisterService(counting(broker), struct{}{})
 	server.RegisterService(calculator(), struct{}{})
@@ -236,6 +249,27 @@ func mtls(curve elliptic.Curve) (*tls.Config, error) {
 	}, announce(der)
 }
 
+// ownTLS is what a plugin does that brings its own certificates: cert.pem with key.pem, and those it trusts in host.pem.
+func ownTLS(directory string) (*tls.Config, error) {
+	certificate, err := tls.LoadX509KeyPair(directory+"/cert.pem", directory+"/key.pem")
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := os.ReadFile(directory + "/host.pem")
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(trusted)
+	return &tls.Config{
+		Certificates: []tls.Certificate{certificate},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    pool,
+		RootCAs:      pool,
+		ServerName:   "localhost",
+	}, nil
+}
+
 func announce(der []byte) error {
 	host := os.Stdout
 	reader, writer, err := os.Pipe()
@@ -255,6 +289,9 @@ func main() {
 	onP521 := flag.Bool("p521", false, "a certificate on P-521, for both directions")
 	silent := flag.Bool("no-reflection", false, "serve without reflection")
 	goodbye := flag.String("goodbye", "", "a file to write at the end")
+	ownCertificates := flag.String("tls", "", "a directory with certificates to serve with")
+	versioned := flag.Bool("versions", false, "serve versions 5 and 6")
+	chatty := flag.Bool("chatty", false, "log a line as JSON")
 	flag.Parse()
 	config := &plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
@@ -271,6 +308,20 @@ func main() {
 	}
 	if *onP521 {
 		config.TLSProvider = func() (*tls.Config, error) { return mtls(elliptic.P521()) }
+	}
+	if *versioned {
+		config.Plugins = nil
+		config.VersionedPlugins = map[int]plugin.PluginSet{
+			5: {"calculator": &oldPlugin{}},
+			6: {"calculator": &calculatorPlugin{}},
+		}
+	}
+	if *ownCertificates != "" {
+		config.TLSProvider = func() (*tls.Config, error) { return ownTLS(*ownCertificates) }
+	}
+	if *chatty {
+		config.Logger = hclog.New(&hclog.LoggerOptions{Name: "plugin", Level: hclog.Debug, JSONFormat: true})
+		config.Logger.Named("store").Debug("counting", "from", 1, "to", "ten")
 	}
 	plugin.Serve(config)
 	if *goodbye != "" {

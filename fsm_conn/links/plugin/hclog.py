@@ -1,0 +1,59 @@
+"""Reads the lines by which Go plugins log, those of hclog, as JSON or as text; all else is a line like any other.
+
+Source: go-hclog's `intlogger.go`, and `logStderr` and `parseJSON` of go-plugin's `client.go`.
+
+Rule that holds here: any line whatsoever gives an `Entry`, and nothing is shown that was not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any
+
+from fsm_conn.links.process.output import Entry
+
+__all__ = ["TRACE", "read_entry"]
+
+TRACE = 5
+"""The level of hclog's TRACE, below `logging.DEBUG`."""
+_LEVELS = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+# The time is first, unless the plugin turns it off; go-plugin's own host looks for the level at the beginning alone.
+_TEXT = re.compile(r"(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?\s+)?\[(TRACE|DEBUG|INFO|WARN|ERROR)\]")
+
+
+def read_entry(line: str) -> Entry:
+    """What a line says: its level, and where it is JSON of hclog its message and fields."""
+    if line.startswith("{") and '"@message"' in line:
+        found = _of_json(line)
+        if found is not None:
+            return found
+    match = _TEXT.match(line)
+    return Entry(line, _LEVELS[match[1].lower()]) if match else Entry(line)
+
+
+def _of_json(line: str) -> Entry | None:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("@message"), str):
+        return None
+    level = _LEVELS.get(str(said.get("@level", "")).lower(), logging.INFO)
+    fields = {name: value for name, value in said.items() if not name.startswith("@")}
+    module = str(said.get("@module", ""))
+    return Entry(_told(said["@message"], module, fields), level, module, fields)
+
+
+def _told(message: str, module: str, fields: dict[str, Any]) -> str:
+    """As hclog writes it as text."""
+    values = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in fields.items()]
+    told = f"{module}: {message}" if module else message
+    return " ".join([f"{told}:", *values]) if values else told
