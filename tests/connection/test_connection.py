@@ -753,7 +753,7 @@ async def test_an_activity_that_lets_a_foreign_cancellation_pass_is_a_fault(capl
             await future
             return "opened"
 
-    with pytest.raises(ConnectFailedError, match="awaited something that was cancelled"):
+    with pytest.raises(ConnectFailedError, match="awaited a task that was cancelled"):
         await Confused(Peer()).connect()
 
 

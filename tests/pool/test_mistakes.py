@@ -32,7 +32,7 @@ async def test_on_open_that_lets_a_cancellation_pass_fails_the_opening() -> None
     """As any error does; links are not made again and again instead."""
     peer = Peer()
     pool = make(peer, 2, on_open=cancelled_elsewhere)
-    with pytest.raises(PoolUnavailableError, match="awaited something that was cancelled"):
+    with pytest.raises(PoolUnavailableError, match="awaited a task that was cancelled"):
         await asyncio.wait_for(pool.initialize(), 5)
     assert peer.opened == 2
     nothing_is_left(pool, peer)
