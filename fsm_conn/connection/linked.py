@@ -77,7 +77,6 @@ class LinkedMachine(StateMachine):
     """Seconds for the calls under way on a link that its peer closes in good order; 30 by default."""
     hook_timeout: float = 30.0
     """Seconds that `on_open` may take on a link; 30 by default. The deadline of the retry policy may leave less."""
-
     _make_link: Callable[[], Any]
     _open_hook: OpenHook[Any] | None = None
     _rng: random.Random | None = None
@@ -155,7 +154,8 @@ class LinkedMachine(StateMachine):
         self._demand.is_used = True
 
     def count_attempt(self, reason: BaseException | None) -> None:
-        """Count one more attempt, which begins."""
+        """Count one more attempt, which begins; in a new outage, if a link had been up for `stable_after`."""
+        self.reset_if_stable(reason)
         self.attempt = self._outage.count(self.retry, self._random())
 
     def reset_if_stable(self, reason: BaseException | None) -> None:

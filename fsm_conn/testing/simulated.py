@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from fsm_conn.links.base import CallOptions, Link
-from fsm_conn.links.errors import ConnectionLostError, LinkError, LinkLostError, NotServingError
+from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, LinkError, LinkLostError, NotServingError
 
 __all__ = ["OUTCOMES", "Outcome", "PermanentRefusalError", "SimulatedLink", "SimulatedPeer"]
 
@@ -83,6 +83,7 @@ class SimulatedPeer:
         asked: how many times each thing was asked: open, close, probe, call.
         opened: links that were opened.
         closed: links that were closed.
+        leaving: links that are open, and go away in good order.
         faults: rules of the link's contract that whoever drives it broke, such as closing twice.
         links: the links made, oldest first; only the last few are kept.
         closing_time: seconds that a closing is to be given before it is cut off; None: nobody minds.
@@ -94,6 +95,7 @@ class SimulatedPeer:
         self.asked: Counter[str] = Counter()
         self.opened = 0
         self.closed = 0
+        self.leaving = 0
         self.faults: list[str] = []
         self.links: deque[SimulatedLink] = deque(maxlen=8)
         self.pending: list[Pending] = []
@@ -192,6 +194,10 @@ class SimulatedPeer:
         link = self.link
         return link is not None and link.lose(reason)
 
+    def go_away(self) -> bool:
+        """The open link goes away in good order: what is under way on it is finished. False when there is none."""
+        return self.lose(GoingAwayError("the simulated peer goes away"))
+
     async def decide(self, what: str, link: SimulatedLink) -> Outcome:
         """What becomes of a request; waits as long as the script, or the test, lets it."""
         self.asked[what] += 1
@@ -259,10 +265,16 @@ class SimulatedLink(Link):
         """Whether it has gone away."""
         return self._gone.done()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it goes away in good order."""
+        return self._gone.done() and isinstance(self._gone.result(), GoingAwayError)
+
     def lose(self, reason: Exception | None = None) -> bool:
         """Go away. False when it had gone already."""
         if self._gone.done():
             return False
+        self._peer.leaving += self.is_open and isinstance(reason, GoingAwayError)
         self._gone.set_result(reason or LinkLostError("the simulated link went away"))
         return True
 
@@ -291,6 +303,7 @@ class SimulatedLink(Link):
         if self.is_open:
             self.is_open = False
             self._peer.closed += 1
+            self._peer.leaving -= self.is_leaving
         self._peer.give_up(self)
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -308,6 +321,11 @@ class SimulatedLink(Link):
     async def lost(self) -> Exception:
         """Wait until it goes away."""
         return await asyncio.shield(self._gone)
+
+    async def drained(self) -> None:
+        """Wait until all its calls have been answered."""
+        while calls := [each.decided for each in self._peer.unanswered() if (each.what, each.link) == ("call", self)]:
+            await asyncio.wait(calls)
 
     async def probe(self, service: str = "") -> bool:
         """Answer as the outcome says."""
@@ -338,7 +356,7 @@ class SimulatedLink(Link):
             raise _deadline_exceeded() from None
         if outcome.kind == "unsent":
             raise ConnectionLostError(f"{method} was not sent", maybe_executed=False)
-        if outcome.kind == "lost" or self._gone.done():
+        if outcome.kind == "lost" or (self._gone.done() and not self.is_leaving):
             self.lose()
             raise ConnectionLostError(f"{method} was lost", maybe_executed=True)
         return object() if outcome.kind == "garbage" else outcome.value

@@ -15,6 +15,7 @@ from fsm_conn import (
     ConnectionState,
     Fires,
     GoingAwayError,
+    LinkLostError,
     LinkState,
     Metrics,
     NotConnectedError,
@@ -246,3 +247,33 @@ async def test_a_link_that_goes_away_beside_connected_is_renewed_too() -> None:
         peer.go_away()
         await conn.wait_for_state(S.CONNECTED)
         assert taken(conn)[-2:] == [("going_away", "renewing"), ("opened", "connected")]
+
+
+class Greeting(Connection):
+    """Every link, the renewed ones included, goes through a greeting that can fail."""
+
+    states, transitions = insert_state(
+        Connection,
+        LinkState("greeting", on_error=T.OPEN_FAILED),
+        trigger=T.OPENED,
+        before=S.CONNECTED,
+        then="greeted",
+        like=S.CONNECTING,
+    )
+    is_well = True
+
+    async def while_greeting(self) -> Annotated[str, Fires("greeted")]:
+        if not self.is_well:
+            raise LinkLostError("the peer does not greet")
+        return "greeted"
+
+
+async def test_a_renewed_link_that_fails_on_its_way_begins_a_new_outage() -> None:
+    """The one before was up for long, so attempts are counted from the first, whichever state the new one has come to."""
+    peer = LinkPeer()
+    async with Greeting(peer, retry=RetryPolicy(max_attempts=2, stable_after=10.0, jitter="none")) as conn:
+        await asyncio.sleep(60)
+        conn.is_well = False
+        peer.go_away()
+        await conn.wait_for_state(S.FAILED)
+        assert [record.attempt for record in conn.history if record.dest == S.RECONNECTING] == [1, 2]

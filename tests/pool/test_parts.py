@@ -70,6 +70,37 @@ def test_no_more_links_than_the_restart_intensity_allows(most: int, lives: list[
         assert sum(loss > at - 60 for loss in losses) <= most + 1
 
 
+def test_a_connection_that_failed_once_is_on_trial_until_a_link_has_lasted() -> None:
+    """Its first failure counts."""
+    backoff = Backoff(PAUSES, RetryPolicy(stable_after=10), random.Random(1))
+    assert not backoff.is_on_trial(0.0)
+    backoff.failed(0.0)
+    assert backoff.is_on_trial(0.0)
+    backoff.came_up(1.0)
+    assert backoff.is_on_trial(10.0)
+    assert not backoff.is_on_trial(11.0)
+
+
+def test_there_is_always_some_pause() -> None:
+    """Even where the policy asks for none, so that what fails at once is not tried in a tight loop."""
+    none = RetryPolicy(max_attempts=None, initial_delay=0.0, max_delay=0.0, jitter="none")
+    backoff = Backoff(none, RetryPolicy(), random.Random(1))
+    backoff.failed(0.0)
+    assert 0 < backoff.wait < 1
+
+
+def test_pauses_that_are_drawn_from_the_last_one_grow_from_it() -> None:
+    """As decorrelated jitter does: between the first pause and three times the last one."""
+    drawn = RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=1000.0, jitter="decorrelated")
+    longest = []
+    for seed in range(200):
+        backoff = Backoff(drawn, RetryPolicy(), random.Random(seed))
+        for _ in range(4):
+            backoff.failed(0.0)
+        longest.append(backoff.wait)
+    assert max(longest) > 9  # three times three
+
+
 # --- plans ----------------------------------------------------------------------------------------------------------------
 
 

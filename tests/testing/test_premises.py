@@ -22,7 +22,9 @@ LEAST = {
     "a probe was not answered in time": 0.12,
     "connected for longer than interval and timeout": 0.11,
     "a call was answered": 0.45,
-    "reconnect() replaced a link": 0.30,
+    "reconnect() replaced a link": 0.24,
+    "a link that went away in good order was renewed": 0.10,
+    "a link that went away in good order could not be renewed": 0.05,
 }
 """In what share of lives each must have come to pass before the end: what was measured, less what chance may take."""
 
@@ -61,6 +63,11 @@ class Notes:
             self.found.add("connected for longer than interval and timeout")
         if any(record.trigger == T.RECONNECT and record.source == S.CONNECTED for record in life.records):
             self.found.add("reconnect() replaced a link")
+        renewals = [record.dest for record in life.records if record.source == S.RENEWING and not record.internal]
+        if S.CONNECTED in renewals:
+            self.found.add("a link that went away in good order was renewed")
+        if S.RECONNECTING in renewals or S.FAILED in renewals:
+            self.found.add("a link that went away in good order could not be renewed")
         self._look_at_probes(life)
 
     def _look_at_probes(self, life: Life) -> None:

@@ -49,9 +49,9 @@ __all__ = [
 
 @invariant(ALWAYS)
 def at_most_one_link(life: ConnectionEvidence) -> str | None:
-    """Two links are never open at a time, and the link's contract is kept: one open, one close, calls in between."""
-    if life.peer.open_now > 1:
-        return f"{life.peer.open_now} links are open; release the old one before opening another"
+    """Two links are never open at a time, but for those that go away in good order, and the link's contract is kept."""
+    if life.peer.open_now - life.peer.leaving > 1:
+        return f"{life.peer.open_now - life.peer.leaving} links are open; release the old one before opening another"
     return life.peer.faults[0] if life.peer.faults else None
 
 
@@ -59,9 +59,9 @@ def at_most_one_link(life: ConnectionEvidence) -> str | None:
 def links_are_owned(life: ConnectionEvidence) -> str | None:
     """A link is open exactly in the states that own one, or while `on_open` prepares it."""
     owns_link = life.state in life.conn.linked_states or life.conn._holder.incoming is not None
-    if owns_link and life.peer.open_now != 1:
+    if owns_link and not life.peer.open_now:
         return f"{life.state!r} owns a link, and none is open"
-    if not owns_link and life.peer.open_now != 0:
+    if not owns_link and life.peer.open_now != life.peer.leaving:
         return f"{life.state!r} owns no link, and one is open: its activity must release it"
     return None
 
@@ -101,7 +101,8 @@ def _activity_name(task: asyncio.Task[Any]) -> str:
 
 def _is_neglected(life: ConnectionEvidence) -> bool:
     """Whether it shows that nobody does what is to be done in the present state."""
-    return _loss_is_unseen(life) or (life.state in life.conn.linked_states) != (life.peer.open_now > 0)
+    staying = life.peer.open_now - life.peer.leaving
+    return _loss_is_unseen(life) or (life.state in life.conn.linked_states) != (staying > 0)
 
 
 @invariant(AT_REST)
@@ -155,6 +156,9 @@ def nobody_waits_in_vain(life: ConnectionEvidence) -> str | None:
     """Who waits for a connection is told as soon as there is one, or will be none."""
     state = life.conn.state
     waiting = [user.method for user in life.users]
+    finished = tuple(each.what for each in life.peer.unanswered() if each.link.is_leaving and each.what != "close")
+    if finished:  # on the link that goes away
+        waiting = [each for each in waiting if not each.startswith(finished)]
     if life.is_serving:
         forgotten = [each for each in waiting if each in ("connect", "ensure_connected", "reconnect", "disconnect")]
     elif state in (ConnectionState.DISCONNECTED, ConnectionState.FAILED) and not _is_cleaning_up(life):

@@ -194,6 +194,12 @@ class Life(SteppedLife, ConnectionEvidence):
         self.peer.lose()
         self._settle(rush)
 
+    def go_away(self, *, rush: bool = False) -> None:
+        """The peer closes the open link in good order, as when it is updated: calls under way are finished."""
+        self._step("go_away", rush=rush)
+        self.peer.go_away()
+        self._settle(rush)
+
     def loop_ends(self) -> None:
         """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and those alone are waited for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fsm_conn.connection.linked import RENEWAL_PAUSE
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.machine.activity import PATIENCE
 from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
@@ -35,6 +36,7 @@ def limit_of(life: ConnectionEvidence, state: str) -> float | None:
         S.CONNECTING: opening,
         S.RECONNECTING: opening + conn.retry.max_delay,
         S.DISCONNECTING: closing,
+        S.RENEWING: conn.start_timeout + RENEWAL_PAUSE,
     }
     limit = limits.get(state)
     cleaning = any(activity_of(each) in overrides.own for each in conn.lifecycle.states)
@@ -89,7 +91,8 @@ def peers_are_asked(life: ConnectionEvidence) -> str | None:
 @invariant(AT_REST)
 def closing_is_waited_for(life: ConnectionEvidence) -> str | None:
     """Nobody goes on while a link is still being closed: not to rest, and not to the next link."""
-    if life.peer.waits_for("close") and (life.conn.state == S.DISCONNECTED or life.peer.waits_for("open")):
+    closes = any(each.what == "close" and not each.link.is_leaving for each in life.peer.unanswered())
+    if closes and (life.conn.state == S.DISCONNECTED or life.peer.waits_for("open")):
         return f"a link is still being closed, and in {life.state!r} that is not waited for"
     return None
 

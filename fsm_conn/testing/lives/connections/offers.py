@@ -19,7 +19,10 @@ __all__ = ["health_policy", "offers", "options", "passing", "refusals", "retry_p
 _BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 
 # How often a step is offered, beside those that are not named here and are offered once.
-WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "probe": 12, "call": 6, "reconnect": 2}
+WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "go_away": 2, "probe": 12, "call": 6, "reconnect": 2}
+
+LONG_ILL = ("bad",) * 20
+"""What becomes of the probes of a peer that is ill for long, for classes that decide by themselves what follows."""
 FAVOURED = {
     ("answer", ("open", "ok")): 4,
     ("answer", ("call", "ok")): 2,
@@ -30,6 +33,7 @@ FAVOURED = {
     ("attend", ("probe", "bad")): 2,
     ("attend", ("probe", "bad", "bad")): 3,
     ("attend", ("probe", "hang")): 3,
+    ("attend", ("probe", *LONG_ILL)): 8,
     ("advance", (6.0,)): 4,
     ("neglect", ("open",)): 6,
     ("neglect", ("close",)): 6,
@@ -38,13 +42,11 @@ FAVOURED = {
 MOODS = (("bad",), ("bad", "bad"), ("hang",))
 """What becomes of the next few probes, of a peer that then is well again."""
 
-LONG_ILL = ("bad",) * 20
-"""The same, of a peer that is ill for long, for classes that decide by themselves what follows from that."""
 
 _ASKING = tuple(Step(name) for name in ("connect", "disconnect", "reconnect"))
 _USING = (Step("probe"), Step("call"))
 _PATIENT = Step("call_patiently")
-_LOSING = Step("lose")
+_LOSING = (Step("lose"), Step("go_away"))
 _ANNOUNCING = (Step("announce", (False,)), Step("announce", (True,)))
 _ANSWERS = {
     what: tuple(Step("answer", (what, kind)) for kind in kinds if kind != "hang") for what, kinds in OUTCOMES.items()
@@ -67,7 +69,7 @@ def options(life: ConnectionEvidence, users: int) -> list[Step]:
             steps += _ANSWERS[what]
     link = life.peer.link
     if link is not None and not link.is_lost:
-        steps.append(_LOSING)
+        steps += _LOSING
         if link.news is not None:
             steps += _ANNOUNCING
     steps += _CANCELLING[: len(life.users)]

@@ -22,8 +22,8 @@ def fingerprint_of(life: ConnectionEvidence) -> tuple[Any, frozenset[str]]:
     known = {id(peer): "peer", **{id(each): f"link {index}" for index, each in enumerate(peer.links)}}
     beside = (
         _memory(life),
-        peer.open_now,
-        link is not None and (link.is_lost, link.news is not None),
+        (peer.open_now, peer.leaving),
+        link is not None and (link.is_lost, link.is_leaving, link.news is not None),
         tuple((user.method, user.cancelled) for user in life.users),
         tuple(sorted((pending.what, pending.link.is_open) for pending in peer.unanswered())),
         tuple(sorted(what for what in peer.asked if peer.attends_to(what))),
