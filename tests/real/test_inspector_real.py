@@ -9,7 +9,7 @@ import socket
 import pytest
 from browsing import Browser
 
-from fsm_conn import State, StateMachine, Transition
+from fsm_conn import State, StateMachine, Transition, blocking
 from fsm_conn.inspector import Inspector
 
 from .conftest import CALCULATOR, PYTHON
@@ -115,3 +115,24 @@ async def test_the_command_shows_a_plugin_and_takes_it_along(no_leaks: None) -> 
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_a_machine_of_another_thread_is_shown_and_left_alone() -> None:
+    """Its transitions are told; its guards are not asked, and nothing is done with it, for it lives elsewhere."""
+    inspector = Inspector(allow=("fire",))
+    stop = inspector.watch_all()
+    conn = await asyncio.to_thread(blocking.Connection, CALCULATOR, name="elsewhere")
+    try:
+        await asyncio.to_thread(conn.connect)
+        browser = Browser(inspector.app)
+        async with browser.feed() as feed:
+            told = await feed.look("elsewhere")
+            assert [entry[3] for entry in told["entries"]] == ["connecting", "connected"]
+            assert feed.details["guards"] is None
+            wish = {"of": feed.named("elsewhere")[0], "act": "fire", "trigger": "disconnect"}
+            answer = await browser.post("/api/act", wish)
+            assert answer.json["error"] == "it lives in the event loop of another thread"
+    finally:
+        await asyncio.to_thread(conn.close)
+        stop()
+        await inspector.aclose()
