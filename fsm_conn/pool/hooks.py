@@ -4,13 +4,15 @@ The rules that hold here:
 
 - A hook may be a plain or an async function. Whatever it raises, what it worked on is given back by who called it.
 - No hook is waited for without end: `on_open` has the connection's `start_timeout`, the others `hook_timeout` of the
-  policy. What passes its limit is cancelled, and the error and the log say which hook it was.
+  policy. What passes its limit is cancelled, and the error and the log say which hook it was. Where the caller of
+  `acquire` would hang with a hook that ignores its cancellation, the hook is left to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -19,8 +21,14 @@ import attrs
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.errors import HookTimeoutError
+from fsm_conn.pool.users import acting_for, current_user
 
-__all__ = ["Cleanups", "Hook", "Hooks", "run"]
+__all__ = ["Cleanups", "Hook", "Hooks", "ask", "run"]
+
+_log = logging.getLogger("fsm_conn.pool")
+
+GRACE = 1.0
+"""Seconds in which `on_acquire` is to end after it was cancelled."""
 
 Hook = Callable[[Connection], Awaitable[None] | None]
 
@@ -60,6 +68,45 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
             await outcome
 
     await _bounded(name, call(), limit)
+
+
+async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
+    """As `run`, but an async hook has a task of its own: who asks is not held up by one that cannot be cancelled."""
+    outcome = hook(conn)
+    if not inspect.isawaitable(outcome):
+        return
+    task = asyncio.ensure_future(_awaited(outcome))
+    acting_for(task, current_user())
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit)
+    except asyncio.CancelledError:
+        await _cancelled(name, conn, task)
+        raise
+    if not done:
+        await _cancelled(name, conn, task)
+        raise HookTimeoutError(f"{name} did not end within {limit:g} s")
+    if task.cancelled():
+        raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass")
+    task.result()
+
+
+async def _awaited(outcome: Awaitable[None]) -> None:
+    await outcome
+
+
+async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) -> None:
+    """Cancel a hook, and wait until it has ended, as long as that may take."""
+    task.cancel()
+    task.add_done_callback(_heed)
+    await asyncio.wait({task}, timeout=GRACE)
+    if not task.done():
+        _log.error("%r: %s ignores that it was cancelled, and is left to itself; its link is replaced", conn, name)
+
+
+def _heed(task: asyncio.Future[None]) -> None:
+    """What it raises is of no use any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> None:

@@ -26,7 +26,7 @@ from fsm_conn.pool.stats import leased
 from fsm_conn.pool.table import PoolState, PoolTrigger
 from fsm_conn.pool.targets.given import PoolTargets, targets_of
 from fsm_conn.pool.targets.targets import Targets
-from fsm_conn.pool.users import current_user
+from fsm_conn.pool.users import responsible
 
 if TYPE_CHECKING:
     import random
@@ -161,7 +161,7 @@ class ConnectionPool(PoolMachine):
         if self._state != PoolState.CLOSED:
             self.check_loop()
         if self._state != PoolState.CLOSED:
-            closers, closer = self._closing.closers, current_user()
+            closers, closer = self._closing.closers, responsible()
             closers.append(closer)
             try:
                 self._begin_closing(timeout)

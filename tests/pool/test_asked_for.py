@@ -148,6 +148,28 @@ async def test_a_task_that_waits_for_itself_is_warned_of_with_both_places(opened
     assert "this task holds all connections" in caplog.text
     assert "in inner" in caplog.text
     assert caplog.text.count("it holds one since") == 2
+
+
+async def test_a_task_that_waits_for_itself_is_warned_of_without_tracking_too(opened: Any, caplog: Any) -> None:
+    """With the place where it waits, and how to learn the others; and nobody else is."""
+    pool, _ = await opened(2)
+
+    async def waits_in_vain() -> None:
+        async with pool.acquire(timeout=1):
+            pass
+
+    async with pool.acquire():
+        async with pool.acquire():
+            await asyncio.gather(
+                asyncio.create_task(waits_in_vain()), return_exceptions=True
+            )  # another task: this one may give one back
+            assert not caplog.messages
+            with pytest.raises(PoolTimeoutError):
+                await waits_in_vain()
+        await waits_in_vain()
+    (told,) = caplog.messages
+    assert "in waits_in_vain" in told
+    assert "track_leases=True" in told
     caplog.clear()
     held = await pool.acquire()
     (other,) = begun(_use_two(pool))

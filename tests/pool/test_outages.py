@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -380,3 +381,34 @@ async def test_a_group_of_errors_is_told_by_what_is_in_it(opened: Any) -> None:
     pool = make(Peer(), 1, on_open=configure)
     with pytest.raises(PoolUnavailableError, match="wrong token"):
         await pool.initialize()
+
+
+@pytest.mark.parametrize("how", ["limit", "timeout", "cancel"])
+async def test_a_check_that_cannot_be_cancelled_holds_nobody_up(opened: Any, caplog: Any, how: str) -> None:
+    """It is left to itself, and its link is replaced; the next one is served."""
+    stuck = asyncio.Event()
+
+    async def check(conn: Any) -> None:
+        while not stuck.is_set() and conn.link is peer.made[0]:
+            with suppress(asyncio.CancelledError):
+                await stuck.wait()
+
+    policy = PoolPolicy(hook_timeout=5.0 if how == "limit" else None)
+    pool, peer = await opened(1, on_acquire=check, policy=policy)
+    acquiring = asyncio.ensure_future(begun(pool.acquire(timeout=3 if how == "timeout" else None))[0])
+    if how == "cancel":
+        await settled()
+        acquiring.cancel()
+    began = now()
+    await asyncio.wait({acquiring}, timeout=100)
+    assert (acquiring.done(), now() - began <= 7) == (True, True)
+    if how == "limit":
+        acquiring.result().release()  # of the next link
+    else:
+        with pytest.raises((PoolTimeoutError, asyncio.CancelledError)):
+            acquiring.result()
+        async with pool.acquire(timeout=30) as client:
+            assert client.connection.link is peer.made[1]
+    assert "ignores that it was cancelled" in caplog.text
+    stuck.set()
+    await settled()

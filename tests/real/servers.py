@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _user() -> dict[str, int]:
+def _user() -> dict[str, Any]:
     """Whom servers run as that refuse to run as root."""
     if os.geteuid() != 0:
         return {}

@@ -119,7 +119,7 @@ class PluginLink(GrpcLink):
 
     def start_slot(self) -> AbstractAsyncContextManager[None]:
         """A slot of the limiter that lets one plugin per core start at a time."""
-        return process_limiter().slot()
+        return process_limiter().slot(self._plugin.command)
 
     def _show(self, said: str) -> str:
         """A plugin's words, however they come, without the values of `env`, and fit to stand in an error."""

@@ -5,11 +5,14 @@ had queued. So every attempt takes a slot of one limiter first, whichever loop a
 
 Rules that hold here:
 
-- First come, first served. A slot goes from hand to hand under the lock, so none can be lost on the way or taken by
-  a newcomer; a waiter that was cancelled as the slot reached it hands it on.
+- Whoever starts the same thing is served first come, first served; of several things that are started, each has its
+  turn, so that one plugin need not wait for a pool of many others. A slot goes from hand to hand under the lock, so
+  none can be lost on the way or taken by a newcomer; a waiter that was cancelled as the slot reached it hands it on.
 - A slot serves to protect the cores, and a plugin that takes long waits for something else: who has waited for
   `patience` seconds takes back every slot that has been out for as long. Giving back a slot that was taken back
   does nothing.
+- What hangs in its start, so that a slot of it was taken back and is still used, comes after all else; its other slots
+  are taken back after a quarter of `patience`.
 - Time is that of the waiting loop. Nobody's progress depends on another loop still running, and a limiter for which
   nobody waits costs no timer.
 """
@@ -18,8 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
 
 from fsm_conn._util.forks import after_fork
@@ -31,11 +34,16 @@ PATIENCE = 2.0
 """Seconds: several times what a start takes on a machine that is not overloaded."""
 
 
+QUARTERS = 4
+"""How often a waiter looks for what hangs while his patience lasts."""
+
+
 class _Ticket:
     """One wish for a slot. Compared by identity."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, what: Hashable) -> None:
         self.loop = loop
+        self.what = what
         self.granted: asyncio.Future[None] = loop.create_future()
         self.serial = 0
 
@@ -65,17 +73,27 @@ class StartLimiter:
         self._capacity = capacity
         self._patience = patience
         self._lock = threading.Lock()
-        self._waiting: deque[_Ticket] = deque()
+        self._waiting: dict[Hashable, deque[_Ticket]] = {}
+        """Who waits, by what he starts; whose turn is next comes first."""
+        self._late: dict[_Ticket, None] = {}
+        """Those whose slot was taken back, and who still start."""
+        self._hanging: Counter[Hashable] = Counter()
+        """How many of them start each thing."""
         self._out: dict[_Ticket, None] = {}
         self._serial = 0
 
     def __repr__(self) -> str:
-        return f"<StartLimiter {len(self._out)} of {self._capacity} slots out, {len(self._waiting)} waiting>"
+        waiting = sum(map(len, self._waiting.values()))
+        return f"<StartLimiter {len(self._out)} of {self._capacity} slots out, {waiting} waiting>"
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold a slot. Waits for one without a time limit of its own."""
-        ticket = _Ticket(asyncio.get_running_loop())
+    async def slot(self, what: Hashable = None) -> AsyncIterator[None]:
+        """Hold a slot. Waits for one without a time limit of its own.
+
+        Args:
+            what: what is started, so that many starts of one thing leave others their turns.
+        """
+        ticket = _Ticket(asyncio.get_running_loop(), what)
         try:
             if not self._enter(ticket):
                 await self._wait(ticket)
@@ -87,38 +105,64 @@ class StartLimiter:
         with self._lock:
             # While somebody waits every slot is out, so nobody who comes now is served first.
             if len(self._out) >= self._capacity:
-                self._waiting.append(ticket)
+                self._waiting.setdefault(ticket.what, deque()).append(ticket)
                 return False
             self._grant(ticket)
             return True
 
     async def _wait(self, ticket: _Ticket) -> None:
+        newest = deque([self._serial], maxlen=QUARTERS)
         while not ticket.granted.done():
-            newest = self._serial
-            await asyncio.wait((ticket.granted,), timeout=self._patience)
+            await asyncio.wait((ticket.granted,), timeout=self._patience / QUARTERS)
             if not ticket.granted.done():
-                self._take_back(newest)
+                self._take_back(newest[0] if len(newest) == QUARTERS else 0, newest[-1], ticket.what)
+                newest.append(self._serial)
 
     def _leave(self, ticket: _Ticket) -> None:
         """Whatever the ticket holds goes back: its slot, its place in the queue, or nothing."""
         with self._lock:
             self._out.pop(ticket, None)
-            with suppress(ValueError):
-                self._waiting.remove(ticket)
+            self._forget_late(ticket)
+            self._forget(ticket)
             self._advance()
 
-    def _take_back(self, newest: int) -> None:
-        """Take back the slots handed out up to `newest`: they have been out for `patience` seconds or more."""
+    def _take_back(self, old: int, recent: int, mine: Hashable) -> None:
+        """Take back the slots handed out up to `old`, which have been out for `patience` seconds or more; and those
+        up to `recent`, out for a quarter of that, of other things than mine that are known to hang.
+        """
         with self._lock:
-            for ticket in [ticket for ticket in self._out if ticket.serial <= newest]:
-                del self._out[ticket]
+            for ticket in [each for each in self._late if each.loop.is_closed()]:
+                self._forget_late(ticket)  # it will not leave
+            for ticket in tuple(self._out):
+                is_known = ticket.what != mine and ticket.what in self._hanging
+                if ticket.serial <= (recent if is_known else old):
+                    del self._out[ticket]
+                    self._late[ticket] = None
+                    self._hanging[ticket.what] += 1
             self._advance()
 
     def _advance(self) -> None:
         while self._waiting and len(self._out) < self._capacity:
-            ticket = self._waiting.popleft()
+            what = next((each for each in self._waiting if each not in self._hanging), next(iter(self._waiting)))
+            tickets = self._waiting.pop(what)
+            ticket = tickets.popleft()
+            if tickets:
+                self._waiting[what] = tickets  # and others have their turns before
             if ticket.tell():
                 self._grant(ticket)
+
+    def _forget_late(self, ticket: _Ticket) -> None:
+        if ticket in self._late:
+            del self._late[ticket]
+            self._hanging -= Counter((ticket.what,))
+
+    def _forget(self, ticket: _Ticket) -> None:
+        """It does not wait any more, if it did."""
+        tickets = self._waiting.get(ticket.what, deque())
+        with suppress(ValueError):
+            tickets.remove(ticket)
+            if not tickets:
+                del self._waiting[ticket.what]
 
     def _grant(self, ticket: _Ticket) -> None:
         self._serial += 1

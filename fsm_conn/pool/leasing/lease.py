@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import traceback
 from asyncio import current_task
 from collections.abc import AsyncIterator, Callable, Generator
 from threading import get_ident
@@ -28,9 +26,12 @@ from fsm_conn.connection.calling.route import RoutedCall, present_channel, prese
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.pool.errors import LeaseError, LeaseLostError, PoolError
+from fsm_conn.pool.leasing.deadlocks import callers_frames, shown_frames
 from fsm_conn.pool.slots.table import IN_SERVICE, SlotState
 
 if TYPE_CHECKING:
+    import traceback
+
     from fsm_conn.connection.connection import Connection
     from fsm_conn.pool.leasing.leases import Leases
     from fsm_conn.pool.slots.slot import Slot
@@ -40,9 +41,6 @@ __all__ = ["Lease", "WatchedLease"]
 
 _log = logging.getLogger("fsm_conn.pool")
 _StubT = TypeVar("_StubT")
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-FRAMES = 8
-"""Lines of the traceback that a watched lease keeps."""
 
 
 class Lease:
@@ -300,9 +298,7 @@ class WatchedLease(Lease):
         where: list[traceback.FrameSummary] | None = None
         policy = self._leases.policy
         if policy.track_leases:
-            where = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
-            if self._holder is None and not self._leases.free:
-                self._warn_of_deadlock(where)
+            where = callers_frames()
         await super().__aenter__()
         self._timer, self._where = None, where
         self._leases.watched.add(self)
@@ -316,21 +312,6 @@ class WatchedLease(Lease):
         if self._slot is not None:
             self.release()
 
-    def _warn_of_deadlock(self, where: list[traceback.FrameSummary]) -> None:
-        """If the task that is going to wait holds all that there is: nobody else will give it anything."""
-        slots, me = self._leases.slots, self._leases.user()
-        if slots.to_come(asyncio.get_running_loop().time()) or any(
-            slot.in_service and set(slot.holders) != {me} for slot in slots
-        ):
-            return
-        held = [lease for lease in self._leases.watched if lease._holder == me and lease.is_held and lease._where]
-        _log.warning(
-            "%r: this task holds all connections, and waits for one more, which nobody can give it; it waits at\n%s%s",
-            self._leases,
-            "".join(traceback.format_list(where[-FRAMES:])),
-            "".join("it holds one since\n" + "".join(traceback.format_list(each._where[-FRAMES:])) for each in held),
-        )
-
     def release(self) -> None:
         """As any lease."""
         super().release()
@@ -341,7 +322,7 @@ class WatchedLease(Lease):
     def _place(self) -> str:
         if not self._where:
             return super()._place()
-        return "; it was acquired at\n" + "".join(traceback.format_list(self._where[-FRAMES:]))
+        return "; it was acquired at\n" + shown_frames(self._where)
 
 
 def _report(reference: ref[WatchedLease]) -> None:

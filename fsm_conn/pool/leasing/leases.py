@@ -25,7 +25,8 @@ from weakref import WeakSet
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
 from fsm_conn.pool.gate import Gate
-from fsm_conn.pool.hooks import Hook, Hooks, run
+from fsm_conn.pool.hooks import Hook, Hooks, ask
+from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.slot import Slot
@@ -57,6 +58,7 @@ class Leases:
         loop: the loop in which the pool was opened, or was last.
         thread: the thread in which that runs.
         watched: the leases that are watched, and held.
+        warned: the task that was last warned of waiting for what it holds.
     """
 
     def __init__(self, gate: Gate, supervisor: Supervisor, hooks: Hooks, counts: PoolStats) -> None:
@@ -65,6 +67,7 @@ class Leases:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.watched: WeakSet[Any] = WeakSet()
+        self.warned: TaskRef | None = None
         self.gate = gate
         self.slots = supervisor.slots
         self._supervisor = supervisor
@@ -100,6 +103,8 @@ class Leases:
         than a coroutine; then `leave` is to be called when that fails.
         """
         limit = self.policy.acquire_timeout if timeout is None else timeout
+        if limit != 0 and self.slots.are_held_by(holder) and not self.slots.to_come(self._supervisor.now()):
+            warn_of_deadlock(self, holder)
         if limit is not None:
             return self._slot_in_time(holder, limit)
         if not self.is_slow:  # so it is open, no hook has a say, and nothing is free
@@ -197,7 +202,7 @@ class Leases:
         generation = slot.generation
         if self._hooks.on_acquire is not None:
             try:
-                await run("on_acquire", self._hooks.on_acquire, slot.conn, self.policy.hook_timeout)
+                await ask("on_acquire", self._hooks.on_acquire, slot.conn, self.policy.hook_timeout)
             except BaseException as error:
                 slot.is_doubtful = True
                 if slot.generation == generation:

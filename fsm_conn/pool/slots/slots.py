@@ -21,6 +21,7 @@ from fsm_conn.pool.slots.slot import SOON, Slot
 from fsm_conn.pool.slots.table import SlotState
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.targets.target import PoolTarget
+from fsm_conn.pool.users import TaskRef
 
 __all__ = ["Plan", "Slots"]
 
@@ -131,6 +132,19 @@ class Slots:
         """It cannot be leased any more, if it could."""
         if slot in self.free:
             self.free.remove(slot)
+
+    def are_held_by(self, holder: TaskRef) -> bool:
+        """Whether one task holds all that serve, and nobody else could give one back. Asked by all who wait."""
+        is_any = False
+        for slot in self._slots:
+            if slot.in_service:
+                is_any = True
+                if not slot.holders or slot.callers:
+                    return False
+                for each in slot.holders:
+                    if each is not holder:
+                        return False
+        return is_any
 
     # --- which are active -----------------------------------------------------------------------------------------
 

@@ -161,6 +161,56 @@ async def test_all_waiters_get_past_slow_holders() -> None:
     await all_slots_are_back(gate, 2)
 
 
+def test_one_start_does_not_wait_for_many_of_another_thing() -> None:
+    """Twenty that hang are let in one after the other; what is started beside them comes within a second of its own."""
+
+    async def scene() -> list[float]:
+        gate, clock = StartLimiter(2), asyncio.get_running_loop().time
+
+        async def hang() -> None:
+            async with gate.slot("hangs"):
+                await asyncio.sleep(60)
+
+        async def start(times: list[float]) -> None:
+            began = clock()
+            async with gate.slot("well"):
+                times.append(clock() - began)
+                await asyncio.sleep(0.4)
+
+        hanging, times = [asyncio.create_task(hang()) for _ in range(20)], list[float]()
+        for _ in range(10):
+            await asyncio.sleep(2.5)
+            await start(times)
+        for task in hanging:
+            task.cancel()
+        await asyncio.wait(hanging)
+        assert repr(gate) == "<StartLimiter 0 of 2 slots out, 0 waiting>"
+        assert not gate._hanging
+        return times
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert max(runner.run(scene())) <= 1
+
+
+def test_things_that_are_started_have_their_turns() -> None:
+    """None of them waits for all of another."""
+
+    async def scene() -> list[str]:
+        gate, order = StartLimiter(1), list[str]()
+
+        async def start(what: str) -> None:
+            async with gate.slot(what):
+                order.append(what)
+                await asyncio.sleep(0.1)
+
+        starts = [asyncio.create_task(start(what)) for what in "aaaaabbc"]
+        await asyncio.wait(starts)
+        return order
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(scene()) == ["a", "a", "b", "c", "a", "b", "a", "a"]
+
+
 async def test_loop_that_stopped_with_slot_and_waiter() -> None:
     """A loop that nobody runs any more, with one that holds and one that waits, keeps nobody out."""
     gate = StartLimiter(1, patience=0.05)

@@ -1,0 +1,54 @@
+"""A task that waits for a lease which only it could give back: told in the log, for it may wait for ever."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from fsm_conn.pool.users import TaskRef
+
+__all__ = ["callers_frames", "shown_frames", "warn_of_deadlock"]
+
+_log = logging.getLogger("fsm_conn.pool")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+FRAMES = 8
+"""Lines of a traceback that are shown."""
+
+
+def callers_frames() -> list[traceback.FrameSummary]:
+    """Where the application is, without the frames of this package."""
+    return [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
+
+
+def shown_frames(frames: list[traceback.FrameSummary]) -> str:
+    """The last of them, as tracebacks show them."""
+    return "".join(traceback.format_list(frames[-FRAMES:]))
+
+
+class Watching(Protocol):
+    """What knows the leases that are watched, and who was warned last."""
+
+    warned: TaskRef | None
+
+    @property
+    def watched(self) -> Iterable[Any]:
+        """The leases."""
+
+
+def warn_of_deadlock(leases: Watching, me: TaskRef) -> None:
+    """Say that a task which is going to wait holds all connections, and where it does what."""
+    if leases.warned == me:
+        return  # it is told once of each task
+    leases.warned = me
+    held = [lease for lease in leases.watched if lease._holder == me and lease.is_held and lease._where]
+    since = "".join("it holds one since\n" + shown_frames(lease._where) for lease in held)
+    _log.warning(
+        "%r: this task holds all connections, and waits for one more, which only another task can give back for it; "
+        "it waits at\n%s%s",
+        leases,
+        shown_frames(callers_frames()),
+        since or "PoolPolicy(track_leases=True) tells where it got them",
+    )
