@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +18,16 @@ import grpc
 import grpc.aio
 import pytest
 
-from fsm_conn import BrokerError, Connection, ConnectionLostError, LinkLostError, NotConnectedError, Plugin, RetryPolicy
+from fsm_conn import (
+    BrokerError,
+    Connection,
+    ConnectionLostError,
+    LinkLostError,
+    NotConnectedError,
+    Plugin,
+    Reattach,
+    RetryPolicy,
+)
 from fsm_conn.demo import counter_pb2 as pb
 from fsm_conn.demo import counter_pb2_grpc
 from fsm_conn.links.plugin.broker import PluginBroker
@@ -201,6 +212,27 @@ class TestBothDirections:
                 await old.serve(registers(adder))
         with pytest.raises(NotConnectedError):
             conn.broker
+
+
+async def test_a_plugin_that_runs_already(binary: str) -> None:
+    """Its broker serves in both directions, and its sockets are looked for beside its own."""
+    with tempfile.TemporaryDirectory(prefix="b-") as directory:
+        env = {**os.environ, "TMPDIR": directory, "PLUGIN_MAGIC_COOKIE": "test_cookie_value"}
+        popen = subprocess.Popen([binary], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+        try:
+            assert popen.stdout is not None
+            address = popen.stdout.readline().decode().split("|")[3]
+            async with asyncio.timeout(PATIENT):
+                async with Connection(Reattach(f"unix:{address}", pid=popen.pid), services=[pb]) as conn:
+                    served = await conn.broker.serve(registers(Adder()))
+                    assert (await conn.call("Counter.Put", key="a", value=2, adder=served.id)).value == 2
+                    number = (await conn.call("Counter.Browse", id=0)).id
+                    async with await conn.broker.dial(number, timeout=PATIENT) as channel:
+                        assert await entries(channel) == [("a", 2)]
+            assert popen.poll() is None
+        finally:
+            popen.kill()
+            popen.communicate()
 
 
 class TestWhoMayUseIt:
