@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
 __all__ = ["ExpiredError", "closing", "finish", "now", "within"]
@@ -36,15 +37,46 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
         del limit
 
 
-@asynccontextmanager
-async def closing(replies: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]]:
-    """As `contextlib.aclosing`, for streams that may have nothing to close. It ends when its reader leaves it."""
-    try:
-        yield replies
-    finally:
-        close = getattr(replies, "aclose", None)
+class closing:  # noqa: N801 - as contextlib's
+    """As `contextlib.aclosing`, for streams that may have nothing to close. It ends when its reader leaves it.
+
+    A generator that is read so belongs to its reader, and the loop does not know of it: at its end, a loop closes all
+    generators that it knows at once, and one that reads another would find that closed under it.
+    """
+
+    def __init__(self, replies: AsyncIterator[Any]) -> None:
+        self._replies = _Owned(replies) if isinstance(replies, AsyncGeneratorType) else replies
+
+    async def __aenter__(self) -> AsyncIterator[Any]:
+        return self._replies
+
+    async def __aexit__(self, *error: object) -> None:
+        close = getattr(self._replies, "aclose", None)
         if close is not None:
             await close()
+
+
+class _Owned:
+    """A generator, of which the loop is not told when it is first read."""
+
+    def __init__(self, replies: AsyncGenerator[Any, None]) -> None:
+        self._replies = replies
+        self._has_begun = False
+        self.aclose = replies.aclose
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        if self._has_begun:
+            return self._replies.__anext__()
+        self._has_begun = True
+        told = sys.get_asyncgen_hooks().firstiter
+        sys.set_asyncgen_hooks(firstiter=None)
+        try:
+            return self._replies.__anext__()
+        finally:
+            sys.set_asyncgen_hooks(firstiter=told)
 
 
 async def finish(task: asyncio.Future[Any]) -> None:

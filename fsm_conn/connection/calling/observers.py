@@ -67,8 +67,8 @@ class CallObservers:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            async with closing(replies):
-                async for reply in replies:
+            async with closing(replies) as watched:
+                async for reply in watched:
                     yield reply
         except BaseException as error:
             self._tell(method, error, began, clock())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any
 
 import attrs
@@ -181,33 +181,8 @@ class GrpcCalls:
             return found.invoke(*message)
         return found.invoke(*message, timeout=options.timeout, metadata=options.metadata)
 
-    @asynccontextmanager
-    async def _running(self, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block."""
-        feeder = None
-        first = FirstStatus(call)
-        if found.client_streaming:
-            feeder = asyncio.create_task(feed(call, messages_for(found, request, fields)))
-        self._streams.add(call)
-        self.connectivity.begin()
-        try:
-            yield call
-        except asyncio.CancelledError:
-            raise_fault(feeder)
-            self._raise_if_closed(found.name)
-            raise
-        except grpc.aio.AioRpcError as error:
-            await self._raise_if_lost(found.name, cause := first.of(error))
-            if cause.code() is grpc.StatusCode.OK and found.server_streaming:
-                return
-            raise cause from None
-        finally:
-            self.connectivity.end()
-            self._streams.discard(call)
-            call.cancel()
-            if feeder is not None:
-                feeder.cancel()
-                await asyncio.wait((feeder,))
+    def _running(self, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> _Running:
+        return _Running(self, found, call, request, fields)
 
     async def _look_up(self, name: str, options: CallOptions | None) -> tuple[Method, CallOptions | None]:
         """Find a method within the time of the call, and return what is left of it."""
@@ -253,6 +228,49 @@ class GrpcCalls:
         if await self.connectivity.is_lost_after(error):
             maybe_executed = not (error.details() or "").startswith(_NEVER_SENT)
             raise _cut_off(name, await self._loss.wait(), maybe_executed=maybe_executed) from error
+
+
+class _Running:
+    """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block."""
+
+    def __init__(self, calls: GrpcCalls, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> None:
+        self._calls = calls
+        self._found = found
+        self._call = call
+        self._first = FirstStatus(call)
+        self._feeder: asyncio.Task[None] | None = None
+        if found.client_streaming:
+            self._feeder = asyncio.create_task(feed(call, messages_for(found, request, fields)))
+        calls._streams.add(call)
+        calls.connectivity.begin()
+
+    async def __aenter__(self) -> Any:
+        return self._call
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                raise_fault(self._feeder)
+                self._calls._raise_if_closed(self._found.name)
+            elif isinstance(error, grpc.aio.AioRpcError):
+                return await self._is_over(error)
+            return False
+        finally:
+            self._calls.connectivity.end()
+            self._calls._streams.discard(self._call)
+            self._call.cancel()
+            if self._feeder is not None:
+                self._feeder.cancel()
+                await asyncio.wait((self._feeder,))
+
+    async def _is_over(self, error: grpc.aio.AioRpcError) -> bool:
+        """Whether the peer had ended its stream in peace; raises why the call failed if not."""
+        await self._calls._raise_if_lost(self._found.name, cause := self._first.of(error))
+        if cause.code() is grpc.StatusCode.OK and self._found.server_streaming:
+            return True
+        raise cause from None
 
 
 def not_open(method: str) -> ConnectionLostError:
