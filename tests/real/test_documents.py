@@ -257,4 +257,5 @@ def test_a_command_of_the_table_does_what_it_says(command: str, tmp_path: Path) 
     result = run("-m", "fsm_conn", command, *arguments, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert bool(result.stdout) != (command == "diagram")
-    assert [path.name for path in tmp_path.iterdir()] == (["life.svg"] if command == "diagram" else [])
+    written = {"diagram": ["life.svg"], "new": ["my-plugin"]}.get(command, [])
+    assert [path.name for path in tmp_path.iterdir()] == written
