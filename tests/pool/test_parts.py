@@ -81,6 +81,31 @@ def test_a_connection_that_failed_once_is_on_trial_until_a_link_has_lasted() -> 
     assert not backoff.is_on_trial(11.0)
 
 
+def test_a_restart_that_the_intensity_does_not_allow_is_waited_for() -> None:
+    """As many losses as it allows change nothing; one more waits until the first of them is out of the window."""
+    backoff = Backoff(PAUSES, RetryPolicy(max_restarts=1, restart_window=60), random.Random(1))
+    assert backoff.wait == 0.0
+    backoff.lost(100.0)
+    backoff.failed(100.0)
+    assert backoff.wait == 1.0
+    backoff.lost(110.0)
+    backoff.failed(110.0)
+    assert backoff.wait == 50.0
+
+
+def test_the_first_pause_that_is_drawn_is_the_initial_one() -> None:
+    """At the beginning, and when what was before is forgotten: there is no last one to draw from."""
+    drawn = RetryPolicy(max_attempts=None, initial_delay=1.0, max_delay=1000.0, jitter="decorrelated")
+    for seed in range(20):
+        backoff = Backoff(drawn, RetryPolicy(), random.Random(seed))
+        backoff.failed(0.0)
+        first = backoff.wait
+        backoff.failed(0.0)
+        backoff.forget()
+        backoff.failed(0.0)
+        assert (first, backoff.wait) == (1.0, 1.0)
+
+
 def test_there_is_always_some_pause() -> None:
     """Even where the policy asks for none, so that what fails at once is not tried in a tight loop."""
     none = RetryPolicy(max_attempts=None, initial_delay=0.0, max_delay=0.0, jitter="none")
