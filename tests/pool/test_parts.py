@@ -79,6 +79,10 @@ def test_a_connection_that_failed_once_is_on_trial_until_a_link_has_lasted() -> 
     backoff.came_up(1.0)
     assert backoff.is_on_trial(10.0)
     assert not backoff.is_on_trial(11.0)
+    backoff.failed(11.0)
+    backoff.went_down(12.0)
+    backoff.failed(12.0)
+    assert backoff.is_on_trial(100.0)
 
 
 def test_a_restart_that_the_intensity_does_not_allow_is_waited_for() -> None:
@@ -104,6 +108,14 @@ def test_the_first_pause_that_is_drawn_is_the_initial_one() -> None:
         backoff.forget()
         backoff.failed(0.0)
         assert (first, backoff.wait) == (1.0, 1.0)
+
+
+def test_no_delay_stays_none_however_many_attempts_there_were() -> None:
+    """Where the power of the multiplier is beyond what a float can hold; with a delay, it is the longest one then."""
+    rng = random.Random(1)
+    none = RetryPolicy(max_attempts=None, initial_delay=0.0, multiplier=10.0, max_delay=8.0, jitter="none")
+    some = RetryPolicy(max_attempts=None, initial_delay=1.0, multiplier=10.0, max_delay=8.0, jitter="none")
+    assert (none.delay(10_000, 0.0, rng), some.delay(10_000, 0.0, rng)) == (0.0, 8.0)
 
 
 def test_there_is_always_some_pause() -> None:
