@@ -38,8 +38,8 @@ class Guest:
                 self.inside = False
 
 
-async def settle() -> None:
-    for _ in range(10):
+async def settle(turns: int = 10) -> None:
+    for _ in range(turns):
         await asyncio.sleep(0)
 
 
@@ -301,7 +301,7 @@ async def _run_program(capacity: int, program: list[tuple[str, int]]) -> None:
         assert sum(guest.inside for guest in guests) <= capacity
         if action == "wait":
             nobody_was_passed_by(guests, log)
-    await settle()
+    await settle(10 + 8 * len(guests))  # a slot may go from hand to hand through all of them
     nobody_was_passed_by(guests, log)
     waiting = [guest for guest in guests if not guest.task.done() and not guest.inside]
     assert not waiting or sum(guest.inside for guest in guests) == capacity
