@@ -75,7 +75,12 @@ class Server:
             env={**os.environ, "DIARY": str(diary)},
         )
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), LIMIT)
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), LIMIT)
+        except BaseException:  # nobody waits for it any more
+            process.kill()
+            await process.wait()
+            raise
         return cls(process, line.decode().split()[-1])
 
     @property
