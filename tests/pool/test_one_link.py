@@ -17,6 +17,7 @@ from fsm_conn import (
     NotConnectedError,
     PoolPolicy,
     PoolTimeoutError,
+    add_state,
 )
 
 from .conftest import begun, now, settled
@@ -328,3 +329,88 @@ async def test_links_that_hang_are_not_counted_on(opened: Any) -> None:
     began = now()
     async with pool.acquire(timeout=60):
         assert now() - began < 3
+
+
+# --- of unknown state, while its connection serves nobody -----------------------------------------------------------
+
+
+class Pausing(Connection):
+    """Serves nobody for a while, and keeps its link."""
+
+    states, transitions = add_state(Connection, "paused", beside="connected", trigger="pause", back="resume")
+
+
+async def pausing(opened: Any, **options: Any) -> tuple[Any, Peer, Any]:
+    pool, peer = await opened(1, connection_class=Pausing, **options)
+    return pool, peer, pool.slots[0].conn
+
+
+async def test_what_was_refused_stays_refused_after_a_pause(opened: Any) -> None:
+    """Somebody else still used the link when it was refused, so it could not be replaced at once."""
+    refuses = False
+
+    def check(conn: Connection) -> None:
+        nonlocal refuses
+        if refuses:
+            refuses = False
+            raise OSError("stale")
+
+    pool, peer, conn = await pausing(opened, on_acquire=check, policy=PoolPolicy(leases_per_connection=2))
+    other = await pool.acquire()
+    refuses = True
+    (asking,) = begun(pool.acquire(timeout=60))
+    await settled()
+    assert pool.slots[0].is_stale
+    conn.fire("pause")
+    await settled()
+    conn.fire("resume")
+    await settled()
+    assert not asking.done()
+    other.release()
+    lease = await asking
+    assert (lease.connection.link is peer.made[1], peer.opened) == (True, 2)
+    lease.release()
+
+
+async def test_a_check_that_fails_in_a_pause_has_the_link_replaced(opened: Any) -> None:
+    """Whoever asks next gets another."""
+    go: asyncio.Event = asyncio.Event()
+    failing = True
+
+    async def check(conn: Connection) -> None:
+        nonlocal failing
+        if failing:
+            await go.wait()
+            failing = False
+            raise OSError("stale")
+
+    pool, peer, conn = await pausing(opened, on_acquire=check)
+    (asking,) = begun(pool.acquire(timeout=60))
+    await settled()
+    conn.fire("pause")
+    await settled()
+    go.set()
+    await settled()
+    conn.fire("resume")
+    lease = await asking
+    assert (lease.connection.link is peer.made[1], peer.opened) == (True, 2)
+    lease.release()
+
+
+async def test_a_cleanup_that_a_pause_breaks_off_has_the_link_replaced(opened: Any) -> None:
+    """What a lease has left there is not cleaned up."""
+    go: asyncio.Event = asyncio.Event()
+
+    async def clean_up(conn: Connection) -> None:
+        await go.wait()
+
+    pool, peer, conn = await pausing(opened, on_release=clean_up)
+    (await pool.acquire()).release()
+    await settled()
+    conn.fire("pause")
+    await settled()
+    conn.fire("resume")
+    lease = await pool.acquire(timeout=60)
+    assert (lease.connection.link is peer.made[1], peer.opened) == (True, 2)
+    go.set()
+    lease.release()

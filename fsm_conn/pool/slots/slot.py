@@ -12,9 +12,9 @@ The rules that hold here:
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, within
@@ -30,7 +30,6 @@ from fsm_conn.pool.slots.watch import meddling, told_by
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
 
     from fsm_conn.connection.connection import Connection
     from fsm_conn.links.base import Link
@@ -66,8 +65,7 @@ class Slot(StateMachine):
         holders: the tasks that lease its present link.
         callers: the tasks whose calls, made without a lease, go through it.
         generation: how many times its leases have ended because the link was lost, or the pool closed.
-        links: how many links came into service.
-        leases: how many leases it had.
+        links, leases: how many links came into service, and how many leases it had.
         in_service: whether a link is open that `on_open` has finished with.
         is_active: whether it is one of those that are leased, rather than standby.
         is_ready: whether it may be leased, but for the leases that it has already.
@@ -110,18 +108,16 @@ class Slot(StateMachine):
         self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = self.is_plain = False
         self.is_wanted_again = self.is_replaced = self._needs_fresh_link = self.in_service = False
         self.predecessor: Slot | None = None
-        self.cause: BaseException | None = None
-        self.loss: BaseException | None = None
+        self.cause = self.loss = cast("BaseException | None", None)
         self.expires_at: float | None = None
         self.idle_since = self._began = 0.0
         self.policy = policy
-        self._owner = owner
-        self._rng = rng
+        self._owner, self._rng, self._on_open = owner, rng, on_open
         self.backoff = Backoff(policy.replacement, conn.retry, rng)
-        self._on_open = on_open
         self._link: Link | None = None  # that is in service, or was last
         self._outdated: Link | None = None
         self._configured: Link | None = None
+        self._condemned: Link | None = None
         self._cleanups = Cleanups(policy.hook_timeout)
         self._meddling = ""
         self.keep_context()
@@ -145,9 +141,8 @@ class Slot(StateMachine):
     @property
     def is_asleep(self) -> bool:
         """Whether it could be woken."""
-        return self._state == _S.ASLEEP or (
-            self._state == _S.CLOSING and not self.is_retired and not self.is_wanted_again
-        )
+        is_free = not self.is_retired and not self.is_wanted_again
+        return self._state == _S.ASLEEP or (self._state == _S.CLOSING and is_free)
 
     @property
     def is_hopeful(self) -> bool:
@@ -193,8 +188,7 @@ class Slot(StateMachine):
 
     def expire(self, *, is_replaced: bool = False) -> None:
         """Its link has become too old; or another slot has taken its place."""
-        self.is_old, self.is_replaced = True, self.is_replaced or is_replaced
-        self.expires_at = None
+        self.is_old, self.is_replaced, self.expires_at = True, self.is_replaced or is_replaced, None
         self._judge()
 
     def outdate(self) -> None:
@@ -218,7 +212,7 @@ class Slot(StateMachine):
         self.is_retired = True
         await self.give_up()
 
-    # --- guards ---------------------------------------------------------------------------------------------------
+    # --- guards and effects ---------------------------------------------------------------------------------------
 
     def is_connected(self, reason: BaseException | None) -> bool:
         """Whether the connection serves, and `on_open` need not see another link of it."""
@@ -228,6 +222,10 @@ class Slot(StateMachine):
     def needs_configuring(self, reason: BaseException | None) -> bool:
         """Whether there is an `on_open` that has not seen this link."""
         return self._on_open is not None and self.conn.link is not self._configured
+
+    def is_condemned(self, reason: BaseException | None) -> bool:
+        """Whether the link is still the one of unknown state."""
+        return self.conn.link is self._condemned
 
     def is_on_trial(self, reason: BaseException | None) -> bool:
         """Whether the connection had given up, and no link has lasted since."""
@@ -244,8 +242,6 @@ class Slot(StateMachine):
     def is_wanted(self, reason: BaseException | None) -> bool:
         """Whether it was woken while it was being closed."""
         return self.is_wanted_again
-
-    # --- effects --------------------------------------------------------------------------------------------------
 
     def forget_failures(self, reason: BaseException | None) -> None:
         """It is needed: what has been does not count."""
@@ -268,8 +264,8 @@ class Slot(StateMachine):
         self.backoff.failed(now())
         self.note_cause(reason)
         level = logging.WARNING if self.backoff.failures == 1 else logging.DEBUG
-        text = "%r has given up, and is tried again in %.3g s: %s"
-        _log.log(level, text, self.conn, self.backoff.wait, self.cause and said(self.cause))
+        why = self.cause and said(self.cause)
+        _log.log(level, "%r has given up, and is tried again in %.3g s: %s", self.conn, self.backoff.wait, why)
 
     def note_loss(self, reason: BaseException | None) -> None:
         """One more link was lost."""
@@ -294,6 +290,10 @@ class Slot(StateMachine):
     def ask_for_fresh_link(self, reason: BaseException | None) -> None:
         """The link is closed, and another is opened."""
         self._needs_fresh_link = True
+
+    def condemn_link(self, reason: BaseException | None) -> None:
+        """Nobody knows the state of the present link: it is not to be leased again."""
+        self._condemned = self.conn.link
 
     def cut_off(self, reason: BaseException | None) -> None:
         """It does not belong to the pool any more, whoever holds it."""

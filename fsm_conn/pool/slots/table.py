@@ -91,7 +91,9 @@ SLOT_STATES: tuple[State, ...] = (
 SLOT_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.WAKE, _S.ASLEEP, _S.OPENING, effects="forget_failures"),
     Transition(_T.WAKE, _S.CLOSING, None, effects="wake_again"),
-    # Connected. It may be lost again by now; then it counts as any other loss.
+    # Connected. It may be lost again by now: that counts as any other loss. A link of unknown state stays one, though
+    # its connection has served nobody for a while.
+    Transition(_T.CONNECTED, _S.OPENING, _S.STALE, guards=("is_connected", "is_condemned"), effects="begin_service"),
     Transition(_T.CONNECTED, _S.OPENING, _S.CONFIGURING, guards=("is_connected", "needs_configuring")),
     Transition(_T.CONNECTED, _S.OPENING, _S.READY, guards="is_connected", effects="begin_service"),
     Transition(_T.CONNECTED, _S.OPENING, _S.BACKING_OFF, guards="must_pause", effects="note_failure"),
@@ -114,12 +116,14 @@ SLOT_TRANSITIONS: tuple[Transition, ...] = (
         guards="must_pause",
         effects=("end_service", "note_loss", "note_failure"),
     ),
-    Transition(_T.LOST, (_S.READY, _S.RESETTING, _S.STALE), _S.OPENING, effects=("end_service", "note_loss")),
+    Transition(_T.LOST, _S.RESETTING, _S.OPENING, effects=("condemn_link", "end_service", "note_loss")),
+    Transition(_T.LOST, (_S.READY, _S.STALE), _S.OPENING, effects=("end_service", "note_loss")),
     # What a lease has left is cleaned up; a link of unknown state is replaced when nobody uses it.
     Transition(_T.RESET, _S.READY, _S.RESETTING),
     Transition(_T.RESET, _S.RESETTING, None),
     Transition(_T.RESET_DONE, _S.RESETTING, _S.READY),
-    Transition(_T.SPOIL, (_S.READY, _S.RESETTING), _S.STALE),
+    Transition(_T.SPOIL, (_S.READY, _S.RESETTING), _S.STALE, effects="condemn_link"),
+    Transition(_T.SPOIL, _S.OPENING, None, effects="condemn_link"),
     Transition(_T.SPOIL, _S.STALE, None),
     Transition(_T.REPLACE, (_S.READY, _S.STALE), _S.OPENING, effects=("end_service", "ask_for_fresh_link")),
     # Not needed, for now or for good.
@@ -132,7 +136,7 @@ SLOT_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.DISCONNECTED, _S.CLOSING, _S.ASLEEP),
     # A bug in a hook or a subclass: tried again, after a pause; capacity must come back.
     Transition(_T.FAULT, (_S.OPENING, _S.CONFIGURING, _S.BACKING_OFF), _S.BACKING_OFF, effects="note_failure"),
-    Transition(_T.FAULT, (_S.READY, _S.RESETTING, _S.STALE), _S.STALE),
+    Transition(_T.FAULT, (_S.READY, _S.RESETTING, _S.STALE), _S.STALE, effects="condemn_link"),
     Transition(_T.FAULT, _S.CLOSING, _S.CLOSED, guards="was_retired"),
     Transition(_T.FAULT, _S.CLOSING, _S.ASLEEP),
     Transition(_T.FAULT, (_S.ASLEEP, _S.CLOSED), None),
