@@ -209,4 +209,5 @@ class Replay:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is one, and not beyond all measure: such an int is no float."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf

@@ -1,4 +1,8 @@
-"""The inspector's own server, in the loop of whoever starts it: uvicorn, without its hold on signals and on logging."""
+"""The inspector's own server, in the loop of whoever starts it: uvicorn, without its hold on signals and on logging.
+
+Connections are bounded in number, and those that ask for nothing are closed: whoever opens them for nothing cannot use
+up the descriptors of the application, not even without the token.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ from fsm_conn._util.timing import finish
 
 __all__ = ["Server"]
 
+MOST_CONNECTIONS = 256
+"""At one time; a window has one for its stream, and some for a moment. One more is closed at once."""
+SILENCE = 10.0
+"""Seconds for a request to come in as a whole; after one or two of these, its connection is closed."""
 GRACE = 3
 """Seconds for answers that are under way when it ends."""
 
@@ -63,6 +71,7 @@ class Server:
             self._app,
             access_log=False,
             date_header=False,
+            http=_bounded(needed("uvicorn.protocols.http.auto", "inspector", "an inspector").AutoHTTPProtocol),
             lifespan="off",
             log_config=None,
             log_level="error",
@@ -95,6 +104,32 @@ class Server:
 def bracketed(host: str) -> str:
     """An address as it stands in a URL and in `Host`."""
     return f"[{host}]" if ":" in host else host
+
+
+def _bounded(kind: Any) -> Any:
+    """The class of connections of which there are only so many, and which are closed when they ask for nothing."""
+
+    class Bounded(kind):  # type: ignore[misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self.seen: Any = None
+            self.looking = self.loop.call_later(SILENCE, self.look)
+            if len(self.connections) > MOST_CONNECTIONS:
+                transport.abort()
+
+        def look(self) -> None:
+            is_idle = self.cycle is None or self.cycle.response_complete
+            if is_idle and self.cycle is self.seen:
+                self.transport.abort()
+            else:
+                self.seen = self.cycle
+                self.looking = self.loop.call_later(SILENCE, self.look)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.looking.cancel()
+            super().connection_lost(error)
+
+    return Bounded
 
 
 def _made(kind: Any) -> Any:

@@ -159,6 +159,7 @@ async def test_a_replay_is_steered() -> None:
         {"speed": "fast"},
         {"speed": 1e9},
         {"speed": True},
+        {"speed": 10**400},
         {"at": 2},
         {"at": "x"},
         {"paused": 1},

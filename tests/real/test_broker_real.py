@@ -249,9 +249,13 @@ class TestWhoMayUseIt:
             with suppress(ConnectionError):
                 assert (await reader.read())[3:4] != b"\4"  # the server's settings
             writer.close()
+            options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.enable_http_proxy", 0)]
+            for each in Path(served.path).parent.iterdir():  # where another plugin of this user may look, too
+                async with grpc.aio.insecure_channel(f"unix:{each}", options=options) as channel:
+                    with pytest.raises(grpc.aio.AioRpcError):
+                        await generated.AdderStub(channel).Sum(pb.SumRequest(a=1, b=2), timeout=PATIENT)
             strangers = ((None, None), (key.encode(), own.encode()))
             for stranger in strangers:
-                options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.enable_http_proxy", 0)]
                 credentials = grpc.ssl_channel_credentials(trusted, *stranger)
                 async with grpc.aio.secure_channel(f"unix:{served.path}", credentials, options=options) as channel:
                     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from browsing import Browser
 
 from fsm_conn import State, StateMachine, Transition, blocking
-from fsm_conn.inspector import Inspector
+from fsm_conn.inspector import Inspector, serving
 
 from .conftest import CALCULATOR, PYTHON
 
@@ -91,6 +93,47 @@ async def test_an_open_stream_does_not_hold_up_the_end() -> None:
     assert inspector._hub.windows == ()
     writer.close()
     await writer.wait_closed()
+
+
+async def test_who_asks_for_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor who asks slowly, or no second time; there are only so many; and a stream that is read goes on meanwhile."""
+    monkeypatch.setattr(serving, "SILENCE", 3600)
+    async with Inspector(port=0) as inspector, asyncio.timeout(120):
+        host, port = "127.0.0.1", int(inspector.url.rstrip("/").rpartition(":")[2])
+        request = f"GET /api/feed HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+        feed, *others = opened = [await asyncio.open_connection(host, port) for _ in range(4)]
+        feed[1].write(request)
+        assert b"200 OK" in await feed[0].readline()
+        others[1][1].write(request[:20])
+        others[2][1].write(request.replace(b"/api/feed", b"/"))
+        await others[2][0].readuntil(b"</html>")
+        others[2][1].write(request[:20])
+        connections: set[Any] = inspector._server._server.server_state.connections
+        while len(connections) < len(opened):
+            await asyncio.sleep(0.001)
+        for connection in (*connections, *connections):
+            connection.look()
+        for reader, _ in others:
+            await ended(reader)
+        assert len(inspector._hub.windows) == 1
+        assert not feed[0].at_eof()
+
+        monkeypatch.setattr(serving, "MOST_CONNECTIONS", 4)
+        opened += [await asyncio.open_connection(host, port) for _ in range(4)]
+        await ended(opened[-1][0])  # the fifth
+        monkeypatch.setattr(serving, "SILENCE", 0.05)
+        monkeypatch.setattr(serving, "MOST_CONNECTIONS", 256)
+        opened.append(await asyncio.open_connection(host, port))
+        await ended(opened[-1][0])
+    for _, writer in opened:
+        writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> None:
+    """Wait until a connection is closed by the other side."""
+    with suppress(ConnectionError):
+        while await reader.read(65536):
+            pass
 
 
 async def test_the_command_shows_a_plugin_and_takes_it_along(no_leaks: None) -> None:

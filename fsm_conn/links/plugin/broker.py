@@ -46,6 +46,8 @@ logger = logging.getLogger("fsm_conn.process")
 
 MOST_OFFERS = 1024
 """Offers that nobody has dialled; the oldest are dropped."""
+LONGEST_OFFER = 4096
+"""Characters of an address that is offered, which is that of a path; no longer one can be dialled."""
 LARGEST_ID = 2**32 - 1
 SHAM = (
     "the plugin's broker acknowledges what it is offered, and does nothing with it, as pyvider-rpcplugin's own does: "
@@ -116,7 +118,7 @@ class PluginBroker(Broker):
         self._reading: asyncio.Task[None] | None = None
         self._ended = ""
         self._is_sham = False
-        self._offers: dict[int, ConnInfo] = {}
+        self._offers: dict[int, Address] = {}
         self._news = asyncio.Event()
         self._private = ""
         self._sockets = 0
@@ -187,7 +189,8 @@ class PluginBroker(Broker):
         self._offers.pop(info.service_id, None)
         while len(self._offers) >= MOST_OFFERS:
             del self._offers[next(iter(self._offers))]
-        self._offers[info.service_id] = info
+        network, address = info.network[:LONGEST_OFFER], info.address[:LONGEST_OFFER]
+        self._offers[info.service_id] = Address(network=network, address=address)  # and nothing else that it came with
         self._news.set()
 
     # -- serving -----------------------------------------------------------------------------------------------------
@@ -275,17 +278,16 @@ class PluginBroker(Broker):
             await self._check()
         return channel
 
-    async def _offered(self, number: int) -> ConnInfo:
+    async def _offered(self, number: int) -> Address:
         while number not in self._offers:
             self._news.clear()
             await self._news.wait()
             await self._check()
         return self._offers.pop(number)
 
-    async def _dialled(self, number: int, offer: ConnInfo) -> Dialled:
-        address = Address(network=offer.network, address=offer.address)
+    async def _dialled(self, number: int, offer: Address) -> Dialled:
         where = f"{offer.network} {offer.address}"
-        wrong = wrong_address(offer.network, offer.address)
+        wrong = wrong_address(offer.network, offer.address, lambda network: repr(self._told(network)))
         if wrong is not None:
             raise BrokerError(f"the plugin's offer of service {number} {' '.join(wrong)}: {self._told(where)}")
         if offer.network == "unix":
@@ -293,7 +295,7 @@ class PluginBroker(Broker):
             if fault:
                 raise BrokerError(f"the plugin offers service {number} at a socket that {fault}: {self._told(where)}")
         try:
-            return await self._dialler.dial(address)
+            return await self._dialler.dial(offer)
         except LinkError:
             raise
         except OSError as error:

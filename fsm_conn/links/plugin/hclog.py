@@ -2,7 +2,8 @@
 
 Source: go-hclog's `intlogger.go`, and `logStderr` and `parseJSON` of go-plugin's `client.go`.
 
-Rule that holds here: any line whatsoever gives an `Entry`, and nothing is shown that was not in it.
+Rule that holds here: any line whatsoever gives an `Entry`, and nothing is shown that was not in it. What is nested
+deeper than a logger nests its fields is a line like any other: whoever handles a field may recurse.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ __all__ = ["TRACE", "read_entry"]
 
 TRACE = 5
 """The level of hclog's TRACE, below `logging.DEBUG`."""
+DEEPEST = 32
+"""Lists and objects within one another that are taken for fields."""
 _LEVELS = {
     "trace": TRACE,
     "debug": logging.DEBUG,
@@ -44,12 +47,17 @@ def _of_json(line: str) -> Entry | None:
         said = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not isinstance(said.get("@message"), str):
+    if not isinstance(said, dict) or not isinstance(said.get("@message"), str) or _is_deeper(said, DEEPEST):
         return None
     level = _LEVELS.get(str(said.get("@level", "")).lower(), logging.INFO)
     fields = {name: value for name, value in said.items() if not name.startswith("@")}
     module = str(said.get("@module", ""))
     return Entry(_told(said["@message"], module, fields), level, module, fields)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _told(message: str, module: str, fields: dict[str, Any]) -> str:

@@ -4,7 +4,8 @@ Rules that hold here:
 
 - The socket stands in a directory that only this user may enter, and only this user may write to it. Where the link has
   TLS, the plugin must show its own certificate besides, and gets this host's.
-- gRPC's server does the TLS itself, unless it takes no certificate like the plugin's: then a `TlsDoor` does.
+- gRPC's server does the TLS itself, unless it takes no certificate like the plugin's: then a `TlsDoor` does, and the
+  server lets in that door alone.
 - Ending it is bounded: calls that do not end when they are cancelled are left.
 """
 
@@ -26,8 +27,9 @@ import grpc.aio
 from fsm_conn._util import workers
 from fsm_conn.links.broker import BrokeredService
 from fsm_conn.links.grpc.channel import message_limits
+from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialler
-from fsm_conn.links.plugin.tls_door import TlsDoor
+from fsm_conn.links.plugin.tls_door import Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials, is_beyond_grpc
 from fsm_conn.links.target import Tls
 
@@ -35,6 +37,8 @@ __all__ = ["Identity", "Served", "identity_of"]
 
 logger = logging.getLogger("fsm_conn.process")
 
+INNER_DAYS = 3650
+"""Days for which a door and its server know one another: longer than any process."""
 CANCELLED_LIMIT = 1.0
 """Seconds for calls that were cancelled to end."""
 
@@ -44,7 +48,7 @@ class Identity:
     """How this host proves to its plugin who it is, when it serves, and whom it lets in."""
 
     credentials: grpc.ServerCredentials | None
-    """For gRPC's own server; None: it serves without TLS."""
+    """For gRPC's own server; None: it serves without TLS, or a door alone."""
     door: Credentials | None = None
     """For a `TlsDoor` before it; None: there is none."""
 
@@ -73,6 +77,14 @@ def identity_of(dialler: Dialler, own: Any) -> Identity | None:
 
 def _demanding(key: bytes, certificate: bytes, roots: bytes) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([(key, certificate)], roots, require_client_auth=True)
+
+
+def _around(door: Credentials) -> tuple[grpc.ServerCredentials, tuple[Shown, Shown]]:
+    """What a server shows that lets in its door alone, what its door does for the plugin, and what for the server."""
+    certificate, key = make_certificate(INNER_DAYS)
+    server = _demanding(key.encode(), certificate.encode(), certificate.encode())
+    inner = Credentials(server=ssl.PEM_cert_to_DER_cert(certificate), client=certificate, client_key=key)
+    return server, (Shown(door.serving_context(), door.server), Shown(inner.context(), inner.server))
 
 
 class Served(BrokeredService):
@@ -137,18 +149,20 @@ class Served(BrokeredService):
     async def _listen(self, identity: Identity) -> None:
         path = self.path if identity.door is None else f"{self.path}.inner"
         target = "unix:" + quote(path)
+        credentials, shown = identity.credentials, None
+        if identity.door is not None:
+            credentials, shown = await workers.run("spawner", _around, identity.door)
         try:
-            if identity.credentials is None:
+            if credentials is None:
                 self._server.add_insecure_port(target)
             else:
-                self._server.add_secure_port(target, identity.credentials)
+                self._server.add_secure_port(target, credentials)
         except RuntimeError as error:
             raise OSError(f"gRPC cannot listen at {path}: {error}") from None
         os.chmod(path, 0o600)
         await self._server.start()
-        if identity.door is not None:
-            context = await workers.run("spawner", identity.door.serving_context)
-            self._door = TlsDoor(context, identity.door.server, self.path, path)
+        if shown is not None:
+            self._door = TlsDoor(*shown, self.path, path)
 
     def abort(self) -> None:
         """Let nobody in any more, as the loop ends."""

@@ -1,4 +1,4 @@
-"""A door for one plugin whose TLS gRPC cannot speak: it listens with TLS, and passes on to a server without.
+"""A door for one plugin whose TLS gRPC cannot speak: it listens with that TLS, and passes on to gRPC's own server.
 
 gRPC's server, like its client, takes no certificate on P-521, which Go plugins show when they dial a service that their
 host offers. So Python's own `ssl` listens, and joins each connection to the real server, on a socket of its own.
@@ -6,7 +6,9 @@ host offers. So Python's own `ssl` listens, and joins each connection to the rea
 Rules that hold here:
 
 - Only who shows the plugin's own certificate is let in. Not a byte is passed on before that is known.
-- Both sockets stand in a directory that only this user may enter.
+- The real server lets in the door alone, by certificates that were made for the two of them: its socket stands in a
+  directory that only this user may enter, but other plugins are of this user, too. And the door speaks to no other
+  server that was put in its place.
 - Connections are bounded in number, and each has a limit for its handshake: a plugin that opens them for nothing
   cannot use up this process's descriptors.
 - `abort` gives everything back, at once and without waiting, at any time.
@@ -20,9 +22,11 @@ import socket
 import ssl
 from contextlib import suppress
 
+import attrs
+
 from fsm_conn.links.plugin.tls_sides import Side, TlsSide
 
-__all__ = ["TlsDoor"]
+__all__ = ["Shown", "TlsDoor"]
 
 MOST = 64
 """Connections at one time; go-plugin has one for each dial."""
@@ -32,12 +36,20 @@ HANDSHAKE_LIMIT = 30.0
 """Seconds for a TLS handshake. It takes milliseconds, unless the machine is overloaded."""
 
 
+@attrs.frozen
+class Shown:
+    """How this side does TLS, and the certificate (DER) that the other one must show."""
+
+    context: ssl.SSLContext
+    certificate: bytes
+
+
 class _Passage:
     """One connection of the plugin's, and the one to the real server that it is joined to."""
 
-    def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
-        self.outer = TlsSide(self._ended, context, certificate, accepts=True)
-        self.inner = Side(self._ended)
+    def __init__(self, outer: Shown, inner: Shown) -> None:
+        self.outer = TlsSide(self._ended, outer.context, outer.certificate, accepts=True)
+        self.inner = TlsSide(self._ended, inner.context, inner.certificate)
 
     def _ended(self, side: Side) -> None:
         (self.inner if side is self.outer else self.outer).finish()
@@ -46,15 +58,17 @@ class _Passage:
         """Let a connection in, if it is the plugin's.
 
         Raises:
-            OSError: it is not (`ssl.SSLError`), or the real server cannot be reached.
+            OSError: it is not, or the real server is another one (`ssl.SSLError`), or cannot be reached.
         """
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(lambda: self.outer, connection)
             if (error := await self.outer.verdict) is not None:
                 raise error
-            self.inner.join(self.outer)
             await loop.create_unix_connection(lambda: self.inner, path)
+            if (error := await self.inner.verdict) is not None:
+                raise error
+            self.inner.join(self.outer)
             self.outer.join(self.inner)
         except BaseException:
             self.abort()
@@ -74,8 +88,8 @@ class TlsDoor:
     """A listening socket with TLS on it. Belongs to the loop in which it was made.
 
     Args:
-        context: how this side does TLS, see `Credentials.serving_context`.
-        certificate: the plugin's, DER.
+        outer: TLS with the plugin, see `Credentials.serving_context`.
+        inner: TLS with the real server, see `Credentials.context`.
         path: where to listen.
         server: the path of the real server's socket.
 
@@ -83,10 +97,10 @@ class TlsDoor:
         OSError: there can be no such socket.
     """
 
-    def __init__(self, context: ssl.SSLContext, certificate: bytes, path: str, server: str) -> None:
+    def __init__(self, outer: Shown, inner: Shown, path: str, server: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._context = context
-        self._certificate = certificate
+        self._outer = outer
+        self._inner = inner
         self._server = server
         self._passing: set[asyncio.Task[None]] = set()
         self._listener = listener = socket.socket(socket.AF_UNIX)
@@ -117,7 +131,7 @@ class TlsDoor:
             connection.close()
             return
         connection.setblocking(False)
-        passage = _Passage(self._context, self._certificate)
+        passage = _Passage(self._outer, self._inner)
         task = asyncio.create_task(self._pass(passage, connection))
         self._passing.add(task)
 

@@ -378,7 +378,7 @@ class LineLog:
         extra, text = self._extra, entry.text
         if text is not line:  # what was escaped in it is not any more
             text = self._redact(text)
-            extra = {**extra, "plugin_module": entry.module, "plugin_fields": self._shown(entry.fields)}
+            extra |= {"plugin_module": self._redact(entry.module), "plugin_fields": self._shown(entry.fields)}
         text = text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
         plugin_logger.log(entry.level, "%s", text, extra=extra)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -30,7 +31,7 @@ from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialler
 from fsm_conn.links.plugin.served import identity_of
-from fsm_conn.links.plugin.tls_door import MOST, TlsDoor
+from fsm_conn.links.plugin.tls_door import MOST, Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials
 from fsm_conn.links.target import Tls
 
@@ -162,6 +163,26 @@ class TestOffers:
             with pytest.raises(BrokerError, match="did not offer"):
                 await made.broker.dial(1, timeout=NEVER)
 
+    async def test_long_ones(self, private: Path) -> None:
+        """Of an offer no more is kept than could be dialled, however much it holds."""
+        async with scene(private) as made:
+            for number in range(20):
+                made.plugin.offer(number, f"/{'a' * 1_000_000}")
+                made.plugin.offer(number + 20, "/a", network="unix" * 250_000)
+            with pytest.raises(BrokerError, match=r"of service 39 |service 39 at") as refused:
+                await made.broker.dial(39, timeout=PATIENT)
+            assert len(str(refused.value)) < 2000
+            assert sum(len(each.network) + len(each.address) for each in made.broker._offers.values()) < 40 * 5000
+
+    async def test_a_network_that_nobody_knows_is_told_without_secrets(self, private: Path) -> None:
+        """As everything that a plugin says."""
+        async with scene(private) as made:
+            made.broker._show = lambda said: said.replace("swordfish", "[redacted]")
+            made.plugin.offer(1, "/a", network="by-swordfish")
+            with pytest.raises(BrokerError, match=r"names the network 'by-\[redacted\]'") as refused:
+                await made.broker.dial(1, timeout=PATIENT)
+            assert "swordfish" not in str(refused.value)
+
     async def test_knocks_are_no_offers(self, private: Path) -> None:
         """Those are of multiplexing, which this host does not ask for."""
         async with scene(private) as made:
@@ -248,15 +269,21 @@ class TestIdentity:
         assert identity_of(Dialler(tls=server_only, max_message=1), None) is None
 
 
+def door_at(path: str, server: str) -> TlsDoor:
+    """For a plugin on P-521."""
+    host, key = make_certificate(1)
+    outer = Credentials(server=identity("p521").der, client=host, client_key=key)
+    inner = Credentials(server=ssl.PEM_cert_to_DER_cert(host), client=host, client_key=key)
+    return TlsDoor(Shown(outer.serving_context(), outer.server), Shown(inner.context(), inner.server), path, server)
+
+
 class TestDoor:
     """What stands before a server where gRPC's TLS takes no certificate like the plugin's."""
 
     async def test_strangers_and_the_silent_are_bounded(self, private: Path) -> None:
         """Garbage is turned away, and of those who say nothing at most so many are held; all are gone when it closes."""
-        host, key = make_certificate(1)
-        credentials = Credentials(server=identity("p521").der, client=host, client_key=key)
         path = str(private / "door.sock")
-        door = TlsDoor(credentials.serving_context(), credentials.server, path, str(private / "nobody.sock"))
+        door = door_at(path, str(private / "nobody.sock"))
         assert os.stat(path).st_mode & 0o777 == 0o600
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENT):
@@ -286,10 +313,8 @@ class TestDoor:
 
 async def test_a_door_that_is_closed_as_somebody_knocks(private: Path) -> None:
     """Who was let in, and whose turn had not come, is turned away, too: no socket is left open."""
-    host, key = make_certificate(1)
-    credentials = Credentials(server=identity("p521").der, client=host, client_key=key)
     path = str(private / "door.sock")
-    door = TlsDoor(credentials.serving_context(), credentials.server, path, str(private / "nobody.sock"))
+    door = door_at(path, str(private / "nobody.sock"))
     with socket.socket(socket.AF_UNIX) as caller:
         caller.connect(path)
         door._accept()

@@ -54,6 +54,19 @@ def test_other_lines(line: str) -> None:
     assert read_entry(line) == Entry(line)
 
 
+def test_what_is_nested_without_a_bottom(caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever it stands, and however deep: it is logged as it is, and so is what comes after it."""
+    for depth in (40, 500, 992, 1500):
+        nested = "[" * depth + "]" * depth
+        for line in (f'{{"@message": "m", "x": {nested}}}', f'{{"@message": "m", "@module": {nested}}}'):
+            caplog.clear()
+            assert read_entry(line) == Entry(line)
+            assert [record.getMessage() for record in logged(caplog, f"{line}\nnext\n", read=read_entry)] == [
+                line,
+                "next",
+            ]
+
+
 def test_a_message_without_a_level() -> None:
     """Is one at INFO, whatever else stands where the level belongs."""
     for level in ({}, {"@level": "loud"}, {"@level": None}, {"@level": ["x"]}):
@@ -112,6 +125,17 @@ class TestInTheLog:
         assert secret not in record.getMessage()
         assert secret not in repr(record.plugin_fields)
         assert "[redacted]" in record.getMessage()
+
+    def test_a_module_is_shown_like_a_field(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Without secrets, and without what a terminal would obey."""
+        secret = "tok-4711-8f3a"
+        line = json.dumps({"@message": "m", "@module": f"kv {secret} \x1b[31m"}).replace(
+            "4711", "\\u0034\\u0037\\u0031\\u0031"
+        )
+        (record,) = logged(caplog, line + "\n", Redactor([secret]), read=read_entry)
+        assert "[redacted]" in record.plugin_module
+        assert secret not in record.plugin_module
+        assert "\x1b" not in record.plugin_module
 
     def test_a_long_message_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
         """As every line is."""
