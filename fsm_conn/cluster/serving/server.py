@@ -31,8 +31,6 @@ __all__ = ["Server", "serve"]
 
 _log = logging.getLogger("fsm_conn.serve")
 _S, _T = ServerState, ServerTrigger
-UNHEARD = 0.8
-"""Seconds between the GOAWAY and the end of listening. A `Connection` waits for a second before it connects anew."""
 
 
 class Server(StateMachine):
@@ -171,9 +169,6 @@ class Server(StateMachine):
                 await self._health.say(is_serving=False)
             if self._listener is not None:
                 await self._unless_hurried(limits.announce, asyncio.sleep(limits.announce))
-                self._listener.say_goaway()
-                # A client that has not yet heard of it connects anew for its next call, and must not be refused.
-                await self._unless_hurried(UNHEARD, asyncio.sleep(UNHEARD))
                 await self._listener.stop_accepting()
                 self._listener.say_goaway()
                 await self._unless_hurried(limits.drain_timeout, self._listener.drained(limits.drain_timeout))

@@ -24,7 +24,7 @@ from fsm_conn._util.text import brief
 from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, ConnectionLostError, LinkLostError
-from fsm_conn.links.grpc.connectivity import Connectivity
+from fsm_conn.links.grpc.connectivity import Connectivity, is_never_sent
 from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.health import Health
@@ -36,8 +36,6 @@ from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.grpc.stub_channel import StubChannel
 
 __all__ = ["GrpcCalls", "not_open", "refused"]
-
-_NEVER_SENT = "failed to connect to all addresses"
 
 
 class GrpcCalls:
@@ -226,7 +224,7 @@ class GrpcCalls:
 
     async def _raise_if_lost(self, name: str, error: grpc.aio.AioRpcError) -> None:
         if await self.connectivity.is_lost_after(error):
-            maybe_executed = not (error.details() or "").startswith(_NEVER_SENT)
+            maybe_executed = not is_never_sent(error.details())
             raise _cut_off(name, await self._loss.wait(), maybe_executed=maybe_executed) from error
 
 

@@ -7,6 +7,7 @@ a peer that goes away in good order finishes them.
 Rules that hold here:
 
 - A call under way that breaks means that the connection broke.
+- A call that could not be sent, for no connection was to be had, tells nothing of those that were sent before.
 - A connection that closes while its calls go on, or under no call at all, is an orderly close: nobody was harmed.
 - A peer that is a process, and remembers what it was told, is connected to again, and goes on: it need not be replaced.
 - A call that fails while the channel still seems ready is looked into: the failure may be the peer's own answer, down
@@ -31,7 +32,7 @@ from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import is_forgotten
 from fsm_conn.links.grpc.loss import Loss
 
-__all__ = ["BROKEN", "Connectivity"]
+__all__ = ["BROKEN", "Connectivity", "is_never_sent"]
 
 BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """The codes a call ends with when its connection breaks, or its peer is shut down under it."""
@@ -49,6 +50,11 @@ RESUMED = 5.0
 """Seconds for the same peer to take a connection again. It does, or refuses, in a moment, unless it hangs."""
 LEAST_LIFE = 0.2
 """Seconds from one connection to the next, at least: a peer may close each of them at once."""
+
+
+def is_never_sent(details: str | None) -> bool:
+    """Whether gRPC's words say that a call has not left: no connection could be made for it."""
+    return (details or "").startswith("failed to connect to all addresses")
 
 
 class Connectivity:
@@ -94,19 +100,23 @@ class Connectivity:
         if not self.under_way:
             self._over.set()
 
-    def end_broken(self) -> None:
-        """It has broken, and nobody waits to be told why: until that is known, it counts as under way."""
-        self.suspect()
+    def end_broken(self, details: str | None) -> None:
+        """It has broken, and nobody waits to be told why: until that is known, it counts as under way.
+
+        Args:
+            details: the words of its status.
+        """
+        if not is_never_sent(details):
+            self.suspect()
         if self._loss.reason is not None:
             self.end()
             return
-        task = asyncio.create_task(self._look_into_it())
+        task = asyncio.create_task(self._find_out(details))
         self._broken.add(task)
         task.add_done_callback(self._looked_into)
 
     def _looked_into(self, task: asyncio.Task[None]) -> None:
         self._broken.discard(task)
-        self.suspect()
         self.end()
 
     async def drained(self) -> None:
@@ -164,10 +174,17 @@ class Connectivity:
         """Whether a call failed because the link is lost, rather than because the peer said so."""
         if error.code() not in BROKEN and not is_forgotten(error):
             return False
-        if self._loss.reason is None and self._channel.get_state() is READY:
+        await self._find_out(error.details())
+        return self._loss.reason is not None
+
+    async def _find_out(self, details: str | None) -> None:
+        """A call broke with these words: see whether the connection has."""
+        if is_never_sent(details):
+            # The connection that was there before may still finish its calls; whether it does, the watcher tells.
+            await self._loss.is_declared_within(RESUMED + 2 * SETTLE)
+        elif self._loss.reason is None and self._channel.get_state() is READY:
             await self._look_into_it()
         self.suspect()
-        return self._loss.reason is not None
 
     async def _look_into_it(self) -> None:
         if asyncio.get_running_loop().time() - self._asked_at < ASKED_LATELY:
@@ -204,5 +221,5 @@ class Connectivity:
         """Wait until nothing of it runs."""
         await asyncio.wait(self._tasks())
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
+    def _tasks(self) -> list[asyncio.Task[Any]]:
         return [self._watcher, *([self._asking] if self._asking is not None else []), *self._broken]

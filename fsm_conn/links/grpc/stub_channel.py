@@ -108,7 +108,7 @@ class _Method:
 def _ended(connectivity: Connectivity, watch: StubCallWatch | None, call: Any) -> None:
     code = at_hand(call.code())
     if code is grpc.StatusCode.UNAVAILABLE:
-        connectivity.end_broken()
+        connectivity.end_broken(at_hand(call.details()))
     else:
         connectivity.end()
     if watch is not None:

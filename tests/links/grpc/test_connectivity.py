@@ -53,7 +53,7 @@ async def test_a_call_that_breaks_before_the_channel_changes(*, reconnects: bool
     connectivity = Connectivity(channel, loss, reconnects=reconnects)
     await asyncio.sleep(0)
     connectivity.begin()
-    connectivity.end_broken()
+    connectivity.end_broken("Socket closed")
     await asyncio.sleep(0)
     assert connectivity.under_way == 1
     channel.leave()
@@ -68,7 +68,7 @@ async def test_a_call_that_breaks_after_the_channel_changed() -> None:
     connectivity = Connectivity(channel, loss, reconnects=True)
     connectivity.begin()
     channel.leave()
-    connectivity.end_broken()
+    connectivity.end_broken("Socket closed")
     assert connectivity.under_way == 0
     assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
     await ended(connectivity)
@@ -89,7 +89,23 @@ async def test_closing_while_a_broken_call_is_looked_into() -> None:
     channel, loss = Channel(), Loss()
     connectivity = Connectivity(channel, loss, reconnects=True)
     connectivity.begin()
-    connectivity.end_broken()
+    connectivity.end_broken("Socket closed")
     await asyncio.sleep(0)
     await asyncio.wait_for(ended(connectivity), 30)
     assert connectivity.under_way == 0
+
+
+async def test_a_call_that_could_not_be_sent_breaks_no_other() -> None:
+    """No new connection was to be had; those on the old one may still be answered."""
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=True)
+    await asyncio.sleep(0)
+    for _ in range(2):
+        connectivity.begin()
+    channel.leave()
+    connectivity.end_broken("failed to connect to all addresses; last error: ...")
+    assert loss.reason is None
+    assert type(await asyncio.wait_for(loss.wait(), 30)) is GoingAwayError
+    connectivity.end()
+    await asyncio.wait_for(connectivity.drained(), 30)
+    await ended(connectivity)

@@ -6,6 +6,8 @@ Against servers of grpc, and against a small one on h2, which says exactly what 
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -141,6 +143,25 @@ async def test_goaway_and_then_the_answer() -> None:
         second.answer(await second.streams.get(), REPLY)
         assert (await later).result == 3
         assert not pending.done()
+        first.answer(stream, REPLY)
+        assert (await pending).result == 3
+        await asyncio.wait_for(link.drained(), 30)
+
+
+async def test_goaway_and_nobody_listens_any_more(tmp_path: Path) -> None:
+    """What cannot be sent is told so, and harms nothing that the peer has taken."""
+    path = f"{tmp_path}/s.sock"
+    async with wired(path) as (link, wires):
+        first = await wires.get()
+        pending = add(link)
+        stream = await first.streams.get()
+        os.unlink(path)
+        first.go_away(stream)
+        with pytest.raises(ConnectionLostError) as caught:
+            while True:
+                await asyncio.wait_for(add(link), 30)
+        assert not caught.value.maybe_executed
+        assert isinstance(await lost(link), GoingAwayError)
         first.answer(stream, REPLY)
         assert (await pending).result == 3
         await asyncio.wait_for(link.drained(), 30)
