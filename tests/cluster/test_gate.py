@@ -97,6 +97,20 @@ def test_what_is_no_call_is_refused(data: bytes, why: str) -> None:
         TokenGate(TOKEN).feed(data)
 
 
+def test_a_connection_that_is_set_up_for_ever_is_refused() -> None:
+    """By pings, in one piece or in many: a stranger must not keep a plugin busy. Who has shown the token may."""
+    pings = frame(6, 0, 0, b"12345678") * 100
+    for times, pieces in ((100, 1), (1, 100)):
+        gate = TokenGate(TOKEN)
+        assert gate.feed(PREFACE) == PREFACE
+        with pytest.raises(RefusedError, match=r"without a call|too much"):
+            for _ in range(pieces):
+                gate.feed(pings * times)
+    gate, data = TokenGate(TOKEN), said(TOKEN)
+    assert gate.feed(data) == data
+    assert gate.feed(pings * 100) == pings * 100
+
+
 @given(data=st.binary(max_size=400), begins=st.booleans())
 def test_any_bytes_are_refused_or_held(data: bytes, begins: bool) -> None:
     """Whatever comes, nothing but a refusal is raised, and no call is passed on."""

@@ -2,7 +2,7 @@
 
 The token comes as gRPC's clients send it, `authorization: Bearer ...` with each call. The first call of a connection
 decides for all: who has shown the token may use the connection. Until then only the frames that set up a connection are
-passed on, and a bounded number of bytes is held.
+passed on, a bounded number of bytes of them, and a bounded number is held.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ SETTINGS, PRIORITY, PING, WINDOW_UPDATE = 0x4, 0x2, 0x6, 0x8
 _SETTING_UP = frozenset({SETTINGS, PRIORITY, PING, WINDOW_UPDATE})
 MOST_HELD = 64 * 1024
 """Bytes of a connection's first call, up to the end of its headers."""
+MOST_SET_UP = 64 * 1024
+"""Bytes that are passed on before the first call: some hundred, and 17 for each ping of a client that makes none."""
 END_STREAM, PADDED, WITH_PRIORITY = 0x1, 0x8, 0x20
 UNAUTHENTICATED = 16
 """gRPC's status for a call without the right credentials."""
@@ -50,7 +52,7 @@ class TokenGate:
         self._held = bytearray()
         self._block: bytes | None = None
         self._has_begun = False
-        self._passed = self._looked_at = 0
+        self._passed = self._looked_at = self._set_up = 0
 
     def feed(self, data: bytes) -> bytes:
         """Take in what the client says, and return what may be passed on.
@@ -64,6 +66,9 @@ class TokenGate:
                 pass
         if not self.is_open and len(self._held) > MOST_HELD:
             raise RefusedError("it sent too much before its first call")
+        self._set_up += self._passed
+        if not self.is_open and self._set_up > MOST_SET_UP:
+            raise RefusedError("it goes on without a call")
         if self.is_open:
             self._passed = len(self._held)
         passed = bytes(self._held[: self._passed])

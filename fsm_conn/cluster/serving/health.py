@@ -46,12 +46,14 @@ class HealthServer:
     Args:
         tls: certificates, as for the server; None: plain text.
         token: what who asks must show; None: nothing.
+        most: connections at one time; one more is closed.
     """
 
-    def __init__(self, tls: TlsFiles | None, token: str | None) -> None:
+    def __init__(self, tls: TlsFiles | None, token: str | None, most: int) -> None:
         self._tls = tls
         checks = [] if token is None else [_TokenCheck(token)]
-        self._server = grpc.aio.server(interceptors=checks)
+        options = [("grpc.max_allowed_incoming_connections", most)]
+        self._server = grpc.aio.server(interceptors=checks, options=options)
         self._servicer: Any = health.aio.HealthServicer()
         add: Any = health_pb2_grpc.add_HealthServicer_to_server
         add(self._servicer, self._server)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -48,6 +49,7 @@ class Listener:
         limits: ServeLimits,
     ) -> None:
         self._socket = listening
+        self._file = _file_of(listening)
         self._context = context
         self._token = token
         self._plugins = plugins
@@ -156,6 +158,9 @@ class Listener:
         """Take no more connections: from here on they are refused."""
         self._accepting.cancel()
         await asyncio.wait((self._accepting,))
+        file, self._file = self._file, None
+        if file is not None and file == _file_of(self._socket):  # not that of a successor
+            os.unlink(file[0])
         self._socket.close()
 
     def say_goaway(self) -> None:
@@ -185,6 +190,8 @@ class Listener:
 def listen(address: str) -> tuple[socket.socket, str]:
     """A listening socket at `host:port` or `unix:/path`, and its address; port 0: any that is free.
 
+    On Linux only its own user can connect to a socket of the file system, and its group, where the umask says so.
+
     Raises:
         ServeError: it is no such address, or it cannot be listened at.
     """
@@ -192,6 +199,8 @@ def listen(address: str) -> tuple[socket.socket, str]:
         if address.startswith("unix:"):
             path = address.removeprefix("unix:").removeprefix("//")
             found = socket.socket(socket.AF_UNIX)
+            with suppress(OSError):  # elsewhere than on Linux it is the umask alone that keeps others away
+                os.fchmod(found.fileno(), 0o660)
             where: Any = path
         else:
             host, port = _split(address)
@@ -225,6 +234,18 @@ def _split(address: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ServeError(f"{address!r} is not an address to listen at: give host:port, such as 127.0.0.1:7000")
     return host.strip("[]"), int(port)
+
+
+def _file_of(listening: socket.socket) -> tuple[str, int, int] | None:
+    """The path of a socket of the file system, and what stands there; None: it is no such socket, or nothing is."""
+    if listening.family != socket.AF_UNIX or listening.fileno() < 0:
+        return None
+    path = str(listening.getsockname())
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return path, status.st_dev, status.st_ino
 
 
 def _address_of(listening: socket.socket, given: str) -> str:

@@ -151,7 +151,7 @@ class Server(StateMachine):
         context = None if recipe.tls is None else recipe.tls.server_context()
         token = None if recipe.token is None else recipe.token.read()
         if self._health_at is not None:
-            self._health = HealthServer(recipe.tls, token)
+            self._health = HealthServer(recipe.tls, token, recipe.limits.max_connections)
             self.health_address = await self._health.start(self._health_at)
         self._plugins = ServedPlugins(recipe, self._plugins_changed)
         await self._plugins.start()

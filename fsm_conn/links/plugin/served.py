@@ -6,6 +6,7 @@ Rules that hold here:
   TLS, the plugin must show its own certificate besides, and gets this host's.
 - gRPC's server does the TLS itself, unless it takes no certificate like the plugin's: then a `TlsDoor` does, and the
   server lets in that door alone.
+- Connections are bounded in number: a plugin cannot use up this process's descriptors.
 - Ending it is bounded: calls that do not end when they are cancelled are left.
 """
 
@@ -29,7 +30,7 @@ from fsm_conn.links.broker import BrokeredService
 from fsm_conn.links.grpc.channel import message_limits
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialler
-from fsm_conn.links.plugin.tls_door import Shown, TlsDoor
+from fsm_conn.links.plugin.tls_door import MOST, Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials, is_beyond_grpc
 from fsm_conn.links.target import Tls
 
@@ -135,7 +136,8 @@ class Served(BrokeredService):
         Raises:
             OSError: there can be no such socket.
         """
-        arguments = [*({**message_limits(max_message)} | dict(options)).items()]
+        limits = {**message_limits(max_message), "grpc.max_allowed_incoming_connections": MOST}
+        arguments = [*(limits | dict(options)).items()]
         server = grpc.aio.server(interceptors=[*interceptors], options=arguments)
         register(server)
         served = cls(service_id, path, server, on_end)

@@ -30,7 +30,7 @@ from fsm_conn.links.plugin import broker as room
 from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialler
-from fsm_conn.links.plugin.served import identity_of
+from fsm_conn.links.plugin.served import Identity, Served, identity_of
 from fsm_conn.links.plugin.tls_door import MOST, Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials
 from fsm_conn.links.target import Tls
@@ -323,6 +323,33 @@ async def test_a_door_that_is_closed_as_somebody_knocks(private: Path) -> None:
         await asyncio.sleep(0)
         caller.settimeout(PATIENT)
         assert caller.recv(1) == b""
+
+
+async def test_connections_to_what_is_served_are_bounded(private: Path) -> None:
+    """A plugin that opens them for nothing does not use up this process's descriptors."""
+    path = str(private / "s.sock")
+    served = await Served.start(
+        1,
+        path,
+        Identity(None),
+        lambda server: None,
+        interceptors=(),
+        options=(),
+        max_message=2**20,
+        on_end=lambda served: None,
+    )
+    opened = []
+    async with asyncio.timeout(PATIENT):
+        for _ in range(MOST + 10):
+            each = socket.socket(socket.AF_UNIX)
+            each.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(each, path)
+            opened.append(each)
+        while sum(map(_is_closed, opened)) < 10:
+            await asyncio.sleep(0.01)
+    for each in opened:
+        each.close()
+    await served.close()
 
 
 def _is_closed(connection: socket.socket) -> bool:

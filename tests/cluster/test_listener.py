@@ -1,0 +1,95 @@
+"""Where a server of plugins listens: who can connect there, how many, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsm_conn.cluster.errors import ServeError
+from fsm_conn.cluster.recipe import ServeLimits
+from fsm_conn.cluster.serving.health import HealthServer
+from fsm_conn.cluster.serving.listener import Listener, listen
+
+PATIENT = 60.0
+NO_PLUGINS: Any = None
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """A short path for a socket."""
+    with tempfile.TemporaryDirectory(prefix="l-") as directory:
+        yield Path(directory) / "s"
+
+
+def listener_at(path: Path) -> Listener:
+    listening, address = listen(f"unix:{path}")
+    assert address == f"unix:{path}"
+    return Listener(listening, None, None, NO_PLUGINS, ServeLimits())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the umask alone counts")
+def test_other_users_cannot_connect_to_a_socket_of_the_file_system(path: Path) -> None:
+    """Whatever the umask: neither a certificate nor a token is asked for there."""
+    for umask, mode in ((0, 0o660), (0o022, 0o640), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            listening, _ = listen(f"unix:{path}")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        listening.close()
+        path.unlink()
+
+
+async def test_the_file_of_a_socket_goes_with_it(path: Path) -> None:
+    """So that the next server can listen there; but what a successor has put in its place stays."""
+    for _ in range(2):
+        listener = listener_at(path)
+        with pytest.raises(ServeError, match="in use"):
+            listen(f"unix:{path}")
+        await listener.close()
+        assert not path.exists()
+    listener = listener_at(path)
+    path.rename(path.with_name("old"))
+    successor = listener_at(path)
+    await listener.close()
+    assert path.exists()
+    await successor.close()
+
+
+async def test_who_asks_for_health_is_one_of_so_many() -> None:
+    """Those beyond are closed: whoever comes from anywhere cannot use up the descriptors of the server."""
+    server = HealthServer(None, None, 4)
+    address = await server.start("127.0.0.1:0")
+    loop, opened = asyncio.get_running_loop(), []
+    async with asyncio.timeout(PATIENT):
+        for _ in range(10):
+            each = socket.socket()
+            each.setblocking(False)
+            await loop.sock_connect(each, ("127.0.0.1", int(address.rpartition(":")[2])))
+            opened.append(each)
+        while sum(map(_is_closed, opened)) < 6:
+            await asyncio.sleep(0.01)
+    for each in opened:
+        each.close()
+    await server.stop()
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    try:
+        while said := connection.recv(4096):
+            pass
+        return not said
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
