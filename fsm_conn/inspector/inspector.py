@@ -131,6 +131,8 @@ class Inspector:
     def replay(self, lines: Iterable[Recorded], machine: Any, *, speed: float = 1.0) -> Replay:
         """Show a recorded life, from its beginning. It goes on while `Replay.run()` is awaited.
 
+        Of a trace of many machines, 10,000 are shown at most.
+
         Args:
             lines: its transitions, as `fsm_conn.testing.read_trace` returns them.
             machine: the class whose table they are of.
@@ -144,6 +146,7 @@ class Inspector:
         replay = Replay(lines, chart_of(machine), self._hub, speed)
         for recording in replay.recordings:
             self._registry.add(recording)
+        self._registry.left_out += replay.left_out
         self._answers.replay = replay
         return replay
 

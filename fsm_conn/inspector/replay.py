@@ -18,6 +18,8 @@ __all__ = ["FASTEST", "Recorded", "Replay"]
 
 FASTEST = 10_000.0
 """Seconds of the record in one second."""
+MOST_LIVES = 10_000
+"""Machines of one trace that are shown; those beyond are counted and not shown, as of a process."""
 DEPTH = 2000
 AT_ONCE = 2000
 """Transitions that are told in one go before others have their turn."""
@@ -119,10 +121,12 @@ class Replay:
 
     Attributes:
         recordings: its machines.
+        left_out: how many of them are not shown, for they are too many.
     """
 
     def __init__(self, lines: Iterable[Recorded], chart: Chart, hub: Hub, speed: float = 1.0) -> None:
         self.recordings: list[Recording] = []
+        self.left_out = 0
         self._hub = hub
         self._ways: Ways = Counter()
         self._steps = self._read(lines, chart)
@@ -136,7 +140,7 @@ class Replay:
         self._is_paused = False
 
     def _read(self, lines: Iterable[Recorded], chart: Chart) -> Sequence[tuple[Entry, Recording]]:
-        lives: dict[tuple[str | None, str | None], Recording] = {}
+        lives: dict[tuple[str | None, str | None], Recording | None] = {}
         steps = []
         for line in lines:
             reason = None if line.reason is None else (shown(line.reason[0]), shown(line.reason[1], 500))
@@ -144,10 +148,18 @@ class Replay:
             entry = Entry(*way, reason, line.dwell, line.at, line.attempt)
             key = line.connection, line.life
             if key not in lives:
-                lives[key] = Recording(line.connection or chart.name, chart, self._hub, entry, self._ways)
-                self.recordings.append(lives[key])
-            steps.append((entry, lives[key]))
+                lives[key] = self._begun(line.connection or chart.name, chart, entry)
+            if (recording := lives[key]) is not None:
+                steps.append((entry, recording))
         return sorted(steps, key=lambda step: step[0].at)
+
+    def _begun(self, name: str, chart: Chart, first: Entry) -> Recording | None:
+        if len(self.recordings) >= MOST_LIVES:
+            self.left_out += 1
+            return None
+        recording = Recording(name, chart, self._hub, first, self._ways)
+        self.recordings.append(recording)
+        return recording
 
     def clock(self) -> dict[str, Any]:
         """For the page."""

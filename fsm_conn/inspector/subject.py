@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections import Counter, deque
 from collections.abc import Sequence
-from itertools import repeat, starmap
+from itertools import islice, repeat, starmap
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ __all__ = ["Audience", "Looker", "Subject", "Ways"]
 Ways = Counter[tuple[str, str, str, bool]]
 """How often each way was gone: by a trigger, from a state to a state, and whether without leaving it."""
 
+MOST_WAYS = 2000
+"""Ways that are told. No table that can be looked at has more; but a trace may tell of what is in no table."""
 _way = itemgetter(0, 1, 2, 3)
 
 
@@ -143,4 +145,5 @@ class Subject(abc.ABC):
             guards: whether to ask its guards.
         """
         self.fold()
-        return {"ways": [[*map(shown, way[:3]), way[3], count] for way, count in self._ways.copy().items()]}
+        ways = islice(self._ways.copy().items(), MOST_WAYS)
+        return {"ways": [[*map(shown, way[:3]), way[3], count] for way, count in ways]}

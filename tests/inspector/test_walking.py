@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import attrs
 import pytest
 from browsing import Browser
 from hypothesis import given
@@ -13,6 +14,8 @@ from transitions import Machine
 
 from fsm_conn import Connection, State, StateMachine, Transition
 from fsm_conn.inspector import Inspector
+from fsm_conn.inspector import replay as replay_room
+from fsm_conn.inspector import subject as subject_room
 from fsm_conn.machine.chart import ChartError
 from fsm_conn.testing import SimulatedLink, read_trace
 from fsm_conn.testing.tracefile import write_record
@@ -131,6 +134,23 @@ async def test_a_recorded_life_is_lived_again() -> None:
         assert 5.9 < asyncio.get_running_loop().time() - began < 8
         assert feed.named("peer")[4] == "disconnected"
     task.cancel()
+
+
+async def test_a_trace_of_many_machines_and_names_is_shown_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wrote it: so many machines, so many ways between states, and the rest is counted."""
+    monkeypatch.setattr(replay_room, "MOST_LIVES", 3)
+    monkeypatch.setattr(subject_room, "MOST_WAYS", 5)
+    (line, *_) = read_trace(await recorded())
+    lines = [
+        attrs.evolve(line, trigger=f"t{number}", connection=f"c{number % 4}", at=float(number)) for number in range(80)
+    ]
+    inspector = Inspector()
+    replay = inspector.replay(lines, Connection)
+    replay._seek(80.0)
+    assert [(each.name, each.count) for each in replay.recordings] == [("c0", 20), ("c1", 20), ("c2", 20)]
+    assert (replay.left_out, inspector._registry.left_out) == (1, 1)
+    told = replay.recordings[0].details(guards=False)["ways"]
+    assert [each[0] for each in told] == ["t0", "t1", "t2", "t4", "t5"]
 
 
 async def test_a_replay_is_steered() -> None:
