@@ -9,8 +9,8 @@ nobody, and hides nothing. These are none:
 - anything of less than four characters, blanks around it not counted, and one character again and again.
 
 The first two do not hold for a variable whose name says that it is secret (`API_KEY`, `DB_PASSWORD`), but for a path
-under a name that says that it is one (`TLS_KEY_FILE`). The password of a URL is a secret under any name, and so are
-values of its query whose names say so.
+under a name that says that it is one (`TLS_KEY_FILE`, a shell's `PWD`). The password of a URL is a secret under any
+name, and so are values of its query whose names say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _PATH_NAME = re.compile(
-    r"(?:FILE|PATH|DIR|DIRECTORY|HOME|ROOT|SOCK|SOCKET|CREDENTIALS|CONFIG|BUNDLE|CERTS?)$", re.IGNORECASE
+    r"(?:FILE|PATH|DIR|DIRECTORY|HOME|ROOT|SOCK|SOCKET|CREDENTIALS|CONFIG|BUNDLE|CERTS?)$|\A(?:OLD)?PWD\Z",
+    re.IGNORECASE,
 )
 _PLAIN = frozenset({"true", "false", "none", "null", "auto", "trace", "debug", "info", "warn", "warning", "error"})
 _SMALL_NUMBER = re.compile(r"[0-9.,:-]{1,5}")

@@ -314,7 +314,9 @@ def resolve_target(
         TypeError, ValueError: the target, or an option for it, is wrong; the message says what to give instead.
     """
     if isinstance(target, (Plugin, Endpoint, Reattach)):
-        _reject(f"a {type(target).__name__}, which has its own", env=env, cwd=cwd, mtls=mtls)
+        own = "a Plugin, which has its own: give it there, or use attrs.evolve(plugin, ...) for a changed copy"
+        other = f"{type(target).__name__}(...), only with a command"
+        _reject(own if isinstance(target, Plugin) else other, env=env, cwd=cwd, mtls=mtls)
         found: Plugin | Endpoint | Reattach = target
     elif isinstance(target, str):
         shown = without_secrets(target)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transitions import Machine
 
@@ -21,6 +21,9 @@ from fsm_conn.machine.dispatch import Listener, Steps, source_of
 from fsm_conn.machine.errors import DeclarationError, IllegalTriggerError
 from fsm_conn.machine.table import ACTIVITY_PREFIX, State, Transition
 from fsm_conn.machine.validation import RowLike, StateLike, rows_of, states_of, validate
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["BoundTable"]
 
@@ -159,12 +162,21 @@ class BoundTable:
             allowed=allowed,
         )
 
-    def without_loop(self, instance: Any) -> RuntimeError:
-        """What `instance` answers when it is used where no event loop runs, and needs one."""
+    def without_loop(self, instance: Any, own: asyncio.AbstractEventLoop | None) -> RuntimeError:
+        """What `instance`, which lives in `own` if in any, answers where it needs an event loop and none runs."""
+        if own is not None and not own.is_closed():
+            return self.in_another_loop(instance)
         what = ", ".join(self.activities.values()) or "a time limit"
         return RuntimeError(
             f"{instance!r} has {what}, which needs an event loop, and none runs here; use it in a coroutine, such as "
             "one that asyncio.run() is given"
+        )
+
+    def in_another_loop(self, instance: Any) -> RuntimeError:
+        """What `instance` answers when it is used from another event loop than its own, or from another thread."""
+        return RuntimeError(
+            f"{instance!r} lives in another event loop: use it there (from a thread, by "
+            "asyncio.run_coroutine_threadsafe() or the loop's call_soon_threadsafe()), or end it there first"
         )
 
     def _forget_steps(self) -> None:

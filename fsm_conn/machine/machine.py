@@ -383,14 +383,14 @@ class StateMachine(Observed):
         if loop is not None:
             self._fsm_check_loop(loop)
         elif self.lifecycle.needs_loop:
-            raise self.lifecycle.without_loop(self)
+            raise self.lifecycle.without_loop(self, self._fsm_run.loop if self._fsm_run else None)
 
     def _fsm_check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         run = self._fsm_run
         if run is None or run.loop is loop:
             return
         if not run.loop.is_closed():
-            raise RuntimeError(f"{self!r} lives in another event loop; end it there first")
+            raise self.lifecycle.in_another_loop(self)
         self._fsm_run = self._fsm_waiters = None
         self.on_loop_lost()
         self._fsm_rest_at_once()

@@ -325,8 +325,8 @@ class ConnectionPool(PoolMachine):
             - `pool_size`: as it was given.
             - `total_connections`, `overflow_connections`: in service now, and those of them beyond `pool_size`.
             - `available_in_pool`: leases that could be had now without waiting.
-            - `standby`: in service, and waiting to take the place of one that is lost.
-            - `leased`, `waiting`: leases that are held, and acquires that wait, now.
+            - `standby`, `given_up`: in service to take the place of one that is lost; out of it, and tried again.
+            - `leased`, `waiting`, `calls_waiting`: leases that are held, acquires and calls that wait, now.
             - `wait_ms`: percentiles `p50`, `p95`, `p99` of the last 1024 waits, in milliseconds.
             - `stats`: counts. `connections_created`: links that came into service. `pool_hits`, also called
               `connections_reused`: leases of a connection that was there. `pool_misses`: leases for which one had to be

@@ -134,7 +134,10 @@ def lifecycle_test(
 ) -> type[LivesCase]:
     """As `machine_test`, for a subclass of `Connection`; the options are the keywords of `Life`."""
     if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
-        raise TypeError(f"lifecycle_test({connection_class!r}): give a subclass of Connection")
+        raise TypeError(
+            f"lifecycle_test({connection_class!r}): give a subclass of Connection, "
+            "and what makes one, if that takes more, as make="
+        )
     return machine_test(connection_class, max_examples=max_examples, steps=steps, life=life, **options)
 
 

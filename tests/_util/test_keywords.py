@@ -39,6 +39,8 @@ SETTINGS = (CallOptions, Endpoint, HealthPolicy, Plugin, PoolPolicy, Reattach, R
         (lambda **wrong: CallOptions(**wrong), "deadline: CallOptions(deadline=...): give timeout=..."),
         (lambda **wrong: Tls(**wrong), "color: Tls(color=...): it takes roots, certificate, key"),
         (lambda **wrong: Plugin(["x"], **wrong), "environment: Plugin(environment=...): give env=..."),
+        (lambda **wrong: Connection(["x"], **wrong), "retry_policy: Connection(retry_policy=...): give retry=..."),
+        (lambda **wrong: Connection(["x"], **wrong), "health_policy: Connection(health_policy=...): give health=..."),
         (
             lambda **wrong: Connection(["x"], **wrong),
             "restart_limit: Connection(restart_limit=...): give retry=RetryPolicy(max_restarts=...)",

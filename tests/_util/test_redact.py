@@ -327,3 +327,10 @@ def test_what_is_a_secret_of_the_host() -> None:
     """By its name alone, and not when its value is a level, a flag or a small number."""
     env = {"AWS_SECRET_ACCESS_KEY": "hunter2", "KEY_COUNT": "12", "TOKENS": "true", "HOME": "/root", "PASSWORD": "x"}
     assert set(secrets_around(env)) == {"hunter2"}
+
+
+def test_the_working_directory_is_no_password() -> None:
+    """A shell's PWD is a path, which errors about missing files name; with anything else in it, it may be a password."""
+    env = {"PWD": "/srv/app-7f3k9", "OLDPWD": "/srv/app-7f3k9/x"}
+    assert set(secrets_around(env)) == set(secrets_in(env)) == set()
+    assert set(secrets_around({"PWD": "hunter2", "DB_PWD": "/s3cr3t"})) == {"hunter2", "/s3cr3t"}

@@ -961,8 +961,11 @@ def test_a_connection_cannot_be_used_from_a_second_loop_at_a_time() -> None:
     conn = connection(Peer())
     first = asyncio.new_event_loop()
     first.run_until_complete(conn.connect())
-    with pytest.raises(RuntimeError, match="lives in another event loop; end it there first"):
+    with pytest.raises(RuntimeError, match=r"lives in another event loop: use it there \(from a thread, by"):
         asyncio.run(conn.disconnect())
+    with pytest.raises(RuntimeError, match="lives in another event loop: use it there"):
+        conn.fire("lost")  # where no loop runs, as in a thread
+    assert conn.state is S.CONNECTED
     first.run_until_complete(conn.disconnect())
     first.close()
 

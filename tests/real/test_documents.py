@@ -115,7 +115,7 @@ def test_the_test_recipes_pass(tmp_path: Path) -> None:
     for number, block in enumerate(recipes):
         (tmp_path / f"test_recipe_{number}.py").write_text(block)
     done = run("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", ".", cwd=tmp_path)
-    assert re.search(r"^5 passed in ", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert re.search(r"^6 passed in ", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
 def test_every_logger_is_documented() -> None:

@@ -547,7 +547,9 @@ def test_a_class_with_more_arguments_is_made_by_the_user() -> None:
 
 def test_only_connections_can_be_tested() -> None:
     """Anything else is refused at once."""
-    with pytest.raises(TypeError, match="give a subclass of Connection"):
+    with pytest.raises(
+        TypeError, match="give a subclass of Connection, and what makes one, if that takes more, as make="
+    ):
         lifecycle_test(int)  # type: ignore[arg-type]
 
 

@@ -35,12 +35,15 @@ def split_method(name: str) -> tuple[str, str]:
     """Split `service.Method` at its last dot.
 
     Raises:
-        UnknownNameError: there is no such dot, or nothing on one side of it.
+        UnknownNameError: there is no such dot, or nothing on one side of it, or it is a path of gRPC's.
     """
     service, _, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not service or not method:
         given = repr(shown(name)) if isinstance(name, str) else f"a {type(name).__name__}"
         raise UnknownNameError(f"{given} names no method: give 'service.Method', such as 'calculator.Add'")
+    if "/" in name:
+        dotted = name.strip("/").replace("/", ".")
+        raise UnknownNameError(f"{shown(name)!r} is a path: give {shown(dotted)!r}")
     return service, method
 
 

@@ -245,6 +245,13 @@ def test_a_name_without_both_parts_is_refused(name: Any) -> None:
         split_method(name)
 
 
+@pytest.mark.parametrize("path", ["/calculator.Calculator/Add", "calculator.Calculator/Add"])
+def test_a_path_is_answered_with_the_name_to_give(path: str) -> None:
+    """Logs of gRPC write methods so, and they are copied from there."""
+    with pytest.raises(UnknownNameError, match=r"is a path: give 'calculator\.Calculator\.Add'"):
+        split_method(path)
+
+
 # ---- declared services -----------------------------------------------------------------------------------------------
 
 
