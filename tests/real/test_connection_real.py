@@ -124,7 +124,7 @@ async def test_a_stub_goes_on_working_after_a_reconnect() -> None:
         assert (await stub.Add(Operands(a=1, b=2))).result == 3
         await lose(conn)
         with pytest.raises(NotConnectedError):
-            stub.Add(Operands(a=1, b=2))
+            await stub.Add(Operands(a=1, b=2))
         await conn.ensure_connected()
         assert (await stub.Add(Operands(a=1, b=2))).result == 3
         assert [reply.result async for reply in stub.Count(Limit(limit=2))] == [1, 2]
