@@ -100,6 +100,13 @@ def test_errors_survive_pickling(name: str) -> None:
     assert isinstance(copy, fsm_conn.FsmConnError)
 
 
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_can_be_made_as_libraries_that_carry_tracebacks_do(name: str) -> None:
+    """Without `__init__`, as tblib does, which Dask installs for every exception."""
+    kind: Any = getattr(fsm_conn, name)
+    assert isinstance(kind.__new__(kind, "what was wrong"), kind)
+
+
 def test_evidence_is_part_of_the_message() -> None:
     """What the peer said last stands below what was wrong."""
     assert str(fsm_conn.LinkError("it ended", evidence="| last words")) == "it ended\n| last words"

@@ -50,7 +50,7 @@ class LeaseError(PoolError, RuntimeError):
     """A lease was used after it had been released, or released twice."""
 
 
-class LeaseLostError(LeaseError, ConnectionError):
+class LeaseLostError(ConnectionError, LeaseError):
     """The link under a lease was lost. Work done through it may be lost with it: a transaction, a session, what the
     plugin remembered. Everything through this lease raises this until it is released; begin again with another lease.
 

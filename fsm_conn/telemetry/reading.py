@@ -2,8 +2,9 @@
 
 The words that hold here: a connection is *connecting* in every state in which it is neither at rest, nor connected,
 nor being closed, so in a state that a subclass adds too; but not in one beside `connected`, where its link is up, for
-which `LinkSpan` puts `connected`. One stretch of that is one *connecting*; it consists of *attempts*, each from
-entering `connecting` or `reconnecting` (whose delay is part of it) until it is decided.
+which `LinkSpan` puts `connected`, nor in `renewing`, where the old link serves and nothing is counted. One stretch of
+that is one *connecting*; it consists of *attempts*, each from entering `connecting` or `reconnecting` (whose delay is
+part of it) until it is decided.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ METHODS_LIMIT = 1000
 """At most so many methods get a name of their own in metrics, whatever is called."""
 
 _S = ConnectionState
-_NOT_CONNECTING = frozenset({_S.DISCONNECTED, _S.CONNECTED, _S.DISCONNECTING, _S.FAILED})
+_NOT_CONNECTING = frozenset({_S.DISCONNECTED, _S.CONNECTED, _S.RENEWING, _S.DISCONNECTING, _S.FAILED})
 _ATTEMPT_BEGINS = frozenset({_S.CONNECTING, _S.RECONNECTING})
 _PROBES: dict[str, str] = {Trigger.PROBE_PASSED: "passed", Trigger.PROBE_FAILED: "failed"}
 

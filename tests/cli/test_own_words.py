@@ -15,7 +15,13 @@ from fsm_conn.cli.own_words import OPTIONS, in_options
 PACKAGE = Path(fsm_conn.__file__).parent
 ARGUMENT = re.compile(r"\b(services|env|start_timeout|mtls|versions)=")
 """The arguments of the library that commands have options for."""
-WRITTEN_BY_PROGRAMS = ("links/checking.py", "links/target.py", "links/services.py", "connection/options.py")
+WRITTEN_BY_PROGRAMS = (
+    "links/checking.py",
+    "links/plugin/broker.py",
+    "links/target.py",
+    "links/services.py",
+    "connection/options.py",
+)
 """Where arguments are checked: commands check their own."""
 
 

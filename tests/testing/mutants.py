@@ -681,7 +681,7 @@ def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("disconnect is not final: a connect() that waited for the end begins anew")
 def disconnect_is_not_final(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "_heed_disconnect", lambda self, disconnects: None)
+    patch.setattr(Demand, "heed", lambda self, endings, owner: None)
 
 
 @mutant("connect() returns before it is connected")
