@@ -48,6 +48,10 @@ class Dialler:
             "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
             **message_limits(self.max_message),
         }
+        if "grpc.service_config" not in dict(self.options):
+            # With gRPC's own retries a peer can keep the event loop, by one GOAWAY as soon as it is connected: calls
+            # are tried again and again on that connection, inside gRPC, until their deadlines.
+            options["grpc.enable_retries"] = 0
         if self.tls is not None:
             # The name that go-plugin's certificates bear, which no address of a plugin has.
             options["grpc.ssl_target_name_override"] = "localhost"
