@@ -1,10 +1,10 @@
-"""Connections to plugins that live by one declarative state machine.
+"""Explicit state machines with async activities, and connections to plugins built on them.
 
     async with Connection(["python", "calculator.py"]) as conn:
         reply = await conn.call("calculator.Add", a=5, b=3)
 
-Importing this package costs next to nothing: each name is imported when it is first asked for, and grpc and pyvider
-come with the first link that needs them.
+Importing this package costs next to nothing: each name is imported at its first use, and grpc and pyvider with the
+first link that needs them.
 """
 
 from __future__ import annotations
@@ -141,6 +141,6 @@ _HOMES = {
     "fsm_conn.pool.pool": "ConnectionPool",
     "fsm_conn.pool.table": "PoolState PoolTrigger",
 }
-"""The public names, by the module that each is imported from when it is first asked for."""
+"""The public names, by the module that each is imported from at its first use."""
 
 __getattr__, __dir__, __all__ = lazily(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""Libraries that an extra would have installed, with an error that names the extra when one is missing."""
+"""Imports libraries of extras, with an error that names the extra when one is missing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def needed(module: str, extra: str, purpose: str) -> Any:
 
 
 def missing(purpose: str, extra: str | None, module: str | None) -> ImportError:
-    """The error for a module that `extra` would have installed, or that of a part of its library.
+    """The error for a missing module that `extra` installs.
 
-    Without an extra the library is one that users have before they come to `purpose`, and is installed by its name.
+    Without an extra, the message names the library itself.
     """
     name = (module or extra or "a library").partition(".")[0]
     package = name if extra is None else f"'fsm_conn[{extra}]'"

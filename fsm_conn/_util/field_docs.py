@@ -1,6 +1,6 @@
-"""Docstrings of settings that show the fields: `help(RetryPolicy)` tells each with its type, default and meaning.
+"""Docstrings of settings that list the fields: `help(RetryPolicy)` shows each with its type, default and meaning.
 
-What stands below a field in the source is no attribute of anything. So it is read from there, when somebody asks.
+Python does not keep the docstring below a field, so it is read from the source when the docstring is asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIELDS = "Fields:"
 
 
 def documented(owner: type) -> Iterator[tuple[str, str]]:
-    """The fields of a class with the docstrings that stand below them, each on one line, in the order of the source.
+    """The fields of a class and the docstrings below them, each on one line, in the order of the source.
 
     Raises:
         OSError: the source is not there.
@@ -37,7 +37,7 @@ class FieldDocs:
     """The `__doc__` of a class of attrs.
 
     Args:
-        text: what it is without the fields.
+        text: the docstring without the fields.
     """
 
     def __init__(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a process forgets that was forked from one that knew it. Systems without fork need nothing of it."""
+"""Clears state in forked processes. Systems without fork do not need it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["after_fork"]
 
 
 def after_fork(forget: Callable[[], None]) -> None:
-    """Have `forget` called in every child that this process forks from now on."""
+    """Call `forget` in every child that this process forks from now on."""
     if sys.platform != "win32":
         os.register_at_fork(after_in_child=forget)

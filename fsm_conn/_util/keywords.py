@@ -1,4 +1,4 @@
-"""What to say of a keyword that a constructor does not take: what it is called here, or where it belongs."""
+"""Explains a keyword that a constructor does not take: how it is called here, or where it belongs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 S = TypeVar("S")
 C = TypeVar("C", bound=type)
 Places = Mapping[str, Iterable[str]]
-"""Where else keywords are taken: how to write it, with `{}` for the keyword, and the keywords."""
+"""The places that take other keywords: how to write each, with `{}` for the keyword, and its keywords."""
 
 WORDS: dict[str, tuple[str, ...]] = {
     "attempts": ("max_attempts",),
@@ -66,7 +66,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "tries": ("max_attempts",),
     "working_directory": ("cwd",),
 }
-"""What others call it, and our own names for it."""
+"""The names that other libraries use, and ours for them."""
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
@@ -76,8 +76,8 @@ def advice(name: str, own: Iterable[str], places: Places) -> str:
 
     Args:
         name: the keyword.
-        own: the keywords that are taken.
-        places: where else some are taken.
+        own: the keywords that it takes.
+        places: the places that take others.
     """
     known = list(own)
     for wanted in ((name, *WORDS.get(name, ())), _near(name, known, places)):
@@ -98,10 +98,10 @@ def _near(name: str, own: Iterable[str], places: Places) -> list[str]:
 def explained(
     places: Callable[[], Places] = dict,
 ) -> Callable[[Callable[Concatenate[S, P], None]], Callable[Concatenate[S, P], None]]:
-    """Have an `__init__` say of a keyword that it does not take what to write instead.
+    """Make an `__init__` explain a wrong keyword and say what to write instead.
 
     Args:
-        places: returns where else keywords are taken; asked only then.
+        places: returns the places that take other keywords; called only on an error.
     """
 
     def decorate(init: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
@@ -123,7 +123,7 @@ def explained(
 
 
 def explained_class(cls: C) -> C:
-    """The same for a class of settings of attrs, whose `__init__` is made for it; its docstring shows the fields."""
+    """The same for an attrs class of settings, whose `__init__` is generated; its docstring lists the fields."""
     made: Any = cls
     made.__init__ = explained()(made.__init__)
     made.__doc__ = FieldDocs(made.__doc__ or "")

@@ -1,4 +1,4 @@
-"""For packages whose names are imported when they are first asked for, and their libraries with them."""
+"""Imports the public names of a package, and the libraries behind them, at their first use."""
 
 from __future__ import annotations
 

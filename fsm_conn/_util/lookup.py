@@ -1,6 +1,6 @@
-"""What a user means by `module:Class`: in documents, and on command lines.
+"""Resolves `module:Class`, as written in documents and on command lines.
 
-What is imported is the user's code, which may raise anything: `reason_of` tells it in one line.
+The imported code is the user's and may raise anything: `reason_of` describes the error in one line.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _OURS = Path(__file__).parents[1]
 
 
 class NameNotFoundError(LookupError):
-    """A name that names nothing; the message says what was wrong with it. Internal: each room raises its own error."""
+    """A name that does not exist; the message says what is wrong with it. Internal: callers raise their own."""
 
 
 def split(name: str) -> tuple[str, str]:
-    """The module or file, and the name in it; an empty string for each that is missing."""
+    """Split a name into the module or file and the name in it; a missing part is an empty string."""
     place, _, path = name.rpartition(":")
     return (place, path) if place and path else (place or name.rstrip(":"), "")
 
 
 def object_named(name: str) -> Any:
-    """Import what `name` names: `module:Class`, or `module:attribute` for what a module has made.
+    """Import the object that `name` denotes: `module:Class` or `module:attribute`.
 
     Raises:
-        NameNotFoundError: it is not of that form, or the module has no such name.
-        BaseException: whatever the module raises when it is imported.
+        NameNotFoundError: the name has another form, or the module has no such name.
+        BaseException: what the module raises when it is imported.
     """
     place, path = split(name)
     if not path:
@@ -47,12 +47,12 @@ def object_named(name: str) -> Any:
 
 
 def imported(place: str) -> ModuleType:
-    """Import a module by its name or its file; a file with its own directory in front, as `python file.py` would."""
+    """Import a module by its name or its file; a file with its directory first on the path."""
     return _from_file(Path(place)) if place.endswith(".py") or os.sep in place else importlib.import_module(place)
 
 
 def imported_here(place: str) -> ModuleType:
-    """The same with the working directory searched first, as by `python -m`."""
+    """The same with the working directory first on the path, as `python -m` does."""
     here = working_directory()
     if here and here not in sys.path:
         sys.path.insert(0, here)
@@ -60,7 +60,7 @@ def imported_here(place: str) -> ModuleType:
 
 
 def working_directory() -> str:
-    """Its path; empty when it was deleted, or may not be known."""
+    """The path of the working directory; empty when it was deleted or cannot be read."""
     try:
         return os.getcwd()
     except OSError:
@@ -68,10 +68,10 @@ def working_directory() -> str:
 
 
 def member(module: ModuleType, path: str) -> Any:
-    """What is named in a module, such as `Class` or `Class.Inner`.
+    """The object of that name in a module, such as `Class` or `Class.Inner`.
 
     Raises:
-        NameNotFoundError: there is nothing of that name.
+        NameNotFoundError: there is no such object.
     """
     value: Any = module
     for part in path.split("."):
@@ -83,7 +83,7 @@ def member(module: ModuleType, path: str) -> Any:
 
 
 def offered(owner: Any, fits: Callable[[Any], bool] = lambda value: True) -> list[str]:
-    """The public names of a module or class that fit, sorted."""
+    """The public names of a module or class, sorted."""
     names = getattr(owner, "__all__", None) or [name for name in dir(owner) if not name.startswith("_")]
     return sorted(name for name in names if isinstance(name, str) and fits(getattr(owner, name, None)))
 
@@ -102,7 +102,7 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a user's code raised: the error in one line, and the line of the user's code that raised it."""
+    """The error that a user's code raised, in one line, with the line of the user's code that raised it."""
     text = named(error).partition("\n")[0].rstrip(": ")
     frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_users(each.filename)]
     if isinstance(error, SyntaxError):

@@ -1,4 +1,4 @@
-"""A part of an object that is made when it is first used, so that objects which never use it cost nothing for it."""
+"""A part of an object that is created at its first use, so that it costs nothing where it is not used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Part(Generic[T]):
-    """An attribute of a class: each instance gets a part of its own, at the first look at it.
+    """A descriptor: each instance gets a part of its own when the attribute is first read.
 
     Args:
-        make: makes one.
+        make: creates the part.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -31,5 +31,5 @@ class Part(Generic[T]):
     def __get__(self, whole: object | None, owner: type) -> Self | T:
         if whole is None:
             return self
-        part = vars(whole)[self._name] = self._make()  # found there from now on, as any attribute is
+        part = vars(whole)[self._name] = self._make()  # from now on it is found there, as any attribute is
         return part

@@ -1,4 +1,4 @@
-"""Files that anybody may have written are read within bounds: of size, and of how much of the past is remembered."""
+"""Reads untrusted files within bounds of size and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V = TypeVar("V")
 
 
 class FileTooLargeError(OSError):
-    """A file holds more than is read of it."""
+    """A file is larger than the limit."""
 
 
 class _Readable(Protocol):
@@ -27,12 +27,12 @@ def read_within(path: str | os.PathLike[str], most: int) -> str:
     """The text of a file.
 
     Args:
-        path: the file; it may as well be a pipe, or a device without an end.
-        most: characters that are read.
+        path: the file; it may be a pipe or an endless device.
+        most: the limit, in characters.
 
     Raises:
-        FileTooLargeError: there is more.
-        OSError, UnicodeDecodeError: it cannot be read, or is no text.
+        FileTooLargeError: the file is larger.
+        OSError, UnicodeDecodeError: the file cannot be read, or is not text.
     """
     with open(path, encoding="utf-8") as file:
         text = file.read(most + 1)
@@ -47,16 +47,16 @@ def why_unread(error: OSError | ValueError) -> str:
 
 
 def lines_within(file: _Readable, longest: int) -> Iterator[str]:
-    """The lines of a file; of one that is longer than `longest`, its first `longest + 1` characters, and so on."""
+    """The lines of a file. A line longer than `longest` comes in pieces of `longest + 1` characters."""
     return iter(lambda: file.readline(longest + 1), "")
 
 
 class Recent(Generic[K, V]):
-    """A mapping that remembers the keys that were asked for last, and forgets the others.
+    """A mapping that keeps the most recently used keys.
 
     Args:
-        most: how many it remembers.
-        make: makes the value of a key that it does not know, or has forgotten.
+        most: how many keys it keeps.
+        make: makes the value of a key that it does not have.
 
     Attributes:
         made: how many values were made.
@@ -69,7 +69,7 @@ class Recent(Generic[K, V]):
         self._values: OrderedDict[K, V] = OrderedDict()
 
     def __getitem__(self, key: K) -> V:
-        """The value of a key, which is from now on the one that was asked for last."""
+        """The value of a key, which becomes the most recently used one."""
         if key in self._values:
             self._values.move_to_end(key)
         else:

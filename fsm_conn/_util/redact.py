@@ -1,4 +1,4 @@
-"""Makes what a plugin printed fit to be shown: no secrets, no control characters.
+"""Makes a plugin's output fit to be shown: without secrets and control characters.
 
 A plugin's output is untrusted, and it ends up in errors, logs and terminals. It may hold what the user
 handed to the plugin in `env=`, what the host's own environment holds, a private key, or escape sequences that rewrite
@@ -7,12 +7,12 @@ a terminal.
 Rules that hold here:
 
 - Everything of a plugin that is quoted or logged passes through one `Redactor`.
-- A value that is no secret on its face (a level, a flag, a small number, a value that the host's own environment
-  holds under a name that promises no secret) is left readable, for evidence that is all asterisks helps nobody.
-- A private key is removed whole, even when only one end of it is in sight.
-- A secret is looked for in what a terminal would show: escapes, such as the colour of a number in it, are gone by then.
-- A secret is looked for as it would be read again: what is not UTF-8 in it comes back in another form.
-- Half a secret is a secret: who cuts text before it is redacted says where, and what is left of one there is hidden.
+- A value that plainly is no secret (a level, a flag, a small number, a value that the host's own environment holds
+  under an innocent name) stays readable: evidence that is all asterisks helps nobody.
+- A private key is removed whole, even when only one end of it is visible.
+- A secret is searched in the text as a terminal would show it: escapes, such as colours, are removed first.
+- A secret is searched in the form in which it is decoded: bytes that are not UTF-8 come back as escapes.
+- Half a secret is a secret: code that cuts text before redacting it says where, and partial secrets there are hidden.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ _COOKIE_TOLD = re.compile(r"(?i)\b(expected|received)([=:] ?)('[^'\n]*'|\"[^\"\n
 
 
 class Unshown(dict[str, str]):
-    """An environment that does not show its values, for tracebacks are written with the variables of their frames."""
+    """An environment whose `repr` hides the values: some tracebacks show the variables of their frames."""
 
     def __repr__(self) -> str:
         return f"<an environment of {len(self)} variables>"
 
 
 def decoded(data: bytes, *, front: bool = False, back: bool = False) -> str:
-    """What a plugin printed as text, with what is not UTF-8 in it escaped.
+    """A plugin's output as text, with bytes that are not UTF-8 escaped.
 
     Args:
-        data: what was printed.
+        data: the output.
         front: there was more before it, so half a character at the beginning is left out: by it, the other half of a
             secret could not be told.
         back: the same of what came after it.

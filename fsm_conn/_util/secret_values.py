@@ -1,16 +1,16 @@
-"""Which values of an environment are secrets, to be kept out of what is shown.
+"""Decides which values of an environment are secrets that must not be shown.
 
-A value is a secret unless it can be told that it is none: evidence in which every `test` and `/srv` is hidden helps
-nobody, and hides nothing. These are none:
+A value is a secret unless it plainly is not: evidence in which every `test` and `/srv` is hidden helps nobody. These
+are not secrets:
 
-- what is in the open anyway: values that the host's environment holds under a name that promises no secret, and what
-  stands in the plugin's command, which every user of the machine can read;
+- what is public anyway: values that the host's environment holds under an innocent name, and the words of the plugin's
+  command, which every user of the machine can read;
 - a path, a URL without a password and a query, and words, names and small numbers, one or a few;
-- anything of less than four characters, blanks around it not counted, and one character again and again.
+- anything shorter than four characters without surrounding blanks, and one character repeated.
 
-The first two do not hold for a variable whose name says that it is secret (`API_KEY`, `DB_PASSWORD`), but for a path
-under a name that says that it is one (`TLS_KEY_FILE`, a shell's `PWD`). The password of a URL is a secret under any
-name, and so are values of its query whose names say so.
+The first two do not hold for a variable whose name denotes a secret (`API_KEY`, `DB_PASSWORD`), except for a path under
+a name that denotes a path (`TLS_KEY_FILE`, a shell's `PWD`). The password of a URL is a secret under any name, and so
+are values of its query whose names denote secrets.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _TECHNICAL = re.compile(
 )
 _UNSPOKEN = re.compile(r"[^aeiouy]{5}|\A[^aeiouy]+\Z", re.IGNORECASE)
 _MOST_TOKENS, _LONGEST_PHRASE = 4, 24
-"""Words of a value that is no path, no URL and no list, and its characters: more of them may be a passphrase."""
+"""The limits of words and characters of a plain value: a longer one may be a passphrase."""
 
 
 def secrets_in(env: Mapping[str, str], ambient: Collection[str] = (), command: Collection[str] = ()) -> Iterator[str]:
-    """The values of `env` to keep out of sight, and the secrets within them.
+    """The values of `env` to hide, and the secrets within them.
 
     Args:
         env: what the user handed to the plugin.
@@ -65,7 +65,7 @@ def secrets_in(env: Mapping[str, str], ambient: Collection[str] = (), command: C
 
 
 def secrets_around(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of the host's own environment that a plugin sees, and is not to show, by their names."""
+    """The secret values of the host's own environment, by name: a plugin sees them."""
     for name, value in environ.items():
         if len(value.strip()) >= SHORTEST_SECRET and _SECRET_NAME.search(name) and not _is_plainly_none(name, value):
             yield value
@@ -73,7 +73,7 @@ def secrets_around(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def secrets_of_url(value: str) -> Iterator[str]:
-    """The password of a URL, and the values of its query whose names say that they are secret."""
+    """The password of a URL, and the values of its query whose names denote secrets."""
     if "://" not in value:
         return
     try:
@@ -86,7 +86,7 @@ def secrets_of_url(value: str) -> Iterator[str]:
 
 
 def without_secrets(text: str) -> str:
-    """A text that may be a URL, without its password and the values of its query: for what a user gave as a target."""
+    """A target, which may be a URL, without its password and the values of its query."""
     text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
     return _QUERY.sub(rf"\1{HIDDEN}", text)
 
@@ -102,7 +102,7 @@ def _is_secret(name: str, value: str, ambient: Collection[str], command: Collect
 
 
 def _is_plainly_none(name: str, value: str) -> bool:
-    """For the host's environment, in which names promise more than they hold."""
+    """The rule for the host's environment, where names alone prove little."""
     return value.lower() in _PLAIN or _SMALL_NUMBER.fullmatch(value) is not None or _is_path_by_name(name, value)
 
 

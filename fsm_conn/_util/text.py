@@ -1,12 +1,12 @@
-r"""Text of strangers made fit to be shown: what an error says, and what a terminal would obey.
+r"""Makes foreign text fit to be shown: the words of errors, and text that could command a terminal.
 
-An error may be anybody's, and its own words may fail. A peer, a file or a user's module may say anything. Everything
-of theirs that this package shows or logs passes through the one filter here.
+The text of an error may be anything, and its `__str__` may fail. A peer, a file or a user's module may send any text.
+All of it that this package shows or logs passes through the one filter here.
 
-The filter makes visible, as an escape such as `\x1b`: control characters (but a newline and a tab, unless it is for one
-line), what Unicode calls format characters, which turn the direction of the text around them or hide in it, lone
-surrogates, and the separators of lines and paragraphs. The two joiners U+200C and U+200D pass: Persian, Hindi and emoji
-need them, and they change nothing but the shapes of their neighbours.
+The filter shows as an escape, such as `\x1b`: control characters (except newline and tab, unless the text must be one
+line), Unicode format characters, which hide in the text or change its direction, lone surrogates, and line and
+paragraph separators. The two joiners U+200C and U+200D pass: Persian, Hindi and emoji need them, and they only change
+the shapes of their neighbours.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ ESCAPES = re.compile(
 
 
 def said(error: BaseException) -> str:
-    """Its text; what it is, where it has none; of a group, what is in it; of a bug in an activity, what and where."""
+    """The text of an error; its class where it has none; the members of a group; the place of a bug in an activity."""
     text, place = _own_words(error), _place(error)
     return f"{type(error).__name__}: {text} {place}" if place else text
 
 
 def named(error: BaseException) -> str:
-    """Its class and its text: of a bug, the text alone may be as little as the name of a key."""
+    """The class and the text of an error: the text of a bug may be no more than the name of a key."""
     return said(error) if _place(error) else f"{type(error).__name__}: {_own_words(error)}"
 
 
@@ -68,33 +68,33 @@ def _own_words(error: BaseException) -> str:
         return str(error) or repr(error)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # whoever waits for the message must not be left without one
-        return f"{type(error).__name__}, whose own text cannot be had"
+    except BaseException:  # the caller must get a message in any case
+        return f"{type(error).__name__}, whose text cannot be read"
 
 
 def _place(error: BaseException) -> str:
-    """Where in an activity a bug came up: `in while_sending, upload.py:41`; nothing for other errors."""
+    """Where in an activity a bug occurred: `in while_sending, upload.py:41`; empty for other errors."""
     notes = vars(error).get("__notes__", ()) if hasattr(error, "__dict__") else ()
     return next((each for each in notes if isinstance(each, str) and each.startswith("in while_")), "")
 
 
 def traced(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """For the `exc_info` of a log record: given the error itself, `logging` would ask whether it is true."""
+    """The `exc_info` of a log record: given the error itself, `logging` would test its truth value."""
     return type(error), error, error.__traceback__
 
 
 def plain(text: object) -> str:
-    r"""The text with each character that a terminal would obey, or could not show, as its escape, such as `\x1b`."""
+    r"""The text with each control or invisible character replaced by its escape, such as `\x1b`."""
     return RISKY.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def plain_line(text: object) -> str:
-    r"""The same for what stands within a line, such as a name: an end of a line and a tab are escaped, too."""
+    r"""The same for text within a line, such as a name: newlines and tabs are escaped, too."""
     return plain(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
 def plain_json(text: str) -> str:
-    """The same for JSON, which stays JSON: such characters stand only within its strings."""
+    """The same for JSON, which stays valid: such characters occur only within its strings."""
     return RISKY.sub(lambda found: _in_json(ord(found[0])), text)
 
 
@@ -106,24 +106,24 @@ def _in_json(code: int) -> str:
 
 
 def without_escapes(text: str) -> str:
-    """The text without the sequences that command a terminal; other control characters stay."""
+    """The text without terminal escape sequences; other control characters stay."""
     return ESCAPES.sub("", text) if "\x1b" in text else text
 
 
 def sanitised(text: str) -> str:
-    """`text` without terminal escapes, and otherwise as by `plain`: for the words of a peer, which may be coloured."""
+    """`text` without terminal escapes, and then as by `plain`: for a peer's output, which may be coloured."""
     return plain(without_escapes(text))
 
 
 def brief(text: str, limit: int = 200) -> str:
-    """`text` as one line of at most about `limit` characters, with nothing in it that a terminal would obey."""
+    """`text` as one line of at most about `limit` characters, without control characters."""
     line = " ".join(sanitised(text[: 4 * limit]).split())
     whole = len(line) <= limit and len(text) <= 4 * limit
     return line if whole else line[:limit] + "..."
 
 
 def shortened(text: str, limit: int = 16_000) -> str:
-    """`text`, or its beginning and its end with a word between them about what was left out."""
+    """`text`, or its beginning and end with a note between them on how much was left out."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -131,12 +131,12 @@ def shortened(text: str, limit: int = 16_000) -> str:
 
 
 def quoted(name: str, limit: int = 100) -> str:
-    """A name of somebody else's in quotation marks; of a long one its beginning."""
+    """A foreign name in quotation marks, cut when it is long."""
     return repr(name) if len(name) <= limit else f"{name[:limit]!r}..."
 
 
 def listed(names: Sequence[object], most: int = 30) -> str:
-    """Names in a row, `nothing` for none; of many the first, and of long ones their beginnings."""
+    """The names separated by commas, or `nothing`; many or long ones are cut."""
     shown = [f"{str(name)[:100]}..." if len(str(name)) > 100 else str(name) for name in names[:most]]
     more = [f"and {len(names) - most} more"] if len(names) > most else []
     return ", ".join([*shown, *more]) or "nothing"

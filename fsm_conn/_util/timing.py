@@ -1,4 +1,4 @@
-"""Waiting with a limit that can be told from a timeout of what is waited for, and streams that are closed in time."""
+"""Waits with a limit that is distinct from the awaitable's own `TimeoutError`, and streams that are closed in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class ExpiredError(TimeoutError):
-    """The limit has passed; what was waited for was cancelled. Internal: whoever set the limit says what it meant."""
+    """The limit has passed, and the awaitable was cancelled. Internal: whoever set the limit explains it."""
 
 
 async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
@@ -38,10 +38,10 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
 
 
 class closing:  # noqa: N801 - as contextlib's
-    """As `contextlib.aclosing`, for streams that may have nothing to close. It ends when its reader leaves it.
+    """As `contextlib.aclosing`, also for iterators without `aclose()`.
 
-    A generator that is read so belongs to its reader, and the loop does not know of it: at its end, a loop closes all
-    generators that it knows at once, and one that reads another would find that closed under it.
+    The event loop is not told of a generator that is read this way: when a loop ends, it closes all generators that it
+    knows at once, so a generator that reads another one would find it closed.
     """
 
     def __init__(self, replies: AsyncIterator[Any]) -> None:
@@ -57,7 +57,7 @@ class closing:  # noqa: N801 - as contextlib's
 
 
 class _Owned:
-    """A generator, of which the loop is not told when it is first read."""
+    """A generator that is not registered with the loop when it is first read."""
 
     def __init__(self, replies: AsyncGenerator[Any, None]) -> None:
         self._replies = replies
@@ -80,7 +80,7 @@ class _Owned:
 
 
 async def finish(task: asyncio.Future[Any]) -> None:
-    """Wait until `task` is done, whatever happens; a cancellation of the caller goes on afterwards."""
+    """Wait until `task` is done, whatever happens; a cancellation of the caller is passed on afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -92,6 +92,6 @@ async def finish(task: asyncio.Future[Any]) -> None:
 
 
 def now() -> float:
-    """The time of the running loop; of the clock that loops go by, where none runs."""
+    """The time of the running loop, or of `time.monotonic()` where none runs."""
     loop = asyncio._get_running_loop()
     return time.monotonic() if loop is None else loop.time()

@@ -1,4 +1,4 @@
-"""What values of policies and options are checked by: each refusal names the value as given, and says what to give."""
+"""Validators of policies and options: each error names the given value and says what to give instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["check_seconds", "factor", "flag", "is_finite", "seconds", "share", "
 
 
 def is_finite(value: float) -> bool:
-    """Whether a number is neither infinite, nor none at all, nor too large for a float."""
+    """Whether a number is finite, not NaN, and fits into a float."""
     try:
         return abs(float(value)) < float("inf")
     except OverflowError:
@@ -17,7 +17,7 @@ def is_finite(value: float) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as it was given; of an integer that nobody wants to read, or that Python refuses to write, its size."""
+    """The given value for a message; of a huge integer, its size."""
     if isinstance(value, int) and abs(value) > 1 << 64:
         return f"<an integer of {value.bit_length()} bits>"
     return repr(value)
@@ -31,14 +31,14 @@ def check_seconds(given: str, value: object, *, zero: bool = False, least: float
     """A finite number of seconds, `least` or more, and not zero unless `zero`.
 
     Args:
-        given: how the value was given, for the message.
+        given: the text of the argument, for the message.
         value: the value.
         zero: whether it may be zero.
-        least: the least that it may be.
-        otherwise: what else may be given, for the message.
+        least: the minimum.
+        otherwise: other permitted values, for the message.
 
     Raises:
-        TypeError, ValueError: it is no number; it is out of its range.
+        TypeError, ValueError: the value is not a number; it is out of range.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{given}: give a number of seconds{otherwise}")
@@ -85,7 +85,7 @@ def share(policy: object, attribute: Any, value: object) -> None:
 
 
 def flag(policy: object, attribute: Any, value: object) -> None:
-    """True or False, and nothing that is like them."""
+    """True or False, not merely a true or false value."""
     if not isinstance(value, bool):
         raise TypeError(f"{_given(policy, attribute, value)}: give True or False")
 

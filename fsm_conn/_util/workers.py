@@ -1,6 +1,6 @@
-"""Threads of this package: one for each kind of work that would block a loop. They live as long as the process.
+"""Worker threads: one for each kind of work that would block a loop. They live as long as the process.
 
-Never the loop's default executor: the application's own work waits there, and there may be more of it than threads.
+The loop's default executor is not used: the application's own work may occupy all its threads.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _making = threading.Lock()
 
 
 def submit(worker: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """Have the thread of this name call `function`, after everything that was submitted to it before.
+    """Call `function` in the thread of this name, after everything that was submitted to it before.
 
     Raises:
-        RuntimeError: the interpreter is ending.
+        RuntimeError: the interpreter is shutting down.
     """
     with _making:
         if worker not in _workers:
@@ -37,17 +37,17 @@ def submit(worker: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwa
 
 
 async def run(worker: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Have the thread of this name call `function`, and wait for it. When cancelled, the call is not undone."""
+    """Call `function` in the thread of this name, and wait for it. Cancelling the wait does not stop the call."""
     return await asyncio.wrap_future(submit(worker, function, *args, **kwargs))
 
 
 async def load(module: str) -> ModuleType:
-    """Import a module whose first import takes long, while the loop goes on."""
+    """Import a module whose first import takes long, without blocking the loop."""
     return await run("spawner", importlib.import_module, module)
 
 
 def _after_fork() -> None:
-    """A fork copies no threads: the child makes its own when it needs them."""
+    """Forget the threads, which a fork does not copy; the child starts its own when it needs them."""
     global _making
     _making = threading.Lock()
     _workers.clear()

@@ -1,13 +1,13 @@
-"""The activity of a machine's present state, its time limit, and the end of its loop.
+"""Runs the activity and the time limit of a machine's current state, and cleans up when the event loop ends.
 
 The rules that hold here:
 
 - An activity is started when its state is entered, and cancelled when it is left; the next one begins only after it
   has ended, so activities of one object never overlap.
-- A late activity cannot speak: what it returns or raises counts only while its visit to the state lasts.
-- One that ignores its cancellation is left behind after `PATIENCE` seconds, and said so, rather than waited for.
-- A guardian lives as long as there is something to do. When there is nothing, this part is dropped altogether, so that
-  an object at rest has no task, and is freed when it is dropped.
+- What an activity returns or raises after its state was left is ignored.
+- An activity that ignores its cancellation for `PATIENCE` seconds is logged and left behind.
+- A guardian task lives as long as there is something to do. Then this part is dropped, so that an idle machine has no
+  task and is freed when nobody refers to it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from fsm_conn.machine.table import FAULT
 __all__ = ["PATIENCE", "Run", "acting", "refuse_own_wait"]
 
 PATIENCE = 10.0
-"""Seconds that an activity may take to end after its state was left, before it is left behind."""
+"""Seconds that an activity may take to end after its state was left. After that it is left behind."""
 
 _log = logging.getLogger("fsm_conn")
 acting: ContextVar[tuple[weakref.ref[Any], int] | None] = ContextVar("fsm_conn_acting", default=None)
-"""Whose activity this context belongs to, and of which visit. Weakly: a timer that was cancelled keeps its context."""
+"""The machine and the visit that this context belongs to. A weak reference: a cancelled timer keeps its context."""
 
 
 class Lived(Protocol):
@@ -48,20 +48,20 @@ class Lived(Protocol):
 
     @property
     def state(self) -> str:
-        """Its present state."""
+        """Its current state."""
 
     @property
     def visit(self) -> int:
-        """Which stay in a state this is."""
+        """The number of the current visit to a state."""
 
     def fire(self, trigger: str, /, reason: BaseException | None = None) -> None:
         """Dispatch a trigger."""
 
     def in_activity(self) -> bool:
-        """Whether this is called from the present activity."""
+        """Whether the caller is the current activity."""
 
     async def on_loop_end(self) -> None:
-        """Give back what must not stay."""
+        """Release what must not outlive the loop."""
 
     def _fsm_rest_at_once(self) -> None: ...
 
@@ -69,12 +69,12 @@ class Lived(Protocol):
 
 
 class Run:
-    """What goes on in an event loop for one machine.
+    """What runs in an event loop for one machine.
 
     Args:
-        machine: whose activities these are.
-        loop: the loop.
-        context: what they run in.
+        machine: the machine whose activities are run.
+        loop: the event loop.
+        context: the context that the activities run in.
     """
 
     __slots__ = (
@@ -96,9 +96,9 @@ class Run:
         self.loop = loop
         self._context = context
         self.activity: str | None = None
-        """The method that runs: that of the present state, or of the last one, if that is still cleaning up."""
+        """The method that runs: that of the current state, or of the last one while it cleans up."""
         self.task: asyncio.Task[Any] | None = None
-        """The task that it runs in."""
+        """The task that runs it."""
         self._guardian: Guardian | None = None
         self._abandoning: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -108,13 +108,13 @@ class Run:
 
     @property
     def is_ending(self) -> bool:
-        """Whether the loop ends, or the machine is being closed, so that nothing is to be begun any more."""
+        """Whether the loop ends or the machine is being closed, so that nothing new is started."""
         ends = self._guardian is not None and self._guardian.is_cancelled
         return ends or self._is_closing or self._machine._fsm_halting
 
     @property
     def is_resting(self) -> bool:
-        """Whether the activity of the present visit has said that it only waits from here on."""
+        """Whether the current activity has called `rest()`: from then on it only waits."""
         return self._rested_visit == self._machine.visit
 
     @property
@@ -125,7 +125,7 @@ class Run:
     # --- states -------------------------------------------------------------------------------------------
 
     def turn(self, limit: float | None) -> None:
-        """A state was entered: end the activity of the last visit, and begin that of this one.
+        """A state was entered: end the activity of the last visit, and start the one of this visit.
 
         Args:
             limit: the time limit of the state, in seconds.
@@ -202,7 +202,7 @@ class Run:
             self._say(FAULT, RuntimeError(f"{task.get_name()} was cancelled from outside"))
 
     def _ended_late(self, task: asyncio.Task[Any]) -> None:
-        """Its state was left: nobody listens, but a bug is not to pass unseen."""
+        """Log what an activity raised after its state was left, where no trigger can report it."""
         error = None if task.cancelled() else _error_of(task)
         if error is not None and (not is_expected(error) or isinstance(error, IllegalTriggerError)):
             _log.error("%r: an activity failed after its state was left", self._machine, exc_info=traced(error))
@@ -230,7 +230,7 @@ class Run:
             machine.fire(FAULT, error)
 
     def _abandon(self, task: asyncio.Task[Any]) -> None:
-        """Rather break the rule that activities never overlap, and say so, than hang for ever."""
+        """Leave an activity behind and log it: the only exception to the rule that activities never overlap."""
         self._abandoning = None
         if task is not self.task:
             return
@@ -248,14 +248,14 @@ class Run:
     # --- rest ---------------------------------------------------------------------------------------------
 
     def rest(self) -> None:
-        """Said by an activity which only waits from here on."""
+        """Called by an activity that only waits from here on."""
         self._rested_visit = self._machine.visit
         if self._at_rest is not None and not self._at_rest.done():
             self._at_rest.set_result(None)
         self._at_rest = None
 
     async def rested(self) -> None:
-        """Wait until the activity of the present visit has ended or only rests, or its state was left."""
+        """Wait until the current activity has ended or has called `rest()`, or its state was left."""
         machine = self._machine
         visit = machine.visit
         while self.task is not None and machine.visit == visit != self._rested_visit and not machine.in_activity():
@@ -266,7 +266,7 @@ class Run:
     # --- the end ------------------------------------------------------------------------------------------
 
     def _let_go_if_idle(self) -> None:
-        """Nothing is to be done: the guardian may go, and so may this."""
+        """Release the guardian, and this object, when nothing is left to do."""
         if self.task is None and not self.is_ending:
             if self._guardian is not None:
                 self._guardian.release()
@@ -275,7 +275,7 @@ class Run:
                 self._machine._fsm_let_go(self)
 
     async def close(self) -> None:
-        """End the activity and the time limit, and wait for that, for `PATIENCE` seconds at most."""
+        """End the activity and the time limit, and wait for them for at most `PATIENCE` seconds."""
         self._is_closing = True
         self._set_limit(None)
         task = self.task
@@ -293,7 +293,7 @@ class Run:
         self._machine._fsm_let_go(self)
 
     async def give_up(self) -> None:
-        """The loop ends: end the activity, then give back what must not stay, and bring the state to rest."""
+        """The loop ends: end the activity, release what must not outlive the loop, and come to rest."""
         while self.task is not None:
             if not self.task.cancelling():
                 self.task.cancel()
@@ -311,7 +311,7 @@ class Run:
 
 
 def refuse_own_wait(machine: Any, states: Collection[str]) -> None:
-    """An activity is cancelled when its state is left, so it cannot wait for another one."""
+    """Refuse an activity that waits for another state: it would be cancelled when its own state is left."""
     task = machine.activity_task
     if task is not None and machine.state not in states and task is asyncio.current_task():
         raise RuntimeError(
@@ -321,13 +321,13 @@ def refuse_own_wait(machine: Any, states: Collection[str]) -> None:
 
 
 def _is_being_cancelled() -> bool:
-    """Whether the present task is; in a frame of its own, or the error would hold the task, which holds the error."""
+    """Whether the current task is being cancelled. In a frame of its own, so that error and task make no cycle."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    """What a task that is done has raised.
+    """What a finished task has raised.
 
     Not by `exception()`, after which the task still holds the traceback, which holds a frame, which may hold the task.
     """
@@ -345,7 +345,7 @@ def _say_where(error: BaseException, activity: Any) -> None:
     if code is None or line is None:
         return
     note = f"in {code.co_name}, {PurePath(code.co_filename).name}:{line}"
-    with suppress(Exception):  # it may be anybody's error
+    with suppress(Exception):  # an error of the user's own may refuse the note
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 

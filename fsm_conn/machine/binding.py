@@ -2,9 +2,9 @@
 
 The rules that hold here:
 
-- A wrong declaration is refused when the class is made, with the remedy.
-- The machine is that of `transitions`, stock, made with the class, and never changed. It is what the functions of
-  `dispatch` do, for people and for tools that know `transitions`. No instance is ever registered with it.
+- A wrong declaration is refused when the class is created, with the remedy.
+- `machine` is an ordinary `transitions.Machine`, created with the class and never changed. It shows people and tools
+  that know `transitions` what the functions of `dispatch` do. No instance is ever registered with it.
 - A new instance costs nothing but its own attributes.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["BoundTable"]
 
 on_bound: list[Callable[[BoundTable], None]] = []
-"""Told of each table when it has been bound to its class. For tools that watch tables run; empty in production."""
+"""Callbacks, called with each table once it is bound. For tools that watch tables run; empty in production."""
 
 
 class BoundTable:
@@ -37,9 +37,9 @@ class BoundTable:
     Attributes:
         states: the states by name, in the order of the table.
         transitions: the rows, in the order of the table.
-        initial: the name of the state where life begins.
+        initial: the name of the initial state.
         activities: the name of the method `while_<state>` for each state that has one.
-        machine: the table as a `transitions.Machine`. To be read: a trigger fired by it changes no object of ours.
+        machine: the table as a `transitions.Machine`, to be read only: firing its triggers changes no instance.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class BoundTable:
         }
         if self.has_work(self.initial) and getattr(owner, "begins_at_rest", False):
             raise DeclarationError(
-                f"{owner.__name__}: it begins in {str(self.initial)!r}, at rest, and nothing would begin what is to be "
-                "done there; do it in another state, or have on_state_change() call what is to be done"
+                f"{owner.__name__}: a machine of this kind begins idle in {str(self.initial)!r}, so that state can "
+                "have neither an activity nor a time limit; use another state, or on_state_change()"
             )
         self._places = self._placed()
         self.machine = self._read_as_machine()
         self.hears_of_entering = False
-        """Whether the class has an `entered` of its own."""
+        """Whether the class overrides `entered`."""
         self.listeners: tuple[Listener, ...] = ()
         self.steps, self.steps_aloud = Steps(self, aloud=False), Steps(self, aloud=True)
         for tell in tuple(on_bound):
@@ -81,19 +81,19 @@ class BoundTable:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether its machines can only live in an event loop: some state has an activity or a time limit."""
+        """Whether its machines need an event loop, because some state has an activity or a time limit."""
         return bool(self.activities) or any(state.timeout is not None for state in self.states.values())
 
     def has_work(self, state: str) -> bool:
-        """Whether something is to be begun when `state` is entered: an activity, or a time limit."""
+        """Whether entering `state` starts an activity or a time limit."""
         return state in self.activities or self.states[state].timeout is not None
 
     def rows(self, state: str, trigger: str) -> tuple[Transition, ...]:
-        """The rows that are asked when `trigger` is fired in `state`, in order; none when it is refused there."""
+        """The rows that are tried, in order, when `trigger` is fired in `state`; empty when it is refused there."""
         return tuple(self.transitions[place] for place in self.places(state, trigger))
 
     def places(self, state: str, trigger: str) -> tuple[int, ...]:
-        """Where these rows stand in the table; the first is 0."""
+        """The positions of these rows in the table, counted from 0."""
         return self._places.get((state, trigger), ())
 
     def handles(self, state: str, trigger: str) -> bool:
@@ -105,9 +105,9 @@ class BoundTable:
         return tuple(sorted(trigger for source, trigger in self._places if source == state))
 
     def listen(self, callback: Listener) -> Callable[[], None]:
-        """Have `callback(place, state, taken)` told of each row that is asked, and whether it was taken.
+        """Call `callback(place, state, taken)` for each row that is tried.
 
-        For tools that watch tables run: it slows down all machines of the class, and must not raise.
+        For tools that watch tables run: it slows down all machines of the class. The callback must not raise.
 
         Returns:
             a function that ends it, and does not keep the class alive.
@@ -126,22 +126,22 @@ class BoundTable:
         return end
 
     def heard(self, place: int, state: str, taken: bool) -> None:
-        """Tell those who listen."""
+        """Call the callbacks that listen."""
         for listener in self.listeners:
             listener(place, state, taken)
 
     def source(self, state: str, trigger: str) -> str:
-        """The function that runs when `trigger` is fired in `state`, as source text, to be read.
+        """The source text of the function that runs when `trigger` is fired in `state`.
 
         Raises:
-            KeyError: that state does not handle it.
+            KeyError: the state does not handle the trigger.
         """
         if not self.handles(state, trigger):
             raise KeyError((state, trigger))
         return source_of(self, state, trigger)
 
     def illegal(self, instance: Any, trigger: str) -> IllegalTriggerError:
-        """What `instance` answers to a trigger that its state does not handle."""
+        """The error for a trigger that the state of `instance` does not handle."""
         state = instance._state
         if state not in self.states:
             return IllegalTriggerError(
@@ -163,7 +163,7 @@ class BoundTable:
         )
 
     def without_loop(self, instance: Any, own: asyncio.AbstractEventLoop | None) -> RuntimeError:
-        """What `instance`, which lives in `own` if in any, answers where it needs an event loop and none runs."""
+        """The error when `instance` needs an event loop and none runs; `own` is the loop that it lives in, if any."""
         if own is not None and not own.is_closed():
             return self.in_another_loop(instance)
         what = ", ".join(self.activities.values()) or "a time limit"
@@ -173,7 +173,7 @@ class BoundTable:
         )
 
     def in_another_loop(self, instance: Any) -> RuntimeError:
-        """What `instance` answers when it is used from another event loop than its own, or from another thread."""
+        """The error when `instance` is used from another event loop than its own, or from another thread."""
         return RuntimeError(
             f"{instance!r} lives in another event loop: use it there (from a thread, by "
             "asyncio.run_coroutine_threadsafe() or the loop's call_soon_threadsafe()), or end it there first"

@@ -1,8 +1,8 @@
-"""A machine as a reader sees it: states and rows, as values, whatever they were declared with.
+"""Reads any machine as a chart: its states and rows as plain values, however they were declared.
 
-Diagrams, checks and the command line read machines through this module alone, so none of them can tell a table apart
-from the one that runs. The rules that hold here: a chart is made from what was bound, never from source text; nothing
-is called and nothing changed in the making; the same machine gives the same chart, in the order of its table.
+Diagrams, checks and the command line read machines through this module alone, so what they show is the table that
+runs. The rules that hold here: a chart is made from the bound table, never from source text; making it calls nothing
+and changes nothing; the same machine gives the same chart, in the order of its table.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def chart_of(machine: Any) -> Chart:
     """Read a machine.
 
     Args:
-        machine: a subclass of `Connection`, of `ConnectionPool` or of anything else that lives by a `BoundTable`; an
-            instance of one; or a `transitions.Machine` of any kind.
+        machine: a `StateMachine` class, such as `Connection` or `ConnectionPool`; an instance of one; or a
+            `transitions.Machine` of any kind.
 
     Raises:
         ChartError: it is none of these.
@@ -83,16 +83,16 @@ def _bound_states(lifecycle: BoundTable) -> Iterator[ChartState]:
 
 
 def fired_by(activity: Any) -> tuple[str, ...] | None:
-    """The triggers that an activity returns, by its annotation; None when that does not say.
+    """The triggers that an activity returns, read from its annotation; None when the annotation names none.
 
-    What says so is `Literal["opened", "refused"]`, or `Annotated[str, Fires("opened", "refused")]`, with or without
-    None; a lone None says that it returns no trigger.
+    An annotation names them as `Literal["opened", "refused"]` or `Annotated[str, Fires("opened", "refused")]`, with or
+    without None. None alone means that the activity returns no trigger.
     """
     return _triggers_in(_returned_hint(activity))
 
 
 def may_be_silent(activity: Any) -> bool:
-    """Whether an activity's annotation lets it return None, and so no trigger."""
+    """Whether an activity's annotation allows None, which means no trigger."""
     return _holds_none(_returned_hint(activity))
 
 

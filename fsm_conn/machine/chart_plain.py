@@ -1,6 +1,6 @@
 """A `transitions.Machine` as a chart: flat, asynchronous, with timeouts, or hierarchical.
 
-All that is known about the inside of `transitions` beside `fsm_conn.machine.binding` stands here.
+This module and `fsm_conn.machine.binding` are the only ones that know the internals of `transitions`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Plain:
     def __init__(self, machine: Any) -> None:
         self.machine = machine
         self.separator: str | None = getattr(machine.state_cls, "separator", None)
-        """Between the names of a state and its part; None for a flat machine, in whose names nothing has a meaning."""
+        """The separator between the name of a state and that of its substate; None for a flat machine."""
         self.named: dict[str, list[Any]] = {}
 
     def chart(self) -> Chart:
@@ -36,7 +36,7 @@ class _Plain:
         return Chart(name, states, self.rows(states), begins=tuple(self.full(None, path) for path in begun))
 
     def paths(self, value: Any, states: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-        """What `initial` means among these states: the way from the outermost to the state itself; of several, each."""
+        """The initial states, each as its path from the outermost state."""
         if isinstance(value, (list, tuple, EnumMeta)):
             for each in value:
                 yield from self.paths(each, states)
@@ -45,7 +45,7 @@ class _Plain:
             yield from [found] if found else []
 
     def path(self, value: Any, states: Mapping[str, Any]) -> tuple[str, ...]:
-        """The way to one state; empty if there is none. A name of its own comes before one that is put together."""
+        """The path to one state; empty if there is none. A state of that very name comes before a combined name."""
         for name, state in states.items():
             if value is state or value is state.value or (isinstance(value, str) and value == name):
                 return (name,)
@@ -86,7 +86,7 @@ class _Plain:
             yield from self.states(inner, full, within)
 
     def rows(self, states: tuple[ChartState, ...]) -> tuple[ChartRow, ...]:
-        """One for all sources for which a row was declared alike."""
+        """One row for all the sources for which the same row was declared."""
         order = [state.name for state in states]
         found: dict[tuple[Any, ...], list[str]] = {}
         for scope, events in self.events(self.machine.states, "", self.machine.events):
@@ -97,7 +97,7 @@ class _Plain:
                     for place, row in enumerate(alternatives):
                         found.setdefault((trigger, place, *self.row(scope, row)), []).append(scope + source)
         place_of = {name: place for place, name in enumerate(order)}
-        # `*` of a hierarchical machine is all outer states, and those inside do as the one around them does.
+        # In a hierarchical machine `*` means all outer states; the inner ones inherit the row from them.
         whole = sorted(order), sorted(state.name for state in states if state.parent is None)
         return tuple(
             ChartRow(
@@ -114,7 +114,7 @@ class _Plain:
         )
 
     def events(self, states: Mapping[str, Any], scope: str, events: Any) -> Iterator[tuple[str, Any]]:
-        """The events of the machine, and those that nested states declare for themselves."""
+        """The events of the machine, and those that nested states declare."""
         yield scope, events
         for name, state in states.items():
             if getattr(state, "events", None) or getattr(state, "states", None):
@@ -126,14 +126,14 @@ class _Plain:
         return dest, guards, self.names((*row.before, *row.after)), self.names(row.prepare)
 
     def is_automatic(self, trigger: str, order: list[str]) -> bool:
-        """`to_<state>`, which `transitions` adds for every state."""
+        """Whether it is a `to_<state>` trigger, which `transitions` adds for every state."""
         return bool(self.machine.auto_transitions) and trigger.startswith("to_") and trigger[3:] in order
 
     def names(self, callbacks: Iterable[Any]) -> tuple[str, ...]:
         return tuple(map(self.name, callbacks))
 
     def name(self, callback: Any) -> str:
-        """Two callbacks of one name, such as two lambdas, are not the same: the second is called `<lambda> 2`."""
+        """A unique name: of two callbacks with the same name, such as two lambdas, the second is `<lambda> 2`."""
         name, identity = _name(callback), _identity(callback)
         known = self.named.setdefault(name, [])
         if identity not in known:
@@ -143,7 +143,7 @@ class _Plain:
 
 
 def _identity(callback: Any) -> Any:
-    """What tells it from others; a bound method is made anew whenever it is looked up."""
+    """The identity of a callback; of a bound method, which is a new object at each look-up, its parts."""
     if isinstance(callback, MethodType):
         return id(callback.__func__), id(callback.__self__)
     return callback if isinstance(callback, str) else id(callback)

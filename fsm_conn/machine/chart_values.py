@@ -1,4 +1,4 @@
-"""What a machine is to a reader: states and rows, as values, whatever they were declared with. `chart` makes them."""
+"""The values that a chart is made of: states and rows, however they were declared. `chart` makes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Chart", "ChartError", "ChartRow", "ChartState"]
 
 
 class ChartError(FsmConnError, TypeError):
-    """The object has no table that could be read."""
+    """The object has no readable table."""
 
 
 @attrs.frozen
@@ -22,61 +22,61 @@ class ChartState:
 
     name: str
     initial: bool = False
-    """Whether life begins here, or in a part of it; of a part: whether entering its parent leads here."""
+    """Whether the machine begins here or in a substate; for a substate: whether entering its parent leads here."""
     final: bool = False
-    """Whether it is in order to stay here for ever."""
+    """Whether the machine may stay here for ever."""
     parent: str | None = None
-    """The state that it is a part of, in a hierarchical machine."""
+    """The parent state, in a hierarchical machine."""
     activity: str | None = None
     """The method that runs while the state lasts."""
     fires: tuple[str, ...] | None = None
-    """The triggers that the activity returns, as its annotation says; None when it does not say."""
+    """The triggers that the activity returns, read from its annotation; None when the annotation names none."""
     on_error: str | None = None
-    """The trigger that is fired when the activity raises an error of the world outside."""
+    """The trigger that is fired when the activity raises an expected error."""
     marks: tuple[str, ...] = ()
-    """What its kind of state says of it beside all this, such as that a link is open throughout it."""
+    """Further marks that the kind of state adds, such as that a link is open throughout it."""
     entry: tuple[str, ...] = ()
-    """What is called when it is entered."""
+    """The methods that are called when it is entered."""
     exit: tuple[str, ...] = ()
-    """What is called when it is left."""
+    """The methods that are called when it is left."""
     timeout: float | str | None = None
-    """The time limit, in seconds, or the name of the attribute that says it."""
+    """The time limit in seconds, or the name of the attribute that holds it."""
     on_timeout: tuple[str, ...] = ()
-    """The trigger that is fired then; for a plain machine, what is called."""
+    """The trigger that is fired at the time limit; for a plain machine, the callbacks."""
     inner_name: str | None = None
-    """Its name inside `parent`, without what stands before it in `name`."""
+    """Its name inside `parent`: `name` without the prefix."""
     begins: tuple[str, ...] = ()
-    """Of a state with parts: those that are entered with it, by their full names. Several are entered at once."""
+    """The full names of the substates that are entered with it. Several are entered at once."""
     aliases: tuple[Any, ...] = attrs.field(default=(), eq=False, repr=False)
-    """What else stands for it beside its name, such as the member of an enumeration that it was declared by."""
+    """Another object that stands for the state, such as the member of an enumeration that declared it."""
 
     @property
     def is_parallel(self) -> bool:
-        """Whether several of its parts are entered at once."""
+        """Whether several substates are entered at once."""
         return len(self.begins) > 1
 
 
 @attrs.frozen
 class ChartRow:
-    """A row, as it was declared: once, however many states it starts from."""
+    """A row as it was declared: one, however many states it starts from."""
 
     index: int
-    """Where it stands in the table; the first is 0. The same number as in a coverage report."""
+    """Its position in the table, counted from 0. Coverage reports use the same number."""
     trigger: str
     sources: tuple[str, ...]
-    """In the order of the states; last those that there are not, which `transitions` lets pass."""
+    """In the order of the states. Unknown states, which `transitions` accepts, come last."""
     dest: str | None
     """None for an internal transition."""
     guards: tuple[str, ...] = ()
-    """What must hold; with `not ` before the name of what must not."""
+    """The names of the conditions; one that must not hold has `not ` before its name."""
     effects: tuple[str, ...] = ()
-    """What is called when it is taken."""
+    """The methods that are called when it is taken."""
     prepares: tuple[str, ...] = attrs.field(default=(), kw_only=True)
-    """What is called before its guards are asked, whether it is taken or not."""
+    """The methods that are called before its guards, whether it is taken or not."""
     every_but: tuple[str, ...] | None = None
-    """For a row that was declared for all states but these; None for one that names its sources."""
+    """The excluded states of a row that was declared for all others; None for a row that names its sources."""
     timer: str | None = None
-    """The setting that says after how long the source's own activity fires the trigger."""
+    """The setting that holds the delay after which the source's activity fires the trigger."""
 
     @property
     def internal(self) -> bool:
@@ -92,16 +92,16 @@ class Chart:
     states: tuple[ChartState, ...]
     rows: tuple[ChartRow, ...]
     owner: type | None = None
-    """The class that lives by it; None for a machine that was given itself."""
+    """The class that has this table; None when a `transitions.Machine` was given."""
     begins: tuple[str, ...] = attrs.field(kw_only=True)
-    """Where life begins, by full names: several for a machine in several states at once; none if it does not say."""
+    """The full names of the initial states: several for a machine with parallel states; empty if none is declared."""
 
     @begins.default
     def _initial_states(self) -> tuple[str, ...]:
         return tuple(state.name for state in self.states if state.initial and state.parent is None)
 
     def state(self, name: Any) -> ChartState:
-        """The state of that name, or that was declared by that member of an enumeration or that `transitions.State`.
+        """The state with that name, or declared by that member of an enumeration or that `transitions.State`.
 
         Raises:
             KeyError: there is none.
@@ -113,7 +113,7 @@ class Chart:
 
     @property
     def alternatives(self) -> Mapping[tuple[str, str], tuple[ChartRow, ...]]:
-        """For each trigger and source, the rows in the order in which they are asked."""
+        """For each trigger and source, the rows in the order in which they are tried."""
         found: dict[tuple[str, str], list[ChartRow]] = {}
         for row in self.rows:
             for source in row.sources:

@@ -1,19 +1,19 @@
 """Compiled dispatch: for each trigger and state, one straight function that decides, acts and writes the record.
 
-`transitions` asks a dozen questions for each trigger whose answers are known when a class is made: which rows there
-are, what each calls and with what, where it leads. Here they are answered once, in the source text of a function,
-which is made when its trigger is first fired in its state. What it does is what a `transitions.Machine` does with the
-same table, callback by callback, but for these rules:
+For each trigger, `transitions` looks up what is known when the class is created: which rows there are, what each
+calls with which arguments, and where it leads. Here this is resolved once, in the source text of a function that is
+compiled when its trigger is first fired in its state. It does what a `transitions.Machine` does with the same table,
+callback by callback, except for these rules:
 
 - A guard may return anything with a truth value.
-- When an effect raises, be it one of a state's `entry`, nothing has changed.
-- Guards and effects get the reason, and the data that they name; see `signature`.
+- When an effect raises, also one of a state's `entry`, nothing has changed.
+- Guards and effects are given the reason and the data that they name; see `signature`.
 
 To see the text of one: `print(Upload.lifecycle.source("sending", "broken"))`.
 
-`transitions` writes log lines for each step, to the logger `transitions.core`. Nobody pays for them here, and nobody
-is flooded by them: they are written only while that very logger has been given a level of INFO or DEBUG, by functions
-that are made for it. The same holds for those who listen to which rows are asked, such as coverage.
+`transitions` writes a log line for each step to the logger `transitions.core`. Here these lines are written only while
+that very logger has a level of INFO or DEBUG, by functions that are compiled for it; otherwise they cost nothing. The
+same holds for tools that listen to which rows are tried, such as coverage.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from fsm_conn.machine.table import State, Transition, seconds_of
 __all__ = ["CLOSED", "CORE", "Listener", "Step", "Steps", "source_of"]
 
 CORE = logging.getLogger("transitions.core")
-"""Where `transitions` tells what it does, for who asks for it by that logger's own level."""
+"""The logger of `transitions`; its own level decides whether the steps are logged."""
 
 Step = Callable[[Any, BaseException | None, dict[str, Any], float], None]
-"""Takes a machine, the reason, the data and the time, decides, and acts."""
+"""Takes a machine, the reason, the data and the time; decides and acts."""
 Listener = Callable[[int, str, bool], None]
-"""Told of each row that was asked, by its place in the table; of the state; and whether the row was taken."""
+"""Called for each row that was tried, with its place in the table, the state, and whether the row was taken."""
 
 
 class Table(Protocol):
@@ -66,17 +66,17 @@ class Table(Protocol):
         """Where they stand."""
 
     def heard(self, place: int, state: str, taken: bool) -> None:
-        """Tell those who listen."""
+        """Call those who listen."""
 
     def illegal(self, instance: Any, trigger: str) -> Exception:
-        """What is answered where there are none."""
+        """The error for a trigger without rows."""
 
 
 class Steps(dict[tuple[str, str], Step]):
     """The functions of one table by state and trigger, each made when it is first needed.
 
     Args:
-        table: what they are made from.
+        table: the table that they are compiled from.
         aloud: whether they write the log lines of `transitions`.
     """
 
@@ -94,7 +94,7 @@ class Steps(dict[tuple[str, str], Step]):
 
 
 def source_of(table: Table, state: str, trigger: str) -> str:
-    """The source text of the function for `trigger` in `state`, as it runs while nobody listens."""
+    """The source text of the function for `trigger` in `state`, as it runs while nothing listens."""
     return _Compiler(table, state, trigger, aloud=False, listened=False).text()
 
 
@@ -120,7 +120,7 @@ def _refusal(table: Table, trigger: str) -> Step:
 
 @attrs.frozen
 class _Call:
-    """A guard or an effect that is to be called."""
+    """A guard or an effect, and how to call it."""
 
     kind: str
     name: str
@@ -163,7 +163,7 @@ class _Compiler:
         }
 
     def compiled(self) -> Step:
-        """Make it. Its text can be read in tracebacks and debuggers."""
+        """Compile it. Its text can be read in tracebacks and debuggers."""
         text = self.text()
         owner = self.table.owner
         file = f"<{owner.__module__}.{owner.__qualname__}: {self.trigger} in {self.state.name}>"
@@ -261,7 +261,7 @@ class _Compiler:
         yield from self._told()
 
     def _entered(self, entering: list[_Call]) -> Iterator[str]:
-        """Called in the state that is entered, and if one raises, it was not entered."""
+        """Call the `entry` effects in the new state. If one raises, the state was not entered."""
         calls = list(self._called(entering))
         if self.table.hears_of_entering:
             calls.append("self.entered(reason)")
@@ -274,7 +274,7 @@ class _Compiler:
             yield "    raise"
 
     def _turned(self, dest: State) -> Iterator[str]:
-        """End the activity and the time limit of the state that was left, and begin those of this one."""
+        """End the activity and the time limit of the state that was left, and start those of the new one."""
         if not self.table.needs_loop:
             return
         if dest.timeout is not None:
@@ -339,7 +339,7 @@ class _Compiler:
 
 
 _KEPT_BY_ALL = ("trigger", "source", "dest", "internal", "reason", "dwell", "at", "data")
-"""What every record has; what a kind of its own has beside that is read from the machine."""
+"""The fields of every record; those that a kind of record adds are read from the machine."""
 
 
 def _indented(lines: Iterable[str], depth: int = 1) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Errors of the framework, and the root of all of them.
 
-Rules that hold for every error of the package: a message names what was wrong, where, and what to do about it; blame is
-in the type, so that callers can tell "the world outside failed" from "this call was wrong"; nothing secret is
-ever put into a message. All errors survive pickling, so that test runners and process pools can carry them.
+Rules that hold for every error of the package: a message names what was wrong, where, and what to do about it; the type
+tells "something outside failed" from "this call was wrong"; a message never holds a secret. All errors can be
+pickled, so that test runners and process pools can carry them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = [
 
 
 class FsmConnError(Exception):
-    """The root: catch it to catch everything that this package raises on its own account."""
+    """The root of the package's own errors: catch it to catch them all."""
 
 
 class DeclarationError(FsmConnError, TypeError):
-    """A table or a class was declared wrongly. Raised when the class is made, before anything can run."""
+    """A table or a class was declared wrongly. Raised when the class is created, before anything runs."""
 
 
 class IllegalTriggerError(FsmConnError, RuntimeError):
@@ -45,11 +45,11 @@ class IllegalTriggerError(FsmConnError, RuntimeError):
 
 
 class MissingDataError(FsmConnError, TypeError):
-    """A trigger was fired without what a guard or an effect needs to know. Nothing was changed.
+    """A trigger was fired without data that a guard or an effect needs. Nothing was changed.
 
     Attributes:
         trigger: the trigger that was fired.
-        missing: the name of what is missing.
+        missing: the name of the missing data.
     """
 
     def __init__(self, message: str, *, trigger: str = "", missing: str = "") -> None:
@@ -64,7 +64,7 @@ class EndlessDispatchError(FsmConnError, RuntimeError):
     Triggers that were still queued are dropped; transitions that were taken stand.
 
     Attributes:
-        circle: the triggers that follow one another again and again.
+        circle: the triggers that fire one another in a circle.
     """
 
     def __init__(self, message: str, *, circle: Iterable[str] = ()) -> None:
@@ -73,7 +73,7 @@ class EndlessDispatchError(FsmConnError, RuntimeError):
 
     @classmethod
     def of(cls, machine: object, fired: list[str]) -> EndlessDispatchError:
-        """Tell the shortest circle of `machine` that was gone through twice at the end of `fired`."""
+        """Make the error, with the shortest circle that `fired` ends with twice."""
         sizes = range(1, len(fired) // 2)
         size = next((size for size in sizes if fired[-size:] == fired[-2 * size : -size]), len(fired))
         circle = fired[-size:][:10]
@@ -90,15 +90,15 @@ class MachineClosedError(FsmConnError, RuntimeError):
 
 
 class StateTimeoutError(FsmConnError, TimeoutError):
-    """A state has lasted longer than its `timeout`. It is the reason of its `on_timeout`."""
+    """A state lasted longer than its `timeout`. It is the reason of the trigger `on_timeout`."""
 
 
 EXPECTED = (OSError, TimeoutError, FsmConnError)
-"""Errors of the world outside, which fire a state's `on_error`. All others are bugs, and fire `fault`."""
+"""Expected errors, which fire a state's `on_error`. All others are bugs and fire `fault`."""
 
 
 def is_expected(error: BaseException | None) -> bool:
-    """Whether an error is one of the world outside, or a group of nothing else."""
+    """Whether an error is an expected one, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_expected(each) for each in error.exceptions)
     return isinstance(error, EXPECTED) and not isinstance(error, (EndlessDispatchError, MissingDataError))

@@ -1,7 +1,7 @@
-"""Meets the end of an event loop, which cancels all tasks, and waits for none that is made later.
+"""Cleans up when an event loop ends, which cancels all tasks and waits for none that is created later.
 
 A guardian is a task that lives as long as there is something to do. When it is cancelled before it was released, the
-loop ends, and what must not stay is given back in it.
+loop is ending, and the guardian releases in it what must not outlive the loop.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Guardian:
 
     Args:
         loop: the loop.
-        context: what it runs in.
-        name: of the task.
-        give_up: what is done when the loop ends; waited for, whatever happens.
-        never_began: what is done when the loop ended before the task had begun.
+        context: the context that it runs in.
+        name: the name of the task.
+        give_up: called when the loop ends; waited for, whatever happens.
+        never_began: called when the loop ended before the task had begun.
     """
 
     __slots__ = ("_give_up", "_never_began", "_released", "_task")
@@ -49,7 +49,7 @@ class Guardian:
         return self._task.cancelling() > 0
 
     def release(self) -> None:
-        """There is nothing to do any more: let it go."""
+        """End the guardian: there is nothing left to do."""
         if not self._released.done():
             self._released.set_result(None)
 
@@ -62,12 +62,12 @@ class Guardian:
             raise
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Cancelled before it had begun, it could not do its duty; but then nothing else has begun either."""
+        """Cancelled before it began, the guardian could not clean up; but then nothing else has begun either."""
         if task.cancelled() and not self._released.done():
             self._never_began()
 
 
 async def outlast(task: asyncio.Future[Any]) -> None:
-    """Wait until `task` is done, whatever happens; whoever cancelled us is told so later."""
+    """Wait until `task` is done, whatever happens; a cancellation of the caller is passed on afterwards."""
     with contextlib.suppress(asyncio.CancelledError):
         await finish(task)

@@ -4,9 +4,9 @@ The table decides, the machine does. The rules that hold here:
 
 - Dispatch runs to completion. A trigger fired while another is being decided waits in this object's own queue; triggers
   that fire one another for ever are found, and end in an error.
-- What a trigger does is compiled (`dispatch`); what takes time is done by the activity of the state (`activity`).
+- What a trigger does is compiled (`dispatch`); what takes time runs in the activity of the state (`activity`).
 - A machine without activities and time limits needs no event loop.
-- Nothing is kept when there is nothing to do: an object at rest has no task, and is freed when it is dropped.
+- An idle machine has no task, and is freed when nobody refers to it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fsm_conn.machine.waiters import Waiters
 __all__ = ["StateMachine"]
 
 MOST_QUEUED = 1000
-"""Triggers that may follow from one that was fired, before they are taken for a circle."""
+"""How many triggers may follow from one that was fired, before `EndlessDispatchError` is raised."""
 _Fired = tuple[str, BaseException | None, dict[str, Any]]
 
 _log = logging.getLogger("fsm_conn")
@@ -45,8 +45,8 @@ _running_loop = asyncio._get_running_loop
 class StateMachine(Observed):
     """An object whose life is a table.
 
-    A subclass declares `states` and `transitions`, and a method `while_<state>` for each state in which something is to
-    be done that takes time. It needs no `__init__`; one of its own need not call that of this class.
+    A subclass declares `states` and `transitions`, and a coroutine method `while_<state>` for each state whose work
+    takes time. It needs no `__init__`; if it has one, that need not call `super().__init__()`.
 
         class Door(StateMachine):
             states = (State("closed", initial=True), State("open"))
@@ -56,29 +56,29 @@ class StateMachine(Observed):
         door.fire("push")
         assert door.state == "open"
 
-    Where no state has an activity or a time limit, that is all, and no event loop is needed. Otherwise use it in one:
-    `async with Upload() as job:` begins the activity of the first state, and ends the last one.
+    Where no state has an activity or a time limit, no event loop is needed. Otherwise use it in one:
+    `async with Upload() as job:` starts the activity of the first state and, at its end, ends the current one.
 
-    Not safe for threads: use it from one event loop, or from one thread, at a time.
+    Not thread-safe: use it from one event loop, or from one thread, at a time.
     """
 
     states: ClassVar[Sequence[StateLike]]
     """The states of the table."""
     transitions: ClassVar[Sequence[RowLike]]
-    """The rows of the table, in the order in which alternatives are asked."""
+    """The rows of the table, in the order in which alternatives are tried."""
     required_triggers: ClassVar[tuple[str, ...]] = ()
-    """Triggers which the class fires by itself; a table that handles one of them nowhere is refused."""
+    """Triggers that the class fires itself; a table that handles one of them nowhere is refused."""
     begins_at_rest: ClassVar[bool] = False
-    """Whether nothing is done in the first state, until a method fires a trigger; such a kind is not restored."""
+    """Whether such machines are idle in the first state until a method fires a trigger. They cannot be restored."""
     accepted_findings: ClassVar[Mapping[str, str]] = {}
-    """Findings of `fsm_conn.checks` that are meant, each by its code, or its code and place, with the reason why."""
+    """Accepted findings of `fsm_conn.checks`: the code, or the code and place, of each, and the reason."""
     record_type: ClassVar[type[TransitionRecord]] = TransitionRecord
-    """What is written of each transition. Fields that a kind of record adds are read from attributes of that name."""
+    """The class of the records. Fields that it adds are read from the machine's attributes of the same name."""
 
     abandoned_activities: int = 0
-    """Activities that ignored their cancellation for so long that they were left behind. Each is a bug."""
+    """How many activities were left behind because they ignored their cancellation. Each is a bug."""
 
-    # What an instance has not changed yet is read from the class, so that making one costs next to nothing.
+    # Initial values are class attributes, so that creating an instance costs next to nothing.
     _fsm_steps: dict[tuple[str, str], Step]
     _fsm_steps_aloud: dict[tuple[str, str], Step]
     _fsm_since: float | None = None
@@ -103,7 +103,7 @@ class StateMachine(Observed):
         cls._fsm_steps, cls._fsm_steps_aloud = table.steps, table.steps_aloud
 
     def snapshot(self) -> Snapshot:
-        """Where it stands at this moment, as plain values: to look at, or to store and go on from by `restored`."""
+        """The current condition as plain values: to look at, or to store and continue from with `restored`."""
         run, since = self._fsm_run, self._fsm_since
         return Snapshot(
             state=str(self._state),
@@ -117,22 +117,22 @@ class StateMachine(Observed):
 
     @classmethod
     def restored(cls, at: str | Snapshot, /, *args: Any, **kwargs: Any) -> Self:
-        """Make one that goes on where another was: `Order.restored(snapshot, number=7)`.
+        """Make a machine that continues where another one was: `Order.restored(snapshot, number=7)`.
 
-        No effect is run. The activity of the state begins anew, as ever by `start()` or `async with`; its time limit
-        goes on.
+        No effect runs. The activity of the state starts anew, as always by `start()` or `async with`; its time limit
+        continues.
 
         Args:
             at: a snapshot, or the name of a state.
-            *args: what the class is made with.
-            **kwargs: the same by name.
+            *args: positional arguments for the class.
+            **kwargs: keyword arguments for the class.
 
         Raises:
             ValueError: there is no such state.
-            TypeError: it is of a kind that begins at rest.
+            TypeError: machines of this kind begin idle.
         """
         if cls.begins_at_rest:
-            raise TypeError(f"{cls.__name__} cannot be restored, for it begins at rest; make another one")
+            raise TypeError(f"{cls.__name__} cannot be restored, because it begins idle; make a new one")
         snapshot = at if isinstance(at, Snapshot) else Snapshot(state=at)
         machine = cls(*args, **kwargs)
         machine._fsm_check_states((snapshot.state,))
@@ -141,14 +141,14 @@ class StateMachine(Observed):
         return machine
 
     async def wait_for_state(self, *states: str) -> str:
-        """Wait until one of `states` is entered, and return it; at once when it is the present one.
+        """Wait until one of `states` is entered, and return it; at once when it is the current state.
 
-        It may have been left again by the time this returns. Put `asyncio.timeout` around it for a limit.
+        The state may have been left again by the time this returns. For a time limit, use `asyncio.timeout`.
 
         Raises:
             ValueError: there is no such state, or none was named.
             MachineClosedError: the machine was closed meanwhile.
-            RuntimeError: the present activity waits for another state, which would end it.
+            RuntimeError: the caller is the current activity, which ends when its state is left.
         """
         self._fsm_check_states(states)
         refuse_own_wait(self, states)
@@ -156,20 +156,20 @@ class StateMachine(Observed):
         return (await self.reach(states)).dest
 
     def fire(self, trigger: str, /, reason: BaseException | None = None, **data: Any) -> None:
-        """Dispatch `trigger`, now; from inside a guard, an effect or a plain observer, right after what is under way.
+        """Dispatch `trigger` now; inside a guard, an effect or a plain observer, right after the current transition.
 
         Args:
-            trigger: what happens.
-            reason: the error behind it, for the record, and for guards and effects that have a parameter `reason`.
-            data: what else there is to say, for those that have a parameter of that name: `fire("paid", amount=5)`.
+            trigger: the name of the trigger.
+            reason: the error behind it, for the record, and for guards and effects with a parameter `reason`.
+            data: named values for guards and effects with a parameter of that name: `fire("paid", amount=5)`.
 
         Raises:
-            IllegalTriggerError: the present state does not handle it. Nothing was changed.
+            IllegalTriggerError: the current state does not handle it. Nothing was changed.
             MissingDataError: a guard or an effect needs data that was not given. Nothing was changed.
-            MachineClosedError: it was closed. Nothing was changed.
-            EndlessDispatchError: what was fired meanwhile goes round in a circle.
-            RuntimeError: it has activities or time limits, and no loop runs here, or another one than theirs.
-            TypeError: the reason is no exception.
+            MachineClosedError: the machine was closed. Nothing was changed.
+            EndlessDispatchError: triggers fire one another in a circle.
+            RuntimeError: the table has activities or time limits, and no loop or another than theirs runs here.
+            TypeError: the reason is not an exception.
         """
         if reason is not None and not isinstance(reason, BaseException):
             raise TypeError(f"fire({str(trigger)!r}, {reason!r}): give an exception as the reason, or None")
@@ -193,12 +193,12 @@ class StateMachine(Observed):
             self._fsm_dispatching = False
 
     def start(self) -> None:
-        """Begin the activity and the time limit of the present state, if that has not been done. Harmless twice.
+        """Start the activity and the time limit of the current state. Calling it twice is harmless.
 
-        `async with` does so by itself, and so do the first trigger that leaves it where it is, and the first wait.
+        `async with`, the first trigger and the first wait do this as well.
 
         Raises:
-            RuntimeError: it has activities or time limits, and no event loop runs here.
+            RuntimeError: the table has activities or time limits, and no event loop runs here.
         """
         if self._fsm_is_closed:
             del self._fsm_steps, self._fsm_steps_aloud, self._fsm_is_closed
@@ -214,9 +214,9 @@ class StateMachine(Observed):
             self._fsm_turn(None if limit is None else max(0.0, limit - self._fsm_elapsed))
 
     async def aclose(self) -> None:
-        """End the activity of the present state, and wait for that; the state stays. Harmless twice.
+        """End the current activity and wait for it; the state stays. Calling it twice is harmless.
 
-        Nothing can be fired afterwards, and nobody waits for a state any more; `start()` goes on.
+        Afterwards `fire` and the waits raise `MachineClosedError`. `start()` continues the machine.
         """
         if self.in_activity():
             raise RuntimeError(
@@ -245,7 +245,7 @@ class StateMachine(Observed):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            f"{self!r} cannot be copied or pickled, for it may be in the middle of something; store its "
+            f"{self!r} cannot be copied or pickled, because an activity may be running; store its "
             f"snapshot(), and make another one by {type(self).__name__}.restored(snapshot, ...)"
         )
 
@@ -256,45 +256,45 @@ class StateMachine(Observed):
 
     @classmethod
     def check_table(cls, table: BoundTable) -> None:
-        """For kinds of machines: refuse a table that is sound, and not what the kind needs, by a `DeclarationError`."""
+        """For subclasses: raise `DeclarationError` for a sound table that lacks what this kind of machine needs."""
 
     def entered(self, reason: BaseException | None) -> None:
-        """For subclasses: called whenever a state was entered, inside the dispatch, after its `entry` effects."""
+        """For subclasses: called inside the dispatch whenever a state was entered, after its `entry` effects."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop in which the present activity lives; None when there is nothing to do."""
+        """The event loop of the current activity; None when there is none."""
         return None if self._fsm_run is None else self._fsm_run.loop
 
     @property
     def activity_task(self) -> asyncio.Task[Any] | None:
-        """The task of the present activity, or of the last one, if that is still cleaning up; None when none runs."""
+        """The task of the current activity, or of the last one while it cleans up; None when none runs."""
         return None if self._fsm_run is None else self._fsm_run.task
 
     def is_ending(self) -> bool:
-        """Whether the loop ends, or the machine is being closed, so that nothing is to be begun any more."""
+        """Whether the loop ends or the machine is being closed, so that nothing new is started."""
         return self._fsm_halting or (self._fsm_run is not None and self._fsm_run.is_ending)
 
     def in_activity(self) -> bool:
-        """Whether this is called from the activity of the present visit, or from a task that it made."""
+        """Whether the caller is the current activity, or a task that it created."""
         found = acting.get()
         acts = found is not None and found[0]() is self and found[1] == self._fsm_visit
         return acts and not is_observing(self._fsm_observers)
 
     def rest(self) -> None:
-        """To be said by an activity which only waits from here on: `wait_for_rest` waits no longer."""
+        """For an activity that only waits from here on: `wait_for_rest` returns."""
         if self._fsm_run is not None:
             self._fsm_run.rest()
 
     async def wait_for_rest(self) -> None:
-        """Wait until the activity of the present visit has ended or only rests, or its state was left."""
+        """Wait until the current activity has ended or has called `rest()`, or its state was left."""
         if self._fsm_run is not None:
             await self._fsm_run.rested()
 
     async def reach(self, states: Collection[str]) -> TransitionRecord:
-        """Wait until one of `states` is the present one, and return the record of the last transition.
+        """Wait until one of `states` is the current state, and return the record of the last transition.
 
-        As `wait_for_state`, for those who need to know how the state came to be, and name states that exist.
+        As `wait_for_state`, but it returns the record and does not check the names.
         """
         if self._fsm_dispatching:
             await asyncio.sleep(0)  # an observer has made an eager task of us, and what we have fired is still queued
@@ -309,23 +309,23 @@ class StateMachine(Observed):
         return await self._fsm_waiters.wait(states)
 
     def check_loop(self) -> None:
-        """Make sure that the running loop is the one to live in.
+        """Check that the running loop is the machine's own.
 
-        A loop that was closed under us took the activity along: begin at rest. One that still runs has the say.
+        When the machine's loop was closed, its activity ended with it, and the machine moves to the running loop.
 
         Raises:
-            RuntimeError: no loop runs, or an activity lives in another one.
+            RuntimeError: no loop runs here, or an activity runs in another one.
         """
         self._fsm_check_loop(asyncio.get_running_loop())
 
     def on_loop_lost(self) -> None:
-        """For subclasses: the loop was closed under us; let go of what belonged to it, nothing can be awaited in it."""
+        """For subclasses: the loop was closed; drop what belonged to it. Nothing can be awaited in it any more."""
 
     async def on_loop_end(self) -> None:
-        """For subclasses: the loop ends; give back what must not stay. The activity has ended by then."""
+        """For subclasses: the loop ends; release what must not outlive it. The activity has ended by then."""
 
     async def give_up(self) -> None:
-        """Do now what is done when the loop ends: end the activity, give back what must not stay, come to rest."""
+        """Do now what is done when the loop ends: end the activity, release resources, and come to rest."""
         self._fsm_halting = True
         try:
             if self._fsm_run is not None:
@@ -337,14 +337,14 @@ class StateMachine(Observed):
             self._fsm_halting = False
 
     def come_to_rest(self) -> None:
-        """For subclasses: after that, bring the state to rest. By default by `fault`, where the state handles it."""
+        """For subclasses: then come to rest. By default `fault` is fired where the state handles it."""
         if self.handles(FAULT) and not self._fsm_is_closed:
             self.fire(FAULT)
 
     # --- how it is done -----------------------------------------------------------------------------------
 
     def _fsm_drain(self, queue: deque[_Fired]) -> None:
-        """Nobody waits for what was queued, so its errors are logged."""
+        """Dispatch the queued triggers. Nobody waits for them, so their errors are logged."""
         fired: list[str] = []
         try:
             while queue:
@@ -361,7 +361,7 @@ class StateMachine(Observed):
             self._fsm_dispatching = False
 
     def _fsm_turn(self, limit: float | None = None) -> None:
-        """A state was entered: see to its activity and its time limit."""
+        """A state was entered: start its activity and its time limit."""
         if self._fsm_run is None:
             if self._fsm_halting:
                 return
@@ -397,4 +397,4 @@ class StateMachine(Observed):
 
     def closed_error(self) -> MachineClosedError:
         """The error for a caller that fires a trigger, or waits, after the machine was closed."""
-        return MachineClosedError(f"{self!r} is closed; start() goes on with it, and so does another 'async with'")
+        return MachineClosedError(f"{self!r} is closed; start() or another 'async with' continues it")

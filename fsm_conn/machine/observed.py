@@ -1,4 +1,4 @@
-"""What a machine lets others see: what has happened, and what is happening."""
+"""The readable side of a machine: its state, its history and its observers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fsm_conn.machine.records import History, TransitionRecord
 __all__ = ["Observed", "StateCallback"]
 
 StateCallback = Callable[[str, str], Awaitable[None] | None]
-"""Is given the state that was left, and the one that was entered."""
+"""Called with the state that was left and the one that was entered."""
 
 
 class Observed:
     """The part of a machine that is read and observed: nothing here changes its state."""
 
     lifecycle: ClassVar[BoundTable]
-    """The table, validated and bound to this class; made with the class."""
+    """The validated table of this class, created with the class."""
 
     history_size: int = 64
     """How many records are kept."""
@@ -37,29 +37,29 @@ class Observed:
 
     @property
     def state(self) -> str:
-        """The present state, as the table names it."""
+        """The current state, as the table names it."""
         return self._state
 
     @property
     def visit(self) -> int:
-        """Which stay in a state this is: one more whenever a state is entered, be it the same again."""
+        """The number of the current visit: it grows by one whenever a state is entered, also the same state again."""
         return self._fsm_visit
 
     def handles(self, trigger: str) -> bool:
-        """Whether the present state handles `trigger`, so that `fire` would not refuse it."""
+        """Whether the current state handles `trigger`, so that `fire` would not refuse it."""
         return self.lifecycle.handles(self._state, trigger)
 
     @property
     def history(self) -> tuple[TransitionRecord, ...]:
         """The last transitions, oldest first; `history_size` says how many are kept.
 
-        At most a quarter of them are internal ones, so that the probes of a quiet day do not push out what happened.
+        At most a quarter of them are internal transitions, so that successful probes do not push out the others.
         """
         return tuple(self._fsm_records or ())
 
     @property
     def records(self) -> Sequence[TransitionRecord]:
-        """The same as `history`, without a copy: it grows, and lets go of old ones."""
+        """The live history, without a copy: new records are appended and old ones dropped."""
         return self._fsm_records or ()
 
     @property
@@ -69,19 +69,19 @@ class Observed:
 
     @property
     def reason(self) -> BaseException | None:
-        """The last error that was behind a transition; None when there was none yet."""
+        """The last error that caused a transition; None when there was none yet."""
         return self._fsm_reason
 
     @property
     def observer_errors(self) -> int:
-        """How many times an observer raised, or was cancelled for taking too long."""
+        """How often an observer raised or was cancelled for taking too long."""
         return self._fsm_observers.errors if self._fsm_observers else 0
 
     def on_transition(self, callback: TransitionCallback) -> Callable[[], None]:
-        """Have `callback(record)` told of every row that is taken, internal ones included.
+        """Call `callback(record)` for every transition, internal ones included.
 
-        It may be a plain or an async function. It cannot hurt: what it raises is logged and counted, and an async
-        one that takes more than five seconds is cancelled. A plain one runs inside the dispatch, so keep it short.
+        The callback may be a plain or an async function. What it raises is logged and counted, and never reaches the
+        machine. An async one is cancelled after five seconds. A plain one runs inside the dispatch: keep it short.
 
         Returns:
             a function that unregisters it.
@@ -90,7 +90,7 @@ class Observed:
         return self._fsm_observers.add(callback)
 
     def on_state_change(self, state: str, callback: StateCallback) -> Callable[[], None]:
-        """Have `callback(old, new)` called each time `state` is entered from another. Otherwise as `on_transition`.
+        """Call `callback(old, new)` each time `state` is entered from another state. The rules of `on_transition` hold.
 
         Raises:
             ValueError: there is no such state.
@@ -107,19 +107,19 @@ class Observed:
         return self.on_transition(entered)
 
     async def wait_for_observers(self) -> None:
-        """Wait until the observers have been told of everything so far, in bounded time."""
+        """Wait until the observers have been notified of everything so far, for a few seconds at most."""
         if self._fsm_observers is not None:
             await self._fsm_observers.flush()
 
     def keep_context(self) -> None:
-        """Have activities and async observers run in a copy of the caller's context, such as that of who made this.
+        """Run activities and async observers in a copy of the caller's context (`contextvars`).
 
-        Otherwise it is the context of who needs it first.
+        Without this they run in the context of the first caller that starts something.
         """
         self._fsm_context = copy_context()
 
     def _fsm_own_context(self) -> Context:
-        """What activities and observers run in: not the context of whoever happened to call."""
+        """The context that activities and observers run in: not that of whichever caller comes first."""
         if self._fsm_context is None:
             self._fsm_context = copy_context()
         return self._fsm_context

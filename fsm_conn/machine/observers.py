@@ -1,16 +1,16 @@
-"""Those who watch a machine: told of every transition, once, in order, and unable to hurt it.
+"""The observers of a machine: notified of every transition, once, in order, and unable to harm it.
 
 The rules that hold here:
 
-- Every callback is called at once, inside the dispatch, in the order of registration. For a plain function that is
-  all: it is told of every transition, whatever the others do.
-- What an async function does, and in general whatever awaitable a callback returns, is queued, and run by a task: one
-  after the other, those of one transition in the order of registration, and those of the next transition after them.
-  So an async callback delays the other async ones, and nobody else.
+- Every callback is called at once, inside the dispatch, in the order of registration. A plain function is thus
+  notified of every transition, whatever the others do.
+- The awaitable that an async callback returns is queued and run by a task: one after the other, those of one
+  transition in the order of registration, then those of the next transition. So an async callback delays the other
+  async ones, and nothing else.
 - An exception is logged and counted, and goes no further. An async callback that takes longer than `PATIENCE`
   seconds is cancelled, logged and counted.
 - `flush()` waits until every callback of what has happened so far has run; what happens later is not waited for.
-- Nothing grows without bound, and nobody waits without bound: beyond `BACKLOG`, async callbacks miss transitions.
+- Queues and waits are bounded: beyond `BACKLOG`, async callbacks miss transitions.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ PATIENCE = 5.0
 """Seconds an async callback may take before it is cancelled."""
 
 FLUSH_PATIENCE = 30.0
-"""Seconds that `connect()` and `disconnect()` wait for slow observers, all in all."""
+"""Seconds that `connect()` and `disconnect()` wait for slow observers altogether."""
 BACKLOG = 1000
-"""Transitions that may wait for async callbacks. If one is too slow, all of them miss later ones."""
+"""How many transitions may wait for async callbacks. When one is too slow, all of them miss later transitions."""
 
 TransitionCallback = Callable[[TransitionRecord], Awaitable[None] | None]
 _Slow = deque[tuple[object, TransitionCallback, Awaitable[Any]]]
-"""What async callbacks have still to do about one transition, each with its key."""
+"""The awaitables that are still to run for one transition, each with its key."""
 
 _log = logging.getLogger("fsm_conn")
 _observing: ContextVar[object] = ContextVar("fsm_conn_observing", default=None)
-"""The mark of those whose async callback this is; a mark, for the context is theirs, and would be a cycle with them."""
+"""Marks the `Observers` whose async callback runs in this context. A mark, because a reference would be a cycle."""
 
 on_begun: list[Callable[[Any], None]] = []
-"""Told of each machine when it begins: before its first transition is told of. For tools that watch all machines of a
-process; empty otherwise, and read once in a machine's life."""
+"""Callbacks, called with each machine before its first transition is published. For tools that watch all machines of a
+process; empty otherwise, and read once per machine."""
 
 
 def begun(machine: Any) -> History:
-    """Make the history of a machine to which nothing has happened before, and tell those who wait for new ones."""
+    """Create the history of a machine at its first transition, and notify the tools that watch for new machines."""
     for tell in tuple(on_begun):
         try:
             tell(machine)
         except Exception:
-            _log.exception("%r, which is told of each machine that begins, failed on %r", tell, machine)
+            _log.exception("%r, which is called for each new machine, failed on %r", tell, machine)
     return History(machine.history_size)
 
 
@@ -66,14 +66,14 @@ def is_observing(observers: Observers | None) -> bool:
 
 
 class Observers:
-    """The callbacks of one machine, and the task that runs the slow ones.
+    """The callbacks of one machine, and the task that runs the async ones.
 
     Args:
-        context: what async callbacks run in.
+        context: the context that async callbacks run in.
 
     Attributes:
-        errors: callbacks that raised, or were cancelled for taking too long, and transitions of which the async ones
-            were not told because too much was waiting.
+        errors: how many callbacks raised or were cancelled for taking too long, plus the transitions that async
+            callbacks missed because too many were waiting.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class Observers:
         self.errors = 0
 
     def add(self, callback: TransitionCallback) -> Callable[[], None]:
-        """Register, and return what unregisters; calling that twice is harmless."""
+        """Register a callback. Return a function that unregisters it; calling that twice is harmless."""
         if not callable(callback):
             raise TypeError(f"an observer must be callable, not {callback!r}")
         key = object()
@@ -112,13 +112,13 @@ class Observers:
         return unsubscribe
 
     def publish(self, record: TransitionRecord, plain_only: bool = False) -> None:
-        """Tell everybody of `record`: plain callbacks now, and async ones after what they are still being told.
+        """Notify all callbacks of `record`: plain ones now, async ones after the transitions that they still work on.
 
-        Not to be called from a callback: the machine dispatches what is fired in one after what is under way.
+        Never called from a callback: a trigger that is fired in a callback is dispatched after the current one.
 
         Args:
-            record: what happened.
-            plain_only: the loop ends; what is async would begin and never go on, so it is not begun.
+            record: the transition.
+            plain_only: the loop ends, so async callbacks, which could not finish, are not started.
         """
         if plain_only:
             self._drop_what_waits()
@@ -144,9 +144,9 @@ class Observers:
             self._failed(callback, record)
 
     async def flush(self) -> None:
-        """Wait until everybody has been told of everything so far, `FLUSH_PATIENCE` seconds at most.
+        """Wait until all callbacks have been notified of everything so far, for at most `FLUSH_PATIENCE` seconds.
 
-        From inside a callback: no waiting.
+        Inside a callback it returns at once.
         """
         if self._task is None or is_observing(self):
             return
@@ -158,7 +158,7 @@ class Observers:
     def _enqueue(self, record: TransitionRecord, slow: _Slow) -> None:
         if len(self._pending) >= BACKLOG:
             _drop(slow)
-            self._failed("the slowest of them", record, f"{BACKLOG} transitions wait to be told already")
+            self._failed("the slowest of them", record, f"{BACKLOG} transitions are waiting already")
             return
         self._pending.append((record, slow))
         self._queued += 1
@@ -168,7 +168,7 @@ class Observers:
             self._task.add_done_callback(self._ended, context=self._context)
 
     async def _run_slow(self, pending: deque[tuple[TransitionRecord, _Slow]]) -> None:
-        """Run what waits until nothing does. `pending` is emptied under this task when it is to stop."""
+        """Run the queued awaitables until none is left. To stop this task, `pending` is emptied."""
         while pending:
             record, slow = pending[0]
             while slow:
@@ -184,7 +184,7 @@ class Observers:
             self._task = None
 
     def _started(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
-        """In a task of its own: one that ignores its cancellation can be left behind."""
+        """Run an awaitable in a task of its own, which can be left behind when it ignores its cancellation."""
         if asyncio.isfuture(awaitable):
             return awaitable
         work = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
@@ -192,12 +192,12 @@ class Observers:
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Cancelled, perhaps before it had begun: the loop ends."""
+        """The task was cancelled, perhaps before it began: the loop ends."""
         if task is self._task:
             self._drop_what_waits()
 
     def _drop_what_waits(self) -> None:
-        """The loop ends: async callbacks would not get far any more."""
+        """Drop the queue: the loop ends, and async callbacks could not finish."""
         self._task = None
         pending, self._pending = self._pending, deque()
         dropped = len(pending)
@@ -206,7 +206,7 @@ class Observers:
         self._told(dropped)
 
     def _told(self, transitions: int) -> None:
-        """Of so many more: those who waited for it may go on."""
+        """Count transitions as published, and wake those who wait for that."""
         self._told_of += transitions
         still = []
         for until, told in self._flushing:
@@ -247,6 +247,6 @@ def _drop(slow: _Slow) -> None:
 
 
 def _close(awaitable: Awaitable[Any]) -> None:
-    """It is not begun; Python warns of a coroutine of which nobody says so."""
+    """Close a coroutine that was never started; otherwise Python warns of it."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()

@@ -15,7 +15,7 @@ __all__ = ["NO_DATA", "History", "Snapshot", "TransitionRecord", "unwritten"]
 
 
 class _NoData(Mapping[str, Any]):
-    """The data of a trigger that came with none: one for all, which cannot be changed, and stays one when pickled."""
+    """The empty data of a trigger without any: one shared, immutable object, which stays the same one when pickled."""
 
     __slots__ = ()
 
@@ -49,15 +49,15 @@ class TransitionRecord(NamedTuple):
     source: str
     """The state before."""
     dest: str
-    """The state after. The same as `source` for an internal and for a self transition."""
+    """The state after; equal to `source` for an internal and for a self transition."""
     internal: bool
-    """True when the state was not left at all, so its activity went on."""
+    """True when the state was not left, so that its activity went on."""
     reason: BaseException | None
-    """The error behind the transition; None when there was none."""
+    """The error that caused the transition; None when there was none."""
     dwell: float
     """Seconds spent in `source`, by the event loop's clock."""
     at: float
-    """When, in seconds of the event loop's clock (`loop.time()`); of `time.monotonic()` where no loop runs."""
+    """When it happened, in seconds of `loop.time()`, or of `time.monotonic()` where no loop runs."""
     data: Mapping[str, Any] = NO_DATA
     """The data of the trigger: `{"amount": 5}` for `fire("paid", amount=5)`."""
 
@@ -69,29 +69,29 @@ class TransitionRecord(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """Where a machine stands at one moment: plain values, which can be stored, and begun from with `restored`."""
+    """The condition of a machine at one moment, as plain values. Store it, and continue from it with `restored`."""
 
     state: str
     elapsed: float = 0.0
     """Seconds since the state was entered."""
     visit: int = 0
-    """Which stay in a state it is, counted from 0."""
+    """The number of the visit, counted from 0."""
     since: float | None = None
     """When the state was entered, by the event loop's clock; None when nothing has happened yet."""
     activity: str | None = None
-    """The method that runs: that of the present state, or of the last one, if that is still cleaning up."""
+    """The method that runs: that of the current state, or of the last one while it cleans up."""
     is_resting: bool = False
-    """Whether the activity of the present state has said that from here on it only waits."""
+    """Whether the current activity has called `rest()`: it only waits."""
     time_left: float | None = None
-    """Seconds until the time limit of the state has passed; None when there is no limit."""
+    """Seconds until the time limit of the state; None when there is no limit."""
 
 
 class History(deque[TransitionRecord]):
-    """The last records, oldest first: at most `size` of them, and at most a quarter of these internal.
+    """The last `size` records, oldest first; at most a quarter of them are internal.
 
-    Probes that pass come by the thousand, and a history of nothing else explains nothing: so an internal record takes
-    the place of the oldest internal one, once they have their quarter. Those of which there is not even a whole one,
-    in a history of less than four, are not kept. One that is not internal is simply appended.
+    Successful probes come by the thousand and explain nothing. So once the internal records fill their quarter, a new
+    one replaces the oldest internal one. A history of fewer than four records keeps none of them. All other records
+    are appended.
     """
 
     __slots__ = ("_internal", "_most_internal")
@@ -99,7 +99,7 @@ class History(deque[TransitionRecord]):
     def __init__(self, size: int) -> None:
         super().__init__(maxlen=size)
         self._internal = 0
-        """How many are internal, or fewer: appending one that is not may have pushed out one that is."""
+        """An upper bound of the internal records: appending another record may have pushed one out."""
         self._most_internal = size // 4
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -117,7 +117,7 @@ class History(deque[TransitionRecord]):
     copy = __copy__
 
     def note(self, record: TransitionRecord) -> None:
-        """Keep a record, and let go of the oldest internal one if it is one too many."""
+        """Keep a record, and drop the oldest internal one when there are too many."""
         if record.internal:
             if self._internal >= self._most_internal and not self._make_room():
                 return
@@ -133,7 +133,7 @@ class History(deque[TransitionRecord]):
 
 
 def unwritten(machine: Any) -> TransitionRecord:
-    """The record of a machine to which nothing has happened yet."""
+    """The record of a machine without a transition so far."""
     kind: type[TransitionRecord] = machine.record_type
     added = {name: getattr(machine, name) for name in kind._fields[len(TransitionRecord._fields) :]}
     return kind("", machine.state, machine.state, True, None, 0.0, 0.0, **added)

@@ -1,13 +1,13 @@
-"""What guards and effects take: nothing, the reason, and of the data that comes with a trigger what they name.
+"""The parameters of guards and effects: none, the reason, or data of the trigger by name.
 
     def may_pay(self) -> bool
     def note_failure(self, reason: BaseException | None) -> None
     def take(self, amount: int, currency: str = "EUR") -> None        # fire("paid", amount=5)
     def log_all(self, reason: BaseException | None, **data: object) -> None
 
-A parameter called `reason`, or whose name begins with an underscore, or that can be given by its place alone, gets the
-reason: the error behind the trigger, or None. Each other one is data, and gets what `fire` was given under its name.
-One without a default must be given.
+A parameter called `reason`, one whose name begins with an underscore, and a positional-only one are given the reason:
+the error behind the trigger, or None. Each other parameter is data and is given what `fire` was given under its name.
+Data without a default must be given.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ __all__ = ["Takes", "takes"]
 
 @attrs.frozen
 class Takes:
-    """How a guard or an effect is to be called."""
+    """How to call a guard or an effect."""
 
     reason: str = ""
-    """How the reason is handed over, as source text; empty when it is not wanted."""
+    """The source text that passes the reason; empty when it is not taken."""
     needed: tuple[str, ...] = ()
-    """The data without which it cannot be called."""
+    """The names of the required data."""
     optional: tuple[str, ...] = ()
-    """The data that it takes when there is some."""
+    """The names of the optional data."""
     everything: bool = False
     """Whether it takes all data, whatever its name."""
 
 
 REASON = Takes("reason")
-"""What is taken by who does not say: a builtin, for one."""
+"""The assumption for a callable without a signature, such as a builtin."""
 
 
 _known: WeakKeyDictionary[FunctionType, Takes | None] = WeakKeyDictionary()
-"""What is known of plain methods, which many classes inherit."""
+"""A cache for plain methods, which many classes inherit."""
 
 
 def takes(owner: type, name: str) -> Takes | None:
-    """What the method of that name takes; None when it cannot be called by a machine at all."""
+    """What the method of that name takes; None when a machine cannot call it."""
     declared = next((vars(each)[name] for each in owner.__mro__ if name in vars(each)), None)
     if not isinstance(declared, FunctionType):
         return _read(getattr(owner, name), has_self=not isinstance(declared, (staticmethod, classmethod)))

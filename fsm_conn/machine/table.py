@@ -1,15 +1,15 @@
 """Tables as values: states, and the rows by which they follow one another.
 
-It is data: nothing here runs, waits or imports anything of ours but names. How to read a row:
+This is data: nothing here runs or waits. How to read a row:
 
     Transition(trigger, source, dest, guards, effects)
 
-    "when `trigger` is fired in `source`, and every guard says yes, do the effects and go to `dest`"
+    "when `trigger` is fired in `source` and every guard agrees, run the effects and go to `dest`"
 
 The rules of the table:
 
-- Rows for the same trigger and source are alternatives. They are asked in order, the first whose guards all
-  agree is taken, and the last has no guard, so there is always an answer.
+- Rows for the same trigger and source are alternatives. They are tried in order, and the first whose guards all
+  agree is taken. The last one has no guard, so one is always taken.
 - A *guard* reads and never changes anything. An *effect* counts or remembers; it runs before the state
   changes, and if it raises, the state does not change. Both are methods named in the row; they may take the
   `reason` (an exception or None), and what was given with the trigger by its name. Neither ever waits.
@@ -36,12 +36,12 @@ __all__ = ["Fires", "Others", "State", "Transition", "is_seconds", "others", "se
 ACTIVITY_PREFIX = "while_"
 """What the name of an activity begins with, before that of its state."""
 FAULT = "fault"
-"""The trigger that is fired when an activity breaks a rule or raises what nobody expected."""
+"""The trigger that is fired when an activity breaks a rule or raises an unexpected error."""
 
 
 @attrs.frozen(repr=False)
 class Others:
-    """As the source of a row: every state of the table but the named ones, states of subclasses included."""
+    """As the source of a row: every state of the table except the named ones, including states that subclasses add."""
 
     names: tuple[str, ...]
 
@@ -50,7 +50,7 @@ class Others:
 
 
 def others(*names: str) -> Others:
-    """As the source of a row: every state but `names`."""
+    """As the source of a row: every state except `names`."""
     return Others(names)
 
 
@@ -73,16 +73,16 @@ class State:
 
     name: str
     on_error: str = attrs.field(default=FAULT, kw_only=True)
-    """The trigger fired when the activity raises an error of the world outside."""
+    """The trigger fired when the activity raises an expected error: `OSError`, `TimeoutError` or `FsmConnError`."""
     initial: bool = attrs.field(default=False, kw_only=True)
-    """Whether life begins here. One state of a table says so."""
+    """Whether the machine begins here. Exactly one state of a table is initial."""
     final: bool = attrs.field(default=False, kw_only=True)
-    """Whether it is in order to stay here for ever."""
+    """Whether the machine may stay here for ever."""
     timeout: float | str | None = attrs.field(default=None, kw_only=True)
-    """How long it may last, in seconds; or the name of the attribute that says so when the state is entered, where None
-    means without a limit. An internal transition does not begin the time anew, a self transition does."""
+    """The time limit in seconds; or the name of an attribute, read when the state is entered, that holds the seconds or
+    None for no limit. A self transition starts the time anew, an internal transition does not."""
     on_timeout: str | None = attrs.field(default=None, kw_only=True)
-    """The trigger fired when the time is over, with a `StateTimeoutError` as its reason."""
+    """The trigger fired at the time limit, with a `StateTimeoutError` as its reason."""
     entry: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
     """Names of methods called in order whenever it is entered, after the effects of the row; the state is this one by
     then. If one raises, nothing has changed."""
@@ -91,7 +91,7 @@ class State:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What tables and pictures say of it beside all this; for kinds of states that are derived from this one."""
+        """Further marks for tables and diagrams; for subclasses of `State`."""
         return ()
 
 
@@ -101,16 +101,16 @@ class Transition:
 
     trigger: str
     source: tuple[str, ...] | Others = attrs.field(converter=_source)
-    """A state, several, `"*"` for all, or `others(...)` for all but some."""
+    """A state, several states, `"*"` for all, or `others(...)` for all but some."""
     dest: str | None
     """The state that follows; None for an internal transition."""
     guards: tuple[str, ...] = attrs.field(default=(), converter=_names)
-    """Names of methods that must all say yes, by any value that counts as true. They read; they change nothing."""
+    """Names of methods that must all return a true value. They read and change nothing."""
     effects: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """Names of methods called in order, before the state changes."""
 
     timer: str | None = attrs.field(default=None, kw_only=True)
-    """For readers: the setting that says after how long the source's own activity fires the trigger."""
+    """For readers: the setting that holds the delay after which the source's activity fires the trigger."""
 
     def sources(self, states: Iterable[str]) -> tuple[str, ...]:
         """The states this row starts from, in a table of `states`."""
@@ -120,10 +120,10 @@ class Transition:
 
 
 class Fires:
-    """On an activity, what it fires: `async def while_idle(self) -> Annotated[str, Fires("woken", "expired")]`.
+    """Annotates what an activity fires: `async def while_idle(self) -> Annotated[str, Fires("woken", "expired")]`.
 
-    `Literal["woken", "expired"]` says the same, but a subclass that overrides the activity cannot widen it. Checks
-    compare it with the table, diagrams tell by it what comes from within. Nothing at run time depends on it.
+    `Literal["woken", "expired"]` means the same, but a subclass that overrides the activity cannot widen it. Checks
+    compare it with the table, and diagrams show the trigger as fired from within. It changes nothing at run time.
     """
 
     __slots__ = ("triggers",)
@@ -136,15 +136,15 @@ class Fires:
 
 
 def is_seconds(value: object) -> bool:
-    """Whether it is a positive number, be it infinite."""
+    """Whether it is a positive number, possibly infinite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def seconds_of(machine: Any, attribute: str) -> float | None:
-    """What `machine` says at this moment; None when there is no limit.
+    """The time limit of `machine` at this moment, in seconds; None when there is no limit.
 
     Raises:
-        ValueError: it says neither a positive number of seconds nor None.
+        ValueError: the attribute holds neither a positive number of seconds nor None.
     """
     value = getattr(machine, attribute)
     if value is None or value == math.inf:

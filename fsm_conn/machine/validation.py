@@ -1,4 +1,4 @@
-"""Everything about a table that can be known to be wrong before anything runs, each with its remedy."""
+"""Finds every mistake in a table that can be found before anything runs, and names the remedy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fsm_conn.machine.table import ACTIVITY_PREFIX, FAULT, Others, State, Transi
 __all__ = ["RowLike", "StateLike", "one_table", "rows_of", "states_of", "validate"]
 
 StateLike = State | str
-"""A state of a table; a plain name is a state without special marks."""
+"""A state of a table; a plain name is a state with the defaults."""
 RowLike = Transition | Mapping[str, Any] | Sequence[Any]
 """A row of a table: also a dict in the manner of `transitions`, or a list of trigger, source, dest."""
 
 
 def one_table(owner: type, base: type) -> None:
-    """Refuse a class that declares no table, and has none or more than one to inherit.
+    """Refuse a class that declares no table and inherits none, or more than one.
 
     Args:
-        owner: the class that is made.
-        base: what all machines derive from.
+        owner: the new class.
+        base: the base class of all machines.
     """
     for what in ("states", "transitions"):
         if getattr(owner, what, None) is None:
@@ -75,7 +75,7 @@ def rows_of(owner: type, rows: Iterable[RowLike]) -> tuple[Transition, ...]:
 
 
 def _row(owner: type, row: Any) -> Transition:
-    """Accept a row in the forms that users of `transitions` know."""
+    """Accept a row in the forms that `transitions` accepts."""
     if isinstance(row, Transition):
         return row
     try:
@@ -183,7 +183,7 @@ class _Validation:
         name = str(state.name)
         if (state.timeout is None) != (state.on_timeout is None):
             missing = "on_timeout=<trigger>" if state.on_timeout is None else "timeout=<seconds>"
-            self.wrong("states", f"the time limit of {name!r} is half said; add {missing}")
+            self.wrong("states", f"the time limit of {name!r} is incomplete; add {missing}")
         if state.timeout is None:
             return
         is_said = is_seconds(state.timeout) or (isinstance(state.timeout, str) and state.timeout.isidentifier())
@@ -201,7 +201,7 @@ class _Validation:
             )
 
     def machines_give_no_data(self) -> None:
-        """What the machine fires by itself comes with a reason, and with no data."""
+        """Refuse guards and effects that need data in rows that the machine fires itself: it gives a reason only."""
         for name, state in self.states.items():
             fired = [state.on_timeout] if state.timeout is not None else []
             if hasattr(self.owner, ACTIVITY_PREFIX + name):

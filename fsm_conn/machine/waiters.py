@@ -1,4 +1,4 @@
-"""Those who wait for a machine to reach one of some states."""
+"""The callers that wait for a machine to reach one of several states."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Waiters"]
 
 
 class Waiters(dict["asyncio.Future[TransitionRecord]", Collection[str]]):
-    """For each who waits, the states that end the wait. False while nobody does."""
+    """For each waiting caller, the states that end its wait. False while nobody waits."""
 
     async def wait(self, states: Collection[str]) -> TransitionRecord:
-        """Wait until one of `states` is entered, and return the record of that."""
+        """Wait until one of `states` is entered, and return the record of that transition."""
         future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
         self[future] = states
         try:
@@ -23,7 +23,7 @@ class Waiters(dict["asyncio.Future[TransitionRecord]", Collection[str]]):
             self.pop(future, None)
 
     def wake(self, record: TransitionRecord) -> None:
-        """A state was entered."""
+        """Wake the callers that wait for the state that was entered."""
         for future, states in tuple(self.items()):
             if record.dest in states:
                 del self[future]
@@ -31,7 +31,7 @@ class Waiters(dict["asyncio.Future[TransitionRecord]", Collection[str]]):
                     future.set_result(record)
 
     def refuse(self, error: Exception) -> None:
-        """No state will be entered any more."""
+        """End all waits: no state will be entered any more."""
         for future in tuple(self):
             del self[future]
             if not future.done():

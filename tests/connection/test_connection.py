@@ -1218,7 +1218,7 @@ async def test_a_slow_observer_of_a_flapping_link_delays_nobody_without_bound(ca
     await asyncio.sleep(600)
     assert conn._fsm_observers is not None
     assert len(conn._fsm_observers._pending) <= 1000
-    assert "1000 transitions wait to be told already" in caplog.text
+    assert "1000 transitions are waiting already" in caplog.text
     begin = now()
     await conn.disconnect()
     assert now() - begin <= 31

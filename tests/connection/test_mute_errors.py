@@ -63,7 +63,7 @@ MUTE = [Mute("x"), MuteBug("x")]
 async def test_a_connection_tells_of_it(error: Exception) -> None:
     """By its class, which is all there is."""
     conn = HealthMonitoredClient(Peer(error), retry=ONCE, name="plug")
-    with pytest.raises(ConnectFailedError, match=f"{type(error).__name__}, whose own text cannot be had"):
+    with pytest.raises(ConnectFailedError, match=f"{type(error).__name__}, whose text cannot be read"):
         await conn.connect()
     with pytest.raises(NotConnectedError, match=type(error).__name__):
         await conn.call("a.B")

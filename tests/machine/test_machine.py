@@ -225,7 +225,7 @@ async def test_a_closed_machine_takes_no_trigger_until_it_is_started_again() -> 
     await asyncio.sleep(1.5)
     await clock.aclose()
     await clock.aclose()
-    with pytest.raises(MachineClosedError, match=r"<Clock running> is closed; start\(\) goes on with it"):
+    with pytest.raises(MachineClosedError, match=r"<Clock running> is closed; start\(\) or another"):
         clock.fire("stop")
     with pytest.raises(MachineClosedError):
         await waiting
@@ -691,8 +691,8 @@ async def activity(self: Any) -> None: ...
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"states": (State("a", initial=True), State("b", timeout=5))}, "is half said; add on_timeout=<trigger>"),
-        ({"states": (State("a", initial=True), State("b", on_timeout="late"))}, "half said; add timeout=<seconds>"),
+        ({"states": (State("a", initial=True), State("b", timeout=5))}, "is incomplete; add on_timeout=<trigger>"),
+        ({"states": (State("a", initial=True), State("b", on_timeout="late"))}, "incomplete; add timeout=<seconds>"),
         (
             {"states": (State("a", initial=True), State("b", timeout=5, on_timeout="lat"))},
             "the time limit of 'b' fires 'lat', which that state does not handle; add a row",
@@ -750,7 +750,9 @@ def test_a_machine_may_be_a_dataclass_or_of_attrs() -> None:
 
 def test_a_kind_that_begins_at_rest_has_no_activity_there_and_is_not_restored() -> None:
     """For nothing would begin it: a connection, a pool."""
-    with pytest.raises(DeclarationError, match=r"Idle: it begins in 'disconnected', at rest, and nothing would begin"):
+    with pytest.raises(
+        DeclarationError, match=r"Idle: a machine of this kind begins idle in 'disconnected', so that state can"
+    ):
 
         class Idle(Connection):
             async def while_disconnected(self) -> None: ...

@@ -123,7 +123,7 @@ async def test_with_a_full_backlog_only_async_observers_miss_something(
             observers.publish(record(number))
         await observers.flush()
     assert (plain, late, observers.errors) == ([0, 1, 2, 3, 4], [0, 1, 2], 2)
-    assert "3 transitions wait to be told already" in caplog.text
+    assert "3 transitions are waiting already" in caplog.text
     observers.publish(record(5))
     await observers.flush()
     assert (plain[-1], late[-1], observers.errors) == (5, 5, 2)

@@ -221,7 +221,7 @@ async def test_the_reason_is_written_as_type_and_first_line() -> None:
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert "cannot be had" in write_record(record._replace(reason=Unspeakable()))
+    assert "cannot be read" in write_record(record._replace(reason=Unspeakable()))
     assert len(write_record(record._replace(reason=OSError("x" * 10_000)))) < 1500
     line = write_record(record._replace(reason=OSError("\udcff \u2028 é")))
     assert line.isascii()
