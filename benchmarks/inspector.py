@@ -55,7 +55,7 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
 
 def _costs(quick: bool, progress: Progress) -> Iterator[Row]:
     plain, unseen, seen = Door(), Door(), Door()
-    alone, shown = Inspector(), Inspector()
+    alone, shown = Inspector(token=False), Inspector(token=False)
     alone.watch(unseen)
     shown.watch(seen)
     window = Window()
@@ -93,7 +93,7 @@ def _memory(quick: bool) -> Row:
 
 async def _an_hour(seconds: int) -> Row:
     """Traced memory after a tenth of the transitions, when all that is bounded is full, and after all."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     doors = [Door() for _ in range(MACHINES)]
     for door in doors:
         inspector.watch(door)
@@ -162,7 +162,7 @@ def _browser() -> Iterator[Any]:
 
 async def _seen(driver: Any, quick: bool, progress: Progress) -> list[Row]:
     doors = [Door() for _ in range(MACHINES)]
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.watch(doors[0], name="the one")
         await asyncio.to_thread(driver.get, inspector.url)
         await _until(driver, "document.querySelector('.frame .lit')")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from fsm_conn.inspector.acting import Acts
 from fsm_conn.inspector.app import PAGE_FILES, Answers
@@ -33,19 +34,18 @@ class Inspector:
     application; it needs no lifespan, and ends its streams by `await inspector.aclose()`.
 
     Args:
-        host: the address to listen on, by `async with`; by default this machine alone can reach it. Any other needs a
-            token.
+        host: the address to listen on, by `async with`; by default this machine alone can reach it.
         port: the TCP port; 0: one that is free.
-        token: what a browser must show, at least 16 characters; `url` has it. None: nothing, and only browsers of this
-            machine are answered.
+        token: what a browser must show, at least 16 characters; `url` has it, and the attribute `token`. None: one is
+            made. False: nothing, and every user and program of this machine is answered, others never.
         hosts: names by which browsers reach it, beside `localhost`; without the port. Requests by any other name are
-            refused, for they may come from a page whose name was made to point here. Any needs a token.
+            refused, for they may come from a page whose name was made to point here.
         allow: what the page may do beside looking: `connect`, `disconnect` and `reconnect` connections, `fire`
             triggers. By default nothing. Each is asked back, and logged.
         title: what the page is called; by default `fsm_conn`.
 
     Raises:
-        ValueError: `allow` names what there is not, the token is too short, or there is none and others could ask.
+        ValueError: `allow` names what there is not, the token is too short, or none while others could ask.
         ImportError: Starlette is not installed; for `async with`, uvicorn. The extra is called `inspector`.
     """
 
@@ -54,30 +54,35 @@ class Inspector:
         *,
         host: str = "127.0.0.1",
         port: int = 8765,
-        token: str | None = None,
+        token: str | Literal[False] | None = None,
         hosts: Collection[str] = (),
         allow: Collection[str] = (),
         title: str = "fsm_conn",
     ) -> None:
         if isinstance(hosts, str):
             raise ValueError(f"hosts={hosts!r}: give a tuple of names, such as ({hosts!r},)")
-        if checked_token(token) is None and not all(map(is_loopback, (host, *hosts))):
+        self._token = checked_token(secrets.token_urlsafe() if token is None else token)
+        if self._token is None and not all(map(is_loopback, (host, *hosts))):
             raise ValueError(
                 f"host={host!r}, hosts={tuple(hosts)!r}: others than this machine could reach it, so it needs a token: "
-                "Inspector(token=secrets.token_urlsafe(), ...)"
+                "leave token=False away, and one is made"
             )
         self._hub = Hub()
         self._registry = Registry(self._hub)
         self._acts = Acts(allow)
         self._answers = Answers(self._registry, self._hub, self._acts, shown(title))
-        self._token = token
-        self._app = Guarded(self._answers.app, map(bracketed, (host, *hosts)), token, PAGE_FILES)
+        self._app = Guarded(self._answers.app, map(bracketed, (host, *hosts)), self._token, PAGE_FILES)
         self._server = Server(self._app, host, port)
 
     @property
     def app(self) -> Any:
         """The ASGI application, to be mounted anywhere."""
         return self._app
+
+    @property
+    def token(self) -> str | None:
+        """What a browser must show; None: nothing. A page that is mounted takes it behind its address: `#token=...`."""
+        return self._token
 
     @property
     def url(self) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 __all__ = ["HEADERS", "Guarded", "checked_token", "is_loopback"]
@@ -60,13 +60,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def checked_token(token: str | None) -> str | None:
-    """The token.
+def checked_token(token: str | Literal[False]) -> str | None:
+    """The token; None: there is to be none.
 
     Raises:
         ValueError: it could be guessed, or cannot be sent.
     """
-    if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+    if token is False:
+        return None
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ValueError(
             f"token: give at least {SHORTEST_TOKEN} printable characters of ASCII, such as secrets.token_urlsafe()"
         )
@@ -114,14 +116,14 @@ class Guarded:
         if _name_of(host) not in self._hosts:
             return 421, "this inspector is not reached by that name; name it in Inspector(hosts=...)"
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
+        if origin is not None and _place_of(origin.decode("latin-1")) != host.lower():
             return 403, "a page of another origin may not ask"
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin") and not self._is_public(scope):
             return 403, "a page of another site may not ask"
         if self._token is None:
             peer = scope.get("client")
             if peer is not None and not is_loopback(peer[0]):
-                return 403, "without a token, only this machine may ask; make one: Inspector(token=...)"
+                return 403, "without a token, only this machine may ask; leave token=False away"
         elif not self._is_public(scope) and not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
             return 401, "the token is missing or wrong; open the page by the address that was printed"
         return None
@@ -136,6 +138,14 @@ def _name_of(host: str) -> str:
     """The name in `name:port`."""
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() else host).lower()
+
+
+def _place_of(origin: str) -> str | None:
+    """The name and the port in `scheme://name:port`; None: it is no origin."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:

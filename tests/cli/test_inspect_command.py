@@ -8,6 +8,7 @@ import pytest
 
 from fsm_conn import cli
 from fsm_conn.cli.commands import inspect
+from fsm_conn.inspector import Inspector
 
 LINE = '{"v":1,"trigger":"connect","source":"disconnected","dest":"connecting","internal":false,"attempt":0,"dwell":0,"at":1}'
 
@@ -52,3 +53,19 @@ def test_a_trace_of_watch_is_read_as_well(tmp_path: Path) -> None:
     path = tmp_path / "life.jsonl"
     path.write_text(f'{{"event":"health","status":"healthy"}}\n{LINE}\n\n{LINE[:-1]},"event":"transition"}}\n')
     assert [line.number for line in inspect._lines(str(path))] == [2, 4]
+
+
+async def test_the_token_is_in_no_command_of_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user of the machine sees these: the browser is led to the page by a file that this user alone may read."""
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", asked.append)
+
+    async def looked(inspector: Inspector) -> None:
+        (address,) = asked
+        file = Path(address.removeprefix("file://"))
+        assert str(inspector.token) not in address
+        assert f"url={inspector.url}" in file.read_text()
+        assert file.parent.stat().st_mode & 0o077 == 0
+
+    await inspect._inspect(looked, 0, True, ())
+    assert not Path(asked[0].removeprefix("file://")).exists()

@@ -39,7 +39,7 @@ HOURS = int(os.environ.get("FSM_CONN_LONG_LIFE_HOURS", "12"))
 HISTORY = 16
 SETTLED = 2
 """Hours after which what is bounded is nearly full: histories, caches, the labels of metrics."""
-MOST = {"objects": 800, "blocks": 4000, "tasks": 8, "bytes": 500_000}
+MOST = {"objects": 800, "grpc": 0, "blocks": 4000, "tasks": 8, "bytes": 500_000}
 """What may be added in all the hours after that: in half a day, less than one object for every second link."""
 RETRY = RetryPolicy(
     max_attempts=4, initial_delay=1, max_delay=20, max_restarts=20, restart_window=300, recover_after=60
@@ -140,8 +140,10 @@ def measured() -> dict[str, int]:
     for _ in range(3):
         gc.collect()
     held = tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
+    objects = gc.get_objects()
     return {
-        "objects": len(gc.get_objects()),
+        "objects": len(objects),
+        "grpc": sum(str(type(each).__module__).startswith("grpc") for each in objects),
         "blocks": sys.getallocatedblocks(),
         "tasks": len(asyncio.all_tasks()),
         "bytes": held,

@@ -34,7 +34,7 @@ async def test_what_was_not_allowed_is_refused(wish: str, allow: tuple[str, ...]
         return
     door, conn = Door(), Connection(SimulatedLink.script())
     for target in (door, conn):
-        error = await act(Inspector(allow=allow), target, wish, "push")
+        error = await act(Inspector(token=False, allow=allow), target, wish, "push")
         assert error is not None
         assert "is not allowed" in error
     assert (door.state, conn.state) == ("closed", "disconnected")
@@ -42,7 +42,7 @@ async def test_what_was_not_allowed_is_refused(wish: str, allow: tuple[str, ...]
 
 async def test_a_trigger_is_fired_and_what_is_refused_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """With the error that the machine gives; and it is logged who asked."""
-    door, inspector = Door(), Inspector(allow=("fire",))
+    door, inspector = Door(), Inspector(token=False, allow=("fire",))
     assert await act(inspector, door, "fire", "push") is None
     assert door.state == "open"
     assert "127.0.0.1 asks to fire 'push'" in caplog.text
@@ -56,7 +56,7 @@ async def test_a_trigger_is_fired_and_what_is_refused_is_told(caplog: pytest.Log
 
 async def test_a_connection_is_connected_and_disconnected() -> None:
     """As its methods do it; what fails is told."""
-    inspector = Inspector(allow=("connect", "disconnect", "reconnect"))
+    inspector = Inspector(token=False, allow=("connect", "disconnect", "reconnect"))
     conn = Connection(SimulatedLink.script(opens=["ok", "ok", "refuse_for_good"]))
     assert await act(inspector, conn, "connect") is None
     assert conn.state == "connected"
@@ -71,7 +71,7 @@ async def test_a_connection_is_connected_and_disconnected() -> None:
 
 async def test_what_takes_long_goes_on_and_ends_with_the_inspector() -> None:
     """The page does not wait for it."""
-    inspector = Inspector(allow=("connect",))
+    inspector = Inspector(token=False, allow=("connect",))
     conn = Connection(SimulatedLink.script(opens=["hang"]))
     assert await act(inspector, conn, "connect") is None
     assert conn.state == "connecting"
@@ -81,7 +81,7 @@ async def test_what_takes_long_goes_on_and_ends_with_the_inspector() -> None:
 
 async def test_one_that_is_gone_is_told_so() -> None:
     """There is nothing to act with."""
-    inspector = Inspector(allow=("fire",))
+    inspector = Inspector(token=False, allow=("fire",))
     door = Door()
     inspector.watch(door)
     (key,) = (each.key for each in inspector._registry.all())

@@ -39,7 +39,7 @@ STATE = 4
 
 async def test_a_window_is_told_of_all_machines_and_of_each_change() -> None:
     """What there is when it opens, what comes, what moves, and what goes."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door("front")
     inspector.watch(door)
     async with Browser(inspector.app).feed() as feed:
@@ -58,7 +58,7 @@ async def test_a_window_is_told_of_all_machines_and_of_each_change() -> None:
 
 async def test_the_chosen_machine_is_told_with_all_its_steps() -> None:
     """Those before it was chosen, and each one after; and its table, its counts and where it stands."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door("front")
     inspector.watch(door)
     door.fire("push")
@@ -77,7 +77,7 @@ async def test_the_chosen_machine_is_told_with_all_its_steps() -> None:
 
 async def test_a_slow_browser_costs_nothing_and_misses_nothing_but_pictures() -> None:
     """While it does not read, what waits for it is bounded; afterwards it is right again."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     doors = [Door(f"door {number}") for number in range(10)]
     for door in doors:
         inspector.watch(door)
@@ -101,7 +101,7 @@ async def test_a_slow_browser_costs_nothing_and_misses_nothing_but_pictures() ->
 
 async def test_a_vanished_browser_is_forgotten() -> None:
     """And so are those of an inspector that ends; nobody waits for them."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     async with Browser(inspector.app).feed():
         assert len(inspector._hub.windows) == 1
     assert inspector._hub.windows == ()
@@ -112,7 +112,7 @@ async def test_a_vanished_browser_is_forgotten() -> None:
 
 async def test_windows_are_told_each_for_itself() -> None:
     """Two that look at different machines are told of these, and both of all."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     front, back = Door("front"), Door("back")
     inspector.watch(front)
     inspector.watch(back)
@@ -128,7 +128,7 @@ async def test_windows_are_told_each_for_itself() -> None:
 
 async def test_windows_are_bounded() -> None:
     """One too many is refused, with a word."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     browser = Browser(inspector.app)
     async with asyncio.TaskGroup():
         feeds = [browser.feed() for _ in range(MOST_WINDOWS + 1)]
@@ -141,7 +141,7 @@ async def test_windows_are_bounded() -> None:
 
 async def test_nothing_of_what_came_with_a_trigger_is_told() -> None:
     """Nor of what an error holds beside its first line."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door("front")
     inspector.watch(door)
     said: list[bytes] = []
@@ -164,7 +164,7 @@ async def test_nothing_of_what_came_with_a_trigger_is_told() -> None:
 )
 async def test_a_hostile_name_is_cut_and_made_visible(name: str) -> None:
     """It can be no markup, for the page makes text of it; nor turn what stands around it, nor fill the page."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door(name)
     inspector.watch(door)
     async with Browser(inspector.app).feed() as feed:
@@ -176,7 +176,7 @@ async def test_a_hostile_name_is_cut_and_made_visible(name: str) -> None:
 
 async def test_a_connection_is_told_with_its_attempts_and_calls() -> None:
     """The reason of its last trouble, its attempt, and of its calls numbers alone."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     conn = Connection(SimulatedLink.script(opens=["refuse", "ok"], calls=["ok", "lost"]), name="peer")
     inspector.watch(conn)
     async with Browser(inspector.app).feed() as feed:
@@ -210,7 +210,7 @@ async def test_a_connection_is_told_with_its_attempts_and_calls() -> None:
 
 async def test_a_pool_is_told_with_its_slots_leases_and_waiters() -> None:
     """And all its connections are listed under it."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     pool = ConnectionPool(SimulatedLink.script(), pool_size=2, max_overflow=0, name="workers")
     inspector.watch(pool)
     async with Browser(inspector.app).feed() as feed, pool:
@@ -228,7 +228,7 @@ async def test_a_pool_is_told_with_its_slots_leases_and_waiters() -> None:
 async def test_without_pygraphviz_the_page_is_told_so(monkeypatch: Any) -> None:
     """It shows a board instead of a picture."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door("front")
     inspector.watch(door)
     browser = Browser(inspector.app)

@@ -16,7 +16,7 @@ WISHES = ("/api/look", "/api/act", "/api/answer", "/api/steer")
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_page_whose_name_points_here_is_refused(path: str) -> None:
     """DNS rebinding: the browser takes such a page for one of ours, and only `Host` tells."""
-    browser = Browser(Inspector().app)
+    browser = Browser(Inspector(token=False).app)
     assert (await browser.get(path, host="evil.example:8765")).status == 421
     assert (await browser.get(path, host="127.0.0.1.evil.example")).status == 421
     assert (await browser.get(path, host="")).status == 421
@@ -25,14 +25,15 @@ async def test_a_page_whose_name_points_here_is_refused(path: str) -> None:
 @pytest.mark.parametrize("host", ["localhost:8765", "LOCALHOST", "127.0.0.1", "[::1]:9"])
 async def test_this_machine_has_several_names(host: str) -> None:
     """By any of them, and any port, for a tunnel may have another."""
-    assert (await Browser(Inspector().app).get("/", host=host)).status == 200
+    assert (await Browser(Inspector(token=False).app).get("/", host=host)).status == 200
 
 
 @pytest.mark.parametrize("path", WISHES)
 async def test_a_page_of_another_origin_is_refused(path: str) -> None:
     """Also one of this machine on another port, one that is sandboxed, and one that says nothing of its origin."""
-    browser = Browser(Inspector(allow=("fire",)).app)
-    for origin in ("http://evil.example", "http://127.0.0.1:9999", "null", "http://127.0.0.1:8765.evil.example"):
+    browser = Browser(Inspector(token=False, allow=("fire",)).app)
+    pages = ("http://evil.example", "http://127.0.0.1:9999", "null", "http://127.0.0.1:8765.evil.example", "http://[")
+    for origin in pages:
         assert (await browser.post(path, {}, origin=origin)).status == 403
     for site in ("cross-site", "same-site"):
         assert (await browser.post(path, {}, sec_fetch_site=site)).status == 403
@@ -42,7 +43,7 @@ async def test_a_page_of_another_origin_is_refused(path: str) -> None:
 @pytest.mark.parametrize("path", WISHES)
 async def test_what_a_form_can_send_is_no_wish(path: str) -> None:
     """Only what needs the consent of the server before it is sent from elsewhere."""
-    answer = await Browser(Inspector().app).post(path, {}, content_type="text/plain")
+    answer = await Browser(Inspector(token=False).app).post(path, {}, content_type="text/plain")
     assert answer.status == 415
 
 
@@ -65,7 +66,7 @@ async def test_the_token_opens_everything_but_the_empty_page() -> None:
 
 async def test_without_a_token_only_this_machine_is_answered() -> None:
     """As where an application that mounts it listens on all addresses."""
-    app = Inspector().app
+    app = Inspector(token=False).app
     assert (await Browser(app, peer="203.0.113.7").get("/")).status == 403
     assert (await Browser(app, peer="::1").get("/")).status == 200
     assert (await Browser(app, peer=None).get("/")).status == 200  # a Unix socket
@@ -77,8 +78,24 @@ async def test_without_a_token_only_this_machine_is_answered() -> None:
 def test_others_could_reach_it_only_with_a_token(options: dict[str, object]) -> None:
     """It is refused before anything listens."""
     with pytest.raises(ValueError, match="needs a token"):
-        Inspector(**options)  # type: ignore[arg-type]
-    Inspector(**options, token=TOKEN)  # type: ignore[arg-type]
+        Inspector(**options, token=False)  # type: ignore[arg-type]
+    assert Inspector(**options, token=TOKEN).token == TOKEN  # type: ignore[arg-type]
+    assert Inspector(**options).token  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("allow", [(), ("fire",)])
+async def test_nobody_is_answered_without_a_token_unless_that_was_said(allow: tuple[str, ...]) -> None:
+    """Not even on this machine, where others work, and behind a proxy of which all come from here."""
+    inspector = Inspector(allow=allow)
+    browser = Browser(inspector.app)
+    assert (await browser.get("/")).status == 200  # the page, which holds nothing
+    assert (await browser.get("/api/picture")).status == 401
+    assert (await browser.post("/api/act", {})).status == 401
+    assert (await browser.post("/api/act", {}, authorization=f"Bearer {inspector.token}")).status == 400
+    assert inspector.token != Inspector().token
+    open_to_all = Inspector(allow=allow, token=False)
+    assert open_to_all.token is None
+    assert (await Browser(open_to_all.app).post("/api/act", {})).status == 400
 
 
 @pytest.mark.parametrize("token", ["short", "", "a token with a line\nbreak", "ein-Schlüssel-mit-Umlaut"])
@@ -111,7 +128,7 @@ async def test_every_answer_forbids_what_is_not_ours(status: int) -> None:
 
 async def test_no_other_file_is_given_away() -> None:
     """Whatever the path says; only the names of the page's own files mean anything."""
-    browser = Browser(Inspector().app)
+    browser = Browser(Inspector(token=False).app)
     for path in (
         "/../inspector.py",
         "/..%2finspector.py",
@@ -138,7 +155,7 @@ async def test_a_mounted_page_is_guarded_alike() -> None:
 
 async def test_a_wish_is_small_and_well_formed() -> None:
     """What is not, is refused before it is read to its end."""
-    browser = Browser(Inspector().app)
+    browser = Browser(Inspector(token=False).app)
     for body in (b"{", b"[]", b"7", b"[" * 5000, b"\xff"):
         assert (await browser.ask("POST", "/api/look", body, content_type="application/json")).status == 400
     large = await browser.ask("POST", "/api/look", b" " * 20_000, content_type="application/json")

@@ -51,7 +51,7 @@ class Order(StateMachine):
 @given(answers=st.fixed_dictionaries({}, optional=dict.fromkeys(("may_pay", "is_open", "is_odd"), st.booleans())))
 def test_a_step_is_the_first_row_whose_guards_agree(answers: dict[str, bool]) -> None:
     """As the machine would do it, with the answers that were given; nothing of the class is run."""
-    walk = Inspector().walk(Order)
+    walk = Inspector(token=False).walk(Order)
     for guard, says in answers.items():
         assert walk.answer(guard, says) is None
     says = {"may_pay": True, "is_open": True, "is_odd": True} | answers
@@ -64,7 +64,7 @@ def test_a_step_is_the_first_row_whose_guards_agree(answers: dict[str, bool]) ->
 
 def test_what_cannot_happen_is_refused_with_the_reason() -> None:
     """And changes nothing."""
-    walk = Inspector().walk(Order)
+    walk = Inspector(token=False).walk(Order)
     assert walk.fire("refund") == "'refund' cannot happen in state 'new'"
     assert walk.answer("nobody", True) == "the table has no guard 'nobody'"
     assert (walk.state, walk.count) == ("new", 0)
@@ -74,7 +74,7 @@ def test_a_machine_of_transitions_is_walked_too() -> None:
     """With its `unless` as a guard that must refuse; where every row refuses, the trigger does."""
     machine = Machine(states=["a", "b"], initial="a", auto_transitions=False)
     machine.add_transition("go", "a", "b", unless=["is_late"])
-    walk = Inspector().walk(machine)
+    walk = Inspector(token=False).walk(machine)
     walk.answer("is_late", True)
     assert walk.fire("go") == "no row of 'go' is taken: of each, a guard says no"
     walk.answer("is_late", False)
@@ -85,12 +85,12 @@ def test_a_machine_of_transitions_is_walked_too() -> None:
 def test_what_has_no_table_cannot_be_walked() -> None:
     """The error of charts."""
     with pytest.raises(ChartError):
-        Inspector().walk(object)
+        Inspector(token=False).walk(object)
 
 
 async def test_the_page_walks() -> None:
     """It fires, answers, is told of each step, and begins again."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     inspector.walk(Order)
     browser = Browser(inspector.app)
     async with browser.feed() as feed:
@@ -121,7 +121,7 @@ async def recorded() -> list[str]:
 async def test_a_recorded_life_is_lived_again() -> None:
     """In its order, at the speed that was asked for."""
     lines = await recorded()
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     replay = inspector.replay(read_trace(lines), Connection, speed=10)
     with pytest.raises(ValueError, match="a replay already"):
         inspector.replay(read_trace(lines), Connection)
@@ -144,7 +144,7 @@ async def test_a_trace_of_many_machines_and_names_is_shown_in_part(monkeypatch: 
     lines = [
         attrs.evolve(line, trigger=f"t{number}", connection=f"c{number % 4}", at=float(number)) for number in range(80)
     ]
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     replay = inspector.replay(lines, Connection)
     replay._seek(80.0)
     assert [(each.name, each.count) for each in replay.recordings] == [("c0", 20), ("c1", 20), ("c2", 20)]
@@ -156,7 +156,7 @@ async def test_a_trace_of_many_machines_and_names_is_shown_in_part(monkeypatch: 
 async def test_a_replay_is_steered() -> None:
     """Paused, sent to a moment, forwards and back, and made faster."""
     lines = await recorded()
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     replay = inspector.replay(read_trace(lines), Connection)
     (subject,) = replay.recordings
     task = asyncio.create_task(replay.run())
@@ -186,10 +186,10 @@ async def test_a_replay_is_steered() -> None:
     ):
         assert (await steer(wrong)).json["error"]
     task.cancel()
-    assert (await Browser(Inspector().app).post("/api/steer", {})).status == 400
+    assert (await Browser(Inspector(token=False).app).post("/api/steer", {})).status == 400
 
 
 def test_an_empty_trace_is_refused() -> None:
     """There would be nothing to see."""
     with pytest.raises(ValueError, match="has no transition"):
-        Inspector().replay([], Connection)
+        Inspector(token=False).replay([], Connection)

@@ -31,7 +31,7 @@ def names(inspector: Inspector) -> set[str]:
 
 def test_a_machine_that_is_watched_can_go() -> None:
     """Also after transitions with errors, whose tracebacks hold its frames."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door()
     inspector.watch(door)
 
@@ -52,7 +52,7 @@ def test_a_machine_that_is_watched_can_go() -> None:
 
 def test_watching_twice_is_watching_once_and_it_ends() -> None:
     """What ends it may be called as often as one likes."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     door = Door()
     end = inspector.watch(door)
     assert inspector.watch(door) is end
@@ -70,7 +70,7 @@ def test_watching_twice_is_watching_once_and_it_ends() -> None:
 async def test_everything_there_is_and_will_be() -> None:
     """Those that are there, those that begin later, connections and pools among them; not the slots of a pool."""
     before = Door()
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     stop = inspector.watch_all()
     assert inspector.watch_all() is stop
     assert any(subject.machine is before for subject in inspector._registry.all())  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ async def test_everything_there_is_and_will_be() -> None:
 
 def test_the_first_transition_of_one_that_begins_is_told() -> None:
     """It is watched before it is told of."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     stop = inspector.watch_all()
     door = Door()
     door.fire("push")
@@ -128,7 +128,7 @@ def test_who_is_told_of_beginnings_cannot_hurt(caplog: pytest.LogCaptureFixture)
 def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond are counted, not shown; and of many machines less is kept of each."""
     monkeypatch.setattr(fsm_conn.inspector.registry, "MOST", 150)
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     doors = [Door() for _ in range(200)]
     for door in doors:
         inspector.watch(door)()
@@ -149,18 +149,18 @@ def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_machine_is_refused() -> None:
     """With a word about what is."""
     with pytest.raises(TypeError, match="give a StateMachine, such as a Connection"):
-        Inspector().watch("door")  # type: ignore[arg-type]
+        Inspector(token=False).watch("door")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="there is no 'fires'"):
-        Inspector(allow=("fires",))
+        Inspector(token=False, allow=("fires",))
     with pytest.raises(ValueError, match="give a tuple of names"):
-        Inspector(allow="fire")
+        Inspector(token=False, allow="fire")
     with pytest.raises(ValueError, match="give a tuple of names"):
-        Inspector(hosts="localhost")
+        Inspector(token=False, hosts="localhost")
 
 
 async def test_it_can_be_closed_twice_and_before_it_was_opened() -> None:
     """Both are harmless."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     await inspector.aclose()
     await inspector.aclose()
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -7,12 +7,14 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from chrome import Page, chrome
 
 from fsm_conn import Connection, RetryPolicy, State, StateMachine, Transition
+from fsm_conn.cli.commands.inspect import _leading_to
 from fsm_conn.inspector import Inspector
 from fsm_conn.testing import conforms, read_trace
 
@@ -72,7 +74,7 @@ async def browse(driver: Any) -> AsyncIterator[Open]:
 async def test_a_plugin_that_is_killed_is_seen_to_come_back(browse: Open) -> None:
     """Every state on the way, in the pill, in the diagram and in the table, with the reason."""
     conn = Connection(CALCULATOR, name="calculator", retry=RetryPolicy(initial_delay=0.5))
-    async with Inspector(port=0) as inspector, conn:
+    async with Inspector(token=False, port=0) as inspector, conn:
         inspector.watch(conn)
         page = await browse(inspector)
         await page.choose("calculator")
@@ -98,7 +100,7 @@ async def test_a_plugin_that_is_killed_is_seen_to_come_back(browse: Open) -> Non
 async def test_what_is_exported_conforms(browse: Open) -> None:
     """As the file that the browser would save."""
     door = Door("front")
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.watch(door)
         for trigger in ("push", "pull", "push"):
             door.fire(trigger)
@@ -121,7 +123,7 @@ async def test_what_is_exported_conforms(browse: Open) -> None:
 async def test_a_thousand_machines_that_never_rest(browse: Open) -> None:
     """The page lists all, draws those in sight, and goes on answering: it scrolls, filters and draws frames."""
     doors = [Door(f"door {number}") for number in range(1000)]
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         for door in doors:
             inspector.watch(door)
         page = await browse(inspector)
@@ -160,7 +162,7 @@ async def test_a_thousand_machines_that_never_rest(browse: Open) -> None:
 async def test_two_windows_and_a_reload(browse: Open) -> None:
     """Each looks at its own machine, which it still does when it was loaded anew; both are told of both."""
     front, back = Door("front"), Door("back")
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.watch(front)
         inspector.watch(back)
         one, two = await browse(inspector), await browse(inspector)
@@ -180,14 +182,14 @@ async def test_two_windows_and_a_reload(browse: Open) -> None:
 async def test_the_server_goes_and_comes_back(browse: Open) -> None:
     """The page says so, looks for it, and shows the same machine again, as it is by then."""
     door = Door("front")
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.watch(door)
         port = int(inspector.url.rstrip("/").rpartition(":")[2])
         page = await browse(inspector)
         await page.choose("front")
     await page.until("document.getElementById('link').dataset.link === 'lost'")
     door.fire("push")
-    async with Inspector(port=port) as again:
+    async with Inspector(token=False, port=port) as again:
         again.watch(door)
         await page.until("document.getElementById('link').dataset.link === 'live'")
         await page.until(f"{PILL}.includes('open')")
@@ -205,7 +207,7 @@ async def test_a_hostile_name_is_nothing_but_text(browse: Open) -> None:
 
     Hostile.__name__ = wild
     machines = [Hostile() for _ in range(3)]
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         for machine, name in zip(machines, (wild, "\u202egnp.exe\u2066", "x" * 10_000), strict=True):
             inspector.watch(machine, name=name)
         page = await browse(inspector)
@@ -225,13 +227,13 @@ async def test_a_hostile_name_is_nothing_but_text(browse: Open) -> None:
 async def test_a_trigger_is_fired_only_after_asking_back(browse: Open) -> None:
     """By default there is no button at all; with one, No changes nothing. What guards say is told before."""
     door = Door("front")
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.watch(door)
         page = await browse(inspector)
         await page.choose("front")
         await page.until("document.querySelector('.verdict')")
         assert await page.do("return [...document.querySelectorAll('.verdict button')].length") == 0
-    async with Inspector(port=0, allow=("fire",)) as inspector:
+    async with Inspector(token=False, port=0, allow=("fire",)) as inspector:
         inspector.watch(door)
         page = await browse(inspector)
         await page.choose("front")
@@ -262,9 +264,21 @@ async def test_the_token_is_taken_from_the_address(browse: Open) -> None:
         assert token not in await page.do("return location.href")
 
 
+async def test_the_command_leads_there_by_a_file(driver: Any, tmp_path: Path) -> None:
+    """So that the token stands in no command that starts a browser."""
+    door = Door("front")
+    async with Inspector(port=0) as inspector:
+        inspector.watch(door)
+        page = await Page.opened(driver, _leading_to(inspector.url, tmp_path))
+        await page.until("location.protocol === 'http:'")
+        await page.choose("front")
+        assert str(inspector.token) not in await page.do("return location.href")
+        await page.close()
+
+
 async def test_a_table_is_walked_and_a_life_lived_again_by_the_keyboard(browse: Open) -> None:
     """Every control has a name that can be read aloud, and can be reached by keys; also on a phone."""
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.walk(Door)
         page = await browse(inspector, width=400, height=780)
         await page.until("document.querySelector('.line:not([hidden])')")
@@ -309,7 +323,7 @@ async def test_a_recorded_life_is_played(browse: Open) -> None:
         json.dumps({**line, "trigger": "push", "source": "closed", "dest": "open", "dwell": 5.0, "at": 105.0}),
         json.dumps({**line, "trigger": "kick", "source": "open", "dest": "broken", "dwell": 3600.0, "at": 3705.0}),
     ]
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         replay = inspector.replay(read_trace(lines), Door)
         task = asyncio.create_task(replay.run())
         page = await browse(inspector)
@@ -327,7 +341,7 @@ async def test_a_recorded_life_is_played(browse: Open) -> None:
 async def test_without_a_picture_there_is_a_board(browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the state lit as well, and the reason."""
     door = Door("front")
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         inspector.watch(door)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         page = await browse(inspector)

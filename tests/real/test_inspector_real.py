@@ -40,7 +40,7 @@ async def asked(url: str, path: str = "") -> bytes:
 
 async def test_the_picture_has_the_states_under_their_names() -> None:
     """Drawn in another process; a wrong wish is told."""
-    inspector = Inspector()
+    inspector = Inspector(token=False)
     inspector.watch(Door("front"), name="front")
     door = Door("kept")
     inspector.watch(door)
@@ -59,7 +59,7 @@ async def test_the_picture_has_the_states_under_their_names() -> None:
 
 async def test_it_serves_by_itself_and_ends() -> None:
     """On a port that is free, and on the same one again; nothing is left, and no signal is taken from the process."""
-    inspector = Inspector(port=0)
+    inspector = Inspector(token=False, port=0)
     with pytest.raises(RuntimeError, match="does not serve"):
         inspector.url
     async with inspector:
@@ -69,7 +69,7 @@ async def test_it_serves_by_itself_and_ends() -> None:
             await inspector.start()
     with pytest.raises(OSError):
         await asked(url)
-    async with Inspector(port=int(url.rstrip("/").rpartition(":")[2])) as again:
+    async with Inspector(token=False, port=int(url.rstrip("/").rpartition(":")[2])) as again:
         assert again.url == url
         assert b"200 OK" in await asked(url)
 
@@ -78,12 +78,12 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
     """Of the operating system, as for any other server; nothing ends the process."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OSError):
-            await Inspector(port=taken.getsockname()[1]).start()
+            await Inspector(token=False, port=taken.getsockname()[1]).start()
 
 
 async def test_an_open_stream_does_not_hold_up_the_end() -> None:
     """It is ended by us, and no window is left."""
-    async with Inspector(port=0) as inspector:
+    async with Inspector(token=False, port=0) as inspector:
         host, port = "127.0.0.1", int(inspector.url.rstrip("/").rpartition(":")[2])
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(f"GET /api/feed HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
@@ -98,7 +98,7 @@ async def test_an_open_stream_does_not_hold_up_the_end() -> None:
 async def test_who_asks_for_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor who asks slowly, or no second time; there are only so many; and a stream that is read goes on meanwhile."""
     monkeypatch.setattr(serving, "SILENCE", 3600)
-    async with Inspector(port=0) as inspector, asyncio.timeout(120):
+    async with Inspector(token=False, port=0) as inspector, asyncio.timeout(120):
         host, port = "127.0.0.1", int(inspector.url.rstrip("/").rpartition(":")[2])
         request = f"GET /api/feed HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
         feed, *others = opened = [await asyncio.open_connection(host, port) for _ in range(4)]
@@ -145,9 +145,11 @@ async def test_the_command_shows_a_plugin_and_takes_it_along(no_leaks: None) -> 
         told = (await process.stdout.readline()).decode()
         url = told.split()[2]
         assert told.startswith("Look at http://127.0.0.1:")
-        host, port = url.removeprefix("http://").rstrip("/").split(":")
+        where, _, token = url.removeprefix("http://").partition("/#token=")
+        host, port = where.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET /api/feed HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        asking = f"GET /api/feed HTTP/1.1\r\nHost: {where}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        writer.write(asking.encode())
         feed = b""
         while b'"connection","Connection","connected"' not in feed:
             feed += await asyncio.wait_for(reader.read(65536), 90)
@@ -162,7 +164,7 @@ async def test_the_command_shows_a_plugin_and_takes_it_along(no_leaks: None) -> 
 
 async def test_a_machine_of_another_thread_is_shown_and_left_alone() -> None:
     """Its transitions are told; its guards are not asked, and nothing is done with it, for it lives elsewhere."""
-    inspector = Inspector(allow=("fire",))
+    inspector = Inspector(token=False, allow=("fire",))
     stop = inspector.watch_all()
     conn = await asyncio.to_thread(blocking.Connection, CALCULATOR, name="elsewhere")
     try:

@@ -7,6 +7,8 @@ to be walked by hand, and anything else is a trace to be lived again.
 from __future__ import annotations
 
 import asyncio
+import html
+import tempfile
 import webbrowser
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -102,7 +104,8 @@ def command(
 
     Give the command of a plugin or an address after --: it is connected to, and supervised. Or TRACE, a file that a
     fsm_conn.testing.TraceWriter wrote: it is lived again at any speed. Or MODULE:CLASS: its table is walked by hand,
-    and nothing of it is run. The page is served to this machine alone, and loads nothing from elsewhere.
+    and nothing of it is run. The page is served to this machine alone, to who has the address that is printed, and
+    loads nothing from elsewhere.
     """
     if (what is None) == (not peer.words):
         raise click.UsageError("Give a trace, a module:Class, or a peer after '--'; one of them.")
@@ -127,11 +130,19 @@ async def _inspect(opened: Opened, port: int, opens: bool, allow: tuple[str, ...
         raise click.ClickException(f"cannot listen on port {port}: {error.strerror}; give another --port") from None
     try:
         click.echo(f"Look at {inspector.url}  (Ctrl-C ends it)")
-        if opens:
-            await asyncio.to_thread(webbrowser.open, inspector.url)
-        await opened(inspector)
+        with tempfile.TemporaryDirectory(prefix="fsm-conn-") as private:
+            if opens:
+                await asyncio.to_thread(webbrowser.open, _leading_to(inspector.url, Path(private)))
+            await opened(inspector)
     finally:
         await inspector.aclose()
+
+
+def _leading_to(url: str, private: Path) -> str:
+    """The address of a file that leads to `url`: the words of a browser's command are seen by every user."""
+    file = private / "inspect.html"
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(url)}">', "utf-8")
+    return file.as_uri()
 
 
 def _supervising(peer: Peer, interval: float, attempts: int, recover_after: float) -> Opened:
