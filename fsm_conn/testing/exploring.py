@@ -2,7 +2,8 @@
 
 Walks every interleaving of what callers, the world and time can do, breadth first, so that the first violation found is
 also the shortest. Moments that cannot be told apart by anything that matters later are visited once; what cannot be
-compared is named, and then nothing is promised. A life cannot be copied, so each path is lived from its beginning.
+compared is named, and so is what has more values than can be tried; then nothing is promised. A life cannot be copied,
+so each path is lived from its beginning.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class Exploration:
         steps: steps that were lived, those of the way to each moment included.
         states: how many of the moments are in each state.
         seconds: how long it took.
-        complete: whether everything up to the depth was walked; False when a limit was reached first.
+        complete: whether every step that was offered was walked up to the depth; False when a limit was reached first.
         violation: the first one, by a shortest life; None when there was none.
         blind: what could not be compared, so that moments which differ only in that were taken for one.
+        sampled: what has more values than were tried: the data of triggers, and the hour where the class reads a clock.
         unreached: rows that were never taken, and guards that never refused.
         unjudged: rules that were not applied to the class, each with the reason.
     """
@@ -52,21 +54,25 @@ class Exploration:
     complete: bool
     violation: ViolationError | None
     blind: tuple[str, ...] = ()
+    sampled: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
     unjudged: dict[str, str] = attrs.field(factory=dict)
 
     @property
     def proven(self) -> bool:
-        """Whether no life up to the depth can violate an invariant."""
-        return self.complete and not self.blind and self.violation is None
+        """Whether no life up to the depth can violate an invariant: all were walked, with all data, and none did."""
+        return self.complete and not self.blind and not self.sampled and self.violation is None
 
     def __str__(self) -> str:
         share = ", ".join(f"{state} {count}" for state, count in sorted(self.states.items()))
-        end = "as far as the limit allowed" if not self.complete else "" if self.blind else "all of them"
+        end = (
+            "as far as the limit allowed" if not self.complete else "" if self.blind or self.sampled else "all of them"
+        )
         speed = f"{self.steps / max(self.seconds, 1e-9):,.0f} steps/s"
         reached = f"{self.moments} moments and {self.edges} edges up to depth {self.depth}, {end + ', ' if end else ''}"
         lines = [f"{reached}in {self.seconds:.1f} s ({speed}); moments by state: {share}"]
         lines += [f"merged by state alone: {each}" for each in self.blind]
+        lines += [f"only some values tried: {each}" for each in self.sampled]
         lines += [f"not reached: {each}" for each in self.unreached]
         lines += [f"not judged: {name}, for {reason}" for name, reason in self.unjudged.items()]
         if self.violation is not None:
@@ -131,6 +137,7 @@ class _Walk:
         self.options = options
         self.known: set[Any] = set()
         self.blind: set[str] = set()
+        self.sampled: set[str] = set()
         self.states: Counter[str] = Counter()
         self.edges = self.steps = 0
         self.complete = True
@@ -162,6 +169,7 @@ class _Walk:
             self.complete,
             self.violation,
             tuple(sorted(self.blind)),
+            tuple(sorted(self.sampled)),
             self.reach.unreached() if self.complete else (),
             self.unjudged,
         )
@@ -242,6 +250,7 @@ class _Walk:
         here = life.state, len(life.records)
         longer = len(path.steps) < self.depth
         following = [_Path((*path.steps, step), here) for step in life.options()] if longer else []
+        self.sampled |= life.sampled
         self._end(life)
         return following
 

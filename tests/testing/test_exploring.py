@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable, Iterator
+from random import uniform
 from typing import Any
 
 import pytest
@@ -225,6 +227,76 @@ class Recalls(Counts):
 def test_who_reads_the_history_is_told_that_it_is_not_compared() -> None:
     """It is as long as the life."""
     assert explore(Recalls, depth=2).blind == ("history",)
+
+
+class Safe(StateMachine):
+    """Opens for one of many numbers."""
+
+    states = (State("shut", initial=True), State("open", final=True))
+    transitions = (
+        Transition("turn", "shut", "open", guards="is_right"),
+        Transition("turn", "shut", None),
+    )
+
+    def is_right(self, number: int) -> bool:
+        """Of many values a few are tried."""
+        return number == 4711
+
+
+class Switch(Safe):
+    """Opens for one of two."""
+
+    def is_right(self, number: bool) -> bool:
+        """Both are tried."""
+        return number
+
+
+def test_data_with_more_values_than_can_be_tried_prove_nothing() -> None:
+    """Neither "all of them" nor "no violation", and the values that were tried are shown."""
+    walk = explore(Safe, depth=2)
+    assert walk.complete
+    assert not walk.proven
+    assert [each.partition("(")[0] for each in walk.sampled] == ["'turn' with number "]
+    text = str(walk)
+    assert "only some values tried: 'turn' with number (0, " in text
+    assert "all of them" not in text
+    assert text.endswith("no violation found")
+
+
+def test_data_of_few_values_are_all_tried() -> None:
+    """Those of a short type, and those of a list that the user gave, however long."""
+    assert explore(Switch, depth=2).proven
+    numbers = [*range(10), 4711]
+    walk = explore(Safe, depth=2, data={"turn": {"number": numbers}})
+    assert walk.proven, str(walk)
+    assert walk.states == {"shut": 1, "open": 1}
+
+
+class Late(Safe):
+    """Asks the clock of the machine that runs it."""
+
+    def is_right(self) -> bool:
+        """Whether it is late in the day."""
+        return time.localtime().tm_hour > 22
+
+
+class Lucky(Safe):
+    """Asks chance."""
+
+    def is_right(self) -> bool:
+        """Whether it is lucky."""
+        return uniform(0, 1) > 2
+
+
+@pytest.mark.parametrize(
+    ("owner", "named"),
+    [(Late, "the wall clock (time in is_right)"), (Lucky, "chance without a seed (random in is_right)")],
+)
+def test_who_asks_the_world_outside_is_told_that_it_cannot_be_walked(owner: type, named: str) -> None:
+    """Virtual time does not move the wall clock, and no second life finds chance the same."""
+    walk = explore(owner, depth=2)
+    assert walk.sampled == (named,)
+    assert not walk.proven
 
 
 def test_how_long_a_link_has_been_up_tells_moments_apart() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fsm_conn.machine.records import TransitionRecord
+from fsm_conn.testing.lives.domain import Domain
 from fsm_conn.testing.lives.script import Script
 from fsm_conn.testing.virtual import VirtualLoop
 
@@ -30,7 +31,8 @@ class Evidence:
         seen_slowly: those that an async observer was told of.
         checked: how many of the records had been there at the last check at rest.
         ended: whether the life is over, or about to be.
-        values: for a state and a trigger, some values of everything that it is fired with.
+        values: for a state and a trigger, the values of everything that it is fired with.
+        sampled: where `options` offered some of many values, in words.
         ignored: names of invariants that are not checked.
         logged: errors that the package has logged.
         steps_in: how many steps were begun in each state.
@@ -45,7 +47,8 @@ class Evidence:
         self.seen_slowly: list[TransitionRecord] = []
         self.checked = 0
         self.ended = False
-        self.values: Mapping[tuple[str, str], Mapping[str, Sequence[Any]]] = {}
+        self.values: Mapping[tuple[str, str], Mapping[str, Domain]] = {}
+        self.sampled: set[str] = set()
         self.ignored: frozenset[str] = frozenset()
         self.steps_in: Counter[str] = Counter()
         self.logged: list[BaseException] = []

@@ -41,6 +41,9 @@ _CLOCKS = _DURATIONS | {"time"}
 _LONGEST = 1e6
 _HISTORY = frozenset({"history", "records", "last_record"})
 """What user code must not read, if moments are to be compared: all that has ever been."""
+_CLOCK, _CHANCE = "the wall clock", "chance without a seed"
+_OUTSIDE = {"time": _CLOCK, "datetime": _CLOCK, "random": _CHANCE, "secrets": _CHANCE, "uuid": _CHANCE}
+"""What user code must not ask either: virtual time does not move it, and no second life finds it the same."""
 
 
 class Freezer:
@@ -237,6 +240,7 @@ def reads_clock(owner: type) -> bool:
 _reads_clock: dict[type, bool] = {}
 _clock_times: dict[type, tuple[float, ...]] = {}
 _reads_history: dict[type, bool] = {}
+_read_outside: dict[type, frozenset[str]] = {}
 
 
 def reads_history(owner: type) -> bool:
@@ -246,6 +250,26 @@ def reads_history(owner: type) -> bool:
         names = (set(function.__code__.co_names) for function in user_functions(owner))
         found = _reads_history[owner] = any(not _HISTORY.isdisjoint(each) for each in names)
     return found
+
+
+def read_outside(owner: type) -> frozenset[str]:
+    """What user code asks of the world outside, which no life can bring back: the wall clock, chance without a seed."""
+    found = _read_outside.get(owner)
+    if found is None:
+        found = _read_outside[owner] = frozenset(
+            f"{_OUTSIDE[module]} ({module} in {function.__name__})"
+            for function in user_functions(owner)
+            for module in _modules_named(function) & _OUTSIDE.keys()
+        )
+    return found
+
+
+def _modules_named(function: FunctionType) -> set[str]:
+    """The modules whose names, or the names of whose functions and classes, stand in a function."""
+    named = (function.__globals__.get(name) for name in function.__code__.co_names)
+    return {
+        each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None) or "" for each in named
+    }
 
 
 def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[Any, frozenset[str]]:
@@ -262,6 +286,7 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
     reason = machine.reason
     if reads_history(type(machine)):
         freezer.blind.add("history")
+    life.sampled |= read_outside(type(machine))
     now = life.loop.time()
     timers = tuple(sorted(round(timer.when() - now, 6) for timer in life.loop._scheduled if not timer.cancelled()))
     waiting = tuple(sorted(map(hash, _waiting(life.loop, freezer))))

@@ -20,6 +20,7 @@ class Living(Protocol):
     steps_in: Counter[str]
     checking: bool
     ended: bool
+    sampled: set[str]
     endings: tuple[str, ...]
 
     @property

@@ -56,7 +56,8 @@ class TableFacts:
                 guards[source].update(dict.fromkeys(row.guards))
         self.guards: Mapping[str, tuple[str, ...]] = {state: tuple(sorted(names)) for state, names in guards.items()}
         names = {name for names in guards.values() for name in names}
-        values = {name: some[0] for each in evidence.values.values() for name, some in each.items() if some}
+        domains = [pair for each in evidence.values.values() for pair in each.items()]
+        values = {name: domain.values[0] for name, domain in domains if domain.values}
         self.questions = {name: _question(owner, name, values) for name in names}
         self.own = {name for names in guards.values() for name in names if _is_own(getattr(owner, name, None))}
 

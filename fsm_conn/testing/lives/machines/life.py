@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice, product
 from typing import Any
@@ -58,6 +59,12 @@ _PLAIN = (int, bool, str, float, type(None))
 
 def _size(value: Any) -> int:
     return len(value) if isinstance(value, Sized) else 0
+
+
+def _shown(names: Iterable[str], chosen: Iterable[tuple[Any, ...]]) -> str:
+    """Each parameter with its values: `value (0, 1, 5)`."""
+    tried = (dict.fromkeys(map(reprlib.repr, values)) for values in zip(*chosen, strict=True))
+    return ", ".join(f"{name} ({', '.join(values)})" for name, values in zip(names, tried, strict=True))
 
 
 class MachineLife(SteppedLife):
@@ -209,15 +216,22 @@ class MachineLife(SteppedLife):
     def _hours(self) -> tuple[float, ...]:
         """Seconds that may make a difference although nobody waits so long."""
         found = clock_times(type(self.machine))
-        return found or (HOURS if getattr(self.loop, "clock_was_read", False) else ())
+        if found or not getattr(self.loop, "clock_was_read", False):
+            return found
+        self.sampled.add(f"the time that the class reads, each {HOURS[0]:g} or {HOURS[1]:g} s later")
+        return HOURS
 
     def _firing(self, trigger: str, everything: bool) -> list[Step]:
-        values = self.values.get((self.state, trigger))
-        if not values:
+        domains = self.values.get((self.state, trigger))
+        if not domains:
             return [Step("fire", (trigger,))]
-        few = product(*(each if everything else each[:3] for each in values.values()))
-        most = 3 * COMBINATIONS if everything else COMBINATIONS
-        return [Step("fire", (trigger,), False, dict(zip(values, chosen, strict=True))) for chosen in islice(few, most)]
+        whole = all(domain.is_whole for domain in domains.values())
+        tried = [domain.values if everything or domain.is_whole else domain.values[:3] for domain in domains.values()]
+        combined = product(*tried)
+        chosen = list(islice(combined, COMBINATIONS * (3 if everything else 4 if whole else 1)))
+        if not everything and not (whole and next(combined, None) is None):
+            self.sampled.add(f"{str(trigger)!r} with {_shown(domains, chosen)}")
+        return [Step("fire", (trigger,), False, dict(zip(domains, each, strict=True))) for each in chosen]
 
     def _outcomes(self) -> list[Step]:
         if self.activities is None or not self.activities.running:

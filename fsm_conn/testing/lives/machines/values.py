@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from fsm_conn.machine.signature import takes
 from fsm_conn.testing._extra import needed
+from fsm_conn.testing.lives.domain import Domain
 
 hypothesis = needed("hypothesis")
 st = needed("hypothesis.strategies")
@@ -18,7 +19,7 @@ __all__ = ["Data", "Values", "parameters_of", "values_for"]
 
 Data = Mapping[str, Mapping[str, Any]]
 """For a trigger and a parameter, a strategy of Hypothesis, or a sequence of values."""
-Values = Mapping[tuple[str, str], Mapping[str, Sequence[Any]]]
+Values = Mapping[tuple[str, str], Mapping[str, Domain]]
 """For a state and a trigger, the values of each parameter."""
 
 MOST = 12
@@ -41,7 +42,7 @@ def values_for(owner: type, data: Data | None) -> Values:
         TypeError: of a parameter nothing is known; the message says what to give.
     """
     given = {(trigger, name): each for trigger, names in (data or {}).items() for name, each in names.items()}
-    found: dict[tuple[str, str], dict[str, Sequence[Any]]] = {}
+    found: dict[tuple[str, str], dict[str, Domain]] = {}
     for state, trigger, function, parameter in _needs(owner):
         known = found.setdefault((state, trigger), {})
         if parameter.name not in known:
@@ -62,13 +63,13 @@ def _needs(owner: type) -> Iterator[tuple[str, str, Callable[..., Any], inspect.
                     yield source, str(row.trigger), getattr(owner, name), parameter
 
 
-def _values(owner: type, trigger: str, function: Any, parameter: inspect.Parameter, given: Any) -> Sequence[Any]:
+def _values(owner: type, trigger: str, function: Any, parameter: inspect.Parameter, given: Any) -> Domain:
     if isinstance(given, (list, tuple)):
-        return given
+        return Domain(given, True)
     if given is None:
         hint = _hint(function, parameter.name)
         if hint is None and parameter.default is not parameter.empty:
-            return [parameter.default]
+            return Domain([parameter.default], False)
         if hint is None:
             remedy = f"data={{{trigger!r}: {{{parameter.name!r}: <a strategy of Hypothesis, or a list of values>}}}}"
             raise TypeError(
@@ -87,9 +88,10 @@ def _hint(function: Any, name: str) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _examples(strategy: Any) -> Sequence[Any]:
-    """Always the same for a strategy; the simplest first."""
+def _examples(strategy: Any) -> Domain:
+    """Always the same for a strategy; the simplest first. Hypothesis ends early when there are no others."""
     found: list[Any] = []
+    asked = 0
 
     @hypothesis.settings(
         max_examples=4 * MOST,
@@ -102,11 +104,13 @@ def _examples(strategy: Any) -> Sequence[Any]:
     )
     @hypothesis.given(strategy)
     def collect(value: Any) -> None:
-        if len(found) < MOST and not any(_same(value, each) for each in found):
+        nonlocal asked
+        asked += 1
+        if not any(_same(value, each) for each in found):
             found.append(value)
 
     collect()
-    return tuple(found)
+    return Domain(tuple(found[:MOST]), asked < 4 * MOST and len(found) <= MOST)
 
 
 def _same(one: Any, other: Any) -> bool:

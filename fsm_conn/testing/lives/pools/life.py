@@ -79,6 +79,7 @@ class PoolLife:
         self._owns_loop = loop is None
         self.checking = True
         self.steps_in: Counter[str] = Counter()
+        self.sampled: set[str] = set()
         self.peer = SimulatedPeer()
         self.links: list[SimulatedLink] = []
         self.model = PoolModel(policy.acquire_timeout)
