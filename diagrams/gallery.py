@@ -51,6 +51,8 @@ def files() -> Iterator[tuple[str, str]]:
         yield f"{name}.changes.dark.svg", dark
     for detail in (Detail.STATES, Detail.TRIGGERS):
         yield from _both(f"Connection.{detail}", fsm_conn.Connection, detail=detail)
+    dark = drawn(fsm_conn.Connection, Format.SVG, theme=Theme.DARK, detail=Detail.TRIGGERS)
+    yield "Connection.triggers.dark.svg", dark
     with TransitionCoverage() as coverage:
         history = short_life()
     yield from _both("Connection.coverage", fsm_conn.Connection, coverage=coverage.report())
