@@ -1,1 +1,1 @@
-"""The life of a connection, and what applications call."""
+"""The table of a connection, and the `Connection` that applications use."""

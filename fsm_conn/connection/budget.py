@@ -1,8 +1,8 @@
-"""A budget of retries that many connections share, so that an outage of a common cause does not become a storm.
+"""A budget of retries that many connections share, so that a common outage does not cause a storm of retries.
 
-Jitter spreads the retries of many connections; it does not make them fewer. A budget does: it is a token bucket, as in
-gRPC's retry throttling and Finagle's retry budgets, from which every attempt after the first takes a token. Whoever
-finds none waits, first come, first served.
+Jitter spreads the retries of many connections, but does not make them fewer. A budget does: it is a token bucket, as
+in gRPC's retry throttling and Finagle's retry budgets. Every attempt after the first takes a token; when there is
+none, it waits, first come, first served.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["RetryBudget"]
 
 
 class RetryBudget:
-    """At most `rate` retries per second, over all connections that were given this object, and `burst` of them at once.
+    """Limits all connections that share it to `rate` retries per second, and to `burst` retries at once.
 
         budget = RetryBudget(rate=20, burst=40)
         plugins = [Connection(command, budget=budget) for command in commands]
 
-    The first attempt after `connect()` is not a retry; what follows a failed attempt or a lost link is, and so is what
-    `reconnect()` asks for. It is of one event loop, until that is closed; a new loop begins with a full bucket.
+    The first attempt after `connect()` is not a retry. An attempt after a failed one, after a lost link or by
+    `reconnect()` is. A budget belongs to one event loop until that is closed; a new loop begins with a full bucket.
 
     Args:
         rate: tokens that come back per second; more than zero.
         burst: tokens in a full bucket; 1 or more.
 
     Raises:
-        TypeError, ValueError: a number is none, or out of its range.
+        TypeError, ValueError: a value is not a number, or out of range.
     """
 
     def __init__(self, rate: float, *, burst: int = 1) -> None:
@@ -50,10 +50,10 @@ class RetryBudget:
         self._counted_at = 0.0
 
     async def admit(self) -> None:
-        """Wait for a token and take it. Cancelled, it takes none.
+        """Wait for a token and take it. When cancelled, it takes none.
 
         Raises:
-            RuntimeError: another loop, in which it was used before, is not closed.
+            RuntimeError: it was used in another loop, which is not closed.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -62,7 +62,7 @@ class RetryBudget:
             self._loop, self._turn = loop, asyncio.Lock()
             self._tokens, self._counted_at = self.burst, loop.time()
         async with self._turn:
-            # In whole microseconds: a clock that runs by timers would not get over less.
+            # In whole microseconds: a virtual clock would not advance over less.
             await asyncio.sleep(round(max(0.0, 1 - self._count(loop.time())) / self.rate, 6))
             self._tokens = self._count(loop.time()) - 1
 

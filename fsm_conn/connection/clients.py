@@ -1,8 +1,7 @@
-"""The documented clients: connections with the policies, and under the names, that their users know.
+"""The documented clients: connections with fixed policies and with method names of their own.
 
-Each is a `Connection` and no more than that: it sets policies, which the table asks as it asks all others, and adds
-names for what a connection does anyway. Whatever `Connection` takes, each of them takes, an explicit policy included;
-whatever it offers, `call` and `stream` and the rest, works on them too.
+Each is a `Connection`: it sets policies and adds other names for existing methods. Each takes every argument of
+`Connection`, also an explicit policy, and offers `call`, `stream` and everything else.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _NO_OUTAGE = frozenset({ConnectionState.DISCONNECTING, ConnectionState.DISCONNEC
 
 
 class _ConnectingRoute(ConnectionRoute):
-    """A route on which every call waits, and connects when nobody else does."""
+    """A route on which every call waits for the connection, and connects if necessary."""
 
     __slots__ = ()
 
@@ -43,10 +42,10 @@ class _ConnectingRoute(ConnectionRoute):
         super().__init__(conn)
 
     async def next(self, end: float | None) -> RoutedCall:
-        """The present link, or the next one.
+        """The current link, or the next one.
 
-        A call that runs out of time leaves what it has begun to the policy, for the next call: else impatient calls
-        would begin one outage after the other, each with an attempt that waits for nothing.
+        A call whose time runs out leaves the attempt that it began to the policy, for the next call. Otherwise
+        impatient calls would begin one outage after the other.
         """
         conn = self._conn
         endings = self.endings
@@ -66,7 +65,7 @@ class _ConnectingRoute(ConnectionRoute):
 
 
 class _Client(Connection):
-    """What the clients share: the name of their first argument, and the facts that they tell in their own words."""
+    """The common base of the clients: their first argument is called `command`."""
 
     def __init__(self, command: Target, **options: Any) -> None:
         super().__init__(command, **options)
@@ -74,12 +73,12 @@ class _Client(Connection):
 
     @property
     def _retries(self) -> int:
-        """Attempts of the present outage that have begun, but for the first."""
+        """How many attempts of the current outage were started after the first."""
         is_over = self._state in _NO_OUTAGE or self._state in self.serving_states
         return 0 if is_over else max(self.attempt - 1, 0)
 
     async def _connect_and_call(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
-        """A call that connects first if need be, and waits out a reconnect. Its timeout covers all of it."""
+        """A call that connects first if necessary, and waits for a reconnect. Its timeout covers all of this."""
         return await Calls(_ConnectingRoute(self), self._calls).unary(method, args, fields)
 
 
@@ -90,8 +89,8 @@ class ManagedConnection(_Client):
         await connection.connect()
         reply = await connection.call_with_connection_check("calculator.Add", a=5, b=3)
 
-    A lost link is replaced by the same rules. An error that the plugin answers is the caller's, and says nothing about
-    the connection.
+    A lost link is replaced by the same rules. An error that the plugin answers is raised to the caller and does not
+    affect the connection.
 
     Args:
         command: what to connect to, as the target of `Connection`.
@@ -102,27 +101,25 @@ class ManagedConnection(_Client):
 
     @property
     def connection_attempts(self) -> int:
-        """The attempts of the present outage that have come to nothing; all of them when it has given up, and 0 once
-        it is connected, or disconnected.
-        """
+        """How many attempts of this outage have failed, all once it gave up; 0 while connected or disconnected."""
         return self.attempt if self._state == ConnectionState.FAILED else self._retries
 
     async def call_with_connection_check(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
-        """Connect if need be, and call. Arguments as for `call`.
+        """Connect if necessary, and call. Arguments as for `call`.
 
         The timeout of a `CallOptions` covers connecting too. The request is sent again only where that is safe: when it
-        provably never reached the plugin, or was called idempotent.
+        provably never reached the plugin, or the caller marked it idempotent.
 
         Raises:
-            ConnectFailedError: there was no connection to be had; nothing was sent.
-            CallTimeoutError: the timeout passed before there was one.
+            ConnectFailedError: connecting failed; nothing was sent.
+            CallTimeoutError: the timeout passed before there was a connection.
             FsmConnError, grpc.aio.AioRpcError: as `call`.
         """
         return await self._connect_and_call(service_method, args, fields)
 
 
 class _Counted(_Client):
-    """A client that counts what happens to it."""
+    """A client with metrics of its own."""
 
     def __init__(self, command: Target, **options: Any) -> None:
         super().__init__(command, **options)
@@ -131,16 +128,16 @@ class _Counted(_Client):
 
 
 class HealthMonitoredClient(_Counted):
-    """A connection whose peer is asked every 30 seconds whether it is well, and which reports how it is.
+    """A connection that probes its peer's health every 30 seconds, and offers a health report.
 
         client = HealthMonitoredClient(["python", "calculator.py"])
         await client.connect()
         await client.call_with_health_tracking("calculator.Add", a=1, b=2)
         print(client.get_health_report())
 
-    A peer that is not well, three probes in a row, is replaced as one that is gone; and when that has failed, it is
-    tried once more every 30 seconds or so, until somebody disconnects. No probe is made while calls succeed: they show
-    as much.
+    After three failed probes in a row the peer is replaced, as one that is gone. When that fails, one more attempt is
+    made about every 30 seconds, until `disconnect()` is called. No probe is made while calls succeed: they prove as
+    much.
 
     Args:
         command: what to connect to, as the target of `Connection`.
@@ -153,12 +150,12 @@ class HealthMonitoredClient(_Counted):
     async def call_with_health_tracking(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
         """The same as `call`, by the documented name.
 
-        Every call is tracked, whichever method made it, but for those of compiled stubs, which are gRPC's own.
+        Every call is tracked, whichever method made it, except the calls of compiled stubs, which are gRPC's own.
         """
         return await self.call(service_method, *args, **fields)
 
     def health_report(self) -> HealthReport:
-        """How the connection is now, and what has happened to it since it was made."""
+        """The current state of the connection, and its counts since it was created."""
         counts, connected = self._metrics, self._state in self.serving_states
         since = counts.connected_since if connected else None
         return HealthReport(
@@ -194,12 +191,12 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 class _Setting(Generic[T]):
-    """An attribute of a client that is read from and written to its retry policy, where alone it is kept.
+    """An attribute of a client that is read from and written to its retry policy.
 
     Args:
         field: the field of the policy.
-        read: makes the attribute's value out of the field's.
-        write: makes the field's value out of the attribute's and the field's present one.
+        read: converts the field's value to the attribute's.
+        write: converts the attribute's value, given the field's current one, to the field's.
     """
 
     def __init__(
@@ -253,9 +250,8 @@ class AutoReconnectClient(_Client):
         client.max_reconnect_attempts = 8
         reply = await client.call_with_auto_reconnect("calculator.Add", CallOptions(timeout=20), a=1, b=2)
 
-    An outage has one attempt that is made at once, and `max_reconnect_attempts` more, each after a delay. The settings
-    may be read and assigned at any time, and hold from the next decision on; they are views of `retry`, the policy,
-    where alone they are kept.
+    In an outage one attempt is made at once, then up to `max_reconnect_attempts` more, each after a delay. The settings
+    can be read and assigned at any time, and apply from the next decision on. They are views of the policy `retry`.
 
     Args:
         command: what to connect to, as the target of `Connection`.
@@ -267,19 +263,19 @@ class AutoReconnectClient(_Client):
     max_reconnect_attempts = _Setting[int | None](
         "max_attempts", lambda kept: None if kept is None else kept - 1, _more_than_the_first
     )
-    """Attempts of one outage beside the one that is made at once; 5 by default. None: no limit."""
+    """Attempts of one outage after the immediate one; 5 by default. None: no limit."""
     base_reconnect_delay = _Setting[float]("initial_delay")
-    """Seconds before the first of them, before jitter; 1 by default."""
+    """Seconds before the first of these, without jitter; 1 by default."""
     max_reconnect_delay = _Setting[float]("max_delay")
-    """No delay is longer, in seconds; 60 by default."""
+    """The longest delay, in seconds; 60 by default."""
     reconnect_backoff_factor = _Setting[float]("multiplier")
-    """Each delay is this many times the one before; 2 by default."""
+    """The factor from each delay to the next; 2 by default."""
     jitter_enabled = _Setting[bool]("jitter", lambda kept: kept is not Jitter.NONE, _switched)
-    """Whether delays are spread, between half of each and the whole; True by default."""
+    """Whether each delay is drawn at random between its half and its whole; True by default."""
 
     @property
     def reconnect_attempts(self) -> int:
-        """Attempts of the present outage that have begun, beside the one at once; 0 once connected or disconnected."""
+        """How many attempts of this outage followed the immediate one; 0 while connected or disconnected."""
         return self._retries
 
     async def close(self) -> None:
@@ -287,14 +283,15 @@ class AutoReconnectClient(_Client):
         await self.disconnect()
 
     async def call_with_auto_reconnect(self, service_method: str, /, *args: Any, **fields: Any) -> Any:
-        """Call; connect first if need be, also when it has given up before. Arguments as for `call`.
+        """Call; connect first if necessary, also after giving up. Arguments as for `call`.
 
         The timeout of a `CallOptions` is a deadline over everything: connecting, waiting for a reconnect, and repeats.
-        The request is sent again only where that is safe: when it provably never reached the plugin, or was called
-        idempotent. Without either it fails, and the error says whether it may have been executed.
+        The request is sent again only where that is safe: when it provably never reached the plugin, or the caller
+            marked
+        it idempotent. Otherwise the call fails, and the error says whether it may have been executed.
 
         Raises:
-            ConnectFailedError: all attempts came to nothing; nothing was sent.
+            ConnectFailedError: all attempts failed; nothing was sent.
             CallTimeoutError: the timeout passed while waiting for a connection.
             ConnectionLostError: the link was lost under the call, which is not safe to repeat.
             FsmConnError, grpc.aio.AioRpcError: as `call`.
@@ -303,14 +300,14 @@ class AutoReconnectClient(_Client):
 
 
 class StatefulConnection(_Counted):
-    """A connection that does what it is told and nothing by itself.
+    """A connection that never reconnects on its own.
 
         connection = StatefulConnection(["python", "calculator.py"])
         connection.on_state_change(ConnectionState.FAILED, lambda old, new: print(old, "->", new))
         await connection.connect()
 
-    One attempt is made; when it comes to nothing, or when the link is lost, the state is `failed`, until `connect()` or
-    `reconnect()` is called. Give it another `retry` policy to have it come back by itself.
+    One attempt is made. When it fails, or when the link is lost, the state is `failed` until `connect()` or
+    `reconnect()` is called. With another `retry` policy it reconnects on its own.
 
     Args:
         command: what to connect to, as the target of `Connection`.
@@ -323,7 +320,7 @@ class StatefulConnection(_Counted):
         """The same as `call`, by the documented name.
 
         Raises:
-            NotConnectedError: not connected; names the state and what to do about it. It is a `RuntimeError` too.
+            NotConnectedError: not connected; names the state and what to do. It is also a `RuntimeError`.
             FsmConnError, grpc.aio.AioRpcError: as `call`.
         """
         return await self.call(service_method, *args, **fields)
@@ -332,7 +329,7 @@ class StatefulConnection(_Counted):
     def metrics(self) -> dict[str, int]:
         """How often it connected, disconnected and failed, and how many calls were made; a copy.
 
-        A call that was refused because it was not connected was not made. Calls are counted when they have ended.
+        A call that was refused because there was no connection does not count. Calls are counted when they have ended.
         """
         counts = self._metrics
         return {
@@ -343,7 +340,7 @@ class StatefulConnection(_Counted):
         }
 
     def get_state_info(self) -> dict[str, Any]:
-        """The present state and the metrics, as a plain dict."""
+        """The current state and the metrics, as a plain dict."""
         connected = self.is_connected()
         return {
             "current_state": str(self.state),

@@ -1,7 +1,7 @@
 """`Connection`: what applications call.
 
-Its methods fire triggers and wait for what the table makes of them; they assign no state, and touch no link but the one
-that `linked` holds.
+Its methods fire triggers and wait for the outcome. They assign no state, and use no link but the one that `linked`
+holds.
 """
 
 from __future__ import annotations
@@ -53,30 +53,29 @@ _StubT = TypeVar("_StubT")
 
 
 class Connection(LinkedMachine):
-    """A connection to a plugin, or to anything else a `Link` can reach, that keeps itself alive.
+    """A connection to a plugin, or to anything else that a `Link` can reach, that keeps itself alive.
 
     Args:
-        target: a `Plugin`, an `Endpoint` or a `Reattach`; or in short a command (list of strings) for a plugin process,
-            or an address (`"127.0.0.1:50051"`, `"unix:/run/x.sock"`) of an endpoint that already runs; or a callable
-            that makes a `Link`.
+        target: a `Plugin`, an `Endpoint` or a `Reattach`; or, for short, a command (list of strings) of a plugin
+            process or the address (`"127.0.0.1:50051"`, `"unix:/run/x.sock"`) of an endpoint that already runs; or a
+            callable that makes a `Link`.
         retry: when and how often a link is opened again. By default an outage has five attempts, as in `RetryPolicy`;
-            then, if it had been connected, one more is made every 3 to 4.5 seconds, for ever.
-        health: how the peer's health is watched. By default it is not: the link is, and `probe()` asks by hand.
+            after that, a connection that was connected before makes one more attempt every 3 to 4.5 seconds, for ever.
+        health: how the peer's health is watched. By default only the link is watched; `probe()` asks once.
         budget: a `RetryBudget` that many connections share.
-        start_timeout: seconds for one attempt to open a link, 60 by default; waiting in the queue of starts is not
-            counted.
+        start_timeout: seconds for one attempt to open a link, 60 by default, without the wait in the queue of starts.
         env: for a command: environment variables on top of this process's own. Never shown.
         cwd: for a command: the directory it starts in.
-        mtls: for a command: None (default) uses mutual TLS where the plugin can, True insists on it, False
-            does without.
-        services: pb2 modules or service descriptors of services that the peer does not tell by reflection.
-        name: what to call this connection in messages; by default the program or the address.
+        mtls: for a command: None (default) uses mutual TLS where the plugin supports it, True requires it, False
+            disables it.
+        services: pb2 modules or service descriptors, for services that the peer's reflection does not describe.
+        name: the name of this connection in messages; by default the program or the address.
         history: how many `ConnectionRecord`s to keep; at most a quarter of them are internal ones, such as probes.
-        rng: where jitter is drawn from, for lives that can be repeated.
-        on_open: a plain or async function that is called with the connection for each new link, before it serves, as
-            the method `on_open`. It has `hook_timeout` (30 s), and its failure is a failed attempt.
+        rng: the source of jitter, for repeatable runs.
+        on_open: a plain or async function that is called with the connection for each new link before it serves calls,
+            as the method `on_open`. It may take `hook_timeout` (30 s). Its failure is a failed attempt.
 
-    Making a connection starts nothing. What each method does in each state:
+    Creating a connection starts nothing. What each method does in each state:
 
     ==================== ============== ============== ============== ============== ============== ==============
     method               disconnected   connecting     connected      reconnecting   disconnecting  failed
@@ -98,11 +97,11 @@ class Connection(LinkedMachine):
     `wait_for_state`     waits          waits          waits          waits          waits          waits
     ==================== ============== ============== ============== ============== ============== ==============
 
-    "joins" waits for what is under way; "refused" raises `NotConnectedError` which says what to do; "ends there"
-    means that whoever waits finds the state `disconnected`. In `failed`, a call that waits does so as long as the
-    policy has another attempt made (`recover_after`). In `renewing`, while the peer has its link replaced in good
-    order, calls and `connect` wait for the next link, and all else is as in `connected`. A state that a subclass adds
-    behaves as `connecting`; one with `serves=True` as `connected`.
+    "joins" waits for the attempt or closing under way; "refused" raises `NotConnectedError`, which says what to do;
+    "ends there" brings the state to `disconnected`. In `failed`, a call that waits does so as long as the policy plans
+    another attempt (`recover_after`). In `renewing`, when the peer closes the link in good order, calls and `connect`
+    wait for the next link, and everything else is as in `connected`. A state that a subclass adds behaves as
+    `connecting`; one with `serves=True` as `connected`.
     """
 
     _catalog = Part(Catalog)
@@ -144,38 +143,38 @@ class Connection(LinkedMachine):
         self.keep_context()
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"{self!r} cannot be copied or pickled; make another connection to the same target")
+        raise TypeError(f"{self!r} cannot be copied or pickled; create another connection to the same target")
 
     # --- what applications call -----------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Connect, or join what is under way, and return once connected. All callers share one attempt.
+        """Connect, or join the attempt under way, and return once connected. All callers share one attempt.
 
-        Cancelling a caller ends its wait. When the last one that waits is cancelled before any has been told of
-        success, the attempt is abandoned: the state is `disconnected` by the time the cancellation goes on.
+        Cancelling a caller ends its wait. When the last waiting caller is cancelled before any has returned, the
+        attempt is abandoned: the state is `disconnected` when the cancellation is passed on.
 
         Raises:
-            ConnectFailedError: it ended in `failed`; has the reason and the number of attempts. With a policy that has
-                `recover_after` it goes on trying from time to time, until `disconnect()` is called.
+            ConnectFailedError: the connection ended in `failed`; has the reason and the number of attempts. If the
+                policy has `recover_after`, further attempts follow from time to time until `disconnect()` is called.
             ConnectAbandonedError: `disconnect()` was called meanwhile.
         """
         refuse_from_activity(self, "connect")
         await self._settle(Trigger.CONNECT)
 
     async def ensure_connected(self) -> None:
-        """Return at once when connected, and otherwise do as `connect()`. For use before a call."""
+        """Return at once when connected; otherwise connect as `connect()`. For use before a call."""
         await self.connect()
 
     async def reconnect(self) -> None:
-        """Replace the link by a fresh one, now, without waiting out any delay; attempts count from zero.
+        """Replace the link by a fresh one now, without any delay; attempts count from zero.
 
-        Only for a token of a shared `RetryBudget` does it wait. Raises as `connect()`.
+        It waits only for a token of a shared `RetryBudget`. Raises as `connect()`.
         """
         refuse_from_activity(self, "reconnect")
         await self._settle(Trigger.RECONNECT if self.handles(Trigger.RECONNECT) else Trigger.CONNECT)
 
     async def disconnect(self) -> None:
-        """Close the link, or abandon what is under way, and return once `disconnected`. Nothing reconnects after it.
+        """Close the link, or abandon the attempt, and return once `disconnected`. Nothing reconnects afterwards.
 
         Cancelling the caller ends its wait; the closing goes on.
         """
@@ -204,10 +203,10 @@ class Connection(LinkedMachine):
         await self.disconnect()
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """Call a method that answers with one message, and return that.
+        """Call a method that answers with one message, and return the message.
 
         Args:
-            method: `service.Method`; the service by its full name, or a short one that is not ambiguous.
+            method: `service.Method`, with the full name of the service or an unambiguous short one.
             args: at most one whole request (a message; or, where the method takes a stream, an iterable of
                 messages or mappings), and at most one `CallOptions`.
             fields: the fields of the request.
@@ -217,7 +216,7 @@ class Connection(LinkedMachine):
             ConnectionLostError: the link was lost under the call; says whether it may have been executed.
             CallTimeoutError: the timeout passed while waiting for a connection.
             UnknownNameError, AmbiguousNameError, RequestError: the call is wrong; the message lists what exists.
-            grpc.aio.AioRpcError: what the plugin answered, as it is.
+            grpc.aio.AioRpcError: the plugin answered with this error.
         """
         if args or self._calls:
             return await Calls(ConnectionRoute(self), self._calls).unary(method, args, fields)
@@ -227,8 +226,8 @@ class Connection(LinkedMachine):
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages: `async for reply in conn.stream(...)`.
 
-        Arguments and errors as for `call`; what is wrong is raised when it is first read. With `wait_for_ready` or
-        `idempotent` it waits for the connection before it is sent; a stream that breaks is never sent again.
+        Arguments and errors as for `call`; errors are raised when the stream is first read. With `wait_for_ready` or
+        `idempotent` it waits for the connection before it is sent. A broken stream is never sent again.
         """
         return Calls(ConnectionRoute(self), self._calls).stream(method, args, fields)
 
@@ -239,17 +238,17 @@ class Connection(LinkedMachine):
                 if isinstance(event, Gap):
                     ...  # it was cut off and is open again: ask for what was missed
 
-        It waits for the connection, and goes on for as long as that does; an orderly close is a gap, too. The replies
-        end when the peer ends the stream. With `CallOptions.retry_unavailable`, an answer of UNAVAILABLE is a gap.
+        It waits for the connection, and ends with it or when the peer ends the stream. An orderly close is a gap, too.
+        With `CallOptions.retry_unavailable`, an answer of UNAVAILABLE is a gap.
 
         Args:
             method: as for `call`.
-            args: as for `call`; instead of a request, a function that is asked for it each time the stream is opened,
-                such as one that tells where to go on. Requests that can be read only once need one.
+            args: as for `call`; instead of a request, a function that returns the request each time the stream is
+                opened, for example with the position to continue at. An iterator of requests needs such a function.
             fields: the fields of the request.
 
         Raises:
-            NotConnectedError: the connection was not asked to connect, has given up, or was disconnected meanwhile.
+            NotConnectedError: the connection was never connected, has given up, or was disconnected meanwhile.
             ConnectionLostError: `disconnect()` was called.
             CallTimeoutError, UnknownNameError, AmbiguousNameError, RequestError, grpc.aio.AioRpcError: as for `call`.
         """
@@ -257,16 +256,16 @@ class Connection(LinkedMachine):
         return self._calls.stream(method, items) if self._calls else items
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
-        """A compiled stub that always uses the present link, so it goes on working after a reconnect.
+        """A compiled stub that always uses the current link, so that it works after a reconnect, too.
 
-        Its methods return grpc's own call objects and raise grpc's own errors; while there is no link, what they
-        return raises `NotConnectedError` when it is awaited or read.
+        Its methods return grpc's own call objects and raise grpc's own errors. While there is no link, awaiting or
+        reading a call object raises `NotConnectedError`.
         """
         return stub_class(ReconnectingChannel(partial(present_channel, self)))
 
     @property
     def broker(self) -> Broker:
-        """The broker of the present link to a plugin, which ends with it. Raises `NotConnectedError` without a link."""
+        """The broker of the current link to a plugin; ends with it. Raises `NotConnectedError` without a link."""
         return present_link(self).broker
 
     @property
@@ -278,7 +277,7 @@ class Connection(LinkedMachine):
 
         @property
         def state(self) -> ConnectionState | str:
-            """The present state; a `str` in any case, and a `ConnectionState` unless it is a state of a subclass's."""
+            """The current state: a `str`, and a `ConnectionState` unless a subclass added the state."""
 
     def __getattr__(self, name: str) -> ServiceProxy:
         if name.startswith("_") or hasattr(type(self), name):
@@ -298,30 +297,30 @@ class Connection(LinkedMachine):
 
     @property
     def pid(self) -> int | None:
-        """The process id of the plugin; None while there is no link, or where the peer is no process of ours."""
+        """The process id of the plugin; None without a link, or where the peer is not a process of this host."""
         link = self.link
         return None if link is None else link.pid
 
     def is_connected(self) -> bool:
-        """Whether the state is `connected`, or another that serves calls: a call would be sent at once.
+        """Whether the state serves calls, as `connected` does: a call would be sent at once.
 
-        No more than a look: `CallOptions` have a call wait for the connection, or be sent again.
+        This is only a snapshot. With `CallOptions` a call waits for the connection, or is sent again after a loss.
         """
         return self._state in self.serving_states
 
     async def probe(self, timeout: float | None = None) -> float:
-        """Ask the peer once whether it is well, and return how long the answer took, in seconds.
+        """Probe the peer's health once, and return how long the answer took, in seconds.
 
-        The outcome is fired as `probe_passed` or `probe_failed`, and the table decides what follows: as many
-        failures in a row as the `HealthPolicy` says count as a lost link. A peer without a health service passes.
+        The outcome is fired as `probe_passed` or `probe_failed`, and the table decides what follows:
+        `HealthPolicy.failure_threshold` failures in a row count as a lost link. A peer without a health service passes.
 
         Args:
-            timeout: seconds for the answer; by default those of the `HealthPolicy`.
+            timeout: seconds for the answer; by default `HealthPolicy.timeout`.
 
         Raises:
             NotConnectedError: not connected; nothing was asked.
-            NotServingError: the answer was bad.
-            ProbeTimeoutError: it did not come within `timeout` seconds.
+            NotServingError: the peer answered that it does not serve.
+            ProbeTimeoutError: no answer came within `timeout` seconds.
             ProbeError: the peer could not be asked.
         """
         if timeout is None:
@@ -344,7 +343,7 @@ class Connection(LinkedMachine):
     # --- how it is done -------------------------------------------------------------------------------------
 
     async def _settle(self, trigger: str) -> None:
-        """Fire `trigger` if that is to be done, and wait for what comes of it."""
+        """Fire `trigger`, if given, and wait for the outcome."""
         self.check_loop()
         disconnects = self._demand.endings
         if self._state == DISCONNECTING:
@@ -356,7 +355,7 @@ class Connection(LinkedMachine):
         try:
             record = await self.reach(self._settled())
             if record.dest not in self.serving_states:
-                # Answered: an attempt that others may begin meanwhile is not ours.
+                # The caller has its answer: an attempt that others begin meanwhile is not its own.
                 waits = False
                 self._demand.waiting -= 1
             if record.dest == FAILED:
@@ -372,16 +371,16 @@ class Connection(LinkedMachine):
         self._judge(record)
 
     def _ask_for(self, trigger: str) -> None:
-        """Fire `trigger`, or else `connect`, if either is to be done in this state."""
+        """Fire `trigger`, or else `connect`, if this state handles either."""
         trigger = trigger if self.handles(trigger) else Trigger.CONNECT
         if self.handles(trigger):
-            # What comes back from `failed` by itself is wanted by its policy, whoever asks for it sooner and leaves.
+            # A connection that recovers from `failed` is wanted by its policy, also when the last caller leaves.
             recovers = self._state == FAILED and self.may_recover(None)
             self._demand.is_used = recovers or (self._demand.is_used and self._state not in ENDED)
             self.fire(trigger)
 
     async def _begin_connecting(self) -> None:
-        """Have somebody connect, and do not wait for it."""
+        """Begin to connect, without waiting for it."""
         self.check_loop()
         if self._state == DISCONNECTING:
             disconnects = self._demand.endings
@@ -390,7 +389,7 @@ class Connection(LinkedMachine):
         self._ask_for(Trigger.CONNECT)
 
     def _judge(self, record: ConnectionRecord) -> None:
-        """What a caller that waited is told."""
+        """Return to a caller that waited, or raise its error."""
         if record.dest in self.serving_states:
             self._demand.is_used = True
         elif record.dest == FAILED:

@@ -1,4 +1,4 @@
-"""Who wants a connection: as long as nobody does, what is under way for it is abandoned."""
+"""Tracks who wants a connection: when nobody does, an attempt to connect is abandoned."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DISCONNECTED, DISCONNECTING, FAILED, RENEWING = (
 )
 ENDED = frozenset({DISCONNECTED, FAILED})
 AT_REST = frozenset({*ENDED, DISCONNECTING})
-"""Where nothing is on its way to be connected."""
+"""The states in which no attempt is under way."""
 
 
 class Demand:
-    """Those who wait for a connection, and whether anybody uses it.
+    """The callers that wait for a connection, and whether it is used.
 
     Attributes:
-        waiting: callers that wait until it is connected.
-        is_used: whether somebody was told of success, or has called through it, since it was at rest: then it does not
-            end with the last caller that leaves.
-        endings: how many times `disconnect()` was called: whoever waits, or repeats a call, heeds that.
+        waiting: how many callers wait until it is connected.
+        is_used: whether a `connect()` has returned, or a call was made, since it was last at rest: then it does not end
+            with the last waiting caller.
+        endings: how often `disconnect()` was called; it ends waits and repeats of calls.
     """
 
     __slots__ = ("endings", "is_used", "waiting")
@@ -36,10 +36,10 @@ class Demand:
         self.endings = 0
 
     def ends_with_this_caller(self) -> bool:
-        """Whether nobody is left when a caller that waits goes away."""
+        """Whether nobody wants the connection any more once this waiting caller leaves."""
         return self.waiting == 1 and not self.is_used
 
     def heed(self, endings: int, owner: object) -> None:
-        """Raise `ConnectAbandonedError` if `disconnect()` was called since there were so many endings."""
+        """Raise `ConnectAbandonedError` if `disconnect()` was called since `endings` was read."""
         if endings != self.endings:
             raise ConnectAbandonedError(f"{owner!r}: disconnect() was called while connect() was waiting")

@@ -1,4 +1,4 @@
-"""Derive a table from another one: a state in the way to a state, or beside one."""
+"""Derive a table from another one, with a new state in front of a state or beside it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Declares", "add_state", "insert_state"]
 
 
 class Declares(Protocol):
-    """Anything that carries a table: a `Connection` class, or a namespace of one's own."""
+    """Anything with a table: a `Connection` class, or any object with these attributes."""
 
     @property
     def states(self) -> Sequence[State | str]:
-        """The states; a name stands for a state with nothing particular."""
+        """The states; a plain name is a state with the defaults."""
 
     @property
     def transitions(self) -> Sequence[Transition]:
@@ -36,10 +36,10 @@ def insert_state(
     then: str,
     like: str,
 ) -> tuple[tuple[State, ...], tuple[Transition, ...]]:
-    """Derive a table from `base`'s in which `state` stands in the way to `before`.
+    """Derive a table from that of `base`, with `state` inserted in front of `before`.
 
-    Every row by which `trigger` led to `before` leads to `state` instead, a new row leads from there to `before`
-    on the trigger `then`, and whatever else can happen there is handled as the state `like` handles it. So
+    Every row by which `trigger` led to `before` leads to `state` instead. A new row leads from there to `before` on
+    the trigger `then`. All other triggers are handled in `state` as in the state `like`. So
 
         states, transitions = insert_state(
             Connection, "authenticating", trigger="opened", before="connected", then="authenticated", like="connecting"
@@ -49,11 +49,11 @@ def insert_state(
 
     Args:
         base: the class, or anything with `states` and `transitions`, to derive from. It is not changed.
-        state: the state to insert; as a name, it owns a link as `before` does, and its errors are as those of `like`.
-        trigger: the trigger whose rows are led through `state`.
+        state: the state to insert. A plain name owns a link as `before` does, and has the `on_error` of `like`.
+        trigger: the trigger whose rows are redirected to `state`.
         before: the state in front of which it is inserted.
-        then: the trigger, usually a new one, that leads on to `before`; what `while_<state>` returns.
-        like: an existing state; its rows for all other triggers hold for `state` too.
+        then: the trigger, usually a new one, that leads on to `before`; `while_<state>` returns it.
+        like: an existing state, whose rows for all other triggers hold for `state` too.
 
     Raises:
         ValueError: `state` exists already, `before` or `like` does not, or no row leads to `before` by `trigger`,
@@ -73,7 +73,7 @@ def insert_state(
         )
     if any(row.guards for row in led_on):
         raise ValueError(
-            f"insert_state: {str(trigger)!r} leads to {str(before)!r} under guards, which decide by the state that is "
+            f"insert_state: {str(trigger)!r} leads to {str(before)!r} under guards, which depend on the state that is "
             "left; write the rows of the new table by hand"
         )
     led = [attrs.evolve(row, dest=state.name, effects=()) if row in led_on else row for row in rows]
@@ -92,12 +92,12 @@ def add_state(
     effects: str | Iterable[str] = (),
     back_effects: str | Iterable[str] = (),
 ) -> tuple[tuple[State, ...], tuple[Transition, ...]]:
-    """Derive a table from `base`'s in which `state` stands beside another that owns a link, and shares that link.
+    """Derive a table from that of `base`, with `state` beside another state whose link it shares.
 
-    The new state is entered from `beside` by `trigger` and left to it by `back`. By rows of `beside` that lead where no
-    link is open, and by its internal ones, the same happens in both: a loss, a failed probe, `reconnect` and
-    `disconnect` mean there what they mean in `beside`. Rows of `beside` that lead to a state with a link, other states
-    beside it included, are its own. So
+    The trigger `trigger` leads from `beside` to the new state, and `back` leads back. The new state shares the internal
+    rows of `beside` and those that lead to a state without a link: a loss, a failed probe, `reconnect` and `disconnect`
+    mean the same in both. Rows of `beside` that lead to a state with a link, such as other states beside it, are not
+    shared. So
 
         states, transitions = add_state(
             Connection, "throttled", beside="connected", trigger="throttle", back="eased", back_effects="forget_probes"
@@ -113,34 +113,34 @@ def add_state(
                     raise
                 return "eased"
 
-    makes a connection that serves nobody for five seconds after `conn.fire("throttle")`.
+    makes a connection that serves no calls for five seconds after `conn.fire("throttle")`.
 
     Requirements for the rows and the activity of a state beside `connected`:
 
-    - The activity watches the link, or nobody does: `while_connected()` does so, and probes if the health policy says
-      so; it ends only by raising what the link was lost by, which is to pass. Any other error of the world outside that
-      the activity raises counts as a loss, too.
-    - If only the application leads back, it is in order to stay: say
+    - The activity must watch the link, because nothing else does. `await self.while_connected()` watches it, and probes
+      if the health policy has an interval; it ends only by raising the loss of the link, which must pass. Any other
+      expected error that the activity raises counts as a loss, too.
+    - If only the application leads back, the connection may stay in the state: declare it as
       `LinkState("paused", on_error="lost", final=True)`.
-    - The effect `forget_probes` on the way back, where the activity probes: failed probes count when they follow one
-      another in one state. No row may have `note_opened` or `count_attempt`, for no link was opened.
-    - `stable_after` is counted from when the link was first `connected`, and the time beside it counts, too.
-    - Calls are refused or wait, as in `connecting`; those that the activity itself makes are served. With
-      `LinkState("degraded", on_error="lost", serves=True)` they all are, as in `connected`: then the
-      connection counts as connected for its callers and for pools.
+    - Where the activity probes, name the effect `forget_probes` on the way back: only failed probes in a row count.
+      No row may have the effects `note_opened` or `count_attempt`, because no link is opened.
+    - `stable_after` runs from when the link was first `connected`, and goes on in the new state.
+    - Calls are refused or wait, as in `connecting`; the activity's own calls are served. With
+      `LinkState("degraded", on_error="lost", serves=True)` all calls are served, as in `connected`: then callers and
+      pools see the connection as connected.
 
     Args:
         base: the class, or anything with `states` and `transitions`, to derive from. It is not changed.
-        state: the state to add; as a name, it owns the link, and its errors are as those of `beside`.
-        beside: the state that it is entered from and left to; it owns a link.
-        trigger: a new trigger of `beside`, which leads to `state`.
-        back: the trigger that leads back; fired by the application, or returned by `while_<state>`.
+        state: the state to add. A plain name owns the link, and has the `on_error` of `beside`.
+        beside: the state beside which it is added; it owns a link.
+        trigger: a new trigger that leads from `beside` to `state`.
+        back: the trigger that leads back; the application fires it, or `while_<state>` returns it.
         effects: names of methods called on the way there.
         back_effects: names of methods called on the way back.
 
     Raises:
-        ValueError: `state` exists already, or owns no link; `beside` does not exist, or owns none; `beside` handles
-            `trigger` already; or what `state` shares with `beside` handles `back`.
+        ValueError: `state` exists already, or owns no link; `beside` does not exist, or owns no link; `beside` handles
+            `trigger` already; or a row that both share handles `back`.
     """
     states, rows = _declared(base)
     known = {each.name: each for each in states}
@@ -150,12 +150,12 @@ def add_state(
     _check_new("add_state", known, state)
     for each, remedy in (
         (known[beside], "a state beside it has none to share; see insert_state, or write the rows by hand"),
-        (state, f"say LinkState({str(state.name)!r}), for it shares the link of {str(beside)!r}"),
+        (state, f"declare it as LinkState({str(state.name)!r}), because it shares the link of {str(beside)!r}"),
     ):
         if not isinstance(each, LinkState):
             raise ValueError(f"add_state: {str(each.name)!r} owns no link; {remedy}")
     linked = {each.name for each in states if isinstance(each, LinkState)}
-    own = linked - {ConnectionState.RENEWING}  # a link that goes away is replaced, in whatever state it is met
+    own = linked - {ConnectionState.RENEWING}  # a link that closes in good order is replaced in both states
     shared = [row if row.dest in own else _with_source(row, state.name, beside) for row in rows]
     for fired, source in ((trigger, beside), (back, state.name)):
         if any(row.trigger == fired and source in row.sources((*known, state.name)) for row in shared):

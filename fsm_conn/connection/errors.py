@@ -11,7 +11,7 @@ __all__ = ["CallTimeoutError", "ConnectAbandonedError", "ConnectFailedError", "H
 
 
 class NotConnectedError(FsmConnError, ConnectionError, RuntimeError):
-    """A call in a state that serves none. Nothing was sent; the message says what to do.
+    """The call was made in a state that serves no calls. Nothing was sent; the message says what to do.
 
     Attributes:
         state: the state the connection was in.
@@ -27,7 +27,7 @@ class ConnectFailedError(FsmConnError, ConnectionError):
 
     Attributes:
         reason: the error of the last attempt; also the `__cause__`.
-        attempts: how many times a link was opened, or tried to be, before giving up.
+        attempts: how many attempts to open a link were made.
     """
 
     def __init__(self, message: str, *, reason: BaseException | None = None, attempts: int = 0) -> None:
@@ -37,22 +37,22 @@ class ConnectFailedError(FsmConnError, ConnectionError):
 
 
 class ConnectAbandonedError(FsmConnError, ConnectionError):
-    """`disconnect()` was called while this `connect()` was waiting: the last word wins."""
+    """`disconnect()` was called while this `connect()` was waiting."""
 
 
 class HookError(LinkError):
-    """`on_open` of a connection has failed, and with it the attempt to connect. The cause is what it raised."""
+    """`on_open` of a connection failed, and so did the attempt to connect. `__cause__` is what it raised."""
 
 
 class CallTimeoutError(CallError, TimeoutError):
     """The call's deadline passed while it waited for a connection. The plugin is not executing it.
 
-    A deadline that passes while the plugin works on the request is gRPC's: `AioRpcError`, DEADLINE_EXCEEDED.
+    When the deadline passes while the plugin works on the request, gRPC raises `AioRpcError`, DEADLINE_EXCEEDED.
     """
 
 
 def connect_failed(name: str, record: ConnectionRecord) -> ConnectFailedError:
-    """The error for the transition by which the connection `name` gave up."""
+    """The error for the connection `name`, which gave up by this transition."""
     many = f"after {record.attempt} attempts" if record.attempt != 1 else "at the first attempt"
     why = "for no known reason" if record.reason is None else said(record.reason)
     text = f"{name}: could not connect, given up {many}: {why}"

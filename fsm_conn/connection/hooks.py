@@ -1,7 +1,7 @@
-"""`on_open`: what the application does on each new link before anybody else may use it.
+"""Runs `on_open`: the application's preparation of each new link, before others may use it.
 
-It belongs to the attempt that opens the link: it runs in the activity of `connecting`, `reconnecting` or `renewing`,
-before `opened` is fired, and its failure is a failed attempt. Its own calls go by the new link.
+It is part of the attempt that opens the link: it runs in the activity of `connecting`, `reconnecting` or `renewing`,
+before `opened` is fired, and its failure is a failed attempt. Its own calls use the new link.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ _log = logging.getLogger("fsm_conn")
 
 
 def checked_hook(hook: OpenHook[T]) -> OpenHook[T]:
-    """A function that takes a connection."""
+    """Return the hook if it is a function that takes a connection; refuse anything else."""
     if not callable(hook):
         raise TypeError(f"on_open={hook!r}: give a function that takes the connection")
     return hook
 
 
 async def call_hook(hook: OpenHook[T], conn: T) -> None:
-    """Call it, and wait for it if it is async."""
+    """Call the hook, and await it if it is async."""
     outcome = hook(conn)
     if inspect.isawaitable(outcome):
         await outcome
 
 
 async def run_on_open(hook: Awaitable[None], link: Link, limit: float, name: str) -> None:
-    """Wait for what `on_open` does on a link.
+    """Run `on_open` on a link.
 
     Args:
-        hook: what it does.
+        hook: the running hook.
         link: the new link.
         limit: seconds that it may take.
-        name: the connection's, for messages.
+        name: the name of the connection, for messages.
 
     Raises:
-        HookError: it raised what is no error of the world outside; such errors are raised as they are.
+        HookError: it raised an unexpected error; expected errors are raised as they are.
         StartTimeoutError: it took longer than `limit`.
-        Exception: what the link was lost by meanwhile.
+        Exception: the link was lost by this error meanwhile.
     """
     try:
         await unless_lost(link, hook, limit)
     except ExpiredError:
         raise StartTimeoutError(
-            f"on_open did not end within {limit:g} s: the connection's hook_timeout gives it longer"
+            f"on_open did not end within {limit:g} s; a larger hook_timeout of the connection gives it longer"
         ) from None
     except Exception as error:
         if is_expected(error):
@@ -69,11 +69,11 @@ async def run_on_open(hook: Awaitable[None], link: Link, limit: float, name: str
 
 
 async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) -> None:
-    """Await, for at most `limit` seconds, and only as long as the link is there.
+    """Await, for at most `limit` seconds, and only until the link is lost.
 
     Raises:
         ExpiredError: the limit has passed.
-        Exception: what the link was lost by; or what was raised.
+        Exception: the error that the link was lost by, or that was raised.
     """
     doing, loss = asyncio.ensure_future(work), asyncio.ensure_future(_loss_of(link))
     try:
@@ -92,7 +92,7 @@ async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) ->
 
 
 async def _loss_of(link: Link) -> Exception:
-    """Why a link was lost. One that its peer closes in good order still serves until then."""
+    """Wait for the loss of a link, and return the reason. An orderly close is not a loss yet."""
     reason = await link.lost()
     if isinstance(reason, GoingAwayError):
         await asyncio.get_running_loop().create_future()

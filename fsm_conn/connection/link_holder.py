@@ -1,4 +1,4 @@
-"""Holds one link: from when it is open until it was closed, once, in bounded time, through any cancellation."""
+"""Owns one link, and closes it exactly once, in bounded time, through any cancellation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class LinkHolder:
 
     Attributes:
         link: the open link; None when there is none.
-        incoming: a link that is open and not ready yet, with the calls through it, while it is prepared.
-        traffic: the calls through it.
-        retired: links that went away in good order and finish their calls, each with the task that closes it then.
-        up_since: when it was first in a state that serves calls, by the loop's clock; None: not yet.
-        watched: the link whose stubs' calls count in the traffic.
+        incoming: a link that is open and still being prepared, with its calls.
+        traffic: the calls through `link`.
+        retired: links that closed in good order and finish their calls, each with the task that closes it afterwards.
+        up_since: when a state with this link first served calls, by the loop's clock; None: not yet.
+        watched: the link whose compiled stubs' calls count in the traffic.
     """
 
     __slots__ = ("_closing", "_suspicion", "_unclosed", "incoming", "link", "retired", "traffic", "up_since", "watched")
@@ -53,20 +53,20 @@ class LinkHolder:
         drain_timeout: float,
         close_timeout: float,
     ) -> None:
-        """Make a link, open it, have it prepared and hold it; one that is held is retired then.
+        """Make a link, open it, have it prepared and hold it; the link held before is retired.
 
         Args:
-            make: makes one.
-            owner: whose link it is, for messages.
-            limit: returns the seconds that it may take; asked when its turn to start has come.
-            is_wanted: whether it is still wanted once it is open; if not, it is closed.
-            prepare: what is done with it before anybody else may use it; what that raises passes, and it is held.
-            drain_timeout: seconds that the calls of a link that is retired may take.
-            close_timeout: seconds that closing a link may take.
+            make: makes a link.
+            owner: the owner of the link, for messages.
+            limit: returns the seconds that opening may take; called when its turn to start has come.
+            is_wanted: whether the link is still wanted once it is open; if not, it is closed.
+            prepare: prepares the link before others may use it; its errors are raised, and the link stays held.
+            drain_timeout: seconds for the calls of a retired link.
+            close_timeout: seconds for closing a link.
 
         Raises:
-            StartTimeoutError: it took longer than `limit`. What `open` raises passes as it is.
-            CancelledError: it is not wanted any more.
+            StartTimeoutError: it took longer than `limit`. Errors of `open` are raised as they are.
+            CancelledError: the link is not wanted any more.
         """
         if isinstance(make, LazyFactory):
             await make.load()
@@ -76,7 +76,7 @@ class LinkHolder:
         async with link.start_slot():
             await open_in_time(link, limit())
             if not is_wanted():
-                # Its activity ignored its cancellation, and opened it for a state that was left long ago.
+                # The activity ignored its cancellation, and opened the link for a state that was left long ago.
                 await self._close(link, owner, close_timeout)
                 raise asyncio.CancelledError
             incoming = self.incoming = link, Traffic(asyncio.get_running_loop().time())
@@ -90,11 +90,11 @@ class LinkHolder:
                 self.link, self.traffic = incoming
 
     def traffic_of(self, link: Link) -> Traffic:
-        """The calls through a link that is used now."""
+        """The calls through a current link."""
         return self.incoming[1] if self.incoming is not None and self.incoming[0] is link else self.traffic
 
     def suspect(self, link: Link, verify: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
-        """Have somebody look whether the peer is there, unless that is being done; until the link is released."""
+        """Start checking whether the peer is there, unless a check runs; it ends when the link is released."""
         if link is self.link and self._suspicion is None:
             self._suspicion = asyncio.get_running_loop().create_task(verify(link))
             self._suspicion.add_done_callback(self._cleared)
@@ -106,11 +106,11 @@ class LinkHolder:
             _log.error("looking whether a peer is there failed", exc_info=error)
 
     async def release(self, owner: object, limit: float) -> None:
-        """Close the link if there is one, through any cancellation, and wait for it.
+        """Close the link, if there is one, and wait for that through any cancellation.
 
         Args:
-            owner: whose link it is, for messages.
-            limit: seconds that it may take before it is told to give up everything at once.
+            owner: the owner of the link, for messages.
+            limit: seconds that closing may take; then the link is told to stop at once.
         """
         link, self.link = self.link, None
         self.watched = None
@@ -124,7 +124,7 @@ class LinkHolder:
             try:
                 await finish(closing)
                 if not closing.cancelled():
-                    closing.result()  # what it raises is no mere error: those are logged
+                    closing.result()  # it raises only what is no `Exception`: those are logged
             finally:
                 self._closing = None
                 del closing  # which holds what it raised, which holds this frame
@@ -133,7 +133,7 @@ class LinkHolder:
                     await self._close(link, owner, limit)
 
     def retire(self, owner: object, drain_timeout: float, close_timeout: float) -> None:
-        """Let go of the link, if there is one, and have it closed when its calls have ended, or the time is up."""
+        """Retire the link, if there is one: it is closed when its calls have ended or the time is up."""
         link, self.link = self.link, None
         self.watched = None
         if link is not None:
@@ -142,7 +142,7 @@ class LinkHolder:
             self.retired[link] = asyncio.get_running_loop().create_task(drained, name=f"{owner!r}.drain")
 
     async def release_all(self, owner: object, limit: float) -> None:
-        """As `release`, and close at once what was retired, too."""
+        """As `release`, and close retired links at once, too."""
         try:
             await self.release(owner, limit)
         finally:
@@ -156,7 +156,7 @@ class LinkHolder:
         try:
             await within(drain_timeout, link.drained())
         except ExpiredError:
-            _log.warning("%r: calls on a link that went away took more than %g s, and are broken", owner, drain_timeout)
+            _log.warning("%r: calls on a retired link took more than %g s and are broken off", owner, drain_timeout)
         finally:
             self.retired.pop(link, None)
             await self._close(link, owner, close_timeout)
@@ -166,12 +166,12 @@ class LinkHolder:
             self._suspicion.cancel()
 
     def let_go(self) -> None:
-        """The loop was closed under us: nothing can be awaited in it any more."""
+        """Drop the links: their loop was closed, and nothing can be awaited in it."""
         self.link = self.incoming = self.watched = self._closing = self._suspicion = None
         self.retired.clear()
 
     def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:
-        """Note since when the link is up, as a state is entered; returns since when it was until then."""
+        """Note since when the link is up, when a state is entered; return the earlier value."""
         since = self.up_since
         if not is_linked:
             self.up_since = None
@@ -180,7 +180,7 @@ class LinkHolder:
         return since
 
     def has_been_up(self, seconds: float, now: float) -> bool:
-        """Whether the link has been up for so long, in whatever states beside `connected` meanwhile."""
+        """Whether the link has been up for so long, in `connected` and states beside it."""
         return self.up_since is not None and now - self.up_since >= seconds
 
     async def _close(self, link: Link, owner: object, limit: float) -> None:
@@ -188,11 +188,11 @@ class LinkHolder:
         try:
             await within(limit, link.close())
         except Exception:
-            _log.warning("%r: the link did not close well", owner, exc_info=True)
+            _log.warning("%r: closing the link failed", owner, exc_info=True)
 
 
 async def open_in_time(link: Link, limit: float) -> None:
-    """Open a link within so many seconds."""
+    """Open a link within `limit` seconds."""
     try:
         await within(limit, link.open())
     except ExpiredError:

@@ -1,13 +1,13 @@
-"""A machine whose states may own a link: the guards, effects and activities that the table of `table` names.
+"""A machine whose states may own a link: the guards, effects and activities that the table names.
 
 The rules that hold here:
 
 - Guards read, effects count, activities wait. Nothing here assigns a state: triggers are fired, and the table decides.
-- What they read, count and wait for are parts, each with its own module: the outage, the losses, the link, the probes
-  and the demand. A part is made when it is first used, so that a connection which was never connected has none.
-- Time is the loop's, and chance comes from `_rng`, drawn by effects and activities, never by guards.
+- They work on parts with their own modules: the outage, the losses, the link, the probes and the demand. A part is
+  created at its first use, so a connection that was never connected has none.
+- Time is the loop's. Random numbers come from `_rng`, and only effects and activities draw them, never guards.
 
-What applications call stands in `connection`.
+The methods for applications are in `connection`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = ["OPENS", "RELEASES", "LinkedMachine"]
 
 _BY_HAND = HealthPolicy(interval=None)
 RENEWAL_PAUSE = 1.0
-"""Seconds that a link is kept at least before it is renewed: a peer may send each of them away at once."""
+"""The minimal age of a link, in seconds, before it is renewed: a peer may close each link at once."""
 
 
 class LinkedMachine(StateMachine):
@@ -64,19 +64,19 @@ class LinkedMachine(StateMachine):
     begins_at_rest = True
     record_type = ConnectionRecord
     attempt: int = 0
-    """The attempt of this outage that has begun; 0 before the first."""
+    """The number of the current attempt of this outage; 0 before the first."""
     name: str = ""
     retry: RetryPolicy = DEFAULT_RETRY
     health: HealthPolicy = _BY_HAND
     budget: RetryBudget | None = None
     start_timeout: float = 60.0
-    """Seconds for one attempt to open a link; 60 by default, as in go-plugin: a peer that is dead is noticed sooner."""
+    """Seconds for one attempt to open a link; 60 by default, as in go-plugin. A dead peer is noticed sooner."""
     close_timeout: float = 5.0
-    """Seconds a link may take to close before it is told to give up everything at once; 5 by default."""
+    """Seconds a link may take to close before it is told to stop at once; 5 by default."""
     drain_timeout: float = 30.0
-    """Seconds for the calls under way on a link that its peer closes in good order; 30 by default."""
+    """Seconds for the calls under way on a link whose peer closes it in good order; 30 by default."""
     hook_timeout: float = 30.0
-    """Seconds that `on_open` may take on a link; 30 by default. The deadline of the retry policy may leave less."""
+    """Seconds that `on_open` may take; 30 by default. The deadline of the retry policy may leave less."""
     _make_link: Callable[[], Any]
     _open_hook: OpenHook[Any] | None = None
     _rng: random.Random | None = None
@@ -104,7 +104,7 @@ class LinkedMachine(StateMachine):
 
     __attrs_post_init__ = __post_init__
 
-    if TYPE_CHECKING:  # its records have more than those of any machine
+    if TYPE_CHECKING:  # its records have a field more than those of other machines
 
         @property
         def history(self) -> tuple[ConnectionRecord, ...]: ...  # noqa: D102
@@ -120,24 +120,24 @@ class LinkedMachine(StateMachine):
     # --- guards: they read, and change nothing --------------------------------------------------------------
 
     def may_retry(self, reason: BaseException | None) -> bool:
-        """Whether the policy lets a link be opened once more. Never after an error that cannot get better."""
+        """Whether the policy permits one more attempt. Never after a permanent error."""
         if getattr(reason, "permanent", False):
             return False
         outage = Outage(self._now()) if self._has_been_stable() else self._outage
         return outage.permits(self.retry, self._now())
 
     def may_restart(self, reason: BaseException | None) -> bool:
-        """Whether the policy lets an open link that was lost be replaced, so soon after the last ones that were."""
+        """Whether the policy permits replacing a lost link, so soon after earlier losses."""
         return self._losses.permit(self.retry, self._now())
 
     def may_recover(self, reason: BaseException | None) -> bool:
-        """Whether one more attempt may help: not after a bug, nor after an error that cannot get better."""
+        """Whether one more attempt may help: not after a bug or a permanent error."""
         cause = self._entry_reason
         is_hopeless = cause is not None and (not is_expected(cause) or getattr(cause, "permanent", False))
         return self._may_come_back() and not is_hopeless
 
     def is_unhealthy(self, reason: BaseException | None) -> bool:
-        """Whether this failed probe is one too many."""
+        """Whether this failed probe reaches the policy's `failure_threshold`."""
         return getattr(reason, "conclusive", False) or self._probes.failed + 1 >= self.health.failure_threshold
 
     # --- effects: they count, and wait for nothing ----------------------------------------------------------
@@ -148,13 +148,13 @@ class LinkedMachine(StateMachine):
         self.attempt = 0
 
     def begin_half_open(self, reason: BaseException | None) -> None:
-        """Start a half-open outage, which one failure ends; from here on the connection lives for its policy's sake."""
+        """Start a half-open outage, which ends at the first failure; from now on the policy wants the connection."""
         self._outage = Outage(self._now(), is_half_open=True)
         self.attempt = 0
         self._demand.is_used = True
 
     def count_attempt(self, reason: BaseException | None) -> None:
-        """Count one more attempt, which begins; in a new outage, if a link had been up for `stable_after`."""
+        """Count one more attempt; in a new outage if a link had been up for `stable_after`."""
         self.reset_if_stable(reason)
         self.attempt = self._outage.count(self.retry, self._random())
 
@@ -168,7 +168,7 @@ class LinkedMachine(StateMachine):
         self._losses.note(self.retry, self._now())
 
     def forget_losses(self, reason: BaseException | None) -> None:
-        """Count losses from zero: somebody wants the connection, whatever has been."""
+        """Count losses from zero: a caller asks for the connection."""
         self._losses = Losses()
 
     def note_opened(self, reason: BaseException | None) -> None:
@@ -176,7 +176,7 @@ class LinkedMachine(StateMachine):
         self._outage.note_opened()
 
     def forget_probes(self, reason: BaseException | None) -> None:
-        """Count failed probes from zero: they count only when they follow one another on one link."""
+        """Count failed probes from zero: only failures in a row on one link count."""
         self._probes.failed = 0
 
     def note_failed_probe(self, reason: BaseException | None) -> None:
@@ -184,14 +184,14 @@ class LinkedMachine(StateMachine):
         self._probes.failed += 1
 
     def mark_unresponsive(self, reason: BaseException | None) -> None:
-        """After a probe timeout, have the link close without waiting for the peer."""
+        """After a probe timeout, let the link close without waiting for the peer."""
         if self._holder.link is not None and isinstance(reason, ProbeTimeoutError):
             self._holder.link.mark_unresponsive()
 
     # --- activities: what takes time ------------------------------------------------------------------------
 
     async def while_connecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
-        """Make the first attempt of an outage: open a link, and have `on_open` prepare it."""
+        """Make the first attempt of an outage: open a link and run `on_open`."""
         await self._release()
         await self._open_link()
         return Trigger.OPENED
@@ -199,7 +199,7 @@ class LinkedMachine(StateMachine):
     async def while_connected(
         self,
     ) -> Annotated[str, Fires(Trigger.GOING_AWAY, Trigger.PROBE_PASSED, Trigger.PROBE_FAILED)]:
-        """Watch the link until it is lost, and the health of the peer if the policy says so."""
+        """Watch the link until it is lost, and the health of the peer if the policy has an interval."""
         link = self._holder.link
         assert link is not None
         reason = await (link.lost() if self.health.interval is None else self._lost_or_ailing(link))
@@ -210,7 +210,7 @@ class LinkedMachine(StateMachine):
         raise LinkLostError(f"the link was lost: {named(reason)}") from reason
 
     async def while_renewing(self) -> Annotated[str, Fires(Trigger.OPENED)]:
-        """Open the next link beside the one that goes away, which finishes its calls whether or not that succeeds."""
+        """Open the next link beside the one that closes, which finishes its calls in any case."""
         try:
             await asyncio.sleep(max(0.0, self._holder.traffic.opened_at + RENEWAL_PAUSE - self._now()))
             await self._open_link()
@@ -220,7 +220,7 @@ class LinkedMachine(StateMachine):
         return Trigger.OPENED
 
     async def while_reconnecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
-        """Give back the old link, wait out the delay, and make a further attempt."""
+        """Close the old link, wait for the delay, and make a further attempt."""
         await self._release()
         await asyncio.sleep(self._outage.pause)
         if self.budget is not None:
@@ -229,13 +229,13 @@ class LinkedMachine(StateMachine):
         return Trigger.OPENED
 
     async def while_disconnecting(self) -> Annotated[str, Fires(Trigger.CLOSED)]:
-        """Close the link, and what is left of those that went away."""
+        """Close the link and the retired ones."""
         await self._release()
         await self._holder.release_all(self, self.close_timeout)
         return Trigger.CLOSED
 
     async def while_failed(self) -> Annotated[str | None, Fires(Trigger.RECOVER)]:
-        """Give back the link that was lost, and rest; for a while, if the policy has it try once more."""
+        """Close the lost link, and rest; for a while, if the policy plans one more attempt."""
         await self._release()
         if not self._may_come_back():
             return None
@@ -246,53 +246,53 @@ class LinkedMachine(StateMachine):
     # --- what others may ask --------------------------------------------------------------------------------
 
     async def on_open(self) -> None:
-        """Prepare each new link, before it serves: log in, configure, subscribe. By default, call the `on_open` given.
+        """Prepare each new link before it serves: log in, configure, subscribe. By default, call the given `on_open`.
 
-        For subclasses. Calls made here go by the new link. What is raised, or takes longer than `hook_timeout`, is a
-        failed attempt; the policy decides about the next. In `renewing`, the old link serves the others meanwhile.
+        For subclasses. Calls made here use the new link. An error, or taking longer than `hook_timeout`, makes the
+        attempt fail; the policy decides about the next one. In `renewing`, the old link serves other callers meanwhile.
         """
         if self._open_hook is not None:
             await call_hook(self._open_hook, self)
 
     @property
     def link(self) -> Link | None:
-        """The open link, for what is particular to its kind, such as a plugin's `pid`; None when there is none."""
+        """The open link, for attributes of its kind, such as a plugin's `pid`; None when there is none."""
         incoming = self._holder.incoming
         return incoming[0] if incoming is not None and self.in_activity() else self._holder.link
 
     @property
     def health_status(self) -> HealthStatus:
-        """The outcome of the last probe of the present link."""
+        """The outcome of the last probe of the current link."""
         return self._probes.status if self._state in self.serving_states else HealthStatus.UNKNOWN
 
     def memory(self, now: float) -> Memory:
-        """Everything remembered at `now` on which later decisions can depend, for comparing two moments."""
+        """Everything remembered at `now` that later decisions can depend on, for comparing two moments."""
         counted = self._outage, self._losses, self._probes, self._demand
         return memory_of(now, self.attempt, (self.retry, self.health), counted, self._holder)
 
     def on_call(self, callback: CallCallback) -> Callable[[], None]:
-        """Have `callback(record)` told of every call by `call`, `stream` and by attribute, when it has ended.
+        """Call `callback(record)` for every call by `call`, by `stream` and by attribute, when it has ended.
 
-        It runs in the context of the caller, so keep it short. It cannot hurt: what it raises is logged and counted.
-        Calls through a compiled stub are gRPC's own; watch these with an interceptor of gRPC.
+        It runs in the context of the caller, so keep it short. What it raises is logged and counted, and harms nothing.
+        Calls through a compiled stub are gRPC's own; watch these with a gRPC interceptor.
 
         Returns:
             a function that unregisters it.
 
         Raises:
-            TypeError: it is async, or cannot be called at all.
+            TypeError: it is async, or not callable.
         """
         return self._calls.add(callback)
 
     @property
     def observer_errors(self) -> int:
-        """How many times an observer, of transitions or of calls, raised, or was cancelled for taking too long."""
+        """How often an observer of transitions or calls raised, or was cancelled for taking too long."""
         return super().observer_errors + self._calls.errors
 
     # --- how it is done -------------------------------------------------------------------------------------
 
     def entered(self, reason: BaseException | None) -> None:
-        """Remember since when the link is up, and why the state was entered; have the log told."""
+        """Remember since when the link is up and why the state was entered; write the status log."""
         self._entry_reason = reason
         since = self._holder.entered(self._state in self.linked_states, self._state in self.serving_states, self._now)
         self._status_log.entered(self, reason, since, self._now)
@@ -305,7 +305,7 @@ class LinkedMachine(StateMachine):
         return self._rng
 
     def _may_come_back(self) -> bool:
-        """Whether the policy has it come back from `failed`."""
+        """Whether the policy lets it recover from `failed`."""
         return self.retry.recover_after is not None and (self.retry.recover_unused or self._demand.is_used)
 
     def _has_been_stable(self) -> bool:
@@ -316,20 +316,20 @@ class LinkedMachine(StateMachine):
         return self.serving_states | AT_REST
 
     async def _abandon_if_last(self) -> None:
-        """The caller was cancelled. Nobody else waits, and nobody was told of success: then nobody wants it."""
+        """After a caller was cancelled: abandon the attempt if nobody else waits and nobody uses the connection."""
         if self._demand.ends_with_this_caller() and self.handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
             await finish(asyncio.ensure_future(self.reach(ENDED)))
 
     async def _lost_or_ailing(self, link: Link) -> Exception:
-        """Wait for the loss of the link, and probe meanwhile; what the probes say, the table decides."""
+        """Wait for the loss of the link, and probe meanwhile; the table decides about the outcomes."""
         probe = partial(self._probe, link, self.health.timeout)
         return await Prober(self.health, link, self._holder.traffic, probe, self._random()).until_lost()
 
     async def _probe(self, link: Link, timeout: float) -> ProbeError | None:
-        """Ask once, have the table decide what that means, and return what was wrong.
+        """Probe once, let the table decide about the outcome, and return the error.
 
-        Failures at one time are one: only what began after the last failure that counted is one more in a row.
+        Simultaneous failures count once: only a probe that began after the last counted failure counts.
         """
         probes, visit, asked_at = self._probes, self.visit, self._now()
         counted = probes.counted
@@ -361,7 +361,7 @@ class LinkedMachine(StateMachine):
         await self._holder.release(self, self.close_timeout)
 
     async def _admitted(self, budget: RetryBudget) -> None:
-        """Wait for the budget, no longer than the outage may last."""
+        """Wait for the budget, but no longer than the outage may last."""
         try:
             await within(self._time_left(), budget.admit())
         except ExpiredError:
@@ -378,15 +378,15 @@ class LinkedMachine(StateMachine):
         return left
 
     async def on_loop_end(self) -> None:
-        """Close the link, and what is left of those that went away."""
+        """Close the link and the retired ones."""
         await self._holder.release_all(self, self.close_timeout)
 
     def on_loop_lost(self) -> None:
-        """Let go of the link, which went with its loop."""
+        """Drop the link, which ended with its loop."""
         self._holder.let_go()
 
     def come_to_rest(self) -> None:
-        """Disconnect, without the activities: each state on the way ends as if its own had failed."""
+        """Disconnect without the activities: each state on the way ends as if its activity had failed."""
         if self.handles(Trigger.DISCONNECT):
             self.fire(Trigger.DISCONNECT)
         for _ in self.lifecycle.states:
@@ -397,4 +397,4 @@ class LinkedMachine(StateMachine):
 
 
 OPENS, RELEASES = LinkedMachine._open_link.__name__, LinkedMachine._release.__name__
-"""By what an activity opens a link, and gives it back. Checks look for these in the activities of subclasses."""
+"""The methods by which an activity opens and closes a link. Checks look for them in the activities of subclasses."""

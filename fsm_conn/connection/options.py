@@ -1,4 +1,4 @@
-"""The options of a connection: each is checked when it is given, with an error that says what to give instead."""
+"""Checks the options of a connection, with errors that say what to give instead."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_RECORDS = 100_000_000
 
 
 def other_places() -> Places:
-    """Where those keywords are taken that people look for at a connection."""
+    """The places that take keywords which users often give to a connection."""
     from fsm_conn.links.base import CallOptions
     from fsm_conn.links.target import Endpoint, Plugin
 
@@ -48,35 +48,35 @@ def other_places() -> Places:
 
 @functools.cache
 def shared_rng() -> random.Random:
-    """For connections that were given none. Made late: importing random is a third of importing this package."""
+    """The shared source of jitter. Created late: importing random is a third of the time to import this package."""
     import random
 
     return random.Random()  # noqa: S311 - jitter is no secret
 
 
 def checked_name(name: object) -> str:
-    """What to call a connection in messages."""
+    """Check the name of a connection."""
     if not isinstance(name, str) or not name:
         raise TypeError(f"name={shown(name)}: give a string that is not empty")
     return name
 
 
 def checked_retry(retry: object) -> RetryPolicy:
-    """When a link is opened again."""
+    """Check a retry policy."""
     if not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry={retry!r}: give a RetryPolicy, such as RetryPolicy(max_attempts=5)")
     return retry
 
 
 def checked_health(health: object) -> HealthPolicy:
-    """How the peer's health is watched."""
+    """Check a health policy."""
     if not isinstance(health, HealthPolicy):
         raise TypeError(f"health={health!r}: give a HealthPolicy, such as HealthPolicy(interval=30)")
     return health
 
 
 def checked_budget(budget: object) -> RetryBudget:
-    """What many connections share their retries by."""
+    """Check a retry budget."""
     from fsm_conn.connection.budget import RetryBudget
 
     if not isinstance(budget, RetryBudget):
@@ -85,12 +85,12 @@ def checked_budget(budget: object) -> RetryBudget:
 
 
 def checked_start_timeout(value: object) -> float:
-    """Seconds for one attempt to open a link."""
+    """Check the seconds for one attempt to open a link."""
     return check_seconds(f"start_timeout={shown(value)}", value)
 
 
 def checked_history(value: object) -> int:
-    """How many records to keep."""
+    """Check how many records to keep."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"history={shown(value)}: give a whole number of records to keep")
     if not 0 <= value <= _MOST_RECORDS:
@@ -99,7 +99,7 @@ def checked_history(value: object) -> int:
 
 
 def checked_rng(rng: Any) -> random.Random:
-    """Where jitter is drawn from."""
+    """Check the source of jitter."""
     if not callable(getattr(rng, "random", None)) or not callable(getattr(rng, "uniform", None)):
         raise TypeError(f"rng={rng!r}: give a random.Random")
     found: random.Random = rng

@@ -1,6 +1,6 @@
-"""How often a link was opened, and how often one was lost: the arithmetic that the guards ask and the effects do.
+"""Counts attempts and losses: the arithmetic behind the guards and effects.
 
-It is pure: the clock and the source of chance are arguments, and so is the policy, which may be replaced at any time.
+It is pure: the time, the random source and the policy, which may be replaced at any time, are arguments.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Outage:
     since: float = 0.0
     """When it began; its deadline runs from here."""
     is_half_open: bool = attrs.field(default=False, kw_only=True)
-    """Whether one failure ends it."""
+    """Whether the first failure ends it."""
     attempts: int = attrs.field(default=0, init=False)
     """Attempts that have begun."""
     pause: float = attrs.field(default=0.0, init=False)
-    """Seconds before the present attempt."""
+    """Seconds before the current attempt."""
     next_pause: float = attrs.field(default=0.0, init=False)
-    """Seconds before the next one, drawn when the present one began: guards have nothing to draw."""
+    """Seconds before the next one, drawn when the current one began, because guards draw nothing."""
     opened: int = attrs.field(default=0, init=False)
     """Links that came up."""
 
     def count(self, policy: RetryPolicy, rng: random.Random) -> int:
-        """One more attempt begins; return its number."""
+        """Count an attempt that begins; return its number."""
         self.attempts += 1
         self.pause = self.next_pause
         self.next_pause = policy.delay(self.attempts, self.pause, rng)
@@ -49,23 +49,23 @@ class Outage:
         return not self.is_half_open and policy.permits(self.attempts, now - self.since, self.next_pause)
 
     def note_opened(self) -> None:
-        """A link came up. The first of an outage is replaced at once when it is lost; later ones after a delay."""
+        """Count a link that came up. An outage's first link is replaced at once if lost, later ones after a delay."""
         self.opened += 1
         if self.opened == 1:
             self.next_pause = 0.0
 
     def time_left(self, policy: RetryPolicy, now: float) -> float | None:
-        """Seconds of the policy's deadline; zero or less when it has passed; None: there is none."""
+        """Seconds left of the policy's deadline; zero or less when it has passed; None without one."""
         return None if policy.deadline is None else self.since + policy.deadline - now
 
 
 def too_late(policy: RetryPolicy) -> StartTimeoutError:
-    """The error of an attempt that there is no time left for."""
+    """The error of an attempt after the deadline."""
     return StartTimeoutError(f"the retry policy's deadline of {policy.deadline:g} s has passed")
 
 
 class Losses:
-    """When open links were lost, as far back as the policy looks."""
+    """The times when open links were lost, as far back as the policy looks."""
 
     __slots__ = ("_times",)
 
@@ -73,7 +73,7 @@ class Losses:
         self._times: deque[float] = deque()
 
     def note(self, policy: RetryPolicy, now: float) -> None:
-        """One more was lost. What the policy does not ask for is not remembered."""
+        """Count one more loss. Losses beyond what the policy needs are not remembered."""
         if policy.max_restarts is None:
             return
         since = now - policy.restart_window
@@ -91,7 +91,7 @@ class Losses:
         return tuple(now - at for at in self._times if now - at < policy.restart_window)
 
     def permit(self, policy: RetryPolicy, now: float) -> bool:
-        """Whether a link that is lost now may be replaced."""
+        """Whether the link just lost may be replaced."""
         return policy.max_restarts is None or policy.permits_restart(1 + self.recent(policy, now))
 
     def __len__(self) -> int:

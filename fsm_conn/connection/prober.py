@@ -1,8 +1,8 @@
-"""Watches the health of a peer while a connection is connected: when to ask, not what follows.
+"""Watches the health of a peer while a connection is connected. It decides when to probe, not what follows.
 
-A probe is asked for an interval after the last sign of life, and sooner when the peer says by itself that it is not
-well, or no longer unwell: at once, or, as news may come in floods, a least pause after the last probe, in which all
-news are one. What its outcome means is decided by the table, which this module does not know.
+A probe is made one interval after the last sign of life, and earlier when the peer announces a change of its health:
+at once, but, because announcements may flood in, not before a minimal pause since the last probe. The table decides
+what the outcome means; this module does not know it.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ __all__ = ["LEAST_PAUSE", "HealthStatus", "Prober", "Probes", "ask", "is_excused
 _log = logging.getLogger("fsm_conn")
 
 _SOON = 0.001
-"""Seconds. What is due so soon is due now: timers are no finer."""
+"""The resolution of timers, in seconds: what is due this soon is due now."""
 LEAST_PAUSE = 1.0
-"""Seconds between a probe and the next that news ask for, at most: a tenth of the interval where that is less."""
+"""The pause in seconds before a probe that was announced; a tenth of the interval where that is shorter."""
 
 
 _BLOCKED = 0.02
-"""Seconds. A time limit that is noticed so much too late shows that the loop was blocked."""
+"""Seconds. A time limit that is noticed this much late shows that the loop was blocked."""
 _TRIES = 3
 READY_TIMEOUT = 60.0
-"""Seconds for a peer that says that it is not ready, unless the policy says otherwise."""
+"""Seconds for a peer to become ready, unless the policy sets `ready_timeout`."""
 _WARMING = 0.25
-"""Seconds between two questions to a peer that is not well yet."""
+"""Seconds between two probes of a peer that is not ready yet."""
 
 
 class HealthStatus(StrEnum):
     """The outcome of the last health probe of a connection."""
 
     UNKNOWN = "unknown"
-    """The present link was not probed yet, or there is none."""
+    """The current link was not probed yet, or there is no link."""
     SERVING = "serving"
-    """The peer said that it is well."""
+    """The peer answered that it serves."""
     NOT_SERVING = "not serving"
-    """The peer said that it is not."""
+    """The peer answered that it does not serve."""
     NO_ANSWER = "no answer"
-    """The peer did not answer in time, or could not be asked."""
+    """The peer did not answer in time, or could not be probed."""
     UNSUPPORTED = "no health service"
-    """The peer has no way to tell: it is watched by its link alone."""
+    """The peer has no health service: only its link is watched."""
 
 
 class Probes:
-    """What the probes of a link have shown.
+    """The results of the probes of a link.
 
     Attributes:
         failed: how many failed in a row.
-        counted: how many failures have counted since the connection was made: failures at one time are one.
-        status: what the last one has shown.
-        verified_at: when a peer was last asked because a call had run into its deadline.
+        counted: how many failures have counted since the connection was made; simultaneous ones count once.
+        status: the outcome of the last one.
+        verified_at: when a peer was last probed because a call's deadline had passed.
     """
 
     __slots__ = ("counted", "failed", "status", "verified_at")
@@ -78,10 +78,10 @@ class Probes:
 
 
 async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[HealthStatus, ProbeError | None]:
-    """Ask a peer once whether it is well, and return what that has shown, and what was wrong.
+    """Probe a peer once, and return the status and the error.
 
-    When the time is up much too late, this process's own loop was blocked, and the answer may wait to be read: then it
-    is asked again, a few times, before the peer is blamed.
+    When the time limit is noticed much too late, this process's own loop was blocked, and the answer may be waiting to
+    be read. Then the peer is probed again, a few times, before it is blamed.
     """
     clock = asyncio.get_running_loop().time
     for _ in range(_TRIES):
@@ -102,7 +102,7 @@ async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[Heal
 
 
 def is_excused(failure: ProbeError | None, policy: HealthPolicy, traffic: Traffic, asked_at: float, now: float) -> bool:
-    """Whether a peer that did not answer a probe is busy, or has answered something else meanwhile."""
+    """Whether a peer that did not answer a probe is busy, or has sent another answer meanwhile."""
     if not isinstance(failure, ProbeTimeoutError):
         return False
     has_spoken = policy.skip_when_busy and traffic.heard_at > asked_at
@@ -110,11 +110,11 @@ def is_excused(failure: ProbeError | None, policy: HealthPolicy, traffic: Traffi
 
 
 async def until_ready(link: Link, policy: HealthPolicy, name: str) -> None:
-    """Wait until a peer that was just opened says that it is well, or has no way to tell.
+    """Wait until a peer, whose link was just opened, answers that it serves, or has no health service.
 
     Raises:
-        NotServingError: it did not say so within the policy's `ready_timeout`.
-        Exception: what the link was lost by meanwhile.
+        NotServingError: it did not become ready within the policy's `ready_timeout`.
+        Exception: the link was lost by this error meanwhile.
     """
     limit = policy.ready_timeout
     if limit is None:
@@ -124,11 +124,11 @@ async def until_ready(link: Link, policy: HealthPolicy, name: str) -> None:
     try:
         await unless_lost(link, _ready(link, policy, name, limit), limit)
     except ExpiredError:
-        raise NotServingError(f"it did not say within {limit:g} s (ready_timeout) that it is well") from None
+        raise NotServingError(f"it did not report that it serves within {limit:g} s (ready_timeout)") from None
 
 
 async def _ready(link: Link, policy: HealthPolicy, name: str, limit: float) -> None:
-    """Ask until it is well. One that is silent is waited for if that was asked for, or if it has spoken before."""
+    """Probe until it serves. A silent peer is waited for if the policy says so, or if it has answered before."""
     is_patient, has_told = policy.ready_timeout is not None, False
     while True:
         _, failure = await ask(link, policy.service, policy.timeout, name)
@@ -144,11 +144,11 @@ class Prober:
     """The probe loop of one link.
 
     Args:
-        policy: when to ask.
-        link: the link whose peer is listened to.
-        traffic: the calls through it.
-        probe: asks once, and deals with the outcome.
-        rng: where jitter is drawn from.
+        policy: the policy.
+        link: the link of the peer.
+        traffic: the calls through the link.
+        probe: probes once and handles the outcome.
+        rng: the source of jitter.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Prober:
         self._is_well = True
 
     async def until_lost(self) -> Exception:
-        """Probe until the link is lost, and return why."""
+        """Probe until the link is lost, and return the reason."""
         probes, loss = asyncio.ensure_future(self.run()), asyncio.ensure_future(self._link.lost())
         try:
             await asyncio.wait((probes, loss), return_when=asyncio.FIRST_COMPLETED)
@@ -183,7 +183,7 @@ class Prober:
             await finish(asyncio.gather(probes, loss, return_exceptions=True))
 
     async def run(self) -> NoReturn:
-        """Probe until cancelled. What a probe or the link's watch raises that nobody expected is raised as it is."""
+        """Probe until cancelled. Unexpected errors of a probe or of the link's watch are raised as they are."""
         # No TaskGroup: it holds the task it is in, which, once cancelled, holds it: a cycle, with the connection in it.
         listening = asyncio.ensure_future(self._listen())
         try:
@@ -200,10 +200,10 @@ class Prober:
             await self._probe()
             self._sign_of_life = self._clock()
             self._not_before = self._sign_of_life + self._least_pause
-            await asyncio.sleep(0)  # neither the wait nor the probe need have waited: others have a turn, whatever
+            await asyncio.sleep(0)  # perhaps neither the wait nor the probe has paused: give other tasks a turn
 
     async def _until_due(self) -> None:
-        """Wait for an interval without a sign of life, or for news, which are checked no sooner than they may be."""
+        """Wait for an interval without a sign of life, or for an announcement and the minimal pause."""
         pause = self._policy.pause(self._rng)
         while (left := self._last_sign() + pause - self._clock()) > _SOON:
             try:

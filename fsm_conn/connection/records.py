@@ -1,4 +1,4 @@
-"""What is written of each transition of a connection: beside all that a machine writes, the attempt."""
+"""The record of a connection's transition: that of any machine, plus the attempt."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ConnectionRecord(TransitionRecord):
         data: Mapping[str, Any] = NO_DATA,
         attempt: int = 0,
     ) -> ConnectionRecord:
-        """A record; made by the machine."""
+        """Make a record; the machine does so."""
         return tuple.__new__(cls, (trigger, source, dest, internal, reason, dwell, at, data, attempt))
 
     @property
     def attempt(self) -> int:
-        """The attempt of this outage that has begun; 0 before the first."""
+        """The number of the current attempt of this outage; 0 before the first."""
         return cast("int", tuple.__getitem__(self, -1))
 
     def __repr__(self) -> str:
@@ -41,6 +41,6 @@ class ConnectionRecord(TransitionRecord):
         return f"{type(self).__name__}({values})"
 
     def _replace(self, /, **changes: object) -> ConnectionRecord:
-        """The same with other values; that of a named tuple knows only the fields of its own."""
+        """As a named tuple's `_replace`, which does not know `attempt`."""
         kept: dict[str, Any] = dict(zip(self._fields, self, strict=True))
         return ConnectionRecord(**(kept | changes))

@@ -1,7 +1,7 @@
-"""What a service wants to read in its log of a connection, without having attached anything.
+"""Logs the ups and downs of a connection, without any observer attached.
 
-One line each, to the logger `fsm_conn.status`: INFO for connected and reconnected (with how long that took), WARNING
-for a link that was lost (with why), ERROR for giving up. For every transition, and for calls, attach a `LogObserver`.
+The logger `fsm_conn.status` gets one line each: INFO for connected and reconnected (after how long), WARNING for a
+lost link (with the reason), ERROR for giving up. For every transition, and for calls, attach a `LogObserver`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["StatusLog", "status_logger"]
 
 status_logger = logging.getLogger("fsm_conn.status")
 LONGEST_WHY = 300
-"""Characters of an error that stand in a line."""
+"""How many characters of an error a line shows."""
 
 
 class _Conn(Protocol):
@@ -37,19 +37,19 @@ class _Conn(Protocol):
 
 
 class StatusLog:
-    """What is logged of one connection."""
+    """The log of one connection."""
 
     def __init__(self) -> None:
         self._lost_at: float | None = None
 
     def entered(self, conn: _Conn, reason: BaseException | None, since: float | None, now: Callable[[], float]) -> None:
-        """A state was entered.
+        """Log that a state was entered.
 
         Args:
             conn: the connection, in its new state.
             reason: the error behind it, if there is one.
-            since: when the link came up that was there before; None: there was none.
-            now: the loop's time, asked for only where it is needed.
+            since: when the previous link came up; None: there was none.
+            now: returns the loop's time; called only where it is needed.
         """
         if conn.state in conn.linked_states:
             if since is None and conn.state in conn.serving_states:
@@ -75,7 +75,7 @@ class StatusLog:
             _write(logging.INFO, conn.name, "reconnected", text, seconds=seconds)
 
     def _went_down(self, conn: _Conn, reason: BaseException | None, since: float, now: float) -> None:
-        """It was lost; or it was closed, because somebody wanted that."""
+        """The link was lost, or was closed on request."""
         if conn.state != ConnectionState.DISCONNECTING:
             self._lost_at = now
         if reason is not None:
@@ -97,12 +97,12 @@ def _write(
 
 
 def _shown(seconds: float) -> str:
-    """Three digits, and all that stand before the point."""
+    """A number with three significant digits."""
     return f"{seconds:.3g}" if seconds < 1000 else f"{seconds:.0f}"
 
 
 def _why(reason: BaseException | None) -> str:
-    """The first line of an error; what comes below is evidence, of any length."""
+    """The first line of an error; the lines below are evidence of any length."""
     if reason is None:
         return "for no known reason"
     return brief((said(reason) if is_expected(reason) else named(reason)).partition("\n")[0], LONGEST_WHY)

@@ -1,7 +1,7 @@
 """The life of a connection, as one table.
 
-This module is the whole truth about which states there are, what can happen in each, and what follows. It is data:
-nothing here runs or waits. How to read a row, and the rules of tables, stand in `fsm_conn.machine.table`.
+This module alone defines which states there are, what can happen in each, and what follows. It is data: nothing here
+runs or waits. `fsm_conn.machine.table` explains how to read a row, and the rules of tables.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["LINK_OPEN", "SERVES", "STATES", "TRANSITIONS", "ConnectionState", "L
 
 LINK_OPEN = "link open"
 SERVES = "serves calls"
-"""What a `LinkState` says of itself in charts."""
+"""The marks of a `LinkState` in charts."""
 
 
 class ConnectionState(StrEnum):
@@ -31,40 +31,41 @@ class ConnectionState(StrEnum):
     DISCONNECTING = "disconnecting"
     """The link is being closed, by request."""
     RECONNECTING = "reconnecting"
-    """Waiting out a delay, or making a further attempt."""
+    """Waiting for a delay, or making a further attempt."""
     FAILED = "failed"
-    """Given up; at rest until `connect()`, `reconnect()` or `disconnect()`; or until the policy has it try again."""
+    """Given up; at rest until `connect()`, `reconnect()` or `disconnect()`, or until the policy's `recover_after`."""
     RENEWING = "renewing"
-    """The peer closes its link in good order: the next one is opened beside it. Calls wait for that, or finish."""
+    """The peer closes the link in good order, and the next one is opened beside it. Running calls finish, new ones
+        wait."""
 
 
 class Trigger(StrEnum):
     """Everything that can happen to a connection. A subclass may add its own."""
 
     CONNECT = "connect"
-    """Somebody asks for a connection."""
+    """A caller asks for a connection."""
     OPENED = "opened"
     """A link was opened."""
     OPEN_FAILED = "open_failed"
     """A link could not be opened."""
     LOST = "lost"
-    """The open link went away."""
+    """The open link was lost."""
     GOING_AWAY = "going_away"
-    """The peer closes the open link in good order, as when it is updated: nothing is broken, and nothing is counted."""
+    """The peer closes the open link in good order, for example for an update: no outage, and nothing is counted."""
     PROBE_PASSED = "probe_passed"
-    """A health probe was answered well."""
+    """A health probe passed."""
     PROBE_FAILED = "probe_failed"
-    """A health probe was answered badly, late or not at all."""
+    """A health probe failed, by a bad, late or missing answer."""
     RECOVER = "recover"
-    """The time to try once more, after giving up, has come."""
+    """The time for one more attempt after giving up has come."""
     RECONNECT = "reconnect"
-    """Somebody asks for a fresh link, now."""
+    """A caller asks for a fresh link now."""
     DISCONNECT = "disconnect"
-    """Somebody asks to end the connection."""
+    """A caller asks to end the connection."""
     CLOSED = "closed"
-    """The link was closed, or could not be closed any better."""
+    """The link was closed, or closing it failed."""
     FAULT = "fault"
-    """An activity broke a rule or raised something nobody expected."""
+    """An activity broke a rule or raised an unexpected error."""
 
 
 @attrs.frozen
@@ -72,7 +73,7 @@ class LinkState(State):
     """A state throughout which a link is open."""
 
     serves: bool = attrs.field(default=False, kw_only=True)
-    """Whether calls are served here, through its link."""
+    """Whether calls are served in this state."""
 
     @property
     def marks(self) -> tuple[str, ...]:

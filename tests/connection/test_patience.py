@@ -120,7 +120,7 @@ async def test_warming_up_has_a_limit_and_ends_with_the_link() -> None:
     peer = Peer()
     peer.probe_outcomes = ["not ready"] * 1000
     conn = Connection(peer, health=WARMING, retry=RetryPolicy(max_attempts=1))
-    with pytest.raises(ConnectFailedError, match=r"did not say within 20 s \(ready_timeout\) that it is well"):
+    with pytest.raises(ConnectFailedError, match=r"did not report that it serves within 20 s \(ready_timeout\)"):
         await conn.connect()
     assert (now(), peer.open_now) == (20, 0)
     connecting = asyncio.create_task(conn.connect())

@@ -142,7 +142,7 @@ async def test_a_plugin_that_warms_up_is_started_once(watch: bool, caplog: pytes
 async def test_a_plugin_that_is_never_ready_has_a_limit_of_its_own() -> None:
     """`ready_timeout`; 0 does without."""
     conn = Connection(WARMING, env=ENV, retry=STRICT, health=HealthPolicy(ready_timeout=1))
-    with pytest.raises(ConnectFailedError, match=r"did not say within 1 s \(ready_timeout\) that it is well"):
+    with pytest.raises(ConnectFailedError, match=r"did not report that it serves within 1 s \(ready_timeout\)"):
         await conn.connect()
     async with Connection(WARMING, env=ENV, retry=STRICT, health=HealthPolicy(ready_timeout=0)):
         pass

@@ -1,1 +1,1 @@
-"""How a connection is called: at once or patiently, by name or by attribute, and who is told of it."""
+"""Calls on a connection: immediate or waiting, by name or by attribute, and their observers."""

@@ -1,7 +1,7 @@
-"""How calls are made: at once or patiently, and again where that is safe.
+"""Makes calls: at once or after waiting for a connection, and again where that is safe.
 
-What can be repeated is decided here, and only here: a request goes out again only when the caller called it
-idempotent, or when it provably never reached the peer. Where a call goes is the business of a `Route`.
+Only this module decides what is repeated: a request is sent again only when the caller marked it idempotent, or when
+it provably never reached the peer. A `Route` decides where a call goes.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from fsm_conn.machine.errors import FsmConnError
 __all__ = ["NO_OPTIONS", "Calls", "Patience", "Route", "Routed", "refusal_pause", "split_arguments"]
 
 _MOMENT = 1e-6
-"""Seconds. Less is left of a deadline only because sums of seconds are not exact."""
+"""Seconds; a smaller rest of a deadline is a rounding error."""
 NO_OPTIONS = CallOptions()
 
 MOST_REPEATS = 3
-"""How many times a call is sent again whose links were lost: more than that, and it may be what ends them."""
+"""How often a call is sent again after a lost link. When each link is lost, the call itself may be the cause."""
 FIRST_PAUSE, LONGEST_PAUSE, MOST_REFUSALS = 0.1, 1.6, 6
-"""Seconds between repeats of a call that was answered with UNAVAILABLE, and how many there are: some three seconds."""
+"""Seconds before each repeat of a call that was answered with UNAVAILABLE; about three seconds altogether."""
 
 
 class Routed(Protocol):
     """A link that a call was routed to.
 
-    A call that the loss of the link breaks raises `ConnectionLostError` only when the owner of the link knows of it.
+    A call broken by a loss of the link raises `ConnectionLostError` only once the owner of the link knows of the loss.
     """
 
     def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Awaitable[Any]:
@@ -52,7 +52,7 @@ class Routed(Protocol):
 
 
 class Route(Protocol):
-    """The way from a caller to a link: through a connection, or through whichever of a pool has least to do."""
+    """The way from a caller to a link: through a connection, or through the least loaded one of a pool."""
 
     @property
     def owner(self) -> object:
@@ -60,29 +60,29 @@ class Route(Protocol):
 
     @property
     def reason(self) -> BaseException | None:
-        """The last error that was met."""
+        """The last error."""
 
     @property
     def is_patient(self) -> bool:
-        """Whether every call waits for a link, whatever its options are."""
+        """Whether every call waits for a link, whatever its options."""
 
     @property
     def may_repeat(self) -> bool:
-        """Whether a call may be sent again: not one that belongs to the link on which it was made."""
+        """Whether a call may be sent again; one that belongs to the link on which it was made may not."""
 
     @property
     def endings(self) -> int:
-        """How many times it was closed by request: after that, nothing is sent again."""
+        """How often it was closed on request: after that, nothing is sent again."""
 
     async def now(self) -> Routed:
-        """Where a call goes that does not wait for a connection. Refuses only after a turn of the loop."""
+        """The link for a call that does not wait. A refusal comes only after a turn of the loop."""
 
     async def next(self, end: float | None) -> Routed:
-        """Where a call goes that waits; until `end`, by the loop's clock, when it is cancelled; None: no limit."""
+        """The link for a call that waits, until `end` by the loop's clock; None: no limit."""
 
 
 def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOptions | None]:
-    """The whole request and the options among the positional arguments of a call, in either order.
+    """Return the whole request and the options among the positional arguments of a call, in either order.
 
     Raises:
         RequestError: more than one of either.
@@ -98,9 +98,9 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
 
 
 def refusal_pause(refusals: int) -> float | None:
-    """Seconds before a call is sent again that was answered with UNAVAILABLE, `refusals` times before; None: no more.
+    """Seconds before the repeat of a call that was answered UNAVAILABLE `refusals` times before; None: no more repeats.
 
-    Each pause is shortened by up to a half, by chance.
+    Each pause is shortened at random by up to a half.
     """
     if refusals >= MOST_REFUSALS:
         return None
@@ -112,8 +112,8 @@ class Calls:
     """Calls along one route.
 
     Args:
-        route: where they go.
-        observers: who is told of each when it has ended.
+        route: the route of the calls.
+        observers: the observers of the calls.
     """
 
     __slots__ = ("_observers", "_route")
@@ -128,7 +128,7 @@ class Calls:
         return await (self._observers.call(method, reply) if self._observers else reply)
 
     def stream(self, method: str, args: tuple[Any, ...], fields: dict[str, Any]) -> AsyncIterator[Any]:
-        """A call that is answered with a stream of messages; it is sent once, whatever becomes of it."""
+        """A call that is answered with a stream of messages; it is sent at most once."""
         replies = self._stream(method, args, fields)
         return self._observers.stream(method, replies) if self._observers else replies
 
@@ -154,7 +154,7 @@ class Calls:
         return self._route.is_patient or (options is not None and (options.idempotent or options.wait_for_ready))
 
     async def _patiently(self, method: str, request: Any, fields: dict[str, Any], options: CallOptions) -> Any:
-        """A call that waits for the connection, and is sent again where that is safe. Its timeout covers all of it."""
+        """A call that waits for the connection, and is repeated where that is safe. Its timeout covers all of this."""
         patience = Patience(self._route, method, options)
         repeats = _Repeats(self._route, request, options)
         while True:
@@ -174,7 +174,7 @@ class Calls:
 
 
 class _Repeats:
-    """Whether a call that failed is sent again. Each method raises what the caller is told instead."""
+    """Decides whether a failed call is sent again. If not, each method raises the caller's error."""
 
     __slots__ = ("_endings", "_losses", "_options", "_refusals", "_repeatable", "_route", "_sent")
 
@@ -187,18 +187,18 @@ class _Repeats:
         self._losses = self._refusals = 0
 
     def without_connection(self, error: FsmConnError) -> None:
-        """There is no link to send it on; if it was sent before, that is what counts."""
+        """There is no link to send it on. If it was sent before, the error of that counts."""
         if self._sent is not None:
-            text = f"{said(self._sent)}; and then there was no connection to repeat it on"
+            text = f"{said(self._sent)}; then there was no connection to repeat it on"
             raise ConnectionLostError(text) from error
 
     def after_loss(self, error: ConnectionLostError) -> None:
-        """The link was lost under it, or before it was sent."""
+        """The link was lost during the call, or before it was sent."""
         if not self._repeatable or (error.maybe_executed and not self._options.idempotent):
             raise error
         self._sent = error if error.maybe_executed else self._sent
         if self._endings != self._route.endings:
-            # Somebody said that this is the end: a call has no business to begin anew.
+            # `disconnect()` was called: the call must not begin anew.
             raise ConnectionLostError(
                 f"{said(error)}; and disconnect() was called, so it was not sent again",
                 maybe_executed=self._sent is not None,
@@ -211,7 +211,7 @@ class _Repeats:
             ) from error
 
     async def after_unavailable(self, error: Exception, left: float | None) -> None:
-        """The peer has answered that it cannot serve at present: wait a while, if there is time left for that."""
+        """The peer answered that it cannot serve at present: wait a while, if there is time left."""
         pause = refusal_pause(self._refusals)
         if not self._repeatable or pause is None or (left is not None and left <= pause):
             raise error
@@ -231,10 +231,10 @@ class Patience:
         self._end = None if options.timeout is None else asyncio.get_running_loop().time() + options.timeout
 
     async def link(self) -> Routed:
-        """Where the call goes.
+        """The link for the call.
 
         Raises:
-            CallTimeoutError: there is no link before the deadline.
+            CallTimeoutError: there was no link before the deadline.
         """
         try:
             return await self._link_in_time()
@@ -246,14 +246,14 @@ class Patience:
             ) from None
 
     def what_is_left(self) -> CallOptions:
-        """The options, with the time that is left."""
+        """The options, with the remaining time."""
         if self._end is None:
             return self._options
         return attrs.evolve(self._options, timeout=max(self._end - asyncio.get_running_loop().time(), 0.001))
 
     @property
     def left(self) -> float | None:
-        """Seconds until the deadline; None: there is none."""
+        """Seconds until the deadline; None without one."""
         return None if self._end is None else self._end - asyncio.get_running_loop().time()
 
     async def _link_in_time(self) -> Routed:

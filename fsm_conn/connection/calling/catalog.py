@@ -1,8 +1,7 @@
-"""What the peer of a connection offers, for completion in a REPL: `conn.<Tab>` and `conn.calculator.<Tab>`.
+"""The services of a connection's peer, for completion in a REPL: `conn.<Tab>` and `conn.calculator.<Tab>`.
 
-It is asked for at the first look at a link, and not before: nobody else needs it. Who looks from another thread than
-that of the loop, as the REPL of `python -m asyncio` does, waits for the answer; who looks from the loop itself has it
-at the next look.
+The peer is asked at the first look-up on a link, because nothing else needs the answer. A look-up from another thread
+than the loop's, as in the REPL of `python -m asyncio`, waits for it; one from the loop itself finds it the next time.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from fsm_conn.links.base import Link
 __all__ = ["Catalog", "Offers", "attributes", "methods"]
 
 PATIENCE = 2.0
-"""Seconds that a look from another thread may take."""
+"""Seconds that a look-up from another thread may take."""
 
 _log = logging.getLogger("fsm_conn")
 Offers = Mapping[str, tuple[str, ...]]
 
 
 class Catalog:
-    """The services that a connection has last heard of, by full name, each with its methods."""
+    """The last known services of a connection's peer, by full name, each with its methods."""
 
     def __init__(self) -> None:
         self._known: Offers = {}
@@ -32,7 +31,7 @@ class Catalog:
         self._task: asyncio.Task[None] | None = None
 
     def look(self, link: Link | None, loop: asyncio.AbstractEventLoop | None) -> Offers:
-        """What is known, after asking the peer of `link` if that was not done; `loop` is the one it lives in."""
+        """The known services, after asking the peer of `link`, once per link; `loop` is the link's loop."""
         if link is not None and loop is not None and (self._asked is None or self._asked() is not link):
             self._asked = ref(link)
             if asyncio._get_running_loop() is loop:
@@ -56,13 +55,11 @@ class Catalog:
             async with asyncio.timeout(PATIENCE):
                 self._known = await link.offers()
         except Exception as error:  # a peer without reflection, or one that is gone
-            _log.debug("the services of a peer cannot be shown for completion: %s", error)
+            _log.debug("cannot list the services of a peer for completion: %s", error)
 
 
 def attributes(offers: Offers) -> dict[str, str]:
-    """The attributes by which services are called, with their full names: short names that mean one service, and
-    packages that have one.
-    """
+    """The attributes that services are called by, with their full names: unambiguous short names, and packages."""
     found: dict[str, list[str]] = {}
     for full in offers:
         package, _, short = full.rpartition(".")
@@ -72,5 +69,5 @@ def attributes(offers: Offers) -> dict[str, str]:
 
 
 def methods(offers: Offers, service: str) -> tuple[str, ...]:
-    """The methods of the service that an attribute, or a full name, stands for."""
+    """The methods of the service with that attribute or full name."""
     return offers.get(attributes(offers).get(service, service), ())

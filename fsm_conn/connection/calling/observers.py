@@ -1,4 +1,4 @@
-"""Those who watch calls: told of every call that has ended, in the context of its caller, and unable to hurt it."""
+"""Observers of calls: called for every call that ended, in the context of its caller, and unable to harm it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _log = logging.getLogger("fsm_conn")
 
 
 class CallObservers:
-    """The callbacks that one connection tells of its calls.
+    """The callbacks that observe the calls of one connection.
 
     Attributes:
-        errors: how many times one of them raised.
+        errors: how often one of them raised.
     """
 
     __slots__ = ("_callbacks", "errors")
@@ -35,10 +35,10 @@ class CallObservers:
         return bool(self._callbacks)
 
     def add(self, callback: CallCallback) -> Callable[[], None]:
-        """Register, and return what unregisters; calling that twice is harmless.
+        """Register a callback. Return a function that unregisters it; calling that twice is harmless.
 
         Raises:
-            TypeError: it cannot be called, or is async: it runs inside the call, and nobody would wait for it.
+            TypeError: it is not callable, or is async: it runs inside the call, and nothing would await it.
         """
         if not callable(callback) or any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
             raise TypeError(f"an observer of calls must be a plain function, not {callback!r}")
@@ -51,7 +51,7 @@ class CallObservers:
         return unsubscribe
 
     async def call(self, method: str, reply: Awaitable[Any]) -> Any:
-        """Wait for the reply, and tell of the call."""
+        """Wait for the reply, and notify the observers."""
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -63,7 +63,7 @@ class CallObservers:
         return answer
 
     async def stream(self, method: str, replies: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """Pass on the replies, and tell of the call when they end or nobody wants more of them."""
+        """Pass on the replies, and notify the observers when they end or the reader stops."""
         clock = asyncio.get_running_loop().time
         began = clock()
         try:

@@ -12,7 +12,7 @@ __all__ = ["BoundMethod", "Caller", "MethodCall", "ServiceProxy", "Services", "p
 
 
 class Caller(Protocol):
-    """What calls are made on: a connection, a pool, or a lease."""
+    """An object that makes calls: a connection, a pool or a lease."""
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
         """Call a method that answers with one message."""
@@ -22,7 +22,7 @@ class Caller(Protocol):
 
 
 class Services:
-    """Every service by name: `conn.services["calculator"]`, also where `Connection` itself has such an attribute."""
+    """Every service by name: `conn.services["calculator"]`, also where `Connection` has an attribute of that name."""
 
     __slots__ = ("_conn",)
 
@@ -56,18 +56,18 @@ class ServiceProxy:
         return BoundMethod(self._conn, f"{self._name}.{method}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: who calls a service has mistaken it for a method of the connection."""
+        """Refuse: the caller has mistaken a service for a method of the connection."""
         raise AttributeError(no_such_attribute(self._conn, self._name))
 
     def __dir__(self) -> list[str]:
-        """The methods that the peer offers, as far as it is known, and what every object has."""
+        """The methods that the peer offers, as far as they are known, and the attributes of every object."""
         offers: Offers = getattr(self._conn, "_offers", dict)()
         return public_first([*super().__dir__(), *methods(offers, self._name)])
 
     def __repr__(self) -> str:
         return f"<service {self._name!r} of {self._conn!r}>"
 
-    # A misspelt attribute is a service, too: what nobody does with a service says so.
+    # A misspelt attribute looks like a service, so each use that a service does not have names the mistake.
 
     def __bool__(self) -> bool:
         self._refuse("used as a truth value")
@@ -102,16 +102,16 @@ class ServiceProxy:
 
 
 def no_such_attribute(conn: Caller, name: str, kind: str = "method") -> str:
-    """What to say to somebody who took a service for a method of the connection."""
+    """The message for a service that was mistaken for a method of the connection."""
     hint = did_you_mean(name, [each for each in dir(type(conn)) if not each.startswith("_")])
     return (
         f"{type(conn).__name__} has no {kind} {name!r}{hint}; "
-        f"as a service it has methods, which are called as .{name}.<Method>(field=value)"
+        f"the methods of a service are called as .{name}.<Method>(field=value)"
     )
 
 
 class BoundMethod:
-    """One method of one service. Calling it makes a `MethodCall`."""
+    """One method of one service. Calling it returns a `MethodCall`."""
 
     __slots__ = ("_conn", "_method")
 
@@ -128,9 +128,9 @@ class BoundMethod:
 
 
 class MethodCall:
-    """A call about to be made: `await` it for one reply, `async for` over it for a stream of them.
+    """A call that is not sent yet: `await` it for one reply, or `async for` over it for a stream of replies.
 
-    Until then nothing is sent. For a task of its own: `create_task(conn.call(...))`.
+    To run it in a task: `create_task(conn.call(...))`.
     """
 
     __slots__ = ("_args", "_conn", "_fields", "_method")
@@ -148,11 +148,11 @@ class MethodCall:
         return self._conn.stream(self._method, *self._args, **self._fields)
 
     def __repr__(self) -> str:
-        return f"<call of {self._method!r}, not made yet: await it, or iterate over it with async for>"
+        return f"<call of {self._method!r}, not sent yet: await it, or iterate over it with async for>"
 
 
 class _Name(str):
-    """A name that is sorted behind all others when it begins with an underscore."""
+    """A name that sorts behind all others when it begins with an underscore."""
 
     __slots__ = ()
 
@@ -161,5 +161,5 @@ class _Name(str):
 
 
 def public_first(names: Iterable[str]) -> list[str]:
-    """The same names such that `dir()`, which sorts what it is given, shows the public ones first."""
+    """The names in a form that `dir()`, which sorts them, shows with the public ones first."""
     return sorted(map(_Name, names))

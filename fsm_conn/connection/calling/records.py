@@ -14,13 +14,13 @@ class CallOutcome(StrEnum):
     SUCCEEDED = "succeeded"
     """It was answered, and a stream of answers was read to its end."""
     FAILED = "failed"
-    """It was refused, by this side or by the plugin, or the link was lost under it."""
+    """It was refused by this side or by the plugin, or the link was lost during the call."""
     CANCELLED = "cancelled"
-    """Its caller was cancelled, or dropped the stream of answers."""
+    """Its caller was cancelled, or stopped reading the stream of answers."""
 
 
 class CallRecord(NamedTuple):
-    """One call, written at the moment it ended. A named tuple for the reason that `TransitionRecord` is one."""
+    """One call, recorded when it ended. A named tuple for the same reason as `TransitionRecord`."""
 
     method: str
     """As the caller named it: `service.Method`."""
@@ -29,6 +29,6 @@ class CallRecord(NamedTuple):
     error: BaseException | None
     """The error that its caller got; None when it succeeded."""
     seconds: float
-    """From the call to its end, waiting for a connection and repeats included, by the event loop's clock."""
+    """Seconds from the call to its end, including waits for a connection and repeats, by the event loop's clock."""
     at: float
     """When it ended, in seconds of the event loop's clock (`loop.time()`)."""

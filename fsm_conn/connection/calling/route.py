@@ -1,7 +1,7 @@
-"""The way of a call through one connection: to its link, if there is one that serves, and back with the truth.
+"""Routes a call through one connection to its link, and reports losses of the link truthfully.
 
-The rule that holds here: nobody is refused, or told of a loss, before the state machine knows of it, nor without a turn
-of the loop. Whoever calls again at once, for ever, would otherwise keep the loop from ever noticing what it is told.
+The rule that holds here: a caller learns of a refusal or a loss only after the state machine knows of it and the loop
+has had a turn. Otherwise a caller that retries in a tight loop would keep the loop from noticing anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_channel", "p
 _log = logging.getLogger("fsm_conn")
 
 _MOMENT = 0.001
-"""Seconds by which a deadline may seem to come early: timers are no finer."""
+"""The resolution of timers, in seconds: a deadline may seem to pass this much early."""
 GRACE = 1.0
 """Seconds to wait for the connection to notice that its link is lost, after a call has noticed."""
 
@@ -44,15 +44,15 @@ _WAIT, _OR_OPTION = "'await conn.ensure_connected()' first", ", or pass CallOpti
 
 
 def present_link(conn: LinkedMachine, *, in_use: bool = True, takes_options: bool = True) -> Link:
-    """The link to call through: for everybody where calls are served, for an activity whenever there is one.
+    """The link to call through: in states that serve calls, and for an activity whenever there is a link.
 
-    Whoever calls uses the connection: from then on it does not end with the last caller of `connect()` that leaves.
+    A call counts as use: from then on the connection does not end when the last caller of `connect()` is cancelled.
 
     Raises:
-        NotConnectedError: there is none.
+        NotConnectedError: there is no link to call through.
         RuntimeError: the connection lives in another event loop.
     """
-    conn.check_loop()  # which finds whether the link has gone with its loop
+    conn.check_loop()  # which notices when the link's loop was closed
     holder = conn._holder
     link = holder.link
     if holder.incoming is not None and conn.in_activity():
@@ -66,7 +66,7 @@ def present_link(conn: LinkedMachine, *, in_use: bool = True, takes_options: boo
 
 
 def refuse_from_activity(conn: LinkedMachine, method: str) -> None:
-    """Raise RuntimeError where a method that waits for an activity is called from that."""
+    """Raise RuntimeError where a method that waits for an activity is called from that activity."""
     if conn.in_activity():
         raise RuntimeError(
             f"{conn!r}: {method}() was called from an activity of the same connection, which it would wait for; "
@@ -89,7 +89,7 @@ class RoutedCall:
     """A link of a connection that a call was routed to.
 
     Args:
-        conn: whose link it is.
+        conn: the owner of the link.
         link: the link.
     """
 
@@ -149,11 +149,11 @@ class RoutedCall:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the link is the connection's no more."""
+        """Whether the link no longer belongs to the connection."""
         return self._link is not self._conn._holder.link
 
     async def before_leaving(self, reply: Awaitable[Any]) -> Any:
-        """Await, for as long as the link is not replaced in good order.
+        """Await, until the link is replaced in good order.
 
         Raises:
             GoingAwayError: it was replaced.
@@ -174,7 +174,7 @@ class RoutedCall:
             del limit  # it holds the task, which holds its exception, which holds this frame
 
     async def _learn_from(self, error: Exception, began: float, options: CallOptions | None) -> None:
-        """Have the connection know what the error of a call shows, before the caller does."""
+        """Pass what the error of a call reveals to the connection before the caller gets the error."""
         end = None if options is None or options.timeout is None else began + options.timeout
         if isinstance(error, ConnectionLostError):
             await self._noticed(end)
@@ -184,20 +184,20 @@ class RoutedCall:
             _suspect(self._conn, self._link, self._traffic, began, end)
 
     async def _noticed(self, end: float | None) -> None:
-        """Wait until the state machine knows that the link is lost; until `end` at most, when the call's time is up."""
+        """Wait until the state machine knows that the link is lost, but not beyond `end`, the call's deadline."""
         conn = self._conn
         await asyncio.sleep(0)
         if self._link is not conn._holder.link or conn._state not in conn.linked_states or conn.in_activity():
-            return  # it was replaced, or is known to be lost; or the state that would have to be left waits here
+            return  # it was replaced or is known to be lost; or the caller is the state's own activity
         if not await _left(conn, GRACE if end is None else min(GRACE, end - conn._now())):
             _log.debug("%r: a call broke, but the link is still there", conn)
 
 
 class StubTraffic:
-    """The calls of compiled stubs over one link of a connection: they tell as much of its peer as all others.
+    """Counts the calls of compiled stubs over one link of a connection as evidence of its peer, as all other calls.
 
     Args:
-        conn: whose link it is.
+        conn: the owner of the link.
         link: the link.
     """
 
@@ -209,12 +209,12 @@ class StubTraffic:
         self.traffic = conn._holder.traffic_of(link)
 
     def began(self, timeout: float | None) -> _StubCallTraffic:
-        """A call has begun."""
+        """Count a call that begins."""
         return _StubCallTraffic(self, timeout)
 
 
 class _StubCallTraffic:
-    """One of them."""
+    """One call of a compiled stub."""
 
     __slots__ = ("_all", "_began", "_end", "_number")
 
@@ -225,11 +225,11 @@ class _StubCallTraffic:
         self._number = all_.traffic.begin(self._began)
 
     def heard(self) -> None:
-        """The peer has answered something."""
+        """Note an answer of the peer."""
         self._all.traffic.heard_at = self._all.conn._now()
 
     def ended(self, *, ran_out: bool) -> None:
-        """It has ended; `ran_out`: by its deadline."""
+        """End the call; `ran_out`: its deadline passed."""
         conn, link, traffic = self._all.conn, self._all.link, self._all.traffic
         traffic.end(self._number)
         if ran_out:
@@ -237,13 +237,13 @@ class _StubCallTraffic:
 
 
 def _suspect(conn: LinkedMachine, link: Link, traffic: Traffic, began: float, end: float | None) -> None:
-    """A call has failed on this side: if its time was up, and the peer said nothing meanwhile, it is looked into."""
+    """Check on the peer when a call's deadline passed and the peer sent nothing meanwhile."""
     if end is not None and conn._now() >= end - _MOMENT and traffic.heard_at <= began:
         conn._holder.suspect(link, partial(_verify, conn))
 
 
 async def _verify(conn: LinkedMachine, link: Link) -> None:
-    """After a call that ran into its deadline: ask whether the peer is there. No answer is a loss of the link."""
+    """Probe the peer after a call's deadline passed. No answer counts as a loss of the link."""
     holder, probes, policy = conn._holder, conn._probes, conn.health
     await asyncio.sleep(max(0.0, probes.verified_at + LEAST_PAUSE - conn._now()))
     probes.verified_at = conn._now()
@@ -262,7 +262,7 @@ async def _verify(conn: LinkedMachine, link: Link) -> None:
 
 
 async def _left(conn: LinkedMachine, limit: float) -> bool:
-    """Wait until the state is left, for other than one that serves calls through the same link; whether it was."""
+    """Wait until the state is left for one that does not serve calls through the same link; return whether it was."""
     here = conn.serving_states if conn._state in conn.serving_states else {conn._state}
     try:
         await within(limit, conn.reach(conn.lifecycle.states.keys() - here))
@@ -272,7 +272,7 @@ async def _left(conn: LinkedMachine, limit: float) -> bool:
 
 
 def present_channel(conn: LinkedMachine) -> Any:
-    """The channel of the present link, for compiled stubs, whose calls then count in its traffic."""
+    """The channel of the current link, for compiled stubs, whose calls then count in its traffic."""
     link, holder = present_link(conn, takes_options=False), conn._holder
     if holder.watched is not link:
         holder.watched = link
@@ -301,24 +301,24 @@ class ConnectionRoute:
 
     @property
     def reason(self) -> BaseException | None:
-        """The last error that it met."""
+        """The connection's last error."""
         return self._conn.reason
 
     @property
     def may_repeat(self) -> bool:
-        """Whether a call may be sent again: not that of an activity, which is about the link that it was made on."""
+        """Whether a call may be sent again; an activity's call may not, because it is about its link."""
         return not self._conn.in_activity()
 
     @property
     def endings(self) -> int:
-        """How many times `disconnect()` was called."""
+        """How often `disconnect()` was called."""
         return self._conn._demand.endings
 
     async def now(self) -> RoutedCall:
-        """The present link, or a refusal, after a turn of the loop."""
+        """The current link, or a refusal after a turn of the loop."""
         conn = self._conn
         if conn._state == RENEWING and not conn.in_activity():
-            await _left(conn, GRACE)  # to be sent on the next link, rather than on one that goes away
+            await _left(conn, GRACE)  # sent on the next link, not on the one that is closing
         try:
             return RoutedCall(conn, present_link(conn))
         except NotConnectedError:
@@ -326,7 +326,7 @@ class ConnectionRoute:
             raise
 
     async def next(self, end: float | None) -> RoutedCall:
-        """The present link, or the next one as long as anybody, or the policy, tries to connect."""
+        """The current link, or the next one as long as a caller or the policy tries to connect."""
         conn = self._conn
         conn.check_loop()
         while conn._state not in conn.serving_states and not conn.in_activity():
@@ -339,7 +339,7 @@ class ConnectionRoute:
         return await self.now()
 
     def _outlives(self, end: float | None) -> bool:
-        """Whether the attempt goes on when the last call that waits for it, until `end`, is cancelled now."""
+        """Whether the attempt continues when the last call that waits for it, until `end`, is cancelled now."""
         return False
 
     async def _change(self, end: float | None) -> None:

@@ -1,11 +1,11 @@
-"""Subscriptions: a stream of replies that is opened again on the next link, and says so in between.
+"""Subscriptions: streams of replies that are opened again on the next link, with a `Gap` in between.
 
 The rules that hold here:
 
-- A subscription goes on for as long as its connection does, by the connection's policy: it has no count of its own.
-- Between the last reply of one stream and the first of the next comes a `Gap`, after the next stream was sent. So
-  whoever asks for the present state when the gap is told has no hole between that state and the replies that follow.
-- On an orderly close by the peer it moves to the next link as soon as that serves, instead of holding up the old one.
+- A subscription lives as long as the connection's policy keeps that alive: it has no limit of its own.
+- Between the last reply of one stream and the first of the next comes a `Gap`, after the next stream was sent. So a
+  subscriber that asks for the current state at the gap misses nothing between that state and the next replies.
+- On an orderly close by the peer it moves to the next link as soon as that serves, and does not hold up the old one.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _END = object()
 
 @attrs.frozen(kw_only=True)
 class Gap:
-    """Between two replies of a subscription: its stream was cut off and is open again. What came meanwhile is missing.
+    """Comes between two replies of a subscription: its stream was cut off and opened again. Replies may be missing.
 
-    It is told when the next stream has been sent, so what happens from now on is among the replies that follow.
+    It comes after the next stream was sent, so everything that happens from then on is in the replies that follow.
     """
 
     reason: Exception
-    """What the stream was cut off by."""
+    """The error that cut the stream off."""
     seconds: float
-    """From then until the next stream was sent, by the event loop's clock."""
+    """Seconds from then until the next stream was sent, by the event loop's clock."""
     number: int
     """1 for the first gap of a subscription, 2 for the second."""
 
@@ -50,11 +50,11 @@ class RoutedStream(Routed, Protocol):
         """As `Link.find`."""
 
     async def before_leaving(self, reply: Awaitable[Any]) -> Any:
-        """Await, for as long as the link is not replaced in good order; then `GoingAwayError` is raised."""
+        """Await; raise `GoingAwayError` once the link is replaced in good order."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is the connection's no more."""
+        """Whether it no longer belongs to the connection."""
 
 
 class StreamRoute(Route, Protocol):
@@ -68,9 +68,9 @@ class Subscription:
     """One subscription along a route. Arguments as for `Connection.subscribe`.
 
     Args:
-        route: where it goes.
+        route: the route to a link.
         method: `service.Method`.
-        args: what was given by position.
+        args: the positional arguments.
         fields: the fields of the request.
     """
 
@@ -93,7 +93,7 @@ class Subscription:
         self._gaps = self._refusals = 0
 
     async def items(self) -> AsyncIterator[Any]:
-        """The replies, and a `Gap` in between each time that the stream was opened again."""
+        """The replies, with a `Gap` each time that the stream was opened again."""
         patience = Patience(self._route, self._method, self._options)
         while True:
             routed = await self._link(patience)
@@ -140,7 +140,7 @@ class Subscription:
         return Gap(reason=reason, seconds=asyncio.get_running_loop().time() - self._cut_at, number=self._gaps)
 
     async def _go_on_after(self, error: Exception, routed: RoutedStream, left: float | None) -> None:
-        """The stream has failed: return if it is to be opened again, and raise what the subscriber is told if not."""
+        """After the stream failed: return if it is to be opened again; otherwise raise the subscriber's error."""
         refused = self._options.retry_unavailable and routed.is_unavailable(error)
         is_cut = isinstance(error, (ConnectionLostError, GoingAwayError)) or routed.is_gone
         if not self._may_reopen or not (is_cut or refused):

@@ -1,1 +1,1 @@
-"""What has happened to a connection: counts, and reports as values."""
+"""Counts and reports of what happened to a connection."""

@@ -1,7 +1,7 @@
-"""Follows a link from when it is first `connected` until no state owns it, for those who count links, and not states.
+"""Follows a link from when it is first `connected` until no state owns it, for code that counts links, not states.
 
-A subclass may have states beside `connected`, such as `paused`, which share its link. To go there and back is no loss
-and no new link, and whoever counts these is to see a connection that was `connected` all the time.
+A subclass may have states beside `connected`, such as `paused`, that share its link. Going there and back is neither a
+loss nor a new link: for such counts the connection stays `connected`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _CONNECTED = ConnectionState.CONNECTED
 
 
 class LinkSpan:
-    """What one connection's link is doing; it does not refer to the connection.
+    """The life of one connection's link; it does not refer to the connection.
 
     Args:
-        conn: whose transitions are to be read from now on.
+        conn: the connection whose transitions are read from now on.
     """
 
     __slots__ = ("_is_up", "_linked", "_serving")
@@ -34,7 +34,7 @@ class LinkSpan:
         self._is_up = conn._holder.up_since is not None
 
     def read(self, record: ConnectionRecord) -> ConnectionRecord:
-        """The record as it would be without states beside `connected`: with `connected` in their place."""
+        """The record with `connected` in place of the states beside it."""
         source = _CONNECTED if self._is_up else record.source
         self._is_up = record.dest in self._serving or (self._is_up and record.dest in self._linked)
         dest = _CONNECTED if self._is_up else record.dest

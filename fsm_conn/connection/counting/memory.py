@@ -1,4 +1,4 @@
-"""What a connection remembers, as a value: for those who ask whether two moments of its life are alike."""
+"""Everything that a connection remembers, as a value, for comparing two moments of its life."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Memory", "memory_of"]
 
 
 class Memory(NamedTuple):
-    """What a connection remembers that its policy may still judge by, at the moment that was asked about."""
+    """What a connection remembers at one moment, as far as its policies may still depend on it."""
 
     attempt: int
-    """The attempt that its records tell."""
+    """The number of the attempt in its records."""
     attempts: int
     opened: int
     is_half_open: bool
@@ -25,19 +25,19 @@ class Memory(NamedTuple):
     next_pause: float
     """As in `Outage`."""
     time_left: float | None
-    """Seconds of the outage's deadline; None: there is none."""
+    """Seconds left of the outage's deadline; None without one."""
     losses: tuple[float, ...]
     """Seconds since each loss within the restart window."""
     failed_probes: int
     is_used: bool
     up_for: float | None
-    """Seconds that the link has been up, at most `stable_after`; None: it is not."""
+    """Seconds that the link has been up, at most `stable_after`; None while it is not."""
     silent_for: float
-    """Seconds since the peer's last sign of life, no more than matter to its health policy."""
+    """Seconds since the peer's last sign of life, capped at what the health policy can distinguish."""
     calls: tuple[float, ...]
-    """Seconds since each call under way began, the oldest first; likewise."""
+    """The ages of the calls under way in seconds, the oldest first; capped likewise."""
     verified: float
-    """Seconds since the peer was last asked because of a call's deadline; likewise."""
+    """Seconds since the peer was last probed because of a call's deadline; capped likewise."""
 
 
 def memory_of(
@@ -47,7 +47,7 @@ def memory_of(
     counted: tuple[Outage, Losses, Probes, Demand],
     holder: LinkHolder,
 ) -> Memory:
-    """What the parts of a connection remember at `now`."""
+    """The memory of a connection at `now`."""
     (retry, health), (outage, losses, probes, demand) = policies, counted
     horizon = max(health.interval or 0.0, health.busy_limit) + health.timeout
     return Memory(

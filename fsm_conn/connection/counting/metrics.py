@@ -1,7 +1,7 @@
-"""Counts of what has happened to a connection, by what its observers are told.
+"""Counts what happens to a connection, as an observer.
 
-Nothing else writes them: no caller has to remember to count, and what is not counted did not happen. What could
-contradict something else is not kept but computed, so no count can drift from another.
+Only observed records are counted, so no caller can forget to count. Values that follow from others are computed, not
+kept, so that counts cannot drift apart.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 SAMPLES = 1024
-"""Latencies that are kept, those of the calls that succeeded last: ten of them lie above the 99th percentile."""
+"""How many latencies of the last successful calls are kept: ten of them lie above the 99th percentile."""
 
 _REFUSED = (NotConnectedError, ConnectFailedError, ConnectAbandonedError, CallTimeoutError)
-"""What a call fails by that was not made."""
+"""The errors of calls that were not sent."""
 
 _LOSSES = frozenset({Trigger.LOST, Trigger.PROBE_FAILED})
 
@@ -40,44 +40,44 @@ def _latencies() -> deque[float]:
 
 @attrs.define(eq=False)
 class Metrics:
-    """The counts of the connections that it watches, usually one.
+    """Counts for the connections that it watches, usually one.
 
         metrics = Metrics()
         metrics.watch(conn)
 
-    It holds no connection, so that keeping it keeps nothing else alive. A call is counted when it has ended.
+    It refers to no connection, so keeping it keeps nothing else alive. A call is counted when it has ended.
     """
 
     succeeded_calls: int = attrs.field(default=0, init=False)
     """Calls that were answered."""
     failed_calls: int = attrs.field(default=0, init=False)
-    """Calls that ended with an error, whoever's it was."""
+    """Calls that ended with any error."""
     cancelled_calls: int = attrs.field(default=0, init=False)
-    """Calls whose caller was cancelled, or dropped the stream of answers."""
+    """Calls whose caller was cancelled, or stopped reading the stream of answers."""
     refused_calls: int = attrs.field(default=0, init=False)
-    """Of those that failed: calls that were not made, because the connection was not connected: at once, or when it
-    could not be connected, or not within the timeout of the call."""
+    """Those of the failed calls that were not sent because there was no connection: refused at once, or after
+        connecting
+    failed or the call's timeout passed."""
     last_successful_call: datetime | None = attrs.field(default=None, init=False)
-    """When a call succeeded last, in UTC; None: none has."""
+    """When the last call succeeded, in UTC; None: none has."""
     connection_count: int = attrs.field(default=0, init=False)
-    """How many links were `connected`. To come back from a state beside it, such as `paused`, makes none of them."""
+    """How many links became `connected`. A return from a state beside it, such as `paused`, does not count."""
     disconnection_count: int = attrs.field(default=0, init=False)
-    """How many times `disconnected` was entered."""
+    """How often `disconnected` was entered."""
     failed_connection_count: int = attrs.field(default=0, init=False)
-    """How many times `failed` was entered."""
+    """How often `failed` was entered."""
     reconnect_count: int = attrs.field(default=0, init=False)
-    """How many of these took the place of a link that was lost or replaced, without a disconnect between. Attempts that
-    failed do not count."""
+    """How many of these links replaced an earlier one without a disconnect in between. Failed attempts do not count."""
     losses: int = attrs.field(default=0, init=False)
-    """How many of these links were lost, or their peer was no longer well, in `connected` or in a state beside it."""
+    """How many of these links were lost or had an unhealthy peer, in `connected` or in a state beside it."""
     passed_probes: int = attrs.field(default=0, init=False)
-    """Health probes that were answered well."""
+    """Health probes that passed."""
     failed_probes: int = attrs.field(default=0, init=False)
-    """Health probes that were answered badly, late or not at all."""
+    """Health probes that failed, by a bad, late or missing answer."""
     connected_since: float | None = attrs.field(default=None, init=False)
-    """When the present link was `connected`, in seconds of the event loop's clock; None when there is none."""
+    """When the current link became `connected`, in seconds of the event loop's clock; None when there is none."""
     connected_at: datetime | None = attrs.field(default=None, init=False)
-    """When a link was `connected` last, in UTC; None: never."""
+    """When a link last became `connected`, in UTC; None: never."""
     _was_connected: bool = attrs.field(default=False, init=False)
     _latencies: deque[float] = attrs.field(factory=_latencies, init=False, repr=False)
 
@@ -98,23 +98,23 @@ class Metrics:
 
     @property
     def total_calls(self) -> int:
-        """Calls that have ended: those that succeeded, failed or were cancelled."""
+        """All ended calls: succeeded, failed and cancelled ones."""
         return self.succeeded_calls + self.failed_calls + self.cancelled_calls
 
     @property
     def success_rate(self) -> float:
-        """The share, from 0 to 1, of calls that succeeded among those that nobody cancelled; 0 before the first."""
+        """The share (0 to 1) of calls that succeeded, among those not cancelled; 0 before the first."""
         judged = self.succeeded_calls + self.failed_calls
         return self.succeeded_calls / judged if judged else 0.0
 
     def latency(self, percent: int) -> float | None:
-        """Seconds within which so many percent of the calls that succeeded last were answered (the nearest rank).
+        """The given percentile (nearest rank) of the latencies of the last successful calls, in seconds.
 
-        Waiting for a connection and repeats are part of it; of a stream, it is the time to its end. None before the
-        first such call.
+        Latencies include waits for a connection and repeats; for a stream, the time to its end. None before the first
+        such call.
 
         Raises:
-            TypeError, ValueError: `percent` is no whole number from 1 to 100.
+            TypeError, ValueError: `percent` is not a whole number from 1 to 100.
         """
         if not isinstance(percent, int) or isinstance(percent, bool):
             raise TypeError(f"latency({shown(percent)}): give a whole number of percent")
@@ -124,7 +124,7 @@ class Metrics:
         return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None
 
     def on_call(self, call: CallRecord) -> None:
-        """Be told of a call that has ended."""
+        """Count a call that has ended."""
         if call.outcome is CallOutcome.SUCCEEDED:
             self.succeeded_calls += 1
             self.last_successful_call = datetime.now(UTC)

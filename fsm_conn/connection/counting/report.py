@@ -1,4 +1,4 @@
-"""`HealthReport`: how a connection is, at one moment, as a value to be shown, logged or sent on."""
+"""`HealthReport`: the health of a connection at one moment, as a value to show, log or send."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ __all__ = ["HealthReport"]
 
 @attrs.frozen(kw_only=True)
 class HealthReport:
-    """How a connection is, and what has happened to it since it was made. Calls are counted when they have ended."""
+    """The health of a connection, and its counts since it was created. Calls are counted when they have ended."""
 
     connected: bool
     """Whether calls are served."""
     connected_duration_seconds: float | None
     """Seconds since it connected, by the event loop's clock; None when it is not connected."""
     total_calls: int
-    """Succeeded, failed and cancelled ones."""
+    """All calls: succeeded, failed and cancelled ones."""
     failed_calls: int
-    """Calls that ended with an error, whoever's it was, refused ones included."""
+    """Calls that ended with any error, refused ones included."""
     success_rate_percent: float
-    """Of the calls that nobody cancelled, those that succeeded, in percent to two digits; 0 before the first."""
+    """The percentage of calls that succeeded, among those not cancelled, to two digits; 0 before the first."""
     reconnect_count: int
-    """How many times a link was replaced by another; attempts that failed do not count."""
+    """How often a link was replaced by another; failed attempts do not count."""
     last_successful_call: datetime | None
-    """When, in UTC; None: no call has succeeded."""
+    """When the last call succeeded, in UTC; None: none has."""
     state: str
     """The state of the connection."""
     health: HealthStatus
-    """The outcome of the last health probe of the present link; says so when the peer has no health service."""
+    """The outcome of the last health probe of the current link, also when the peer has no health service."""
     passed_probes: int
-    """Health probes that were answered well."""
+    """Health probes that passed."""
     failed_probes: int
-    """Health probes that were answered badly, late or not at all."""
+    """Health probes that failed, by a bad, late or missing answer."""
     connected_at: datetime | None
-    """When it connected last, in UTC; None: never."""
+    """When it last connected, in UTC; None: never."""
     losses: int
-    """How many times an open link was lost, or given up because its peer was no longer well."""
+    """How often an open link was lost, or given up because its peer was unhealthy."""
     succeeded_calls: int
     """Calls that were answered."""
     cancelled_calls: int
-    """Calls whose caller was cancelled, or dropped the stream of answers."""
+    """Calls whose caller was cancelled, or stopped reading the stream of answers."""
     refused_calls: int
-    """Of those that failed: calls that were not made, because the connection was not connected. See `Metrics`."""
+    """Those of the failed calls that were not sent, because there was no connection. See `Metrics`."""
     latency_p50_ms: float | None
-    """Milliseconds within which half of the calls that succeeded last were answered; None: none has. See `Metrics`."""
+    """The median latency of the last successful calls, in milliseconds; None: there are none. See `Metrics`."""
     latency_p95_ms: float | None
-    """As `latency_p50_ms`, for 95 of a hundred."""
+    """The 95th percentile, as `latency_p50_ms`."""
     latency_p99_ms: float | None
-    """As `latency_p50_ms`, for 99 of a hundred."""
+    """The 99th percentile, as `latency_p50_ms`."""
     last_error: str | None
     """The last error behind a change of state, or behind a failed probe; None: there was none."""
 
