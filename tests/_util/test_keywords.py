@@ -111,7 +111,7 @@ def test_help_shows_the_fields(setting: type) -> None:
     for name, field in attrs.fields_dict(setting).items():
         assert f"{name}: {field.type}" in text
     assert fsm_conn.RetryPolicy.__doc__ is not None
-    assert "max_attempts: int | None = 5\n        Links opened" in fsm_conn.RetryPolicy.__doc__
+    assert "max_attempts: int | None = 5\n        Attempts to open" in fsm_conn.RetryPolicy.__doc__
 
 
 def test_a_class_without_source_has_its_own_docstring() -> None:
