@@ -24,7 +24,7 @@ from fsm_conn._util.text import brief
 from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, ConnectionLostError, LinkLostError
-from fsm_conn.links.grpc.connectivity import Connectivity, is_never_sent
+from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity, is_never_sent
 from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.health import Health
@@ -126,20 +126,44 @@ class GrpcCalls:
         if connectivity.refuses():
             raise await self._not_sent(found.name)
         connectivity.begin()
+        partings, end = connectivity.partings, _end_of(options)
         try:
-            if options is None or options.received is None:
-                reply = await self._started(found, options, message)
-            else:
-                reply = await received_with(self._started(found, options, message), options.received)
+            try:
+                if options is None or options.received is None:
+                    reply = await self._started(found, options, message)
+                else:
+                    reply = await received_with(self._started(found, options, message), options.received)
+            except grpc.aio.AioRpcError as error:
+                reply = await self._sent_again(found, options, message, error, partings, end)
         except asyncio.CancelledError:
             self._raise_if_closed(found.name)
-            raise
-        except grpc.aio.AioRpcError as error:
-            await self._raise_if_lost(found.name, error)
             raise
         finally:
             connectivity.end()
         return reply if reply is not None else _unreadable(found)
+
+    async def _sent_again(
+        self,
+        found: Method,
+        options: CallOptions | None,
+        message: Any,
+        error: grpc.aio.AioRpcError,
+        partings: int,
+        end: float | None,
+    ) -> Any:
+        """Answer a call that has failed: by sending it again, if it has crossed a GOAWAY; else with what it failed."""
+        for _ in range(MOST_CROSSINGS):
+            if not await self.connectivity.has_crossed(error, partings):
+                break
+            partings = self.connectivity.partings
+            call = self._started(found, _what_is_left(options, end), message)
+            try:
+                received = None if options is None else options.received
+                return await (call if received is None else received_with(call, received))
+            except grpc.aio.AioRpcError as again:
+                error = again
+        await self._raise_if_lost(found.name, error)
+        raise error
 
     async def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
@@ -157,12 +181,22 @@ class GrpcCalls:
         if self.connectivity.refuses():
             raise await self._not_sent(found.name)
         received = None if options is None else options.received
-        async with (
-            self._running(found, self._started(found, options, *message), request, fields) as call,
-            closing(call if received is None else streamed_with(call, received)) as replies,
-        ):
-            async for reply in replies:
-                yield reply if reply is not None else _unreadable(found)
+        crossings, end = 0 if found.client_streaming else MOST_CROSSINGS, _end_of(options)
+        while True:
+            running = self._running(found, self._started(found, options, *message), request, fields)
+            running.may_cross = crossings > 0
+            try:
+                async with (
+                    running as call,
+                    closing(call if received is None else streamed_with(call, received)) as replies,
+                ):
+                    async for reply in replies:
+                        running.may_cross = False
+                        yield reply if reply is not None else _unreadable(found)
+                return
+            except _CrossedError:
+                crossings -= 1
+                options = _what_is_left(options, end)
 
     async def _call_with_stream(
         self, found: Method, request: Any, fields: Mapping[str, Any], options: CallOptions | None
@@ -228,14 +262,24 @@ class GrpcCalls:
             raise _cut_off(name, await self._loss.wait(), maybe_executed=maybe_executed) from error
 
 
+class _CrossedError(Exception):
+    """A stream has crossed a GOAWAY, and can be opened again."""
+
+
 class _Running:
-    """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block."""
+    """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block.
+
+    Attributes:
+        may_cross: whether it ends in `_CrossedError` if it has crossed a GOAWAY.
+    """
 
     def __init__(self, calls: GrpcCalls, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> None:
         self._calls = calls
         self._found = found
         self._call = call
         self._first = FirstStatus(call)
+        self._partings = calls.connectivity.partings
+        self.may_cross = False
         self._feeder: asyncio.Task[None] | None = None
         if found.client_streaming:
             self._feeder = asyncio.create_task(feed(call, messages_for(found, request, fields)))
@@ -265,7 +309,10 @@ class _Running:
 
     async def _is_over(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether the peer had ended its stream in peace; raises why the call failed if not."""
-        await self._calls._raise_if_lost(self._found.name, cause := self._first.of(error))
+        cause = self._first.of(error)
+        if self.may_cross and await self._calls.connectivity.has_crossed(cause, self._partings):
+            raise _CrossedError from None
+        await self._calls._raise_if_lost(self._found.name, cause)
         if cause.code() is grpc.StatusCode.OK and self._found.server_streaming:
             return True
         raise cause from None
@@ -287,6 +334,20 @@ def _cut_off(name: str, reason: Exception, *, maybe_executed: bool) -> Connectio
     fate = "it may have been executed" if maybe_executed else "it was not executed"
     text = f"the link was lost during {shown(name)}, and {fate}: {reason}"
     return ConnectionLostError(text, maybe_executed=maybe_executed)
+
+
+def _end_of(options: CallOptions | None) -> float | None:
+    """When a call's time is up; None: never."""
+    if options is None or options.timeout is None:
+        return None
+    return asyncio.get_running_loop().time() + options.timeout
+
+
+def _what_is_left(options: CallOptions | None, end: float | None) -> CallOptions | None:
+    """The options for sending a call again, within its own time."""
+    if options is None or end is None:
+        return options
+    return attrs.evolve(options, timeout=max(end - asyncio.get_running_loop().time(), 0.001))
 
 
 def _unreadable(found: Method) -> Any:

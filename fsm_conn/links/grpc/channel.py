@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -10,7 +11,15 @@ import grpc.aio
 from fsm_conn.links.grpc.health_service import ask
 from fsm_conn.links.target import Tls
 
-__all__ = ["CHANNEL_OPTIONS", "READY", "channel_credentials", "keep_grpc_running", "message_limits", "said_why_not"]
+__all__ = [
+    "CHANNEL_OPTIONS",
+    "READY",
+    "channel_credentials",
+    "keep_grpc_running",
+    "message_limits",
+    "said_why_not",
+    "without_retries",
+]
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A channel without calls for half an hour would go idle, which looks like a loss and is none.
@@ -48,6 +57,16 @@ def channel_credentials(given: Any) -> grpc.ChannelCredentials | None:
         found: grpc.ChannelCredentials | None = given
         return found
     return grpc.ssl_channel_credentials(given.roots, given.key, given.certificate)
+
+
+def without_retries(given: Iterable[tuple[str, Any]]) -> dict[str, int]:
+    """The option that turns gRPC's own retries off, unless the user's service config has a policy for them.
+
+    By these a peer can keep the event loop, with one GOAWAY as soon as it is connected: a call is begun again and again
+    on that connection, inside gRPC, until its deadline.
+    """
+    config = str(dict(given).get("grpc.service_config", ""))
+    return {} if "retryPolicy" in config or "hedgingPolicy" in config else {"grpc.enable_retries": 0}
 
 
 READY = grpc.ChannelConnectivity.READY

@@ -7,7 +7,9 @@ a peer that goes away in good order finishes them.
 Rules that hold here:
 
 - A call under way that breaks means that the connection broke.
-- A call that could not be sent, for no connection was to be had, tells nothing of those that were sent before.
+- A call that could not be sent, for no connection was to be had, tells nothing of those that were sent before. Nor does
+  one that has crossed a GOAWAY: the peer has not looked at it, and it may be sent again on the next connection. gRPC's
+  own retries would do that, but in no time and without an end where a peer turns each connection away.
 - A connection that closes while its calls go on, or under no call at all, is an orderly close: nobody was harmed.
 - A peer that is a process, and remembers what it was told, is connected to again, and goes on: it need not be replaced.
 - A call that fails while the channel still seems ready is looked into: the failure may be the peer's own answer, down
@@ -18,6 +20,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -32,7 +35,7 @@ from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import is_forgotten
 from fsm_conn.links.grpc.loss import Loss
 
-__all__ = ["BROKEN", "Connectivity", "is_never_sent"]
+__all__ = ["BROKEN", "MOST_CROSSINGS", "Connectivity", "is_never_sent", "is_turned_away"]
 
 BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """The codes a call ends with when its connection breaks, or its peer is shut down under it."""
@@ -48,13 +51,23 @@ MOMENT = 0.02
 """Seconds to wait for the channel to change its state instead."""
 RESUMED = 5.0
 """Seconds for the same peer to take a connection again. It does, or refuses, in a moment, unless it hangs."""
+MOST_CROSSINGS = 3
+"""Times that one call is sent again because it has crossed a GOAWAY."""
 LEAST_LIFE = 0.2
 """Seconds from one connection to the next, at least: a peer may close each of them at once."""
 
 
+_TURNED_AWAY = re.compile(r"(Stream removed \()?GOAWAY received;")
+
+
+def is_turned_away(details: str | None) -> bool:
+    """Whether gRPC's words say that a call has crossed a GOAWAY, so that the peer has not looked at it."""
+    return _TURNED_AWAY.match(details or "") is not None
+
+
 def is_never_sent(details: str | None) -> bool:
-    """Whether gRPC's words say that a call has not left: no connection could be made for it."""
-    return (details or "").startswith("failed to connect to all addresses")
+    """Whether gRPC's words say that a call has reached nobody: no connection could be made for it, or it crossed."""
+    return (details or "").startswith("failed to connect to all addresses") or is_turned_away(details)
 
 
 class Connectivity:
@@ -69,10 +82,11 @@ class Connectivity:
     Attributes:
         under_way: how many calls are under way.
         resumed: how many times the link went on so.
+        partings: how many times the connection closed, as long as that is watched.
     """
 
     def __init__(self, channel: Any, loss: Loss, *, reconnects: bool, resumes: bool = False) -> None:
-        self.under_way = self.resumed = 0
+        self.under_way = self.resumed = self.partings = 0
         self._channel = channel
         self._loss = loss
         self._reconnects = reconnects
@@ -139,6 +153,7 @@ class Connectivity:
         while True:
             began = clock()
             await self._channel.wait_for_state_change(READY)
+            self.partings += 1
             harmed = self.under_way + self._witnesses
             if self._loss.reason is not None or (harmed and await self._loss.is_declared_within(SETTLE)):
                 return
@@ -177,14 +192,42 @@ class Connectivity:
         await self._find_out(error.details())
         return self._loss.reason is not None
 
+    async def has_crossed(self, error: grpc.aio.AioRpcError, partings: int) -> bool:
+        """Whether a call has crossed a GOAWAY, and can be sent again now.
+
+        The words alone do not tell: a peer may pass on those that it was told itself, and has then done something.
+
+        Args:
+            error: how it ended.
+            partings: how many there had been when it began.
+        """
+        if error.code() not in BROKEN or not is_turned_away(error.details()):
+            return False
+        await self._follow()
+        return self.partings > partings and not self.refuses()
+
     async def _find_out(self, details: str | None) -> None:
         """A call broke with these words: see whether the connection has."""
+        if is_turned_away(details):
+            await self._follow()
+            return
         if is_never_sent(details):
             # The connection that was there before may still finish its calls; whether it does, the watcher tells.
             await self._loss.is_declared_within(RESUMED + 2 * SETTLE)
         elif self._loss.reason is None and self._channel.get_state() is READY:
             await self._look_into_it()
         self.suspect()
+
+    async def _follow(self) -> None:
+        """A call has crossed a GOAWAY: wait until it is known what becomes of the link."""
+        resumed, end = self.resumed, asyncio.get_running_loop().time() + RESUMED + 2 * SETTLE
+        if await self._loss.is_declared_within(MOMENT):
+            return
+        if self._channel.get_state() is READY:  # gRPC overlooks a GOAWAY that comes as soon as the connection does
+            await self._look_into_it()
+        while self._channel.get_state() is not READY and self.resumed == resumed:
+            if await self._loss.is_declared_within(MOMENT) or asyncio.get_running_loop().time() > end:
+                break
 
     async def _look_into_it(self) -> None:
         if asyncio.get_running_loop().time() - self._asked_at < ASKED_LATELY:
@@ -196,6 +239,7 @@ class Connectivity:
 
     async def _ask(self) -> None:
         """Have the peer answer, or the channel notice that it is gone."""
+        turned_away = 0
         for _ in range(TRIES):
             if self._loss.reason is not None or self._channel.get_state() is not READY:
                 return
@@ -203,6 +247,7 @@ class Connectivity:
                 await health_service.ask(self._channel, timeout=SIGN_OF_LIFE)
             except grpc.aio.AioRpcError as error:
                 if error.code() in BROKEN:
+                    turned_away += is_turned_away(error.details())
                     await self._loss.is_declared_within(MOMENT)
                     continue
             except asyncio.CancelledError:
@@ -210,6 +255,8 @@ class Connectivity:
                     raise
                 return
             break
+        if turned_away == TRIES:
+            self._loss.declare(GoingAwayError("the peer turns all calls away"))
         self._asked_at = asyncio.get_running_loop().time()
 
     def stop(self) -> None:

@@ -19,6 +19,7 @@ from fsm_conn.links.grpc.channel import (
     keep_grpc_running,
     message_limits,
     said_why_not,
+    without_retries,
 )
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
@@ -42,6 +43,7 @@ def channel_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
         **dict(CHANNEL_OPTIONS),
         "grpc.min_reconnect_backoff_ms": ATTEMPT_MS,
         **message_limits(endpoint.max_message),
+        **without_retries(endpoint.options),
     }
     if is_here(endpoint.address):
         options["grpc.enable_http_proxy"] = 0

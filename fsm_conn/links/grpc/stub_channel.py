@@ -11,7 +11,7 @@ does is gRPC's own; and every call counts as under way, from its beginning to it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from fsm_conn.links.base import StubCallWatch, StubWatch
-from fsm_conn.links.grpc.connectivity import Connectivity
+from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity
 from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import at_hand
 from fsm_conn.links.grpc.loss import Loss
@@ -50,11 +50,11 @@ class StubChannel(grpc.aio.Channel):
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with one request and one reply."""
-        return _Method(self._channel.unary_unary(*args, **kwargs), self)
+        return _Method(self._channel.unary_unary(*args, **kwargs), self, may_cross=True)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with one request and a stream of replies."""
-        return _Method(self._channel.unary_stream(*args, **kwargs), self)
+        return _Method(self._channel.unary_stream(*args, **kwargs), self, may_cross=True)
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with a stream of requests and one reply."""
@@ -90,19 +90,58 @@ class StubChannel(grpc.aio.Channel):
 class _Method:
     """One method of a stub. What it returns is a `StubCall`."""
 
-    __slots__ = ("_channel", "_invoke")
+    __slots__ = ("_channel", "_invoke", "_may_cross")
 
-    def __init__(self, invoke: Any, channel: StubChannel) -> None:
+    def __init__(self, invoke: Any, channel: StubChannel, *, may_cross: bool = False) -> None:
         self._invoke = invoke
         self._channel = channel
+        self._may_cross = may_cross
 
     def __call__(self, *args: Any, **kwargs: Any) -> StubCall:
+        call, watch = self._begun(*args, **kwargs)
+        crossing = None
+        if self._may_cross:
+            again = partial(self._begun, *args, **kwargs)
+            crossing = _Crossing(self._channel.connectivity, again, kwargs.get("timeout"))
+        return StubCall(call, self._channel.loss, watch, crossing)
+
+    def _begun(self, *args: Any, **kwargs: Any) -> tuple[Any, StubCallWatch | None]:
         call = self._invoke(*args, **kwargs)
         channel = self._channel
         channel.connectivity.begin()
         watch = None if channel.watch is None else channel.watch.began(kwargs.get("timeout"))
         call.add_done_callback(partial(_ended, channel.connectivity, watch))
-        return StubCall(call, channel.loss, watch)
+        return call, watch
+
+
+class _Crossing:
+    """What a call needs to be sent again that has crossed a GOAWAY."""
+
+    __slots__ = ("_again", "_connectivity", "_end", "_left", "_partings")
+
+    def __init__(
+        self,
+        connectivity: Connectivity,
+        again: Callable[..., tuple[Any, StubCallWatch | None]],
+        timeout: float | None,
+    ) -> None:
+        self._end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        self._connectivity = connectivity
+        self._again = again
+        self._partings = connectivity.partings
+        self._left = MOST_CROSSINGS
+
+    async def is_to_be_sent_again(self, error: grpc.aio.AioRpcError) -> bool:
+        """Whether a call that ended with `error` has crossed one, and not too often."""
+        self._left -= 1
+        return self._left >= 0 and await self._connectivity.has_crossed(error, self._partings)
+
+    def send_again(self) -> tuple[Any, StubCallWatch | None]:
+        """The same call once more, within its own time."""
+        self._partings = self._connectivity.partings
+        if self._end is None:
+            return self._again()
+        return self._again(timeout=max(self._end - asyncio.get_running_loop().time(), 0.001))
 
 
 def _ended(connectivity: Connectivity, watch: StubCallWatch | None, call: Any) -> None:
@@ -120,12 +159,15 @@ def _ended(connectivity: Connectivity, watch: StubCallWatch | None, call: Any) -
 class StubCall:
     """A call that a compiled stub has made: gRPC's call object, but for what is told of a call that was cut off."""
 
-    __slots__ = ("__weakref__", "_call", "_is_given_up", "_loss", "_watch")
+    __slots__ = ("__weakref__", "_call", "_crossing", "_is_given_up", "_loss", "_watch")
 
-    def __init__(self, call: Any, loss: Loss, watch: StubCallWatch | None = None) -> None:
+    def __init__(
+        self, call: Any, loss: Loss, watch: StubCallWatch | None = None, crossing: _Crossing | None = None
+    ) -> None:
         self._call = call
         self._loss = loss
         self._watch = watch
+        self._crossing = crossing
         self._is_given_up = False
 
     def __getattr__(self, name: str) -> Any:
@@ -159,23 +201,18 @@ class StubCall:
         return str(self._cut_off().details()) if self._is_cut_off() else str(details)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._told(self._call).__await__()
+        return self._reply(lambda: self._call).__await__()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        replies = self._call.__aiter__()
         while True:
             try:
-                reply = await self._told(anext(replies))
+                yield await self._reply(lambda: anext(self._call.__aiter__()))
             except StopAsyncIteration:
                 return
-            self._heard()
-            yield reply
 
     async def read(self) -> Any:
         """The next reply; `grpc.aio.EOF` after the last."""
-        reply = await self._told(self._call.read())
-        self._heard()
-        return reply
+        return await self._reply(lambda: self._call.read())
 
     async def write(self, request: Any) -> None:
         """Send a request."""
@@ -197,9 +234,21 @@ class StubCall:
                 raise
             raise self._cut_off() from None
 
-    def _heard(self) -> None:
-        if self._watch is not None:
-            self._watch.heard()
+    async def _reply(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """A reply; the first one of the call that is sent again, if it has crossed a GOAWAY."""
+        while True:
+            try:
+                reply = await self._told(ask())
+            except grpc.aio.AioRpcError as error:
+                crossing = self._crossing
+                if crossing is None or not await crossing.is_to_be_sent_again(error) or self._is_given_up:
+                    raise
+                self._call, self._watch = crossing.send_again()
+            else:
+                self._crossing = None
+                if self._watch is not None:
+                    self._watch.heard()
+                return reply
 
     def _is_cut_off(self) -> bool:
         """Whether the link was closed under it."""

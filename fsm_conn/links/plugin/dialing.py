@@ -16,7 +16,14 @@ import attrs
 import grpc
 import grpc.aio
 
-from fsm_conn.links.grpc.channel import CHANNEL_OPTIONS, READY, keep_grpc_running, message_limits, said_why_not
+from fsm_conn.links.grpc.channel import (
+    CHANNEL_OPTIONS,
+    READY,
+    keep_grpc_running,
+    message_limits,
+    said_why_not,
+    without_retries,
+)
 from fsm_conn.links.plugin.handshake import Address
 from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay, is_beyond_grpc
 
@@ -47,11 +54,8 @@ class Dialler:
             "grpc.enable_http_proxy": 0,
             "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_MS,
             **message_limits(self.max_message),
+            **without_retries(self.options),
         }
-        if "grpc.service_config" not in dict(self.options):
-            # With gRPC's own retries a peer can keep the event loop, by one GOAWAY as soon as it is connected: calls
-            # are tried again and again on that connection, inside gRPC, until their deadlines.
-            options["grpc.enable_retries"] = 0
         if self.tls is not None:
             # The name that go-plugin's certificates bear, which no address of a plugin has.
             options["grpc.ssl_target_name_override"] = "localhost"

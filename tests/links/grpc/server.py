@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import grpc.aio
@@ -131,6 +133,11 @@ class Wire:
         self.h2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
         self.flush()
 
+    def refuse(self, stream: int, code: int, words: str) -> None:
+        headers = [(":status", "200"), ("content-type", "application/grpc")]
+        self.h2.send_headers(stream, [*headers, ("grpc-status", f"{code}"), ("grpc-message", words)], end_stream=True)
+        self.flush()
+
     def go_away(self, last: int, code: int = 0) -> None:
         # h2 would say nothing after that; a server finishes what it has.
         frame = bytes((0, 0, 8, 7, 0, 0, 0, 0, 0))
@@ -171,3 +178,34 @@ async def wired(path: str = "", **options: Any) -> AsyncIterator[tuple[EndpointL
         for task in serving:
             task.cancel()
         await asyncio.wait(serving)
+
+
+@contextmanager
+def turning_away(path: str = "", last: int = 0) -> Iterator[str]:
+    """A server in a thread that sends GOAWAY as soon as it is connected, and stays. `last`: the last call it takes."""
+    settings, held = b"\0\0\0\4\0\0\0\0\0", []
+    goaway = b"\0\0\x08\7\0\0\0\0\0" + last.to_bytes(4, "big") + b"\0\0\0\0"
+
+    def turn_away(listening: socket.socket) -> None:
+        with suppress(OSError):  # that the test has ended
+            while True:
+                connection, _ = listening.accept()
+                held.append(connection)
+                with suppress(ConnectionError):
+                    connection.sendall(settings)
+                    connection.recv(1000)
+                    connection.sendall(settings[:4] + b"\1" + settings[5:])
+                    connection.sendall(goaway)
+
+    with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as listening:
+        listening.bind(path or ("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=turn_away, args=(listening,))
+        thread.start()
+        try:
+            yield f"unix:{path}" if path else f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(30)
+            for connection in held:
+                connection.close()

@@ -14,10 +14,14 @@ import grpc
 import pytest
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
+from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, LinkLostError
-from fsm_conn.links.grpc.endpoint import EndpointLink
+from fsm_conn.links.grpc.calls import GrpcCalls
+from fsm_conn.links.grpc.endpoint import EndpointLink, new_channel
+from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.services import normalize_services
 
-from .server import SERVICES, Served, serving, wired
+from .server import SERVICES, Served, serving, turning_away, wired
 
 ADD = {"a": 1, "b": 2}
 
@@ -191,3 +195,89 @@ async def test_a_stub_s_call_that_breaks_is_a_loss_too() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await pending
         assert type(await lost(link)) is LinkLostError
+
+
+@pytest.mark.parametrize("kind", ["call", "stream", "stub", "stub's stream", "stub's reads"])
+async def test_a_call_that_crosses_a_goaway_is_sent_again(kind: str) -> None:
+    """The peer has not looked at it: it is answered over the next connection, and nothing is broken."""
+    async with wired() as (link, wires):
+        stub: Any = calculator_pb2_grpc.CalculatorStub(link.channel)  # type: ignore[no-untyped-call]
+
+        async def answered() -> float:
+            if kind == "call":
+                return float((await link.call("calculator.Add", None, ADD, CallOptions(timeout=60))).result)
+            if kind == "stream":
+                replies = link.stream("calculator.Count", None, {"limit": 1}, CallOptions(timeout=60))
+                return sum([reply.result async for reply in replies])
+            if kind == "stub":
+                return float((await stub.Add(calculator_pb2.Operands(a=1, b=2), timeout=60)).result)
+            replies = stub.Count(calculator_pb2.Limit(limit=1), timeout=60)
+            if kind == "stub's stream":
+                return sum([reply.result async for reply in replies])
+            return float((await replies.read()).result)
+
+        first = await wires.get()
+        pending = asyncio.create_task(answered())
+        await first.streams.get()
+        first.go_away(0)
+        second = await wires.get()
+        second.answer(await second.streams.get(), REPLY)
+        assert await pending == 3
+        assert isinstance(await lost(link), GoingAwayError)
+
+
+async def test_a_call_that_crosses_one_goaway_after_the_other() -> None:
+    """It is told that it was not executed, however often it is turned away."""
+    async with wired() as (link, wires):
+        pending = add(link)
+        for _ in range(2):
+            wire = await wires.get()
+            await wire.streams.get()
+            wire.go_away(0)
+        with pytest.raises(ConnectionLostError) as caught:
+            await pending
+        assert not caught.value.maybe_executed
+        assert isinstance(await lost(link), GoingAwayError)
+
+
+async def test_a_call_that_crosses_a_goaway_of_a_peer_that_goes_on() -> None:
+    """As a plugin does: the call is answered over the next connection, and the link is not lost."""
+    async with wired() as (link, wires):
+        loss, channel = Loss(), new_channel(link._endpoint)
+        await channel.channel_ready()
+        calls = GrpcCalls(channel, normalize_services(SERVICES), loss, resumes=True)
+        await wires.get()
+        pending = asyncio.create_task(calls.call("calculator.Add", None, ADD, CallOptions(timeout=60)))
+        first = await wires.get()
+        await first.streams.get()
+        first.go_away(0)
+        second = await wires.get()
+        second.answer(await second.streams.get(), REPLY)
+        assert (await pending).result == 3
+        assert loss.reason is None
+        await calls.close()
+
+
+async def test_the_words_of_a_goaway_alone_are_an_answer() -> None:
+    """A peer may pass on what it was told itself: it has done something by then, and is not asked again."""
+    async with wired() as (link, wires):
+        wire = await wires.get()
+        pending = add(link)
+        wire.refuse(await wire.streams.get(), 14, "GOAWAY received; Error code: 0; Debug Text: ")
+        with pytest.raises(grpc.aio.AioRpcError, match="GOAWAY received"):
+            await pending
+        assert not any(headers[b":path"].endswith(b"Add") for headers in wire.headers[1:])
+
+
+async def test_an_endpoint_that_turns_everybody_away() -> None:
+    """With a GOAWAY as soon as it is connected: the event loop goes on. gRPC would keep it until the deadline."""
+    with turning_away() as address:
+        for _ in range(5):
+            link = EndpointLink(address, services=SERVICES)
+            await link.open()
+            with pytest.raises((ConnectionLostError, grpc.aio.AioRpcError)) as caught:
+                await link.call("calculator.Add", None, ADD, CallOptions(timeout=20))
+            if isinstance(caught.value, grpc.aio.AioRpcError):
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert isinstance(await lost(link), GoingAwayError)
+            await link.close()

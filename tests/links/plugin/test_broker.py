@@ -10,7 +10,6 @@ import os
 import socket
 import ssl
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -36,6 +35,7 @@ from fsm_conn.links.plugin.tls_door import MOST, Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials
 from fsm_conn.links.target import Tls
 
+from ..grpc.server import turning_away
 from .test_tls_relay import identity
 
 PATIENT = 60.0
@@ -328,42 +328,19 @@ async def test_a_door_that_is_closed_as_somebody_knocks(private: Path) -> None:
 
 async def test_a_plugin_that_turns_everybody_away(private: Path) -> None:
     """With a GOAWAY as soon as it is connected: the loop goes on. gRPC would keep it until the deadlines of calls."""
-    settings, goaway = b"\0\0\0\4\0\0\0\0\0", b"\0\0\x08\7\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\0"
-    path, held = str(private / "away.sock"), []
-
-    def turn_away(listening: socket.socket) -> None:
-        with suppress(OSError):  # that the test has ended
-            while True:
-                connection, _ = listening.accept()
-                held.append(connection)
-                connection.sendall(settings)
-                connection.recv(1000)
-                connection.sendall(settings[:4] + b"\1" + settings[5:])
-                connection.sendall(goaway)
-
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
-        thread = threading.Thread(target=turn_away, args=(listening,))
-        thread.start()
-        try:
-            for _ in range(12):
-                channel = grpc.aio.insecure_channel(f"unix:{path}", options=Dialler(max_message=1).channel_options())
-                await channel.channel_ready()
-                call: Any = channel.stream_stream("/a.B/C")(iter([b"x"]), timeout=PATIENT)  # type: ignore[call-overload,unused-ignore]
-                reply = asyncio.ensure_future(call.read())
-                await asyncio.sleep(0.02)
-                call.cancel()
-                await asyncio.wait((reply,))
-                assert call.done()
-                assert await call.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
-                reply.cancelled() or reply.exception()
-                await channel.close()
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(PATIENT)
-            for connection in held:
-                connection.close()
+    with turning_away(str(private / "away.sock"), 2**31 - 1) as address:
+        for _ in range(12):
+            channel = grpc.aio.insecure_channel(address, options=Dialler(max_message=1).channel_options())
+            await channel.channel_ready()
+            call: Any = channel.stream_stream("/a.B/C")(iter([b"x"]), timeout=PATIENT)  # type: ignore[call-overload,unused-ignore]
+            reply = asyncio.ensure_future(call.read())
+            await asyncio.sleep(0.02)
+            call.cancel()
+            await asyncio.wait((reply,))
+            assert call.done()
+            assert await call.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+            reply.cancelled() or reply.exception()
+            await channel.close()
 
 
 async def test_connections_to_what_is_served_are_bounded(private: Path) -> None:
