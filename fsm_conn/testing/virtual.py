@@ -6,6 +6,9 @@ All that is known of the inside of asyncio's loops stands here: that `_ready` ho
 `_scheduled` the timers, soonest first; that `_run_once` runs what is ready, and has the selector wait for the next
 timer when nothing is; that a loop wakes itself by `_write_to_self`, for which it has a pipe; and what `run_forever`
 does around it. A contract test guards it.
+
+A loop in virtual time has nothing to wait for outside of itself but threads: sockets, pipes, signals and processes take
+real time, and what waits for them would hang, or see years pass. So they are refused when they are asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from fsm_conn.machine.errors import FsmConnError
 __all__ = [
     "DeadlockError",
     "LivelockError",
+    "RealResourceError",
     "VirtualLoop",
     "WatchedLoop",
     "run_virtually",
@@ -43,6 +47,10 @@ ENDLESS = 20_000
 """Rounds of the loop at one and the same time, after which it is taken for one without an end."""
 
 
+_REAL = re.compile(
+    r"_?add_(reader|writer|signal_handler)|(sock|connect|subprocess)_\w+|create_\w*(connection|server|endpoint)"
+)
+"""What a loop does with sockets, pipes, signals and processes."""
 _NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 _KNOWN = _ASYNCIO, os.path.dirname(os.path.dirname(__file__))
@@ -57,6 +65,10 @@ class DeadlockError(FsmConnError, RuntimeError):
 
 class LivelockError(FsmConnError, RuntimeError):
     """Something goes on and on, and no time passes."""
+
+
+class RealResourceError(FsmConnError, NotImplementedError):
+    """A real socket, descriptor, signal or process was asked for in virtual time. Nothing was opened or started."""
 
 
 class _AllWaitError(Exception):
@@ -95,16 +107,13 @@ class _Selector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready; when nothing is, the time has come for what waits longest."""
-        ready = super().select(0) if self.get_map() else []
-        if ready or (timeout is not None and timeout <= 0):
-            return ready
+        if timeout is not None and timeout <= 0:
+            return []
         if self.helpers:
             self.woken.wait()
             self.woken.clear()
         elif timeout is not None:
             self.clock.advance(timeout)
-        elif self.get_map():
-            return super().select(None)
         else:
             raise _AllWaitError
         return []
@@ -251,7 +260,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._clock.advance(end - self.time())
 
     def _run_what_is_due(self) -> None:
-        if self._selector.helpers or self._selector.get_map():  # threads, and sockets
+        if self._selector.helpers:
             while self._ready or self._is_due():
                 self._run_once()
         else:
@@ -285,6 +294,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._scheduled[0].when() >= limit:
             return False
         return any(timer.when() < limit and not timer.cancelled() for timer in self._scheduled)
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(self: VirtualLoop, *args: Any, **options: Any) -> Any:
+        raise RealResourceError(
+            f"virtual time has no {name.lstrip('_')}(): sockets, pipes, signals and processes need real time. Put a "
+            "simulated peer in their place (SimulatedPeer, SimulatedLink), or run this in a real loop: asyncio.run() "
+            "instead of run_virtually(), or in a test without virtual time"
+        )
+
+    refuse.__name__ = name
+    return refuse
+
+
+for _name in filter(_REAL.fullmatch, dir(asyncio.SelectorEventLoop)):
+    setattr(VirtualLoop, _name, _refused(_name))
 
 
 class WatchedLoop(VirtualLoop):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
+import sys
 import threading
 
 import pytest
 
 from fsm_conn.testing import DeadlockError, VirtualLoop, run_virtually
+from fsm_conn.testing.virtual import RealResourceError
 
 
 def test_hours_pass_at_once_and_are_exact() -> None:
@@ -74,3 +78,57 @@ def test_who_waits_for_nothing_is_named() -> None:
 
     with pytest.raises(DeadlockError, match="main waits at"):
         run_virtually(main())
+
+
+async def nothing(*arguments: object) -> None:
+    """Answer nobody."""
+
+
+REAL = {
+    "a server": lambda: asyncio.start_server(nothing, "127.0.0.1", 0),
+    "a connection": lambda: asyncio.open_connection("127.0.0.1", 9),
+    "a server on a path": lambda: asyncio.start_unix_server(nothing, "/nowhere"),
+    "a process": lambda: asyncio.create_subprocess_exec(sys.executable, "-c", ""),
+    "a shell": lambda: asyncio.create_subprocess_shell("true"),
+}
+
+
+@pytest.mark.parametrize("asked", REAL)
+def test_real_resources_are_refused_with_the_remedy(asked: str) -> None:
+    """They would be waited for in vain, and without limit."""
+
+    async def main() -> None:
+        await REAL[asked]()
+
+    with pytest.raises(RealResourceError, match="run this in a real loop"):
+        run_virtually(main())
+
+
+def test_descriptors_are_refused_whatever_is_done_with_them() -> None:
+    """A pair of sockets that nobody writes to was waited for without limit; one that is ready was not."""
+
+    async def main(one: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for refused in (
+            lambda: loop.add_reader(one, print),
+            lambda: loop.add_writer(one.fileno(), print),
+            lambda: loop.sock_recv(one, 1),
+            lambda: loop.sock_sendall(one, b"x"),
+            lambda: loop.connect_accepted_socket(asyncio.Protocol, one),
+            lambda: loop.add_signal_handler(signal.SIGUSR1, print),
+        ):
+            with pytest.raises(RealResourceError):
+                refused()
+
+    one, other = socket.socketpair()
+    with one, other:
+        run_virtually(main(one))
+
+
+def test_all_that_a_loop_can_do_is_either_refused_or_harmless() -> None:
+    """Whatever asyncio's loops learn to do with sockets and processes is to be decided upon."""
+    harmless = {"sendfile", "start_tls"}  # of transports, of which there are none here
+    words = ("sock", "connect", "create_", "subprocess", "add_", "sendfile", "start_tls", "pipe")
+    known = {name for name in dir(asyncio.SelectorEventLoop) if name.startswith(words)}
+    refused = {name for name in known if getattr(VirtualLoop, name).__module__ == VirtualLoop.__module__}
+    assert known - refused - harmless == {"create_future"}
