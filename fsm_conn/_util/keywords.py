@@ -19,56 +19,120 @@ Places = Mapping[str, Iterable[str]]
 """The places that take other keywords: how to write each, with `{}` for the keyword, and its keywords."""
 
 WORDS: dict[str, tuple[str, ...]] = {
+    "action": ("effects",),
+    "actions": ("effects",),
+    "addr": ("address", "target"),
+    "address": ("target",),
+    "after": ("effects",),
+    "args": ("command", "target"),
     "attempts": ("max_attempts",),
     "backoff": ("initial_delay", "multiplier"),
     "backoff_factor": ("multiplier",),
     "base": ("initial_delay", "multiplier"),
     "base_delay": ("initial_delay",),
+    "base_url": ("address", "target"),
+    "before": ("effects",),
+    "ca": ("roots",),
+    "cafile": ("roots",),
     "cap": ("max_delay",),
+    "capacity": ("burst",),
+    "cert": ("certificate",),
+    "certfile": ("certificate",),
+    "certificate_chain": ("certificate",),
     "channel_credentials": ("credentials",),
     "check_interval": ("interval",),
     "checksum": ("sha256",),
+    "client_cert": ("certificate",),
+    "client_key": ("key",),
+    "cmd": ("command", "target"),
+    "command": ("target",),
+    "condition": ("guards",),
+    "conditions": ("guards",),
     "connect_timeout": ("start_timeout",),
     "connection_timeout": ("start_timeout",),
+    "cookie": ("env",),
     "deadline": ("timeout", "deadline"),
     "delay": ("initial_delay",),
+    "dst": ("dest",),
+    "effect": ("effects",),
+    "enter": ("entry",),
     "environ": ("env",),
     "environment": ("env",),
+    "every": ("interval",),
+    "exponential_base": ("multiplier",),
     "factor": ("multiplier",),
     "failures": ("failure_threshold",),
+    "from_state": ("source",),
+    "guard": ("guards",),
     "headers": ("metadata",),
     "health_check": ("health",),
     "health_check_interval": ("interval",),
     "health_policy": ("health",),
+    "host": ("address", "target"),
     "initial_backoff": ("initial_delay",),
+    "keepalive": ("options",),
+    "keyfile": ("key",),
+    "magic_cookie": ("env",),
+    "max": ("pool_size", "max_overflow"),
+    "max_age": ("max_lifetime",),
     "max_backoff": ("max_delay",),
     "max_connections": ("pool_size", "max_overflow"),
     "max_interval": ("max_delay",),
     "max_message_length": ("max_message",),
     "max_retries": ("max_attempts",),
     "max_size": ("pool_size", "size", "max_overflow"),
+    "max_tokens": ("burst",),
     "max_wait": ("max_delay",),
+    "max_workers": ("pool_size", "size"),
+    "maxsize": ("pool_size", "size", "max_overflow"),
+    "min": ("pool_size", "size"),
     "min_size": ("pool_size", "size"),
+    "on_connect": ("on_open",),
+    "on_enter": ("entry",),
+    "on_exit": ("exit",),
+    "per_second": ("rate",),
     "period": ("interval", "restart_window"),
+    "pool_max": ("pool_size", "max_overflow"),
+    "pool_min": ("pool_size", "size"),
+    "pool_recycle": ("max_lifetime",),
     "pool_timeout": ("acquire_timeout",),
+    "port": ("address", "target"),
+    "pre_ping": ("health",),
     "proto": ("services",),
     "protos": ("services",),
+    "recycle": ("max_lifetime",),
     "restart_limit": ("max_restarts",),
-    "retries": ("max_attempts",),
+    "retries": ("max_attempts", "idempotent"),
+    "retry": ("idempotent", "replacement"),
     "retry_budget": ("budget",),
     "retry_policy": ("retry",),
     "root_certificates": ("roots", "credentials"),
+    "secure": ("credentials",),
     "ssl": ("credentials", "mtls"),
     "stop_after": ("max_attempts",),
+    "target": ("dest", "address", "command"),
     "threshold": ("failure_threshold",),
     "timeout": ("start_timeout", "timeout", "acquire_timeout"),
     "tls": ("credentials", "mtls"),
+    "to": ("dest",),
+    "to_state": ("dest",),
+    "tokens": ("burst",),
     "tries": ("max_attempts",),
+    "unhealthy_threshold": ("failure_threshold",),
+    "unless": ("guards",),
+    "url": ("address", "target"),
+    "wait": ("wait_for_ready", "initial_delay"),
+    "workers": ("pool_size", "size"),
     "working_directory": ("cwd",),
 }
 """The names that other libraries use, and ours for them."""
 
+_ADDRESS, _COOKIE = "one string, such as 'localhost:50051'", "the cookie is a variable of the plugin's environment"
+HOW = {"host": _ADDRESS, "port": _ADDRESS, "cookie": _COOKIE, "magic_cookie": _COOKIE}
+"""What to say beside the keyword to write instead."""
+
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+_TOO_MANY = re.compile(r"takes (?:from \d+ to )?(\d+) positional arguments? but \d+ were given")
 
 
 def advice(name: str, own: Iterable[str], places: Places) -> str:
@@ -84,7 +148,8 @@ def advice(name: str, own: Iterable[str], places: Places) -> str:
         found = [f"{word}=..." for word in wanted if word in known]
         found += [place.format(f"{word}=...") for word in wanted for place, words in places.items() if word in words]
         if found:
-            return f"give {' or '.join(dict.fromkeys(found))}"
+            how = f": {HOW[name]}" if name in HOW else ""
+            return f"give {' or '.join(dict.fromkeys(found))}{how}"
     return f"it takes {', '.join(known)}"
 
 
@@ -110,12 +175,16 @@ def explained(
             try:
                 init(self, *args, **kwargs)
             except TypeError as error:
-                wrong = _UNEXPECTED.search(str(error))
-                if wrong is None or error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                    raise  # it is about something else, or was raised inside
-                own = [each for each in inspect.signature(init).parameters if each != "self"]
-                text = f"{type(self).__name__}({wrong[1]}=...): {advice(wrong[1], own, places())}"
-                raise TypeError(text) from None
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise  # it was raised inside
+                own = list(inspect.signature(init).parameters)[1:]
+                name = type(self).__name__
+                if wrong := _UNEXPECTED.search(str(error)):
+                    raise TypeError(f"{name}({wrong[1]}=...): {advice(wrong[1], own, places())}") from None
+                if many := _TOO_MANY.search(str(error)):
+                    by_name = ", ".join(own[int(many[1]) - 1 :])
+                    raise TypeError(f"{name}(): give these by name: {by_name}") from None
+                raise
 
         return cast("Callable[Concatenate[S, P], None]", explaining)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
 from fsm_conn._util.validators import seconds, whole
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 
@@ -13,6 +14,7 @@ MEMBER_RETRY = RetryPolicy(max_attempts=None, max_delay=10.0)
 """By what the connection to a member is opened again: for ever, with pauses that double from 0.25 up to 10 seconds."""
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class ClusterPolicy:
     """Balancing, patience and limits of a `ClusterPool`."""

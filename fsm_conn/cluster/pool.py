@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
 
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn._util.validators import check_seconds, shown
@@ -77,6 +78,7 @@ class ClusterPool(StateMachine):
     _leases: MemberLeases
     _following: asyncio.Task[None] | None = None
 
+    @explained()
     def __init__(
         self,
         members: Members,

@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
 from fsm_conn._util.reading import read_within, why_unread
 from fsm_conn._util.validators import seconds, whole
 from fsm_conn.cluster.errors import ServeError
@@ -43,6 +44,7 @@ def _read(what: str, path: str) -> str:
         raise ServeError(f"cannot read the {what} {path!r}: {why_unread(error)}") from None
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class TlsFiles:
     """Certificates by the paths of their PEM files. Each side reads the files that stand on its own machine."""
@@ -94,6 +96,7 @@ def _named(token: Token, attribute: Any, value: object) -> None:
         raise TypeError(f"Token({attribute.name}={value!r}): give a name, or None")
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class Token:
     """Where a token is read from: `Token(env="NAME")` or `Token(file="/run/secrets/token")`."""
@@ -127,6 +130,7 @@ class Token:
         return value
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class ServeLimits:
     """What a server of plugins allows itself and its clients."""
@@ -156,6 +160,7 @@ def _of(kind: type, *, none: bool = False) -> Any:
     return validate
 
 
+@explained_class
 @attrs.frozen(kw_only=True)
 class Recipe:
     """What is served on a machine, and how it is reached: a value to be sent to other machines.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.validators import is_finite, shown
 
 __all__ = ["RetryBudget"]
@@ -32,6 +33,7 @@ class RetryBudget:
         TypeError, ValueError: a value is not a number, or out of range.
     """
 
+    @explained()
     def __init__(self, rate: float, *, burst: int = 1) -> None:
         for name, value in (("rate", rate), ("burst", burst)):
             if not isinstance(value, (int, float)) or isinstance(value, bool):

@@ -105,6 +105,7 @@ class Connection(LinkedMachine):
     """
 
     _catalog = Part(Catalog)
+    _fsm_without_await = "; fsm_conn.blocking.Connection needs no await"
 
     @explained(other_places)
     def __init__(

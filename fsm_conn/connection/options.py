@@ -43,7 +43,8 @@ def other_places() -> Places:
         "Plugin(command, {}) as the target": Plugin,
         "Endpoint(address, {}) as the target": Endpoint,
     }
-    return {place: attrs.fields_dict(home) for place, home in homes.items()}
+    given_first = {"address", "command"}
+    return {place: attrs.fields_dict(home).keys() - given_first for place, home in homes.items()}
 
 
 @functools.cache

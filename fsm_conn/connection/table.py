@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
 from fsm_conn.machine.table import State, Transition, others
 
 __all__ = ["LINK_OPEN", "SERVES", "STATES", "TRANSITIONS", "ConnectionState", "LinkState", "Trigger"]
@@ -68,6 +69,7 @@ class Trigger(StrEnum):
     """An activity broke a rule or raised an unexpected error."""
 
 
+@explained_class
 @attrs.frozen
 class LinkState(State):
     """A state throughout which a link is open."""

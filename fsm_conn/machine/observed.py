@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context, copy_context
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fsm_conn._util.hints import did_you_mean
 from fsm_conn.machine.binding import BoundTable
@@ -34,6 +34,16 @@ class Observed:
     _fsm_records: History | None = None
     _fsm_last: TransitionRecord | None = None
     _fsm_reason: BaseException | None = None
+
+    _fsm_without_await: ClassVar[str] = ""
+    """What code that cannot await uses instead, for an error."""
+
+    if not TYPE_CHECKING:  # type checkers tell of it before anything runs
+
+        def __enter__(self) -> None:
+            raise TypeError(f"{self!r}: use 'async with', in a coroutine{self._fsm_without_await}")
+
+        def __exit__(self, *reason: object) -> None: ...
 
     @property
     def state(self) -> str:

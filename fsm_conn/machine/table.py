@@ -30,6 +30,8 @@ from typing import Any
 
 import attrs
 
+from fsm_conn._util.keywords import explained_class
+
 __all__ = ["Fires", "Others", "State", "Transition", "is_seconds", "others", "seconds_of"]
 
 
@@ -67,6 +69,7 @@ def _source(value: Names | Others) -> tuple[str, ...] | Others:
     return value if isinstance(value, Others) else _names(value)
 
 
+@explained_class
 @attrs.frozen
 class State:
     """One state of a table."""
@@ -95,6 +98,7 @@ class State:
         return ()
 
 
+@explained_class
 @attrs.frozen
 class Transition:
     """One row of a table."""

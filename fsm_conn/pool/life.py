@@ -55,6 +55,7 @@ class PoolMachine(StateMachine):
     transitions: ClassVar[Sequence[Any]] = POOL_TRANSITIONS
     required_triggers = tuple(PoolTrigger)
     begins_at_rest = True
+    _fsm_without_await = "; fsm_conn.blocking.ConnectionPool needs no await"
 
     _was_forked: bool = False
 

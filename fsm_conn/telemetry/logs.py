@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.records import ConnectionRecord
@@ -111,6 +112,7 @@ class LogObserver(Telemetry[_Watch]):
         slow_after: a call that takes so many seconds, or more, is a slow one. None: none is.
     """
 
+    @explained()
     def __init__(self, *, calls: bool = True, slow_after: float | None = None) -> None:
         super().__init__()
         if not isinstance(calls, bool):

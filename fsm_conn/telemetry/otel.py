@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fsm_conn._util.extras import missing
+from fsm_conn._util.keywords import explained
 from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import Trigger
@@ -239,6 +240,7 @@ class OpenTelemetry(Telemetry[_Watch]):
         meter_provider: makes the metrics; by default the global one.
     """
 
+    @explained()
     def __init__(
         self,
         tracer_provider: trace.TracerProvider | None = None,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.extras import missing
+from fsm_conn._util.keywords import explained
 from fsm_conn.connection.calling.records import CallRecord
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.telemetry.reading import ConnectOutcome, KnownMethods
@@ -131,6 +132,7 @@ class PrometheusMetrics(Telemetry[_Watch]):
         ValueError: the registry has such metrics already. Nothing was registered.
     """
 
+    @explained()
     def __init__(
         self,
         registry: CollectorRegistry | None = None,

@@ -21,8 +21,11 @@ from fsm_conn import (
     Plugin,
     PoolPolicy,
     Reattach,
+    RetryBudget,
     RetryPolicy,
+    State,
     Tls,
+    Transition,
 )
 from fsm_conn._util.keywords import WORDS, explained_class
 
@@ -61,6 +64,19 @@ SETTINGS = (CallOptions, Endpoint, HealthPolicy, Plugin, PoolPolicy, Reattach, R
             lambda **wrong: ConnectionPool(["x"], **wrong),
             "base_delay: ConnectionPool(base_delay=...): give retry=RetryPolicy(initial_delay=...)",
         ),
+        (
+            lambda **wrong: Connection("h:1", **wrong),
+            "port: Connection(port=...): give target=...: one string, such as 'localhost:50051'",
+        ),
+        (lambda **wrong: Connection(**wrong), "command: Connection(command=...): give target=..."),
+        (
+            lambda **wrong: Plugin(["x"], **wrong),
+            "cookie: Plugin(cookie=...): give env=...: the cookie is a variable of the plugin's environment",
+        ),
+        (lambda **wrong: PoolPolicy(**wrong), "recycle: PoolPolicy(recycle=...): give max_lifetime=..."),
+        (lambda **wrong: RetryBudget(1, **wrong), "max_tokens: RetryBudget(max_tokens=...): give burst=..."),
+        (lambda **wrong: State("a", **wrong), "on_enter: State(on_enter=...): give entry=..."),
+        (lambda **wrong: Transition("t", "a", "b", **wrong), "conditions: Transition(conditions=...): give guards=..."),
     ],
 )
 def test_a_wrong_keyword_finds_the_right_one(make: Callable[..., Any], told: str) -> None:
@@ -69,6 +85,14 @@ def test_a_wrong_keyword_finds_the_right_one(make: Callable[..., Any], told: str
     with pytest.raises(TypeError) as caught:
         make(**{wrong: 1})
     assert str(caught.value) == text
+
+
+def test_values_without_names_are_told_which_to_name() -> None:
+    """By the names that are taken."""
+    with pytest.raises(TypeError, match=r"^RetryBudget\(\): give these by name: burst$"):
+        RetryBudget(20, 40)  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"^CallOptions\(\): give these by name: timeout, "):
+        CallOptions(3)  # type: ignore[misc]
 
 
 def test_a_timeout_may_be_meant_in_three_ways() -> None:
@@ -98,8 +122,9 @@ def test_other_errors_pass_as_they_are() -> None:
 
 def test_all_words_lead_somewhere() -> None:
     """Each is one that some setting or constructor takes."""
-    taken = {name for each in SETTINGS for name in attrs.fields_dict(each)}
-    taken |= {*inspect.signature(Connection).parameters, *inspect.signature(ConnectionPool).parameters}
+    taken = {name for each in (*SETTINGS, State, Transition) for name in attrs.fields_dict(each)}
+    taken |= {*inspect.signature(RetryBudget).parameters, *inspect.signature(Connection).parameters}
+    taken |= {*inspect.signature(ConnectionPool).parameters}
     assert {word for words in WORDS.values() for word in words} <= taken
     assert all(name in inspect.signature(RetryPolicy).parameters for name in ("max_attempts", "deadline"))
 

@@ -11,7 +11,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import attrs
 import pytest
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from fsm_conn import (
     ConnectFailedError,
     Connection,
+    ConnectionPool,
     DeclarationError,
     EndlessDispatchError,
     Fires,
@@ -189,6 +190,19 @@ async def test_the_first_state_s_activity_runs_from_async_with_on_and_ends_with_
         await asyncio.sleep(2.5)
         assert (clock.begun, clock.ended, clock.ticks) == (1, 0, 2)
     assert (clock.ended, clock.state, clock.activity_task) == (1, "running", None)
+
+
+def test_a_plain_with_is_refused_with_the_remedy() -> None:
+    """By machines, connections, pools and leases."""
+    pool = ConnectionPool(["x"])
+    for wrong, told in (
+        (Clock(), "use 'async with', in a coroutine$"),
+        (Connection(["x"]), r"use 'async with', in a coroutine; fsm_conn\.blocking\.Connection needs no await$"),
+        (pool, r"use 'async with', in a coroutine; fsm_conn\.blocking\.ConnectionPool needs no await$"),
+        (pool.acquire(), r"use 'async with pool\.acquire\(\)'; fsm_conn\.blocking\.ConnectionPool needs no await$"),
+    ):
+        with pytest.raises(TypeError, match=told), cast("Any", wrong):
+            pass
 
 
 @pytest.mark.parametrize("begin", ["start", "fire", "wait", "async with"])

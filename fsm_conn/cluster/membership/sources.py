@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.cluster.membership.info import MemberInfo
 from fsm_conn.links.checking import checked_address
@@ -57,6 +58,7 @@ class DnsMembers:
     must have a `server_name`.
     """
 
+    @explained()
     def __init__(
         self, name: str, *, interval: float = 5.0, connections: int = 1, resolve: Resolve | None = None
     ) -> None:

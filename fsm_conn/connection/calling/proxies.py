@@ -101,9 +101,22 @@ class ServiceProxy:
         raise TypeError(f"a service cannot be {what}: {no_such_attribute(self._conn, self._name, 'attribute')}")
 
 
+_OTHERS = {
+    "close": "aclose",
+    "get": "acquire",
+    "invoke": "call",
+    "request": "call",
+    "start": "connect",
+    "stop": "aclose",
+}
+"""What other libraries call our methods."""
+
+
 def no_such_attribute(conn: Caller, name: str, kind: str = "method") -> str:
     """The message for a service that was mistaken for a method of the connection."""
-    hint = did_you_mean(name, [each for each in dir(type(conn)) if not each.startswith("_")])
+    offered = [each for each in dir(type(conn)) if not each.startswith("_")]
+    same = _OTHERS.get(name)
+    hint = f" (did you mean {same!r}?)" if same in offered else did_you_mean(name, offered)
     return (
         f"{type(conn).__name__} has no {kind} {name!r}{hint}; "
         f"the methods of a service are called as .{name}.<Method>(field=value)"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import AmbiguousNameError, UnknownNameError
@@ -31,8 +31,12 @@ def is_infrastructure(service: str) -> bool:
     return service.startswith(_INFRASTRUCTURE)
 
 
-def split_method(name: str) -> tuple[str, str]:
+def split_method(name: str, services: Sequence[str] = ()) -> tuple[str, str]:
     """Split `service.Method` at its last dot.
+
+    Args:
+        name: the name.
+        services: for the message about a method without a service: the services that have it.
 
     Raises:
         UnknownNameError: there is no such dot, or nothing on one side of it, or it is a path of gRPC's.
@@ -40,7 +44,9 @@ def split_method(name: str) -> tuple[str, str]:
     service, _, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not service or not method:
         given = repr(shown(name)) if isinstance(name, str) else f"a {type(name).__name__}"
-        raise UnknownNameError(f"{given} names no method: give 'service.Method', such as 'calculator.Add'")
+        named = " or ".join(repr(shown(f"{each}.{name}")) for each in services)
+        remedy = named or "'service.Method', such as 'calculator.Add'"
+        raise UnknownNameError(f"{given} names no method: give {remedy}")
     if "/" in name:
         dotted = name.strip("/").replace("/", ".")
         raise UnknownNameError(f"{shown(name)!r} is a path: give {shown(dotted)!r}")

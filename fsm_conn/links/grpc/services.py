@@ -11,12 +11,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fsm_conn._util.text import brief
 from fsm_conn.links.errors import CallError, ConnectionLostError, UnknownNameError
-from fsm_conn.links.grpc.names import listing, match_service, nearest, shown, split_method, unknown_method
+from fsm_conn.links.grpc.names import (
+    is_infrastructure,
+    listing,
+    match_service,
+    nearest,
+    shown,
+    split_method,
+    unknown_method,
+)
 from fsm_conn.links.services import normalize_services
+from fsm_conn.machine.errors import FsmConnError
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -33,6 +43,10 @@ _NO_REFLECTION = (
     "The peer does not offer server reflection: declare its services with services=, or let it call "
     "grpc_reflection.v1alpha.reflection.enable_server_reflection."
 )
+
+
+_ASKED = 5
+"""How many services are searched for a method that was given without its service."""
 
 
 class ServiceResolver:
@@ -89,7 +103,7 @@ class ServiceResolver:
         """
         found = self.known.get(name)
         if found is None:
-            wanted, method = split_method(name)
+            wanted, method = split_method(name, await self._with_method(name, metadata))
             found = self.known[name] = self._bound(await self.service(wanted, metadata), method)
         return found
 
@@ -116,6 +130,15 @@ class ServiceResolver:
         if full_name not in self._reflected:
             await self._shared(full_name, metadata, lambda: self._ask_for_service(full_name, metadata))
         return self._reflected[full_name]
+
+    async def _with_method(self, name: str, metadata: Metadata) -> list[str]:
+        """The services that have a method of that name, where it has no dot: for the error that names them."""
+        if not isinstance(name, str) or not name or not name.isidentifier():
+            return []
+        with suppress(FsmConnError):
+            names = [each for each in await self._all_names(name, metadata) if not is_infrastructure(each)]
+            return [each for each in names[:_ASKED] if name in (await self.service(each, metadata)).methods_by_name]
+        return []
 
     async def _all_names(self, wanted: str, metadata: Metadata) -> tuple[str, ...]:
         if self._names is None:

@@ -66,6 +66,13 @@ class Lease:
     _generation: int
     _holder: TaskRef | None
 
+    if not TYPE_CHECKING:  # type checkers tell of it before anything runs
+
+        def __enter__(self) -> None:
+            raise TypeError("use 'async with pool.acquire()'; fsm_conn.blocking.ConnectionPool needs no await")
+
+        def __exit__(self, *reason: object) -> None: ...
+
     async def __aenter__(self) -> Lease:
         if self._holder is not None:
             raise self._misused("acquired a second time")

@@ -483,6 +483,8 @@ async def test_infrastructure_is_reachable_and_never_suggested(serve: Any) -> No
 @pytest.mark.parametrize(
     ("name", "told"),
     [
+        ("Add", "'Add' names no method: give 'calculator.Calculator.Add'"),
+        ("Ad", "give 'service.Method', such as 'calculator.Add'"),
         ("calculater.Add", "Did you mean 'calculator.Calculator'?"),
         ("calculator.Ad", "Did you mean 'Add'?"),
         ("calculator.add", "Did you mean 'Add'?"),
