@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fsm_conn._util.secret_values import without_secrets
+from fsm_conn._util.text import RISKY, quoted
 from fsm_conn.links.base import checked_metadata
 
 __all__ = [
@@ -33,6 +34,10 @@ __all__ = [
 
 LONGEST_SOCKET_PATH = 107
 """Bytes: `sun_path` of Linux's `sockaddr_un`, less its closing NUL."""
+LONGEST_ADDRESS = 4096
+"""Characters; gRPC takes lists of several addresses."""
+LONGEST_SHOWN = 500
+"""Characters of what is no address that stand in the error."""
 LARGEST_MESSAGE = 2**31 - 1
 """Bytes: gRPC's own limit, and what go-plugin's client takes."""
 
@@ -63,11 +68,13 @@ def checked_address(address: str) -> str:
     Raises:
         ValueError: it is none.
     """
+    if len(address) > LONGEST_ADDRESS or RISKY.search(address):
+        raise ValueError(f"{quoted(without_secrets(address[:LONGEST_ADDRESS]))} is not an address {_EXAMPLES}")
     if _SCHEME.match(address):
         path = _socket_path(address)
         if path is not None and len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
             raise ValueError(
-                f"{address!r} has a socket path of {len(os.fsencode(path))} bytes, and the system takes "
+                f"{quoted(address, 200)} has a socket path of {len(os.fsencode(path))} bytes, and the system takes "
                 f"{LONGEST_SOCKET_PATH}: have the server listen at a shorter one, or link to its directory"
             )
         return address
@@ -75,7 +82,8 @@ def checked_address(address: str) -> str:
     if match and 0 < int(match[2]) < 65536:
         return address
     shown = without_secrets(address)
-    raise ValueError(f"{shown!r} is not an address {_EXAMPLES}{_remedy(shown)}")
+    remedy = _remedy(shown) if len(shown) <= LONGEST_SHOWN else ""
+    raise ValueError(f"{quoted(shown, LONGEST_SHOWN)} is not an address {_EXAMPLES}{remedy}")
 
 
 def _remedy(address: str) -> str:

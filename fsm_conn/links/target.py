@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ import attrs
 from fsm_conn._util import workers
 from fsm_conn._util.keywords import explained_class
 from fsm_conn._util.secret_values import without_secrets
+from fsm_conn._util.text import listed, quoted
+from fsm_conn._util.validators import whole
 from fsm_conn.links import checking
 from fsm_conn.links.base import Link, checked_metadata
 from fsm_conn.links.services import normalize_services
@@ -223,7 +226,7 @@ class Endpoint:
 
 
 def _pid(pid: int | None) -> int | None:
-    if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0):
+    if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31):
         raise TypeError(f"pid={pid!r}: give the number of a process, or None")
     return pid
 
@@ -237,7 +240,7 @@ class Reattach:
     """Where it serves: `unix:/tmp/plugin.sock` or `127.0.0.1:1234`."""
     pid: int | None = attrs.field(default=None, kw_only=True, converter=_pid)
     """The number of its process, whose end is noticed; None: the connection alone tells."""
-    version: int = attrs.field(default=1, kw_only=True)
+    version: int = attrs.field(default=1, kw_only=True, validator=whole(0))
     """The version of the application's protocol that it speaks."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(
         default=(), kw_only=True, converter=_plugin_metadata, repr=False
@@ -261,20 +264,23 @@ class Reattach:
         Raises:
             ValueError: the variable is not set, is no such JSON, or does not tell of that plugin.
         """
-        try:
+        told: Any = None
+        with suppress(KeyError, ValueError, RecursionError):
             told = json.loads(os.environ[variable])
+        try:
             found = told[plugin] if plugin is not None else next(iter(told.values()))
             several = plugin is None and len(told) > 1
             network, where = found["Addr"]["Network"], found["Addr"]["String"]
             pid, version = found.get("Pid"), found.get("ProtocolVersion", 1)
-        except (KeyError, ValueError, TypeError, AttributeError, StopIteration):
+            if not several:
+                return cls(f"unix:{where}" if network == "unix" else where, pid=pid, version=version)
+        except (KeyError, TypeError, AttributeError, StopIteration):
+            asked = "a plugin" if plugin is None else quoted(plugin)
             raise ValueError(
-                f"{variable} does not tell where {plugin or 'a plugin'} runs: it must be JSON as Terraform's providers "
+                f"{variable} does not tell where {asked} runs: it must be JSON as Terraform's providers "
                 'print it, {"NAME": {"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "..."}}}'
             ) from None
-        if several:
-            raise ValueError(f"{variable} tells of {len(told)} plugins: name one of {', '.join(map(repr, told))}")
-        return cls(f"unix:{where}" if network == "unix" else where, pid=pid, version=version)
+        raise ValueError(f"{variable} tells of {len(told)} plugins: name one of {listed([*map(quoted, told)])}")
 
     @property
     def name(self) -> str:

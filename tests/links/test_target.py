@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from peer import Peer
 
 from fsm_conn import Connection, Endpoint, Link, Plugin, Reattach, Tls
+from fsm_conn._util.text import RISKY
 from fsm_conn.links.target import resolve_target
 
 REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
@@ -235,6 +236,11 @@ def test_targets_do_not_show_what_is_secret() -> None:
         (lambda: Endpoint("h:1", compression="zip"), "compression='zip': give 'gzip'"),
         (lambda: Endpoint(["h:1"]), "list is no address"),
         (lambda: Reattach("h:1", pid=0), "pid=0: give the number of a process"),
+        (lambda: Reattach("h:1", pid=2**31), "pid=2147483648: give the number of a process"),
+        (lambda: Reattach("h:1", version="6"), "version='6'): give a whole number"),  # type: ignore[arg-type]
+        (lambda: Endpoint("unix:/run/\x1b[2J.sock"), r"'unix:/run/\x1b[2J.sock' is not an address"),
+        (lambda: Endpoint("unix:/run/\u202e.sock"), r"'unix:/run/\u202e.sock' is not an address"),
+        (lambda: Endpoint("unix:/run/\ud800.sock"), r"'unix:/run/\ud800.sock' is not an address"),
         (lambda: Tls(key=b"x"), "give both certificate= and key="),
     ],
 )  # fmt: skip
@@ -258,3 +264,47 @@ def test_a_plugin_under_a_debugger_tells_where_it_is(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("OTHER", wrong)
         with pytest.raises(ValueError, match="does not tell where a plugin runs"):
             Reattach.from_env("OTHER")
+
+
+TOLD = st.fixed_dictionaries(
+    {},
+    optional={
+        "Pid": st.one_of(st.integers(), st.none(), st.text(), st.booleans()),
+        "ProtocolVersion": st.one_of(st.integers(), st.text(), st.lists(st.integers())),
+        "Addr": st.fixed_dictionaries(
+            {
+                "Network": st.one_of(st.just("unix"), st.just("tcp"), st.lists(st.text())),
+                "String": st.one_of(st.text(), st.just("/tmp/p.sock"), st.just("h:1"), st.integers(), st.none()),
+            }
+        ),
+    },
+)
+
+
+@pytest.mark.parametrize("deep", ["[" * 60_000, '{"a":' * 20_000, "9" * 5000])
+def test_what_is_nested_without_a_bottom_is_no_plugin(monkeypatch: pytest.MonkeyPatch, deep: str) -> None:
+    """It is the same error."""
+    monkeypatch.setenv("OTHER", deep)
+    with pytest.raises(ValueError, match="does not tell where a plugin runs"):
+        Reattach.from_env("OTHER")
+
+
+@given(st.one_of(st.dictionaries(st.text(), TOLD), st.just({"p" * 60_000: {}}), st.just(dict.fromkeys(map(str, range(9999))))))
+def test_whatever_the_variable_holds_is_a_plugin_or_a_short_error(told: Any) -> None:
+    """In characters that command no terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTHER", json.dumps(told))
+        for plugin in (None, next(iter(told), None)):
+            try:
+                Reattach.from_env("OTHER", plugin)
+            except ValueError as error:
+                assert len(str(error)) < 4000  # noqa: PT017
+                assert not RISKY.search(str(error))  # noqa: PT017
+
+
+def test_an_error_about_a_long_address_is_short() -> None:
+    """Whoever wrote it."""
+    for long in ("x" * 60_000, "unix:/" + "x" * 60_000, "http://" + "x" * 60_000, "x " * 60_000, "/" + "x" * 60_000):
+        with pytest.raises(ValueError, match="is not an address|has a socket path") as caught:
+            Endpoint(long)
+        assert len(str(caught.value)) < 2000
