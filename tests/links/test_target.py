@@ -289,7 +289,11 @@ def test_what_is_nested_without_a_bottom_is_no_plugin(monkeypatch: pytest.Monkey
         Reattach.from_env("OTHER")
 
 
-@given(st.one_of(st.dictionaries(st.text(), TOLD), st.just({"p" * 60_000: {}}), st.just(dict.fromkeys(map(str, range(9999))))))
+@given(
+    st.one_of(
+        st.dictionaries(st.text(), TOLD), st.just({"p" * 60_000: {}}), st.just(dict.fromkeys(map(str, range(9999))))
+    )
+)
 def test_whatever_the_variable_holds_is_a_plugin_or_a_short_error(told: Any) -> None:
     """In characters that command no terminal."""
     with pytest.MonkeyPatch.context() as patch:
@@ -305,6 +309,6 @@ def test_whatever_the_variable_holds_is_a_plugin_or_a_short_error(told: Any) -> 
 def test_an_error_about_a_long_address_is_short() -> None:
     """Whoever wrote it."""
     for long in ("x" * 60_000, "unix:/" + "x" * 60_000, "http://" + "x" * 60_000, "x " * 60_000, "/" + "x" * 60_000):
-        with pytest.raises(ValueError, match="is not an address|has a socket path") as caught:
+        with pytest.raises(ValueError, match=r"is not an address|has a socket path") as caught:
             Endpoint(long)
         assert len(str(caught.value)) < 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import stat
@@ -64,6 +65,31 @@ async def test_the_file_of_a_socket_goes_with_it(path: Path) -> None:
     await listener.close()
     assert path.exists()
     await successor.close()
+
+
+def test_a_socket_that_a_killed_server_left_is_replaced(path: Path) -> None:
+    """Where nobody listens any more; but nothing else that is there, and no socket while another server begins."""
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.listen()
+    with pytest.raises(ServeError, match="in use"):
+        listen(f"unix:{path}")
+    left.close()
+    other = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(ServeError, match="in use"):
+        listen(f"unix:{path}")
+    os.close(other)
+    listening, _ = listen(f"unix:{path}")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    listening.close()
+    path.unlink()
+    for make in (path.touch, path.mkdir, lambda: path.symlink_to(path.with_name("elsewhere"))):
+        make()
+        with pytest.raises(ServeError, match="in use"):
+            listen(f"unix:{path}")
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 async def test_who_asks_for_health_is_one_of_so_many() -> None:

@@ -113,6 +113,14 @@ async def test_a_token(no_leaks: None, tmp_path: Path, monkeypatch: pytest.Monke
                     await method(b"", timeout=LIMIT)
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
                 assert "token" in (caught.value.details() or "")
+        bare = Endpoint(server.address, credentials=endpoint.credentials, options=endpoint.options)
+        async with grpc_channel(bare) as channel:  # as a proxy has one for all its clients
+            method = channel.unary_unary("/calculator.Calculator/Add")
+            for _ in range(2):
+                await method(b"", timeout=LIMIT, metadata=endpoint.metadata, wait_for_ready=True)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await method(b"", timeout=LIMIT)
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def grpc_channel(endpoint: Endpoint) -> Any:

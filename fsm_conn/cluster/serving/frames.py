@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["CONTINUATION", "END_HEADERS", "HEAD", "HEADERS", "Boundaries", "frame", "goaway"]
+__all__ = ["CONTINUATION", "END_HEADERS", "HEAD", "HEADERS", "PUSH_PROMISE", "Boundaries", "frame", "goaway"]
 
 HEAD = 9
 """Bytes of a frame's head: length (3), type, flags, stream (4)."""
@@ -23,13 +23,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
-def goaway() -> bytes:
+def goaway(last: int = _EVERY_STREAM) -> bytes:
     """The frame that asks for no more calls on this connection, and lets all go on that were made.
 
-    It names the last stream that there can be, as a graceful shutdown does first: a call that the client has sent
-    before it read this is answered, too.
+    By default it names the last stream that there can be, as a graceful shutdown does first: a call that the client has
+    sent before it read this is answered, too. A call after the stream that it names was never looked at.
     """
-    return frame(GOAWAY, 0, 0, struct.pack(">II", _EVERY_STREAM, 0) + b"draining")
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, 0) + b"draining")
 
 
 class Boundaries:

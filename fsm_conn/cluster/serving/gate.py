@@ -1,8 +1,14 @@
-"""Asks a connection for its token, before any of its calls reaches a plugin.
+"""Asks each call of a connection for its token, before it reaches a plugin.
 
-The token comes as gRPC's clients send it, `authorization: Bearer ...` with each call. The first call of a connection
-decides for all: who has shown the token may use the connection. Until then only the frames that set up a connection are
-passed on, a bounded number of bytes of them, and a bounded number is held.
+The token comes as gRPC's clients send it, `authorization: Bearer ...` with each call. Several clients may share one
+connection, behind a proxy, so that one's token says nothing of another's call. The rules that hold here:
+
+- Until a call has shown the token, only the frames that set up a connection are passed on, a bounded number of bytes of
+  them, and the connection is refused with the first call that does not show it.
+- After that, a call without the token is answered instead of passed on, and no new call after it is: its headers are
+  not known to the plugin, so that those of later calls could not be read. The client is told so by GOAWAY, and makes
+  them on another connection. The calls that are under way go on.
+- Of what is not passed on yet, a bounded number of bytes is held.
 """
 
 from __future__ import annotations
@@ -11,18 +17,23 @@ import hmac
 from typing import Any
 
 from fsm_conn._util.extras import needed
-from fsm_conn.cluster.serving.frames import CONTINUATION, END_HEADERS, HEAD, HEADERS, frame, goaway
+from fsm_conn.cluster.serving.frames import CONTINUATION, END_HEADERS, HEAD, HEADERS, PUSH_PROMISE, frame, goaway
 
 __all__ = ["RefusedError", "TokenGate"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PRIORITY, PING, WINDOW_UPDATE = 0x4, 0x2, 0x6, 0x8
 _SETTING_UP = frozenset({SETTINGS, PRIORITY, PING, WINDOW_UPDATE})
+_WITH_HEADERS = frozenset({HEADERS, CONTINUATION, PUSH_PROMISE})
 MOST_HELD = 64 * 1024
-"""Bytes of a connection's first call, up to the end of its headers."""
+"""Bytes of a call, up to the end of its headers."""
 MOST_SET_UP = 64 * 1024
 """Bytes that are passed on before the first call: some hundred, and 17 for each ping of a client that makes none."""
+LARGEST_TABLE = 64 * 1024
+"""Bytes of the table by which a client shortens its headers, at most; by default it has 4096."""
 END_STREAM, PADDED, WITH_PRIORITY = 0x1, 0x8, 0x20
+STREAM = 2**31 - 1
+"""The bits of a stream's number."""
 UNAUTHENTICATED = 16
 """gRPC's status for a call without the right credentials."""
 
@@ -42,17 +53,22 @@ class TokenGate:
         token: what clients must show.
 
     Attributes:
-        is_open: whether the token was shown.
+        is_open: whether a call has shown the token.
+        answer: what the client is to be told of a call that did not, between two frames of the plugin; whoever tells it
+            takes it away.
     """
 
     def __init__(self, token: str) -> None:
         self.is_open = False
+        self.answer = b""
         self._hpack: Any = needed("hpack", "serve", "a token for clients")
+        self._decoder = self._hpack.Decoder(max_header_list_size=MOST_HELD)
+        self._decoder.max_allowed_table_size = LARGEST_TABLE
         self._wanted = f"Bearer {token}".encode()
         self._held = bytearray()
-        self._block: bytes | None = None
-        self._has_begun = False
-        self._passed = self._looked_at = self._set_up = 0
+        self._block: bytearray | None = None
+        self._looked_at = self._left = self._set_up = self._last = self._refused = self._stream = 0
+        self._has_begun = self._is_dropped = False
 
     def feed(self, data: bytes) -> bytes:
         """Take in what the client says, and return what may be passed on.
@@ -60,71 +76,116 @@ class TokenGate:
         Raises:
             RefusedError: the token is wrong, or what was said is not HTTP/2.
         """
+        if not self._held and not self._is_dropped and len(data) <= self._left:  # most of what is long
+            self._left -= len(data)
+            return data
         self._held += data
-        if self._begins():
-            while not self.is_open and self._take_frame():
+        passed = bytearray()
+        if self._begins(passed):
+            while self._step(passed):
                 pass
-        if not self.is_open and len(self._held) > MOST_HELD:
-            raise RefusedError("it sent too much before its first call")
-        self._set_up += self._passed
-        if not self.is_open and self._set_up > MOST_SET_UP:
-            raise RefusedError("it goes on without a call")
-        if self.is_open:
-            self._passed = len(self._held)
-        passed = bytes(self._held[: self._passed])
-        del self._held[: self._passed]
-        self._passed = 0
-        return passed
+        if len(self._held) > MOST_HELD:
+            raise RefusedError("it sent too much before the end of a call's headers")
+        if not self.is_open:
+            self._set_up += len(passed)
+            if self._set_up > MOST_SET_UP:
+                raise RefusedError("it goes on without a call")
+        return bytes(passed)
 
-    def _begins(self) -> bool:
+    def _begins(self, passed: bytearray) -> bool:
         if not self._has_begun:
             if not PREFACE.startswith(bytes(self._held[: len(PREFACE)])):
                 raise RefusedError("it does not speak HTTP/2")
             if len(self._held) < len(PREFACE):
                 return False
             self._has_begun = True
-            self._passed = len(PREFACE)
+            self._take(len(PREFACE), passed)
         return True
 
-    def _take_frame(self) -> bool:
-        """Look at the next frame, if it is there as a whole; those of a block of headers are held until its end."""
-        at = self._passed if self._block is None else self._looked_at
+    def _take(self, size: int, passed: bytearray) -> None:
+        """Pass on, or drop, what was held."""
+        if not self._is_dropped:
+            passed += self._held[:size]
+        del self._held[:size]
+
+    def _step(self, passed: bytearray) -> bool:
+        """Go on with a frame, or look at the next one, if there is enough of it; all of a call's headers are held."""
+        if self._left:
+            size = min(self._left, len(self._held))
+            self._left -= size
+            self._take(size, passed)
+            return size > 0
+        at = self._looked_at
         if len(self._held) < at + HEAD:
             return False
-        length = int.from_bytes(self._held[at : at + 3], "big")
-        kind, flags = self._held[at + 3], self._held[at + 4]
-        stream = int.from_bytes(self._held[at + 5 : at + HEAD], "big")
-        end = at + HEAD + length
-        if length > MOST_HELD:
-            raise RefusedError("a frame before its first call is too long")
+        end = at + HEAD + int.from_bytes(self._held[at : at + 3], "big")
+        kind = self._held[at + 3]
+        if self._refused:
+            self._pass_by(kind, self._stream_at(at))
+        if self._refused or (self.is_open and self._block is None and kind not in _WITH_HEADERS):
+            self._left = end
+            return True
+        if end - at > MOST_HELD:
+            raise RefusedError("a frame before the end of a call's headers is too long")
         if len(self._held) < end:
             return False
-        payload = bytes(self._held[at + HEAD : end])
-        if self._block is None and kind in _SETTING_UP:
-            self._passed = end
-        elif self._block is None and kind == HEADERS:
-            self._take_block(_unpadded(payload, flags), flags, stream, end)
-        elif self._block is not None and kind == CONTINUATION:
-            self._take_block(self._block + payload, flags, stream, end)
-        else:
-            raise RefusedError("it sent a frame that has no place before its first call")
+        self._look(at, end, passed)
         return True
 
-    def _take_block(self, block: bytes, flags: int, stream: int, end: int) -> None:
-        self._block, self._looked_at = block, end
-        if flags & END_HEADERS:
-            self._judge(block, stream)
+    def _stream_at(self, at: int) -> int:
+        return int.from_bytes(self._held[at + 5 : at + HEAD], "big") & STREAM
 
-    def _judge(self, block: bytes, stream: int) -> None:
-        try:
-            headers = self._hpack.Decoder().decode(block, raw=True)
-        except self._hpack.HPACKError as error:
-            raise RefusedError(f"its headers cannot be read: {error}") from None
-        shown = [value for name, value in headers if name == b"authorization"]
-        if not shown or not hmac.compare_digest(bytes(shown[-1]), self._wanted):
-            why = "the token is wrong" if shown else "it showed no token"
-            raise RefusedError(why, self._answer(stream, why))
+    def _look(self, at: int, end: int, passed: bytearray) -> None:
+        """Look at a whole frame: one that sets the connection up, or has headers of a call."""
+        kind, flags, stream = self._held[at + 3], self._held[at + 4], self._stream_at(at)
+        payload = self._held[at + HEAD : end]
+        if self._block is None and kind in _SETTING_UP:
+            self._take(end, passed)
+        elif self._block is None and kind == HEADERS:
+            self._block, self._stream = bytearray(_unpadded(payload, flags)), stream
+            self._continue(flags, end, passed)
+        elif self._block is not None and kind == CONTINUATION and stream == self._stream:
+            self._block += payload
+            self._continue(flags, end, passed)
+        else:
+            raise RefusedError("it sent a frame that has no place before the end of a call's headers")
+
+    def _continue(self, flags: int, end: int, passed: bytearray) -> None:
+        self._looked_at = end
+        if not flags & END_HEADERS:
+            return
+        assert self._block is not None
+        block, self._block, self._looked_at = bytes(self._block), None, 0
+        why = self._wrong(block)
+        if why and not self.is_open:
+            raise RefusedError(why, self._answer(self._stream, why) + goaway())
         self.is_open = True
+        if why:
+            self._refused = self._stream
+            self.answer = self._answer(self._stream, why) + goaway(self._stream)
+            self._is_dropped = True
+        else:
+            self._last = max(self._last, self._stream)
+        self._take(end, passed)
+
+    def _wrong(self, block: bytes) -> str:
+        """What is wrong with the headers of a call; nothing of those that end one that was let in."""
+        try:
+            headers = self._decoder.decode(block, raw=True)
+        except self._hpack.HPACKError:
+            raise RefusedError("its headers cannot be read") from None
+        if 0 < self._stream <= self._last:
+            return ""
+        shown = [value for name, value in headers if name == b"authorization"]
+        if shown and hmac.compare_digest(bytes(shown[-1]), self._wanted):
+            return ""
+        return "the token is wrong" if shown else "it showed no token"
+
+    def _pass_by(self, kind: int, stream: int) -> None:
+        """After a call was refused: pass on what belongs to those before it, and drop the rest."""
+        self._is_dropped = stream >= self._refused
+        if kind in _WITH_HEADERS and not self._is_dropped:
+            raise RefusedError("it goes on with headers after a call was refused")
 
     def _answer(self, stream: int, why: str) -> bytes:
         """The answer to a call whose token is wrong, so that its client is told what is wrong."""
@@ -132,10 +193,10 @@ class TokenGate:
         headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
         headers += [(b"grpc-status", b"%d" % UNAUTHENTICATED), (b"grpc-message", why.encode())]
         never = [self._hpack.NeverIndexedHeaderTuple(*pair) for pair in headers]
-        return frame(HEADERS, END_STREAM | END_HEADERS, stream, self._hpack.Encoder().encode(never)) + goaway()
+        return frame(HEADERS, END_STREAM | END_HEADERS, stream, self._hpack.Encoder().encode(never))
 
 
-def _unpadded(payload: bytes, flags: int) -> bytes:
+def _unpadded(payload: bytearray, flags: int) -> bytearray:
     begin = end = 0
     if flags & PADDED:
         if not payload:

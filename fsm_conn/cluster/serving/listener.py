@@ -7,10 +7,13 @@ has timed out, as many at a time as there are descriptors.
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import logging
 import os
 import socket
 import ssl
+import stat
 from contextlib import suppress
 from typing import Any
 
@@ -190,7 +193,8 @@ class Listener:
 def listen(address: str) -> tuple[socket.socket, str]:
     """A listening socket at `host:port` or `unix:/path`, and its address; port 0: any that is free.
 
-    On Linux only its own user can connect to a socket of the file system, and its group, where the umask says so.
+    On Linux only its own user can connect to a socket of the file system, and its group, where the umask says so. One
+    of this user that nobody listens at is replaced: a server that was killed has left it.
 
     Raises:
         ServeError: it is no such address, or it cannot be listened at.
@@ -211,12 +215,42 @@ def listen(address: str) -> tuple[socket.socket, str]:
         raise ServeError(f"cannot listen at {address}: {error.strerror or error}") from None
     try:
         found.setblocking(False)
-        found.bind(where)
-        found.listen(BACKLOG)
+        if found.family == socket.AF_UNIX:
+            _replace(found, where)
+        else:
+            found.bind(where)
+            found.listen(BACKLOG)
     except OSError as error:
         found.close()
         raise ServeError(f"cannot listen at {address}: {error.strerror or error}") from None
     return found, _address_of(found, address)
+
+
+def _replace(listening: socket.socket, path: str) -> None:
+    """Listen at a path; while a socket there is looked at and replaced, no other server may do the same."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_left_behind(path):
+                os.unlink(path)
+        listening.bind(path)
+        listening.listen(BACKLOG)
+    finally:
+        os.close(directory)
+
+
+def _is_left_behind(path: str) -> bool:
+    """Whether a socket of this user's is there, and nobody listens at it."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
+        return False
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.setblocking(False)
+        return asking.connect_ex(path) == errno.ECONNREFUSED
 
 
 def check_address(address: str) -> None:

@@ -2,7 +2,8 @@
 
 Rules that hold here:
 
-- Nothing is passed on before the client has proved who it is: by TLS, and where a token is asked for, by that.
+- Nothing is passed on before the client has proved who it is: by TLS, and where a token is asked for, by that, which
+  each call must show.
 - Who reads slowly is waited for: what is held back is bounded, in both directions (`Side`).
 - An end on either side ends both, once what came before it is delivered.
 - A relay that is told to end says GOAWAY between two frames of the plugin, and goes on until the client hangs up.
@@ -30,6 +31,7 @@ class _ClientSide(Side):
         super().__init__(ended)
         self._gate = gate
         self._proved = proved
+        self._has_proved = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is there, and has proved by TLS who it is, where that is asked for."""
@@ -54,33 +56,43 @@ class _ClientSide(Side):
             return
         if passed:
             super().data_received(passed)
-        if self._gate.is_open:
-            self._gate = None
+        if self._gate.is_open and not self._has_proved:
+            self._has_proved = True
             self._proved()
+        if self._gate.answer:
+            assert isinstance(self._other, _PluginSide)
+            self._other.say(self._gate.answer)
+            self._gate.answer = b""
 
 
 class _PluginSide(Side):
-    """The connection to the plugin. It may be told to put a GOAWAY between two frames."""
+    """The connection to the plugin. Frames of ours may be put between two of its own."""
 
     def __init__(self, ended: Callable[[Side], None]) -> None:
         super().__init__(ended)
         self._frames = Boundaries()
-        self._is_ending = self._has_said = False
+        self._own = b""
+        self._is_ending = False
 
     def data_received(self, data: bytes) -> None:
-        """It says something: deliver it, and in between, if that is to be said, that the connection ends."""
+        """It says something: deliver it, and in between what is to be said."""
         place = self._frames.feed(data)
-        if self._is_ending and not self._has_said and place >= 0:
-            self._has_said = True
-            data = data[:place] + goaway() + data[place:]
+        if self._own and place >= 0:
+            data, self._own = data[:place] + self._own + data[place:], b""
         super().data_received(data)
 
+    def say(self, frames: bytes) -> None:
+        """Tell the client something now, or as soon as a frame of the plugin ends."""
+        if self._frames.is_between and self._other is not None:
+            self._other.write(frames)
+        else:
+            self._own += frames
+
     def say_goaway(self) -> None:
-        """Say it now, or as soon as a frame ends."""
-        self._is_ending = True
-        if self._frames.is_between and not self._has_said and self._other is not None:
-            self._has_said = True
-            self._other.write(goaway())
+        """Say that the connection ends, once."""
+        if not self._is_ending:
+            self._is_ending = True
+            self.say(goaway())
 
 
 class Relay:
