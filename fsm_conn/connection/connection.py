@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from fsm_conn._util.keywords import explained
 from fsm_conn._util.part import Part
 from fsm_conn._util.validators import check_seconds, shown
-from fsm_conn.connection.calling.calls import Calls
+from fsm_conn.connection.calling.calls import Calls, is_simple
 from fsm_conn.connection.calling.catalog import Catalog, Offers, attributes
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
-from fsm_conn.connection.calling.route import ConnectionRoute, present_channel, present_link, refuse_from_activity
+from fsm_conn.connection.calling.route import ConnectionRoute, kept, present_channel, present_link, refuse_from_activity
 from fsm_conn.connection.calling.subscribing import Subscription
 from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError, connect_failed
@@ -219,10 +219,10 @@ class Connection(LinkedMachine):
             UnknownNameError, AmbiguousNameError, RequestError: the call is wrong; the message lists what exists.
             grpc.aio.AioRpcError: the plugin answered with this error.
         """
-        if args or self._calls:
-            return await Calls(ConnectionRoute(self), self._calls).unary(method, args, fields)
-        routed = await ConnectionRoute(self).now()
-        return await routed.call(method, None, fields, None)
+        route = kept(self)
+        if route is not None and not route.observers.callbacks and (not args or is_simple(*args)):
+            return await route.call(method, None, fields, args[0] if args else None)
+        return await Calls(ConnectionRoute(self), self._calls).unary(method, args, fields)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """Call a method that answers with a stream of messages: `async for reply in conn.stream(...)`.

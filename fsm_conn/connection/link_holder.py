@@ -27,10 +27,22 @@ class LinkHolder:
         traffic: the calls through `link`.
         retired: links that closed in good order and finish their calls, each with the task that closes it afterwards.
         up_since: when a state with this link first served calls, by the loop's clock; None: not yet.
-        watched: the link whose compiled stubs' calls count in the traffic.
+        noted: the link whose compiled stubs' calls count in the traffic.
+        route: the route that callers reuse; None after any change.
     """
 
-    __slots__ = ("_closing", "_suspicion", "_unclosed", "incoming", "link", "retired", "traffic", "up_since", "watched")
+    __slots__ = (
+        "_closing",
+        "_suspicion",
+        "_unclosed",
+        "incoming",
+        "link",
+        "noted",
+        "retired",
+        "route",
+        "traffic",
+        "up_since",
+    )
 
     def __init__(self) -> None:
         self.link: Link | None = None
@@ -38,7 +50,8 @@ class LinkHolder:
         self.traffic = Traffic(0.0)
         self.retired: dict[Link, asyncio.Task[None]] = {}
         self.up_since: float | None = None
-        self.watched: Link | None = None
+        self.noted: Link | None = None
+        self.route: Any = None
         self._closing: asyncio.Task[None] | None = None
         self._suspicion: asyncio.Task[None] | None = None
         self._unclosed: Link | None = None
@@ -80,6 +93,7 @@ class LinkHolder:
                 await self._close(link, owner, close_timeout)
                 raise asyncio.CancelledError
             incoming = self.incoming = link, Traffic(asyncio.get_running_loop().time())
+            self.route = None
         try:
             await prepare(link)
             self.traffic.leave()
@@ -113,7 +127,7 @@ class LinkHolder:
             limit: seconds that closing may take; then the link is told to stop at once.
         """
         link, self.link = self.link, None
-        self.watched = None
+        self.noted = self.route = None
         self._stop_suspecting()
         if link is not None:
             self._unclosed = link
@@ -135,7 +149,7 @@ class LinkHolder:
     def retire(self, owner: object, drain_timeout: float, close_timeout: float) -> None:
         """Retire the link, if there is one: it is closed when its calls have ended or the time is up."""
         link, self.link = self.link, None
-        self.watched = None
+        self.noted = self.route = None
         if link is not None:
             self._stop_suspecting()
             drained = self._drain(link, owner, drain_timeout, close_timeout)
@@ -167,11 +181,12 @@ class LinkHolder:
 
     def let_go(self) -> None:
         """Drop the links: their loop was closed, and nothing can be awaited in it."""
-        self.link = self.incoming = self.watched = self._closing = self._suspicion = None
+        self.link = self.incoming = self.noted = self.route = self._closing = self._suspicion = None
         self.retired.clear()
 
     def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:
         """Note since when the link is up, when a state is entered; return the earlier value."""
+        self.route = None
         since = self.up_since
         if not is_linked:
             self.up_since = None

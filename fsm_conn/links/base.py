@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ import attrs
 from fsm_conn._util.keywords import explained_class
 from fsm_conn.links.broker import Broker
 
-__all__ = ["CallOptions", "Link", "ReceivedMetadata", "StubCallWatch", "StubWatch", "checked_metadata"]
+__all__ = ["CallOptions", "Link", "ReceivedMetadata", "StubTraffic", "checked_metadata"]
 
 
 def _timeout(options: object, attribute: Any, value: object) -> None:
@@ -118,21 +118,17 @@ class CallOptions:
     """Where the metadata that come with the replies are put; of a call that is sent again, those of the last time."""
 
 
-class StubCallWatch(Protocol):
-    """Told of one call that a compiled stub has made."""
+class StubTraffic(Protocol):
+    """Where a link notes the calls that compiled stubs make: they are gRPC's own, and go past `Link.call`."""
 
-    def heard(self) -> None:
-        """The peer has answered something."""
-
-    def ended(self, *, ran_out: bool) -> None:
-        """The call has ended; `ran_out`: by its deadline."""
-
-
-class StubWatch(Protocol):
-    """Told of the calls that compiled stubs make: they are gRPC's own, and go past `Link.call` and `Link.stream`."""
-
-    def began(self, timeout: float | None) -> StubCallWatch:
-        """A call has begun, which may take `timeout` seconds; None: as long as it likes."""
+    began: dict[Any, float]
+    """When each began that is under way, by the loop's clock."""
+    heard_at: float
+    """When the peer has last answered something."""
+    look: Callable[[], object]
+    """Set by the link; called before others look which calls are under way, it takes out those that are not."""
+    ran_out: Callable[[float], object]
+    """Called by the link when a call was ended by its deadline, with when that had begun."""
 
 
 class Link(abc.ABC):
@@ -241,8 +237,8 @@ class Link(abc.ABC):
         """The open `grpc.aio.Channel`, for compiled stubs."""
         raise TypeError(f"{type(self).__name__} has no gRPC channel, so it serves no compiled stubs")
 
-    def watch_stubs(self, watch: StubWatch) -> None:  # noqa: B027 - most links serve no compiled stubs
-        """Have `watch` told of the calls that compiled stubs make over `channel`, from now on."""
+    def note_stubs(self, traffic: StubTraffic) -> None:  # noqa: B027 - most links serve no compiled stubs
+        """Note the calls that compiled stubs make over `channel` in `traffic`, from now on."""
 
     @property
     def broker(self) -> Broker:

@@ -21,7 +21,7 @@ from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import ConnectionLostError, RequestError
 from fsm_conn.machine.errors import FsmConnError
 
-__all__ = ["NO_OPTIONS", "Calls", "Patience", "Route", "Routed", "refusal_pause", "split_arguments"]
+__all__ = ["NO_OPTIONS", "Calls", "Patience", "Route", "Routed", "is_simple", "refusal_pause", "split_arguments"]
 
 _MOMENT = 1e-6
 """Seconds; a smaller rest of a deadline is a rounding error."""
@@ -87,6 +87,8 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
     Raises:
         RequestError: more than one of either.
     """
+    if not args:
+        return None, None
     requests = [each for each in args if not isinstance(each, CallOptions)]
     options = [each for each in args if isinstance(each, CallOptions)]
     if len(requests) > 1 or len(options) > 1:
@@ -95,6 +97,11 @@ def split_arguments(method: str, args: tuple[Any, ...]) -> tuple[Any, CallOption
             f"got {len(args)} positional arguments"
         )
     return (requests[0] if requests else None), (options[0] if options else None)
+
+
+def is_simple(first: Any, *others: Any) -> bool:
+    """Whether what a call was given by position are options, by which it neither waits nor is sent again."""
+    return type(first) is CallOptions and not (others or first.idempotent or first.wait_for_ready)
 
 
 def refusal_pause(refusals: int) -> float | None:

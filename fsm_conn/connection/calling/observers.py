@@ -22,17 +22,18 @@ class CallObservers:
     """The callbacks that observe the calls of one connection.
 
     Attributes:
+        callbacks: the callbacks.
         errors: how often one of them raised.
     """
 
-    __slots__ = ("_callbacks", "errors")
+    __slots__ = ("callbacks", "errors")
 
     def __init__(self) -> None:
-        self._callbacks: dict[object, CallCallback] = {}
+        self.callbacks: dict[object, CallCallback] = {}
         self.errors = 0
 
     def __bool__(self) -> bool:
-        return bool(self._callbacks)
+        return bool(self.callbacks)
 
     def add(self, callback: CallCallback) -> Callable[[], None]:
         """Register a callback. Return a function that unregisters it; calling that twice is harmless.
@@ -43,10 +44,10 @@ class CallObservers:
         if not callable(callback) or any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
             raise TypeError(f"an observer of calls must be a plain function, not {callback!r}")
         key = object()
-        self._callbacks[key] = callback
+        self.callbacks[key] = callback
 
         def unsubscribe() -> None:
-            self._callbacks.pop(key, None)
+            self.callbacks.pop(key, None)
 
         return unsubscribe
 
@@ -77,8 +78,8 @@ class CallObservers:
 
     def _tell(self, method: str, error: BaseException | None, began: float, now: float) -> None:
         record = CallRecord(method, _outcome(error), error, now - began, now)
-        for key, callback in tuple(self._callbacks.items()):
-            if key not in self._callbacks:
+        for key, callback in tuple(self.callbacks.items()):
+            if key not in self.callbacks:
                 continue
             try:
                 callback(record)

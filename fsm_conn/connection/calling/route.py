@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.linked import LinkedMachine
     from fsm_conn.links.base import CallOptions, Link
 
-__all__ = ["ConnectionRoute", "RoutedCall", "StubTraffic", "present_channel", "present_link", "refuse_from_activity"]
+__all__ = ["ConnectionRoute", "RoutedCall", "present_channel", "present_link", "refuse_from_activity"]
 
 _log = logging.getLogger("fsm_conn")
 
@@ -91,39 +92,43 @@ class RoutedCall:
     Args:
         conn: the owner of the link.
         link: the link.
+
+    Attributes:
+        link: the same.
     """
 
-    __slots__ = ("_conn", "_link", "_traffic")
+    __slots__ = ("_clock", "_conn", "_traffic", "link")
 
     def __init__(self, conn: LinkedMachine, link: Link) -> None:
         self._conn = conn
-        self._link = link
+        self.link = link
         self._traffic = conn._holder.traffic_of(link)
+        self._clock = asyncio.get_running_loop().time
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """As `Link.call`."""
-        clock, traffic = asyncio.get_running_loop().time, self._traffic
-        began = clock()
+        traffic = self._traffic
+        began = self._clock()
         number = traffic.begin(began)
         try:
-            reply = await self._link.call(method, request, fields, options)
+            reply = await self.link.call(method, request, fields, options)
         except Exception as error:
             await self._learn_from(error, began, options)
             raise
         finally:
             traffic.end(number)
-        traffic.heard_at = clock()
+        traffic.heard_at = self._clock()
         return reply
 
     async def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> AsyncIterator[Any]:
         """As `Link.stream`."""
-        clock, traffic = asyncio.get_running_loop().time, self._traffic
+        clock, traffic = self._clock, self._traffic
         began = clock()
         number = traffic.begin(began)
         try:
-            async with closing(self._link.stream(method, request, fields, options)) as replies:
+            async with closing(self.link.stream(method, request, fields, options)) as replies:
                 async for reply in replies:
                     traffic.heard_at = clock()
                     yield reply
@@ -136,21 +141,21 @@ class RoutedCall:
 
     async def find(self, method: str, options: CallOptions | None) -> None:
         """As `Link.find`."""
-        began = asyncio.get_running_loop().time()
+        began = self._clock()
         try:
-            await self._link.find(method, options)
+            await self.link.find(method, options)
         except Exception as error:
             await self._learn_from(error, began, options)
             raise
 
     def is_unavailable(self, error: Exception) -> bool:
         """As `Link.is_unavailable`."""
-        return self._link.is_unavailable(error)
+        return self.link.is_unavailable(error)
 
     @property
     def is_gone(self) -> bool:
         """Whether the link no longer belongs to the connection."""
-        return self._link is not self._conn._holder.link
+        return self.link is not self._conn._holder.link
 
     async def before_leaving(self, reply: Awaitable[Any]) -> Any:
         """Await, until the link is replaced in good order.
@@ -178,68 +183,65 @@ class RoutedCall:
         end = None if options is None or options.timeout is None else began + options.timeout
         if isinstance(error, ConnectionLostError):
             await self._noticed(end)
-        elif self._link.is_answer(error):
+        elif self.link.is_answer(error):
             self._traffic.heard_at = self._conn._now()
         else:
-            _suspect(self._conn, self._link, self._traffic, began, end)
+            _suspect(self._conn, self.link, self._traffic, began, end)
 
     async def _noticed(self, end: float | None) -> None:
         """Wait until the state machine knows that the link is lost, but not beyond `end`, the call's deadline."""
         conn = self._conn
         await asyncio.sleep(0)
-        if self._link is not conn._holder.link or conn._state not in conn.linked_states or conn.in_activity():
+        if self.link is not conn._holder.link or conn._state not in conn.linked_states or conn.in_activity():
             return  # it was replaced or is known to be lost; or the caller is the state's own activity
         if not await _left(conn, GRACE if end is None else min(GRACE, end - conn._now())):
             _log.debug("%r: a call broke, but the link is still there", conn)
 
 
-class StubTraffic:
-    """Counts the calls of compiled stubs over one link of a connection as evidence of its peer, as all other calls.
+class KeptRoute(RoutedCall):
+    """The way to the present link for whoever calls, kept until something happens to the connection.
 
-    Args:
-        conn: the owner of the link.
-        link: the link.
+    Attributes:
+        loop: the event loop in which the connection lives.
+        channel: the channel of the link, for compiled stubs, when one has asked for it.
+        observers: those who are told of calls.
     """
 
-    __slots__ = ("conn", "link", "traffic")
+    __slots__ = ("channel", "loop", "observers")
 
     def __init__(self, conn: LinkedMachine, link: Link) -> None:
-        self.conn = conn
-        self.link = link
-        self.traffic = conn._holder.traffic_of(link)
-
-    def began(self, timeout: float | None) -> _StubCallTraffic:
-        """Count a call that begins."""
-        return _StubCallTraffic(self, timeout)
+        super().__init__(conn, link)
+        self.loop = asyncio.get_running_loop()
+        self.channel: Any = None
+        self.observers = conn._calls
 
 
-class _StubCallTraffic:
-    """One call of a compiled stub."""
+def kept(conn: LinkedMachine) -> KeptRoute | None:
+    """The way that the last call went, if whoever asks may go it, too, without looking at anything again."""
+    route: KeptRoute | None = conn._holder.route
+    return route if route is not None and route.loop is asyncio._get_running_loop() else None
 
-    __slots__ = ("_all", "_began", "_end", "_number")
 
-    def __init__(self, all_: StubTraffic, timeout: float | None) -> None:
-        self._all = all_
-        self._began = all_.conn._now()
-        self._end = None if timeout is None else self._began + timeout
-        self._number = all_.traffic.begin(self._began)
-
-    def heard(self) -> None:
-        """Note an answer of the peer."""
-        self._all.traffic.heard_at = self._all.conn._now()
-
-    def ended(self, *, ran_out: bool) -> None:
-        """End the call; `ran_out`: its deadline passed."""
-        conn, link, traffic = self._all.conn, self._all.link, self._all.traffic
-        traffic.end(self._number)
-        if ran_out:
-            _suspect(conn, link, traffic, self._began, self._end)
+def present_route(conn: LinkedMachine, *, takes_options: bool = True) -> RoutedCall:
+    """The way to the present link. Raises as `present_link`."""
+    link, holder = present_link(conn, takes_options=takes_options), conn._holder
+    if holder.incoming is not None or conn._state not in conn.serving_states:
+        return RoutedCall(conn, link)
+    holder.route = route = KeptRoute(conn, link)
+    return route
 
 
 def _suspect(conn: LinkedMachine, link: Link, traffic: Traffic, began: float, end: float | None) -> None:
     """Check on the peer when a call's deadline passed and the peer sent nothing meanwhile."""
     if end is not None and conn._now() >= end - _MOMENT and traffic.heard_at <= began:
         conn._holder.suspect(link, partial(_verify, conn))
+
+
+def _stub_ran_out(connection: ref[LinkedMachine], began: float) -> None:
+    """A call of a stub was ended by its deadline."""
+    conn = connection()
+    if conn is not None and (link := conn._holder.link) is not None:
+        _suspect(conn, link, conn._holder.traffic, began, began)
 
 
 async def _verify(conn: LinkedMachine, link: Link) -> None:
@@ -273,11 +275,19 @@ async def _left(conn: LinkedMachine, limit: float) -> bool:
 
 def present_channel(conn: LinkedMachine) -> Any:
     """The channel of the current link, for compiled stubs, whose calls then count in its traffic."""
-    link, holder = present_link(conn, takes_options=False), conn._holder
-    if holder.watched is not link:
-        holder.watched = link
-        link.watch_stubs(StubTraffic(conn, link))
-    return link.channel
+    last = conn._holder.route
+    if last is not None and last.channel is not None and last.loop is asyncio._get_running_loop():
+        return last.channel
+    route, holder = present_route(conn, takes_options=False), conn._holder
+    link = route.link
+    if holder.noted is not link:
+        holder.noted, traffic = link, holder.traffic_of(link)
+        traffic.ran_out = partial(_stub_ran_out, ref(conn))
+        link.note_stubs(traffic)
+    channel = link.channel
+    if isinstance(route, KeptRoute):
+        route.channel = channel
+    return channel
 
 
 class ConnectionRoute:
@@ -320,7 +330,7 @@ class ConnectionRoute:
         if conn._state == RENEWING and not conn.in_activity():
             await _left(conn, GRACE)  # sent on the next link, not on the one that is closing
         try:
-            return RoutedCall(conn, present_link(conn))
+            return kept(conn) or present_route(conn)
         except NotConnectedError:
             await asyncio.sleep(0)
             raise

@@ -35,7 +35,7 @@ from fsm_conn.links.grpc.names import shown
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.grpc.stub_channel import StubChannel
 
-__all__ = ["GrpcCalls", "not_open", "refused"]
+__all__ = ["GrpcCalls", "not_open", "refused", "refused_call"]
 
 
 class GrpcCalls:
@@ -90,6 +90,7 @@ class GrpcCalls:
         for stream in tuple(self._streams):  # older gRPC overlooks those that nobody reads at the moment
             stream.cancel()
         await self.channel.close()
+        self.stub_channel.look()
         await self.resolver.close()
         await self.connectivity.stopped()
 
@@ -117,19 +118,19 @@ class GrpcCalls:
         found = self._known.get(method)
         if found is None:
             found, options = await self._look_up(method, options)
-        if found.server_streaming:
-            raise wrong_kind(found)
-        if found.client_streaming:
+        if found.streaming:
             return await self._call_with_stream(found, request, fields, options)
         message = message_for(found, request, fields)
         connectivity = self.connectivity
-        if connectivity.refuses():
+        if (self._loss.reason is not None or connectivity.is_strict) and connectivity.refuses():
             raise await self._not_sent(found.name)
-        connectivity.begin()
-        partings, end = connectivity.partings, _end_of(options)
+        connectivity.under_way += 1
+        partings, end = connectivity.partings, None if options is None else _end_of(options)
         try:
             try:
-                if options is None or options.received is None:
+                if options is None:
+                    reply = await found.invoke(message)
+                elif options.received is None:
                     reply = await self._started(found, options, message)
                 else:
                     reply = await received_with(self._started(found, options, message), options.received)
@@ -201,6 +202,8 @@ class GrpcCalls:
     async def _call_with_stream(
         self, found: Method, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> Any:
+        if found.server_streaming:
+            raise wrong_kind(found)
         if self.connectivity.refuses():
             raise await self._not_sent(found.name)
         async with self._running(found, self._started(found, options), request, fields) as call:
@@ -321,6 +324,11 @@ class _Running:
 def not_open(method: str) -> ConnectionLostError:
     """The error for a call that is made before the link is open."""
     return ConnectionLostError(f"{shown(method)} was not sent: the link is not open", maybe_executed=False)
+
+
+async def refused_call(error: Exception) -> Any:
+    """A call that fails at once."""
+    raise error
 
 
 async def refused(error: Exception) -> AsyncIterator[Any]:

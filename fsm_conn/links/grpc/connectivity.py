@@ -23,7 +23,8 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -70,6 +71,13 @@ def is_never_sent(details: str | None) -> bool:
     return (details or "").startswith("failed to connect to all addresses") or is_turned_away(details)
 
 
+class Counting(Protocol):
+    """Who counts calls as under way."""
+
+    def look(self) -> None:
+        """Note those that have ended."""
+
+
 class Connectivity:
     """The connection of one link.
 
@@ -80,6 +88,8 @@ class Connectivity:
         resumes: whether, after an orderly close, the link goes on if the same peer takes a connection again.
 
     Attributes:
+        is_strict: whether the channel has a say in what may be sent: it is neither to connect again, nor to resume.
+        stubs: those who count calls here, and may not have noticed yet that some have ended.
         under_way: how many calls are under way.
         resumed: how many times the link went on so.
         partings: how many times the connection closed, as long as that is watched.
@@ -91,8 +101,10 @@ class Connectivity:
         self._loss = loss
         self._reconnects = reconnects
         self._resumes = resumes
+        self.is_strict = not (reconnects or resumes)
         self._witnesses = 0
-        self._over = asyncio.Event()
+        self.stubs: WeakSet[Counting] = WeakSet()
+        self._over: asyncio.Event | None = None
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         self._broken: set[asyncio.Task[None]] = set()
@@ -102,7 +114,7 @@ class Connectivity:
         """Whether nothing may be sent any more."""
         if self._reconnects:
             return self._loss.reason is not None and not self._loss.is_going_away
-        return self._loss.reason is not None or not (self._resumes or self._channel.get_state() is READY)
+        return self._loss.reason is not None or (self.is_strict and self._channel.get_state() is not READY)
 
     def begin(self) -> None:
         """A call is under way."""
@@ -111,7 +123,7 @@ class Connectivity:
     def end(self) -> None:
         """It has ended, however."""
         self.under_way -= 1
-        if not self.under_way:
+        if self._over is not None and not self.under_way:
             self._over.set()
 
     def end_broken(self, details: str | None) -> None:
@@ -135,9 +147,15 @@ class Connectivity:
 
     async def drained(self) -> None:
         """Wait until no call is under way."""
+        self._look()
+        self._over = self._over or asyncio.Event()
         while self.under_way:
             self._over.clear()
             await self._over.wait()
+
+    def _look(self) -> None:
+        for each in tuple(self.stubs):
+            each.look()
 
     @contextmanager
     def witness(self) -> Iterator[None]:
@@ -154,6 +172,7 @@ class Connectivity:
             began = clock()
             await self._channel.wait_for_state_change(READY)
             self.partings += 1
+            self._look()
             harmed = self.under_way + self._witnesses
             if self._loss.reason is not None or (harmed and await self._loss.is_declared_within(SETTLE)):
                 return

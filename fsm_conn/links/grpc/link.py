@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from fsm_conn.links.base import CallOptions, Link, StubWatch
+from fsm_conn.links.base import CallOptions, Link, StubTraffic
 from fsm_conn.links.errors import LinkLostError, ProbeError
-from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused
+from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused, refused_call
 from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.names import is_infrastructure
 from fsm_conn.links.grpc.services import ServiceResolver
@@ -60,11 +60,13 @@ class GrpcLink(Link):
             raise not_open(method)
         await self._calls.find(method, options)
 
-    async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+    def call(
+        self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> Coroutine[Any, Any, Any]:
         """As `GrpcCalls.call`."""
         if self._calls is None:
-            raise not_open(method)
-        return await self._calls.call(method, request, fields, options)
+            return refused_call(not_open(method))
+        return self._calls.call(method, request, fields, options)
 
     def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
@@ -97,9 +99,9 @@ class GrpcLink(Link):
         """
         return self._opened.stub_channel
 
-    def watch_stubs(self, watch: StubWatch) -> None:
-        """Have `watch` told of the calls that compiled stubs make. Raises as `channel`."""
-        self._opened.stub_channel.watch = watch
+    def note_stubs(self, traffic: StubTraffic) -> None:
+        """Note the calls that compiled stubs make in `traffic`. Raises as `channel`."""
+        self._opened.stub_channel.note_in(traffic)
 
     @property
     def resolver(self) -> ServiceResolver:

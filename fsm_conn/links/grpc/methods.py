@@ -35,6 +35,8 @@ stands still meanwhile."""
 _LONGEST_NAME = 500
 """Characters. A full name stands in every error about a call."""
 _CONTAINERS = (Mapping, list, tuple)
+_FLAT = frozenset({str, int, float, bool, bytes, type(None)})
+"""The types of most fields, in which nothing else is."""
 _DEEPEST = 200
 """Dicts and lists inside each other: twice what protobuf's own parsers take. Much deeper ones would end the process."""
 
@@ -51,6 +53,12 @@ class Method:
     response_class: type[Message]
     invoke: Any
     """The channel's multi-callable: `invoke(message, timeout=, metadata=)` returns a gRPC call object."""
+    streaming: bool = attrs.field(init=False)
+    """Whether requests or replies are a stream."""
+
+    @streaming.default
+    def _streams(self) -> bool:
+        return self.client_streaming or self.server_streaming
 
 
 def bind(channel: Any, descriptor: MethodDescriptor) -> Method:
@@ -102,7 +110,8 @@ def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Mess
         RequestError: it does not fit; the message names the field, what it takes and what was given.
     """
     if request is None:
-        _check_depth(method, fields)
+        if not _FLAT.issuperset(map(type, fields.values())):
+            _check_depth(method, fields)
         try:
             return method.request_class(**fields)
         except _MISFITS:

@@ -4,21 +4,24 @@ Why: when its channel is closed under a call, gRPC cancels that call, and whoeve
 nobody has asked for. A `TaskGroup` swallows such an error without a word. So a call that was cut off ends here as any
 call ends whose server went away: with `UNAVAILABLE`.
 
-Rules that hold here: a caller that was cancelled, or that cancelled its call, is told so; all else that a call says or
-does is gRPC's own; and every call counts as under way, from its beginning to its end, and tells whether the peer lives.
+Rules that hold here:
+
+- A caller that was cancelled, or that cancelled its call, is told so; all else that a call says or does is gRPC's own.
+- Every call counts as under way, from its beginning to its end, and tells whether the peer lives.
+- A call that is awaited, as nearly all are, is seen to end by that. gRPC is asked to tell of an end only where somebody
+  has to know of it whether or not it is awaited, for that makes a call dearer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
-from fsm_conn.links.base import StubCallWatch, StubWatch
+from fsm_conn.links.base import StubTraffic
 from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity
 from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import at_hand
@@ -26,8 +29,13 @@ from fsm_conn.links.grpc.loss import Loss
 
 __all__ = ["StubCall", "StubChannel"]
 
-_NO_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+_NO_ANSWER = frozenset({UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 """The codes by which a call ends that need not have come from the peer."""
+_MOMENT = 0.001
+"""Seconds by which a deadline may seem to come early: timers are no finer."""
+FEW = 100
+"""Calls that may seem to be under way before it is looked which of them are."""
 
 
 class StubChannel(grpc.aio.Channel):
@@ -39,30 +47,97 @@ class StubChannel(grpc.aio.Channel):
         loss: why calls were cut off.
 
     Attributes:
-        watch: is told of each call, too; None: nobody is.
+        traffic: where the calls are noted that are under way, each by gRPC's own object.
+        loss: why calls were cut off.
+        clock: the event loop's.
+        connectivity: told of each call.
     """
 
     def __init__(self, channel: grpc.aio.Channel, connectivity: Connectivity, loss: Loss) -> None:
-        self.watch: StubWatch | None = None
-        self.connectivity = connectivity
+        self.traffic: StubTraffic = _Unwatched()
         self.loss = loss
+        self.clock = asyncio.get_running_loop().time
+        self.connectivity = connectivity
         self._channel = channel
+        self._heard: set[Any] = set()
+        self._most = FEW
+        connectivity.stubs.add(self)
+
+    def note_in(self, traffic: StubTraffic) -> None:
+        """Have the calls noted there from now on."""
+        traffic.began.update(self.traffic.began)
+        self.traffic = traffic
+        traffic.look = self.look
+
+    def begin(self, call: Any) -> float:
+        """A call is under way; return when it began."""
+        began = self.traffic.began
+        began[call] = now = self.clock()
+        self.connectivity.under_way += 1
+        if len(began) > self._most:  # they may be calls that nobody awaits
+            self.look()
+            self._most = FEW + 2 * len(began)
+        return now
+
+    def answered(self, call: Any) -> None:
+        """A call has ended well."""
+        traffic = self.traffic
+        if traffic.began.pop(call, None) is not None:
+            self.connectivity.end()
+        traffic.heard_at = self.clock()
+
+    def failed(self, call: Any, code: grpc.StatusCode | None, details: str | None) -> None:
+        """A call has ended otherwise, by a status if it has one."""
+        began = self.traffic.began.pop(call, None)
+        if began is None:
+            return
+        if code is UNAVAILABLE:
+            self.connectivity.end_broken(details)
+        else:
+            self.connectivity.end()
+        if code is not None and code not in _NO_ANSWER:
+            self.traffic.heard_at = self.clock()
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            left = call.time_remaining()
+            if left is not None and left < _MOMENT:  # or else it is the peer that ran out of time
+                self.traffic.ran_out(began)
+
+    def look(self) -> None:
+        """Note what has ended by now, and have gRPC tell of the end of all others."""
+        for call in tuple(self.traffic.began):
+            self.listen(call)
+
+    def listen(self, call: Any) -> None:
+        """Have gRPC tell of the end of a call, if it has not ended."""
+        if call in self.traffic.began and call not in self._heard and hasattr(call, "add_done_callback"):
+            self._heard.add(call)
+            call.add_done_callback(self._ended)
+
+    def _ended(self, call: Any) -> None:
+        self._heard.discard(call)
+        if call not in self.traffic.began:
+            return
+        code = at_hand(call.code())
+        if code is grpc.StatusCode.OK:
+            self.answered(call)
+        else:
+            self.failed(call, code, at_hand(call.details()))
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with one request and one reply."""
-        return _Method(self._channel.unary_unary(*args, **kwargs), self, may_cross=True)
+        return _Method(self._channel.unary_unary(*args, **kwargs), self, StubCall, MOST_CROSSINGS)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with one request and a stream of replies."""
-        return _Method(self._channel.unary_stream(*args, **kwargs), self, may_cross=True)
+        return _Method(self._channel.unary_stream(*args, **kwargs), self, StreamingStubCall, MOST_CROSSINGS)
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with a stream of requests and one reply."""
-        return _Method(self._channel.stream_unary(*args, **kwargs), self)
+        return _Method(self._channel.stream_unary(*args, **kwargs), self, StreamedStubCall)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """A callable for a method with a stream of requests and a stream of replies."""
-        return _Method(self._channel.stream_stream(*args, **kwargs), self)
+        return _Method(self._channel.stream_stream(*args, **kwargs), self, StreamingStubCall)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """As gRPC's."""
@@ -87,103 +162,99 @@ class StubChannel(grpc.aio.Channel):
         """Never entered, never left."""
 
 
+class _Unwatched:
+    """Where calls are noted that concern nobody but the channel."""
+
+    def __init__(self) -> None:
+        self.began: dict[Any, float] = {}
+        self.heard_at = 0.0
+        self.look: Callable[[], object] = int
+        self.ran_out: Callable[[float], object] = float
+
+
 class _Method:
-    """One method of a stub. What it returns is a `StubCall`."""
+    """One method of a stub. What it returns is a `StubCall`.
 
-    __slots__ = ("_channel", "_invoke", "_may_cross")
+    Attributes:
+        invoke: gRPC's own callable.
+        channel: the channel.
+        crossings: how often a call is sent again that has crossed a GOAWAY.
+    """
 
-    def __init__(self, invoke: Any, channel: StubChannel, *, may_cross: bool = False) -> None:
-        self._invoke = invoke
-        self._channel = channel
-        self._may_cross = may_cross
+    __slots__ = ("_make", "channel", "crossings", "invoke")
+
+    def __init__(self, invoke: Any, channel: StubChannel, make: type[StubCall], crossings: int = 0) -> None:
+        self.invoke = invoke
+        self.channel = channel
+        self.crossings = crossings
+        self._make = make
 
     def __call__(self, *args: Any, **kwargs: Any) -> StubCall:
-        call, watch = self._begun(*args, **kwargs)
-        crossing = None
-        if self._may_cross:
-            again = partial(self._begun, *args, **kwargs)
-            crossing = _Crossing(self._channel.connectivity, again, kwargs.get("timeout"))
-        return StubCall(call, self._channel.loss, watch, crossing)
-
-    def _begun(self, *args: Any, **kwargs: Any) -> tuple[Any, StubCallWatch | None]:
-        call = self._invoke(*args, **kwargs)
-        channel = self._channel
-        channel.connectivity.begin()
-        watch = None if channel.watch is None else channel.watch.began(kwargs.get("timeout"))
-        call.add_done_callback(partial(_ended, channel.connectivity, watch))
-        return call, watch
-
-
-class _Crossing:
-    """What a call needs to be sent again that has crossed a GOAWAY."""
-
-    __slots__ = ("_again", "_connectivity", "_end", "_left", "_partings")
-
-    def __init__(
-        self,
-        connectivity: Connectivity,
-        again: Callable[..., tuple[Any, StubCallWatch | None]],
-        timeout: float | None,
-    ) -> None:
-        self._end = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        self._connectivity = connectivity
-        self._again = again
-        self._partings = connectivity.partings
-        self._left = MOST_CROSSINGS
-
-    async def is_to_be_sent_again(self, error: grpc.aio.AioRpcError) -> bool:
-        """Whether a call that ended with `error` has crossed one, and not too often."""
-        self._left -= 1
-        return self._left >= 0 and await self._connectivity.has_crossed(error, self._partings)
-
-    def send_again(self) -> tuple[Any, StubCallWatch | None]:
-        """The same call once more, within its own time."""
-        self._partings = self._connectivity.partings
-        if self._end is None:
-            return self._again()
-        return self._again(timeout=max(self._end - asyncio.get_running_loop().time(), 0.001))
-
-
-def _ended(connectivity: Connectivity, watch: StubCallWatch | None, call: Any) -> None:
-    code = at_hand(call.code())
-    if code is grpc.StatusCode.UNAVAILABLE:
-        connectivity.end_broken(at_hand(call.details()))
-    else:
-        connectivity.end()
-    if watch is not None:
-        if code not in _NO_ANSWER:
-            watch.heard()
-        watch.ended(ran_out=code is grpc.StatusCode.DEADLINE_EXCEEDED)
+        return self._make(self, args, kwargs)
 
 
 class StubCall:
     """A call that a compiled stub has made: gRPC's call object, but for what is told of a call that was cut off."""
 
-    __slots__ = ("__weakref__", "_call", "_crossing", "_is_given_up", "_loss", "_watch")
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_began",
+        "_call",
+        "_channel",
+        "_crossings",
+        "_is_given_up",
+        "_kwargs",
+        "_method",
+        "_partings",
+    )
 
-    def __init__(
-        self, call: Any, loss: Loss, watch: StubCallWatch | None = None, crossing: _Crossing | None = None
-    ) -> None:
-        self._call = call
-        self._loss = loss
-        self._watch = watch
-        self._crossing = crossing
+    def __init__(self, method: _Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._method = method
+        self._args = args
+        self._kwargs = kwargs
+        self._call = method.invoke(*args, **kwargs)
+        self._channel = channel = method.channel
+        self._crossings = method.crossings
         self._is_given_up = False
+        self._partings = channel.connectivity.partings
+        self._began = channel.begin(self._call)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._channel.listen(self._call)  # who asks it about itself need not await it
         return getattr(self._call, name)
 
     def __repr__(self) -> str:
         return repr(self._call)
 
-    def __del__(self) -> None:
-        # Nobody can read its replies any more. gRPC's own object would notice, if gRPC did not hold it itself.
-        if hasattr(self._call, "read") and not self._call.done():
-            self._call.cancel()
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            reply = yield from self._call.__await__()
+        except asyncio.CancelledError:
+            self._channel.failed(self._call, None, None)
+            if self._is_given_up or is_being_cancelled():
+                raise
+            raise self._cut_off() from None
+        except grpc.aio.AioRpcError as error:
+            self._channel.failed(self._call, error.code(), error.details())
+            if not (yield from self._is_sent_again(error).__await__()):
+                raise
+            reply = yield from self.__await__()
+        except GeneratorExit:  # nobody waits any more
+            self._channel.listen(self._call)
+            raise
+        except BaseException:  # such as of a serializer: it was never sent
+            self._channel.failed(self._call, None, None)
+            raise
+        self._channel.answered(self._call)
+        return reply
 
     def cancel(self) -> bool:
         """Cancel the call. Whoever awaits it gets a `CancelledError`."""
         self._is_given_up = True
+        self._channel.listen(self._call)
         return bool(self._call.cancel())
 
     def cancelled(self) -> bool:
@@ -192,27 +263,15 @@ class StubCall:
 
     async def code(self) -> grpc.StatusCode:
         """The status that it ended with."""
+        self._channel.listen(self._call)
         code: grpc.StatusCode = await self._call.code()
-        return grpc.StatusCode.UNAVAILABLE if self._is_cut_off() else code
+        return UNAVAILABLE if self._is_cut_off() else code
 
     async def details(self) -> str:
         """The words that go with the status."""
+        self._channel.listen(self._call)
         details = await self._call.details()
         return str(self._cut_off().details()) if self._is_cut_off() else str(details)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._reply(lambda: self._call).__await__()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while True:
-            try:
-                yield await self._reply(lambda: anext(self._call.__aiter__()))
-            except StopAsyncIteration:
-                return
-
-    async def read(self) -> Any:
-        """The next reply; `grpc.aio.EOF` after the last."""
-        return await self._reply(lambda: self._call.read())
 
     async def write(self, request: Any) -> None:
         """Send a request."""
@@ -234,30 +293,79 @@ class StubCall:
                 raise
             raise self._cut_off() from None
 
+    async def _is_sent_again(self, error: grpc.aio.AioRpcError) -> bool:
+        """Send it again within its own time, if it has crossed a GOAWAY, and not too often; whether that was done."""
+        if error.code() is UNAVAILABLE:
+            await asyncio.sleep(0)  # who calls again is not to be sooner than those who mind the link
+        self._crossings -= 1
+        channel = self._channel
+        if self._crossings < 0 or not await channel.connectivity.has_crossed(error, self._partings):
+            return False
+        if self._is_given_up:
+            return False
+        kwargs, timeout = self._kwargs, self._kwargs.get("timeout")
+        if timeout is not None:
+            kwargs = kwargs | {"timeout": max(self._began + timeout - channel.clock(), 0.001)}
+        self._partings = channel.connectivity.partings
+        self._call = self._method.invoke(*self._args, **kwargs)
+        channel.begin(self._call)
+        return True
+
+    def _is_cut_off(self) -> bool:
+        """Whether the link was closed under it."""
+        return not self._is_given_up and self._channel.loss.reason is not None and bool(self._call.cancelled())
+
+    def _cut_off(self) -> grpc.aio.AioRpcError:
+        reason = self._channel.loss.reason or "the call was cut off"
+        nothing = grpc.aio.Metadata()
+        return grpc.aio.AioRpcError(UNAVAILABLE, nothing, nothing, details=str(reason))
+
+
+class StreamedStubCall(StubCall):
+    """A call whose requests are a stream: it may end while they are written."""
+
+    __slots__ = ()
+
+    def __init__(self, method: _Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(method, args, kwargs)
+        self._channel.listen(self._call)
+
+
+class StreamingStubCall(StreamedStubCall):
+    """A call whose replies are a stream."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # Nobody can read its replies any more. gRPC's own object would notice, if gRPC did not hold it itself.
+        call = getattr(self, "_call", None)
+        if call is not None and not call.done():
+            call.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while True:
+            try:
+                yield await self._reply(lambda: anext(self._call.__aiter__()))
+            except StopAsyncIteration:
+                return
+
+    async def read(self) -> Any:
+        """The next reply; `grpc.aio.EOF` after the last."""
+        return await self._reply(lambda: self._call.read())
+
     async def _reply(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """A reply; the first one of the call that is sent again, if it has crossed a GOAWAY."""
         while True:
             try:
                 reply = await self._told(ask())
             except grpc.aio.AioRpcError as error:
-                crossing = self._crossing
-                if crossing is None or not await crossing.is_to_be_sent_again(error) or self._is_given_up:
+                if not await self._is_sent_again(error):
                     raise
-                self._call, self._watch = crossing.send_again()
+                self._channel.listen(self._call)
             else:
-                self._crossing = None
-                if self._watch is not None:
-                    self._watch.heard()
+                self._crossings = 0
+                self._channel.traffic.heard_at = self._channel.clock()
                 return reply
-
-    def _is_cut_off(self) -> bool:
-        """Whether the link was closed under it."""
-        return not self._is_given_up and self._loss.reason is not None and bool(self._call.cancelled())
-
-    def _cut_off(self) -> grpc.aio.AioRpcError:
-        reason = self._loss.reason or "the call was cut off"
-        nothing = grpc.aio.Metadata()
-        return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details=str(reason))
 
 
 for _kind in (grpc.aio.UnaryUnaryCall, grpc.aio.UnaryStreamCall, grpc.aio.StreamUnaryCall, grpc.aio.StreamStreamCall):

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
+from fsm_conn.links.grpc import stub_channel
 from fsm_conn.links.grpc.endpoint import EndpointLink
 
 from .server import Served, serving
@@ -136,4 +137,36 @@ async def test_the_channel_is_the_link_s_to_close() -> None:
         with pytest.raises(TypeError, match="closed by its link"):
             await link.channel.close()
         assert link.channel.get_state() is grpc.ChannelConnectivity.READY
+        await link.close()
+
+
+async def test_calls_that_nobody_awaits_are_seen_to_end() -> None:
+    """Whoever must know which are under way looks, and others ask a call about itself; and they do not pile up."""
+    async with serving() as served:
+        link = await opened(served)
+        stub = stub_of(link)
+        traffic = link.channel.traffic
+        for _ in range(3 * stub_channel.FEW):
+            call = stub.Add(calculator_pb2.Operands(a=1, b=1))
+            while not call._call.done():  # gRPC's own, for to ask ours would be to be told
+                await asyncio.sleep(0)
+        assert len(traffic.began) <= stub_channel.FEW + 1
+        await asyncio.wait_for(link.drained(), 60)
+        assert traffic.began == {}
+        asked = stub.Add(calculator_pb2.Operands(a=1, b=1))
+        assert await asked.code() is grpc.StatusCode.OK
+        assert traffic.began == {}
+        await link.close()
+
+
+async def test_a_call_that_runs_out_of_time_is_told() -> None:
+    """It is told when that began."""
+    async with serving(hang=True) as served:
+        link = await opened(served)
+        told: list[float] = []
+        link.channel.traffic.ran_out = told.append
+        with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE_EXCEEDED"):
+            await stub_of(link).Add(calculator_pb2.Operands(a=1, b=1), timeout=0.01)
+        assert len(told) == 1
+        assert link.channel.traffic.began == {}
         await link.close()
