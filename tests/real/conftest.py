@@ -26,13 +26,26 @@ from .faults import PLUGINS, PYTHON, hostile
 
 assert _pyvider
 
-__all__ = ["CALCULATOR", "PLUGINS", "PYTHON", "Leftovers", "children", "descriptors", "directories", "eventually"]
+__all__ = [
+    "CALCULATOR",
+    "DEMO",
+    "PLUGINS",
+    "PYTHON",
+    "Leftovers",
+    "children",
+    "descriptors",
+    "directories",
+    "eventually",
+]
 __all__ += ["hostile", "is_alive", "threads"]
 
 GO_SOURCES = Path(__file__).parent / "goplugin"
 GO_LIBRARIES = Path("/usr/share/gocode")
 GO_NEEDED = ("github.com/hashicorp/go-plugin", "google.golang.org/grpc", "github.com/golang/protobuf")
-CALCULATOR = (PYTHON, "-m", "fsm_conn.demo.calculator")
+CALCULATOR = (PYTHON, str(PLUGINS / "lean.py"))
+"""What most tests start, for it starts soonest."""
+DEMO = (PYTHON, "-m", "fsm_conn.demo.calculator")
+"""The calculator of users, on pyvider's library."""
 
 
 def children() -> set[int]:

@@ -34,7 +34,7 @@ from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.served import Served
 
-from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, eventually
+from .conftest import DEMO, PLUGINS, PYTHON, Leftovers, eventually
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -288,7 +288,7 @@ class TestWhatCannotBe:
 
     async def test_a_plugin_whose_broker_does_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
         """pyvider-rpcplugin's own acknowledges every offer, and brokers none: the log and the error say so."""
-        async with connected(Plugin(CALCULATOR)) as conn:
+        async with connected(Plugin(DEMO)) as conn:
             await conn.broker.serve(registers(Adder()))
             await eventually(lambda: "does nothing with it" in caplog.text, PATIENT)
             with pytest.raises(BrokerError, match="register another GRPCBroker service in the plugin"):

@@ -6,13 +6,16 @@ import datetime
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
+import warm
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,13 +25,15 @@ from screens import COMMAND, clean_environment
 
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 PLUGINS = Path(__file__).parent / "plugins"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, env=clean_environment()
-    )
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """`fsm-conn`, without a terminal."""
+    with warm.started(clean_environment()) as process:
+        yield partial(process.run, *COMMAND[1:])
 
 
 class Calculator(calculator_pb2_grpc.CalculatorServicer):  # type: ignore[misc]
@@ -61,7 +66,7 @@ def server(credentials: Any = None) -> Iterator[tuple[str, Calculator]]:
         served.stop(0).wait()
 
 
-def test_a_server_at_an_address() -> None:
+def test_a_server_at_an_address(run: Run) -> None:
     """Is called, listed and described as a plugin is; metadata go with each call."""
     with server() as (address, calculator):
         called = run("call", "Calculator.Add", "a=5", "b=3", "-H", "authorization: Bearer x", "--", address)
@@ -92,7 +97,7 @@ def certificates() -> tuple[bytes, bytes]:
     return certificate.public_bytes(pem), private
 
 
-def test_a_server_with_tls(tmp_path: Path) -> None:
+def test_a_server_with_tls(run: Run, tmp_path: Path) -> None:
     """By its roots and the name that it goes by, with a certificate of the client's; not without."""
     (our_cert, our_key), (their_cert, their_key) = certificates(), certificates()
     files = []
@@ -132,7 +137,7 @@ sys.exit("ValueError: no database")
 """
 
 
-def test_watch_shows_why_a_plugin_crashes(tmp_path: Path) -> None:
+def test_watch_shows_why_a_plugin_crashes(run: Run, tmp_path: Path) -> None:
     """Its last line in the reason, those before it below the transition, without -v; and in the lines of JSON."""
     plugin = tmp_path / "crashing.py"
     plugin.write_text(CRASHING)

@@ -8,18 +8,21 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from screens import COMMAND, Terminal, clean_environment
 
 from fsm_conn import Connection
 from fsm_conn.testing import conforms
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 PLUGINS = Path(__file__).parent / "plugins"
-CALCULATOR = ("--", sys.executable, "-m", "fsm_conn.demo.calculator")
+CALCULATOR = ("--", sys.executable, str(PLUGINS / "lean.py"))
 WITHOUT_REFLECTION = ("--", sys.executable, str(PLUGINS / "ailing.py"), "none")
 WATCH, CALL = ("watch", "--start-timeout", "60"), ("call", "--start-timeout", "60")
 ESCAPE = "\x1b"
@@ -29,18 +32,17 @@ def hostile(*words: str) -> tuple[str, ...]:
     return ("--", sys.executable, "-S", "-E", str(PLUGINS / "hostile.py"), *words)
 
 
-def run(
-    *arguments: str, given: str | None = None, limit: float = 60, before: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*before, *COMMAND, *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=limit,
-        check=False,
-        env=clean_environment(),
-    )
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """`fsm-conn`, without a terminal."""
+    with warm.started(clean_environment()) as process:
+        yield partial(process.run, *COMMAND[1:])
+
+
+def run_after(command: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As a process of its own, which another command becomes."""
+    whole = [*command, *COMMAND, *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=300, env=clean_environment())
 
 
 def is_alive(pid: int) -> bool:
@@ -80,7 +82,7 @@ THERE_AND_BACK = [
 # --- demo ---------------------------------------------------------------------------------------------------
 
 
-def test_the_demo_in_a_pipe_is_plain_lines() -> None:
+def test_the_demo_in_a_pipe_is_plain_lines(run: Run) -> None:
     """Facts and times, without an escape code or a character that needs a terminal."""
     result = run("demo")
     assert (result.returncode, result.stderr) == (0, "")
@@ -237,7 +239,7 @@ def test_watching_ends_with_its_reader(options: tuple[str, ...]) -> None:
             if b"-> connected" in line or b'"dest": "connected"' in line:
                 break
         watching.stdout.close()
-        assert watching.wait(timeout=60) == 0
+        assert watching.wait(timeout=300) == 0
         assert watching.stderr.read() == b""
 
 
@@ -256,7 +258,7 @@ def test_a_plugin_that_is_stopped_is_noticed_by_its_probes() -> None:
         assert not is_alive(second)
 
 
-def test_watching_in_a_pipe_is_plain_lines_and_ends_when_it_is_given_up() -> None:
+def test_watching_in_a_pipe_is_plain_lines_and_ends_when_it_is_given_up(run: Run) -> None:
     """Each attempt with its reason, status 1, and the last reason in the line on stderr."""
     result = run(*WATCH, "--attempts", "2", *hostile("exit"))
     assert result.returncode == 1
@@ -272,7 +274,7 @@ def test_watching_in_a_pipe_is_plain_lines_and_ends_when_it_is_given_up() -> Non
     )
 
 
-def test_watching_as_json_is_a_trace_that_conforms(tmp_path: Path) -> None:
+def test_watching_as_json_is_a_trace_that_conforms(run: Run, tmp_path: Path) -> None:
     """A line for each transition and change of health, which `trace` and `conforms` read."""
     command = [*COMMAND, *WATCH, "--json", "--interval", "0.1", *CALCULATOR]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()) as watching:
@@ -302,7 +304,7 @@ def test_watching_as_json_is_a_trace_that_conforms(tmp_path: Path) -> None:
     assert result.stdout.endswith("conforms to Connection: 6 transitions of 1 life\n")
 
 
-def test_what_a_plugin_prints_cannot_command_the_terminal() -> None:
+def test_what_a_plugin_prints_cannot_command_the_terminal(run: Run) -> None:
     """Neither as the reason of a failure, nor as its output: no colour, no clearing, no markup."""
     evil = "\x1b[31;1m[bold red]boo[/]\x1b[2J\x07"
     with Terminal("watch", "-v", "--attempts", "1", *hostile("line", evil), columns=200) as terminal:
@@ -317,7 +319,7 @@ def test_what_a_plugin_prints_cannot_command_the_terminal() -> None:
     assert ESCAPE not in result.stderr
 
 
-def test_a_command_that_does_not_exist() -> None:
+def test_a_command_that_does_not_exist(run: Run) -> None:
     """One line, also below a drawing."""
     with Terminal(*WATCH, "--", "no-such-plugin", columns=300) as terminal:
         assert terminal.ended() == 1
@@ -347,7 +349,7 @@ def test_a_command_that_does_not_exist() -> None:
         (("--services", "fsm_conn.demo.calculator_pb2", "calculator.Add", "a=1"), None, [{"result": 1.0}]),
     ],
 )
-def test_replies_are_lines_of_json(arguments: tuple[str, ...], given: str | None, replies: list[Any]) -> None:
+def test_replies_are_lines_of_json(run: Run, arguments: tuple[str, ...], given: str | None, replies: list[Any]) -> None:
     """For every kind of method, and every way to give the request."""
     result = run(*CALL, *arguments, *CALCULATOR, given=given)
     assert (result.returncode, result.stderr) == (0, "")
@@ -358,14 +360,14 @@ def test_in_a_directory_that_was_removed(tmp_path: Path) -> None:
     """A plugin that needs none is started and called as ever; one that does is refused once, with the reason."""
     (tmp_path / "gone").mkdir()
     gone = ("/bin/sh", "-c", f'cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && exec "$@"', "sh")
-    called = run(*CALL, "calculator.Add", "a=5", "b=3", *CALCULATOR, before=gone)
+    called = run_after(gone, *CALL, "calculator.Add", "a=5", "b=3", *CALCULATOR)
     assert (called.returncode, called.stdout, called.stderr) == (0, '{"result": 8.0}\n', "")
     (tmp_path / "gone").mkdir()
-    toured = run("demo", before=gone)
+    toured = run_after(gone, "demo")
     assert (toured.returncode, toured.stderr) == (0, "")
     assert moves(toured.stdout) == THERE_AND_BACK
     (tmp_path / "gone").mkdir()
-    refused = run("watch", "--", "./plugin", before=gone)
+    refused = run_after(gone, "watch", "--", "./plugin")
     assert refused.returncode == 1
     assert refused.stderr == (
         "fsm-conn watch: given up at the first attempt: the plugin's command './plugin' is relative to the working "
@@ -373,7 +375,7 @@ def test_in_a_directory_that_was_removed(tmp_path: Path) -> None:
     )
 
 
-def test_a_request_from_a_file(tmp_path: Path) -> None:
+def test_a_request_from_a_file(run: Run, tmp_path: Path) -> None:
     """And one that cannot be read."""
     file = tmp_path / "request.json"
     file.write_text('{"a": 20, "b": 22}')
@@ -402,7 +404,7 @@ def test_a_request_from_a_file(tmp_path: Path) -> None:
         (("calculator.Count", "limit=1000000000", "--timeout", "1"), "calculator.Calculator.Count: no answer within 1 s"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_called_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_called_is_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
     """With status 1, and what exists instead."""
     result = run(*CALL, *arguments, *CALCULATOR)
     assert result.returncode == 1
@@ -411,7 +413,7 @@ def test_what_cannot_be_called_is_one_line(arguments: tuple[str, ...], said: str
 
 
 @pytest.mark.parametrize("arguments", [("calculator.Add",), ("--list",), ("--describe", "calculator")])
-def test_a_plugin_without_reflection_is_told_how_to_be_called(arguments: tuple[str, ...]) -> None:
+def test_a_plugin_without_reflection_is_told_how_to_be_called(run: Run, arguments: tuple[str, ...]) -> None:
     """What the library says of it; with --services it can be."""
     result = run(*CALL, *arguments, *WITHOUT_REFLECTION)
     assert result.returncode == 1
@@ -424,7 +426,7 @@ def test_a_plugin_without_reflection_is_told_how_to_be_called(arguments: tuple[s
         assert "calculator.Calculator" in declared.stdout
 
 
-def test_services_are_listed_and_described() -> None:
+def test_services_are_listed_and_described(run: Run) -> None:
     """With their types; those of gRPC itself are left out."""
     listed = run(*CALL, "--list", *CALCULATOR).stdout
     assert listed.startswith("calculator.Calculator\n  Add(calculator.Operands) -> calculator.Result\n")
@@ -451,7 +453,7 @@ def test_a_reader_that_has_enough_ends_a_stream() -> None:
         ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
         env=clean_environment(),
     )
@@ -477,7 +479,7 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
-def test_what_a_plugin_prints_is_shown_on_stderr_when_asked_for() -> None:
+def test_what_a_plugin_prints_is_shown_on_stderr_when_asked_for(run: Run) -> None:
     """And not otherwise; the reply alone is on stdout."""
     talkative = ("--", sys.executable, str(PLUGINS / "talkative.py"))
     quiet, verbose = run(*CALL, "calculator.Add", *talkative), run(*CALL, "-v", "calculator.Add", *talkative)

@@ -255,7 +255,7 @@ async def test_under_load_with_the_plugin_killed_every_half_second_nothing_is_lo
     end = asyncio.get_running_loop().time() + LOAD_SECONDS
     number = 0
     async with killing(client, 0.5) as count:
-        while asyncio.get_running_loop().time() < end:
+        while asyncio.get_running_loop().time() < end or count["kills"] < 2:  # a busy machine needs longer
             number += 1
             idempotent = number % 2 == 0
             outcomes[idempotent][number] = await outcome(client, number, idempotent)
@@ -275,7 +275,6 @@ async def test_under_load_with_the_plugin_killed_every_half_second_nothing_is_lo
         f"{Counter(outcomes[True].values())['answered']} answered, {again} executed again; of {len(outcomes[False])} "
         f"others, as (told, executed): {dict(told)}"
     )
-    assert count["kills"] >= 2
     assert wrong == {}
     assert set(outcomes[True].values()) == {"answered"}
     assert all(executed[number] >= 1 for number in outcomes[True])

@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from shown_examples import module_of
 
 from fsm_conn import Connection
@@ -20,6 +21,7 @@ from fsm_conn.diagrams import diagram
 
 pytestmark = pytest.mark.timeout(600)
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = {
@@ -31,8 +33,9 @@ EXAMPLES = sorted(
     for path in (*(ROOT / "examples").glob("*.py"), *(ROOT / "examples" / "recipes").glob("*.py"))
     if "async def main" in path.read_text()
     and "plugin" not in path.stem
-    and path.stem not in ("postgres", "redis_pool")
+    and path.stem not in ("authenticated", "postgres", "redis_pool")
 )
+"""Of those that need a server, and of what `authenticated.py` prints, there are tests of their own."""
 
 
 def blocks(language: str, pages: Iterable[str]) -> list[str]:
@@ -49,11 +52,11 @@ def shown() -> list[Any]:
     ]
 
 
-def run(*arguments: str, cwd: Path | None = None, **options: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **options, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False, env=env, cwd=cwd
-    )
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Programs, as by the interpreter's command line."""
+    with warm.started() as process:
+        yield process.run
 
 
 PRINTED = {
@@ -80,7 +83,7 @@ PRINTED = {
 
 
 @pytest.mark.parametrize("block", shown())
-def test_the_python_blocks_run(block: str, tmp_path: Path) -> None:
+def test_the_python_blocks_run(run: Run, block: str, tmp_path: Path) -> None:
     """On real plugins, or as declarations and configuration; without an error, and they print what they promise."""
     result = run("-c", block, cwd=tmp_path)
     expected = next((text for word, text in PRINTED.items() if word in block), "")
@@ -89,7 +92,7 @@ def test_the_python_blocks_run(block: str, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout.split(), result.stderr) == (0, expected.split(), "")
 
 
-def test_the_cells_of_the_notebook_run() -> None:
+def test_the_cells_of_the_notebook_run(run: Run) -> None:
     """One after the other, in one event loop, with `await` outside of functions."""
     cells = blocks("{code-block} python", [PAGES["docs/howto/scripts.md"]])
     code = f"""
@@ -114,7 +117,9 @@ def test_the_test_recipes_pass(tmp_path: Path) -> None:
     recipes = blocks("python", [PAGES["docs/howto/testing.md"]])
     for number, block in enumerate(recipes):
         (tmp_path / f"test_recipe_{number}.py").write_text(block)
-    done = run("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", ".", cwd=tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "."]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert re.search(r"^6 passed in ", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
@@ -134,7 +139,7 @@ def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
         assert "\n" not in command
         assert command.startswith("python3.11 -m venv .venv && .venv/bin/pip install -q ")
     assert demo.endswith(" '.[cli]' && .venv/bin/fsm-conn demo")
-    assert tests.endswith(" tox && .venv/bin/tox")
+    assert tests.endswith(" tox && .venv/bin/tox -p")
     assert re.search(r"\^python3\.\* tox", (ROOT / ".ci" / "run").read_text())
 
 
@@ -191,16 +196,17 @@ LOGGED = re.compile(r"^[\w.]+: (lost after|gave up after) ")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs(name: str) -> None:
+def test_an_example_runs(run: Run, name: str) -> None:
     """To its end, without a word on stderr but what the log says of plugins that were killed."""
     result = run(str(ROOT / "examples" / name))
     assert (result.returncode, [line for line in result.stderr.splitlines() if not LOGGED.search(line)]) == (0, [])
 
 
-def test_the_authenticated_example_logs_in_again_after_the_kill() -> None:
+def test_the_authenticated_example_logs_in_again_after_the_kill(run: Run) -> None:
     """The additional state is lived through on the way back, and the secret is served by the new session."""
-    lines = run(str(ROOT / "examples" / "authenticated.py")).stdout.splitlines()
-    assert lines == [
+    result = run(str(ROOT / "examples" / "authenticated.py"))
+    assert (result.returncode, [line for line in result.stderr.splitlines() if not LOGGED.search(line)]) == (0, [])
+    assert result.stdout.splitlines() == [
         "the secret called first",
         "connected -> reconnecting on lost: PluginExitedError",
         "reconnecting -> authenticating on opened",
@@ -211,7 +217,7 @@ def test_the_authenticated_example_logs_in_again_after_the_kill() -> None:
     ]
 
 
-def test_a_wrong_token_is_not_tried_again() -> None:
+def test_a_wrong_token_is_not_tried_again(run: Run) -> None:
     """The example's permanent error ends in failed at the first attempt."""
     code = """
 import asyncio, sys
@@ -244,7 +250,7 @@ def test_the_table_of_commands_has_all_of_them() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"inspect", "serve", "trace", "watch"}))
-def test_a_command_of_the_table_does_what_it_says(command: str, tmp_path: Path) -> None:
+def test_a_command_of_the_table_does_what_it_says(run: Run, command: str, tmp_path: Path) -> None:
     """As it stands there, with a plugin and a class that exist. (`inspect`, `serve` and `watch` have no end, and `trace` needs what it wrote.)"""
     given = {
         "module:Class": ["fsm_conn:Connection"],

@@ -33,7 +33,7 @@ from fsm_conn.links.errors import (
 from fsm_conn.links.plugin import link as plugin_link
 from fsm_conn.links.plugin.link import PluginLink
 
-from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
+from .conftest import CALCULATOR, DEMO, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("no_leaks")]
 
@@ -168,7 +168,7 @@ class TestMutualTls:
 
     async def test_insisted_on(self) -> None:
         """mtls=True refuses a plugin that answers without a certificate, for good."""
-        error = await refusal(*CALCULATOR, env={**ENV, "PLUGIN_AUTO_MTLS": "false"}, mtls=True)
+        error = await refusal(*DEMO, env={**ENV, "PLUGIN_AUTO_MTLS": "false"}, mtls=True)
         assert isinstance(error, IncompatibleProtocolError)
         assert "mtls=True" in str(error)
         link = await opened(calculator(env={"PLUGIN_AUTO_MTLS": "false"}))
@@ -234,7 +234,7 @@ class TestBad:
 
     async def test_cookie_refused_by_the_real_server(self) -> None:
         """The real server of pyvider is understood."""
-        error = await refusal(*CALCULATOR, env={**ENV, "PLUGIN_MAGIC_COOKIE": "our-own-secret"})
+        error = await refusal(*DEMO, env={**ENV, "PLUGIN_MAGIC_COOKIE": "our-own-secret"})
         assert isinstance(error, BadCookieError)
         assert "our-own-secret" not in str(error)
 
@@ -549,7 +549,7 @@ class TestEndOfLoop:
     async def test_without_close(self) -> None:
         """A loop that ends with an open link ends; the plugin is gone by then, and nobody complains."""
         then = "link = PluginLink(sys.argv[1:]); kept.append(link); await link.open(); print(link.pid, flush=True)"
-        done = await run_host(then, *CALCULATOR)
+        done = await run_host(then, *DEMO)
         assert done.returncode == 0
         assert done.stderr == b""
         assert not is_alive(int(done.stdout))

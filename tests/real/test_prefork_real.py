@@ -25,7 +25,7 @@ from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import prefork
 from fsm_conn.links.process.process import PluginProcess
 
-from .conftest import CALCULATOR, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
+from .conftest import DEMO, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
 from .faults import FAULTS, Fault
 from .test_faults_real import Outside, by_name, check, everything, outside
 
@@ -630,7 +630,7 @@ class TestConnections:
         """Each plugin proves itself by a certificate of its own, and knows its host by that host's."""
         links: list[Any] = []
         for _ in range(2):
-            async with Connection(forked([*CALCULATOR], mtls=mtls), name="c") as conn:
+            async with Connection(forked([*DEMO], mtls=mtls), name="c") as conn:
                 assert (await conn.call("calculator.Add", a=5, b=3)).result == 8
                 links.append(conn.link)
                 assert (links[-1]._client._server_cert is None) == (mtls is False)
@@ -641,7 +641,7 @@ class TestConnections:
     async def test_killed_and_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A call that is idempotent is answered by the next plugin, from the same template."""
         monkeypatch.setattr(prefork, "LINGER", QUICK)
-        async with Connection(forked([*CALCULATOR]), name="c") as conn:
+        async with Connection(forked([*DEMO]), name="c") as conn:
             (template,) = prefork.templates()
             for _ in range(3):
                 link: Any = conn.link
@@ -655,7 +655,7 @@ class TestConnections:
         """One of the plugins is killed every now and then: each idempotent call is answered."""
         answered, unanswered = [], []
         options = CallOptions(idempotent=True, timeout=60)
-        async with ConnectionPool(forked([*CALCULATOR]), 4, 0, name="pool") as pool:
+        async with ConnectionPool(forked([*DEMO]), 4, 0, name="pool") as pool:
             end = time.monotonic() + 3
 
             async def caller() -> None:

@@ -339,7 +339,7 @@ def test_the_command_says_when_it_is_ready_and_stops_when_told(tmp_path: Path) -
         with Served(env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as serving:
             line = serving.ready()
             address = line.rpartition(" ")[2]
-            assert line == f"serving fsm_conn.demo.calculator at {address}"
+            assert line == f"serving lean.py at {address}"
             assert manager.recv(1000).decode() == f"READY=1\nSTATUS=serving at {address}"
             assert asyncio.run(_one_call(address)) == 8
             serving.process.send_signal(signal.SIGTERM)

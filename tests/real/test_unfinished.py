@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import textwrap
+from collections.abc import Callable, Iterator
 
 import pytest
+import warm
 
-from .conftest import CALCULATOR, PYTHON, is_alive
+from .conftest import CALCULATOR, is_alive
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 PROGRAM = """
 import asyncio, logging
@@ -118,16 +122,21 @@ LEFT = {
 }
 
 
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Programs that tell of every warning."""
+    with warm.started({**os.environ, "PYTHONWARNINGS": "always"}) as process:
+        yield process.run
+
+
 @pytest.mark.parametrize("closes", [False, True], ids=["left open", "closed"])
 @pytest.mark.parametrize("left", LEFT)
-def test_nothing_is_printed_and_nothing_is_left(left: str, closes: bool) -> None:
+def test_nothing_is_printed_and_nothing_is_left(run: Run, left: str, closes: bool) -> None:
     """Whatever it was, the program ends with status 0, without a word, and its plugins with it."""
     text = PROGRAM.format(
         left=textwrap.indent(textwrap.dedent(LEFT[left]), "    "), command=list(CALCULATOR), closes=closes
     )
-    done = subprocess.run(
-        [PYTHON, "-W", "always", "-c", text], capture_output=True, text=True, timeout=240, check=False, env=os.environ
-    )
+    done = run("-c", text)
     said = [line for line in done.stderr.splitlines() if "chttp2_transport" not in line]  # a note of gRPC's own
     assert (done.returncode, said) == (0, [])
     pids = [int(word) for word in done.stdout.split()]

@@ -3,9 +3,9 @@
 import asyncio
 import os
 
-from fsm_conn.demo import calculator
+import lean
 
-add = calculator.Calculator.Add
+add = lean.Calculator.Add
 diary = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
@@ -17,5 +17,5 @@ async def add_and_write(self, request, context):
     return await add(self, request, context)
 
 
-calculator.Calculator.Add = add_and_write
-calculator.main()
+lean.Calculator.Add = add_and_write
+lean.main()

@@ -6,8 +6,8 @@ import signal
 import sys
 
 import grpc.aio
+from lean import Calculator
 
-from fsm_conn.demo.calculator import Calculator
 from fsm_conn.demo.calculator_pb2_grpc import add_CalculatorServicer_to_server
 
 

@@ -6,8 +6,8 @@ import signal
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from lean import Calculator
 
-from fsm_conn.demo.calculator import Calculator
 from fsm_conn.demo.calculator_pb2_grpc import add_CalculatorServicer_to_server
 
 

@@ -1,0 +1,92 @@
+"""Programs run as by the interpreter's command line, by a process that has imported what most of them import.
+
+It forks for each of them, as a template does for plugins: a second of imports is paid for once. What a program prints,
+how it ends, what it leaves behind and what it warns of at its end is as of a process of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+IMPORTED = ("fsm_conn.cli.app", "fsm_conn.links.plugin.client", "fsm_conn.links.plugin.link", "fsm_conn.pool.pool")
+
+
+class Warm:
+    """The process that forks."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def run(
+        self, *arguments: str, given: str | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """As `python ARGUMENTS` would: `-c CODE`, `-m MODULE` or a file, each with arguments of its own."""
+        with tempfile.TemporaryFile() as read, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            os.pwrite(read.fileno(), (given or "").encode(), 0)
+            files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (read, out, err)]
+            job = {"arguments": arguments, "cwd": str(cwd or Path.cwd()), "files": files}
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+            status = int(self._process.stdout.readline())
+            said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
+        return subprocess.CompletedProcess(arguments, status, *said)
+
+
+@contextmanager
+def started(env: dict[str, str] | None = None) -> Iterator[Warm]:
+    """A process that has imported what most programs import, with an environment."""
+    env = {**(env or os.environ), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
+        yield Warm(process)
+        process.stdin.close()
+
+
+def forked(job: dict[str, object]) -> None:
+    """Become the program."""
+    os.chdir(job["cwd"])
+    for number, path in enumerate(job["files"]):
+        descriptor = os.open(path, os.O_RDWR)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    first, *rest = job["arguments"]
+    if first == "-c":
+        sys.path[0] = ""
+        sys.argv = ["-c", *rest[1:]]
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(rest[0], "<string>", "exec"), vars(main))
+    elif first == "-m":
+        sys.path[0] = os.getcwd()
+        sys.argv = ["-m", *rest[1:]]
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(first).parent)
+        sys.argv = [first, *rest]
+        runpy.run_path(first, run_name="__main__")
+
+
+def main() -> None:
+    """Fork for each line of standard input, and tell on standard output how the program has ended."""
+    for name in IMPORTED:
+        __import__(name)
+    gc.freeze()
+    for line in sys.stdin.buffer:
+        pid = os.fork()
+        if not pid:
+            forked(json.loads(line))
+            return
+        os.write(1, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+if __name__ == "__main__":
+    main()
