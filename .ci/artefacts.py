@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
@@ -72,7 +71,7 @@ def built(directory: Path) -> dict[str, bytes]:
     """Build sdist and wheel of the last commit in an empty directory."""
     source, dist = directory / "source", directory / "dist"
     epoch = checked_out(source)
-    run(sys.executable, "-m", "build", "--outdir", dist, source, epoch=epoch)
+    run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", dist, source, epoch=epoch)
     (sdist,) = dist.glob("*.tar.gz")
     repacked(sdist, int(epoch))
     return {path.name: path.read_bytes() for path in sorted(dist.iterdir())}
@@ -93,9 +92,9 @@ def test(directory: Path, arguments: list[str]) -> int:
         tar.extractall(directory, filter="data")
     unpacked = directory / sdist.name.removesuffix(".tar.gz")
     shutil.rmtree(unpacked / "fsm_conn")
-    venv.create(directory / "env", with_pip=True)
+    run(sys.executable, "-m", "uv", "venv", "-q", "--python", sys.executable, directory / "env")
     python = directory / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(python, "-m", "pip", "install", "-q", f"{wheel}[test]")
+    run(sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python, f"{wheel}[test]")
     return subprocess.run([python, "-P", "-m", "pytest", *arguments], cwd=unpacked).returncode
 
 

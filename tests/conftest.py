@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 
@@ -26,25 +27,47 @@ REAL = (HERE / "real", HERE / "links", HERE / "blocking")
 ONCE = tuple(
     HERE / name
     for name in (
-        *("checks", "cli", "cluster", "diagrams", "inspector", "real", "testing", "pool/test_mutants.py"),
+        *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
+        *("connection/test_beside.py", "connection/test_serving.py", "pool/test_mutants.py", "pool/test_storm.py"),
+        *("links/test_fuzz_files.py", "links/grpc/test_fuzz_requests.py", "links/process/test_fuzz_output.py"),
         *("test_benchmarks.py", "test_layers.py", "test_platforms.py", "test_security_document.py", "test_surface.py"),
     )
 )
-"""What one interpreter shows for all: pictures, documents, pages, searches for seeded faults, and peers that others wrote."""
+"""What one interpreter shows for all: texts, pictures, documents, pages, searches by chance and for seeded faults, and
+peers that others wrote. None of that asks more of the interpreter than the tests of machines, connections and pools do.
+"""
 EVERYWHERE = tuple(
-    HERE / "real" / f"test_{name}.py"
-    for name in ("clients_real", "connection_real", "plugin_link", "pool_real", "prefork_real", "process")
+    HERE / "real" / f"test_{name}.py" for name in ("connection_real", "plugin_link", "prefork_real", "process")
 )
 """What of that depends on the interpreter: its processes, its forks, its event loop."""
+LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutants.py", "inspector", "diagrams"))
+"""What takes longest begins first, so that no worker has it left when the others are done."""
 
 
 def runs_once(path: Path) -> bool:
     """Whether one interpreter is enough for the tests of a file."""
-    return path not in EVERYWHERE and any(part == path or part in path.parents for part in ONCE)
+    return path not in EVERYWHERE and _is_in(ONCE, path)
+
+
+def _is_in(parts: tuple[Path, ...], path: Path) -> bool:
+    return any(part == path or part in path.parents for part in parts)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import what will not run."""
+    left_out = config.option.markexpr == "not once" and collection_path.suffix == ".py" and runs_once(collection_path)
+    return True if left_out and collection_path.name.startswith("test_") else None
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: who collects garbage need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts real processes (`pytest -m "not real"`), and what need not run on every interpreter."""
+    items.sort(key=lambda item: not _is_in(LONG, item.path))
     for item in items:
         if HERE / "real" in item.path.parents:
             item.add_marker(pytest.mark.real)
