@@ -49,25 +49,20 @@ class Boundaries:
 
     def feed(self, data: bytes) -> int:
         """Follow a chunk, and return the first place in it where another frame may be put; -1: there is none."""
-        at, size, found = 0, len(data), -1
-        while at < size:
-            if self._left:
-                step = min(self._left, size - at)
-                self._left -= step
-                at += step
-            else:
-                at = self._read_head(data, at)
-            self.is_between = not (self._left or self._head or self._is_open)
-            if self.is_between and found < 0:
-                found = at
-        return found
-
-    def _read_head(self, data: bytes, at: int) -> int:
-        missing = HEAD - len(self._head)
-        self._head += data[at : at + missing]
-        if len(self._head) == HEAD:
-            length, kind, flags = int.from_bytes(self._head[:3], "big"), self._head[3], self._head[4]
+        if not data:
+            return -1
+        held = len(self._head)
+        if held:
+            data = self._head + data
+        at, size, found, is_open = self._left, len(data), -1, self._is_open
+        while True:
+            if found < 0 < at <= size and not is_open:
+                found = at - held
+            if size - at < HEAD:
+                break
             # Between the parts of one block of headers no other frame may stand.
-            self._is_open = kind in _BLOCKS and not flags & END_HEADERS
-            self._left, self._head = length, b""
-        return min(at + missing, len(data))
+            is_open = data[at + 3] in _BLOCKS and not data[at + 4] & END_HEADERS
+            at += HEAD + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
+        self._is_open, self._left, self._head = is_open, max(at - size, 0), data[at:]
+        self.is_between = at == size and not is_open
+        return found

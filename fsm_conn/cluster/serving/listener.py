@@ -87,12 +87,10 @@ class Listener:
         if len(self._unproved) >= self._limits.max_handshakes:
             self.refused += 1
             self._give_up(next(iter(self._unproved)))
-        with suppress(OSError):  # a socket of the file system has no such option
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         gate = None if self._token is None else TokenGate(self._token)
-        relay = Relay(gate, self._proved, self._gone)
+        relay = Relay(connection, gate, self._proved, self._gone)
         self._unproved[relay] = None
-        self._relays[relay] = task = asyncio.create_task(self._connect(relay, connection))
+        self._relays[relay] = task = asyncio.create_task(self._connect(relay))
         task.add_done_callback(lambda _: self._connected(relay))
 
     def _proved(self, relay: Relay) -> None:
@@ -114,25 +112,15 @@ class Listener:
         relay.abort()
 
     def _connected(self, relay: Relay) -> None:
-        """The task that has set it up has ended: from here on it lives by itself, if it was set up."""
+        """The task that has set it up has ended: from here on it lives by itself."""
         if relay in self._relays:
             self._relays[relay] = None
-            if not relay.client.is_open():
-                relay.abort()
-                if not relay.client.was_made():
-                    self._gone(relay)
 
-    async def _connect(self, relay: Relay, connection: socket.socket) -> None:
-        loop, limit = asyncio.get_running_loop(), self._limits.handshake_timeout
+    async def _connect(self, relay: Relay) -> None:
+        limit = self._limits.handshake_timeout
         plugin: ServedPlugin | None = None
         try:
-            await loop.connect_accepted_socket(
-                lambda: relay.client,
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=limit if self._context else None,
-                ssl_shutdown_timeout=1.0 if self._context else None,
-            )
+            await within(limit, relay.client.prove(self._context))
             plugin = await within(limit, self._plugins.least_used())
             plugin.relays.add(relay)
             where = plugin.where
@@ -145,8 +133,6 @@ class Listener:
             relay.abort()
             raise
         finally:
-            if not relay.client.was_made():
-                connection.close()
             if plugin is not None:
                 self._count(plugin, relay)
 

@@ -4,7 +4,7 @@ Rules that hold here:
 
 - Nothing is passed on before the client has proved who it is: by TLS, and where a token is asked for, by that, which
   each call must show.
-- Who reads slowly is waited for: what is held back is bounded, in both directions (`Side`).
+- Who reads slowly is waited for: what is held back is bounded, in both directions (`Leg`).
 - An end on either side ends both, once what came before it is delivered.
 - A relay that is told to end says GOAWAY between two frames of the plugin, and goes on until the client hangs up.
 """
@@ -13,40 +13,52 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
 from collections.abc import Callable
 
 from fsm_conn.cluster.serving.frames import Boundaries, goaway
 from fsm_conn.cluster.serving.gate import RefusedError, TokenGate
-from fsm_conn.links.plugin.tls_sides import Side
+from fsm_conn.cluster.serving.legs import Leg
 
 __all__ = ["Relay"]
 
 _log = logging.getLogger("fsm_conn.serve")
 
 
-class _ClientSide(Side):
+class _ClientLeg(Leg):
     """The client's connection. It is not read before the plugin's is there."""
 
-    def __init__(self, ended: Callable[[Side], None], gate: TokenGate | None, proved: Callable[[], None]) -> None:
-        super().__init__(ended)
+    def __init__(
+        self,
+        connection: socket.socket,
+        ended: Callable[[Leg], None],
+        gate: TokenGate | None,
+        proved: Callable[[], None],
+    ) -> None:
+        super().__init__(connection, ended)
         self._gate = gate
         self._proved = proved
         self._has_proved = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is there, and has proved by TLS who it is, where that is asked for."""
-        super().connection_made(transport)
-        self.pause_reading()
+    async def prove(self, context: ssl.SSLContext | None) -> None:
+        """Have it prove by TLS who it is, where that is asked for. There is no time limit.
+
+        Raises:
+            OSError: it could not.
+        """
+        if context is not None:
+            await self.shake_hands(context)
         if self._gate is None:
             self._proved()
 
-    def data_received(self, data: bytes) -> None:
-        """It says something: deliver it, or what of it may be delivered yet."""
-        if self._gate is None:
-            super().data_received(data)
-            return
-        if not self.is_open():
-            return
+    def deliver_to(self, plugin: Leg) -> None:
+        """Listen to it, and deliver what it says, or what of it may be delivered yet."""
+        self.join(plugin, None if self._gate is None else self._ask)
+
+    def _ask(self, data: bytes) -> None:
+        assert self._gate is not None
+        assert self._other is not None
         try:
             passed = self._gate.feed(data)
         except RefusedError as error:
@@ -55,31 +67,36 @@ class _ClientSide(Side):
             self.finish()
             return
         if passed:
-            super().data_received(passed)
+            self._other.write(passed)
         if self._gate.is_open and not self._has_proved:
             self._has_proved = True
             self._proved()
         if self._gate.answer:
-            assert isinstance(self._other, _PluginSide)
+            assert isinstance(self._other, _PluginLeg)
             self._other.say(self._gate.answer)
             self._gate.answer = b""
 
 
-class _PluginSide(Side):
+class _PluginLeg(Leg):
     """The connection to the plugin. Frames of ours may be put between two of its own."""
 
-    def __init__(self, ended: Callable[[Side], None]) -> None:
-        super().__init__(ended)
+    def __init__(self, connection: socket.socket, ended: Callable[[Leg], None]) -> None:
+        super().__init__(connection, ended)
         self._frames = Boundaries()
         self._own = b""
-        self._is_ending = False
+        self._is_going = False
 
-    def data_received(self, data: bytes) -> None:
-        """It says something: deliver it, and in between what is to be said."""
+    def deliver_to(self, client: Leg) -> None:
+        """Listen to it, and deliver what it says."""
+        self.join(client, self._follow)
+
+    def _follow(self, data: bytes) -> None:
+        """Deliver it, and in between what is to be said."""
         place = self._frames.feed(data)
         if self._own and place >= 0:
             data, self._own = data[:place] + self._own + data[place:], b""
-        super().data_received(data)
+        assert self._other is not None
+        self._other.write(data)
 
     def say(self, frames: bytes) -> None:
         """Tell the client something now, or as soon as a frame of the plugin ends."""
@@ -90,8 +107,8 @@ class _PluginSide(Side):
 
     def say_goaway(self) -> None:
         """Say that the connection ends, once."""
-        if not self._is_ending:
-            self._is_ending = True
+        if not self._is_going:
+            self._is_going = True
             self.say(goaway())
 
 
@@ -99,16 +116,23 @@ class Relay:
     """A connection of a client to a plugin. Belongs to the loop in which it is made.
 
     Args:
+        connection: the client's; it is closed with the relay.
         gate: asks for a token; None: none is needed.
         proved: called once the client has proved who it is.
         ended: called when both connections are closed.
     """
 
-    def __init__(self, gate: TokenGate | None, proved: Callable[[Relay], None], ended: Callable[[Relay], None]) -> None:
-        self.client = _ClientSide(self._side_ended, gate, lambda: proved(self))
-        self._plugin = _PluginSide(self._side_ended)
+    def __init__(
+        self,
+        connection: socket.socket,
+        gate: TokenGate | None,
+        proved: Callable[[Relay], None],
+        ended: Callable[[Relay], None],
+    ) -> None:
+        self.client = _ClientLeg(connection, self._leg_ended, gate, lambda: proved(self))
+        self._plugin: _PluginLeg | None = None
         self._ended = ended
-        self._is_over = self._is_joined = False
+        self._is_over = False
 
     async def join(self, network: str, address: str) -> None:
         """Connect to a plugin, and pass on from now on. There is no time limit.
@@ -116,23 +140,17 @@ class Relay:
         Raises:
             OSError: the plugin cannot be reached; or the client has gone meanwhile.
         """
-        loop = asyncio.get_running_loop()
-        if network == "unix":
-            await loop.create_unix_connection(lambda: self._plugin, address)
-        else:
-            host, _, port = address.rpartition(":")
-            await loop.create_connection(lambda: self._plugin, host.strip("[]"), int(port))
+        connection = await _connected(network, address)
         if not self.client.is_open():
-            self._plugin.abort()
+            connection.close()
             raise ConnectionResetError("the client has gone")
-        self._is_joined = True
-        self._plugin.join(self.client)
-        self.client.join(self._plugin)
-        self.client.resume_reading()
+        self._plugin = _PluginLeg(connection, self._leg_ended)
+        self._plugin.deliver_to(self.client)
+        self.client.deliver_to(self._plugin)
 
     def say_goaway(self) -> None:
         """Ask the client for no more calls; it hangs up when those that it has made are answered."""
-        if self._is_joined:
+        if self._plugin is not None:
             self._plugin.say_goaway()
         else:
             self.abort()
@@ -140,11 +158,31 @@ class Relay:
     def abort(self) -> None:
         """End it now."""
         self.client.abort()
-        self._plugin.abort()
+        if self._plugin is not None:
+            self._plugin.abort()
 
-    def _side_ended(self, side: Side) -> None:
-        (self._plugin if side is self.client else self.client).finish()
-        is_closed = self.client.lost.done() and (self._plugin.lost.done() or not self._plugin.was_made())
+    def _leg_ended(self, leg: Leg) -> None:
+        other = self._plugin if leg is self.client else self.client
+        if other is not None:
+            other.finish()
+        is_closed = self.client.lost.done() and (self._plugin is None or self._plugin.lost.done())
         if is_closed and not self._is_over:
             self._is_over = True
             self._ended(self)
+
+
+async def _connected(network: str, address: str) -> socket.socket:
+    where: str | tuple[str, int] = address
+    family = socket.AF_UNIX
+    if network != "unix":
+        host, _, port = address.rpartition(":")
+        where = (host.strip("[]"), int(port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family)
+    try:
+        found.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(found, where)
+    except BaseException:
+        found.close()
+        raise
+    return found
