@@ -3,7 +3,8 @@
 The promises that hold here:
 
 - What is not idempotent is executed at most once, and an error never says that it was not executed when it was.
-- What is idempotent is answered as long as any member serves, within its deadline, and sent again three times at most.
+- What is idempotent is answered as long as any member serves, within its deadline. It is sent again three times at most
+  when plugins end under it; members that have gone do not count.
 - There is no order between calls. Cancellations and deadlines reach the plugin.
 - Every client balances by its own view. What it hears of members is best effort; what they do with calls is the truth.
 """

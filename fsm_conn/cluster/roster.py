@@ -104,17 +104,20 @@ class Roster:
         self._infos = {info.name: info for info in infos}
         self._reconcile()
 
+    def present(self, tried: Collection[Member]) -> Member | None:
+        """The member for a call; None: there is none at present."""
+        return None if self._is_closed else self._balancer.choose(asyncio.get_running_loop().time(), tried)
+
     async def member(self, tried: Collection[Member]) -> Member:
         """The member for a call; wait until there is one.
 
         Raises:
             ClusterClosedError: the pool is closed.
         """
-        loop = asyncio.get_running_loop()
         while True:
             if self._is_closed:
                 raise ClusterClosedError(f"{self.owner!r} is closed; use it inside 'async with'")
-            found = self._balancer.choose(loop.time(), tried)
+            found = self.present(tried)
             if found is not None:
                 return found
             await self.change()

@@ -79,6 +79,36 @@ async def test_an_idempotent_call_goes_to_another_member() -> None:
         assert states(cluster)["m0"] == states(cluster)["m1"] == MemberState.LOST
 
 
+async def test_members_that_go_away_are_no_reason_to_give_up() -> None:
+    """However many are lost under an idempotent call, one after another: it is answered by the last one that serves."""
+    members = SimulatedMembers(8)
+    for member in members:
+        member.latency = 2.0
+    async with pool(members) as cluster:
+        await settled()
+        call = asyncio.create_task(cluster.call("work.Do", SAFE, id=1))
+        for _ in range(7):
+            await asyncio.sleep(1.5)
+            next(member for member in members if member.under_way).kill()
+        assert (await call)["id"] == 1
+
+
+async def test_a_call_that_ends_who_serves_it_is_given_up() -> None:
+    """Members that are there again at once have not gone away: it may be the call, which is sent four times at most."""
+    members = SimulatedMembers(8)
+    async with pool(members) as cluster:
+        await settled()
+        call = asyncio.create_task(cluster.call("work.Do", SAFE, id=1))
+        for _ in range(4):
+            await asyncio.sleep(0.007)
+            victim = next(member for member in members if member.under_way)
+            victim.kill()
+            victim.start()
+        with pytest.raises(ConnectionLostError, match="perhaps the call itself ends the peer"):
+            await call
+        assert members.ledger.executed[1] == 4
+
+
 async def test_what_is_not_idempotent_is_sent_once() -> None:
     """Who is told that it may have been executed is told the truth, and it is not sent again."""
     members = SimulatedMembers(1)

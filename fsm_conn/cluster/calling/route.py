@@ -31,7 +31,7 @@ _MOMENT = 0.001
 class ClusterRoute:
     """The route of one call. It remembers which members were tried."""
 
-    __slots__ = ("_roster", "_tried")
+    __slots__ = ("_lost", "_roster", "_tried")
 
     is_patient = True
     """Every call waits for a member; its timeout covers that."""
@@ -42,6 +42,7 @@ class ClusterRoute:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._tried: list[Member] = []
+        self._lost: list[Member] = []
 
     @property
     def owner(self) -> object:
@@ -52,6 +53,11 @@ class ClusterRoute:
     def reason(self) -> BaseException | None:
         """The last error that a member has met."""
         return self._roster.reason
+
+    @property
+    def excused(self) -> int:
+        """How many members were lost under the call that are gone since: it was not the call that ended a plugin."""
+        return sum(member.is_gone for member in self._lost)
 
     async def now(self) -> MemberCall:
         """As `next`."""
@@ -65,6 +71,9 @@ class ClusterRoute:
             ClusterClosedError: the pool is closed.
         """
         roster = self._roster
+        found = roster.present(self._tried)  # without a timer, which costs more than all the rest
+        if found is not None:
+            return self._chosen(found)
         limit = roster.policy.wait_timeout if end is None else None
         try:
             member = await within(limit, roster.member(self._tried))
@@ -73,15 +82,19 @@ class ClusterRoute:
         except ClusterError:
             await asyncio.sleep(0)  # who calls again at once, for ever, must not keep the loop from all else
             raise
+        return self._chosen(member)
+
+    def _chosen(self, member: Member) -> MemberCall:
         self._tried.append(member)
-        return MemberCall(member)
+        return MemberCall(member, self._lost)
 
 
 class MemberCall:
-    """One call to a member, which counts it from here on."""
+    """One call to a member, which counts it from here on. If the member is lost under it, it is added to `lost`."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, lost: list[Member]) -> None:
         self._member = member
+        self._lost = lost
         member.begin()
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
@@ -126,6 +139,8 @@ class MemberCall:
 
     def _learn_from(self, error: Exception, end: float | None) -> None:
         """Have the member know whether it was its fault."""
+        if isinstance(error, ConnectionLostError) and error.maybe_executed:
+            self._lost.append(self._member)
         is_late = end is not None and asyncio.get_running_loop().time() >= end - _MOMENT
         link = self._member.conn.link
         if isinstance(error, ConnectionLostError) or is_late or self.is_unavailable(error):

@@ -17,6 +17,7 @@ from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cluster.membership.table import MEMBER_STATES, MEMBER_TRANSITIONS, MemberState, MemberTrigger
 from fsm_conn.cluster.policy import ClusterPolicy
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
+from fsm_conn.connection.table import Trigger
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 
@@ -130,11 +131,17 @@ class Member(MemberLife):
     def __init__(self, info: MemberInfo, conn: Connection, policy: ClusterPolicy, moved: Callable[[Any], None]) -> None:
         super().__init__(info, policy, moved)
         self.conn = conn
+        self._is_unreachable = False
         self.keep_context()
         self._unwatch = conn.on_transition(self._conn_moved)
 
     def __repr__(self) -> str:
         return f"<Member {self.conn.name!r} {self._state}, {self.outstanding} calls under way>"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody is there: it was said so, or it could not be connected to when that was last tried."""
+        return self._state in (_S.DRAINING, _S.LEFT) or self._is_unreachable
 
     # --- guards ---------------------------------------------------------------------------------------------------
 
@@ -192,5 +199,7 @@ class Member(MemberLife):
         """The connection moved: left out at once, whoever wins the race for the loop."""
         if record.reason is not None:
             self.cause = record.reason
+        if record.trigger in (Trigger.OPENED, Trigger.OPEN_FAILED):
+            self._is_unreachable = record.trigger == Trigger.OPEN_FAILED
         if self._state == _S.SERVING and record.dest not in self.conn.serving_states:
             self.fire(_T.GONE, record.reason)

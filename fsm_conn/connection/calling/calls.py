@@ -74,6 +74,10 @@ class Route(Protocol):
     def endings(self) -> int:
         """How often it was closed on request: after that, nothing is sent again."""
 
+    @property
+    def excused(self) -> int:
+        """How many losses of links under the call are known not to be its doing: their peers have gone."""
+
     async def now(self) -> Routed:
         """The link for a call that does not wait. A refusal comes only after a turn of the loop."""
 
@@ -211,7 +215,7 @@ class _Repeats:
                 maybe_executed=self._sent is not None,
             ) from error
         self._losses += error.maybe_executed
-        if self._losses > MOST_REPEATS:
+        if self._losses - self._route.excused > MOST_REPEATS:
             raise ConnectionLostError(
                 f"{said(error)}; it was repeated {MOST_REPEATS} times, and the link was lost each time: "
                 "perhaps the call itself ends the peer"

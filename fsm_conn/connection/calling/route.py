@@ -300,6 +300,7 @@ class ConnectionRoute:
     __slots__ = ("_conn",)
 
     is_patient = False
+    excused = 0
 
     def __init__(self, conn: LinkedMachine) -> None:
         self._conn = conn

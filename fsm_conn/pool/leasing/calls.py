@@ -41,7 +41,7 @@ class PoolRoute:
     is_patient = True
     """Every call waits for a slot; its timeout covers that."""
     may_repeat = True
-    endings = 0
+    endings = excused = 0
     """None that a call need heed: a pool that is closed serves nobody."""
 
     def __init__(self, leases: Leases, counts: PoolStats, *, waits_through_outage: bool) -> None:

@@ -263,7 +263,7 @@ class LeaseRoute:
     is_patient = False
     may_repeat = False
     """What has begun on one link is not gone on with on another."""
-    endings = 0
+    endings = excused = 0
 
     def __init__(self, lease: Lease, conn: Connection) -> None:
         self._lease = lease
