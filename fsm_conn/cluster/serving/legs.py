@@ -79,10 +79,10 @@ class Leg:
                 await self._until(self._loop.add_writer, self._loop.remove_writer)
 
     async def _until(self, add: Callable[..., object], remove: Callable[[int], object]) -> None:
-        ready, number = self._loop.create_future(), self._number()
-        add(number, lambda: ready.done() or ready.set_result(None))
+        ready, number = asyncio.Event(), self._number()
+        add(number, ready.set)
         try:
-            await ready
+            await ready.wait()
         finally:
             if self._socket.fileno() == number:  # else it was closed, and the number may be another's by now
                 remove(number)
