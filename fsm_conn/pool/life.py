@@ -11,12 +11,15 @@ The rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar
 
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.forks import after_fork
+from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.machine.machine import StateMachine
+from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.machine.table import Fires, State
 from fsm_conn.pool.drain import DRAIN_TIMEOUT, Drain
 from fsm_conn.pool.errors import PoolClosed
@@ -73,6 +76,7 @@ class PoolMachine(StateMachine):
         self._leases = Leases(gate, self._supervisor, hooks, self._counts)
         self._opening = Opening(self._supervisor)
         self._closing = Drain(gate, self._supervisor)
+        _pools.add(self)
 
     @property
     def policy(self) -> PoolPolicy:
@@ -168,6 +172,35 @@ class PoolMachine(StateMachine):
         self._supervisor.news = asyncio.Event()
         self._disown_slots()
 
+    # --- opening and closing ----------------------------------------------------------------------------------
+
+    async def _outcome_of_opening(self) -> TransitionRecord:
+        """Wait until it is open, or closed again. Abandoned when the last who waits is cancelled, also in the moment in
+        which it succeeds: nobody would close it.
+        """
+        self._opening.callers += 1
+        try:
+            record = await self.reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
+            if record.dest != PoolState.OPEN:
+                await self.reach((PoolState.CLOSED,))
+            await self.wait_for_observers()
+            return record
+        except asyncio.CancelledError:
+            if self._opening.callers == 1 and not self._opening.is_claimed and self._state in SERVING:
+                self._begin_closing(0.0)
+                await finish(asyncio.ensure_future(self.reach((PoolState.CLOSED,))))
+            raise
+        finally:
+            self._opening.callers -= 1
+
+    def _begin_closing(self, timeout: float | None) -> None:
+        until = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        if self._state in SERVING:
+            self._closing.until = until
+            self.fire(PoolTrigger.CLOSE)
+        else:
+            self._closing.limit(until)
+
     # --- who is served ----------------------------------------------------------------------------------------
 
     def admit(self) -> asyncio.AbstractEventLoop:
@@ -202,3 +235,15 @@ class PoolMachine(StateMachine):
         self._supervisor.is_serving = self._supervisor.is_open = False
         for slot in self._slots:
             slot.cut_off(None)
+
+
+_pools: weakref.WeakSet[PoolMachine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child shares its parent's sockets and knows none of its processes: it must not use what is open."""
+    for pool in tuple(_pools):
+        pool.disown()
+
+
+after_fork(_after_fork)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import weakref
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from fsm_conn._util.forks import after_fork
-from fsm_conn._util.timing import finish
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
@@ -18,7 +14,7 @@ from fsm_conn.pool.drain import DRAIN_TIMEOUT
 from fsm_conn.pool.hooks import Hook, Hooks
 from fsm_conn.pool.leasing.calls import PoolRoute
 from fsm_conn.pool.leasing.lease import Lease, WatchedLease
-from fsm_conn.pool.life import SERVING, PoolMachine
+from fsm_conn.pool.life import PoolMachine
 from fsm_conn.pool.options import checked_pool_name, merged, slot_maker, target_maker
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.reasons import closed_for
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
     import random
 
     from fsm_conn.links.target import Target
-    from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["ConnectionPool"]
 
@@ -104,7 +99,6 @@ class ConnectionPool(PoolMachine):
         super().__init__(checked_pool_name(name, targets), merged_policy, targets, make, hooks)
         watched = merged_policy.lease_limit is not None or merged_policy.track_leases
         self._lease_class: type[Lease] = WatchedLease if watched else Lease
-        _pools.add(self)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled; make another pool for the same target")
@@ -337,7 +331,8 @@ class ConnectionPool(PoolMachine):
             - `targets`: for each target, by its name, `connections` in service, `leased`, `calls` under way,
               `is_left_out`, `failures` in a row, `last_error`, and the counts `connections_created` and `leases`.
         """
-        told = self._counts.as_dict(self.policy, self._slots, self._slots.free, (self._line.leases, self._line.calls))
+        free = {*self._slots.free, *self._slots.set_aside}
+        told = self._counts.as_dict(self.policy, self._slots, free, (self._line.leases, self._line.calls))
         return {**told, "targets": self._targets.as_dict(self._slots)}
 
     def __repr__(self) -> str:
@@ -355,46 +350,7 @@ class ConnectionPool(PoolMachine):
                 raise self.why_closed()
             self.check_loop()
 
-    async def _outcome_of_opening(self) -> TransitionRecord:
-        """Wait until it is open, or closed again. Abandoned when the last who waits is cancelled, also in the moment in
-        which it succeeds: nobody would close it.
-        """
-        self._opening.callers += 1
-        try:
-            record = await self.reach((PoolState.OPEN, PoolState.DRAINING, PoolState.CLOSED))
-            if record.dest != PoolState.OPEN:
-                await self.reach((PoolState.CLOSED,))
-            await self.wait_for_observers()
-            return record
-        except asyncio.CancelledError:
-            if self._opening.callers == 1 and not self._opening.is_claimed and self._state in SERVING:
-                self._begin_closing(0.0)
-                await finish(asyncio.ensure_future(self.reach((PoolState.CLOSED,))))
-            raise
-        finally:
-            self._opening.callers -= 1
-
-    def _begin_closing(self, timeout: float | None) -> None:
-        until = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        if self._state in SERVING:
-            self._closing.until = until
-            self.fire(PoolTrigger.CLOSE)
-        else:
-            self._closing.limit(until)
-
     def _calls(self, method: str, args: tuple[Any, ...]) -> Calls:
         options = split_arguments(method, args)[1]
         waits = options is not None and (options.idempotent or options.wait_for_ready or options.timeout is not None)
         return Calls(PoolRoute(self._leases, self._counts, waits_through_outage=waits))
-
-
-_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """A child shares its parent's sockets and knows none of its processes: it must not use what is open."""
-    for pool in tuple(_pools):
-        pool.disown()
-
-
-after_fork(_after_fork)

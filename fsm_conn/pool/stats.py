@@ -65,7 +65,7 @@ class PoolStats:
             "pool_size": policy.size,
             "total_connections": sum(slot.in_service for slot in slots),
             "overflow_connections": sum(slot.in_service and slot.is_overflow for slot in slots),
-            "available_in_pool": sum(slot.room for slot in free),
+            "available_in_pool": sum(slot.room for slot in free if slot.is_ready),
             "standby": sum(slot.in_service and not slot.is_active for slot in slots),
             "leased": leased(slots),
             "waiting": waiting[0],

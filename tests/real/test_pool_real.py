@@ -22,6 +22,7 @@ from fsm_conn import (
     PoolPolicy,
     PoolUnavailableError,
 )
+from fsm_conn.pool.leasing.lookout import FRESH
 
 from .conftest import CALCULATOR, children, eventually, is_alive
 
@@ -192,3 +193,21 @@ def test_the_end_of_the_loop_ends_every_process() -> None:
     before = children()
     asyncio.run(main())
     assert children() <= before
+
+
+def kill_and_block(pid: int) -> None:
+    """The plugin is dead when this returns, and the event loop has had no turn, for longer than a look lasts."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    time.sleep(1.5 * FRESH)
+
+
+async def test_a_plugin_that_died_while_the_loop_was_blocked_is_not_handed_out() -> None:
+    """Whoever acquires at once gets the other one."""
+    async with pool_of(2) as pool:
+        async with pool.acquire() as client:
+            dead = client.connection
+        kill_and_block(dead.link.pid)  # type: ignore[union-attr]
+        async with pool.acquire(timeout=20) as client:
+            assert client.connection is not dead
+            assert (await client.calculator.Add(a=1, b=2)).result == 3

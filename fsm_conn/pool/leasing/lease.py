@@ -79,7 +79,7 @@ class Lease:
         leases = self._leases
         task = current_task(leases.loop) if get_ident() == leases.thread else None
         self._holder = holder = ref(task) if task is not None else leases.user()
-        if leases.free and not leases.is_slow:
+        if leases.free and not leases.is_slow and (lookout := leases.lookout).clock() < lookout.due:
             slot = leases.free.pop()
             slot.holders.append(holder)
         else:
@@ -118,7 +118,7 @@ class Lease:
             ):
                 leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
             else:  # as that would do, without the call
-                slot.holders.remove(self._holder)  # type: ignore[arg-type]
+                slot.holders.pop()
                 leases.free.append(slot)
 
     def __await__(self) -> Generator[Any, None, Lease]:

@@ -27,6 +27,7 @@ from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
 from fsm_conn.pool.gate import Gate
 from fsm_conn.pool.hooks import Hook, Hooks, ask
 from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
+from fsm_conn.pool.leasing.lookout import Lookout
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.slot import Slot
@@ -57,6 +58,7 @@ class Leases:
         is_slow: whether there may be more to a lease than taking what is free and giving it back.
         loop: the loop in which the pool was opened, or was last.
         thread: the thread in which that runs.
+        lookout: looks at what is handed out, when the loop was held up.
         watched: the leases that are watched, and held.
         warned: the task that was last warned of waiting for what it holds.
     """
@@ -66,6 +68,7 @@ class Leases:
         self.is_slow = True
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
+        self.lookout = Lookout(supervisor)
         self.watched: WeakSet[Any] = WeakSet()
         self.warned: TaskRef | None = None
         self.gate = gate
@@ -82,6 +85,7 @@ class Leases:
     def begin(self) -> None:
         """The pool was opened, in the running loop."""
         self.loop, self.thread = asyncio.get_running_loop(), get_ident()
+        self.waiters.clock = self.lookout.begin()
 
     def hurry(self) -> None:
         """From here on leases go the short way, if there is nothing else to do for one."""
@@ -102,6 +106,9 @@ class Leases:
         When there is no more to it than waiting, it is the waiter itself that is returned, for it is cheaper to await
         than a coroutine; then `leave` is to be called when that fails.
         """
+        if self.free and self.lookout.is_due():
+            self.gate.admit()
+            self.lookout.look()
         limit = self.policy.acquire_timeout if timeout is None else timeout
         if limit != 0 and self.slots.are_held_by(holder) and not self.slots.to_come(self._supervisor.now()):
             warn_of_deadlock(self, holder)
@@ -136,6 +143,7 @@ class Leases:
         shares = self.policy.leases_per_connection > 1
         back = False
         while True:
+            await self.lookout.heard()
             loop = self.gate.admit()
             slot = self.slots.least_busy(avoided) if shares or not self.waiters else None
             if slot is not None:
@@ -166,6 +174,8 @@ class Leases:
 
     async def _slot_at_once(self, holder: TaskRef) -> Slot:
         """What is free now; nothing is started, and nobody waits, but for `on_acquire`."""
+        self.gate.admit()
+        await self.lookout.heard()
         self.gate.admit()
         while self.free:
             slot = self._take_free(holder)
@@ -269,7 +279,10 @@ class Leases:
             self._returned_slowly(slot, holder, generation)
         else:
             slot.holders.remove(holder)
-            if not self.waiters.serve(slot):
+            lookout = self.lookout
+            if self.waiters.waiting and lookout.clock() >= lookout.due:
+                lookout.look(slot)
+            elif not self.waiters.serve(slot):
                 self.free.append(slot)
             elif slot.callers:
                 self._supervisor.put(slot)  # more calls may go through it

@@ -10,6 +10,8 @@ until he leaves, which is one turn of the loop later.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from asyncio import Future
 from bisect import insort
 from collections import deque
@@ -42,13 +44,17 @@ class Waiters:
     Who leaves is passed over when his turn comes; when there are many of them, they are taken out.
 
     Attributes:
+        clock: that of the loop.
+        counted_before: who came later is not counted as having waited: he waited for a look only.
         waiting: how many there are.
         calls: how many of them wait to make a call, rather than for a lease.
     """
 
-    __slots__ = ("_back", "_counts", "_left", "_queue", "_turns", "calls", "waiting")
+    __slots__ = ("_back", "_counts", "_left", "_queue", "_turns", "calls", "clock", "counted_before", "waiting")
 
     def __init__(self, counts: PoolStats) -> None:
+        self.clock: Callable[[], float] = time.monotonic
+        self.counted_before = math.inf
         self._counts = counts
         self._queue: deque[Entry] = deque()
         self._back: list[tuple[int, Entry]] = []
@@ -90,9 +96,9 @@ class Waiters:
         if wants & CALL:
             self.calls += 1
         if turn is None:
-            self._queue.append((waiter, user, loop.time(), wants))
+            self._queue.append((waiter, user, self.clock(), wants))
         else:
-            insort(self._back, (turn, (waiter, user, loop.time(), wants)), key=itemgetter(0))
+            insort(self._back, (turn, (waiter, user, self.clock(), wants)), key=itemgetter(0))
         return waiter
 
     def leave(self, waiter: asyncio.Future[Slot], wants: int = LEASE) -> None:
@@ -130,8 +136,8 @@ class Waiters:
                     waiter.set_result(slot)
                 except RuntimeError:
                     return True  # the loop was closed under him: when he is freed, he gives it back
-                counts = self._counts
-                counts.note_wait(waiter.get_loop().time() - since)
+                if since < self.counted_before:
+                    self._counts.note_wait(self.clock() - since)
                 return True
         return False
 

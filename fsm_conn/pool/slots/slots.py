@@ -48,6 +48,7 @@ class Slots:
 
     Attributes:
         free: those that are ready and have room for a lease; what is to be taken last comes first.
+        set_aside: those that were free, and are looked at before they are handed out.
         leaving: those that were retired, and are still being closed.
         overflow_failures: how often overflow has failed, in a row.
         overflow_at: when overflow may be opened again, by the loop's clock.
@@ -56,6 +57,7 @@ class Slots:
     def __init__(self, policy: PoolPolicy, counts: PoolStats, targets: Sized) -> None:
         self.policy = policy
         self.free: list[Slot] = []
+        self.set_aside: list[Slot] = []
         self.leaving: set[Slot] = set()
         self.overflow_failures = 0
         self.overflow_at = 0.0
@@ -99,7 +101,7 @@ class Slots:
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)
-        self._slots = []
+        self._slots, self.set_aside = [], []
         self.free.clear()
         self.leaving = set()
 
@@ -233,6 +235,7 @@ class Slots:
         rooms = [slot.room for slot in fresh if not slot.is_overflow][: max(0, self.policy.size - self.active())]
         rooms += [slot.room for slot in fresh if slot.is_overflow]
         rooms += [slot.room for slot in self._slots if slot.state == SlotState.RESETTING]
+        rooms += [slot.room for slot in self.set_aside if slot.is_ready]
         return sum(rooms)
 
     def to_come(self, now: float) -> int:

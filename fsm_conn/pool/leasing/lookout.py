@@ -1,0 +1,89 @@
+"""What was held up with the event loop: a link that was lost meanwhile, of which nobody has been told yet.
+
+While a callback or a task computes, the loop hears nothing. What is handed out then, before the loop has had its turns,
+may have been dead for long. So nothing is handed out that was not looked at within `FRESH` seconds: it is set aside for
+as many turns of the loop as such news take, whoever wants it waits in the queue, and then it is put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsm_conn.pool.slots.slot import Slot
+    from fsm_conn.pool.supervisor import Supervisor
+
+__all__ = ["FRESH", "TURNS", "Lookout"]
+
+FRESH = 0.1
+"""Seconds for which a slot that was looked at is handed out without another look."""
+TURNS = 10
+"""Turns of the loop in which a slot surely hears that its link is lost. The end of a process takes six."""
+
+
+class Lookout:
+    """Looks at what is free before it is handed out, when the loop may have been held up.
+
+    Args:
+        supervisor: the pool's.
+
+    Attributes:
+        clock: that of the loop.
+        due: when the next look is due, by that.
+    """
+
+    __slots__ = ("_is_looking", "_supervisor", "clock", "due")
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._is_looking = False
+        self.clock: Callable[[], float] = time.monotonic
+        self.due = 0.0
+
+    def begin(self) -> Callable[[], float]:
+        """The pool was opened, in the running loop; returns its clock."""
+        loop = asyncio.get_running_loop()
+        is_usual = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
+        self.clock = time.monotonic if is_usual else loop.time  # as that does, without a frame
+        self.due, self._is_looking = self.clock() + FRESH, False
+        return self.clock
+
+    def is_due(self) -> bool:
+        """Whether the loop may have been held up since the last look."""
+        return self.clock() >= self.due
+
+    def look(self, *also: Slot) -> None:
+        """Set aside what is free, and `also`, until the loop has had its turns."""
+        slots = self._supervisor.slots
+        slots.set_aside += (*slots.free, *also)
+        slots.free.clear()
+        if not self._is_looking:
+            self._is_looking = True
+            self._turn(asyncio.get_running_loop(), TURNS, self.clock())
+
+    async def heard(self) -> None:
+        """Wait until nothing is set aside, having looked if that is due."""
+        if self.is_due():
+            self.look()
+        while self._is_looking:  # noqa: ASYNC110 - for a few turns, and no event outlives its loop
+            await asyncio.sleep(0)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop, left: int, began: float) -> None:
+        if left:
+            loop.call_soon(self._turn, loop, left - 1, began)
+            return
+        slots, self._is_looking = self._supervisor.slots, False
+        self.due = self.clock() + FRESH
+        aside, slots.set_aside = slots.set_aside, []
+        if not self._supervisor.is_serving:
+            return
+        slots.free += [slot for slot in aside if slot.is_ready and slot.room and slot not in slots.free]
+        waiters = self._supervisor.waiters
+        waiters.counted_before = began
+        for slot in reversed(tuple(slots.free)):  # what is to be taken first comes last
+            self._supervisor.put(slot)
+        waiters.counted_before = math.inf
