@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -16,9 +17,11 @@ from fsm_conn.testing import run_virtually
 from fsm_conn.testing.members import SimulatedMembers
 
 SIZE = 4
-TIMES = st.integers(0, 3000).map(lambda milliseconds: milliseconds / 1000)
+TIMES = st.integers(0, 2000).map(lambda milliseconds: milliseconds / 1000)
 NAMES = st.sampled_from([f"m{number}" for number in range(SIZE)])
-ACTIONS = st.sampled_from(["kill", "start", "drain", "go_away", "hang", "wake", "slow", "forget", "add"])
+ACTIONS = st.sampled_from(
+    ["kill", "start", "drain", "go_away", "hang", "wake", "slow", "forget", "add", "strike", "strike", "blackout"]
+)
 EVENTS = st.lists(st.tuples(TIMES, ACTIONS, NAMES), max_size=14)
 CALLS = st.lists(st.tuples(TIMES, st.booleans(), st.sampled_from([0.05, 1.0, 20.0])), min_size=1, max_size=25)
 SEEDS = st.integers(0, 2**16)
@@ -26,29 +29,40 @@ SEEDS = st.integers(0, 2**16)
 
 def act(members: SimulatedMembers, action: str, name: str) -> None:
     """Do it, where there is such a member."""
+    if action == "blackout":
+        for each in members:
+            each.kill()
+        return
     if action == "add":
         members.add(f"{name}+{len(members)}")
         return
+    if action == "strike":  # at whoever is at work, so that calls are lost
+        name, action = next((each.name for each in members if each.under_way), name), "kill"
     member = next((each for each in members if each.name == name), None)
-    if member is None:
-        return
-    if action == "hang":
-        member.hangs = True
-    elif action == "wake":
-        member.hangs = False
-    elif action == "slow":
-        member.latency = 0.5
-    elif action == "forget":
-        members.remove(name)
-    else:
-        getattr(member, action)()
+    if member is not None:
+        act_on = ACTS.get(action)
+        members.remove(name) if action == "forget" else act_on(member) if act_on else getattr(member, action)()
+
+
+ACTS: dict[str, Callable[[Any], object]] = {
+    "hang": lambda member: setattr(member, "hangs", True),
+    "wake": lambda member: setattr(member, "hangs", False),
+    "slow": lambda member: setattr(member, "latency", 0.5),
+}
 
 
 async def lived(
-    events: list[tuple[float, str, str]], calls: list[tuple[float, bool, float]], seed: int, *, subset: int | None
+    events: list[tuple[float, str, str]],
+    calls: list[tuple[float, bool, float]],
+    seed: int,
+    *,
+    subset: int | None = None,
+    latency: float = 0.01,
 ) -> tuple[SimulatedMembers, list[Any]]:
     """Live, and return the members, and what each caller was told."""
     members = SimulatedMembers(SIZE)
+    for member in members:
+        member.latency = latency
     policy = ClusterPolicy(wait_timeout=5.0, sick_after=2, subset=subset, slow_start=1.0)
     cluster = ClusterPool(members, policy=policy, rng=random.Random(seed), client="me")
     loop = asyncio.get_running_loop()
@@ -81,14 +95,24 @@ def live(*arguments: Any, **options: Any) -> tuple[SimulatedMembers, list[Any]]:
 
 
 @settings(max_examples=150)
-@given(events=EVENTS, calls=CALLS, seed=SEEDS, subset=st.sampled_from([None, 2]))
+@given(
+    events=EVENTS,
+    calls=CALLS,
+    seed=SEEDS,
+    subset=st.sampled_from([None, 2]),
+    latency=st.sampled_from([0.01, 0.6]),  # when it is long, most of what happens happens under a call
+)
 def test_nothing_is_executed_twice_and_nobody_is_lied_to(
-    events: list[tuple[float, str, str]], calls: list[tuple[float, bool, float]], seed: int, subset: int | None
+    events: list[tuple[float, str, str]],
+    calls: list[tuple[float, bool, float]],
+    seed: int,
+    subset: int | None,
+    latency: float,
 ) -> None:
     """Not idempotent: executed at most once; who is told that it was not executed is told the truth, and so is who is
     answered. Every deadline holds, no call is left counted, and no connection and no task is left.
     """
-    members, told = live(events, calls, seed, subset=subset)
+    members, told = live(events, calls, seed, subset=subset, latency=latency)
     executed = members.ledger.executed
     for number, (_, idempotent, _) in enumerate(calls):
         answer = told[number]
@@ -107,7 +131,7 @@ def test_nothing_is_executed_twice_and_nobody_is_lied_to(
 
 @settings(max_examples=100)
 @given(
-    losses=st.lists(st.tuples(TIMES, st.sampled_from(["kill", "drain", "go_away"]), NAMES), max_size=3),
+    losses=st.lists(st.tuples(TIMES, st.sampled_from(["kill", "strike", "drain", "go_away"]), NAMES), max_size=3),
     calls=CALLS,
     seed=SEEDS,
 )
@@ -115,5 +139,32 @@ def test_what_is_idempotent_is_answered_as_long_as_anybody_serves(
     losses: list[tuple[float, str, str]], calls: list[tuple[float, bool, float]], seed: int
 ) -> None:
     """Three of four members may go at any moment, in any way: each call has its answer, within its deadline."""
-    _, told = live(losses, [(at, True, 20.0) for at, _, _ in calls], seed, subset=None)
+    _, told = live(losses, [(at, True, 20.0) for at, _, _ in calls], seed, latency=0.2)
     assert [type(answer) for answer in told] == [dict] * len(calls), told
+
+
+@settings(max_examples=60)
+@given(
+    ends=st.lists(st.tuples(TIMES, st.sampled_from(["drain", "go_away", "forget", "slow"]), NAMES), max_size=6),
+    calls=CALLS,
+    seed=SEEDS,
+)
+def test_an_orderly_end_loses_no_call(
+    ends: list[tuple[float, str, str]], calls: list[tuple[float, bool, float]], seed: int
+) -> None:
+    """Members that announce their end, or leave the list, answer what they have: each call has its answer, also those
+    that must not be repeated. The first member stays.
+    """
+    ends = [(at, action, name) for at, action, name in ends if name != "m0"]
+    members, told = live(ends, [(at, idempotent, 20.0) for at, idempotent, _ in calls], seed, latency=0.2)
+    assert [type(answer) for answer in told] == [dict] * len(calls), told
+    assert members.ledger.twice() == []
+
+
+@settings(max_examples=30)
+@given(seed=SEEDS, victim=NAMES)
+def test_who_answers_nothing_is_left_out(seed: int, victim: str) -> None:
+    """Of forty calls, one after another, few run into their deadline: the first two, and one for each further try."""
+    calls = [(0.06 * number, False, 0.05) for number in range(40)]
+    _, told = live([(0.0, "hang", victim)], calls, seed)
+    assert sum(isinstance(answer, Exception) for answer in told) <= 5, told
