@@ -134,6 +134,10 @@ class ConnectionPool:
         """As `call`, for a method that answers with a stream."""
         return self._background.iterate(lambda: self._pool.stream(method, *args, **fields))
 
+    def subscribe(self, method: str, /, *args: Any, **fields: Any) -> Iterator[Any]:
+        """As `stream`, but opened again through the next link, with a `Gap` among the replies then."""
+        return self._background.iterate(lambda: self._pool.subscribe(method, *args, **fields))
+
     def get_pool_stats(self) -> dict[str, Any]:
         """How the pool is doing, as `fsm_conn.ConnectionPool` tells it."""
         return self._background.call(self._pool.get_pool_stats)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
+from fsm_conn.connection.calling.subscribing import Subscription
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.drain import DRAIN_TIMEOUT
 from fsm_conn.pool.hooks import Hook, Hooks
 from fsm_conn.pool.leasing.calls import PoolRoute
 from fsm_conn.pool.leasing.lease import Lease, WatchedLease
+from fsm_conn.pool.leasing.subscriptions import SubscriptionRoute
 from fsm_conn.pool.life import PoolMachine
 from fsm_conn.pool.options import checked_pool_name, merged, slot_maker, target_maker
 from fsm_conn.pool.policy import PoolPolicy
@@ -70,7 +72,8 @@ class ConnectionPool(PoolMachine):
     `close_all`     returns                  abandons             closes                   joins; may shorten it
     `acquire`       `PoolClosed`             waits                served, or waits         `PoolClosed`
     `call`,         `PoolClosed`             waits                served, or waits         `PoolClosed`
-    `stream`
+    `stream`,
+    `subscribe`
     =============== ======================== ==================== ======================== =========================
 
     A lease that is held when the pool is closed, and not returned in time, raises `PoolClosed` when it is used. A pool
@@ -218,6 +221,17 @@ class ConnectionPool(PoolMachine):
         """As `call`, for a method that answers with a stream."""
         return self._calls(method, args).stream(method, args, fields)
 
+    def subscribe(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
+        """As `stream`, but opened again whenever its link is lost, goes away or is replaced, with a `Gap` in between.
+
+        It goes through whichever connection has least to do, as a call does: nobody leases that one meanwhile. It waits
+        through an outage, and ends when the pool is closed, which does not wait for it.
+
+        Raises: as `Connection.subscribe`, and
+            PoolClosed: the pool is not open, or is being closed.
+        """
+        return Subscription(SubscriptionRoute(self._leases, self._counts), method, args, fields).items()
+
     def expire(self) -> None:
         """Have all links replaced, as after credentials were changed: one after the other, when nobody uses them.
 
@@ -289,6 +303,14 @@ class ConnectionPool(PoolMachine):
     def targets(self) -> tuple[Target, ...]:
         """What it connects to at present, as it was given."""
         return tuple(each.target for each in self._targets)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Its connections that are open at present, to look at: `pool.connections[0].link.pid` is a plugin's process.
+
+        To use one, acquire it.
+        """
+        return tuple(slot.conn for slot in self._slots if slot.in_service)
 
     @property
     def services(self) -> Services:

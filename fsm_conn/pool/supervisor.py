@@ -94,6 +94,8 @@ class Supervisor:
         """Nothing is for anybody any more."""
         self.is_serving = self.is_open = False
         self.slots.free.clear()
+        for slot in self.slots:
+            slot.subscribers.dismiss()
         self.news.set()
 
     # --- what slots tell ------------------------------------------------------------------------------------------

@@ -93,40 +93,48 @@ class SlotCall:
         leases: what handed the slot out.
         slot: the slot, which counts the caller already.
         caller: the task.
+
+    Attributes:
+        slot, caller: the same.
     """
 
     def __init__(self, leases: Leases, slot: Slot, caller: TaskRef) -> None:
         self._leases = leases
-        self._slot = slot
-        self._caller = caller
+        self.slot = slot
+        self.caller = caller
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """As `Link.call`."""
         try:
-            reply, watch = self._routed().call(method, request, fields, options), self._slot.conn._calls
+            reply, watch = self._routed().call(method, request, fields, options), self.slot.conn._calls
             return await (watch.call(method, reply) if watch else reply)
         finally:
-            self._leases.end_call(self._slot, self._caller)
+            self._leases.end_call(self.slot, self.caller)
 
     async def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
     ) -> AsyncIterator[Any]:
         """As `Link.stream`."""
         try:
-            replies, watch = self._routed().stream(method, request, fields, options), self._slot.conn._calls
-            async with closing(watch.stream(method, replies) if watch else replies) as watched:
-                async for reply in watched:
+            async with closing(self._watched(self._routed(), method, request, fields, options)) as replies:
+                async for reply in replies:
                     yield reply
         finally:
-            self._leases.end_call(self._slot, self._caller)
+            self._leases.end_call(self.slot, self.caller)
+
+    def _watched(
+        self, way: RoutedCall, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
+    ) -> AsyncIterator[Any]:
+        replies, watch = way.stream(method, request, fields, options), self.slot.conn._calls
+        return watch.stream(method, replies) if watch else replies
 
     def _routed(self) -> RoutedCall:
-        conn = self._slot.conn
+        conn = self.slot.conn
         if conn.link is None:
             raise ConnectionLostError(f"{conn.name}: the link was lost before the call was sent")
         return RoutedCall(conn, conn.link)
 
     def is_unavailable(self, error: Exception) -> bool:
         """As `Link.is_unavailable`."""
-        link = self._slot.conn.link
+        link = self.slot.conn.link
         return link is not None and link.is_unavailable(error)

@@ -25,6 +25,7 @@ from fsm_conn.machine.table import Fires, State
 from fsm_conn.pool.hooks import Cleanups, Hook, run
 from fsm_conn.pool.slots.backoff import Backoff, now
 from fsm_conn.pool.slots.kind import Kind, SlotOwner
+from fsm_conn.pool.slots.subscribers import Subscribers
 from fsm_conn.pool.slots.table import IN_SERVICE, SLOT_STATES, SLOT_TRANSITIONS, STARTING, SlotState, SlotTrigger
 from fsm_conn.pool.slots.watch import meddling, told_by
 
@@ -64,6 +65,7 @@ class Slot(StateMachine):
     Attributes:
         holders: the tasks that lease its present link.
         callers: the tasks whose calls, made without a lease, go through it.
+        subscribers: those of them who wait for a reply of a subscription.
         generation: how many times its leases have ended because the link was lost, or the pool closed.
         links, leases: how many links came into service, and how many leases it had.
         in_service: whether a link is open that `on_open` has finished with.
@@ -99,8 +101,7 @@ class Slot(StateMachine):
         rng: random.Random,
         on_open: Hook | None,
     ) -> None:
-        self.conn = conn
-        self.kind, self.target = kind, target
+        self.conn, self.kind, self.target = conn, kind, target
         self.is_overflow = kind is Kind.OVERFLOW
         self.holders: list[TaskRef] = []
         self.callers: list[TaskRef] = []
@@ -114,10 +115,8 @@ class Slot(StateMachine):
         self.policy = policy
         self._owner, self._rng, self._on_open = owner, rng, on_open
         self.backoff = Backoff(policy.replacement, conn.retry, rng)
-        self._link: Link | None = None  # that is in service, or was last
-        self._outdated: Link | None = None
-        self._configured: Link | None = None
-        self._condemned: Link | None = None
+        self.subscribers = Subscribers()
+        self._link = self._outdated = self._configured = self._condemned = cast("Link | None", None)
         self._cleanups = Cleanups(policy.hook_timeout)
         self._meddling = ""
         self.keep_context()
@@ -190,6 +189,7 @@ class Slot(StateMachine):
         """Its link has become too old; or another slot has taken its place."""
         self.is_old, self.is_replaced, self.expires_at = True, self.is_replaced or is_replaced, None
         self._judge()
+        self.subscribers.dismiss()
 
     def outdate(self) -> None:
         """Its present link is to be replaced, as soon as nobody uses it."""
