@@ -71,7 +71,7 @@ def _words(name: str) -> dict[str, str]:
             f"{name!r} will not do as a name: give lower-case letters, digits and single hyphens, such as 'my-plugin', "
             f"{LONGEST} characters at most."
         )
-    if keyword.iskeyword(module) or service in MESSAGES:
+    if keyword.iskeyword(module) or keyword.iskeyword(service) or service in MESSAGES:
         raise click.ClickException(f"{name!r} means something in the project's code: choose another name.")
     cookie = f"{name}-{secrets.token_hex(4)}"
     descriptor = repr(_file(module, service).SerializeToString())

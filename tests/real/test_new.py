@@ -98,6 +98,7 @@ def test_the_protocol_is_that_of_the_proto(project: Path) -> None:
         ("1st", "will not do as a name"),
         ("a" * 41, "40 characters at most"),
         ("class", "means something in the project's code"),
+        ("none", "means something in the project's code"),
         ("greet-request", "means something in the project's code"),
         ("there", "is there already, and not empty"),
     ],

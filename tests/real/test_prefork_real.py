@@ -54,7 +54,7 @@ def short_linger() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is told for itself what is said once."""
-    monkeypatch.setattr(prefork, "_said", set())
+    monkeypatch.setattr(prefork, "_said", {})
     monkeypatch.setattr(prefork, "_refused", {})
     monkeypatch.setattr(prefork, "_deaths", {})
 
@@ -301,6 +301,30 @@ class TestLikeSpawned:
                 await started(*command, prefork=choice, **options)
 
 
+LIAR = """
+import os, sys
+from time import sleep
+main = sys.modules["__main__"]
+
+def wait():
+    while True: sleep(100)
+
+def lying(channel):
+    fields, pipes = honest(channel)
+    if pipes:
+        other = os.environ["OTHER"]
+        if os.environ["TOLD"] == "both": os.write(pipes[2], f"{other} 0".encode())
+        for fd in pipes: os.close(fd)
+        main.send(channel, f"+{other}")
+        return honest(channel)
+    return fields, pipes
+
+if hasattr(main, "receive"):
+    honest, main.receive = main.receive, lying
+"""
+"""A module that has the template of the plugin tell the number of another child of the host, and fork nothing."""
+
+
 class TestTemplates:
     async def test_one_for_all(self) -> None:
         """All plugins that are alike, in whichever loop and thread, are forked from one; it ends after the last."""
@@ -398,6 +422,21 @@ class TestTemplates:
         finally:
             stop.set()
             thread.join()
+
+    @pytest.mark.parametrize("told", ["both", "template"])
+    async def test_tells_of_somebody_else(self, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Another child of this process is neither signalled nor waited for: the plugin is spawned."""
+        other = subprocess.Popen(["sleep", "100"], start_new_session=True)
+        command = script(tmp_path, "import liar", "print('spawned', flush=True)", "liar.wait()")
+        (tmp_path / "liar.py").write_text(LIAR)
+        process, line = await printed(*command, env={**os.environ, "OTHER": str(other.pid), "TOLD": told})
+        assert line == "spawned"
+        assert process.pid != other.pid
+        assert not is_forked(caplog)
+        await process.stop(0)
+        assert other.poll() is None
+        other.kill()
+        other.wait()
 
     async def test_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One that is stopped is ended, and another one forks the plugin; meanwhile others start."""

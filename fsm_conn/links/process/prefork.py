@@ -13,7 +13,7 @@ Rules that hold here:
   plugins. The template itself is started by the spawning thread: by the parent-death signal, the end of the thread that
   started it is its end, and that of its plugins.
 - What a template says is trusted no more than what a plugin says: it is bounded, and a number that it tells is that of
-  a child of this process, or nothing.
+  the child that was made of it, or nothing.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any
 
 import attrs
 
 from fsm_conn._util.forks import after_fork
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.process import directory, spawner
-from fsm_conn.links.process.prefork_child import Birth, ForkedChild, is_child
+from fsm_conn.links.process.prefork_child import Birth, ForkedChild
 from fsm_conn.links.process.prefork_plan import CannotForkError, Key, Program, executed, key_of, program_of
 from fsm_conn.links.process.prefork_wire import TemplateGoneError, Wire
 from fsm_conn.links.process.spawner import Launch, Started
@@ -52,6 +53,8 @@ FORK_LIMIT = 10.0
 """Seconds for one fork, which takes some milliseconds. A template that takes longer is ended."""
 MOST_DEATHS = 3
 """A template that has died as often before it was ready is not tried again."""
+MOST_KNOWN = 256
+"""Plugins that cannot be forked, and reasons that were logged, which are remembered."""
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template")
 
 
@@ -310,7 +313,7 @@ class Template:
             told = 0
         pid, is_whole = birth.told(FORK_LIMIT)
         pid = pid or told
-        if not is_child(pid):
+        if not birth.is_of(pid):
             raise TemplateGoneError("it did not fork")
         child = ForkedChild(pid, *birth.take(), self._on_child_end)
         self._plugins += 1
@@ -331,7 +334,7 @@ class Template:
             if not why_not and not self._is_ready:
                 why_not = _count_death(self._key)
             if why_not:
-                _refused[self._key] = why_not
+                _remember(_refused, self._key, why_not)
         self.end()
         self.forget()
         for job in self._jobs:
@@ -347,7 +350,14 @@ _lock = threading.Lock()
 _templates: dict[Key, Template] = {}
 _refused: dict[Key, str] = {}
 _deaths: dict[Key, int] = {}
-_said: set[tuple[str, str]] = set()
+_said: dict[tuple[str, str], bool] = {}
+
+
+def _remember(known: dict[Any, Any], key: Any, value: object) -> None:
+    """Keep what was last learnt: plugins may have another environment each time, and reasons are theirs."""
+    while len(known) >= MOST_KNOWN:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 def _submit(function: Callable[..., None], *arguments: object) -> None:
@@ -361,13 +371,14 @@ def _drop(template: Template) -> None:
 
 
 def _count_death(key: Key) -> str:
-    _deaths[key] = _deaths.get(key, 0) + 1
-    return f"its template has died {MOST_DEATHS} times while it imported" if _deaths[key] >= MOST_DEATHS else ""
+    deaths = _deaths.get(key, 0) + 1
+    _remember(_deaths, key, deaths)
+    return f"its template has died {MOST_DEATHS} times while it imported" if deaths >= MOST_DEATHS else ""
 
 
 def _say_once(name: str, why: str) -> None:
     if (name, why) not in _said:
-        _said.add((name, why))
+        _remember(_said, (name, why), value=True)
         logger.warning("the plugin %s cannot be forked, and is started as without prefork: %s", name, why)
 
 

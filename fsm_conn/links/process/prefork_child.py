@@ -1,7 +1,8 @@
 """A plugin that was forked from a template: how it is born, and how this process waits for it.
 
-Rule that holds here: a child that was made is waited for. Its number comes from itself or from its template, whichever
-of the two lives to tell it; only one that both could not is lost sight of, and it ends by itself.
+Rule that holds here: a child that was made is waited for, and nobody else. Its number comes from itself or from its
+template, whichever of the two lives to tell it, and is its own only if it has the pipes that were made for it. Only one
+that both could not tell is lost sight of, and it ends by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
+
+from fsm_conn.links.process import system
 
 __all__ = ["Birth", "ForkedChild", "is_child"]
 
@@ -34,6 +38,11 @@ def is_child(pid: int) -> bool:
     return True
 
 
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on: its state, ... (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
 class Birth:
     """The pipes that a child is given: its stdout, its stderr, and one on which it says that it has become the plugin.
 
@@ -44,6 +53,7 @@ class Birth:
     def __init__(self) -> None:
         self.theirs: tuple[int, ...] = ()
         self._ours: list[int] = []
+        self._begun = system.ticks_since_boot()
         try:
             for _ in range(3):
                 reading, writing = os.pipe()
@@ -78,6 +88,30 @@ class Birth:
         poll = select.poll()
         poll.register(self._ours[2], select.POLLIN)
         return bool(poll.poll(max(limit, 0) * 1000))
+
+    def is_of(self, pid: int) -> bool:
+        """Whether a process is the child of this birth: it has the pipes, or it has ended and is as young.
+
+        A template may tell any number, and so may who holds the third pipe; other children of this process are none of
+        theirs.
+        """
+        return is_child(pid) and (self._is_held_by(pid) or self._has_ended_since(pid))
+
+    def _is_held_by(self, pid: int) -> bool:
+        pipes = {f"pipe:[{os.fstat(fd).st_ino}]" for fd in self._ours}
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{fd}") in pipes:
+                        return True
+        return False
+
+    def _has_ended_since(self, pid: int) -> bool:
+        try:
+            fields = _stat(pid)
+        except OSError:
+            return False
+        return fields[0] == "Z" and int(fields[19]) >= self._begun
 
     def take(self) -> tuple[IO[bytes], IO[bytes]]:
         """The reading ends of its stdout and its stderr."""

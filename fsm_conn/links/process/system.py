@@ -21,11 +21,12 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 __all__ = ["HAS_EXIT_DESCRIPTORS", "allow_all", "connected_process", "death_hook", "death_wrapper", "exit_descriptor"]
-__all__ += ["usable_cores"]
+__all__ += ["ticks_since_boot", "usable_cores"]
 
 PR_SET_PDEATHSIG = 1
 HAS_EXIT_DESCRIPTORS = hasattr(os, "pidfd_open")
@@ -49,6 +50,14 @@ def exit_descriptor(pid: int) -> int:
         return os.pidfd_open(pid)
     else:  # noqa: RET505 - so that type checkers see one branch for each system
         raise OSError("this system has no descriptors of processes")
+
+
+def ticks_since_boot() -> int:
+    """Now, as /proc tells the beginning of a process: in ticks since the boot; 0 where there is no such clock."""
+    if sys.platform == "linux":
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    else:  # noqa: RET505
+        return 0
 
 
 def connected_process(connection: socket.socket) -> int | None:

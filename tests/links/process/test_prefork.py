@@ -312,6 +312,17 @@ class TestWire:
             wire.answer(1)
 
 
+def test_what_is_learnt_of_plugins_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that cannot be forked, however many there are, and whatever reasons they tell."""
+    for name in ("_refused", "_deaths", "_said"):
+        monkeypatch.setattr(prefork, name, {})
+    for number in range(3 * prefork.MOST_KNOWN):
+        prefork._say_once("plugin", f"reason {number}")
+        prefork._count_death(number)  # type: ignore[arg-type]
+    assert len(prefork._said) == len(prefork._deaths) == prefork.MOST_KNOWN
+    assert ("plugin", f"reason {number}") in prefork._said
+
+
 class TestBirth:
     @pytest.mark.parametrize(
         ("said", "told"),
