@@ -632,6 +632,20 @@ class TestWithoutClosing:
         assert process.pid not in watchdog._groups
         await process.stop()
 
+    async def test_a_killed_shell_is_replaced_at_the_next_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is reaped, too: no zombie of it stays among the children of the host."""
+        shells: list[subprocess.Popen[bytes]] = []
+        monkeypatch.setattr(watchdog, "_shells", shells)
+        watchdog.ensure()
+        killed = shells[0]
+        killed.kill()
+        await eventually(lambda: os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
+        watchdog.ensure()
+        assert shells[0] is not killed
+        assert shells[0].poll() is None
+        assert killed.returncode == -signal.SIGKILL
+        watchdog._finish()
+
     async def test_forked_child_kills_nothing(self) -> None:
         """A forked copy of the host that ends does not end the host's plugins."""
         process = await started(*hostile("silent"))

@@ -48,6 +48,8 @@ _groups: set[int] = set()
 def ensure() -> None:
     """Start the shell, unless it runs. Blocks for some milliseconds."""
     with _lock:
+        if _shells and _shells[0].poll() is not None:  # somebody has killed it
+            _shells.pop().communicate()
         if not _shells:
             try:
                 _shells.append(_started())
