@@ -9,15 +9,17 @@ Rules that hold here:
 - Only a plugin that gRPC would refuse gets a relay. All others are spoken to by gRPC itself.
 - The server's certificate is pinned, as gRPC pins it: it must be the announced one, bear the name `localhost`, which
   all of go-plugin's do, and be valid today. Not a byte is passed on before that is known.
-- One connection is relayed, and no second one is ever taken: the socket is gone as soon as the channel has connected.
-  It stands in a directory that only this user may enter, so until then another program of this user could be the
-  first; where the system tells who connects (Linux), all but this process are turned away. So what is trusted without
-  TLS is this process, and elsewhere than on Linux this user, who could read this process's memory just as well.
+- The channel may connect again, after the plugin has closed its connection in good order: each of its connections has
+  one of its own to the plugin. The socket stands in a directory that only this user may enter, and all but this process
+  are turned away. Where the system does not tell who connects (elsewhere than on Linux), the socket is gone as soon as
+  the channel has connected, and that was the only time. So what is trusted without TLS is this process, and elsewhere
+  this user, who could read this process's memory just as well.
 - The plugin's private directory is the plugin's: it is removed when the plugin ends, whatever is being done here. The
   relay has directories of its own, one for its key and one for its socket, and each is removed by what made it.
 - An end on either side ends both, once what came before it is delivered. There is no half-close: HTTP/2 has no use for
   one.
-- A relay has no task. `abort` gives everything back, at once and without waiting, at any time.
+- Connections are bounded in number, and each but the first has a limit for its TLS.
+- `abort` gives everything back, at once and without waiting, at any time.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import os
 import socket
 import ssl
 from contextlib import suppress
+from functools import partial
 from urllib.parse import quote
 
 import attrs
@@ -43,6 +46,12 @@ LOCALHOST = ("127.0.0.1", "::1")
 """What `localhost` is, by RFC 6761. To ask the resolver would take a thread of the loop's default executor."""
 SOCKET_NAME = "relay.sock"
 KEY_NAME = "key.pem"
+MOST = 8
+"""Connections at one time: the channel's, and those that went away and finish their calls."""
+PAUSE = 0.1
+"""Seconds without a look at who connects, when no descriptors are left."""
+HANDSHAKE_LIMIT = 30.0
+"""Seconds for the channel's next connection to reach the plugin. It takes milliseconds, unless the machine is busy."""
 
 
 def is_beyond_grpc(certificate: bytes) -> bool:
@@ -112,20 +121,73 @@ class Credentials:
             directory.remove(private)
 
 
+class _Passage:
+    """One connection of the channel's, and the one to the server that it is joined to."""
+
+    def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
+        self.server = TlsSide(self._ended, context, certificate)
+        self.client = Side(self._ended)
+
+    def _ended(self, side: Side) -> None:
+        """One side has ended, so the other one does."""
+        (self.client if side is self.server else self.server).finish()
+
+    async def reach(self, network: str, address: str) -> None:
+        """Connect to the server. Raises as `TlsRelay.open`."""
+        if network == "unix":
+            await asyncio.get_running_loop().create_unix_connection(lambda: self.server, address)
+        else:
+            host, _, port = address.rpartition(":")
+            await self._reach_tcp(int(port), *LOCALHOST if host == "localhost" else (host.strip("[]"),))
+        if (error := await self.server.verdict) is not None:
+            raise error
+
+    async def _reach_tcp(self, port: int, address: str, *others: str) -> None:
+        """Connect to the first address that can be reached; if none can, raise the error of the first one."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: self.server, address, port)
+        except OSError:
+            for other in others:
+                with suppress(OSError):
+                    await loop.create_connection(lambda: self.server, other, port)
+                    return
+            raise
+
+    async def join(self, connection: socket.socket) -> None:
+        """Pass on, from now on."""
+        self.client.join(self.server)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self.client, connection)
+        self.server.join(self.client)
+
+    async def ended(self) -> None:
+        """Wait until both of its connections are closed."""
+        if made := [side.lost for side in (self.server, self.client) if side.was_made()]:
+            await asyncio.wait(made)
+
+    def abort(self) -> None:
+        """End both, without delivering what is under way."""
+        self.server.abort()
+        self.client.abort()
+
+
 class TlsRelay:
-    """An open TLS connection to a server, and a socket on which one connection of this process is joined to it.
+    """An open TLS connection to a server, and a socket on which connections of this process are joined to it.
 
     Made by `open`, and belongs to the loop in which it was opened.
     """
 
-    def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
+    def __init__(self, network: str, address: str, context: ssl.SSLContext, certificate: bytes) -> None:
         self._loop = asyncio.get_running_loop()
+        self._network = network
+        self._address = address
+        self._make = partial(_Passage, context, certificate)
         self._directory = ""
         self._listener: socket.socket | None = None
         self._accepted: asyncio.Future[socket.socket | OSError] = self._loop.create_future()
         self._connection: socket.socket | None = None
-        self._server = TlsSide(self._ended, context, certificate)
-        self._client = Side(self._ended)
+        self._first = self._make()
+        self._passing: set[asyncio.Task[None]] = set()
 
     @property
     def target(self) -> str:
@@ -138,12 +200,12 @@ class TlsRelay:
 
     @property
     def fault(self) -> Exception | None:
-        """Why the connection to the server has ended; None while it has not."""
-        return self._server.fault
+        """Why the first connection to the server has ended; None while it has not."""
+        return self._first.server.fault
 
     @classmethod
     async def open(cls, network: str, address: str, credentials: Credentials) -> TlsRelay:
-        """Connect to a server, and listen for the one connection that `join` waits for. There is no time limit.
+        """Connect to a server, and listen for the connection that `join` waits for. There is no time limit.
 
         However it ends other than by returning, nothing is left behind, but for a socket that the loop closes in its
         next round.
@@ -158,34 +220,14 @@ class TlsRelay:
             LinkError: there could be no private directory for the relay's socket.
         """
         context = await workers.run("spawner", credentials.context)
-        relay = cls(context, credentials.server)
+        relay = cls(network, address, context, credentials.server)
         try:
-            await relay._reach(network, address)
+            await relay._first.reach(network, address)
             relay._listen()
         except BaseException:
             relay.abort()
             raise
         return relay
-
-    async def _reach(self, network: str, address: str) -> None:
-        if network == "unix":
-            await self._loop.create_unix_connection(lambda: self._server, address)
-        else:
-            host, _, port = address.rpartition(":")
-            await self._reach_tcp(int(port), *LOCALHOST if host == "localhost" else (host.strip("[]"),))
-        if (error := await self._server.verdict) is not None:
-            raise error
-
-    async def _reach_tcp(self, port: int, address: str, *others: str) -> None:
-        """Connect to the first address that can be reached; if none can, raise the error of the first one."""
-        try:
-            await self._loop.create_connection(lambda: self._server, address, port)
-        except OSError:
-            for other in others:
-                with suppress(OSError):
-                    await self._loop.create_connection(lambda: self._server, other, port)
-                    return
-            raise
 
     def _listen(self) -> None:
         # Not asyncio's own server: closed at the wrong moment, it forgets a connection that it has just accepted.
@@ -194,27 +236,65 @@ class TlsRelay:
         self._directory = directory.make()
         listener.bind(self._path)
         listener.listen()
-        self._loop.add_reader(listener, self._accept, listener)
+        self._heed(listener)
+
+    def _heed(self, listener: socket.socket) -> None:
+        if listener is self._listener:
+            self._loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        except OSError as error:  # no descriptors are left: the loop would call again, and again
-            self._settle(error)
+        except OSError as error:
+            self._cannot_accept(listener, error)
             return
-        if self._accepted.done() or system.connected_process(connection) not in (None, os.getpid()):
+        process = system.connected_process(connection)
+        if process not in (None, os.getpid()) or len(self._passing) >= MOST:
             connection.close()
             return
         connection.setblocking(False)
-        self._connection = connection
-        self._settle(connection)
-
-    def _settle(self, outcome: socket.socket | OSError) -> None:
-        self._stop_listening()
+        if process is None:
+            self._stop_listening()
         if not self._accepted.done():
-            self._accepted.set_result(outcome)
+            self._connection = connection
+            self._accepted.set_result(connection)
+            return
+        self._accept_again(connection)
+
+    def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
+        """No descriptors are left: the loop would call again, and again."""
+        if self._accepted.done():
+            self._loop.remove_reader(listener)
+            self._loop.call_later(PAUSE, self._heed, listener)
+        else:
+            self._stop_listening()
+            self._accepted.set_result(error)
+
+    def _accept_again(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._pass(passage := self._make(), connection))
+        self._passing.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._passing.discard(task)
+            if not passage.client.was_made():  # one that is cancelled at once never begins
+                connection.close()
+
+        task.add_done_callback(ended)
+
+    async def _pass(self, passage: _Passage, connection: socket.socket) -> None:
+        """The channel connects again."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_LIMIT):
+                await passage.reach(self._network, self._address)
+                await passage.join(connection)
+            await passage.ended()
+        except OSError:  # the server is gone, which the channel is told by the end of its connection
+            pass
+        finally:
+            passage.abort()
+            await passage.ended()
 
     async def join(self) -> None:
         """Wait until this process has connected to `target`, and pass on, from now on. Called once; no time limit.
@@ -227,18 +307,13 @@ class TlsRelay:
         outcome = await self._accepted
         if isinstance(outcome, OSError):
             raise outcome
-        self._client.join(self._server)
-        await self._loop.connect_accepted_socket(lambda: self._client, outcome)
-        self._server.join(self._client)
-
-    def _ended(self, side: Side) -> None:
-        """One side has ended, so the other one does."""
-        (self._client if side is self._server else self._server).finish()
+        await self._first.join(outcome)
 
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            self._loop.remove_reader(listener)
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.remove_reader(listener)
             listener.close()
             if self._directory:
                 # Another program of this user may have replaced it, or put something into it.
@@ -250,16 +325,18 @@ class TlsRelay:
         """Give everything back, without waiting, and without delivering what is under way. May be called again."""
         self._stop_listening()
         self._accepted.cancel()
-        self._server.abort()
-        self._client.abort()
-        if self._connection is not None and not self._client.was_made():
+        self._first.abort()
+        if self._connection is not None and not self._first.client.was_made():
             self._connection.close()
+        for task in self._passing:
+            task.cancel()
 
     async def close(self) -> None:
-        """As `abort`, and wait until the sockets are closed: for a round of the loop. May be called again.
+        """As `abort`, and wait until the sockets are closed: for some rounds of the loop. May be called again.
 
         When cancelled, that is left to the loop.
         """
         self.abort()
-        if made := [side.lost for side in (self._server, self._client) if side.was_made()]:
-            await asyncio.wait(made)
+        await self._first.ended()
+        if self._passing:
+            await asyncio.wait(self._passing)

@@ -37,7 +37,7 @@ from fsm_conn._util import workers
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.plugin import tls_relay as tlsrelay
 from fsm_conn.links.plugin.client import PluginClient
-from fsm_conn.links.plugin.tls_relay import LOCALHOST, Credentials, TlsRelay, is_beyond_grpc
+from fsm_conn.links.plugin.tls_relay import LOCALHOST, MOST, Credentials, TlsRelay, is_beyond_grpc
 from fsm_conn.links.target import Plugin
 
 QUICK = 60.0
@@ -433,8 +433,51 @@ class TestWhomItBelieves:
 
 
 class TestWhoMayConnect:
-    async def test_only_one(self, private: Path) -> None:
+    async def test_again(self, private: Path) -> None:
+        """The channel may connect again, beside its first connection, and has another one to the server."""
+        async with serving(private) as path:
+            relay = await relay_to(path)
+            pairs = [await caller(relay), await connect(relay)]
+            for reader, writer in pairs:
+                writer.write(b"x")
+                async with asyncio.timeout(QUICK):
+                    assert await reader.readexactly(1) == b"x"
+            await relay.close()
+            for reader, writer in pairs:
+                assert await ended(reader)
+                writer.close()
+
+    async def test_again_and_nobody_is_there(self, private: Path) -> None:
+        """Where the server is gone, the connection ends, and so does one that was closed before it was passed on."""
+        async with serving(private) as path:
+            relay = await relay_to(path)
+            _, first = await caller(relay)
+        for _ in range(2):
+            reader, writer = await connect(relay)
+            async with asyncio.timeout(QUICK):
+                assert await ended(reader)
+            writer.close()
+        reader, writer = await connect(relay)
+        await relay.close()
+        for each in (first, writer):
+            each.close()
+
+    async def test_they_are_bounded(self, private: Path) -> None:
+        """In number: more are turned away."""
+        async with serving(private) as path:
+            relay = await relay_to(path)
+            pairs = [await caller(relay), *[await connect(relay) for _ in range(MOST + 1)]]
+            async with asyncio.timeout(QUICK):
+                assert await ended(pairs[-1][0])
+            for _, writer in pairs:
+                writer.close()
+            await relay.close()
+
+    async def test_where_the_system_does_not_tell_who_connects(
+        self, private: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """When the channel has connected, the socket is gone, and nobody else gets in."""
+        monkeypatch.setattr(tlsrelay.system, "connected_process", lambda connection: None)
         async with serving(private) as path:
             relay = await relay_to(path)
             reader, writer = await caller(relay)
@@ -445,32 +488,16 @@ class TestWhoMayConnect:
             await relay.close()
             writer.close()
 
-    async def test_two_at_once(self, private: Path) -> None:
-        """Of two that connect at the same moment, one is served and the other one turned away."""
-        async with serving(private) as path:
-            relay = await relay_to(path)
-            pairs = await asyncio.gather(caller(relay), connect(relay))
-            answers = []
-            for reader, writer in pairs:
-                writer.write(b"x")
-                with suppress(ConnectionError):
-                    async with asyncio.timeout(QUICK):
-                        answers.append(await reader.read(1))
-            assert sorted(answers) in ([b"x"], [b"", b"x"])
-            await relay.close()
-            for _, writer in pairs:
-                writer.close()
-
     async def test_directory_of_its_own(self, private: Path) -> None:
-        """Nobody else may enter it, nothing but the socket is in it, and it is gone when the channel has connected."""
+        """Nobody else may enter it, nothing but the socket is in it, and it is gone with the relay."""
         async with serving(private) as path:
             relay = await relay_to(path)
             (own,) = own_directories(private)
             assert own.stat().st_mode & 0o777 == 0o700
             assert [each.name for each in own.iterdir()] == [tlsrelay.SOCKET_NAME]
             _, writer = await caller(relay)
-            assert not own_directories(private)
             await relay.close()
+            assert not own_directories(private)
             writer.close()
 
     async def test_after_the_plugins_directory_was_removed(self, private: Path) -> None:
