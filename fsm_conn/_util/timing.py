@@ -24,6 +24,8 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
     Raises:
         ExpiredError: the limit has passed. A `TimeoutError` of the awaitable itself passes as it is.
     """
+    if seconds is None:
+        return await awaitable
     limit = asyncio.timeout(seconds)
     try:
         async with limit:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ import attrs
 from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.script import Step
 
-__all__ = ["Archive", "Beginning"]
+__all__ = ["MOST", "Archive", "Beginning"]
 
 CELLS = 40
 """So many ways are kept to each state."""
@@ -48,33 +49,45 @@ class Archive:
     def __init__(self, most_steps: int) -> None:
         self._most_steps = 3 * most_steps
         self._visits: Counter[str] = Counter()
-        self._tried: dict[tuple[str, Step], tuple[str | None, int]] = {}
+        self._tried: dict[str, dict[Step, tuple[str | None, int]]] = {}
+        self._worth: dict[str, dict[Step, float]] = {}
         self._ways: dict[str, dict[Any, Beginning]] = {}
 
     def note(self, state: str, step: Step, life: Living, options: dict[str, Any]) -> None:
         """A step was taken in a state, and led to where the life is now."""
         now = life.state
         self._visits[now] += 1
-        led_to, tried = self._tried.get((state, step), _UNTRIED)
-        self._tried[state, step] = now if now != state or led_to is None else led_to, tried + 1
+        known = self._tried.setdefault(state, {})
+        led_to, tried = known.get(step, _UNTRIED)
+        found = known[step] = now if now != state or led_to is None else led_to, tried + 1
+        if state in self._worth:
+            self._worth[state][step] = self._worth_of(state, *found)
         ways = self._ways.setdefault(now, {})
         if not life.ended and len(ways) < CELLS and len(life.script.steps) <= self._most_steps:
             cell = life.cell()
             if cell not in ways:
                 ways[cell] = Beginning(options, tuple(life.script.steps))
 
-    def worth(self, state: str, step: Step) -> float:
-        """How much more a step is offered in a state than it would be otherwise."""
-        led_to, tried = self._tried.get((state, step), _UNTRIED)
-        if led_to is None:
-            return MOST
+    def worth(self, state: str) -> Mapping[Step, float]:
+        """How much more than otherwise the steps that were taken in a state are offered; those that were not, `MOST`.
+
+        How rare the states are that they lead to is as it was when the life began.
+        """
+        found = self._worth.get(state)
+        if found is None:
+            tried = self._tried.get(state, {})
+            found = self._worth[state] = {step: self._worth_of(state, *known) for step, known in tried.items()}
+        return found
+
+    def _worth_of(self, state: str, led_to: str | None, tried: int) -> float:
         if led_to == state:
             return float(1 / (2 + tried) ** 0.5)
-        rarity = ((1 + self._visits[state]) / (1 + self._visits[led_to])) ** 0.5
+        rarity = ((1 + self._visits[state]) / (1 + self._visits[str(led_to)])) ** 0.5
         return float(min(max(rarity, LEAST), MOST) / (2 + tried) ** 0.5)
 
     def beginning(self, rng: random.Random, wanted: frozenset[str]) -> Beginning | None:
         """The way to a state, the rarer the likelier, rather to one that is `wanted`; of its ways the least used."""
+        self._worth.clear()
         states = [state for state, ways in self._ways.items() if ways]
         if not states:
             return None

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.testing.archive import Archive
+from fsm_conn.testing.archive import MOST, Archive
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.kinds import life_of
 from fsm_conn.testing.lives.living import Living
@@ -28,6 +28,8 @@ from fsm_conn.testing.virtual import VirtualLoop
 __all__ = ["Lived", "check_make", "random_lives"]
 
 LIVES, STEPS = 100, 50
+FEW = 4
+"""Steps that are taken in a state that nothing leads out of, before a life ends."""
 STEERED = 0.7
 """The share of lives that are steered to where little was seen; the others are left to chance."""
 
@@ -157,8 +159,12 @@ class _Lives:
     def _live(self, life: Living, begun: tuple[Step, ...], steered: bool, chosen: dict[str, Any]) -> None:
         for step in begun:
             step.take(life)
+        ended = 0
         for _ in range(max(self.most_steps - len(begun), self.most_steps // 2)):
             state = life.state
+            ended = ended + 1 if state in self.reach.dead_ends else 0
+            if ended > FEW:
+                break
             step = self._choose(life, state, steered)
             step.take(life)
             self.archive.note(state, step, life, chosen)
@@ -167,8 +173,11 @@ class _Lives:
     def _choose(self, life: Living, state: str, steered: bool) -> Step:
         """A step that is offered: where it is steered, rather one that was seldom taken, or leads to rare states."""
         offers = life.offers()
-        worth = self.archive.worth if steered else (lambda state, step: 1.0)
-        weights = list(accumulate(weight * worth(state, step) for step, weight in offers))
+        if steered:
+            worth = self.archive.worth(state)
+            weights = list(accumulate([weight * worth.get(step, MOST) for step, weight in offers]))
+        else:
+            weights = list(accumulate([weight for _, weight in offers]))
         return offers[min(bisect_right(weights, self.rng.random() * weights[-1]), len(offers) - 1)][0]
 
     def _fresh_loop(self) -> VirtualLoop:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import linecache
 import os
 import re
 import selectors
@@ -24,9 +23,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.testing.loops.lean import LeanLoop
+from fsm_conn.testing.loops.waiting import waiting, waiting_place
 
 __all__ = [
     "DeadlockError",
@@ -51,7 +51,6 @@ _REAL = re.compile(
     r"_?add_(reader|writer|signal_handler)|(sock|connect|subprocess)_\w+|create_\w*(connection|server|endpoint)"
 )
 """What a loop does with sockets, pipes, signals and processes."""
-_NUMBERED = re.compile(r"Task-\d+")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 _KNOWN = _ASYNCIO, os.path.dirname(os.path.dirname(__file__))
 """Whose reading of the clock is only in order to wait."""
@@ -119,12 +118,9 @@ class _Selector(selectors.SelectSelector):
         return []
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(LeanLoop):
     """An event loop in virtual time, to be driven step by step or to run as any other."""
 
-    _ready: Any
-    _scheduled: list[Any]
-    _timer_cancelled_count: int
     _thread_id: int | None
     _asyncgen_firstiter_hook: Any
     _asyncgen_finalizer_hook: Any
@@ -132,21 +128,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._selector = _Selector()
         super().__init__(self._selector)
-        self.turns = 0
-        """Counts what the loop has run: as long as it stands still, one and the same task goes on."""
         self._clock_resolution = _Clock.RESOLUTION
         self._clock = self._selector.clock
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def tasks(self) -> set[asyncio.Task[Any]]:
-        """Its tasks that are not done. `asyncio.all_tasks` looks at those of every loop there has been."""
-        return {task for task in self._tasks if not task.done()}
-
-    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """As any loop's."""
-        task: asyncio.Task[Any] = super().create_task(coro, **options)
-        self._tasks.add(task)
-        return task
+        """Its tasks that are not done."""
+        return set(self._living())
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """As any loop's; no time passes meanwhile."""
@@ -179,6 +166,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The virtual time, in seconds."""
         return self._clock.now
 
+    def _now(self) -> float:
+        """The same, for the loop itself."""
+        return self._clock.now
+
     def run_until_blocked(self) -> None:
         """Run until nothing can go on at the present time. The clock stands still."""
         self._drive(self._run_what_is_due)
@@ -199,7 +190,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             LivelockError: one goes on and on.
         """
         for _ in range(STUBBORNNESS):
-            tasks = self.tasks()
+            tasks = self._living()
             if not tasks:
                 return True
             for task in tasks:
@@ -217,23 +208,43 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def next_timer(self) -> float | None:
         """Seconds until the next timer; None when there is none."""
-        times = [timer.when() for timer in self._scheduled if not timer.cancelled()]
-        return max(min(times) - self.time(), 0.0) if times else None
+        when = self._next_time()
+        return None if when is None else max(when - self._clock.now, 0.0)
+
+    def _last_timer(self) -> float:
+        """Seconds until the last of the timers that are set by now; 0 when there is none."""
+        return max((timer.when() - self._clock.now for timer in self._scheduled if not timer.cancelled()), default=0.0)
 
     def inside(self, function: Callable[[], T]) -> T:
         """Call `function` as if from inside this loop, while nothing else runs in it."""
         asyncio._set_running_loop(self)
+        outer = self._begin()
         try:
             return function()
         finally:
             asyncio._set_running_loop(None)
+            self._finish(outer)
 
     def run_forever(self) -> None:
         """As any loop's, but a deadlock is an error that shows who waits for what."""
+        outer = self._begin()
         try:
             super().run_forever()
         except _AllWaitError:
             raise DeadlockError(f"everybody waits, and nobody will act:\n{waiting(self)}") from None
+        finally:
+            self._finish(outer)
+
+    def _finish(self, outer: int) -> None:
+        """What was begun has ended, in one way or another.
+
+        Raises:
+            LivelockError: something had to be interrupted.
+        """
+        self._busy = outer
+        if self._endless and not outer:
+            told, self._endless = self._endless, ""
+            raise LivelockError(told) from None
 
     def _drive(self, run: Callable[[], None]) -> None:
         """As `run_forever` does: for the time being this is the running loop."""
@@ -241,12 +252,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._thread_id = threading.get_ident()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
         asyncio._set_running_loop(self)
+        outer = self._begin()
         try:
             run()
         finally:
             self._thread_id = None
             asyncio._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
+            self._finish(outer)
 
     def _run_once(self) -> None:
         self.turns += 1
@@ -254,37 +267,40 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_until(self, end: float) -> None:
         self._run_what_is_due()
-        while (timer := self.next_timer()) is not None and self.time() + timer < end + self._clock_resolution:
-            self._run_once()  # nothing is ready, so it jumps to the timer
+        while (when := self._next_time()) is not None and when < end + self._clock_resolution:
+            if self._is_alone():
+                self._clock.advance(max(when - self._clock.now, 0.0))
+            else:
+                self._run_once()  # nothing is ready, so it jumps to the timer
             self._run_what_is_due()
-        self._clock.advance(end - self.time())
+        self._clock.advance(end - self._clock.now)
+
+    def _is_alone(self) -> bool:
+        """Whether no function runs in a thread, for which it would have to wait."""
+        return not self._selector.helpers
 
     def _run_what_is_due(self) -> None:
-        if self._selector.helpers:
+        if not self._is_alone():
             while self._ready or self._is_due():
                 self._run_once()
-        else:
-            rounds = 0
-            while self._collected():
-                rounds += 1
-                if rounds > ENDLESS:
-                    raise LivelockError(f"something goes on and on, and no time passes:\n{waiting(self)}")
-                for _ in range(len(self._ready)):
-                    handle = self._ready.popleft()
-                    if not handle.cancelled():
-                        self.turns += 1
-                        handle._run()
+            return
+        rounds = 0
+        while self._collected():
+            rounds += 1
+            if rounds > ENDLESS:
+                raise LivelockError(f"something goes on and on, and no time passes:\n{waiting(self)}")
+            self._run_ready()
 
     def _collected(self) -> bool:
         """As the first half of `_run_once`, for a loop that has nothing to poll: what is due becomes ready."""
         timers = self._scheduled
         if timers:
-            limit = self.time() + self._clock_resolution
-            while timers and timers[0].when() < limit:
+            limit = self._clock.now + self._clock_resolution
+            while timers and timers[0]._when < limit:
                 timer = heapq.heappop(timers)
                 timer._scheduled = False
                 self._ready.append(timer)
-                self._timer_cancelled_count -= timer.cancelled()
+                self._timer_cancelled_count -= timer._cancelled
         return bool(self._ready)
 
     def _is_due(self) -> bool:
@@ -333,59 +349,6 @@ class WatchedLoop(VirtualLoop):
                 else:
                     self.clock_was_read = True
         return self._clock.now
-
-
-def _tasks_of(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
-    """The tasks of a loop that are not done."""
-    return loop.tasks() if isinstance(loop, VirtualLoop) else asyncio.all_tasks(loop)
-
-
-def waiting(loop: asyncio.AbstractEventLoop) -> str:
-    """Every task of `loop` that is not done, and the line at which it waits; the same for the same program.
-
-    Alike tasks are named once: of those that nobody refers to, some may have been collected.
-    """
-    lines = sorted({f"  {_called(task)} waits at {_place(task)}" for task in _tasks_of(loop)})
-    return "\n".join(lines) or "  no task is left"
-
-
-def waiting_place(loop: asyncio.AbstractEventLoop, name: str, is_mine: Callable[[Any], bool]) -> str:
-    """The line at which the task waits whose name ends so: of code that `is_mine`, if there is some."""
-    task = next((each for each in _tasks_of(loop) if each.get_name().endswith(name)), None)
-    if task is None:
-        return ""
-    mine = _innermost(task, lambda frame: is_mine(frame.f_code))
-    return _place(task) if mine is None else _shown(mine)
-
-
-def _called(task: asyncio.Task[Any]) -> str:
-    """A task's name; that of its coroutine where asyncio has made one of a number that is another in each process."""
-    name = task.get_name()
-    return getattr(task.get_coro(), "__qualname__", "a task") if _NUMBERED.fullmatch(name) else name
-
-
-def _place(task: asyncio.Task[Any]) -> str:
-    """The innermost line that is not asyncio's own, for that one says what is waited for."""
-    frame = _innermost(task, lambda each: not each.f_code.co_filename.startswith(_ASYNCIO))
-    frame = frame or _innermost(task, lambda each: True)
-    return "an unknown place" if frame is None else _shown(frame)
-
-
-def _innermost(task: asyncio.Task[Any], fits: Callable[[Any], bool]) -> Any:
-    awaited: Any = task.get_coro()
-    found = None
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        if frame is not None and fits(frame):
-            found = frame
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
-    return found
-
-
-def _shown(frame: Any) -> str:
-    code = frame.f_code
-    source = linecache.getline(code.co_filename, frame.f_lineno).strip()
-    return f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}: {source}"
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

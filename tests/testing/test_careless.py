@@ -13,10 +13,10 @@ import attrs
 import pytest
 
 from fsm_conn.testing import Script, ViolationError, random_lives, replay
-from tests.testing import careless_activities, careless_connections, careless_machines
+from tests.testing import careless_activities, careless_connections, careless_machines, careless_orders
 from tests.testing.careless import CASES, Case
 
-DECLARED_IN = (careless_activities, careless_connections, careless_machines)
+DECLARED_IN = (careless_activities, careless_connections, careless_machines, careless_orders)
 SEED = 1
 named = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -320,3 +320,43 @@ def test_policies_are_part_of_the_walk() -> None:
     retry = RetryPolicy(max_attempts=None, deadline=8, max_restarts=1, restart_window=20, jitter="none")
     assert explore(Connection, depth=4, retry=retry).proven
     assert explore(Connection, depth=4, health=HealthPolicy(interval=5, timeout=1)).proven
+
+
+def test_what_was_given_is_not_left_out_of_a_life_again_and_again() -> None:
+    """A policy that is given for all lives is an option of each shorter one, too: that makes none of them shorter."""
+    lived: list[int] = []
+
+    class Counted(Life):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            lived.append(1)
+
+    @invariant()
+    def never_opens(life: Any) -> str | None:
+        """No link is open."""
+        return "one is open" if life.peer.open_now else None
+
+    walk = explore(Connection, depth=3, life=Counted, invariants=[never_opens], retry=RetryPolicy(max_attempts=1))
+    assert walk.violation is not None
+    assert walk.violation.script is not None
+    assert len(walk.violation.script.steps) == 2
+    assert len(lived) < 200
+
+
+def test_what_happens_long_after_it_came_to_rest_is_waited_for() -> None:
+    """A life that ends well ends no sooner than all that was set to happen."""
+    seen = explore(Late, depth=3).violation
+    assert seen is not None
+    assert "five minutes" in seen.message
+
+
+class Late(Connection):
+    """Has a bug that shows five minutes after it was connected."""
+
+    async def while_connected(self) -> str:
+        """Wait, and go wrong."""
+        link = asyncio.ensure_future(super().while_connected())
+        done, _ = await asyncio.wait({link}, timeout=300)
+        if not done:
+            raise RuntimeError("after five minutes")
+        return str(await link)

@@ -15,6 +15,7 @@ from fsm_conn.machine.table import FAULT
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, invariant
 from fsm_conn.testing.lives.culprits import blamed, is_foreign, where_defined
 from fsm_conn.testing.lives.evidence import Evidence
+from fsm_conn.testing.lives.fingerprint import Freezer, own_attributes
 from fsm_conn.testing.simulated import is_deadline
 from fsm_conn.testing.virtual import waiting
 
@@ -30,6 +31,7 @@ __all__ = [
     "no_task_is_left",
 ]
 
+_PLAIN = (int, bool, str, bytes, float, type(None))
 _COLLECTIONS = (list, dict, set, deque, bytearray, Counter, defaultdict)
 SIMULATED_BUG = "a bug in the simulated"
 """How the message of every bug begins that the harness itself has an activity or a link raise."""
@@ -43,6 +45,7 @@ class TableFacts:
         guards: for each state, the guards of the rows that start there.
         questions: how each guard is asked.
         own: guards whose code is neither this package's nor a library's.
+        own_guards: for each state, those of its guards.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -60,6 +63,9 @@ class TableFacts:
         values = {name: domain.values[0] for name, domain in domains if domain.values}
         self.questions = {name: _question(owner, name, values) for name in names}
         self.own = {name for names in guards.values() for name in names if _is_own(getattr(owner, name, None))}
+        self.own_guards = {
+            state: tuple(each for each in some if each in self.own) for state, some in self.guards.items()
+        }
 
 
 _facts: WeakKeyDictionary[type, TableFacts] = WeakKeyDictionary()
@@ -114,16 +120,20 @@ def state_is_in_the_table(life: Evidence) -> str | None:
 def guards_are_pure(life: Evidence) -> str | None:
     """A guard asked twice gives the same answer, which is not None, and changes nothing."""
     facts, machine = facts_of(life), life.machine
-    for name in facts.guards.get(life.state, ()):
+    stayed = life.checked == len(life.records) > 0  # then those of this package, which are the same for all, were asked
+    for name in (facts.own_guards if stayed else facts.guards).get(life.state, ()):
         own = name in facts.own
-        before = _kept(machine) if own else dict(vars(machine))
         ask = facts.questions.get(name)
         if ask is None:
             continue
+        before = _kept(machine) if own else dict(vars(machine))
+        within = {} if stayed or not own else _within(life)
         answers = [_asked(ask, machine), _asked(ask, machine)]
         if answers[0] != answers[1]:
             return f"the guard {_named(machine, name)} said {answers[0]} and then {answers[1]}; a guard must only read"
         changed = [] if before == vars(machine) else _differences(before, vars(machine))
+        if within and not changed:
+            changed = [f"what is in {each}" for each in _differences(within, _within(life))]
         if changed:
             return (
                 f"the guard {_named(machine, name)} changed {', '.join(changed)}; "
@@ -142,6 +152,16 @@ def _named(machine: Any, name: str) -> str:
 def _kept(machine: Any) -> dict[str, Any]:
     """All that a machine has; of lists and dicts what is in them, for that may change while they stay in place."""
     return {key: copy(value) if type(value) in _COLLECTIONS else value for key, value in vars(machine).items()}
+
+
+def _within(life: Evidence) -> dict[str, Any]:
+    """What is in the objects that a machine has beside what its base keeps, however deep."""
+    known = {id(life.machine): "self", id(life.loop): "loop", id(life): "life"}
+    return {
+        key: Freezer(known).frozen(value, key)
+        for key, value in own_attributes(life.machine)
+        if type(value) not in _PLAIN
+    }
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

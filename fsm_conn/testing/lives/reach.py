@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from fsm_conn.machine.table import FAULT
+
 __all__ = ["Reach"]
 
 Seen = tuple[Any, ...]
@@ -20,6 +22,10 @@ class Reach:
 
     Args:
         subject: the class; one without a table, or with a table whose rows cannot be told, shows nothing.
+
+    Attributes:
+        counts: how many lives have shown something.
+        dead_ends: final states that nothing leads out of, and in which nothing is done.
     """
 
     def __init__(self, subject: type) -> None:
@@ -31,8 +37,22 @@ class Reach:
         for index, row in enumerate(self._rows):
             for source in self._sources[index]:
                 self._alternatives.setdefault((str(row.trigger), str(source)), []).append(index)
+        self.dead_ends = frozenset(map(str, states)) - self._left(table)
         self._known: dict[tuple[str, str, str | None], tuple[Seen, ...]] = {}
         self.counts: Counter[Seen] = Counter()
+
+    def _left(self, table: Any) -> frozenset[str]:
+        """The states that something leads out of, or is done in."""
+        if table is None:
+            return frozenset()
+        active = {str(each) for each in table.states if table.has_work(str(each)) or not table.states[each].final}
+        leading = (
+            source
+            for row, sources in zip(self._rows, self._sources, strict=True)
+            for source in sources
+            if row.dest not in (None, source) and row.trigger != FAULT
+        )
+        return frozenset([*active, *leading])
 
     def note(self, records: Iterable[Any]) -> bool:
         """Count what these transitions show, each kind once a life; whether any of it was never seen before."""

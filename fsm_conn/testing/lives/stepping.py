@@ -17,6 +17,7 @@ from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.blocking import RefusedSleep
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Finding, Invariant, ViolationError, broken, chosen
 from fsm_conn.testing.lives.culprits import blamed
+from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs
@@ -51,6 +52,10 @@ class SteppedLife(Evidence):
     """What is checked in the course of a step, by name, with what it says."""
     endings: ClassVar[tuple[str, ...]] = ("end",)
     """The steps by which a life may end; those named twice are taken twice as often."""
+    most_cpu_time: ClassVar[float] = 10.0
+    """Seconds of CPU time that code may go on without awaiting anything, before it is taken to be for ever."""
+    _quiet: ClassVar[frozenset[str]] = frozenset()
+    """Steps which by themselves change nothing of what is checked, unless something runs that they have woken."""
 
     def __init__(
         self,
@@ -67,7 +72,10 @@ class SteppedLife(Evidence):
         self.loop = loop or VirtualLoop()
         self.loop.set_exception_handler(self._crashed)
         self._owns_loop = loop is None
+        watch_over(self.loop, self.most_cpu_time)
         self._closed = False
+        self._turns_at_rest = -1
+        """What the loop's `turns` were when it was last checked at rest; -1 when something was done since."""
         self.checking = True
 
     # --- steps ----------------------------------------------------------------------------------------------
@@ -150,13 +158,17 @@ class SteppedLife(Evidence):
     def _step(self, name: str, *arguments: Any, rush: bool = False, **data: Any) -> None:
         self.steps_in[self.state] += 1
         self.script.steps.append(Step(name, arguments, rush, data))
+        if name not in self._quiet:
+            self._turns_at_rest = -1
 
     def _settle(self, rush: bool) -> None:
         if rush:
-            self._check(ALWAYS)
+            if self._turns_at_rest != self.loop.turns:
+                self._check(ALWAYS)
             return
         self._running(self.loop.run_until_blocked)
-        self._check(ALWAYS, AT_REST)
+        if self._turns_at_rest != self.loop.turns:
+            self._check(ALWAYS, AT_REST)
 
     def _running(self, run: Callable[[], None]) -> None:
         """Run the loop, and then look after those who wait."""
@@ -183,6 +195,8 @@ class SteppedLife(Evidence):
         try:
             with _silenced, _refused_sleep:
                 return self.loop.inside(function)
+        except LivelockError as error:
+            self._fail("no_livelock", str(error))
         except FsmConnError:
             raise
         except Exception as error:
@@ -195,11 +209,16 @@ class SteppedLife(Evidence):
     def _check(self, *moments: str) -> None:
         if not self.checking:
             return
-        self._fail_for(self.loop.inside(lambda: broken(self, self._chosen, moments)))
+        try:
+            finding = self.loop.inside(lambda: broken(self, self._chosen, moments))
+        except LivelockError as error:
+            finding = Finding("no_livelock", str(error))
+        self._fail_for(finding)
         if self.crashes:
             self._fail_by(self.crashes[0])
         if AT_REST in moments:
             self.checked = len(self.records)
+            self._turns_at_rest = self.loop.turns
 
     def _ending(self, name: str, how: Callable[[], None]) -> None:
         if self.ended:

@@ -36,6 +36,8 @@ Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
 START_TIMEOUT = 5.0
+A_WHILE = 40.0
+"""Seconds of rest, at least, after which nothing new is to be expected."""
 USERS, FEW_USERS = 6, 2
 """At most so many callers at a time, in a random life and in a systematic one: more of them show nothing that fewer do
 not. Two can coalesce, cancel one another's wait and have the last word."""
@@ -65,6 +67,10 @@ class Life(SteppedLife, ConnectionEvidence):
     all_invariants = INVARIANTS
     rules = RULES_OF_STEPS
     endings = ("end", "end", "end", "loop_ends")
+    _quiet = frozenset(
+        {"connect", "ensure_connected", "reconnect", "disconnect", "probe", "call", "call_patiently"}
+        | {"cancel", "answer", "attend", "neglect", "lose", "go_away"}
+    )
 
     def __init__(
         self,
@@ -289,15 +295,26 @@ class Life(SteppedLife, ConnectionEvidence):
         self._check(ALWAYS, AT_REST, AT_THE_END)
 
     def _come_to_rest(self) -> None:
-        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        final = self.conn.lifecycle.states[self.state].final
-        if not final and not self.is_serving:
+        self._running(self._let_time_pass)
+        if not self._is_at_rest():
             self._fail(
                 "liveness",
                 f"{LIVENESS_BOUND:g} s after all faults stopped, the connection is still in {self.state!r}; "
                 f"its activity must end, or some trigger must lead out of it, or it must be declared with final=True\n"
                 f"{waiting(self.loop)}",
             )
+
+    def _let_time_pass(self) -> None:
+        """As long as something may come of it: once at rest, until every timer has fired, and no state was left."""
+        end = self.loop.time() + LIVENESS_BOUND
+        while (left := end - self.loop.time()) > 0:
+            visit = self.conn.visit
+            self.loop.advance(min(left, max(A_WHILE, self.loop._last_timer())))
+            if self.conn.visit == visit and self._is_at_rest():
+                return
+
+    def _is_at_rest(self) -> bool:
+        return self.is_serving or self.conn.lifecycle.states[self.state].final
 
     def _disconnect_for_good(self) -> None:
         self.caller_oracle.ends()

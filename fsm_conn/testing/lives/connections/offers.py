@@ -8,15 +8,12 @@ from functools import cache
 
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
-from fsm_conn.testing.lives.connections.overrides import BASE_TRIGGERS
 from fsm_conn.testing.lives.connections.remembered import turning_points
 from fsm_conn.testing.lives.script import Step
 from fsm_conn.testing.lives.stepping import TIMES, Offer
 from fsm_conn.testing.simulated import OUTCOMES
 
 __all__ = ["health_policy", "offers", "options", "passing", "refusals", "retry_policy"]
-
-_BASE_TRIGGERS = tuple(sorted(BASE_TRIGGERS))
 
 # How often a step is offered, beside those that are not named here and are offered once.
 WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "go_away": 2, "probe": 12, "call": 6, "reconnect": 2}
@@ -84,10 +81,9 @@ def passing(life: ConnectionEvidence) -> list[Step]:
     return [Step("advance", (seconds,)) for seconds in times]
 
 
-def refusals(life: ConnectionEvidence) -> list[str]:
+def refusals(life: ConnectionEvidence) -> tuple[str, ...]:
     """Triggers of the base table that must be refused now."""
-    handles = life.conn.handles
-    return [trigger for trigger in _BASE_TRIGGERS if not handles(trigger)]
+    return life.overrides.refused.get(life.state, ())
 
 
 def offers(life: ConnectionEvidence, users: int = 6) -> list[Offer]:

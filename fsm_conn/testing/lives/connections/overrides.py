@@ -68,6 +68,8 @@ class Overrides:
     """For each state, the guards of the rows that start there."""
     effects: Mapping[tuple[str, str, str], tuple[str, ...]]
     """For each trigger, source and dest, what the first such row does."""
+    refused: Mapping[str, tuple[str, ...]]
+    """For each state, the triggers of the base table that it does not handle."""
     decided_elsewhere: frozenset[tuple[str, str]]
     """Triggers in states where other guards than the base table's have a say, or other states may follow."""
     ending: frozenset[str]
@@ -124,6 +126,10 @@ def _found_out(owner: type[Connection]) -> Overrides:
         own_triggers=tuple(sorted({str(row.trigger) for row, _ in rows} - BASE_TRIGGERS)),
         guards={state: tuple(sorted(set(names))) for state, names in guards.items()},
         effects=effects,
+        refused={
+            str(state): tuple(sorted(each for each in BASE_TRIGGERS if not lifecycle.handles(state, each)))
+            for state in lifecycle.states
+        },
         decided_elsewhere=frozenset((str(row.trigger), source) for row, source in rows if _is_unusual(row)),
         ending=ending,
         inescapable=tuple(

@@ -123,7 +123,9 @@ class PolicyOracle:
 
     def up_to_date(self) -> PolicyOracle:
         """Read what was written since the last time."""
-        records, links = self.life.records, self.life.links_asked
+        records, links = self.life.machine.records, self.life.links_asked
+        if self._records_read == len(records) and self._links_read == len(links):
+            return self
         while self._records_read < len(records) or self._links_read < len(links):
             link = links[self._links_read] if self._links_read < len(links) else None
             if link is None or self._records_read < link.after:

@@ -16,7 +16,8 @@ FAR_TOO_MANY = 3
 
 
 def _told(life: ConnectionEvidence, name: str) -> str | None:
-    return life.part(PolicyOracle).up_to_date().problems.get(name)
+    problems = life.part(PolicyOracle).up_to_date().problems
+    return problems.get(name) if problems else None
 
 
 @invariant(AT_REST)

@@ -11,8 +11,7 @@ task cannot be interrupted, for it swallows whatever is raised in it, and no tim
 of the loop are counted, which is the same in every run; after far too many, the next one waits, the loop has its turn,
 and the life can tell.
 
-What spins without calling the connection cannot be counted, and hangs the test: `python -X faulthandler` with pytest's
-`-o faulthandler_timeout=10` shows the line; mend it there, by letting `CancelledError` pass.
+What spins without calling the connection cannot be counted, and is interrupted by `endless`.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ class MachineLife(SteppedLife):
         "lives_can_be_repeated": "The same steps lead to the same state.",
     }
     endings = ("end", "end", "end", "loop_ends")
+    _quiet = frozenset({"returns", "raises", "lingers", "refuses"})
 
     def __init__(
         self,

@@ -1,0 +1,121 @@
+"""Finds user code that goes on for ever and awaits nothing: `while True: pass` in an activity, a guard or an effect.
+
+No timer fires meanwhile, and no turn of the loop ends. So a thread looks at loops from outside. Where one and the same
+turn has taken too much of its thread's CPU time, an exception is raised in that thread, again and again if need be, and
+the loop is told where it was. What only waits takes no CPU time: a debugger may stop it for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from fsm_conn.testing.lives.culprits import is_foreign, line_of
+from fsm_conn.testing.loops.lean import InterruptedTurn, LeanLoop
+
+__all__ = ["Hurry", "watch_over"]
+
+LOOKS = 20
+"""So many times within the limit it is looked at, and once interrupted, interrupted again."""
+SOONEST, SELDOM = 0.01, 0.5
+"""Seconds between two looks, at least and at most."""
+
+_limits: WeakKeyDictionary[LeanLoop, float] = WeakKeyDictionary()
+_hurried = 1.0
+_watcher: threading.Thread | None = None
+
+
+class Hurry:
+    """While it is entered, limits are this share of what they are: for what is known to go on for ever."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def __enter__(self) -> None:
+        global _hurried
+        _hurried = self._share
+
+    def __exit__(self, *error: object) -> None:
+        global _hurried
+        _hurried = 1.0
+
+
+def watch_over(loop: LeanLoop, seconds: float) -> None:
+    """Have a turn of the loop that takes more CPU time than that be interrupted, as long as the loop is open."""
+    global _watcher
+    _limits[loop] = seconds
+    if _watcher is None or not _watcher.is_alive():
+        _watcher = threading.Thread(target=_watch, name="fsm_conn.testing: looks for endless turns", daemon=True)
+        _watcher.start()
+
+
+@attrs.define
+class _Mark:
+    """A turn, and the CPU time that its thread had taken when it was first seen."""
+
+    turn: tuple[int, int]
+    cpu: float
+
+
+def _watch() -> None:
+    marks: WeakKeyDictionary[LeanLoop, _Mark] = WeakKeyDictionary()
+    while True:
+        pause = SELDOM
+        for loop, seconds in list(_limits.items()):
+            if loop.is_closed():
+                del _limits[loop]
+                continue
+            limit = seconds * _hurried
+            pause = min(pause, max(limit / LOOKS, SOONEST))
+            _look_at(loop, limit, marks)
+        loop = None  # type: ignore[assignment]  # or it would never be let go of
+        if not _limits:
+            return
+        time.sleep(pause)
+
+
+def _look_at(loop: LeanLoop, limit: float, marks: Any) -> None:
+    turn, mark = (loop._busy, loop.turns), marks.get(loop)
+    if not turn[0]:
+        marks.pop(loop, None)
+        return
+    frame = sys._current_frames().get(loop._thread)
+    if frame is None:
+        return
+    used = _cpu_time(loop._thread)
+    if mark is None or mark.turn != turn:
+        marks[loop] = _Mark(turn, used)
+    elif used - mark.cpu >= limit:
+        place = _place(frame)
+        mark.cpu += limit / LOOKS
+        if place:
+            _interrupt(loop, turn, f"{place} goes on and on and awaits nothing, so nothing else can run")
+
+
+def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
+    thread = ctypes.c_ulong(loop._thread)
+    loop._endless = loop._endless or told
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(InterruptedTurn))
+    if (loop._busy, loop.turns) != turn:  # it has ended meanwhile
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
+
+
+def _cpu_time(thread: int) -> float:
+    """Of a thread, in seconds; of the process, where there is no clock for each thread."""
+    clock_of = getattr(time, "pthread_getcpuclockid", None)
+    return time.process_time() if clock_of is None else time.clock_gettime(clock_of(thread))
+
+
+def _place(frame: Any) -> str:
+    """The innermost function of the user's own that runs, with its file, its line, and what stands there."""
+    while frame is not None:
+        if is_foreign(frame.f_code):
+            return f"{frame.f_code.co_qualname}(), {line_of(frame.f_code, frame.f_lineno)},"
+        frame = frame.f_back
+    return ""

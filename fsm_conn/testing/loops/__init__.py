@@ -1,0 +1,1 @@
+"""What loops in virtual time are made of."""

@@ -1,0 +1,181 @@
+"""An event loop that does nothing but what a loop does: for lives, of which most of the time is their loop's.
+
+`asyncio`'s asks at every callback whether it is being debugged, and whether it is closed; and whether there is a
+factory for tasks at every task. This one asks once for all of it; where any of it is so, it does as `asyncio`'s does.
+Its handles are `asyncio`'s, made and cancelled in fewer steps. A contract test compares the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextvars import Context, copy_context
+from threading import get_ident
+from typing import Any
+from weakref import ref
+
+__all__ = ["InterruptedTurn", "LeanLoop"]
+
+FEW = 64
+"""So many tasks are kept in mind before those that have ended are sorted out."""
+
+
+class InterruptedTurn(BaseException):
+    """Raised in the midst of what goes on for ever."""
+
+
+class _Soon(asyncio.Handle):
+    """A callback that is about to run."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _Later(asyncio.TimerHandle):
+    """A callback that waits for its time."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self._when = when
+        self._scheduled = True
+
+    def __lt__(self, other: Any) -> bool:
+        return self._when < other._when  # type: ignore[no-any-return]
+
+    def cancel(self) -> None:
+        """As any timer's."""
+        if not self._cancelled:
+            self._loop._timer_cancelled_count += self._scheduled
+            self._cancelled = True
+            self._callback = self._args = None  # type: ignore[assignment]
+
+
+class LeanLoop(asyncio.SelectorEventLoop):
+    """A selector's loop with lean handles, which keeps its own tasks in mind.
+
+    Attributes:
+        turns: counts what it has run: as long as that stands still, one and the same task goes on.
+    """
+
+    _ready: Any
+    _scheduled: list[Any]
+    _debug: bool
+    _closed: bool
+    _task_factory: Any
+    _timer_cancelled_count: int
+    _busy: int
+    """Which time it is that something is run in it, or from inside it; 0 when nothing is."""
+    _thread: int
+    """Where that is."""
+    _endless: str
+    """What has gone on for ever meanwhile, and was interrupted; empty when nothing has."""
+
+    def __init__(self, selector: Any) -> None:
+        super().__init__(selector)
+        self._made: list[ref[asyncio.Task[Any]]] = []
+        self._many = FEW
+        self.turns = self._busy = self._thread = self._times = 0
+        self._endless = ""
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As any loop's."""
+        if self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = _Soon(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
+        """As any loop's."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.call_at(self._now() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
+        """As any loop's."""
+        if self._debug or self._closed or when is None:
+            return super().call_at(when, callback, *args, context=context)
+        timer = _Later(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        return timer
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """As any loop's."""
+        if self._debug or self._closed or self._task_factory is not None:
+            task: asyncio.Task[Any] = super().create_task(coro, **options)
+        else:
+            task = asyncio.Task(coro, loop=self, **options)
+        self._made.append(ref(task))
+        if len(self._made) > self._many:
+            self._living()
+        return task
+
+    def _now(self) -> float:
+        """The time, in seconds, without its being noticed that somebody has asked."""
+        return self.time()
+
+    def _begin(self) -> int:
+        """Something is run in it from here on; what is to be said at its end."""
+        outer = self._busy
+        if not outer:
+            self._thread = get_ident()
+            self._times += 1
+            self._busy = self._times
+        return outer
+
+    def _living(self) -> list[asyncio.Task[Any]]:
+        """Its tasks that are not done, oldest first; `asyncio.all_tasks` looks at those of all loops."""
+        found = [task for each in self._made if (task := each()) is not None and not task.done()]
+        self._made = [ref(task) for task in found]
+        self._many = FEW + 2 * len(found)
+        return found
+
+    def _run_ready(self) -> None:
+        """Run what is ready now, and nothing that comes of it."""
+        ready = self._ready
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            self.turns += 1
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                told = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+                self.call_exception_handler(told)
+
+    def _next_time(self) -> float | None:
+        """When the next timer is due; None when there is none. Those that were cancelled are thrown away."""
+        timers = self._scheduled
+        while timers and timers[0]._cancelled:
+            heapq.heappop(timers)._scheduled = False
+            self._timer_cancelled_count -= 1
+        if self._timer_cancelled_count > FEW and 2 * self._timer_cancelled_count > len(timers):
+            timers[:] = [timer for timer in timers if not timer._cancelled]
+            heapq.heapify(timers)
+            self._timer_cancelled_count = 0
+        return timers[0]._when if timers else None

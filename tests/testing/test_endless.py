@@ -1,0 +1,151 @@
+"""User code that goes on for ever without awaiting anything hangs no test: it is told of as a life, with its line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any
+
+import pytest
+
+from fsm_conn import Connection, State, StateMachine, Transition
+from fsm_conn.testing import Life, MachineLife, ViolationError, explore, random_lives
+
+
+class Soon(MachineLife):
+    """Is sooner sure that something goes on for ever."""
+
+    most_cpu_time = 0.3
+
+
+class SoonConnected(Life):
+    """The same, of connections."""
+
+    most_cpu_time = 0.3
+
+
+class Counts(StateMachine):
+    """Has a guard and an effect, for others to get wrong."""
+
+    states = (State("idle", initial=True), State("full"))
+    transitions = (
+        Transition("add", "idle", "full", guards=("is_full",)),
+        Transition("add", "idle", None, effects=("count",)),
+        Transition("empty", "full", "idle"),
+    )
+
+    def __init__(self) -> None:
+        self.count_of = 0
+
+    def is_full(self) -> bool:
+        """Whether it is."""
+        return self.count_of > 2
+
+    def count(self) -> None:
+        """One more."""
+        self.count_of += 1
+
+
+class EffectSpins(Counts):
+    """Forgot to count in its loop."""
+
+    def count(self) -> None:
+        """One more."""
+        self.count_of += 1
+        while self.count_of == 2:
+            pass  # bug
+
+
+class GuardSpins(Counts):
+    """Catches whatever is raised in its loop."""
+
+    def is_full(self) -> bool:
+        """Whether it is."""
+        while self.count_of == 2:
+            with contextlib.suppress(BaseException):
+                len("bug")
+        return self.count_of > 2
+
+
+class ActivitySpins(StateMachine):
+    """Polls, and never waits in between."""
+
+    states = (State("idle", initial=True), State("polling"))
+    transitions = (
+        Transition("poll", "idle", "polling"),
+        Transition("done", "polling", "idle"),
+        Transition("fault", "polling", "idle"),
+    )
+    ready = False
+
+    async def while_polling(self) -> str:
+        """Wait until it is ready."""
+        await asyncio.sleep(1)
+        while not self.ready:
+            pass  # bug
+        return "done"
+
+
+class ConnectionSpins(Connection):
+    """Does so as a connection."""
+
+    async def while_connected(self) -> str:
+        """Wait for the end of the link, and then for nothing."""
+        lost = await super().while_connected()
+        while lost:
+            pass  # bug
+        return lost
+
+
+SPINNING: dict[type[Any], dict[str, Any]] = {
+    EffectSpins: {"life": Soon},
+    GuardSpins: {"life": Soon},
+    ActivitySpins: {"life": Soon, "make": ActivitySpins},
+    ConnectionSpins: {"life": SoonConnected},
+}
+
+
+@pytest.mark.parametrize("search", [explore, random_lives], ids=lambda search: str(search.__name__))
+@pytest.mark.parametrize("subject", SPINNING, ids=lambda subject: str(subject.__name__))
+def test_an_endless_loop_is_told_as_a_life(subject: type[Any], search: Any) -> None:
+    """By its rule, with the function, the file and the line, and as few steps as are needed."""
+    violation = search(subject, **SPINNING[subject]).violation
+    assert violation is not None
+    assert violation.invariant == "no_livelock"
+    assert f"{subject.__name__}." in violation.message
+    assert "test_endless.py:" in violation.message
+    assert len(violation.script.steps) <= 4, str(violation)
+
+
+def test_the_usual_limit_is_generous() -> None:
+    """What only computes for a while is left alone: a limit is of CPU time, and says nothing of a slow machine."""
+    assert MachineLife.most_cpu_time == Life.most_cpu_time == 10.0
+
+
+def test_what_waits_outside_the_loop_takes_no_time_of_it() -> None:
+    """A debugger may stop it for as long as it likes."""
+    waited = threading.Event()
+
+    class Debugged(Counts):
+        def count(self) -> None:
+            self.count_of += 1
+            waited.wait(0.5)
+
+    life = Soon(Debugged)
+    life.fire("add")
+    life.end()
+
+
+def test_the_test_goes_on_in_the_same_thread_afterwards() -> None:
+    """Nothing is raised any more once the life has ended."""
+    with pytest.raises(ViolationError, match="no_livelock"):
+        spin()
+    assert sum(number for number in range(300_000)) > 0
+
+
+def spin() -> None:
+    """A life that goes on and on."""
+    life = Soon(EffectSpins)
+    for _ in range(3):
+        life.fire("add")
