@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,16 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in SUITE if name in (options.only or SUITE)]
     described = machine()
     found: dict[str, list[Row] | None] = {}
+    times: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="fb-", ignore_cleanup_errors=True) as directory:
         env = _compiled(directory)
         for number, name in enumerate(names, 1):
             _say(f"[{number}/{len(names)}] {name}")
+            began = time.monotonic()
             try:
                 found[name] = _run(name, options.quick, env)
             except subprocess.SubprocessError as error:
                 found[name] = None
                 print(f"{name} failed: {error}", file=sys.stderr)
-    described |= after()
+            times[name] = time.monotonic() - began
+    described |= {"minutes": _minutes(times)} | after()
     rows = [row for each in found.values() for row in each or ()]
     print("\n".join(f"{key}: {value}" for key, value in described.items()), end="\n\n")
     print(text(rows))
@@ -72,6 +76,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="write what was found, with the reasons of what falls short, as Markdown to FILE (benchmarks/RESULTS.md)",
     )
     return parser.parse_args(arguments)
+
+
+def _minutes(times: Mapping[str, float]) -> str:
+    """How long it took, and what took longest."""
+    longest = sorted(times, key=times.__getitem__, reverse=True)[:5]
+    each = ", ".join(f"{name} {times[name] / 60:.1f}" for name in longest)
+    return f"{sum(times.values()) / 60:.1f}, of which {each}"
 
 
 def _say(message: str) -> None:

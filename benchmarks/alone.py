@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ def main(name: str, quick: bool) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("PROVIDE_LOG_LEVEL", "CRITICAL")
     os.environ.setdefault("FOUNDATION_LOG_LEVEL", "CRITICAL")
+    logging.getLogger("fsm_conn").setLevel(logging.CRITICAL)
     # A short path, for sockets are made in it.
     with tempfile.TemporaryDirectory(prefix="fb-", dir="/tmp", ignore_cleanup_errors=True) as directory:
         os.environ["TMPDIR"] = tempfile.tempdir = directory

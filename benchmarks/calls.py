@@ -10,6 +10,8 @@ Making the request message is part of every call.
 Two channels to one server are never quite alike: one may be faster than the other by a percent for as long as both
 live. So everything is repeated with new plugins and channels, and a second plain channel is measured as if it were
 ours: how far its ratio is from 1, and how far it spreads, is what this method cannot tell apart.
+
+Beside the time there is the CPU that a call costs this process, gRPC's threads included, in longer blocks.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from fsm_conn import Connection
 
 BLOCK = 10
 """Calls in a row, before the next one takes its turn."""
+CPU_ROUNDS, CPU_BLOCK = 20, 100
+"""The same for the CPU of this process, whose clock is coarser."""
+GOALS = {"conn.call": 1.03, "conn.stub": 1.01, "second plain channel": None}
 
 OURS = (
     "On the way to the channel lie 1.6 us of `conn.call`, or as much of `conn.stub`: about a hundredth of a call. What "
@@ -34,6 +39,8 @@ OURS = (
 )
 
 Call = Callable[[float], Awaitable[object]]
+Times = dict[str, list[float]]
+"""Microseconds of each block, by the way of the calls."""
 
 
 def rows(quick: bool, progress: Progress) -> list[Row]:
@@ -45,18 +52,21 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
 def _measured(mtls: bool | None, plugins: int, rounds: int, progress: Progress) -> list[Row]:
     what = "without TLS" if mtls is False else "with TLS"
     times: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
     for number in range(plugins):
         found = asyncio.run(_on_one_plugin(mtls, rounds, progress, f"{what}, plugin {number + 1} of {plugins}"))
-        for name, taken in found.items():
-            times.setdefault(name, []).extend(taken)
-    return _table(times, what)
+        for all_, some in zip((times, cpu), found, strict=True):
+            for name, taken in some.items():
+                all_.setdefault(name, []).extend(taken)
+    return [*_table(times, what, ""), *_table(cpu, what, "CPU of this process, ")]
 
 
-async def _on_one_plugin(mtls: bool | None, rounds: int, progress: Progress, what: str) -> dict[str, list[float]]:
+async def _on_one_plugin(mtls: bool | None, rounds: int, progress: Progress, what: str) -> tuple[Times, Times]:
     async with Connection(COMMAND, mtls=mtls) as conn, AsyncExitStack() as stack:
         calls = await _calls(conn, stack)
-        await _blocks(calls, 10, progress, f"{what}, warming up")
-        return await _blocks(calls, rounds, progress, what)
+        await _blocks(calls, 10, _block, progress, f"{what}, warming up")
+        times = await _blocks(calls, rounds, _block, progress, what)
+        return times, await _blocks(calls, CPU_ROUNDS, _cpu_block, progress, f"{what}, CPU")
 
 
 async def _calls(conn: Connection, stack: AsyncExitStack) -> dict[str, Call]:
@@ -75,10 +85,12 @@ async def _calls(conn: Connection, stack: AsyncExitStack) -> dict[str, Call]:
     }
 
 
-async def _blocks(calls: dict[str, Call], rounds: int, progress: Progress, what: str) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in calls}
+async def _blocks(
+    calls: dict[str, Call], rounds: int, block: Callable[[Call], Awaitable[float]], progress: Progress, what: str
+) -> Times:
+    times: Times = {name: [] for name in calls}
     for _, (name, call) in turns(list(calls.items()), rounds, progress, what):
-        times[name].append(await _block(call))
+        times[name].append(await block(call))
     return times
 
 
@@ -92,18 +104,25 @@ async def _block(call: Call) -> float:
     return statistics.median(taken) * 1e6
 
 
-def _table(times: dict[str, list[float]], what: str) -> list[Row]:
-    goals = {"conn.call": 1.05, "conn.stub": 1.02, "second plain channel": None}
+async def _cpu_block(call: Call) -> float:
+    """What a call of one block costs this process, in microseconds."""
+    began = time.process_time()
+    for number in range(CPU_BLOCK):
+        await call(number)
+    return (time.process_time() - began) / CPU_BLOCK * 1e6
+
+
+def _table(times: Times, what: str, of_what: str) -> list[Row]:
     plain = times["plain"]
     return [
         row_of(
             against(times[name], plain),
             name=f"{name}, {what}",
-            work="unary call, against a compiled stub on a plain channel",
+            work=f"{of_what}unary call, against a compiled stub on a plain channel",
             unit="x",
             goal=goal,
             detail=f"{statistics.median(times[name]):.0f} against {statistics.median(plain):.0f} us",
             why=CHANCE if goal is None else OURS,
         )
-        for name, goal in goals.items()
+        for name, goal in GOALS.items()
     ]

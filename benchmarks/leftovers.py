@@ -13,16 +13,18 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from fsm_conn.links.process import watchdog
+
 __all__ = ["Leftovers", "children", "descriptors", "is_alive"]
 
 
 def children() -> set[int]:
-    """The numbers of this process's child processes, zombies included."""
+    """The numbers of this process's child processes, zombies included; without the watchdog, which stays to its end."""
     found: set[int] = set()
     for thread in Path("/proc/self/task").iterdir():
         with suppress(OSError):
             found.update(map(int, (thread / "children").read_text().split()))
-    return found
+    return found - {shell.pid for shell in watchdog._shells}
 
 
 def is_alive(pid: int) -> bool:

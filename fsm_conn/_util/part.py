@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, Self, TypeVar, overload
 
-__all__ = ["Part"]
+__all__ = ["Part", "expect_attributes"]
 
 T = TypeVar("T")
 
@@ -31,5 +31,22 @@ class Part(Generic[T]):
     def __get__(self, whole: object | None, owner: type) -> Self | T:
         if whole is None:
             return self
-        part = vars(whole)[self._name] = self._make()  # from now on it is found there, as any attribute is
+        part = self._make()
+        object.__setattr__(whole, self._name, part)  # from now on it is found there, as any attribute is
         return part
+
+
+def expect_attributes(cls: type, names: Iterable[str]) -> None:
+    """Prepare a class for the attributes that its instances get late, such as parts.
+
+    CPython keeps the names of attributes in a table that all instances share, of thirty at most, and closes it when
+    some instances were made. One that gets another name then has a table of its own, of three times the size.
+    """
+    if hasattr(cls, "__del__"):
+        return
+    try:
+        first: object = object.__new__(cls)
+    except TypeError:  # it is abstract, or made otherwise
+        return
+    for name in names:
+        object.__setattr__(first, name, None)

@@ -220,8 +220,9 @@ class Connection(LinkedMachine):
             grpc.aio.AioRpcError: the plugin answered with this error.
         """
         route = kept(self)
-        if route is not None and not route.observers.callbacks and (not args or is_simple(*args)):
-            return await route.call(method, None, fields, args[0] if args else None)
+        if route is not None and (not args or is_simple(*args)):
+            reply = route.call(method, None, fields, args[0] if args else None)
+            return await (route.observers.call(method, reply) if route.observers.callbacks else reply)
         return await Calls(ConnectionRoute(self), self._calls).unary(method, args, fields)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:

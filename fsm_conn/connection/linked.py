@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from fsm_conn._util.part import Part
+from fsm_conn._util.part import Part, expect_attributes
 from fsm_conn._util.text import named
 from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.calling.observers import CallCallback, CallObservers
@@ -25,7 +25,7 @@ from fsm_conn.connection.counting.memory import Memory, memory_of
 from fsm_conn.connection.demand import AT_REST, ENDED, Demand
 from fsm_conn.connection.hooks import OpenHook, call_hook, run_on_open
 from fsm_conn.connection.link_holder import LinkHolder
-from fsm_conn.connection.options import shared_rng
+from fsm_conn.connection.options import ATTRIBUTES, shared_rng
 from fsm_conn.connection.outage import Losses, Outage, too_late
 from fsm_conn.connection.policy import DEFAULT_RETRY, HealthPolicy, RetryPolicy
 from fsm_conn.connection.prober import HealthStatus, Prober, Probes, ask, is_excused, until_ready
@@ -91,9 +91,9 @@ class LinkedMachine(StateMachine):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        states = cls.lifecycle.states
-        cls.linked_states = frozenset(name for name, state in states.items() if isinstance(state, LinkState))
-        cls.serving_states = frozenset(name for name in cls.linked_states if getattr(states[name], "serves", False))
+        expect_attributes(cls, ATTRIBUTES)
+        linked = {name: state for name, state in cls.lifecycle.states.items() if isinstance(state, LinkState)}
+        cls.linked_states, cls.serving_states = frozenset(linked), frozenset(n for n in linked if linked[n].serves)
 
     def __post_init__(self) -> None:
         raise DeclarationError(

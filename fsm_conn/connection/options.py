@@ -28,6 +28,13 @@ __all__ = [
     "shared_rng",
 ]
 
+ATTRIBUTES = (
+    *("_make_link", "name", "retry", "_fsm_context", "_fsm_dispatching", "_fsm_visit", "_fsm_since", "_fsm_last"),
+    *("_fsm_records", "_fsm_run", "_fsm_waiters", "_fsm_reason", "_state", "_entry_reason", "attempt", "_rng"),
+    *("_demand", "_outage", "_losses", "_holder", "_status_log", "_probes", "_calls"),
+)
+"""The attributes of nearly every connection that was connected."""
+
 _MOST_RECORDS = 100_000_000
 
 

@@ -5,7 +5,6 @@ It is pure: the time, the random source and the policy, which may be replaced at
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
@@ -70,7 +69,7 @@ class Losses:
     __slots__ = ("_times",)
 
     def __init__(self) -> None:
-        self._times: deque[float] = deque()
+        self._times: list[float] = []  # a deque begins with 600 bytes
 
     def note(self, policy: RetryPolicy, now: float) -> None:
         """Count one more loss. Losses beyond what the policy needs are not remembered."""
@@ -78,7 +77,7 @@ class Losses:
             return
         since = now - policy.restart_window
         while self._times and (self._times[0] <= since or len(self._times) > policy.max_restarts):
-            self._times.popleft()
+            del self._times[0]
         self._times.append(now)
 
     def recent(self, policy: RetryPolicy, now: float) -> int:

@@ -39,6 +39,8 @@ class _Conn(Protocol):
 class StatusLog:
     """The log of one connection."""
 
+    __slots__ = ("_lost_at",)
+
     def __init__(self) -> None:
         self._lost_at: float | None = None
 

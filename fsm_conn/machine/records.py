@@ -5,7 +5,6 @@ Records hold no machine, so that keeping them keeps nothing else alive.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -86,7 +85,7 @@ class Snapshot:
     """Seconds until the time limit of the state; None when there is no limit."""
 
 
-class History(deque[TransitionRecord]):
+class History(list[TransitionRecord]):
     """The last `size` records, oldest first; at most a quarter of them are internal.
 
     Successful probes come by the thousand and explain nothing. So once the internal records fill their quarter, a new
@@ -94,10 +93,11 @@ class History(deque[TransitionRecord]):
     are appended.
     """
 
-    __slots__ = ("_internal", "_most_internal")
+    __slots__ = ("_internal", "_most_internal", "maxlen")
 
     def __init__(self, size: int) -> None:
-        super().__init__(maxlen=size)
+        super().__init__()
+        self.maxlen = size
         self._internal = 0
         """An upper bound of the internal records: appending another record may have pushed one out."""
         self._most_internal = size // 4
@@ -109,12 +109,18 @@ class History(deque[TransitionRecord]):
         self._internal = state["_internal"]
 
     def __copy__(self) -> History:
-        found = History(self.maxlen or 0)
+        found = History(self.maxlen)
         found.extend(self)
         found._internal = self._internal
         return found
 
     copy = __copy__
+
+    def append(self, record: TransitionRecord) -> None:
+        """Keep a record, and drop the oldest one when there are too many."""
+        list.append(self, record)  # a list, for a deque begins with 600 bytes
+        if len(self) > self.maxlen:
+            del self[0]
 
     def note(self, record: TransitionRecord) -> None:
         """Keep a record, and drop the oldest internal one when there are too many."""

@@ -59,6 +59,9 @@ class ClusterRoute:
         """How many members were lost under the call that are gone since: it was not the call that ended a plugin."""
         return sum(member.is_gone for member in self._lost)
 
+    def ready(self) -> None:
+        """None: it has to look each time."""
+
     async def now(self) -> MemberCall:
         """As `next`."""
         return await self.next(None)

@@ -78,6 +78,9 @@ class Route(Protocol):
     def excused(self) -> int:
         """How many losses of links under the call are known not to be its doing: their peers have gone."""
 
+    def ready(self) -> Routed | None:
+        """The link for any call, where it is known without a look at anything; None is always right."""
+
     async def now(self) -> Routed:
         """The link for a call that does not wait. A refusal comes only after a turn of the loop."""
 
@@ -168,20 +171,24 @@ class Calls:
         """A call that waits for the connection, and is repeated where that is safe. Its timeout covers all of this."""
         patience = Patience(self._route, method, options)
         repeats = _Repeats(self._route, request, options)
+        routed, left = self._route.ready(), options
         while True:
+            if routed is None:
+                try:
+                    routed = await patience.link()
+                except FsmConnError as error:
+                    repeats.without_connection(error)
+                    raise
+                left = patience.what_is_left()
             try:
-                routed = await patience.link()
-            except FsmConnError as error:
-                repeats.without_connection(error)
-                raise
-            try:
-                return await routed.call(method, request, fields, patience.what_is_left())
+                return await routed.call(method, request, fields, left)
             except ConnectionLostError as error:
                 repeats.after_loss(error)
             except Exception as error:
                 if not (options.retry_unavailable and routed.is_unavailable(error)):
                     raise
                 await repeats.after_unavailable(error, patience.left)
+            routed = None
 
 
 class _Repeats:

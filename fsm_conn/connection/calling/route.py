@@ -325,6 +325,10 @@ class ConnectionRoute:
         """How often `disconnect()` was called."""
         return self._conn._demand.endings
 
+    def ready(self) -> RoutedCall | None:
+        """The link that the last call went by, if nothing has happened to the connection since."""
+        return kept(self._conn)
+
     async def now(self) -> RoutedCall:
         """The current link, or a refusal after a turn of the loop."""
         conn = self._conn

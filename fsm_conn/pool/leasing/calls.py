@@ -60,6 +60,9 @@ class PoolRoute:
         """The last error that a slot has met."""
         return next((slot.cause for slot in self._leases.slots if slot.cause is not None), None)
 
+    def ready(self) -> None:
+        """None: it has to look each time."""
+
     async def now(self) -> SlotCall:
         """As `next`."""
         return await self.next(None)

@@ -274,6 +274,9 @@ class LeaseRoute:
         """The last error that the connection met."""
         return self.owner.reason
 
+    def ready(self) -> None:
+        """None: it has to look each time."""
+
     async def now(self) -> RoutedCall:
         """The link of the lease, or a refusal, after a turn of the loop."""
         try:
