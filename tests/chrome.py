@@ -20,7 +20,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
     *("--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--window-size=1400,900"),
 )
-LIMIT = 90.0
+LIMIT = 200.0
 """Seconds to wait for anything; the machine may be busy."""
 
 

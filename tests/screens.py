@@ -70,7 +70,7 @@ class Terminal:
         above = ["".join(line[x].data for x in range(self.columns)) for line in self.screen.history.top]
         return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip()
 
-    def until(self, shown: str | Callable[[str], object], limit: float = 60.0) -> str:
+    def until(self, shown: str | Callable[[str], object], limit: float = 200.0) -> str:
         """Read until the screen shows something, and return all that it shows; fail after `limit` seconds."""
         is_shown = shown if callable(shown) else lambda text: shown in text
         end = time.monotonic() + limit
@@ -82,7 +82,7 @@ class Terminal:
         """Type something."""
         os.write(self._master, keys.encode())
 
-    def until_drawn_anew(self, times: int = 3, limit: float = 60.0) -> None:
+    def until_drawn_anew(self, times: int = 3, limit: float = 200.0) -> None:
         """Read until what is drawn has been drawn so many times more: by then it is whole, and about what was typed."""
         end, before = time.monotonic() + limit, self.written.count(_ERASE_LINE)
         while self.written.count(_ERASE_LINE) < before + times * self.lines:
@@ -92,7 +92,7 @@ class Terminal:
         """Press Ctrl-C."""
         os.write(self._master, b"\x03")
 
-    def ended(self, limit: float = 60.0) -> int:
+    def ended(self, limit: float = 200.0) -> int:
         """Read to the end, and return the exit status; minus the signal that ended it."""
         end = time.monotonic() + limit
         while self._read(end):

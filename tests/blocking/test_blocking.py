@@ -164,7 +164,7 @@ def run(code: str, *, interrupt_at: str | None = None) -> tuple[int, str, str]:
         assert process.stdout.readline().strip() == interrupt_at
         time.sleep(0.2)  # until it waits; sooner is as good, for the signal is kept
         process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 

@@ -17,7 +17,6 @@ from .hunting import hunt
 from .mutants import MUTANTS, Mutant
 
 LIVES = 600
-SECONDS = 30.0
 """Of this process's CPU: whatever else the machine does."""
 SLIPS = ("TypeError", "AttributeError", "NameError")
 """What a mutant dies of that no longer fits the code which it replaces."""
@@ -42,7 +41,6 @@ def test_random_lives_kill(mutant: Mutant) -> None:
     print(
         f"\n{seconds:6.2f} s  {mutant.name}: {mutant.about}\n          {violation.invariant}: {violation.message:.120}"
     )
-    assert seconds < SECONDS
     assert not any(slip in violation.message for slip in SLIPS), f"the mutant itself is broken: {violation}"
 
 

@@ -300,7 +300,7 @@ def test_a_lease_that_is_released_from_a_thread_serves_who_waits_at_once() -> No
             began = time.monotonic()
             await asyncio.get_running_loop().run_in_executor(None, lease.release)
             threading.Timer(0, lambda: None).start()
-            (await asyncio.wait_for(waiting, 10)).release()
+            (await asyncio.wait_for(waiting, 100)).release()
             took = time.monotonic() - began
             assert pool.get_pool_stats()["available_in_pool"] == 1
             return took
@@ -313,12 +313,12 @@ def test_a_lease_that_is_released_from_a_thread_serves_who_waits_at_once() -> No
             timer = threading.Timer(0.1, lease.release)
             timer.start()
             began = time.monotonic()
-            asyncio.get_running_loop().call_later(5, lambda: None)
+            asyncio.get_running_loop().call_later(100, lambda: None)
             (await waiting).release()
             return time.monotonic() - began
 
-    assert asyncio.run(main()) < 5
-    assert asyncio.run(from_a_timer()) < 4
+    assert asyncio.run(main()) < 50
+    assert asyncio.run(from_a_timer()) < 50
 
 
 async def test_connections_do_not_keep_the_context_of_whoever_needed_them_first() -> None:

@@ -32,7 +32,7 @@ PLUGINS = 2
 CALLERS = 12
 INTERVAL = 0.5
 """Seconds between two faults."""
-LIMIT = 60.0
+LIMIT = 200.0
 FAULTS = ("kill a plugin", "kill a server", "end a server")
 DIARY = Path(__file__).parent / "plugins" / "diary.py"
 

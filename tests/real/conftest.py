@@ -96,7 +96,7 @@ def _others() -> set[asyncio.Task[object]]:
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
 
-async def eventually(check: Callable[[], object], limit: float = 60.0) -> None:
+async def eventually(check: Callable[[], object], limit: float = 200.0) -> None:
     """Wait until `check()` is true; fail after `limit` seconds."""
     async with asyncio.timeout(limit):
         while not check():
@@ -168,7 +168,7 @@ class Leftovers:
         now = self._now()
         return {kind: more for kind, was in self.before.items() if (more := now[kind] - was)}  # type: ignore[operator]
 
-    async def none(self, limit: float = 60.0) -> None:
+    async def none(self, limit: float = 200.0) -> None:
         """Wait until nothing is left that was not there before; fail after `limit` seconds."""
         end = time.monotonic() + limit
         while grown := self._grown():

@@ -18,7 +18,7 @@ import pytest
 
 __all__ = ["free_port", "postgres", "redis"]
 
-PATIENCE = 60.0
+PATIENCE = 200.0
 """Seconds for a server to listen."""
 
 

@@ -92,7 +92,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
             )
             for name in EXAMPLES
         }
-        output = {name: program.communicate(timeout=100) for name, program in running.items()}
+        output = {name: program.communicate(timeout=300) for name, program in running.items()}
         assert {name: program.returncode for name, program in running.items()} == dict.fromkeys(EXAMPLES, 0)
         said = {name: err.splitlines() for name, (_, err) in output.items()}
         lost = said.pop("auto_reconnect_example")  # whose plugin dies now and then, as the log tells

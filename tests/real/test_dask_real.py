@@ -24,7 +24,7 @@ from fsm_conn.links.process import prefork
 
 from .conftest import CALCULATOR, PYTHON, Leftovers, children, eventually, is_alive
 
-LIMIT = 120.0
+LIMIT = 200.0
 SAFE = CallOptions(idempotent=True, timeout=LIMIT)
 pytestmark = [
     pytest.mark.timeout(1200),

@@ -40,7 +40,7 @@ pytestmark = [
 ]
 
 GREETER = Path(__file__).parents[2] / "examples" / "tutorial" / "greeter"
-QUICK = 60.0
+QUICK = 200.0
 MEGABYTE = bytes(1024 * 1024)
 
 

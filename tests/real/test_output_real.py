@@ -19,7 +19,7 @@ async def test_both_streams_by_both_ways(caplog: pytest.LogCaptureFixture) -> No
     out, err = bytearray(), bytearray()
     plugin = Plugin([PYTHON, str(PLUGINS / "loud.py")], stdout=out.extend, stderr=err.extend)
     async with Connection(plugin):
-        await eventually(lambda: len(caplog.records) >= 4, 60)
+        await eventually(lambda: len(caplog.records) >= 4)
     assert sorted(bytes(out).splitlines()) == [b"printed out", b"streamed out"]  # not the handshake line
     assert b'"@message": "printed err"' in err
     assert b"[ERROR] streamed err" in err
@@ -36,7 +36,7 @@ async def test_a_plugin_in_go(binary: str, caplog: pytest.LogCaptureFixture) -> 
     """Hclog's own JSON, from a real one."""
     caplog.set_level(logging.DEBUG, "fsm_conn.plugin")
     async with Connection(Plugin([binary, "-chatty"], mtls=False)):
-        await eventually(lambda: any("counting" in record.message for record in caplog.records), 60)
+        await eventually(lambda: any("counting" in record.message for record in caplog.records))
     (record,) = (record for record in caplog.records if "counting" in record.message)
     assert record.levelno == logging.DEBUG
     assert record.plugin_module == "plugin.store"  # type: ignore[attr-defined]

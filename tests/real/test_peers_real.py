@@ -165,12 +165,12 @@ async def test_etcd_is_restarted_under_idempotent_load(etcd: Etcd, how: signal.S
                 await asyncio.sleep(0.002)
 
         tasks = [asyncio.create_task(load()) for _ in range(4)]
-        await eventually(lambda: answered > 20, 60)
+        await eventually(lambda: answered > 20)
         etcd.end(how)
         await asyncio.sleep(0.3)
         etcd.start()
         before = answered
-        await eventually(lambda: answered > before + 20, 60)
+        await eventually(lambda: answered > before + 20)
         ended.set()
         async with asyncio.timeout(60):
             await asyncio.gather(*tasks)

@@ -37,7 +37,7 @@ pytestmark = [
 assert everything
 assert outside
 
-QUICK = 60.0
+QUICK = 200.0
 MIRROR = str(PLUGINS / "mirror.py")
 BESIDE = str(PLUGINS.parent)
 """Where the package `plugins` is found."""

@@ -31,7 +31,7 @@ from .conftest import PYTHON, Leftovers, children, eventually, hostile, is_alive
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("no_leaks")]
 
-QUICK = 60.0
+QUICK = 200.0
 ENV = dict(os.environ)
 
 
@@ -519,7 +519,7 @@ class TestPrivateDirectory:
         """Directories nested deeper than Python recurses and a path may be long are removed all the same."""
         process, line = await printed(*hostile("deep", 1100))
         await process.stop(0)
-        await eventually(lambda: not os.path.lexists(os.fsdecode(line)), limit=30)
+        await eventually(lambda: not os.path.lexists(os.fsdecode(line)))
 
     def test_locked(self) -> None:
         """What it took our permissions away from is removed all the same."""
@@ -622,7 +622,7 @@ class TestWithoutClosing:
         if end.startswith("SIG"):
             popen.send_signal(signal.Signals[end])
         popen.communicate()
-        await eventually(lambda: not is_alive(int(behind)), 30)
+        await eventually(lambda: not is_alive(int(behind)))
 
     async def test_a_plugin_that_has_ended_is_left_alone(self) -> None:
         """Its number may be a stranger's; and the shell that watches is told so before."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 HOST = Path(__file__).parent / "hosts" / "secretive.py"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_nothing_secret_is_told(tmp_path: Path) -> None:
     """Neither by errors, `repr`, log records of any logger at DEBUG, traces, spans nor metrics.
 

@@ -23,7 +23,7 @@ from fsm_conn.cluster import Recipe, ServeError, ServeLimits, Server, ServerStat
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, children, eventually, is_alive
 
-LIMIT = 60.0
+LIMIT = 200.0
 ONCE = RetryPolicy(max_attempts=1)
 TOKEN = "a-token-of-some-length"
 WAITS = CallOptions(wait_for_ready=True, timeout=LIMIT)

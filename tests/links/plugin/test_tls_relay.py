@@ -40,7 +40,7 @@ from fsm_conn.links.plugin.client import PluginClient
 from fsm_conn.links.plugin.tls_relay import LOCALHOST, MOST, Credentials, TlsRelay, is_beyond_grpc
 from fsm_conn.links.target import Plugin
 
-QUICK = 60.0
+QUICK = 200.0
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 MEGABYTE = 1024 * 1024

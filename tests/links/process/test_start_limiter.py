@@ -16,7 +16,7 @@ from fsm_conn.links.process.start_limiter import StartLimiter, process_limiter
 from fsm_conn.links.process.system import usable_cores
 from fsm_conn.testing import VirtualLoop
 
-QUICK = 60.0
+QUICK = 200.0
 NEVER = 3600.0
 
 
