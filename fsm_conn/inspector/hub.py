@@ -55,15 +55,15 @@ class Hub:
         for window in self.windows:
             window.changed[subject] = None
 
-    def removed(self, key: str) -> None:
+    def removed(self, subject: Subject) -> None:
         """One is gone."""
         for window in self.windows:
-            window.gone[key] = None
+            window.lose(subject)
 
     async def stream(
         self, hello: dict[str, Any], subjects: Callable[[], tuple[Subject, ...]], clock: Callable[[], dict[str, Any]]
     ) -> AsyncIterator[bytes]:
-        """What a window is told, as server-sent events, until it closes or we do.
+        """What a window is told, as server-sent events, until it closes, or we do, or it has missed too much.
 
         Args:
             hello: what it is told first.
@@ -76,7 +76,7 @@ class Hub:
         try:
             yield _event({"hello": hello | {"window": window.key}, **clock()})
             told_at = now()
-            while not self._is_closed:
+            while not (self._is_closed or window.is_behind):
                 news = window.news(now())
                 if news or now() >= told_at + BEAT:
                     told_at = now()

@@ -98,7 +98,7 @@ class Registry:
     def remove(self, subject: Subject) -> None:
         """List it no longer."""
         self.subjects.pop(subject.key, None)
-        self._hub.removed(subject.key)
+        self._hub.removed(subject)
         subject.key = ""
 
     def all(self) -> tuple[Subject, ...]:

@@ -1,7 +1,8 @@
 """One open page, and what it has still to be told.
 
 What waits for it is bounded: of a machine that changes often only where it stands, and of the one that is looked at the
-last transitions. So a browser that is slow or gone costs nothing, and misses nothing but pictures.
+last transitions. So a browser that is slow or gone costs nothing, and misses nothing but pictures. One that reads
+nothing while thousands of machines come and go begins anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ __all__ = ["Window"]
 
 MOST_ENTRIES = 1000
 """Transitions of the machine that is looked at that may wait to be told."""
+MOST_GONE = 10_000
+"""Machines that are gone and whose end may wait to be told."""
 ROWS_AT_ONCE = 250
 """Lines of the list in one message; those that are more follow in the next."""
 DETAILS_EVERY = 0.25
@@ -34,6 +37,7 @@ class Window:
         key: what the page calls itself by when it asks for something; nobody can guess it.
         changed: the subjects that have changed since they were last told of.
         gone: the keys of those that are gone.
+        is_behind: whether it has missed so much that it has to begin anew: its stream ends, and the page opens another.
         looking: the subject whose details it shows.
         asks_guards: whether it shows what the guards of that one say.
     """
@@ -42,6 +46,7 @@ class Window:
         self.key = secrets.token_urlsafe(12)
         self.changed: dict[Subject, None] = {}
         self.gone: dict[str, None] = {}
+        self.is_behind = False
         self.looking: Subject | None = None
         self.asks_guards = False
         self._entries: deque[tuple[int, Kept]] = deque(maxlen=MOST_ENTRIES)
@@ -62,6 +67,14 @@ class Window:
         self._entries.clear()
         self._is_new = subject is not None
         self.looking = subject
+
+    def lose(self, subject: Subject) -> None:
+        """A subject is gone, and is not kept for this window."""
+        self.changed.pop(subject, None)
+        if len(self.gone) < MOST_GONE:
+            self.gone[subject.key] = None
+        else:
+            self.is_behind = True
 
     def note(self, number: int, entry: Kept) -> None:
         """A transition of the one that is looked at."""

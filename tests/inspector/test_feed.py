@@ -13,7 +13,7 @@ from browsing import Browser
 from fsm_conn import Connection, ConnectionPool, State, StateMachine, Transition
 from fsm_conn.inspector import Inspector
 from fsm_conn.inspector.hub import MOST_WINDOWS
-from fsm_conn.inspector.window import MOST_ENTRIES
+from fsm_conn.inspector.window import MOST_ENTRIES, MOST_GONE
 from fsm_conn.testing import SimulatedLink, conforms
 
 
@@ -97,6 +97,23 @@ async def test_a_slow_browser_costs_nothing_and_misses_nothing_but_pictures() ->
         feed.blocked = None
         await feed.until(lambda: feed.named("door 3")[STATE] == "open")
         await feed.until(lambda: feed.entries[-1][0] == 6 * MOST_ENTRIES)
+
+
+async def test_machines_that_come_and_go_are_not_kept_for_a_browser_that_reads_nothing() -> None:
+    """Its stream ends when it has missed too many, and it begins anew; nothing of them stays meanwhile."""
+    inspector = Inspector(token=False)
+    async with Browser(inspector.app).feed() as feed:
+        await feed.until(lambda: feed.hello)
+        feed.blocked = asyncio.Event()
+        (window,) = inspector._hub.windows
+        for _ in range(MOST_GONE + 10):
+            inspector.watch(Door("passing"))()
+        assert window.changed == {}
+        assert len(window.gone) == MOST_GONE
+        feed.blocked.set()
+        feed.blocked = None
+        await feed.task
+    assert inspector._hub.windows == ()
 
 
 async def test_a_vanished_browser_is_forgotten() -> None:
