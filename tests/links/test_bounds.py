@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,16 +18,20 @@ from harmless import assert_harmless
 from pyvider.rpcplugin.protocol.grpc_stdio_pb2 import StdioData
 
 from fsm_conn._util.redact import Redactor
+from fsm_conn.links import checking
 from fsm_conn.links.errors import CallError, NotServingError
-from fsm_conn.links.grpc.endpoint import EndpointLink
+from fsm_conn.links.grpc.channel import bounds_of_our_own
+from fsm_conn.links.grpc.endpoint import EndpointLink, channel_options
 from fsm_conn.links.plugin import stdio
+from fsm_conn.links.plugin.dialing import Dialler
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.process.output import CHUNK, LineLog
+from fsm_conn.links.target import Endpoint
 from fsm_conn.telemetry.reading import error_text
 
 MEGABYTE = 1024 * 1024
 LARGEST_MESSAGE = 4 * MEGABYTE
-"""gRPC's own default, which no link here changes."""
+"""gRPC's own default, which endpoints have, and which holds for what nobody has asked for everywhere."""
 LARGEST_METADATA = 64 * 1024
 """gRPC's own default is 16 KiB of headers."""
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
@@ -60,6 +65,8 @@ class Glutton:
             grpc.method_handlers_generic_handler("g.G", {"Once": once, "WithoutEnd": without_end}),
             grpc.method_handlers_generic_handler(HEALTH, {"Check": once, "Watch": without_end}),
             grpc.method_handlers_generic_handler(REFLECTION, {"ServerReflectionInfo": both}),
+            grpc.method_handlers_generic_handler("plugin.GRPCStdio", {"StreamStdio": without_end}),
+            grpc.method_handlers_generic_handler("plugin.GRPCBroker", {"StartStream": both}),
         ]
 
 
@@ -123,6 +130,37 @@ async def test_so_has_an_answer_about_health(glutton: Glutton, link: EndpointLin
     glutton.size = 1000
     with pytest.raises(NotServingError, match="UNKNOWN"):
         await link.probe()
+
+
+UNASKED = (f"{HEALTH}/Check", f"{HEALTH}/Watch", f"{REFLECTION}/ServerReflectionInfo")
+UNASKED += ("plugin.GRPCStdio/StreamStdio", "plugin.GRPCBroker/StartStream")
+
+
+@pytest.mark.parametrize("config", [{}, {"methodConfig": [{"name": [{"service": "g.G"}], "timeout": "60s"}]}])
+@pytest.mark.parametrize("path", UNASKED)
+async def test_so_has_what_nobody_has_asked_for(
+    glutton: Glutton, tmp_path: Path, path: str, config: dict[str, Any]
+) -> None:
+    """Also where replies may be as large as gRPC lets them, as those of plugins may: of any service of its own."""
+    given = (("grpc.service_config", json.dumps(config)),) if config else ()
+    dialler, server = Dialler(max_message=checking.LARGEST_MESSAGE, options=given), f"unix:{tmp_path}/g.sock"
+    endpoint = Endpoint(server, max_message=checking.LARGEST_MESSAGE, options=given)
+    glutton.size = LARGEST_MESSAGE + 1
+    for options in (dialler.channel_options(), channel_options(endpoint)):
+        async with grpc.aio.insecure_channel(server, options=options) as channel:
+            replies = channel.unary_stream(f"/{path}")(b"", timeout=60)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await replies.read()
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert len(await channel.unary_unary("/g.G/Once")(b"", timeout=60)) > glutton.size
+
+
+@pytest.mark.parametrize(
+    "config", ["", "{", "[]", "[" * 5000, '{"methodConfig": 5}', '{"methodConfig": [5]}', 7, b"\xff"]
+)
+def test_a_service_config_that_is_none_is_left_to_grpc(config: Any) -> None:
+    """It has its own words for it."""
+    assert bounds_of_our_own([("grpc.service_config", config)]) == {}
 
 
 async def test_so_has_an_answer_about_services(glutton: Glutton, link: EndpointLink) -> None:

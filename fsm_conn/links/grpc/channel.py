@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from fsm_conn.links.target import Tls
 __all__ = [
     "CHANNEL_OPTIONS",
     "READY",
+    "bounds_of_our_own",
     "channel_credentials",
     "keep_grpc_running",
     "message_limits",
@@ -29,6 +31,14 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """Options that every channel given to a `GrpcLink` should be made with."""
 
+
+OUR_OWN = (
+    *("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"),
+    *("plugin.GRPCBroker", "plugin.GRPCController", "plugin.GRPCStdio"),
+)
+"""Services that are asked without anybody's asking for it."""
+LARGEST_OF_OUR_OWN = 4 * 1024 * 1024
+"""Bytes of one of their messages: gRPC's default."""
 
 _kept: list[bool] = []
 
@@ -67,6 +77,27 @@ def without_retries(given: Iterable[tuple[str, Any]]) -> dict[str, int]:
     """
     config = str(dict(given).get("grpc.service_config", ""))
     return {} if "retryPolicy" in config or "hedgingPolicy" in config else {"grpc.enable_retries": 0}
+
+
+def bounds_of_our_own(given: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """The option that bounds the answers of services that this package asks for itself, whatever `max_message` says.
+
+    That is for the replies that the application wants. What a peer says of its health and its services, and what a
+    plugin prints, comes unasked, and would be held in memory as a whole before anybody could look at it.
+
+    Args:
+        given: the user's options; a service config among them is kept, and added to.
+    """
+    try:
+        config = json.loads(dict(given).get("grpc.service_config", "{}"))
+        methods = [*config.get("methodConfig", ())]
+        taken = {name.get("service") for method in methods for name in method.get("name", ())}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # gRPC has its own words for it
+    names = [{"service": service} for service in OUR_OWN if service not in taken]
+    if names:
+        methods.append({"name": names, "maxResponseMessageBytes": LARGEST_OF_OUR_OWN})
+    return {"grpc.service_config": json.dumps({**config, "methodConfig": methods})}
 
 
 READY = grpc.ChannelConnectivity.READY

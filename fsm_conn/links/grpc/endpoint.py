@@ -15,6 +15,7 @@ from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.channel import (
     CHANNEL_OPTIONS,
     READY,
+    bounds_of_our_own,
     channel_credentials,
     keep_grpc_running,
     message_limits,
@@ -52,7 +53,7 @@ def channel_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
     elif endpoint.address.startswith(("unix:", "unix-abstract:")):
         # The path of a socket is no name of a host, and servers in Rust refuse it.
         options["grpc.default_authority"] = "localhost"
-    return [*(options | dict(endpoint.options)).items()]
+    return [*(options | dict(endpoint.options) | bounds_of_our_own(endpoint.options)).items()]
 
 
 def new_channel(endpoint: Endpoint) -> grpc.aio.Channel:

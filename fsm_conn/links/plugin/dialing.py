@@ -19,6 +19,7 @@ import grpc.aio
 from fsm_conn.links.grpc.channel import (
     CHANNEL_OPTIONS,
     READY,
+    bounds_of_our_own,
     keep_grpc_running,
     message_limits,
     said_why_not,
@@ -62,7 +63,7 @@ class Dialler:
         else:
             # The path of a socket is no name of a host, and servers in Rust refuse it.
             options["grpc.default_authority"] = "localhost"
-        return [*(options | dict(self.options)).items()]
+        return [*(options | dict(self.options) | bounds_of_our_own(self.options)).items()]
 
     async def dial(self, address: Address) -> Dialled:
         """Connect.
