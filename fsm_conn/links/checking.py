@@ -194,6 +194,21 @@ def checked_cwd(cwd: str | os.PathLike[str] | None) -> str | None:
     return path
 
 
+def checked_inheritance(inherit_env: bool) -> bool:
+    """Whether a plugin gets this process's environment."""
+    if not isinstance(inherit_env, bool):
+        raise TypeError(f"inherit_env={inherit_env!r}: give True or False")
+    return inherit_env
+
+
+def checked_account(account: str | int | None) -> str | int | None:
+    """A user or a group, by name or number."""
+    is_number = isinstance(account, int) and not isinstance(account, bool) and account >= 0
+    if account is None or is_number or (isinstance(account, str) and account):
+        return account
+    raise TypeError(f"user=, group=: {account!r} is neither a name nor a number")
+
+
 def checked_versions(versions: int | Iterable[int]) -> tuple[int, ...]:
     """Versions of the application's protocol."""
     given = (versions,) if isinstance(versions, int) else tuple(versions)

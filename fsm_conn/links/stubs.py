@@ -14,6 +14,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fsm_conn.links.base import CallOptions
+
 if TYPE_CHECKING:
     import grpc.aio
 
@@ -78,7 +80,15 @@ class _ReboundMethod:
         if channel is not self._channel:
             self._bound = getattr(channel, self._kind)(self._method, *self._args, **self._kwargs)
             self._channel = channel
-        return self._bound(*args, **kwargs)
+        try:
+            return self._bound(*args, **kwargs)
+        except TypeError:
+            if any(isinstance(given, CallOptions) for given in (*args, *kwargs.values())):
+                raise TypeError(
+                    f"{self._method}: a method of a stub takes no CallOptions, but gRPC's own keywords: timeout=, "
+                    "metadata=, wait_for_ready=, credentials=, compression=; conn.call() takes CallOptions"
+                ) from None
+            raise
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self._method}>"

@@ -88,12 +88,6 @@ def _sink(sink: Callable[[bytes], object] | None) -> Callable[[bytes], object] |
     return sink
 
 
-def _inherit_env(value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"inherit_env={value!r}: give True or False")
-    return value
-
-
 def _plugin_metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
     return metadata if callable(metadata) else checked_metadata(metadata, "Plugin")
 
@@ -113,10 +107,14 @@ class Plugin:
         default=None, kw_only=True, repr=False, converter=checking.checked_env
     )
     """Environment variables on top of what it has anyway. Their values are kept out of errors and logs."""
-    inherit_env: bool = attrs.field(default=True, kw_only=True, converter=_inherit_env)
+    inherit_env: bool = attrs.field(default=True, kw_only=True, converter=checking.checked_inheritance)
     """Whether it gets the environment of this process (go-plugin: `SkipHostEnv`)."""
     cwd: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_cwd)
     """The directory it starts in; None: that of this process."""
+    user: str | int | None = attrs.field(default=None, kw_only=True, converter=checking.checked_account)
+    """The user that it runs as, by name or number, with that user's groups; None: that of this process. For root."""
+    group: str | int | None = attrs.field(default=None, kw_only=True, converter=checking.checked_account)
+    """The group that it runs as; None: the user's own."""
     mtls: bool | None = attrs.field(default=None, kw_only=True, converter=_mtls)
     """None: TLS, with certificates made for each link, where the plugin can; True: refuse others; False: none."""
     credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
@@ -153,8 +151,8 @@ class Plugin:
     def __attrs_post_init__(self) -> None:
         if self.credentials is not None and self.mtls:
             raise ValueError("mtls=True has certificates made, and credentials= brings them: give one of the two")
-        if self.prefork and (self.sha256 is not None or self.stdin != "null"):
-            raise ValueError("prefork= forks a template, which has its own program and stdin: not with sha256=, stdin=")
+        if self.prefork and (self.sha256, self.stdin, self.user, self.group) != (None, "null", None, None):
+            raise ValueError("prefork= forks a template of this user: not with sha256=, stdin=, user= and group=")
 
     @property
     def name(self) -> str:

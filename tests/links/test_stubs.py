@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from fsm_conn.connection.errors import NotConnectedError
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
+from fsm_conn.links.base import CallOptions
 from fsm_conn.links.stubs import ReconnectingChannel
 
 CalculatorStub: Any = calculator_pb2_grpc.CalculatorStub  # which has no types
@@ -122,3 +124,16 @@ def test_older_generated_code_is_served_too() -> None:
     method("r")
     assert channel.bound == [("unary_unary", "/s/M", (str, bytes), {})]
     assert repr(method) == "<unary_unary /s/M>"
+
+
+async def test_call_options_are_not_for_stubs() -> None:
+    """Their methods are gRPC's own, and so are the keywords: what to write is told."""
+    channel = grpc.aio.insecure_channel("127.0.0.1:1")
+    stub = CalculatorStub(ReconnectingChannel(Current(channel)))
+    request, options = calculator_pb2.Operands(a=1, b=2), CallOptions(timeout=1)
+    for wrong in (lambda: stub.Add(request, options), lambda: stub.Add(request, options=options)):
+        with pytest.raises(TypeError, match="gRPC's own keywords: timeout="):
+            wrong()
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        stub.Add(request, patience=1)
+    await channel.close()

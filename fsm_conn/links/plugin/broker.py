@@ -94,6 +94,7 @@ class PluginBroker(Broker):
         own: the user's own credentials, if any.
         directories: where sockets that the plugin offers may be.
         show: makes the plugin's words fit to be shown.
+        user: the number of the user that the plugin runs as; None: this one.
     """
 
     def __init__(
@@ -105,7 +106,9 @@ class PluginBroker(Broker):
         own: Any,
         directories: Sequence[str],
         show: Callable[[str], str],
+        user: int | None = None,
     ) -> None:
+        self._user = user
         self._channel = channel
         self._connectivity = connectivity
         self._loss = loss
@@ -224,6 +227,9 @@ class PluginBroker(Broker):
         )
         self._served.add(served)
         try:
+            if self._user is not None:  # whom the socket is for, and who may pass through the directory
+                os.chown(served.path, self._user, -1)
+                os.chmod(self._private, 0o711)  # noqa: S103
             await self._send(ConnInfo(service_id=number, network="unix", address=served.path))
         except BaseException:
             await served.close()
@@ -248,7 +254,7 @@ class PluginBroker(Broker):
                 await self._stream.write(info)
 
     def _new_path(self) -> str:
-        self._private = self._private or directory.make()
+        self._private = self._private or directory.make(for_others=self._user is not None)
         self._sockets += 1
         return os.path.join(self._private, f"{self._sockets}.sock")
 
@@ -291,7 +297,7 @@ class PluginBroker(Broker):
         if wrong is not None:
             raise BrokerError(f"the plugin's offer of service {number} {' '.join(wrong)}: {self._told(where)}")
         if offer.network == "unix":
-            fault = what_is_wrong(offer.address, self._directories)
+            fault = what_is_wrong(offer.address, self._directories, self._user)
             if fault:
                 raise BrokerError(f"the plugin offers service {number} at a socket that {fault}: {self._told(where)}")
         try:

@@ -180,6 +180,8 @@ class PluginClient(RPCPluginClient):
             own_directory=[name for name in DIRECTORY_NAMES if name not in self._given],
             sha256=self._plugin.sha256,
             stdin=self._plugin.stdin,
+            user=self._plugin.user,
+            group=self._plugin.group,
             prefork=self._plugin.prefork,
             varying=MADE_FOR_ONE_LINK,
         )
@@ -297,7 +299,8 @@ class PluginClient(RPCPluginClient):
             assert self.process is not None
             directories = (self.process.directory, *self._directories())
             own, dialler = self._plugin.credentials, self.dialler()
-            self._broker = PluginBroker(self.grpc_channel, connectivity, loss, dialler, own, directories, show)
+            user = self.process.user
+            self._broker = PluginBroker(self.grpc_channel, connectivity, loss, dialler, own, directories, show, user)
         return self._broker
 
     # -- the end -----------------------------------------------------------------------------------------------------

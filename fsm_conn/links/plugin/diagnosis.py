@@ -79,7 +79,9 @@ async def read_handshake(
 
 def _checked(process: PluginProcess, line: bytes, offered: Collection[int], directories: Collection[str]) -> Handshake:
     handshake = parse_handshake(line, offered=offered, show=process.redact)
-    wrong = what_is_wrong(handshake.address, (process.directory, *directories)) if handshake.network == "unix" else ""
+    wrong = ""
+    if handshake.network == "unix":
+        wrong = what_is_wrong(handshake.address, (process.directory, *directories), process.user)
     if handshake.network == "unix" and not wrong and os.path.isdir(process.directory):
         wrong = "" if is_ours(process.directory) else "is in a directory that somebody has put in the place of its own"
     if wrong:

@@ -25,12 +25,13 @@ ROOT = 0
 """Whoever is root needs no socket to get at us."""
 
 
-def what_is_wrong(path: str, directories: Collection[str]) -> str:
+def what_is_wrong(path: str, directories: Collection[str], user: int | None = None) -> str:
     """What is wrong with a socket, in words that continue `a socket that`; empty when nothing is.
 
     Args:
         path: an absolute path.
         directories: where it may be.
+        user: the number of the user that the plugin runs as; None: this one.
     """
     parent = os.path.realpath(os.path.dirname(path))
     if not any(_is_in(parent, os.path.realpath(directory)) for directory in directories):
@@ -46,7 +47,7 @@ def what_is_wrong(path: str, directories: Collection[str]) -> str:
         return "is a symbolic link: have the plugin announce the socket itself"
     if not stat.S_ISSOCK(status.st_mode):
         return "is no socket: have the plugin listen before it prints its handshake line"
-    if status.st_uid not in (os.geteuid(), ROOT):
+    if status.st_uid not in (os.geteuid(), ROOT, user):
         return f"belongs to another user, of number {status.st_uid}: have the plugin make its own"
     return ""
 

@@ -47,8 +47,11 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = "/proc/self/ns/pid"
 
 
-def make() -> str:
+def make(*, for_others: bool = False) -> str:
     """Make a directory for one plugin of this process, and return its path.
+
+    Args:
+        for_others: whether another user must be able to pass to it.
 
     Raises:
         LinkError: the system does not let it.
@@ -56,23 +59,33 @@ def make() -> str:
     world = _world()
     mark = f"{world}-" if world else ""
     try:
-        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-{mark}", dir=_base())
+        return tempfile.mkdtemp(prefix=f"fsm-{os.getpid()}-{mark}", dir=_base(for_others))
     except OSError as error:
         raise LinkError(f"the plugin could get no private directory: {error}; free space, or set TMPDIR") from None
 
 
-def _base() -> str:
+def _base(for_others: bool) -> str:
     """Where to make it: the directory for temporary files, or a short one, whichever nobody else can tamper with."""
     base = tempfile.gettempdir()
     why = who_may_tamper(base)
     if why is not None:
         logger.warning("plugins get no directories in %s: %s", base, why)
-    elif len(os.fsencode(base)) <= LONGEST_BASE:
+    elif len(os.fsencode(base)) <= LONGEST_BASE and not (for_others and _is_closed(base)):
         return base
     why = who_may_tamper(SHORT_BASE)
     if why is not None:
         raise PermissionError(f"{why}, so that they could put their own in its place")
     return SHORT_BASE
+
+
+def _is_closed(path: str) -> bool:
+    """Whether others cannot pass through a directory, or one above it."""
+    path = os.path.realpath(path)
+    while os.stat(path).st_mode & stat.S_IXOTH:
+        if path == os.path.dirname(path):
+            return False
+        path = os.path.dirname(path)
+    return True
 
 
 def who_may_tamper(path: str) -> str | None:
@@ -211,4 +224,6 @@ def _is_private(path: str) -> bool:
         found = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700 and found.st_uid == os.geteuid()
+    return (
+        stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) in (0o700, 0o711) and found.st_uid == os.geteuid()
+    )

@@ -74,6 +74,7 @@ class PluginProcess:
     Attributes:
         pid: its number.
         directory: its private directory, which is removed soon after the exit.
+        user: the number of the user that it runs as, if that was asked for.
         redact: what makes its output fit to be shown.
         exited: resolves to its return code: the exit status, or minus a signal's number; None when somebody else in
             this host took it away. Never fails. Shield it.
@@ -94,6 +95,7 @@ class PluginProcess:
         self._loop = loop
         self._popen = started.popen
         self.directory = started.directory
+        self.user = started.user
         self.redact = redact
         self._removing: Future[None] | None = None
         self._pidfd: list[int] = []
@@ -118,6 +120,8 @@ class PluginProcess:
         varying: Sequence[str] = (),
         sha256: str | None = None,
         stdin: Literal["null", "inherit"] | int = "null",
+        user: str | int | None = None,
+        group: str | int | None = None,
         use_pidfd: bool = system.HAS_EXIT_DESCRIPTORS,
     ) -> PluginProcess:
         """Start a process. When this is cancelled, whatever was started is gone when the cancellation goes on.
@@ -132,6 +136,8 @@ class PluginProcess:
             heard: who hears the output, and how it is read.
             sha256: the digest that the program must have; what is executed is a copy that was compared.
             stdin: what it reads from: nothing, what this process reads from, or an open file.
+            user: the user that it runs as, by name or number; None: that of this process.
+            group: the group that it runs as; None: the user's own.
             own_directory: variables to set to a private directory, which is removed after the exit.
             prefork: whether it is forked from a template, where that can be; or what the template imports beforehand.
             varying: variables of `env` that differ from start to start, and that no template is to be told of.
@@ -141,7 +147,16 @@ class PluginProcess:
             LinkError: it could not be started; `permanent` when it never can.
         """
         launch = Launch(
-            tuple(command), env, cwd, tuple(own_directory), prefork, tuple(varying), sha256=sha256, stdin=stdin
+            tuple(command),
+            env,
+            cwd,
+            tuple(own_directory),
+            prefork,
+            tuple(varying),
+            sha256=sha256,
+            stdin=stdin,
+            user=user,
+            group=group,
         )
         job = forking.submit(launch, name) if prefork else spawner.submit(spawner.start, launch)
         try:

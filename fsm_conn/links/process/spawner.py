@@ -30,7 +30,8 @@ import attrs
 
 from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
-from fsm_conn.links.process import directory, sealed, system, watchdog
+from fsm_conn.links.process import accounts, directory, sealed, system, watchdog
+from fsm_conn.links.process.accounts import Account
 from fsm_conn.links.process.child import Child, signal_group
 from fsm_conn.links.process.paths import absolute
 
@@ -40,6 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
+ROOT = 0
 
 _swept: set[str] = set()
 
@@ -82,6 +84,10 @@ class Launch:
     """The digest that the program must have."""
     stdin: Literal["null", "inherit"] | int = "null"
     """What it reads from."""
+    user: str | int | None = None
+    """The user that it runs as, by name or number."""
+    group: str | int | None = None
+    """The group that it runs as."""
 
 
 @attrs.frozen
@@ -90,6 +96,8 @@ class Started:
 
     popen: Child
     directory: str
+    user: int | None = None
+    """The number of the user that it runs as, if that was asked for."""
 
     def undo(self) -> None:
         """End the process and everything it started, and leave nothing behind. Blocks for some milliseconds."""
@@ -116,10 +124,13 @@ def start(launch: Launch, pass_fds: Sequence[int] = ()) -> Started:
         LinkError: the system could not start it now.
     """
     path = resolve(launch)
+    account = accounts.account(launch.user, launch.group)
     watchdog.ensure()
-    private = directory.make()
+    private = directory.make(for_others=account is not None)
     try:
-        started = Started(_popen(launch, path, private, pass_fds), private)
+        started = Started(
+            _popen(launch, path, private, pass_fds, account), private, None if account is None else account.uid
+        )
     except BaseException:
         directory.remove(private)
         raise
@@ -141,19 +152,30 @@ def _sweep_slice(base: str) -> None:
             workers.submit("sweeper", _sweep_slice, base)
 
 
-def _popen(launch: Launch, path: str, private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+def _popen(
+    launch: Launch, path: str, private: str, pass_fds: Sequence[int], account: Account | None
+) -> subprocess.Popen[bytes]:
     wrapper = system.death_wrapper()
     prefix = wrapper if _kernel_takes(path) else ()
     try:
+        own = private if account is None else account.room_in(private)
         with sealed.copy_of(path, launch.sha256) as copy:
-            return _run(launch, [*prefix, copy.path, *launch.command[1:]], private, [*pass_fds, *copy.descriptors])
+            argv = [*prefix, copy.path, *launch.command[1:]]
+            return _run(launch, argv, own, [*pass_fds, *copy.descriptors], account)
     except LinkError:  # It is an OSError, too, and has its own words.
         raise
     except OSError as error:
+        if account is not None and isinstance(error, PermissionError) and os.geteuid() != ROOT:
+            raise CommandNotExecutableError(
+                f"the plugin's command {path} cannot be started as another user (user=, group=): "
+                f"only root may do that ({os.strerror(error.errno or 0)})"
+            ) from None
         raise _start_error(error, path) from None
 
 
-def _run(launch: Launch, argv: list[str], private: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+def _run(
+    launch: Launch, argv: list[str], private: str, pass_fds: Sequence[int], account: Account | None
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - to run what the user says is what this is for
         argv,
         stdin=subprocess.DEVNULL if launch.stdin == "null" else None if launch.stdin == "inherit" else launch.stdin,
@@ -166,6 +188,7 @@ def _run(launch: Launch, argv: list[str], private: str, pass_fds: Sequence[int])
         pass_fds=pass_fds,
         process_group=0,
         preexec_fn=None if system.death_wrapper() else system.death_hook(),
+        **({} if account is None else account.arguments()),
     )
 
 
