@@ -467,7 +467,7 @@ def test_states_may_stand_beside_one_that_was_added_and_one_trigger_may_lead_bot
         ({"state": "failed"}, "add_state: the table already has a state 'failed'"),
         ({"beside": "conected"}, "add_state: the table has no state 'conected'; it has 'connected'"),
         ({"beside": "failed"}, "'failed' owns no link; a state beside it has none to share; see insert_state"),
-        ({"state": State("paused")}, "'paused' owns no link; say LinkState('paused')"),
+        ({"state": State("paused")}, "'paused' owns no link; declare it as LinkState('paused')"),
         ({"trigger": "lost"}, "'connected' already handles 'lost'; take a trigger of its own"),
         ({"trigger": "disconnect"}, "'connected' already handles 'disconnect'"),
         ({"back": "reconnect"}, "'paused' already handles 'reconnect'"),

@@ -280,8 +280,8 @@ class Leases:
         else:
             slot.holders.remove(holder)
             lookout = self.lookout
-            if self.waiters.waiting and lookout.clock() >= lookout.due:
-                lookout.look(slot)
+            if self.waiters.waiting and lookout.clock() >= lookout.due and asyncio._get_running_loop() is not None:
+                lookout.look(slot)  # not for who is freed after his loop was closed: there are no turns to wait for
             elif not self.waiters.serve(slot):
                 self.free.append(slot)
             elif slot.callers:
