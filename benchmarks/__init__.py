@@ -11,6 +11,7 @@ SUITE: tuple[str, ...] = (
     "throughput",
     "recovery",
     "prefork",
+    "served",
     "stillborn",
     "cancellation",
     "loop_end",

@@ -29,7 +29,7 @@ from fsm_conn import Connection
 
 BLOCK = 10
 """Calls in a row, before the next one takes its turn."""
-CPU_ROUNDS, CPU_BLOCK = 20, 100
+CPU_ROUNDS, CPU_BLOCK = 20, 50
 """The same for the CPU of this process, whose clock is coarser."""
 GOALS = {"conn.call": 1.03, "conn.stub": 1.01, "second plain channel": None}
 

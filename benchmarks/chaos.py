@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import threading
@@ -39,6 +40,7 @@ while its plugins were killed, stopped and kept busy, and what the plugins' own 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for."""
     options = _options(arguments)
+    logging.getLogger("fsm_conn").setLevel(logging.CRITICAL)  # each kill would be a line
     described = {name: value for name, value in machine().items() if name != "peers"}
     with tempfile.TemporaryDirectory(prefix="fb-") as name:
         directory = Path(name)

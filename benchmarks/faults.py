@@ -1,6 +1,6 @@
 """Plugins with faults: how soon is each told, and in which words? Beside pyvider-rpcplugin's own client.
 
-    python -m benchmarks.faults [--only WORDS] [--cut-off SECONDS] [--jobs N] [--json FILE]
+    python -m benchmarks.faults [--only WORDS] [--cut-off SECONDS] [--jobs N] [--write FILE] [--json FILE]
 
 The faults are those of the tests, `tests/real/faults.py`. Each is met by fsm_conn, with one attempt, and by the other
 client, through its `start()` and a compiled stub; each time in an interpreter of its own, with a temporary directory of
@@ -44,6 +44,13 @@ START_LIMIT = 60.0
 HOST_KILLED = "its host is killed with SIGKILL"
 CLIENTS = ("fsm_conn", "pyvider-rpcplugin")
 SHOWN = 150
+PAGE = Path(__file__).with_name("FAULTS.md")
+HEAD = """# Faults of plugins
+
+Written by `python -m benchmarks.faults`, which the [README](README.md) describes: how soon the caller of each plugin
+that misbehaves is told, and what, beside pyvider-rpcplugin's own client. fsm_conn was given one attempt, and a start
+timeout of 4 s with plugins that never come up; the other client has its own timeouts and retries.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -272,8 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in [*(fault.name for fault in FAULTS), HOST_KILLED] if options.only in name]
     described = {name: value for name, value in machine().items() if name != "peers"}  # pools and machines
     found = _rows(names, options.cut_off, options.jobs)
-    print("\n".join(f"{key}: {value}" for key, value in described.items()), end="\n\n")
-    print(_table(found, options.cut_off))
+    page = "\n".join(
+        [HEAD, *(f"- {key}: {value}" for key, value in described.items()), "", _table(found, options.cut_off)]
+    )
+    print(page)
+    if options.write:
+        options.write.write_text(page + "\n")
     if options.json:
         _write(options.json, options.cut_off, described, found)
     return 0
@@ -291,6 +302,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="WORDS", help="faults whose names have these words")
     parser.add_argument("--cut-off", type=float, default=CUT_OFF, metavar="SECONDS", help="end a client that hangs")
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="how many of the other clients run at a time")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        nargs="?",
+        const=PAGE,
+        metavar="FILE",
+        help="write the page to FILE (benchmarks/FAULTS.md)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE, too")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

@@ -75,7 +75,7 @@ async def _measured(quick: bool, progress: Progress) -> Times:
         for _, part in turns(parts, 4 if quick else 20, progress, "starts"):
             await asyncio.sleep(PAUSE)
             await part(times)
-    for _, forked in turns((False, True), 1 if quick else 3, progress, "pools"):
+    for _, forked in turns((False, True), 1 if quick else 2, progress, "pools"):
         while prefork.templates():
             await asyncio.sleep(PAUSE)
         await _pool(times, 8 if quick else PLUGINS, forked=forked)
