@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from http2 import most_streams
 
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import ServeLimits
-from fsm_conn.cluster.serving.health import HealthServer
+from fsm_conn.cluster.serving.health import MOST_QUESTIONS, HealthServer
 from fsm_conn.cluster.serving.listener import Listener, listen
 
 PATIENT = 60.0
@@ -98,6 +99,8 @@ async def test_who_asks_for_health_is_one_of_so_many() -> None:
     address = await server.start("127.0.0.1:0")
     loop, opened = asyncio.get_running_loop(), []
     async with asyncio.timeout(PATIENT):
+        where = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+        assert await most_streams(*where) == MOST_QUESTIONS
         for _ in range(10):
             each = socket.socket()
             each.setblocking(False)

@@ -17,8 +17,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import TlsFiles, _read
 
-__all__ = ["HealthServer"]
+__all__ = ["MOST_QUESTIONS", "HealthServer"]
 
+MOST_QUESTIONS = 100
+"""At one time on one connection; more wait at the other side."""
 _STATUS = health_pb2.HealthCheckResponse
 
 
@@ -52,7 +54,7 @@ class HealthServer:
     def __init__(self, tls: TlsFiles | None, token: str | None, most: int) -> None:
         self._tls = tls
         checks = [] if token is None else [_TokenCheck(token)]
-        options = [("grpc.max_allowed_incoming_connections", most)]
+        options = [("grpc.max_allowed_incoming_connections", most), ("grpc.max_concurrent_streams", MOST_QUESTIONS)]
         self._server = grpc.aio.server(interceptors=checks, options=options)
         self._servicer: Any = health.aio.HealthServicer()
         add: Any = health_pb2_grpc.add_HealthServicer_to_server

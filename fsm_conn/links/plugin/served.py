@@ -6,7 +6,8 @@ Rules that hold here:
   TLS, the plugin must show its own certificate besides, and gets this host's.
 - gRPC's server does the TLS itself, unless it takes no certificate like the plugin's: then a `TlsDoor` does, and the
   server lets in that door alone.
-- Connections are bounded in number: a plugin cannot use up this process's descriptors.
+- Connections are bounded in number, and so are the calls of each and what they bring along: a plugin cannot use up this
+  process's descriptors, nor its memory.
 - Ending it is bounded: calls that do not end when they are cancelled are left.
 """
 
@@ -34,12 +35,16 @@ from fsm_conn.links.plugin.tls_door import MOST, Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials, is_beyond_grpc
 from fsm_conn.links.target import Tls
 
-__all__ = ["Identity", "Served", "identity_of"]
+__all__ = ["LARGEST_REQUEST", "MOST_CALLS", "Identity", "Served", "identity_of"]
 
 logger = logging.getLogger("fsm_conn.process")
 
 INNER_DAYS = 3650
 """Days for which a door and its server know one another: longer than any process."""
+MOST_CALLS = 1000
+"""Calls at one time on one connection; more wait at the plugin's side."""
+LARGEST_REQUEST = 4 * 1024 * 1024
+"""Bytes: gRPC's default, and that of go-plugin's servers."""
 CANCELLED_LIMIT = 1.0
 """Seconds for calls that were cancelled to end."""
 
@@ -130,13 +135,18 @@ class Served(BrokeredService):
             register: is given the server, to register servicers.
             interceptors: of the server.
             options: gRPC's channel arguments, which win.
-            max_message: bytes of the largest message.
+            max_message: bytes of the largest answer.
             on_end: called once, when it is served no longer.
 
         Raises:
             OSError: there can be no such socket.
         """
-        limits = {**message_limits(max_message), "grpc.max_allowed_incoming_connections": MOST}
+        limits = {
+            **message_limits(max_message),
+            "grpc.max_receive_message_length": min(max_message, LARGEST_REQUEST),
+            "grpc.max_allowed_incoming_connections": MOST,
+            "grpc.max_concurrent_streams": MOST_CALLS,
+        }
         arguments = [*(limits | dict(options)).items()]
         server = grpc.aio.server(interceptors=[*interceptors], options=arguments)
         register(server)

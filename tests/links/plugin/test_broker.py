@@ -19,6 +19,7 @@ import attrs
 import grpc
 import grpc.aio
 import pytest
+from http2 import most_streams
 from pyvider.rpcplugin.protocol.grpc_broker_pb2 import ConnInfo
 from pyvider.rpcplugin.protocol.grpc_broker_pb2_grpc import GRPCBrokerServicer, add_GRPCBrokerServicer_to_server
 
@@ -30,7 +31,7 @@ from fsm_conn.links.plugin import broker as room
 from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialler
-from fsm_conn.links.plugin.served import Identity, Served, identity_of
+from fsm_conn.links.plugin.served import LARGEST_REQUEST, MOST_CALLS, Identity, Served, identity_of
 from fsm_conn.links.plugin.tls_door import MOST, Shown, TlsDoor
 from fsm_conn.links.plugin.tls_relay import Credentials
 from fsm_conn.links.target import Tls
@@ -343,19 +344,43 @@ async def test_a_plugin_that_turns_everybody_away(private: Path) -> None:
             await channel.close()
 
 
-async def test_connections_to_what_is_served_are_bounded(private: Path) -> None:
-    """A plugin that opens them for nothing does not use up this process's descriptors."""
-    path = str(private / "s.sock")
-    served = await Served.start(
+async def served_at(path: str, register: Any = lambda server: None, **options: Any) -> Served:
+    return await Served.start(
         1,
         path,
         Identity(None),
-        lambda server: None,
-        interceptors=(),
-        options=(),
-        max_message=2**20,
-        on_end=lambda served: None,
+        register,
+        **{"interceptors": (), "options": (), "max_message": 2**31 - 1, "on_end": lambda served: None, **options},
     )
+
+
+async def test_calls_of_what_is_served_are_bounded(private: Path) -> None:
+    """In number on each connection, and in size, whatever is let through of replies; unless the options say otherwise."""
+    path = str(private / "s.sock")
+
+    async def echo(request: bytes, context: Any) -> bytes:
+        return request
+
+    def register(server: grpc.aio.Server) -> None:
+        handler = {"Once": grpc.unary_unary_rpc_method_handler(echo)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("e.E", handler),))
+
+    sizes = [("grpc.max_receive_message_length", 2**31 - 1), ("grpc.max_concurrent_streams", 7)]
+    for options, most, fits in (((), MOST_CALLS, False), (sizes, 7, True)):
+        served = await served_at(path, register, options=options)
+        async with asyncio.timeout(PATIENT):
+            assert await most_streams(*await asyncio.open_unix_connection(path)) == most
+        channel_options = Dialler(max_message=2**31 - 1).channel_options()
+        async with grpc.aio.insecure_channel(f"unix:{path}", options=channel_options) as channel:
+            call = channel.unary_unary("/e.E/Once")(b"x" * (LARGEST_REQUEST + 1), timeout=PATIENT)
+            assert (await call.code() is grpc.StatusCode.OK) == fits
+        await served.close()
+
+
+async def test_connections_to_what_is_served_are_bounded(private: Path) -> None:
+    """A plugin that opens them for nothing does not use up this process's descriptors."""
+    path = str(private / "s.sock")
+    served = await served_at(path)
     opened = []
     async with asyncio.timeout(PATIENT):
         for _ in range(MOST + 10):
