@@ -287,3 +287,7 @@ async def test_kills_of_a_worker_a_nanny_and_the_scheduler(tmp_path: Path) -> No
             stop.set()
             await asyncio.gather(*callers)
             assert {*answered} == {2.0}
+            assert client.status != "running"
+            asked: list[str] = []
+            client.unregister_worker_plugin = lambda name, **_: asked.append(name)
+        assert asked == [], "who is not there would be waited for"

@@ -203,6 +203,8 @@ class DaskMembers:
             await asyncio.wait(questions)
         with suppress(Exception):  # of Dask's, when the scheduler has gone
             client.unsubscribe_topic(hosting.topic)
+        if client.status != "running":
+            return  # the scheduler has gone: nobody would hear it, and to wait for that would take long
         for name, nanny in ((hosting.topic, True), (f"{hosting.topic}-worker", False)):
             with suppress(Exception):
                 await within(ASKING, client.unregister_worker_plugin(name, nanny=nanny))
