@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
+import distributed
 
 from fsm_conn import Plugin
 from fsm_conn.cluster import ClusterPolicy, ClusterPool, Recipe, ServeLimits
@@ -39,6 +39,7 @@ INTERVAL = 1.0
 AFTERWARDS = 10.0
 """Seconds for which calls go on after the scheduler was killed."""
 PATIENT = 120.0
+Client: Any = distributed.Client
 DIARY = Path(__file__).parents[1] / "tests" / "real" / "plugins" / "diary.py"
 
 
@@ -64,7 +65,7 @@ class Programs:
                 stderr=log,
             )
 
-    async def open(self) -> Client:
+    async def open(self) -> Any:
         """Start all, and return a client."""
         async with asyncio.timeout(PATIENT):
             while not (self._file.exists() and self._file.read_text()):
@@ -129,8 +130,9 @@ async def run(directory: Path, seconds: float, seed: int) -> tuple[Counter[str],
         members = DaskMembers(client, recipe, per_worker=PLUGINS, interval=1.0)
         policy = ClusterPolicy(slow_start=0.0, wait_timeout=PATIENT)
         async with ClusterPool(members, recipe, policy=policy) as cluster:
+            anybody: Any = cluster
             weather = asyncio.create_task(strike(programs, cluster, random.Random(seed), done))
-            callers = [asyncio.create_task(told.go_on(cluster, lambda: is_over)) for _ in range(CALLERS)]
+            callers = [asyncio.create_task(told.go_on(anybody, lambda: is_over)) for _ in range(CALLERS)]
             await asyncio.wait((*callers, weather), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             weather.cancel()
             await asyncio.wait((weather,))

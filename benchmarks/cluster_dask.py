@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from distributed import Client, LocalCluster
+import distributed
 
 from fsm_conn import CallOptions, ConnectionPool, Plugin
 from fsm_conn.cluster import ClusterPolicy, ClusterPool, Recipe, ServeLimits, StaticMembers, serve
@@ -32,6 +32,8 @@ PATIENT = 120.0
 SAFE = CallOptions(idempotent=True, timeout=PATIENT)
 POLICY = ClusterPolicy(slow_start=0.0, wait_timeout=PATIENT)
 KILLS = 5
+Client: Any = distributed.Client
+LocalCluster: Any = distributed.LocalCluster
 Call = Callable[[], Awaitable[Any]]
 
 
@@ -47,7 +49,7 @@ def add(pool: ClusterPool | ConnectionPool) -> Call:
 
 
 @asynccontextmanager
-async def cluster(*, prefork: bool, per_worker: int = PLUGINS) -> AsyncIterator[tuple[Client, ClusterPool]]:
+async def cluster(*, prefork: bool, per_worker: int = PLUGINS) -> AsyncIterator[tuple[Any, ClusterPool]]:
     """All of it, from nothing: Dask's processes, the plugins, and a pool."""
     recipe = Recipe(plugin=Plugin(COMMAND, prefork=prefork), limits=ServeLimits(announce=0.1))
     async with (
@@ -137,7 +139,7 @@ async def server_kills() -> float:
     return statistics.median(found)
 
 
-async def worker_kills(client: Client, pool: ClusterPool) -> float:
+async def worker_kills(client: Any, pool: ClusterPool) -> float:
     """A worker, whose plugins are its nanny's."""
     found = []
     for _ in range(KILLS):
@@ -206,7 +208,7 @@ def burn(seconds: float, number: int) -> int:
     return number
 
 
-async def busy(client: Client, pool: ClusterPool) -> float:
+async def busy(client: Any, pool: ClusterPool) -> float:
     """The ratio of the latency while all workers are busy to that while none is.
 
     While the workers are idle, as many programs burn beside them: there are fewer cores than workers, and what that

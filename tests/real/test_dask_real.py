@@ -271,6 +271,10 @@ async def test_kills_of_a_worker_a_nanny_and_the_scheduler(tmp_path: Path) -> No
                 enough = len(answered) + 30
                 await eventually(lambda: len(answered) >= enough or any(each.done() for each in callers), LIMIT)
 
+            def reply_of_a_task() -> Any:
+                return local_pool().call("calculator.Add", SAFE, a=4, b=5)
+
+            assert (await client.submit(reply_of_a_task)).result == 9  # from another process, its class and all
             callers = [asyncio.create_task(caller()) for _ in range(4)]
             await some_more()
             workers = await client.run(os.getpid)

@@ -22,6 +22,7 @@ from fsm_conn._util.text import brief
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, RequestError
 from fsm_conn.links.grpc.names import listing, nearest, shown
+from fsm_conn.links.grpc.reflection import message_class
 
 __all__ = ["Method", "bind", "is_map", "message_for", "messages_for", "no_field", "one_of", "wrong_kind"]
 
@@ -72,7 +73,7 @@ def bind(channel: Any, descriptor: MethodDescriptor) -> Method:
         raise CallError(f"{shown(descriptor.full_name)} or one of its messages has more than {_LONGEST_NAME} letters")
     try:
         request_class = message_factory.GetMessageClass(descriptor.input_type)
-        response_class = message_factory.GetMessageClass(descriptor.output_type)
+        response_class = message_class(descriptor.output_type)
     except RecursionError:  # protobuf follows the fields that are messages, and their fields, one inside the other
         raise CallError(f"the messages of {shown(descriptor.full_name)} refer to too many others in a row") from None
     kind = f"{_arity(descriptor.client_streaming)}_{_arity(descriptor.server_streaming)}"

@@ -13,6 +13,8 @@ Protocol: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import graphlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -21,10 +23,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, FileDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from fsm_conn._util.text import brief
@@ -32,7 +35,7 @@ from fsm_conn.links.errors import CallError
 from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.names import shown
 
-__all__ = ["Reflection"]
+__all__ = ["Reflection", "message_class"]
 
 # Version 1 differs from its alpha in nothing but the name; many servers offer only one of the two.
 _VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
@@ -211,3 +214,48 @@ def _ordered(files: dict[str, FileDescriptorProto]) -> list[str]:
         return list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError:
         raise CallError("the peer's files depend on each other in a circle") from None
+
+
+# --- replies that travel: pickle finds a class by its module, and classes made by reflection are in none -----
+
+
+def message_class(descriptor: Descriptor) -> type[Message]:
+    """The class of a message; if no module has it, its objects can be pickled all the same."""
+    found: Any = message_factory.GetMessageClass(descriptor)
+    if descriptor.file.pool is not descriptor_pool.Default():
+        found.__reduce__, found.__copy__ = _reduced, copy.deepcopy  # else copy() would make another class
+    return found  # type: ignore[no-any-return]
+
+
+def _reduced(message: Message) -> tuple[Any, ...]:
+    descriptor: Any = message.DESCRIPTOR
+    return _unpacked, (descriptor.full_name, message.SerializeToString(), _described(descriptor.file))
+
+
+def _unpacked(name: str, data: bytes, described: bytes) -> Message:
+    """Take a reply out of its pickle."""
+    return _class_of(name, described).FromString(data)
+
+
+@functools.lru_cache(maxsize=100)
+def _class_of(name: str, described: bytes) -> type[Message]:
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(described).file:
+        pool.Add(file)
+    return message_class(pool.FindMessageTypeByName(name))
+
+
+def _described(file: FileDescriptor) -> bytes:
+    """A file and all that it imports, each after what it imports itself."""
+    files: dict[str, FileDescriptorProto] = {}
+
+    def add(each: FileDescriptor) -> None:
+        if each.name not in files:
+            for imported in each.dependencies:
+                add(imported)
+            proto = FileDescriptorProto()
+            each.CopyToProto(proto)
+            files[each.name] = proto
+
+    add(file)
+    return FileDescriptorSet(file=files.values()).SerializeToString(deterministic=True)
