@@ -77,19 +77,16 @@ class RetryPolicy:
     """Seconds a link must stay up before the outage counts as over and attempts start from zero."""
     max_restarts: int | None = attrs.field(default=None, validator=whole(0, none=True))
     """How many losses of an open link within `restart_window` are followed by a reconnect; one more ends in `failed`,
-        even
-    when each reconnect succeeded. The *intensity* of Erlang's supervisors. None: no limit."""
+    even when each reconnect succeeded. The *intensity* of Erlang's supervisors. None: no limit."""
     restart_window: float = attrs.field(default=60.0, validator=seconds(zero=False))
     """Seconds in which losses are counted for `max_restarts`; the *period* of Erlang's supervisors."""
     recover_after: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
     """Seconds in `failed` before one careful attempt. If that fails, or its link does not stay up for `stable_after`,
-        the
-    connection returns to `failed`. The *half-open* state of a circuit breaker (Nygard, "Release It!"). There is no
+    the connection returns to `failed`. The *half-open* state of a circuit breaker (Nygard, "Release It!"). There is no
     such attempt after a permanent error or a bug. None: stay in `failed` until `connect()` or `reconnect()`."""
     recover_unused: bool = attrs.field(default=True, validator=flag)
     """Whether `recover_after` also holds for a connection that was never connected. If not, a `connect()` that fails
-        leaves
-    nothing running."""
+    leaves nothing running."""
 
     def delay(self, attempts: int, previous: float, rng: random.Random) -> float:
         """The pause in seconds between attempt number `attempts` and the next.
@@ -179,13 +176,12 @@ class HealthPolicy:
     """The full name of the service whose health is asked for; empty: the peer as a whole."""
     jitter: float = attrs.field(default=0.1, validator=share)
     """The share of the interval (0 to 1) by which a probe may come early, so that many connections do not probe in
-        step."""
+    step."""
     skip_when_busy: bool = attrs.field(default=True, validator=flag)
     """Whether any answer to a call is a sign of life, after which no probe is made for an interval."""
     busy_limit: float = attrs.field(default=60.0, validator=seconds(zero=True))
     """Seconds after its last sign of life for which a peer that does not answer a probe counts as busy, as long as a
-        call
-    that began before the probe is under way: a plugin may have a single thread, which works on that call."""
+    call that began before the probe is under way: a plugin may have a single thread, which works on that call."""
     ready_timeout: float | None = attrs.field(default=None, validator=seconds(zero=True, none=True))
     """Seconds for a new peer to report SERVING before it counts as connected: for peers that answer NOT_SERVING, or
     nothing, while they warm up. A peer without a health service need not. If it takes longer, the attempt fails.

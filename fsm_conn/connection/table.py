@@ -37,7 +37,7 @@ class ConnectionState(StrEnum):
     """Given up; at rest until `connect()`, `reconnect()` or `disconnect()`, or until the policy's `recover_after`."""
     RENEWING = "renewing"
     """The peer closes the link in good order, and the next one is opened beside it. Running calls finish, new ones
-        wait."""
+    wait."""
 
 
 class Trigger(StrEnum):

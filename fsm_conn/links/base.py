@@ -1,8 +1,8 @@
-"""What a connection drives: the contract of a `Link`, and the options of one call.
+"""The contract of a `Link`, which a connection drives, and the options of one call.
 
-A link is one attempt at being connected: made for one `open`, thrown away after one `close`. It knows
-nothing of states, retries or policies. Whoever wants to drive something other than a plugin writes one of
-these and hands `Connection` a callable that makes it.
+A link is one attempt to be connected: created for one `open`, thrown away after one `close`. It knows
+nothing of states, retries or policies. To connect to something other than a plugin, derive from `Link`
+and give `Connection` a callable that makes one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _timeout(options: object, attribute: Any, value: object) -> None:
 
 
 LONGEST = 1e8
-"""Seconds, some three years: beyond it gRPC's own arithmetic overflows, and a call would fail at once."""
+"""Seconds, some three years. With a longer timeout gRPC's arithmetic overflows, and a call would fail at once."""
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _TEXT = re.compile(r"[ -~]*")
@@ -51,7 +51,7 @@ def _only_idempotent(options: Any, attribute: Any, value: object) -> None:
 
 
 def _check_metadata(key: object, value: object, owner: str) -> None:
-    """The rules of gRPC's own wire format, which it tells in words that nobody understands."""
+    """Check the rules of gRPC's wire format, with messages that are clearer than gRPC's own."""
     if not isinstance(key, str) or not isinstance(value, (str, bytes)):
         raise TypeError(f"{owner}(metadata=...): {key!r} must be a str, and its value a str or bytes")
     if not _KEY.fullmatch(key):
@@ -64,10 +64,10 @@ def _check_metadata(key: object, value: object, owner: str) -> None:
 
 
 def checked_metadata(value: Any, owner: str = "CallOptions") -> tuple[tuple[str, str | bytes], ...]:
-    """GRPC metadata, as pairs; `owner` is named in errors.
+    """Return gRPC metadata as pairs; `owner` is named in errors.
 
     Raises:
-        TypeError, ValueError: it is none; a value is never shown.
+        TypeError, ValueError: it is not valid metadata; the message never shows a value.
     """
     pairs = value.items() if isinstance(value, Mapping) else value
     try:
@@ -83,12 +83,12 @@ def checked_metadata(value: Any, owner: str = "CallOptions") -> tuple[tuple[str,
 
 @attrs.define(eq=False)
 class ReceivedMetadata:
-    """What came with the replies of one call beside the messages: give one to `CallOptions`, and look into it later."""
+    """The metadata that came with the replies of one call: give one to `CallOptions`, and read it later."""
 
     initial: tuple[tuple[str, str | bytes], ...] = ()
-    """What the peer has sent before its first reply; there when the first reply is."""
+    """The initial metadata; present once the first reply is."""
     trailing: tuple[tuple[str, str | bytes], ...] = ()
-    """What it has sent at the end; there when the call has ended, well or with an error."""
+    """The trailing metadata; present once the call has ended, also with an error."""
 
 
 def _received(options: object, attribute: Any, value: object) -> None:
@@ -102,20 +102,21 @@ class CallOptions:
     """Options of one call. Given as an object, by position, so that no option can collide with a field name."""
 
     timeout: float | None = attrs.field(default=None, validator=_timeout)
-    """A deadline over the whole call, in seconds: waiting for a connection and repeats included. None: no limit."""
+    """The deadline of the whole call in seconds, including waits for a connection and repeats. None: no limit."""
     metadata: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), converter=checked_metadata, repr=False)
-    """gRPC metadata to send: a mapping or pairs. Not shown in `repr`, for it often carries tokens."""
+    """gRPC metadata to send: a mapping or pairs. Not shown in `repr`, because it often carries tokens."""
     idempotent: bool = attrs.field(default=False, validator=_flag)
-    """The request may be executed twice without harm, so after a lost link it is sent again, on the next one; up to
-    three times."""
+    """Whether executing the request twice does no harm. If so, the call waits for a connection, and after a lost link
+    it is sent again on the next one, up to three times."""
     retry_unavailable: bool = attrs.field(default=False, validator=_only_idempotent)
-    """For an idempotent call: when it is answered with UNAVAILABLE, as by a proxy whose backend is away, or while a
-    leader is elected, it is sent again, up to six times, within its timeout. The pauses between begin at 0.1 s, double,
-    and end at 1.6 s; each is shortened by up to a half, by chance."""
+    """Whether an idempotent call that is answered with UNAVAILABLE, for example by a proxy without a backend, is sent
+    again, up to six times within its timeout. The pauses begin at 0.1 s, double up to 1.6 s, and are each shortened at
+    random by up to a half."""
     wait_for_ready: bool = attrs.field(default=False, validator=_flag)
-    """Made while connecting or reconnecting, the call waits for the connection instead of failing at once."""
+    """Whether a call that is made while connecting or reconnecting waits for the connection instead of failing at
+    once."""
     received: ReceivedMetadata | None = attrs.field(default=None, validator=_received, eq=False, repr=False)
-    """Where the metadata that come with the replies are put; of a call that is sent again, those of the last time."""
+    """Receives the metadata of the replies; for a call that is sent again, those of the last time."""
 
 
 class StubTraffic(Protocol):
@@ -139,65 +140,65 @@ class Link(abc.ABC):
     """
 
     may_warm_up: bool = False
-    """Whether its peer may say that it is not ready yet when it was opened: it is asked, where health is watched."""
+    """Whether a new link's peer may still be warming up; where health is watched, it is probed until it is ready."""
 
     @abc.abstractmethod
     async def open(self) -> None:
         """Make one attempt to connect. No retries, and no time limit: the caller has both.
 
-        However it ends other than by returning, by an error or by cancellation at any await, nothing is
-        left behind: no process, no task, no file descriptor, no file.
+        When it ends by an error, or by cancellation at any await, nothing is left behind: no process, no task, no
+        file descriptor, no file.
 
         Raises:
-            LinkError: the attempt failed; `permanent` tells whether trying again can help.
+            LinkError: the attempt failed; `permanent` is True when trying again cannot help.
         """
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Give back everything. Called once, after `open` has returned, whether or not the link was lost.
+        """Release everything. Called once, after `open` has returned, whether or not the link was lost.
 
-        Bounded in time on its own. When cancelled, it does the rest at once, without waiting, before the
-        cancellation goes on. Calls in flight fail promptly.
+        Bounded in time on its own. When cancelled, it does the rest at once, without waiting, before it passes the
+        cancellation on. Calls in flight fail promptly.
         """
 
     @abc.abstractmethod
     async def lost(self) -> Exception:
-        """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer.
+        """Wait until the link is lost, and return the reason; never raise it. Later calls return the same.
 
-        A `GoingAwayError` means that the peer closes the link in good order. Such a link still serves: what is under
-        way is finished, and, where the link can do that, new calls are served until it is closed. So the next link can
-        be opened beside it; then `drained` tells when it is time to close this one.
+        A `GoingAwayError` means that the peer closes the link in good order. Such a link finishes its calls and, where
+        it can, serves new ones until it is closed. So the next link can be opened beside it; this one is closed when
+        `drained` returns.
         """
 
     async def drained(self) -> None:  # noqa: B027 - most links have no calls that outlive them
-        """Wait until no call is under way through this link. For one that goes away: `close` would break them."""
+        """Wait until no call is under way through this link, so that `close` breaks none."""
 
     def mark_unresponsive(self) -> None:  # noqa: B027 - most links have nothing to leave out
-        """Be told, before `close`, that the peer does not answer any more: leave out what it would have to answer."""
+        """Called before `close` when the peer does not answer any more: skip what the peer would have to answer."""
 
     async def probe(self, service: str = "") -> bool:
-        """Ask the peer whether it is well. The caller sets the time limit.
+        """Ask the peer whether it serves. The caller sets the time limit.
 
         Args:
-            service: the service that is meant; empty: the peer as a whole.
+            service: the name of the service; empty: the peer as a whole.
 
         Returns:
-            True when it said that it is, False when it has no way to tell.
+            True when it serves, False when it has no health service.
 
         Raises:
-            NotServingError: it said that it is not.
+            NotServingError: it answered that it does not serve.
             ProbeError: it could not be asked.
         """
         return False
 
     async def watch(self, service: str = "") -> AsyncIterator[bool]:
-        """Yield whether the peer is well each time it says so by itself. Ends at once when it never will."""
+        """Yield whether the peer serves each time that it announces it. Ends at once when it never does."""
         never: tuple[bool, ...] = ()
         for word in never:
             yield word
 
     async def find(self, method: str, options: CallOptions | None) -> None:  # noqa: B027 - most have nothing to find
-        """Look up what a call of `method` needs, so that the next one is sent at once. Raises as `call`."""
+        """Look up what a call of `method` needs, so that the call can be sent at once. Raises as `call`."""
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
         """Call a method that answers with one message.
@@ -206,11 +207,11 @@ class Link(abc.ABC):
             method: `service.Method`, where the service may be a full or a short name.
             request: a whole request message, or an iterable of them where the method takes a stream. None: `fields`.
             fields: the fields of the request, by name.
-            options: options of this call. `idempotent` and `wait_for_ready` are the caller's business, not the link's.
+            options: options of this call. The caller handles `idempotent` and `wait_for_ready`, not the link.
 
         Raises:
-            CallError: the call could not be made, or the link was lost under it.
-            grpc.aio.AioRpcError: what the peer itself answered.
+            CallError: the call could not be made, or the link was lost during it.
+            grpc.aio.AioRpcError: the peer answered with this error.
         """
         raise TypeError(f"{type(self).__name__} makes no calls: define its method call()")
 
@@ -221,15 +222,15 @@ class Link(abc.ABC):
         raise TypeError(f"{type(self).__name__} makes no streaming calls: define its method stream()")
 
     async def offers(self) -> Mapping[str, tuple[str, ...]]:
-        """The services that can be called, by their full names, each with its methods; as far as the peer tells."""
+        """The known services by full name, each with its methods."""
         return {}
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """Whether an error that a call raised is the peer's answer that it cannot serve at present."""
+        """Whether an error of a call is the peer's answer that it cannot serve at present."""
         return False
 
     def is_answer(self, error: BaseException) -> bool:
-        """Whether an error that a call raised is the peer's own answer, and so a sign of life."""
+        """Whether an error of a call is the peer's own answer, and so a sign of life."""
         return False
 
     @property
@@ -242,18 +243,18 @@ class Link(abc.ABC):
 
     @property
     def broker(self) -> Broker:
-        """Serves the peer, and reaches what else it serves, where it is a plugin."""
+        """The broker of a go-plugin plugin."""
         raise TypeError(f"{type(self).__name__} has no broker: it is no link to a go-plugin plugin")
 
     @property
     def pid(self) -> int | None:
-        """The process id of the peer, where it is a process of ours; None otherwise."""
+        """The process id of the peer if it is a child process; None otherwise."""
         return None
 
     def start_slot(self) -> AbstractAsyncContextManager[Any]:
-        """A context to hold around `open`, where attempts must queue; waiting in it is not counted as opening."""
+        """A context around `open` for attempts that must queue; the wait does not count as opening."""
         return nullcontext()
 
     def diagnostics(self) -> str:
-        """The peer's output so far that could explain a failure, for error messages. Without secrets."""
+        """The peer's recent output, without secrets, to explain a failure in error messages."""
         return ""

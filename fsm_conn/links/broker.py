@@ -1,4 +1,4 @@
-"""What a broker is: through it, a host serves its plugin, and reaches further services of the plugin's, by number.
+"""The broker: through it a host serves its plugin, and reaches further services of the plugin, by number.
 
 go-plugin calls it `GRPCBroker`. The numbers travel in messages of the application, such as "here is your logger: 3".
 """
@@ -17,7 +17,7 @@ __all__ = ["Broker", "BrokeredService"]
 
 
 class BrokeredService(abc.ABC):
-    """What this host serves to its plugin under one number, until it is closed or the link is.
+    """A service of this host for its plugin, under one number, until it or the link is closed.
 
     Attributes:
         id: the number by which the plugin dials it.
@@ -27,10 +27,10 @@ class BrokeredService(abc.ABC):
 
     @abc.abstractmethod
     async def close(self, grace: float | None = None) -> None:
-        """Serve no longer. May be called again.
+        """Stop serving. Calling it again is harmless.
 
         Args:
-            grace: seconds for calls that are under way; None: they are cancelled at once.
+            grace: seconds for calls under way; None: they are cancelled at once.
         """
 
     async def __aenter__(self) -> Self:
@@ -43,11 +43,11 @@ class BrokeredService(abc.ABC):
 
 
 class Broker(abc.ABC):
-    """The broker of one link to a plugin. It ends with the link, and all that was served or dialled through it."""
+    """The broker of one link to a plugin. It ends with the link, as does everything served or dialled through it."""
 
     @abc.abstractmethod
     def next_id(self) -> int:
-        """A number that this host has not used yet on this link: for a service that the plugin is asked to serve."""
+        """A number that this host has not used on this link, for a service that the plugin is asked to serve."""
 
     @abc.abstractmethod
     async def serve(
@@ -58,13 +58,13 @@ class Broker(abc.ABC):
         interceptors: Sequence[Any] = (),
         options: Sequence[tuple[str, Any]] = (),
     ) -> BrokeredService:
-        """Serve the plugin, and nobody else. What is returned is served until it is closed, or the link is.
+        """Serve the plugin, and nobody else, until the returned service or the link is closed.
 
             helper = await conn.broker.serve(lambda server: add_HelperServicer_to_server(Helper(), server))
             await conn.call("kv.KV.Put", key="a", helper=helper.id)
 
         Args:
-            register: is given the server, before it starts, to register one servicer or several.
+            register: called with the server before it starts, to register servicers.
             service_id: the number that the plugin will dial; None: `next_id()`.
             interceptors: of the server, `grpc.aio.ServerInterceptor`s.
             options: gRPC's channel arguments for the server. They win over ours, by which a request has 4 MiB at most
@@ -77,7 +77,7 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     async def dial(self, service_id: int, *, timeout: float = 5.0) -> grpc.aio.Channel:
-        """Connect to what the plugin serves under a number; each number that it offers can be dialled once.
+        """Connect to the service that the plugin offers under a number; each number can be dialled once.
 
             channel = await conn.broker.dial(reply.cursor)
             rows = CursorStub(channel).Rows(Request())
@@ -90,7 +90,7 @@ class Broker(abc.ABC):
             a channel for compiled stubs, which is closed by `await channel.close()`, or with the link.
 
         Raises:
-            BrokerError: it was not offered in time, or where it was offered cannot be reached, or is no place of the
+            BrokerError: the service was not offered in time, or its address cannot be reached or is not one of the
                 plugin's.
             LinkLostError: the link is lost or closed.
         """

@@ -1,4 +1,4 @@
-"""A link made of a driver's own connection: of asyncpg, redis-py, or whatever else is opened, used and closed.
+"""A link around a driver's own connection, such as one of asyncpg or redis-py.
 
     class Postgres(DriverLink[asyncpg.Connection]):
         async def connect(self) -> asyncpg.Connection:
@@ -12,9 +12,9 @@
 Its `Connection` opens it again when it is lost, and a `DriverPool` leases the driver's object itself. The rules that
 hold here:
 
-- What a driver raises while it connects or is asked whether it is well is an outage, whatever its class: it is tried
-  again by the policy. What it raises in a call is the caller's, as it is, unless the link was lost under it.
-- A driver that is in use is not probed: most of them do one thing at a time, and a probe would break into a long query.
+- An error of a driver while it connects or is probed is an outage, whatever its class: the policy retries. An error in
+  a call is raised to the caller as it is, unless the link was lost during the call.
+- A driver in use is not probed: most drivers do one thing at a time, and a probe would interrupt a long query.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 
 class DriverLink(Link, Generic[T]):
-    """Base of links that are a driver's connection. Define `connect`, and what else the driver can do.
+    """Base class of links around a driver's connection. Define `connect`, and further methods as the driver needs.
 
     Attributes:
-        users: how many use the driver now; it is not probed meanwhile.
+        users: how many callers use the driver now; it is not probed meanwhile.
     """
 
     poll_interval: float = 0.5
-    """Seconds between two looks at `is_lost`, where that is defined."""
+    """Seconds between two calls of `is_lost`, where that is defined."""
 
     def __init__(self) -> None:
         self.users = 0
@@ -55,7 +55,7 @@ class DriverLink(Link, Generic[T]):
 
     @abc.abstractmethod
     async def connect(self) -> T:
-        """Make one attempt to connect, and return the driver's object. After any exception, it is tried again."""
+        """Make one attempt to connect, and return the driver's object. Any exception is a failed attempt."""
 
     async def disconnect(self, driver: T, /) -> None:
         """Close the driver's object. By default its `aclose()` or `close()` is called, and awaited if it is async."""
@@ -67,14 +67,14 @@ class DriverLink(Link, Generic[T]):
             await outcome
 
     async def ping(self, driver: T, /) -> None:
-        """Ask whether the other side is there; whatever it raises means no. Without it, probes can tell nothing."""
+        """Check that the other side is there; any exception means no. Without this method, probes find nothing out."""
 
     def is_lost(self, driver: T, /) -> bool:
-        """Whether the driver knows that its connection is gone; for drivers that tell it by no callback."""
+        """Whether the driver knows that its connection is gone; for drivers without a callback for that."""
         return False
 
     async def reset(self, driver: T, /) -> None:
-        """Clean up after a lease, such as a transaction that was not ended; what it raises has the link replaced."""
+        """Clean up after a lease, such as an unfinished transaction. If it raises, the link is replaced."""
 
     # --- what may be used -------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class DriverLink(Link, Generic[T]):
         return self._driver
 
     async def begin_use(self) -> T:
-        """The driver's object, for whoever does something with it: it is not probed until `end_use`."""
+        """Return the driver's object for use: it is not probed until `end_use`."""
         self.users += 1
         try:
             if self._pinging is not None:
@@ -105,7 +105,7 @@ class DriverLink(Link, Generic[T]):
         self.users -= 1
 
     def mark_lost(self, reason: BaseException | None = None) -> None:
-        """Say that the connection is gone, from a callback of the driver, or from whoever finds out. Once is enough."""
+        """Report that the connection is gone, such as from a callback of the driver. Calling it again is harmless."""
         if self._gone is not None and not self._gone.done():
             if not isinstance(reason, Exception):
                 reason = LinkLostError(f"{type(self).__name__}: the driver lost its connection")
@@ -123,7 +123,7 @@ class DriverLink(Link, Generic[T]):
             raise
         except Exception as error:
             raise LinkError(
-                f"{type(self).__name__}: could not connect: {named(error)}; it is tried again: if trying again cannot "
+                f"{type(self).__name__}: could not connect: {named(error)}; it is retried: if a retry cannot "
                 "help, raise a LinkError with permanent=True in connect()"
             ) from error
         if type(self).is_lost is not DriverLink.is_lost:
@@ -146,7 +146,7 @@ class DriverLink(Link, Generic[T]):
         return await asyncio.shield(self._gone)
 
     async def probe(self, service: str = "") -> bool:
-        """As `ping` does, unless somebody uses the driver."""
+        """As `ping` does, unless the driver is in use."""
         if self.users or type(self).ping is DriverLink.ping:
             return False
         pinging = self._pinging = asyncio.get_running_loop().create_future()
@@ -167,7 +167,7 @@ class DriverLink(Link, Generic[T]):
         A request that is a tuple gives several positional arguments, fields give arguments by name.
 
         Raises:
-            ConnectionLostError: the link was lost under it; what the driver raised is the cause.
+            ConnectionLostError: the link was lost during the call; `__cause__` is the driver's error.
         """
         words = request if isinstance(request, tuple) else () if request is None else (request,)
         limit = asyncio.timeout(None if options is None else options.timeout)

@@ -1,4 +1,4 @@
-"""Errors of links: one could not be opened, was lost, was ill, or a call through it was wrong."""
+"""Errors of links, and of calls through them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LinkError(FsmConnError, ConnectionError):
 
     Attributes:
         permanent: True when trying again cannot help; such an error is never retried.
-        evidence: what the peer left behind, such as a plugin's last lines on stderr. May be empty.
+        evidence: the peer's last output, such as a plugin's last lines on stderr. May be empty.
     """
 
     permanent = False
@@ -68,7 +68,7 @@ class ChecksumError(LinkError):
 class PluginExitedError(LinkError):
     """The plugin's process ended, before or after its handshake.
 
-    Permanent where it could not even find its program: an interpreter without its script, a shell without its command.
+    Permanent when it could not find its program: an interpreter without its script, a shell without its command.
 
     Attributes:
         returncode: its exit status, or minus the signal that ended it; None when unknown.
@@ -80,9 +80,9 @@ class PluginExitedError(LinkError):
 
 
 class HandshakeError(LinkError):
-    """What the plugin printed first was not a go-plugin handshake line.
+    """The first line that the plugin printed was not a go-plugin handshake.
 
-    Permanent where the plugin would do the same next time: it printed something else, or announced what cannot be.
+    Permanent when the plugin would do the same next time: it printed something else, or an impossible address.
 
     Attributes:
         line: the offending line, shortened.
@@ -112,29 +112,29 @@ class StartTimeoutError(LinkError, TimeoutError):
 
 
 class LinkLostError(LinkError):
-    """An open link went away: its process ended, or its channel broke."""
+    """An open link was lost: its process ended, or its channel broke."""
 
 
 class GoingAwayError(LinkLostError):
-    """The peer closes an open link in good order: what is under way is finished, and nothing is broken.
+    """The peer closes an open link in good order: calls under way are finished.
 
-    Servers do so when they are updated, and when a connection is old or was idle for long (HTTP/2's GOAWAY).
+    Servers do so for an update, or when a connection is old or was idle for long (HTTP/2's GOAWAY).
     """
 
 
 class ProbeError(LinkError):
-    """A health probe failed: an answer that was bad, late or missing.
+    """A health probe failed: the answer was bad, late or missing.
 
     Attributes:
-        conclusive: True when this one failure counts as a lost link, whatever the threshold of the `HealthPolicy`: a
-            call had not been answered in time either.
+        conclusive: True when this one failure counts as a lost link, whatever the threshold of the `HealthPolicy`,
+            because a call was not answered in time either.
     """
 
     conclusive = False
 
 
 class NotServingError(ProbeError):
-    """A health probe was answered, with a status that is not SERVING."""
+    """A health probe was answered with a status other than SERVING."""
 
 
 class ProbeTimeoutError(ProbeError, TimeoutError):
@@ -142,14 +142,13 @@ class ProbeTimeoutError(ProbeError, TimeoutError):
 
 
 class BrokerError(FsmConnError, ConnectionError):
-    """A service could not be offered to a plugin by its broker, or one that the plugin offers could not be reached."""
+    """The broker could not offer a service to its plugin, or could not reach one of the plugin's."""
 
 
 class CallError(FsmConnError):
-    """A call that could not be made, or could not be finished, for a reason of this side.
+    """A call could not be made, or could not be finished, for a reason on this side.
 
-    An error that the plugin itself answers is not one of these: it arrives as the
-    `grpc.aio.AioRpcError` it is.
+    An error that the plugin itself answers is not one of these, but a `grpc.aio.AioRpcError`.
     """
 
 
@@ -171,7 +170,7 @@ class UnknownNameError(CallError, LookupError):
 
 
 class AmbiguousNameError(CallError, LookupError):
-    """A short name that more than one service answers to. The message lists their full names."""
+    """A short name that fits more than one service. The message lists their full names."""
 
 
 class RequestError(CallError, TypeError):

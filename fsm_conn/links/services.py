@@ -1,4 +1,4 @@
-"""The services that a user declares, for peers that do not tell them by reflection.
+"""Services that a user declares, for peers without reflection.
 
 Importing this module, and declaring no services, imports neither gRPC nor protobuf.
 """

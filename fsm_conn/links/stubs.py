@@ -1,11 +1,10 @@
-"""A channel for compiled stubs that outlives the channels it stands for.
+"""A channel for compiled stubs that outlives the link's own channels.
 
-Why: a compiled stub binds its methods to one channel when it is made, and every reconnect makes a new one.
+Why: a compiled stub binds its methods to one channel when it is created, and every reconnect makes a new channel.
 
-Rules that hold here: a stub's call is made on the channel of that moment, or not at all; what it returns is
-gRPC's own call object, with everything that has; a method is bound again only when the channel has changed. Who is
-refused is told so where an answer is awaited, after a turn of the loop: whoever calls again at once, for ever, would
-otherwise keep the loop from all else.
+Rules that hold here: a stub's call is made on the current channel, or not at all; it returns gRPC's own call object;
+a method is bound again only when the channel has changed. A refused call raises where its answer is awaited, after a
+turn of the loop, so that a caller that retries in a tight loop does not starve the loop.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ __all__ = ["ReconnectingChannel", "RefusedCall"]
 
 
 class ReconnectingChannel:
-    """What a generated `Stub` class takes for a channel: `CalculatorStub(ReconnectingChannel(current))`."""
+    """Takes the place of a channel for a generated `Stub` class: `CalculatorStub(ReconnectingChannel(current))`."""
 
     def __init__(self, current: Callable[[], grpc.aio.Channel]) -> None:
-        """Make a channel that stands for others.
+        """Make a channel that stands for the current one.
 
         Args:
-            current: returns the open channel of the moment, or raises. A stub's call then raises the same: a
+            current: returns the current open channel, or raises. A stub's call then raises the same: a
                 `ConnectionError` when it is awaited, anything else at once.
         """
         self._current = current
@@ -95,7 +94,7 @@ class _ReboundMethod:
 
 
 class RefusedCall:
-    """A call that was not made: what a stub returns while there is no channel. It has what gRPC's call objects have."""
+    """The call object of a refused call, while there is no channel. It has the methods of gRPC's call objects."""
 
     __slots__ = ("_error",)
 

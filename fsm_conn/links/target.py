@@ -1,4 +1,4 @@
-"""What a connection is to be made to: frozen values, checked when they are made, which can be compared and pickled.
+"""The targets of connections: immutable values, checked when created, that can be compared and pickled.
 
 `Connection` takes short forms of them, too: a list of strings is a `Plugin`, an address an `Endpoint`. Anything else
 that can be reached is a callable that makes a `Link`.
@@ -40,11 +40,11 @@ class Tls:
     """Certificates for TLS, as PEM. Unlike `grpc.ChannelCredentials` they can be compared and pickled."""
 
     roots: bytes | None = None
-    """Certificates of the authorities that are trusted; None: those that gRPC brings along."""
+    """Certificates of the trusted authorities; None: those that come with gRPC."""
     certificate: bytes | None = attrs.field(default=None, repr=False)
-    """The client's own certificate, with the chain that leads to it; None: the client shows none."""
+    """The client's own certificate, with its chain; None: the client has none."""
     key: bytes | None = attrs.field(default=None, repr=False)
-    """The private key that goes with it. Not shown in `repr`."""
+    """The private key of the certificate. Not shown in `repr`."""
 
     def __attrs_post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -99,16 +99,16 @@ def _command(command: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
 @explained_class
 @attrs.frozen
 class Plugin:
-    """A go-plugin plugin: a process of ours, started and ended with its link."""
+    """A go-plugin plugin: a child process, started and ended with its link."""
 
     command: tuple[str, ...] = attrs.field(converter=_command)
     """The program and its arguments. It is started without a shell."""
     env: tuple[tuple[str, str], ...] = attrs.field(
         default=None, kw_only=True, repr=False, converter=checking.checked_env
     )
-    """Environment variables on top of what it has anyway. Their values are kept out of errors and logs."""
+    """Additional environment variables, such as the plugin's magic cookie. Kept out of errors and logs."""
     inherit_env: bool = attrs.field(default=True, kw_only=True, converter=checking.checked_inheritance)
-    """Whether it gets the environment of this process (go-plugin: `SkipHostEnv`)."""
+    """Whether it inherits the environment of this process (go-plugin: `SkipHostEnv`)."""
     cwd: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_cwd)
     """The directory it starts in; None: that of this process."""
     user: str | int | None = attrs.field(default=None, kw_only=True, converter=checking.checked_account)
@@ -116,7 +116,7 @@ class Plugin:
     group: str | int | None = attrs.field(default=None, kw_only=True, converter=checking.checked_account)
     """The group that it runs as; None: the user's own."""
     mtls: bool | None = attrs.field(default=None, kw_only=True, converter=_mtls)
-    """None: TLS, with certificates made for each link, where the plugin can; True: refuse others; False: none."""
+    """Mutual TLS, with certificates for each link. None: where the plugin supports it; True: required; False: off."""
     credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
     """`Tls`, or `grpc.ChannelCredentials`, for a plugin that brings its own TLS (go-plugin: `TLSConfig`)."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(
@@ -124,25 +124,26 @@ class Plugin:
     )
     """Sent with every call, as for `Endpoint`."""
     versions: tuple[int, ...] = attrs.field(default=(), kw_only=True, converter=checking.checked_versions)
-    """The versions of the application's protocol that are offered; empty: whatever the plugin takes for granted."""
+    """The offered versions of the application's protocol; empty: any version of the plugin."""
     sha256: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_digest)
-    """The SHA-256 digest that the program must have, 64 hexadecimal digits (go-plugin: `SecureConfig`). What is
-    executed is a sealed copy that nobody can change after it was compared. Linux only."""
+    """The SHA-256 digest that the program must have, 64 hexadecimal digits (go-plugin: `SecureConfig`). A sealed copy
+    is executed, which nobody can change after it was compared. Linux only."""
     stdin: Literal["null", "inherit"] | int = attrs.field(default="null", kw_only=True, converter=_stdin)
-    """What it reads from: nothing, what this process reads from, or an open file by its number."""
+    """Its standard input: `"null"`, `"inherit"` (that of this process), or the number of an open file descriptor."""
     stdout: Callable[[bytes], object] | None = attrs.field(default=None, kw_only=True, converter=_sink, repr=False)
-    """Is called in the loop with what it prints on stdout after its handshake, unredacted, in chunks as they come;
-    such as the `write` of a binary file. It must not block. (go-plugin: `SyncStdout`.)"""
+    """A function that is called in the loop with each chunk of bytes that the plugin prints on stdout after its
+    handshake, unredacted; such as the `write` of a binary file. It must not block. (go-plugin: `SyncStdout`.)"""
     stderr: Callable[[bytes], object] | None = attrs.field(default=None, kw_only=True, converter=_sink, repr=False)
     """The same for stderr, from its start. (go-plugin: `Stderr` and `SyncStderr`.)"""
     log_levels: bool = attrs.field(default=True, kw_only=True)
-    """Whether lines of hclog, JSON or text, are logged at their own level, JSON with its module and fields; all others,
-    and all without this, at INFO."""
+    """Whether lines of hclog (JSON or text) are logged at their own level, JSON with its module and fields. All other
+    lines are logged at INFO."""
     prefork: bool | tuple[str, ...] = attrs.field(default=False, kw_only=True, converter=_prefork)
-    """Whether a Python plugin is forked from a template that has imported its libraries, where that is possible: what
-    the program imports first, or else these modules. Not with `sha256` and `stdin`."""
+    """Whether a Python plugin is forked from a template process that has imported its libraries, where that is
+    possible. True: the program's first imports; or the names of the modules to import. Not with `sha256` and
+    `stdin`."""
     max_message: int = attrs.field(default=checking.LARGEST_MESSAGE, kw_only=True, converter=checking.checked_size)
-    """Bytes of the largest message, in both directions. The default is go-plugin's own client's, 2^31-1."""
+    """The size of the largest message in bytes, in both directions. The default is go-plugin's, 2^31-1."""
     options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(
         default=(), kw_only=True, converter=checking.checked_options
     )
@@ -150,13 +151,13 @@ class Plugin:
 
     def __attrs_post_init__(self) -> None:
         if self.credentials is not None and self.mtls:
-            raise ValueError("mtls=True has certificates made, and credentials= brings them: give one of the two")
+            raise ValueError("mtls=True makes certificates, and credentials= brings them: give one of the two")
         if self.prefork and (self.sha256, self.stdin, self.user, self.group) != (None, "null", None, None):
             raise ValueError("prefork= forks a template of this user: not with sha256=, stdin=, user= and group=")
 
     @property
     def name(self) -> str:
-        """The program, and for an interpreter its script. Never more: arguments may carry secrets."""
+        """The program, and for an interpreter its script; nothing more, because arguments may carry secrets."""
         return checking.command_name(self.command)
 
     def maker(self, services: Any, name: str) -> LazyFactory:
@@ -188,24 +189,24 @@ def _metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[
 @explained_class
 @attrs.frozen
 class Endpoint:
-    """A gRPC server that somebody else runs."""
+    """A gRPC server that runs already."""
 
     address: str = attrs.field(converter=_address)
-    """Where it is: `host:port`, `unix:/run/x.sock`, or another of gRPC's names, such as `dns:///host:port` and
+    """The address: `host:port`, `unix:/run/x.sock`, or another gRPC name, such as `dns:///host:port` or
     `ipv4:10.0.0.1:80,10.0.0.2:80`."""
     credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
     """`Tls`, or `grpc.ChannelCredentials` (which cannot be pickled); None: plain text."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(default=(), kw_only=True, converter=_metadata, repr=False)
-    """Sent with every call, those of compiled stubs and our own questions (health, reflection) included; a key that a
-    call gives itself wins. A function is asked at each call, for tokens that expire; it must not block."""
+    """Metadata for every call, including calls of compiled stubs, health probes and reflection; a call's own value for
+    a key wins. A function is called for each call, for tokens that expire; it must not block."""
     authority: str | None = attrs.field(default=None, kw_only=True)
-    """The `:authority` of calls; None: gRPC's default, and `localhost` for sockets, which some servers insist on."""
+    """The `:authority` of calls; None: gRPC's default, and `localhost` for sockets, which some servers require."""
     max_message: int | None = attrs.field(
         default=None, kw_only=True, converter=attrs.converters.optional(checking.checked_size)
     )
-    """Bytes of the largest message, in both directions; None: gRPC's default, 4 MiB for replies."""
+    """The size of the largest message in bytes, in both directions; None: gRPC's default, 4 MiB for replies."""
     compression: Any = attrs.field(default=None, kw_only=True, converter=_compression)
-    """`"gzip"`, `"deflate"` or a `grpc.Compression`: how requests are compressed; None: not at all."""
+    """The compression of requests: `"gzip"`, `"deflate"` or a `grpc.Compression`; None: off."""
     interceptors: tuple[Any, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
     """Interceptors of `grpc.aio`, for every call."""
     options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(
@@ -232,20 +233,20 @@ def _pid(pid: int | None) -> int | None:
 @explained_class
 @attrs.frozen
 class Reattach:
-    """A plugin that somebody else has started and that goes on running: it is not ended with its link."""
+    """A plugin that runs already, for example under a debugger. It is not ended with its link."""
 
     address: str = attrs.field(converter=_address)
-    """Where it serves: `unix:/tmp/plugin.sock` or `127.0.0.1:1234`."""
+    """Its address: `unix:/tmp/plugin.sock` or `127.0.0.1:1234`."""
     pid: int | None = attrs.field(default=None, kw_only=True, converter=_pid)
-    """The number of its process, whose end is noticed; None: the connection alone tells."""
+    """Its process id, so that its end is noticed; None: only the connection is watched."""
     version: int = attrs.field(default=1, kw_only=True, validator=whole(0))
-    """The version of the application's protocol that it speaks."""
+    """The version of the application's protocol."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(
         default=(), kw_only=True, converter=_plugin_metadata, repr=False
     )
     """Sent with every call, as for `Endpoint`."""
     max_message: int = attrs.field(default=checking.LARGEST_MESSAGE, kw_only=True, converter=checking.checked_size)
-    """Bytes of the largest message, in both directions."""
+    """The size of the largest message in bytes, in both directions."""
     options: tuple[tuple[str, int | str | bytes], ...] = attrs.field(
         default=(), kw_only=True, converter=checking.checked_options
     )
@@ -253,14 +254,14 @@ class Reattach:
 
     @classmethod
     def from_env(cls, variable: str = "TF_REATTACH_PROVIDERS", plugin: str | None = None) -> Reattach:
-        """Read what a plugin that runs under a debugger has told, as Terraform writes it: JSON, by the plugin's name.
+        """Read the JSON that a plugin under a debugger prints, in Terraform's form.
 
         Args:
             variable: the environment variable.
             plugin: the plugin's name, such as `registry.terraform.io/hashicorp/null`; None: the only one there is.
 
         Raises:
-            ValueError: the variable is not set, is no such JSON, or does not tell of that plugin.
+            ValueError: the variable is not set, is not such JSON, or does not name that plugin.
         """
         told: Any = None
         with suppress(KeyError, ValueError, RecursionError):

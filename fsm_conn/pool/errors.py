@@ -23,7 +23,7 @@ class PoolError(FsmConnError):
 
 
 class PoolClosed(PoolError):  # noqa: N818 - a state that was met, as asyncio's QueueFull is one
-    """The pool is closed, or is being closed: nobody is served any more."""
+    """The pool is closed or being closed, and serves no callers."""
 
 
 class PoolTimeoutError(PoolError, TimeoutError):
@@ -31,14 +31,14 @@ class PoolTimeoutError(PoolError, TimeoutError):
 
 
 class PoolFullError(PoolError):
-    """As many wait for a connection already as the policy allows."""
+    """As many callers wait for a connection already as the policy allows."""
 
 
 class PoolUnavailableError(PoolError, ConnectionError):
-    """None of the pool's connections can be made at present; the cause is what the last attempt failed with.
+    """None of the pool's connections can be opened at present. `__cause__` is the error of the last attempt.
 
     Attributes:
-        causes: what each connection that could not be made failed with.
+        causes: the error of each connection that could not be opened.
     """
 
     def __init__(self, message: str, *, causes: Iterable[BaseException] = ()) -> None:
@@ -51,12 +51,12 @@ class LeaseError(PoolError, RuntimeError):
 
 
 class LeaseLostError(ConnectionError, LeaseError):
-    """The link under a lease was lost. Work done through it may be lost with it: a transaction, a session, what the
-    plugin remembered. Everything through this lease raises this until it is released; begin again with another lease.
+    """The link under a lease was lost, and perhaps work done through it: a transaction, a session, the plugin's memory.
 
-    The cause is what the link was lost by, as far as it is known.
+    Everything through this lease raises this until it is released; begin again with another lease. `__cause__` is the
+    error that the link was lost by, if it is known.
     """
 
 
 class HookTimeoutError(PoolError, TimeoutError):
-    """A hook of a pool took longer than it may."""
+    """A hook of a pool took longer than its limit."""

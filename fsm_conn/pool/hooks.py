@@ -2,10 +2,10 @@
 
 The rules that hold here:
 
-- A hook may be a plain or an async function. Whatever it raises, what it worked on is given back by who called it.
-- No hook is waited for without end: `on_open` has the connection's `start_timeout`, the others `hook_timeout` of the
-  policy. What passes its limit is cancelled, and the error and the log say which hook it was. Where the caller of
-  `acquire` would hang with a hook that ignores its cancellation, the hook is left to itself.
+- A hook may be a plain or an async function. Whatever it raises, its caller gives back the connection.
+- Every hook has a limit: `on_open` the connection's `start_timeout`, the others the policy's `hook_timeout`. A hook
+  that passes its limit is cancelled, and the error and the log name it. One that ignores its cancellation is left
+  behind where the caller of `acquire` would hang with it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["Cleanups", "Hook", "Hooks", "ask", "run"]
 _log = logging.getLogger("fsm_conn.pool")
 
 GRACE = 1.0
-"""Seconds in which `on_acquire` is to end after it was cancelled."""
+"""Seconds that `on_acquire` may take to end after it was cancelled."""
 
 Hook = Callable[[Connection], Awaitable[None] | None]
 
 
 @attrs.frozen
 class Hooks:
-    """What the application has its connections go through."""
+    """The hooks of the application."""
 
     on_open: Hook | None
     on_acquire: Hook | None
@@ -49,7 +49,7 @@ class Hooks:
 
 
 async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
-    """Call a hook, and wait for it if it is async.
+    """Call a hook, and await it if it is async.
 
     Args:
         name: which hook it is.
@@ -59,7 +59,7 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
 
     Raises:
         HookTimeoutError: the limit has passed.
-        RuntimeError: it let a cancellation pass that was not meant for the task which runs it.
+        RuntimeError: it let a cancellation pass that was not meant for its own task.
     """
 
     async def call() -> None:
@@ -100,7 +100,7 @@ async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) ->
     task.add_done_callback(_heed)
     await asyncio.wait({task}, timeout=GRACE)
     if not task.done():
-        _log.error("%r: %s ignores that it was cancelled, and is left to itself; its link is replaced", conn, name)
+        _log.error("%r: %s ignores its cancellation and is left behind; its link is replaced", conn, name)
 
 
 def _heed(task: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""What a pool may do, as a frozen value."""
+"""The policy of a pool, as an immutable value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPLACEMENT = RetryPolicy(max_attempts=None, initial_delay=0.5, max_delay=60.0)
 @explained_class
 @attrs.frozen(kw_only=True)
 class PoolPolicy:
-    """How many connections a pool keeps, for how long, and who gets one.
+    """Sets how many connections a pool keeps, for how long, and how callers wait for them.
 
     The names are those of SQLAlchemy's and psycopg's pools. The defaults of `size` and `max_overflow` are the
     documented ones.
@@ -32,44 +32,45 @@ class PoolPolicy:
     max_overflow: int = attrs.field(default=2, validator=whole(0))
     """Connections beyond `size` that are opened at once when all others are leased."""
     standby: int = attrs.field(default=0, validator=whole(0))
-    """Connections beyond `size` that are kept open and are not leased until one of the others is lost."""
+    """Spare connections beyond `size`, which are kept open and leased only when another one is lost."""
     leases_per_connection: int = attrs.field(default=1, validator=whole(1))
-    """Leases of one connection at a time. gRPC carries many calls at once; a plugin may still do one after another."""
+    """Simultaneous leases of one connection. gRPC carries many calls at once, but a plugin may handle one at a time."""
     acquire_timeout: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
-    """Seconds that `acquire()` waits when it is given no timeout. None: as long as it takes."""
+    """Seconds that `acquire()` waits when it is given no timeout. None: no limit."""
     max_waiters: int | None = attrs.field(default=None, validator=whole(0, none=True))
-    """How many may wait for a lease to be returned; one more is refused at once. Waiting for a connection that is
-    started for one is not counted. None: any number."""
+    """How many callers may wait for a lease to be released; one more is refused at once. A caller for whom a connection
+    is being started is not counted. None: no limit."""
     max_lifetime: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
-    """Seconds after which a link is replaced by a fresh one, as soon as nobody uses it. None: never."""
+    """Seconds after which a link is replaced by a fresh one, once nobody uses it. None: never."""
     max_idle: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
     """Seconds without use after which a connection is closed, down to `min_idle` (and `standby`), until it is needed
     again. None: never."""
     min_idle: int = attrs.field(default=0, validator=whole(0))
-    """Connections that stay open however long nobody needs them."""
+    """Connections that stay open even when unused."""
     overflow_linger: float = attrs.field(default=5.0, validator=seconds(zero=True))
     """Seconds for which a connection beyond `size` stays open without use."""
     jitter: float = attrs.field(default=0.1, validator=share)
-    """The share by which `max_lifetime` may be cut short, drawn once for each link, so that not all end together."""
+    """The largest share (0 to 1) by which `max_lifetime` is shortened, drawn for each link, so that not all end
+    together."""
     lease_limit: float | None = attrs.field(default=None, validator=seconds(zero=False, none=True))
-    """Seconds after which a lease is reported in the log as perhaps forgotten. None: never."""
+    """Seconds after which a held lease is logged as perhaps forgotten. None: never."""
     track_leases: bool = attrs.field(default=False, validator=flag)
-    """Whether each lease remembers where it was acquired, for such reports. It costs some microseconds each."""
+    """Whether each lease remembers where it was acquired, for such log lines. This makes each lease slower."""
     hook_timeout: float | None = attrs.field(default=30.0, validator=seconds(zero=False, none=True))
     """Seconds that `on_acquire` and `on_release` may take each. A slower hook is cancelled, and the link that it
-    worked on is replaced. None: without limit. `on_open` has the connection's `start_timeout`."""
+    worked on is replaced. None: no limit. `on_open` has the connection's `start_timeout`."""
     lease_outlives_link: bool = attrs.field(default=False, validator=flag)
-    """Whether a lease goes on with the next link of its connection when its own is lost. By default it is of one link:
-    from the loss on, everything through it raises `LeaseLostError`."""
+    """Whether a lease continues on the next link of its connection when its own is lost. By default a lease is of one
+    link: after a loss, everything through it raises `LeaseLostError`."""
     replacement: RetryPolicy = attrs.field(default=_REPLACEMENT, validator=attrs.validators.instance_of(RetryPolicy))
-    """The pauses between the attempts of a connection that has given up, as its `delay`, until a link has been up for
-    the connection's `stable_after`: without an end, and without regard to the other settings, so that capacity is back
-    when the peer is. Half a second at first and up to a minute, which makes some ninety starts an hour at most."""
+    """Sets the pauses between the attempts of a connection that has given up, until a link has been up for the
+    connection's `stable_after`. Only its delays count: the attempts never end, so that capacity returns with the peer.
+    By default half a second at first, and a minute at most: some ninety starts an hour."""
 
     def __attrs_post_init__(self) -> None:
         if self.min_idle > self.size:
             raise ValueError(f"PoolPolicy(min_idle={self.min_idle!r}): give at most size={self.size}")
 
     def lifetime(self, rng: random.Random) -> float | None:
-        """Seconds that the link which came up just now may live; None: any time."""
+        """The lifetime of a new link, in seconds; None: no limit."""
         return None if self.max_lifetime is None else self.max_lifetime * (1 - self.jitter * rng.random())

@@ -37,7 +37,7 @@ _NO_LIMIT = ", or None for no limit"
 
 
 class ConnectionPool(PoolMachine):
-    """Connections to a target, or to several, leased to whoever needs one.
+    """A pool of connections to one target or several, for leases and calls.
 
         async with ConnectionPool(["python", "calculator.py"], pool_size=3) as pool:
             async with pool.acquire(timeout=2.0) as client:
@@ -50,20 +50,20 @@ class ConnectionPool(PoolMachine):
         pool_size: connections to keep, to all targets together; 5, unless the policy says otherwise.
         max_overflow: connections beyond that, opened at once when all are leased; 2, unless the policy says otherwise.
         policy: everything else, see `PoolPolicy`.
-        connection_class: what the connections are: `Connection`, or the application's own subclass of it.
-        on_open: called with each connection after each of its links came up, before it is leased: to authenticate, for
-            instance. It has `start_timeout` seconds. If it raises, the link is given up, and the connection is made
-            anew after a pause; while the pool is being opened, that fails.
-        on_acquire: called with the connection before it is leased: to check it. If it raises, the link is replaced, and
-            the caller gets another connection; the error, after `pool_size + 1` of them. It has the time that
-            `acquire` has.
-        on_release: called with the connection after a lease: to clean up; others get the connection when that is done.
-            If it raises, the link is replaced. Not called for a link that was lost, nor while the pool is closed.
-        name: what to call this pool in messages; by default the program or the address.
-        rng: where jitter is drawn from, for lives that can be repeated.
-        options: what else `connection_class` takes, such as `retry`, `env`, `mtls`, `services`.
+        connection_class: the class of the connections: `Connection`, or a subclass of the application's.
+        on_open: called with the connection for each new link, before it is leased: to authenticate, for instance. It
+            may take `start_timeout` seconds. If it raises, the link is closed and the connection tries again after a
+            pause; while the pool is being opened, the opening fails.
+        on_acquire: called with the connection before it is leased: to check it. If it raises, the link is replaced and
+            the caller gets another connection, or the error after `pool_size + 1` of them. It counts towards the
+            timeout of `acquire`.
+        on_release: called with the connection after a lease: to clean up, before others get the connection. If it
+            raises, the link is replaced. It is not called for a lost link, nor while the pool is being closed.
+        name: the name of this pool in messages; by default the program or the address.
+        rng: the source of jitter, for repeatable runs.
+        options: further arguments for `connection_class`, such as `retry`, `env`, `mtls`, `services`.
 
-    Hooks may be plain or async functions. Making a pool starts nothing. What each method does in each state:
+    Hooks may be plain or async functions. Creating a pool starts nothing. What each method does in each state:
 
     =============== ======================== ==================== ======================== =========================
     method          closed                   opening              open                     draining
@@ -76,8 +76,8 @@ class ConnectionPool(PoolMachine):
     `subscribe`
     =============== ======================== ==================== ======================== =========================
 
-    A lease that is held when the pool is closed, and not returned in time, raises `PoolClosed` when it is used. A pool
-    that was open when its process was forked refuses everything in the child.
+    A lease that is still held when closing times out raises `PoolClosed` when it is used. A pool that was open when its
+    process was forked refuses everything in the child.
     """
 
     def __init__(
@@ -113,17 +113,17 @@ class ConnectionPool(PoolMachine):
     ) -> None:
         """Open all connections, at most one start per core at a time. All callers share one opening.
 
-        When the last caller that waits is cancelled, the opening is abandoned, and nothing is left behind.
+        When the last waiting caller is cancelled, the opening is abandoned, and nothing is left behind.
 
         Args:
-            progress: called with how many connections are up, and how many there will be, whenever that changes. What
-                it raises ends the opening.
+            progress: called with the number of connections that are up and the number that will be, whenever it
+                changes. An error that it raises ends the opening.
 
-            at_least: how many connections to wait for, standby included. The others come up afterwards, and it is no
-                failure when they cannot at first. 0: none is waited for. None: all. The first caller decides.
+            at_least: how many connections to wait for, standby included. The others come up afterwards, and their first
+                failures do not matter. 0: wait for none. None: wait for all. The first caller decides.
 
         Raises:
-            PoolUnavailableError: one could not be made; has all causes. Nothing is left behind.
+            PoolUnavailableError: a connection could not be opened; has all causes. Nothing is left behind.
             PoolClosed: `close_all()` was called meanwhile.
         """
         if self._was_forked:
@@ -142,14 +142,14 @@ class ConnectionPool(PoolMachine):
         self._opening.is_claimed = True
 
     async def close_all(self, timeout: float | None = DRAIN_TIMEOUT) -> None:
-        """Refuse everybody from now on, wait for the leases that are held, and close all connections.
+        """Refuse new callers, wait for the leases that are held, and close all connections.
 
-        All who wait for a connection get `PoolClosed` at once. Calls under way are waited for as leases are. What the
-        calling task holds itself is not waited for. Joins a closing that is under way; the shorter timeout counts.
+        Callers that wait for a connection get `PoolClosed` at once. Calls under way are waited for as leases are, but
+        not the leases of the calling task itself. A second call joins the closing; the shorter timeout counts.
         Cancelling the caller ends its wait; the closing goes on. The pool can be opened again.
 
         Args:
-            timeout: seconds to wait for leases; then their connections are closed under them. None: without limit.
+            timeout: seconds to wait for leases; then their connections are closed. None: no limit.
         """
         if timeout is not None:
             check_seconds(f"close_all(timeout={shown(timeout)})", timeout, zero=True, otherwise=_NO_LIMIT)
@@ -183,19 +183,19 @@ class ConnectionPool(PoolMachine):
     # --- use ----------------------------------------------------------------------------------------------------
 
     def acquire(self, timeout: float | None = None) -> Lease:
-        """A lease: `async with pool.acquire() as client`, or `client = await pool.acquire()` and `client.release()`.
+        """Lease a connection: `async with pool.acquire() as client`; or await it, and call `client.release()`.
 
         First come, first served. When all connections are leased, one more is opened at once, up to `max_overflow`.
 
         Args:
-            timeout: seconds to wait, starting a connection included; 0: what is free, or nothing; None: the policy's
+            timeout: seconds to wait, starting a connection included. 0: only a free connection. None: the policy's
                 `acquire_timeout`.
 
         Raises: when it is entered or awaited,
             PoolClosed: the pool is not open.
-            PoolTimeoutError: nothing became free in time.
-            PoolFullError: as many wait already as the policy allows.
-            PoolUnavailableError: no connection can be made at present, with the causes.
+            PoolTimeoutError: no connection became free in time.
+            PoolFullError: as many callers wait already as the policy allows.
+            PoolUnavailableError: no connection can be opened at present; has the causes.
         """
         if timeout is not None:
             check_seconds(
@@ -208,10 +208,10 @@ class ConnectionPool(PoolMachine):
         return lease
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """Call through whichever connection has least to do; no lease is held. As `Connection.call` otherwise.
+        """Call through the least loaded connection, without a lease. Otherwise as `Connection.call`.
 
-        When there is none, it waits for one, as `acquire()` does; but it is repeated, on whichever is there by then,
-        only when the caller calls it idempotent.
+        When there is none, it waits for one, as `acquire()` does. After a loss it is repeated on another connection
+        only when the caller marked it idempotent.
 
         Raises: as `Connection.call`, and as `acquire` when there is no connection.
         """
@@ -233,9 +233,9 @@ class ConnectionPool(PoolMachine):
         return Subscription(SubscriptionRoute(self._leases, self._counts), method, args, fields).items()
 
     def expire(self) -> None:
-        """Have all links replaced, as after credentials were changed: one after the other, when nobody uses them.
+        """Replace all links, for example after new credentials: one after the other, when nobody uses them.
 
-        A leased link is replaced when it is given back; the last link that serves, when there is another.
+        A leased link is replaced when it is released; the last serving link, when there is another.
 
         Raises:
             PoolClosed: the pool is not open.
@@ -245,8 +245,7 @@ class ConnectionPool(PoolMachine):
         self._supervisor.expire_all()
 
     def resize(self, pool_size: int | None = None, max_overflow: int | None = None) -> None:
-        """Keep more or fewer connections from now on. Does not wait: new ones are started, and those that are too many
-        are closed when nobody uses them.
+        """Change the number of connections. Does not wait: new ones start, and surplus ones are closed when unused.
 
         Args:
             pool_size: connections to keep; None: as many as now.
@@ -254,7 +253,7 @@ class ConnectionPool(PoolMachine):
 
         Raises:
             ValueError: not a whole number, or less than the policy's `min_idle`.
-            RuntimeError: it is being opened or closed, or lives in another event loop.
+            RuntimeError: the pool is being opened or closed, or lives in another event loop.
         """
         policy = merged(self._policy, pool_size, max_overflow)
         if self._state not in (PoolState.OPEN, PoolState.CLOSED):
@@ -265,15 +264,15 @@ class ConnectionPool(PoolMachine):
         self._supervisor.resize(policy)
 
     def add_target(self, target: Target) -> None:
-        """Connect to one more target from now on: connections move there, one after the other, until it has its share.
+        """Add a target: connections move there, one after the other, until it has its share.
 
-        Does not wait. Nothing moves when there are fewer connections than targets; it is there for those that fail.
+        Does not wait. With fewer connections than targets nothing moves; the new target is used when another fails.
 
         Args:
             target: as for `Connection`, and not one that the pool has already.
 
         Raises:
-            TypeError, ValueError: what is wrong with it.
+            TypeError, ValueError: the target is wrong; the message says why.
             RuntimeError: the pool lives in another event loop.
         """
         self._check_for_change()
@@ -281,15 +280,15 @@ class ConnectionPool(PoolMachine):
         self._leases.hurry()
 
     async def remove_target(self, target: Target, timeout: float | None = DRAIN_TIMEOUT) -> None:
-        """Connect to a target no more: nobody new is served by it, its leases and calls are waited for, and then its
-        connections are closed. Others are opened in their places at once. Cancelling the caller ends its wait only.
+        """Remove a target: it serves no new callers, and is disconnected when its leases and calls have ended.
+        Others are opened in their places at once. Cancelling the caller ends its wait only.
 
         Args:
-            target: as it was given, or its name.
-            timeout: seconds to wait for leases; then they are lost, as `LeaseLostError` says. None: without limit.
+            target: the target as it was given, or its name.
+            timeout: seconds to wait for leases; then they are lost and raise `LeaseLostError`. None: no limit.
 
         Raises:
-            ValueError: it is none of the pool's, or the last one.
+            ValueError: it is not a target of this pool, or the last one.
             RuntimeError: the pool lives in another event loop.
         """
         if timeout is not None:
@@ -301,7 +300,7 @@ class ConnectionPool(PoolMachine):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What it connects to at present, as it was given."""
+        """The current targets, as they were given."""
         return tuple(each.target for each in self._targets)
 
     @property
@@ -324,32 +323,31 @@ class ConnectionPool(PoolMachine):
 
     @property
     def pool_size(self) -> int:
-        """Connections that it keeps, as its policy says."""
+        """How many connections the pool keeps."""
         return self.policy.size
 
     @property
     def max_overflow(self) -> int:
-        """Connections beyond that which it may open, as its policy says."""
+        """How many connections beyond `pool_size` it may open."""
         return self.policy.max_overflow
 
     def get_pool_stats(self) -> dict[str, Any]:
-        """How the pool is doing, and what it has done since it was made.
+        """The current numbers of the pool, and its counts since it was created.
 
         Returns:
             a dict with these keys; the first four and the first five of `stats` are the documented ones:
 
             - `pool_size`: as it was given.
             - `total_connections`, `overflow_connections`: in service now, and those of them beyond `pool_size`.
-            - `available_in_pool`: leases that could be had now without waiting.
-            - `standby`, `given_up`: in service to take the place of one that is lost; out of it, and tried again.
-            - `leased`, `waiting`, `calls_waiting`: leases that are held, acquires and calls that wait, now.
+            - `available_in_pool`: leases that are available now without waiting.
+            - `standby`, `given_up`: spare connections in service; connections that have given up and are tried again.
+            - `leased`, `waiting`, `calls_waiting`: leases held, acquires waiting and calls waiting, now.
             - `wait_ms`: percentiles `p50`, `p95`, `p99` of the last 1024 waits, in milliseconds.
             - `stats`: counts. `connections_created`: links that came into service. `pool_hits`, also called
-              `connections_reused`: leases of a connection that was there. `pool_misses`: leases for which one had to be
-              opened beyond `pool_size`. `overflow_used`: connections opened beyond `pool_size`. `waits`: how often
-              one was handed to somebody who had waited, and `wait_seconds`: how long all of them did, together.
-              `timeouts`, `refused`: acquires that were not served. `leaked`: leases that were dropped without having
-              been released.
+              `connections_reused`: leases of an existing connection. `pool_misses`: leases for which one was opened
+              beyond `pool_size`. `overflow_used`: connections opened beyond `pool_size`. `waits`: how often a waiting
+              caller got a connection; `wait_seconds`: how long all of these waited altogether. `timeouts`, `refused`:
+              acquires that were not served. `leaked`: leases that were dropped without being released.
             - `targets`: for each target, by its name, `connections` in service, `leased`, `calls` under way,
               `is_left_out`, `failures` in a row, `last_error`, and the counts `connections_created` and `leases`.
         """

@@ -17,7 +17,7 @@ def closed(pool: object, state: str, *, was_forked: bool) -> PoolClosed:
         return PoolClosed(f"{pool!r} belongs to the parent of this process; make a pool of its own here")
     if state == PoolState.CLOSED:
         return PoolClosed(f"{pool!r} is closed: 'await pool.initialize()' first, or use 'async with'")
-    return PoolClosed(f"{pool!r} is being closed and serves nobody any more")
+    return PoolClosed(f"{pool!r} is being closed and serves no more callers")
 
 
 def closed_for(pool: object, reason: BaseException | None) -> Exception:
@@ -25,7 +25,7 @@ def closed_for(pool: object, reason: BaseException | None) -> Exception:
     if isinstance(reason, PoolUnavailableError):
         return unavailable(f"{pool!r} could not be opened", reason.causes)
     if reason is None:
-        return PoolClosed(f"{pool!r} was closed, and serves nobody any more")
+        return PoolClosed(f"{pool!r} was closed, and serves no more callers")
     error = PoolClosed(f"{pool!r} was closed by an error: {named(reason)}")
     error.__cause__ = reason
     return error

@@ -1,4 +1,4 @@
-"""What a pool counts, and how it tells of it."""
+"""The counts of a pool."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 __all__ = ["PoolStats", "leased"]
 
 KEPT_WAITS = 1024
-"""Waits that the percentiles are computed from: the last ones."""
+"""How many of the last waits the percentiles are computed from."""
 
 
 class PoolStats:
-    """Counts since the pool was made. Those of its present slots stand in the slots.
+    """Counts since the pool was created. The current slots hold their own counts.
 
     Attributes:
         created: links of slots that are gone, that came into service.
         leases: leases of slots that are gone.
         misses: leases of slots that are gone, for which a connection had to be opened beyond the pool's size.
         overflow_used: slots that are gone, of which a link was opened beyond the pool's size.
-        timeouts: acquires that ended for want of time.
+        timeouts: acquires that timed out.
         refused: acquires that were refused: closed, full, or unavailable.
-        leaked: leases that were dropped without having been released.
-        waits: how often a connection was handed to somebody who had waited.
-        wait_seconds: how long the last of them did.
-        waited: seconds that all of them did, together.
+        leaked: leases that were dropped without being released.
+        waits: how often a waiting caller got a connection.
+        wait_seconds: how long each of the last of them waited.
+        waited: how long all of them waited altogether, in seconds.
     """
 
     def __init__(self) -> None:

@@ -15,28 +15,28 @@ class PoolState(StrEnum):
     CLOSED = "closed"
     """At rest, holding nothing."""
     OPENING = "opening"
-    """Its connections are made."""
+    """Its connections are being opened."""
     OPEN = "open"
     """Connections are leased."""
     DRAINING = "draining"
-    """Nobody is served any more; leases are waited for, then all connections are closed."""
+    """No new callers are served; leases are waited for, then all connections are closed."""
 
 
 class PoolTrigger(StrEnum):
     """Everything that can happen to a pool."""
 
     OPEN = "open"
-    """Somebody asks for it to be opened."""
+    """A caller asks to open it."""
     OPENED = "opened"
-    """All its connections are there."""
+    """All its connections are open."""
     OPEN_FAILED = "open_failed"
-    """One of them could not be made."""
+    """One of them could not be opened."""
     CLOSE = "close"
-    """Somebody asks for it to be closed."""
+    """A caller asks to close it."""
     DRAINED = "drained"
-    """Nothing is left open."""
+    """Everything is closed."""
     FAULT = "fault"
-    """An activity broke a rule or raised something nobody expected."""
+    """An activity broke a rule or raised an unexpected error."""
 
 
 _S, _T = PoolState, PoolTrigger
@@ -52,9 +52,9 @@ POOL_STATES: tuple[State, ...] = (
 POOL_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.OPEN, _S.CLOSED, _S.OPENING, effects="make_slots"),
     Transition(_T.OPENED, _S.OPENING, _S.OPEN, effects="begin_service"),
-    # Not all of it could be opened: none of it stays.
+    # Not all of it could be opened: what was opened is closed.
     Transition(_T.OPEN_FAILED, _S.OPENING, _S.DRAINING, effects="end_service"),
-    # From here on nobody is served, and whoever waits is told so at once.
+    # From here on no new callers are served, and waiting ones are refused at once.
     Transition(_T.CLOSE, (_S.OPENING, _S.OPEN), _S.DRAINING, effects="end_service"),
     Transition(_T.DRAINED, _S.DRAINING, _S.CLOSED, effects="forget_slots"),
     # A bug in an activity: nothing is served on top of it.

@@ -117,7 +117,7 @@ async def test_a_lease_is_neither_copied_nor_pickled(opened: Any) -> None:
     pool, _ = await opened(1)
     async with pool.acquire() as client:
         for spoil in (copy.copy, copy.deepcopy, pickle.dumps):
-            with pytest.raises(TypeError, match="cannot be copied or pickled: it is given back once"):
+            with pytest.raises(TypeError, match="cannot be copied or pickled: it is released once"):
                 spoil(client)
     assert pool.get_pool_stats()["available_in_pool"] == 1
 

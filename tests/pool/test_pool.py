@@ -314,9 +314,9 @@ async def test_closing_refuses_wakes_and_waits() -> None:
     (closing,) = begun(pool.close_all(timeout=5))
     # The leases are this task's, and the closing another's.
     await settled()
-    with pytest.raises(PoolClosed, match="was closed, and serves nobody any more"):
+    with pytest.raises(PoolClosed, match="was closed, and serves no more callers"):
         await waiter
-    with pytest.raises(PoolClosed, match="is being closed and serves nobody any more"):
+    with pytest.raises(PoolClosed, match="is being closed and serves no more callers"):
         await pool.acquire()
     assert await good.call("a.B") == "reply"
     good.release()

@@ -56,8 +56,7 @@ class Metrics:
     """Calls whose caller was cancelled, or stopped reading the stream of answers."""
     refused_calls: int = attrs.field(default=0, init=False)
     """Those of the failed calls that were not sent because there was no connection: refused at once, or after
-        connecting
-    failed or the call's timeout passed."""
+    connecting failed or the call's timeout passed."""
     last_successful_call: datetime | None = attrs.field(default=None, init=False)
     """When the last call succeeded, in UTC; None: none has."""
     connection_count: int = attrs.field(default=0, init=False)

@@ -1,4 +1,4 @@
-"""A task that waits for a lease which only it could give back: told in the log, for it may wait for ever."""
+"""Logs a task that waits for a lease which only the task itself could release: it may wait for ever."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The right to use one connection of a pool for a while.
 
-A lease is what `ConnectionPool.acquire` returns: before it holds anything, while it does, and afterwards, when it
-refuses everything. Returning it is synchronous: there is no await at which it could be cancelled half-way.
+`ConnectionPool.acquire` returns a lease, which holds a connection from when it is entered or awaited until it is
+released, and refuses everything afterwards. Releasing is synchronous: it cannot be cancelled half-way.
 
-A lease is made for every use, so making, entering and leaving one are as short as they can be: there is no constructor,
-no call that can be done without, and nobody asks for the running loop, which is dear on Python 3.11.
+A lease is created for every use, so creating, entering and leaving one are as short as possible: there is no
+constructor, no avoidable call, and no look-up of the running loop, which is slow on Python 3.11.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ _StubT = TypeVar("_StubT")
 
 
 class Lease:
-    """A connection of a pool, for as long as it is held.
+    """A lease of a pool's connection.
 
         async with pool.acquire() as client:
             reply = await client.calculator.Add(a=1, b=2)
 
-    or, where a block does not fit: `client = await pool.acquire()`, and `client.release()` at the end. It is called as
-    a `Connection` is; what else a connection has is reached by `client.connection`.
+    or, where a block does not fit: `client = await pool.acquire()`, and `client.release()` at the end. It makes calls
+    as a `Connection` does; `client.connection` is the connection itself.
 
-    It is exclusive, and of one link: when that is lost, everything through the lease raises `LeaseLostError`, and
-    nothing goes on through another link as if nothing had happened.
+    It is exclusive, and of one link: when that is lost, everything through the lease raises `LeaseLostError`, instead
+    of silently continuing on another link.
 
-    A lease that is dropped without having been released is given back by itself, and the log says so.
+    A lease that is garbage-collected unreleased is released then, with a warning in the log.
     """
 
     __slots__ = ("__weakref__", "_generation", "_holder", "_leases", "_slot", "_timeout")
@@ -96,7 +96,7 @@ class Lease:
             except BaseException as error:
                 self._holder = None
                 if isinstance(error, PoolError):
-                    await asyncio.sleep(0)  # who asks again at once, for ever, must not keep the loop from all else
+                    await asyncio.sleep(0)  # a caller that retries in a tight loop must not starve the loop
                 raise
         slot.leases += 1
         self._generation = slot.generation
@@ -130,10 +130,10 @@ class Lease:
             self._leases.forgotten(self._slot, self._holder, self._generation, what)
 
     def release(self) -> None:
-        """Give the connection back. Does not wait.
+        """Release the connection. Does not wait.
 
         Raises:
-            LeaseError: it was given back already, or nothing was acquired yet.
+            LeaseError: it was released already, or not acquired yet.
         """
         slot = self._slot
         if slot is None:
@@ -142,7 +142,7 @@ class Lease:
         self._leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
 
     def discard(self) -> None:
-        """Give the connection back, and have its link replaced: nobody else gets this one. Does not wait.
+        """Release the connection and have its link replaced, so that nobody else gets this link. Does not wait.
 
         Raises:
             LeaseError: as `release`.
@@ -153,7 +153,7 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Whether the connection may be used: it was acquired, not released, and its link was not lost."""
+        """Whether the connection can be used: it was acquired, not released, and its link was not lost."""
         return self._slot is not None and self._slot.generation == self._generation
 
     def is_connected(self) -> bool:
@@ -162,10 +162,10 @@ class Lease:
 
     @property
     def connection(self) -> Connection:
-        """The connection itself. Do not keep it: others will use it.
+        """The connection itself. Do not keep it: others will use it later.
 
         Raises:
-            LeaseError: it is not held.
+            LeaseError: the lease is not held.
             LeaseLostError: the link under it was lost.
             PoolClosed: the pool was closed meanwhile, and the connection with it.
         """
@@ -179,7 +179,7 @@ class Lease:
         return slot.conn
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """As `Connection.call`, through the link of the lease and no other; so it is never repeated.
+        """As `Connection.call`, but only through the link of the lease, so it is never repeated.
 
         Raises: as `Connection.call`, and
             LeaseError: the lease is not held.
@@ -192,7 +192,7 @@ class Lease:
         return self._calls().stream(method, args, fields)
 
     def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
-        """As `Connection.stub`; the stub can be used as long as the lease is held."""
+        """As `Connection.stub`; the stub can be used while the lease is held."""
         return stub_class(ReconnectingChannel(lambda: present_channel(self.connection)))
 
     @property
@@ -212,7 +212,7 @@ class Lease:
         return self._slot.conn._offers() if self._slot is not None else {}
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"{self!r} cannot be copied or pickled: it is given back once")
+        raise TypeError(f"{self!r} cannot be copied or pickled: it is released once")
 
     def __repr__(self) -> str:
         if self._slot is not None:
@@ -229,13 +229,13 @@ class Lease:
         return "; PoolPolicy(track_leases=True) tells where it was acquired"
 
     def _lost(self, slot: Slot) -> Exception:
-        """What tells that the link of this lease is gone, or the pool with it."""
+        """The error after the link of this lease was lost, or the pool closed."""
         if slot.is_retired and not slot.target.is_leaving:
             return self._leases.gate.why_closed()
         if slot.is_retired:
             return LeaseLostError(
-                f"{slot.conn.name}: its target was removed from the pool, and the time for its leases is up: release "
-                "this one, and begin again with another"
+                f"{slot.conn.name}: its target was removed from the pool, and its leases have had their time: "
+                "release this one, and begin again with another"
             )
         known = slot.loss if slot.generation == self._generation + 1 else None
         why = "" if known is None else f": {said(known)}"
@@ -251,7 +251,7 @@ class Lease:
 
 
 class LeaseRoute:
-    """The way of a call through a lease: to its link and no other.
+    """Routes a call through a lease to its link only.
 
     Args:
         lease: the lease.
@@ -262,7 +262,7 @@ class LeaseRoute:
 
     is_patient = False
     may_repeat = False
-    """What has begun on one link is not gone on with on another."""
+    """A call that began on one link does not continue on another."""
     endings = excused = 0
 
     def __init__(self, lease: Lease, conn: Connection) -> None:
@@ -271,7 +271,7 @@ class LeaseRoute:
 
     @property
     def reason(self) -> BaseException | None:
-        """The last error that the connection met."""
+        """The connection's last error."""
         return self.owner.reason
 
     def ready(self) -> None:
@@ -297,7 +297,7 @@ class LeaseRoute:
 
 
 class WatchedLease(Lease):
-    """A lease that is reported when it is held for too long, and may remember where it was acquired."""
+    """A lease that is logged when it is held for too long, and that may remember where it was acquired."""
 
     __slots__ = ("_timer", "_where")
 
