@@ -19,25 +19,25 @@ __all__ = ["Connection"]
 
 
 class Connection:
-    """A connection whose methods wait: what `fsm_conn.Connection` does, without `await`. Safe for threads.
+    """A connection without `await`: as `fsm_conn.Connection`, with methods that block. Thread-safe.
 
         with Connection(["python", "calculator.py"]) as conn:
             print(conn.calculator.Add(a=5, b=3).result)
             for reply in conn.stream("calculator.Count", limit=3):
                 print(reply.result)
 
-    Everything runs in one background event loop, shared by all connections and pools of `fsm_conn.blocking`. What is
-    open when the interpreter ends is closed then. Observers and hooks run in the background thread: keep them short,
-    and do not call blocking methods in them.
+    Everything runs in one background event loop, shared by all connections and pools of `fsm_conn.blocking`. Those
+    that are open when the interpreter ends are closed then. Observers and hooks run in the background thread: keep them
+    short, and do not call blocking methods in them.
 
     Args:
         target: as for `fsm_conn.Connection`.
         connection_class: `fsm_conn.Connection`, or a subclass of the application's.
-        options: what else that class takes, such as `retry`, `health`, `env`, `name`.
+        options: further arguments of that class, such as `retry`, `health`, `env`, `name`.
 
     Raises:
         ImportError: the extra `blocking` is not installed.
-        RuntimeError: by each method: called in the background thread, or in a forked child.
+        RuntimeError: a method was called in the background thread, or in a forked child.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Connection:
         self._background.keep(self._conn)
 
     def connect(self) -> None:
-        """Connect, or join what is under way, and return once connected. Raises what `fsm_conn.Connection` raises."""
+        """Connect, or join the attempt under way, and return once connected. Raises as the async method."""
         self._background.run(self._conn.connect)
 
     def ensure_connected(self) -> None:
@@ -77,7 +77,7 @@ class Connection:
         self.disconnect()
 
     def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """Call a method that answers with one message, and return that. Arguments and errors as for the async one."""
+        """Call a method that answers with one message, and return it. Arguments and errors as for the async method."""
 
         async def called() -> Any:
             return await self._conn.call(method, *args, **fields)
@@ -89,7 +89,7 @@ class Connection:
         return self._background.iterate(lambda: self._conn.stream(method, *args, **fields))
 
     def subscribe(self, method: str, /, *args: Any, **fields: Any) -> Iterator[Any]:
-        """As `stream`, but opened again on the next link, with a `Gap` among the replies then."""
+        """As `stream`, but opened again on the next link, with a `Gap` among the replies."""
         return self._background.iterate(lambda: self._conn.subscribe(method, *args, **fields))
 
     def __getattr__(self, name: str) -> BlockingService:
@@ -103,7 +103,7 @@ class Connection:
         return public_first([*super().__dir__(), *attributes(self._conn._offers())])
 
     def probe(self, timeout: float | None = None) -> float:
-        """Ask the peer once whether it is well, and return how long the answer took, in seconds."""
+        """Probe the peer's health once, and return how long the answer took, in seconds."""
         return self._background.run(self._conn.probe, timeout)
 
     def wait_for_state(self, *states: str, timeout: float | None = None) -> str:
@@ -111,7 +111,7 @@ class Connection:
 
         Args:
             states: the names of states.
-            timeout: seconds to wait; None: as long as it takes.
+            timeout: seconds to wait; None: no limit.
 
         Raises:
             TimeoutError: none was entered in time.
@@ -125,16 +125,16 @@ class Connection:
         return self._background.run(reached)
 
     def fire(self, trigger: str, reason: BaseException | None = None) -> None:
-        """Dispatch a trigger of one's own."""
+        """Dispatch a trigger of your own."""
         self._background.call(self._conn.fire, trigger, reason)
 
     def on_transition(self, callback: Callable[[TransitionRecord], None]) -> Callable[[], None]:
-        """Have `callback(record)` told of every transition, in the background thread; returns what unregisters it."""
+        """Call `callback(record)` for every transition, in the background thread. Returns what unregisters it."""
         return self._background.call(self._conn.on_transition, callback)
 
     @property
     def state(self) -> str:
-        """The present state."""
+        """The current state."""
         return self._conn.state
 
     @property
@@ -149,12 +149,12 @@ class Connection:
 
     @property
     def reason(self) -> BaseException | None:
-        """The last error that was behind a transition."""
+        """The last error that caused a transition."""
         return self._conn.reason
 
     @property
     def pid(self) -> int | None:
-        """The process id of the plugin; None where there is none."""
+        """The process id of the plugin; None without one."""
         return self._conn.pid
 
     @property

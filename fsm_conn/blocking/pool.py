@@ -1,4 +1,4 @@
-"""`ConnectionPool` for synchronous code, shared by as many threads as there are."""
+"""`ConnectionPool` for synchronous code, shared by any number of threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ConnectionPool", "Lease"]
 
 
 class Lease:
-    """One connection of a pool, for one thread at a time, until it is released: `with pool.acquire() as client`."""
+    """A lease of a pool's connection, for one thread at a time: `with pool.acquire() as client`."""
 
     def __init__(self, background: Background, pool: AsyncPool, timeout: float | None) -> None:
         self._background = background
@@ -39,10 +39,10 @@ class Lease:
             self.release()
 
     def release(self) -> None:
-        """Give the connection back.
+        """Release the connection.
 
         Raises:
-            LeaseError: it was given back already.
+            LeaseError: it was released already.
         """
         lease, self._lease = self._held(), None
         self._background.call(lease.release)
@@ -73,7 +73,7 @@ class Lease:
 
 
 class ConnectionPool:
-    """A pool whose methods wait: what `fsm_conn.ConnectionPool` does, without `await`. Safe for threads.
+    """A pool without `await`: as `fsm_conn.ConnectionPool`, with methods that block. Thread-safe.
 
         with ConnectionPool(["python", "calculator.py"], pool_size=3) as pool:
             with pool.acquire(timeout=2.0) as client:
@@ -83,7 +83,7 @@ class ConnectionPool:
         target: as for `fsm_conn.ConnectionPool`.
         pool_size: connections to keep; 5, unless the policy says otherwise.
         max_overflow: connections beyond that; 2, unless the policy says otherwise.
-        options: what else `fsm_conn.ConnectionPool` takes.
+        options: further arguments of `fsm_conn.ConnectionPool`.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class ConnectionPool:
         self._background.run(self._pool.initialize)
 
     def close_all(self, timeout: float | None = 30.0) -> None:
-        """Refuse everybody from now on, wait for the leases that are held, and close all connections.
+        """Refuse new callers, wait for the leases that are held, and close all connections.
 
         Args:
-            timeout: seconds to wait for leases; None: without limit.
+            timeout: seconds to wait for leases; None: no limit.
         """
         self._background.run(self._pool.close_all, timeout)
 
@@ -119,11 +119,11 @@ class ConnectionPool:
         self.close_all()
 
     def acquire(self, timeout: float | None = None) -> Lease:
-        """A lease: `with pool.acquire() as client`. Entering it waits, and raises, as the async one does."""
+        """Lease a connection: `with pool.acquire() as client`. Entering waits and raises as the async lease does."""
         return Lease(self._background, self._pool, timeout)
 
     def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """Call through whichever connection has least to do."""
+        """Call through the least loaded connection."""
 
         async def called() -> Any:
             return await self._pool.call(method, *args, **fields)
@@ -139,12 +139,12 @@ class ConnectionPool:
         return self._background.iterate(lambda: self._pool.subscribe(method, *args, **fields))
 
     def get_pool_stats(self) -> dict[str, Any]:
-        """How the pool is doing, as `fsm_conn.ConnectionPool` tells it."""
+        """The numbers of the pool, as `fsm_conn.ConnectionPool.get_pool_stats`."""
         return self._background.call(self._pool.get_pool_stats)
 
     @property
     def state(self) -> str:
-        """The present state."""
+        """The current state."""
         return str(self._pool.state)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Static checks: what is wrong with a table, or probably not meant, found without running anything.
+"""Static checks: find mistakes and probable mistakes in a table without running anything.
 
     for finding in check(Authenticated):
         print(finding.code, finding.place, finding.message, finding.remedy)

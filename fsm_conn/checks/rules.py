@@ -1,7 +1,7 @@
-"""What can be found in a table, as data: one rule for each code. Documentation and output are made from this list.
+"""The rules of the checks as data, one for each code. Documentation and output are made from this list.
 
-The rules that hold here: a code is never given to another meaning; an *error* is what cannot be meant, a *warning* is
-what a person may decide to keep, with a reason.
+The rules that hold here: a code never gets another meaning; an *error* cannot be intended; a *warning* may be
+accepted by a person, with a reason.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["RULES", "Finding", "Rule", "Severity", "markdown"]
 
 
 class Severity(StrEnum):
-    """How sure it is that something is wrong; in the words of SARIF."""
+    """How certain a mistake is, in the terms of SARIF."""
 
     ERROR = "error"
     """It cannot do what the table says."""
     WARNING = "warning"
-    """It can, and is probably not what was meant; a person may decide."""
+    """It can, and is probably not intended; a person may decide."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class Rule:
 
 @attrs.frozen
 class Finding:
-    """A rule that does not hold somewhere."""
+    """A violation of a rule at one place."""
 
     code: str
     severity: Severity
@@ -50,9 +50,9 @@ class Finding:
     message: str
     remedy: str
     file: str | None = None
-    """The source, if it is known where it is."""
+    """The source file, if it is known."""
     line: int | None = None
-    """The line in it; the first is 1."""
+    """The line in it, counted from 1."""
 
     @property
     def key(self) -> str:
@@ -75,7 +75,7 @@ _LIST = (
         "trap-state",
         _ERROR,
         "Nothing but a `fault` leads on from this state, and it is not declared final.",
-        "Add a row that leads on, or say `State(..., final=True)` if it is in order to stay.",
+        "Add a row that leads on, or declare `State(..., final=True)` if the machine may stay there.",
     ),
     Rule(
         "FSM103",
@@ -103,15 +103,15 @@ _LIST = (
         "FSM106",
         "unknown-trigger",
         _ERROR,
-        "An activity says that it fires, or returns, a trigger which stands in no row.",
+        "An activity is annotated to fire, or returns, a trigger that is in no row.",
         "Mend the name, or add a row for the trigger.",
     ),
     Rule(
         "FSM107",
         "unhandled-trigger",
         _ERROR,
-        "An activity says that it fires, or returns, a trigger which its own state does not handle: that is a `fault`, "
-        "or passes unheeded.",
+        "An activity is annotated to fire, or returns, a trigger that its own state does not handle: that is a "
+        "`fault`, or is ignored.",
         "Add a row for the trigger in that state, or mend the activity.",
     ),
     Rule(
@@ -127,7 +127,7 @@ _LIST = (
         _WARNING,
         "Activities fire a circle of triggers, and no guard, time limit or delay on it keeps it from going round as "
         "fast as it can.",
-        "Put a guard or a delay on the circle; if an activity waits, say for what by `timer=` on its row.",
+        "Put a guard or a delay on the circle; if an activity waits, name the setting by `timer=` on its row.",
     ),
     Rule(
         "FSM110",
@@ -148,7 +148,7 @@ _LIST = (
         "FSM112",
         "no-way-to-disconnect",
         _ERROR,
-        "The state of a connection does not handle `disconnect`, so `disconnect()` waits until it is left otherwise.",
+        "The state of a connection does not handle `disconnect`, so `disconnect()` waits for another trigger.",
         "Add a row for `disconnect` from this state.",
     ),
     Rule(
@@ -171,7 +171,7 @@ _LIST = (
         "callback-nearly-named",
         _WARNING,
         "A method that takes a reason is called by nobody, and is named almost like a guard or effect of the table.",
-        "Mend the name, so that it overrides what it is to override, or remove the method.",
+        "Mend the name, so that it overrides the intended method, or remove the method.",
     ),
     Rule(
         "FSM116",
@@ -186,7 +186,7 @@ _LIST = (
         _WARNING,
         "A state of a connection owns a link that nothing in the state watches: a loss goes unnoticed as long as the "
         "state lasts.",
-        "Have the activity of the state wait for `while_connected()`, or for `link.lost()`, beside what it does.",
+        "Let the activity of the state also wait for `while_connected()` or `link.lost()`.",
     ),
     Rule(
         "FSM118",

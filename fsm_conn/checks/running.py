@@ -16,7 +16,7 @@ from fsm_conn.machine.errors import FsmConnError
 __all__ = ["AcceptanceError", "check"]
 
 ATTRIBUTE = "accepted_findings"
-"""Where a class says which of its findings are meant."""
+"""The attribute in which a class accepts findings."""
 
 _Location = tuple[str | None, int | None]
 _CHECKS: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
@@ -48,23 +48,23 @@ class AcceptanceError(FsmConnError, ValueError):
 
 
 def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
-    """Find what is wrong with a table, or probably not meant, without running it.
+    """Find mistakes and probable mistakes in a table, without running it.
 
     Accept an intended finding, with a reason: by `accept`, or in the class that it is about, as
     `accepted_findings = {"FSM104 lost in connected": "a short visit counts as a refusal"}`. A key is a code, for all
-    findings of it, or a code and a place, as `Finding.key` tells it.
+    its findings, or a code and a place, as in `Finding.key`.
 
     Args:
-        machine: what `chart_of` reads: a subclass of `Connection` or `ConnectionPool`, any other class
-            that lives by a table, or a `transitions.Machine`.
-        accept: reasons, by what is accepted.
+        machine: a `StateMachine` class, such as a subclass of `Connection` or `ConnectionPool`, or a
+            `transitions.Machine`.
+        accept: the accepted findings, with the reason of each.
 
     Returns:
-        what was found and not accepted, by code and place.
+        the findings that were not accepted, sorted by code and place.
 
     Raises:
         ChartError: the machine has no table.
-        AcceptanceError: something is accepted without a reason, or by a code that does not exist.
+        AcceptanceError: a finding is accepted without a reason, or its code does not exist.
     """
     subject = Subject.of(machine)
     own, inherited = _declared(subject)
@@ -102,12 +102,12 @@ def _checked(accepted: Any, where: str) -> dict[str, str]:
                 "code and a place, such as 'FSM104 lost in connected'"
             )
         if not isinstance(reason, str) or not reason.strip():
-            raise AcceptanceError(f"{where}: {key!r} is accepted without a reason; say why it is meant")
+            raise AcceptanceError(f"{where}: {key!r} is accepted without a reason; give the reason")
     return dict(accepted)
 
 
 def _idle(key: str) -> Problem:
-    return Problem("FSM199", key, f"{key!r} was accepted, and is not found")
+    return Problem("FSM199", key, f"{key!r} was accepted, but is not found")
 
 
 def _finding(subject: Subject, problem: Problem, locate: Callable[[Any], _Location]) -> Finding:

@@ -1,8 +1,8 @@
-"""More than one machine: plugins that are served to others, and calls to whichever of many machines has least to do.
+"""More than one machine: plugins served to other machines, and calls balanced over many.
 
     async with serve(Recipe(plugin=["python", "plugin.py"], tls=...), "10.0.0.5:7000") as server: ...
 
-Importing this package imports neither grpc nor an engine: each name is imported when it is first asked for.
+Importing this package imports neither grpc nor an engine: each name is imported at its first use.
 """
 
 from __future__ import annotations
@@ -51,6 +51,6 @@ _HOMES = {
     "fsm_conn.cluster.serving.table": "ServerState ServerTrigger",
     "fsm_conn.cluster.table": "ClusterState ClusterTrigger",
 }
-"""The public names, by the module that each is imported from when it is first asked for."""
+"""The public names, by the module that each is imported from at its first use."""
 
 __getattr__, __dir__, __all__ = lazily(__name__, _HOMES)

@@ -12,7 +12,7 @@ class ServeError(FsmConnError):
 
 
 class ClusterError(FsmConnError):
-    """A `ClusterPool` could not do what it was asked for."""
+    """A `ClusterPool` could not do what was asked."""
 
 
 class ClusterClosedError(ClusterError):
@@ -20,4 +20,4 @@ class ClusterClosedError(ClusterError):
 
 
 class NoMemberError(ClusterError, ConnectionError):
-    """No member serves, and none came in time: nothing was sent, or nothing was sent again."""
+    """No member served in time: nothing was sent, or nothing was sent again."""

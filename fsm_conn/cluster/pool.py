@@ -1,12 +1,12 @@
-"""`ClusterPool`: calls to whichever of many machines has least to do.
+"""`ClusterPool`: calls to the least loaded of many machines.
 
 The promises that hold here:
 
-- What is not idempotent is executed at most once, and an error never says that it was not executed when it was.
-- What is idempotent is answered as long as any member serves, within its deadline. It is sent again three times at most
-  when plugins end under it; members that have gone do not count.
+- A call that is not idempotent is executed at most once, and no error says that it was not executed when it was.
+- An idempotent call is answered as long as any member serves, within its deadline. It is repeated three times at most
+  when plugins end during it; members that have left do not count.
 - There is no order between calls. Cancellations and deadlines reach the plugin.
-- Every client balances by its own view. What it hears of members is best effort; what they do with calls is the truth.
+- Every client balances by its own view: news of members may be late; how they answer calls decides.
 """
 
 from __future__ import annotations
@@ -51,23 +51,24 @@ __all__ = ["ClusterPool"]
 _log = logging.getLogger("fsm_conn.cluster")
 _S, _T = ClusterState, ClusterTrigger
 FIRST_ANEW, LAST_ANEW = 0.25, 10.0
-"""Seconds until a source of members that has failed is asked anew; doubled each time, up to the second."""
+"""Seconds before a failed source of members is asked again: the first pause, doubled each time up to the second."""
 
 
 class ClusterPool(StateMachine):
-    """Calls to the members of a cluster.
+    """Balances calls over the members of a cluster.
 
         async with ClusterPool(StaticMembers(["10.0.0.5:7000", "10.0.0.6:7000"]), recipe) as cluster:
             reply = await cluster.call("calculator.Add", a=1, b=2)
 
     Args:
-        members: who is there: `StaticMembers`, `DnsMembers`, `DaskMembers`, or a class of your own, see `Members`.
-        recipe: what the members were made by: certificates and token. None: members in plain text.
-        policy: balancing, patience and limits, see `ClusterPolicy`.
-        client: what this client is called when it chooses its subset of members; None: a name that nobody else has.
-        services: pb2 modules or service descriptors of services that the plugins do not tell by reflection.
-        name: what to call this pool in messages.
-        rng: where choices and jitter are drawn from, for lives that can be repeated.
+        members: the source of members: `StaticMembers`, `DnsMembers`, `DaskMembers`, or a class of your own, see
+            `Members`.
+        recipe: the recipe that the members serve by, for its certificates and token. None: plain text.
+        policy: balancing, waits and limits, see `ClusterPolicy`.
+        client: the name of this client, by which it chooses its subset of members; None: a unique name.
+        services: pb2 modules or service descriptors, for services that the plugins' reflection does not describe.
+        name: the name of this pool in messages.
+        rng: the source of choices and jitter, for repeatable runs.
     """
 
     states: ClassVar[Sequence[State | str]] = CLUSTER_STATES
@@ -121,7 +122,7 @@ class ClusterPool(StateMachine):
         """Follow the members, and return when `at_least` connections to them serve.
 
         Raises:
-            NoMemberError: they did not within the policy's `wait_timeout`; has the reasons. It is closed again.
+            NoMemberError: too few served within the policy's `wait_timeout`; has the reasons. The pool is closed again.
         """
         self.check_loop()
         self.fire(_T.OPEN)
@@ -135,7 +136,7 @@ class ClusterPool(StateMachine):
             raise
 
     async def close(self) -> None:
-        """Refuse calls from now on, have those under way answered, and close all connections."""
+        """Refuse new calls, wait for those under way, and close all connections."""
         self.fire(_T.CLOSE)
         await self.reach((_S.CLOSED,))
 
@@ -151,10 +152,10 @@ class ClusterPool(StateMachine):
     # --- use ------------------------------------------------------------------------------------------------------
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:
-        """Call a method on the member that has least to do. Arguments as for `Connection.call`.
+        """Call a method on the least loaded member. Arguments as for `Connection.call`.
 
         It waits for a member within its timeout, or else the policy's `wait_timeout`. It is sent again, to another
-        member, when it provably was not executed, and after a loss when it is called idempotent.
+        member, when it provably was not executed, or after a loss when the caller marked it idempotent.
 
         Raises: as `Connection.call`, and
             NoMemberError: no member came in time; nothing was sent.
@@ -163,7 +164,7 @@ class ClusterPool(StateMachine):
         return await self._calls().unary(method, args, fields)
 
     def stream(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
-        """As `call`, for a method that answers with a stream. One that breaks is never sent again."""
+        """As `call`, for a method that answers with a stream. A broken stream is never sent again."""
         return self._calls().stream(method, args, fields)
 
     async def map(
@@ -177,15 +178,15 @@ class ClusterPool(StateMachine):
     ) -> AsyncGenerator[Any, None]:
         """Call a method with each of many requests, and yield the replies in their order.
 
-        At most `limit` are under way or wait to be read; the next request is drawn when there is room, so that memory
-        is bounded whatever the number of requests, and however slowly the replies are read. When it ends early, by an
-        error or because its reader stops, what is under way is cancelled: put `contextlib.aclosing` around it.
+        At most `limit` calls are under way or wait to be read, and the next request is drawn only when there is room,
+        so memory is bounded however many requests there are and however slowly replies are read. When it ends early, by
+        an error or because its reader stops, the calls under way are cancelled: put `contextlib.aclosing` around it.
 
         Args:
             method: `service.Method`.
             requests: an iterable, or async iterable, of messages or mappings of fields.
-            options: for each call.
-            limit: how many calls are under way at one time.
+            options: the options of each call.
+            limit: how many calls may be under way at one time.
             return_exceptions: yield an error in its place, and go on, instead of raising it.
         """
         if not isinstance(limit, int) or limit < 1:
@@ -200,13 +201,13 @@ class ClusterPool(StateMachine):
                 yield reply
 
     def acquire(self, timeout: float | None = None) -> AbstractAsyncContextManager[Lease]:
-        """A lease on some member, `async with cluster.acquire() as client`: a connection that nobody else uses.
+        """Lease a connection to a member, for exclusive use: `async with cluster.acquire() as client`.
 
         Args:
             timeout: seconds to wait for it; None: the policy's `wait_timeout`.
 
         Raises: when it is entered,
-            NoMemberError: none was to be had in time.
+            NoMemberError: none was available in time.
             ClusterClosedError: the pool is not open.
         """
         if timeout is not None:
@@ -228,7 +229,7 @@ class ClusterPool(StateMachine):
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """The members that this client has to do with, those that drain included; to look at, and not to change."""
+        """The members that this client uses, draining ones included; for reading only."""
         return tuple(self._roster)
 
     def stats(self) -> dict[str, Any]:
@@ -253,7 +254,7 @@ class ClusterPool(StateMachine):
         return {"members": rows, "serving": self._roster.serving, "outstanding": outstanding}
 
     def on_event(self, callback: Callable[[MemberEvent], None]) -> Callable[[], None]:
-        """Have `callback(event)` told whenever a member changes its state. What it raises is logged.
+        """Call `callback(event)` whenever a member changes its state. What it raises is logged.
 
         Returns:
             a function that unregisters it.

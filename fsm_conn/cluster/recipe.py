@@ -1,10 +1,10 @@
-"""Recipes: how plugins are served on another machine, as frozen values that can be pickled.
+"""Recipes: immutable, picklable values that say how plugins are served on another machine.
 
 Rules that hold here:
 
-- A recipe has no keys and no tokens, but the names of files and of environment variables. They are read on the machine
-  that serves, and on the one that connects.
-- What can be known to be wrong is refused when the recipe is made, and not on the machine that it is sent to.
+- A recipe holds no keys or tokens, only names of files and environment variables. The serving and the connecting
+  machine read them.
+- Mistakes are refused when the recipe is created, not on the machine that it is sent to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fsm_conn.links.target import Endpoint, Plugin, Tls
 __all__ = ["Recipe", "ServeLimits", "TlsFiles", "Token"]
 
 LARGEST_FILE = 1024 * 1024
-"""Characters of a file with certificates or a token."""
+"""The largest file with certificates or a token, in characters."""
 SHORTEST_TOKEN = 16
 """Characters. A shorter token can be guessed."""
 
@@ -47,20 +47,20 @@ def _read(what: str, path: str) -> str:
 @explained_class
 @attrs.frozen(kw_only=True)
 class TlsFiles:
-    """Certificates by the paths of their PEM files. Each side reads the files that stand on its own machine."""
+    """Certificates by the paths of their PEM files. Each side reads the files on its own machine."""
 
     certificate: str = attrs.field(converter=_path)
-    """One's own certificate, with the chain that leads to it."""
+    """The certificate of this side, with its chain."""
     key: str = attrs.field(converter=_path)
-    """The private key that goes with it."""
+    """The private key of the certificate."""
     authorities: str | None = attrs.field(default=None, converter=attrs.converters.optional(_path))
-    """The authorities that sign for the other side. For a server, None: clients need no certificate, so they must have
-    a token. For a client, None: the authorities that gRPC brings along."""
+    """The authorities that sign the other side's certificates. For a server, None: clients need no certificate, so they
+    must have a token. For a client, None: the authorities that come with gRPC."""
     server_name: str | None = None
-    """For a client: the name in the server's certificate, where that is not the address; None: the address."""
+    """For a client: the name in the server's certificate; None: its address."""
 
     def server_context(self) -> ssl.SSLContext:
-        """The TLS of a server: 1.2 or newer, HTTP/2 only, and clients' certificates are verified. Reads the files.
+        """The TLS context of a server: TLS 1.2 or newer, HTTP/2 only, clients' certificates verified. Reads the files.
 
         Raises:
             ServeError: a file cannot be read, or has no usable certificate or key.
@@ -99,12 +99,12 @@ def _named(token: Token, attribute: Any, value: object) -> None:
 @explained_class
 @attrs.frozen(kw_only=True)
 class Token:
-    """Where a token is read from: `Token(env="NAME")` or `Token(file="/run/secrets/token")`."""
+    """The place of a token: `Token(env="NAME")` or `Token(file="/run/secrets/token")`."""
 
     env: str | None = attrs.field(default=None, validator=_named)
-    """The environment variable that has it."""
+    """The environment variable that holds it."""
     file: str | None = attrs.field(default=None, validator=_named)
-    """The file that has it; white space around it does not count."""
+    """The file that holds it; surrounding white space is ignored."""
 
     def __attrs_post_init__(self) -> None:
         if (self.env is None) == (self.file is None):
@@ -114,7 +114,7 @@ class Token:
         """The token itself.
 
         Raises:
-            ServeError: it is not there, or too short, or no printable ASCII.
+            ServeError: it is missing, too short, or not printable ASCII.
         """
         if self.env is not None:
             where, value = f"the environment variable {self.env}", os.environ.get(self.env, "")
@@ -133,18 +133,18 @@ class Token:
 @explained_class
 @attrs.frozen(kw_only=True)
 class ServeLimits:
-    """What a server of plugins allows itself and its clients."""
+    """The limits of a server of plugins."""
 
     max_connections: int = attrs.field(default=1000, validator=whole(1))
-    """Connections of clients at one time; one more is closed at once."""
+    """Simultaneous connections of clients; one more is closed at once."""
     max_handshakes: int = attrs.field(default=100, validator=whole(1))
-    """Connections at one time that have not yet proved who they are; for one more, the oldest of them is closed."""
+    """Simultaneous connections that have not authenticated yet; for one more, the oldest of them is closed."""
     handshake_timeout: float = attrs.field(default=10.0, validator=seconds(zero=False))
-    """Seconds for a handshake of TLS, and for a plugin to be there."""
+    """Seconds for a TLS handshake, and for a plugin to be available."""
     announce: float = attrs.field(default=0.5, validator=seconds(zero=True))
-    """Seconds between saying that it drains, by its health and its members, and the GOAWAY to its clients."""
+    """Seconds between the announcement that it drains, by its health and its members, and the GOAWAY to its clients."""
     drain_timeout: float = attrs.field(default=30.0, validator=seconds(zero=True))
-    """Seconds for calls under way to end, after that."""
+    """Seconds for calls under way to end after the GOAWAY."""
 
 
 def _plugin(value: Any) -> Plugin:
@@ -163,41 +163,41 @@ def _of(kind: type, *, none: bool = False) -> Any:
 @explained_class
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """What is served on a machine, and how it is reached: a value to be sent to other machines.
+    """Says which plugins a machine serves and how clients reach them: a value that can be sent to other machines.
 
     recipe = Recipe(plugin=["python", "plugin.py"], plugins=2, tls=TlsFiles(certificate="c.pem", key="k.pem"))
     """
 
     plugin: Plugin = attrs.field(converter=_plugin)
-    """The plugin, or its command. It is started where it is served, with the environment there."""
+    """The plugin, or its command. It is started on the serving machine, with the environment there."""
     plugins: int = attrs.field(default=1, validator=whole(1))
-    """How many processes of it each machine has."""
+    """How many processes of it each machine runs."""
     tls: TlsFiles | None = attrs.field(default=None, validator=_of(TlsFiles, none=True))
-    """The certificates of the server, which are read where it serves."""
+    """The certificates of the server, read where it serves."""
     client_tls: TlsFiles | None = attrs.field(default=None, validator=_of(TlsFiles, none=True))
-    """The certificates of clients, which are read where they connect; None: the same files as `tls`."""
+    """The certificates of clients, read where they connect; None: the same files as `tls`."""
     token: Token | None = attrs.field(default=None, validator=_of(Token, none=True))
-    """The token that clients show, and that the server knows."""
+    """The token that clients send and the server checks."""
     retry: RetryPolicy = attrs.field(default=DEFAULT_RETRY, validator=_of(RetryPolicy))
-    """When a plugin that has ended is started again."""
+    """Sets when a plugin that has ended is started again."""
     health: HealthPolicy | None = attrs.field(default=None, validator=_of(HealthPolicy, none=True))
-    """How the server watches its plugins; None: by their processes."""
+    """Sets how the server watches its plugins; None: only their processes."""
     start_timeout: float = attrs.field(default=60.0, validator=seconds(zero=False))
     """Seconds for one start of a plugin."""
     limits: ServeLimits = attrs.field(factory=ServeLimits, validator=_of(ServeLimits))
-    """What the server allows itself and its clients."""
+    """The limits of the server."""
 
     def __attrs_post_init__(self) -> None:
         if self.plugin.credentials is not None or self.plugin.mtls:
             raise ValueError(
-                "Recipe(plugin=...): a served plugin has no TLS of its own, for its socket is in a private directory "
-                "and the server in front of it has TLS: leave credentials= and mtls= away, and give Recipe(tls=...)"
+                "Recipe(plugin=...): a served plugin has no TLS of its own: its socket is in a private directory "
+                "and the server in front of it has TLS: omit credentials= and mtls=, and give Recipe(tls=...)"
             )
         if isinstance(self.plugin.stdin, int):
             raise ValueError("Recipe(plugin=...): an open file does not travel to another machine; leave stdin= away")
 
     def endpoint(self, address: str) -> Endpoint:
-        """What a client connects to when such a server is at `address`. Reads the client's certificates and token.
+        """The target for a client of such a server at `address`. Reads the client's certificates and token.
 
         Raises:
             ServeError: one of the files, or the token, cannot be read here.
@@ -214,5 +214,5 @@ class Recipe:
 
 
 def as_recipe(recipe: Recipe | Plugin | Sequence[str | os.PathLike[str]]) -> Recipe:
-    """A recipe; or one made of a plugin or its command alone."""
+    """Return a recipe, made from a plugin or its command if necessary."""
     return recipe if isinstance(recipe, Recipe) else Recipe(plugin=recipe)

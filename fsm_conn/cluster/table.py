@@ -24,13 +24,13 @@ class ClusterTrigger(StrEnum):
     """Everything that can happen to a cluster pool."""
 
     OPEN = "open"
-    """Somebody asks for it."""
+    """A caller asks to open it."""
     CLOSE = "close"
-    """Somebody asks for its end."""
+    """A caller asks to close it."""
     CLOSED = "closed"
-    """Nothing is left open."""
+    """Everything is closed."""
     FAULT = "fault"
-    """An activity broke a rule or raised something nobody expected."""
+    """An activity broke a rule or raised an unexpected error."""
 
 
 _S, _T = ClusterState, ClusterTrigger

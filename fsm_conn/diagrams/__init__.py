@@ -50,7 +50,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Format(StrEnum):
-    """What a diagram can be written as."""
+    """The formats of diagrams."""
 
     MERMAID = "mermaid"
     """`stateDiagram-v2`, which code hosts render."""
@@ -141,19 +141,19 @@ def diagram(
     """Draw a machine.
 
     Args:
-        machine: a subclass of `Connection` or of `ConnectionPool`, an instance of one, or a `transitions.Machine` of
-            any kind. The state in which an instance is does not show, unless it is given as `state` too.
+        machine: a `StateMachine` class, such as `Connection` or `ConnectionPool`, an instance of one, or a
+            `transitions.Machine` of any kind. The current state of an instance is shown only if it is given as `state`.
         format: a `Format`, or its name.
         theme: `light` or `dark`. Mermaid's `light` leaves the colours to the page that shows it. Tables have none.
-        state: the current state, to be lit: its name, or an object with the attribute `state`.
-        history: what the machine has gone through, as `Connection.history` keeps it: shows the steps on the edges and
-            the time spent in each state, in seconds. Its last state is lit, unless `state` says another.
-        coverage: what tests have covered, as `fsm_conn.testing` measures it: how often each row was taken and refused.
-        base: a machine to be compared with, such as the class that a subclass derives from: marks the states and rows
-            that are added and changed, names those that are gone, and adds a legend.
-        detail: a `Detail`, or its name: `states`, which can follow which; `triggers`, and by what; or `full`. Tables
-            have everything.
-        title: stands above the diagram, and in place of the machine's name where that is read aloud.
+        state: the current state, which is highlighted: its name, or an object with the attribute `state`.
+        history: the history of the machine, such as `Connection.history`: shows the steps on the edges and the seconds
+            spent in each state. Its last state is highlighted, unless `state` names another.
+        coverage: the coverage of tests, measured by `fsm_conn.testing`: how often each row was taken and refused.
+        base: a machine to compare with, such as the base class: marks states and rows that are added and changed,
+            names those that are gone, and adds a legend.
+        detail: a `Detail`, or its name: `states`, which state can follow which; `triggers`, and by which trigger; or
+            `full`. Tables have everything.
+        title: the title above the diagram, which screen readers read instead of the machine's name.
 
     Returns:
         Text, or bytes for PNG.
@@ -164,7 +164,7 @@ def diagram(
         ImportError: for SVG and PNG, when pygraphviz is not installed; the message says how to get it.
 
     Warns:
-        DiagramWarning: it is more than Mermaid draws by default.
+        DiagramWarning: the diagram is larger than Mermaid draws by default.
     """
     form = _chosen(Format, "format", format)
     colours = _chosen(Theme, "theme", theme)
@@ -194,7 +194,7 @@ def write(
     detail: str = Detail.FULL,
     title: str | None = None,
 ) -> None:
-    """Draw a machine into a file, in the format that its suffix says: one of `SUFFIXES`.
+    """Draw a machine into a file, in the format of its suffix: one of `SUFFIXES`.
 
     Raises:
         DiagramError: no format has that suffix; or as `diagram`.
@@ -206,7 +206,7 @@ def write(
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
-    """The format that the suffix of a file says.
+    """The format for the suffix of a file.
 
     Raises:
         DiagramError: no format has that suffix.

@@ -8,7 +8,7 @@ __all__ = ["DiagramError", "DiagramWarning"]
 
 
 class DiagramError(FsmConnError, ValueError):
-    """There is no such format, theme or state, or what was to be laid over the diagram is about another table."""
+    """There is no such format, theme or state, or the history or coverage is of another table."""
 
 
 class DiagramWarning(UserWarning):

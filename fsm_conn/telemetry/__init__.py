@@ -1,11 +1,11 @@
-"""What connections do, told to those who run them: log records, OpenTelemetry, Prometheus.
+"""Log records, OpenTelemetry and Prometheus metrics of connections and pools.
 
     from fsm_conn.telemetry import LogObserver, OpenTelemetry, PrometheusMetrics
 
     detach = PrometheusMetrics().attach(conn)
 
-Each observes and changes nothing, costs nothing until it is attached, and keeps no connection alive: one that is
-dropped is forgotten. `OpenTelemetry` needs the extra `opentelemetry`, `PrometheusMetrics` the extra `prometheus`.
+Each only observes, costs nothing until it is attached, and keeps no connection alive. `OpenTelemetry` needs the extra
+`opentelemetry`, `PrometheusMetrics` the extra `prometheus`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Transitions and calls as records of the standard `logging`, for people and for machines.
 
-The message is for a terminal. The same facts stand in `extra`, as plain strings and numbers under names that begin
-with `fsm_conn_`, which clash with nothing: for a JSON formatter, a filter, or a format string.
+The message is for a terminal. The same facts are in `extra`, as plain strings and numbers under names that begin
+with `fsm_conn_`: for a JSON formatter, a filter, or a format string.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class LogObserver(Telemetry[_Watch]):
 
     Attached to a pool, it does so for all its connections; the pool's own transitions go to `fsm_conn.pool`.
 
-    Levels of transitions: DEBUG for a probe that passed, INFO for what was asked for and went well, WARNING for what
-    has an error behind it (a lost link, a failed attempt or probe), ERROR for giving up and for bugs. Of calls: WARNING
-    for those that failed or were slow, DEBUG for all others.
+    Levels of transitions: DEBUG for a probe that passed, INFO for requests and successes, WARNING for a transition
+    caused by an error (a lost link, a failed attempt or probe), ERROR for giving up and for bugs. Levels of calls:
+    WARNING for those that failed or were slow, DEBUG for all others.
 
     Records hold the text of errors. This package writes no secrets into them, and secrets among the values
     of `env=` are hidden where it quotes a plugin's output. The plugin's own answers, such as the text of a status,
@@ -109,7 +109,7 @@ class LogObserver(Telemetry[_Watch]):
 
     Args:
         calls: whether calls are logged too.
-        slow_after: a call that takes so many seconds, or more, is a slow one. None: none is.
+        slow_after: seconds after which a call counts as slow. None: no call does.
     """
 
     @explained()

@@ -217,7 +217,7 @@ def _wall_clock(at: float) -> int:
 
 
 class OpenTelemetry(Telemetry[_Watch]):
-    """Spans and metrics of all connections that are attached to it. Make one for each meter provider.
+    """Writes spans and metrics of all attached connections. Create one for each meter provider.
 
     Spans: one for each call (`service/Method`, a client's), in the context of its caller; and one for each connecting
     (`connect <name>`), from the request or the loss of the link until it is connected, given up or abandoned, with an
@@ -226,7 +226,7 @@ class OpenTelemetry(Telemetry[_Watch]):
 
     Metrics: `fsm_conn.connection.count` (connections by name and state), `fsm_conn.transitions`, `fsm_conn.attempts`,
     `fsm_conn.probes`, `fsm_conn.connect.duration` and `rpc.client.call.duration`, both in seconds.
-    A connection that is detached or dropped vanishes from the first of them. Of each pool that is attached:
+    A connection that is detached or dropped vanishes from the first of them. For each attached pool:
     `fsm_conn.pool.size`, `.connections`, `.leased`, `.idle`, `.waiting`, and as counters `.created`, `.timeouts`,
     `.refused`, `.waits` and `.wait_seconds`.
     The connections of a pool are counted under the pool's name; the span of each connecting has its own.

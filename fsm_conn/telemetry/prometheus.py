@@ -98,7 +98,7 @@ class _Watch(Measuring):
 
 
 class PrometheusMetrics(Telemetry[_Watch]):
-    """Counts and times for Prometheus, of all connections that are attached to it. Make one for each registry.
+    """Registers metrics of all attached connections with Prometheus. Create one for each registry.
 
     ================================================ ============ ==================================================
     metric                                           type         counts, or seconds
@@ -124,7 +124,7 @@ class PrometheusMetrics(Telemetry[_Watch]):
     its part of `fsm_conn_state` vanishes. The method of a call that does not exist is `unknown`.
 
     Args:
-        registry: where to register; by default the library's own.
+        registry: the registry of the metrics; by default the library's own.
         call_buckets: upper bounds for `fsm_conn_call_seconds`.
         connect_buckets: upper bounds for `fsm_conn_connect_seconds`.
 

@@ -1,4 +1,4 @@
-"""How observers are attached to connections and pools, and let go of them.
+"""Attaches observers to connections and pools, and detaches them.
 
 The rules that hold here: nothing refers to the connection or the pool, so that it is freed when it is dropped, and what
 was known of it goes with it; attaching twice is attaching once; what is known is replaced by each record and never
@@ -147,23 +147,23 @@ WatchT = TypeVar("WatchT", bound=Watch)
 
 
 class Telemetry(abc.ABC, Generic[WatchT]):
-    """Something that many connections can be attached to."""
+    """The base of observers that many connections can be attached to."""
 
     def __init__(self) -> None:
         self._watches: dict[int, tuple[WatchT, Callable[[], None]]] = {}
         self._pools: dict[int, tuple[weakref.ref[ConnectionPool], Callable[[], None]]] = {}
 
     def attach(self, target: Connection | ConnectionPool) -> Callable[[], None]:
-        """Observe a connection from now on; or a pool, and all connections that it has and makes.
+        """Observe a connection from now on; or a pool and all its connections, future ones included.
 
-        It is forgotten when it is dropped, so detaching is not needed for that. The connections of a pool are counted
-        together, under the pool's name; what tells them apart, as log records do, names each.
+        A dropped connection is forgotten without detaching. The connections of a pool are counted together, under the
+        pool's name; log records name each one.
 
         Returns:
-            a function that detaches; calling it twice is harmless. The same one when it is attached already.
+            a function that detaches; calling it twice is harmless. The same function when it is attached already.
 
         Raises:
-            TypeError: it is neither.
+            TypeError: the target is neither.
         """
         if isinstance(target, ConnectionPool):
             if id(target) not in self._pools:

@@ -1,4 +1,4 @@
-"""For tests of connection classes: a simulated peer, virtual time, and lives by the thousand.
+"""Tools for tests of state machines, connections and pools: simulated peers, virtual time, and random lives.
 
     from fsm_conn.testing import lifecycle_test
     TestAuthenticated = lifecycle_test(Authenticated)

@@ -3,9 +3,9 @@
     from fsm_conn.testing import machine_test
     TestUpload = machine_test(Upload)
 
-makes a class that pytest and unittest collect. How many lives there are, and by which seed they are chosen, is said as
-for any test of Hypothesis: by its profiles (`max_examples`, `stateful_step_count`, `derandomize`, `database`), and by
-`--hypothesis-seed`. A run that failed is lived again first the next time.
+makes a class that pytest and unittest collect. Hypothesis sets the number of lives and their seed, as for its own
+tests: by profiles (`max_examples`, `stateful_step_count`, `derandomize`, `database`) and by `--hypothesis-seed`. A life
+that failed is tried first in the next run.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ __unittest = True  # unittest leaves the frames of this module out of what it sh
 
 
 class LivesCase(unittest.TestCase):
-    """Random lives of a class, as a test case; made by `machine_test` and its like.
+    """Random lives of a class, as a test case. `machine_test`, `lifecycle_test` and `pool_test` make it.
 
     Attributes:
-        settings: Hypothesis's settings, of which `max_examples`, `stateful_step_count`, `derandomize` and `database`
-            count.
-        lived: what the last run has lived; None before the first.
+        settings: Hypothesis's settings; `max_examples`, `stateful_step_count`, `derandomize` and `database` are used.
+        lived: the result of the last run; None before the first.
     """
 
     subject: ClassVar[type]
@@ -109,13 +108,13 @@ def machine_test(
 
     Args:
         subject: a subclass of `StateMachine`, `Connection` or `ConnectionPool`.
-        max_examples: lives per run; by default as Hypothesis's profile says.
-        steps: steps per life, at most; by default the profile's `stateful_step_count`.
-        life: your own kind of life, with steps of your own, derived from `MachineLife`, `Life` or `PoolLife`.
-        options: keywords of the life: `make`, `ignore`, `invariants` and what else its kind takes.
+        max_examples: lives per run; by default that of Hypothesis's profile.
+        steps: the largest number of steps per life; by default the profile's `stateful_step_count`.
+        life: a kind of life with steps of your own, derived from `MachineLife`, `Life` or `PoolLife`.
+        options: keywords of the life: `make`, `ignore`, `invariants` and others of its kind.
 
     Returns:
-        a `unittest.TestCase`, to be assigned to a name that begins with `Test`.
+        a `unittest.TestCase`; assign it to a name that begins with `Test`.
 
     Raises:
         TypeError: the class is none of these.
@@ -152,10 +151,10 @@ def pool_test(
 ) -> type[LivesCase]:
     """As `machine_test`, for a subclass of `ConnectionPool`; the options are the keywords of `PoolLife`.
 
-    What its hooks may be, `hooks` says: some of `"", "plain", "async", "failing"`; `("",)` for a class with its own.
+    `hooks` names the kinds of hooks to try: some of `"", "plain", "async", "failing"`; `("",)` for a class with hooks.
 
-    Triggers that the class of its connections has added are fired in them, too; but none that leads where nobody is
-    served and it is in order to stay, for a pool waits for its connections to come back by themselves.
+    Triggers that the class of its connections adds are fired in them, too, except triggers that lead to a final state
+    without service, because a pool waits for its connections to come back on their own.
     """
     if not (isinstance(pool_class, type) and issubclass(pool_class, ConnectionPool)):
         raise TypeError(f"pool_test({pool_class!r}): give a subclass of ConnectionPool")

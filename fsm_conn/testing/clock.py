@@ -7,21 +7,21 @@ import asyncio
 __all__ = ["VirtualTime"]
 
 _INSTANT = 1e-5
-"""Seconds after which everybody waits, in virtual time: more than the resolution of its clock."""
+"""A moment of virtual time, in seconds: more than the resolution of the clock."""
 
 
 class VirtualTime:
-    """What the fixture `virtual_time` gives: the clock of the test's loop."""
+    """The clock of the test's loop: the value of the fixture `virtual_time`."""
 
     def now(self) -> float:
-        """What the loop's clock shows, in seconds."""
+        """The time of the loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
 
     async def pass_by(self, seconds: float) -> None:
-        """Let time pass, and then wait until everybody waits."""
+        """Let time pass, then wait until all tasks wait."""
         await asyncio.sleep(seconds)
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until everybody waits, so that nothing more can happen at the present time."""
+        """Wait until all tasks wait, so that nothing more can happen at the current time."""
         await asyncio.sleep(_INSTANT)

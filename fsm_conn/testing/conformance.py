@@ -3,8 +3,8 @@
     conn.on_transition(TraceWriter("trace.jsonl", connection=conn.name))      # in production
     conforms(Connection, "trace.jsonl")                                       # later, wherever
 
-The check knows the table, and neither guards nor effects: a row whose guards would not have agreed passes, and an
-attempt may be any number. How a trace is written and read is in `tracefile`.
+The check knows the table, but neither guards nor effects: a row whose guards would have refused passes, and an attempt
+may be any number. `tracefile` writes and reads traces.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def conforms(
     """Check that a trace could have happened to connections of a class.
 
     Args:
-        connection_class: the class whose table is to be met.
-        trace: a path; or lines, or what `read_trace` returned; or records, such as `conn.history`.
-        strict: whether each connection must begin in the initial state of the table. One that has not gone on while
-            10,000 others did is not remembered, and begins anew.
+        connection_class: the class whose table is checked.
+        trace: a path; or lines, the result of `read_trace`, or records, such as `conn.history`.
+        strict: whether each connection must begin in the initial state of the table. A connection without a line while
+            10,000 others had some is forgotten, and begins anew.
 
     Raises:
         ConformanceError: names the first line that could not have happened, and what the table allows there.

@@ -4,8 +4,8 @@
         ...
     print(coverage.report().text())
 
-The rules that hold here: production code pays nothing, for tables are listened to only while somebody counts; any
-number may count at the same time, each for itself; nothing here keeps a class alive.
+The rules that hold here: production code pays nothing, because tables are watched only while coverage is counted; any
+number of counters may run at the same time; nothing here keeps a class alive.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Count", "Edge", "Gap", "Report", "ReportError", "RowCoverage", "Tran
 
 
 class TransitionCoverage:
-    """Counts for every subclass of `StateMachine`, those of `Connection` among them, that exists or is made meanwhile.
+    """Counts for every subclass of `StateMachine`, `Connection` included, that exists or is created meanwhile.
 
     Use it as a context manager, or call `start()` and `stop()`.
     """
@@ -31,7 +31,7 @@ class TransitionCoverage:
         self._counts: dict[Edge, list[int]] = {}
 
     def start(self) -> None:
-        """Begin to count, or go on. Harmless when it counts already."""
+        """Start or continue counting. Harmless when it counts already."""
         if self in _counting:
             return
         for lifecycle in _lifecycles():
@@ -41,14 +41,14 @@ class TransitionCoverage:
         _counting.append(self)
 
     def stop(self) -> None:
-        """Stop counting, and keep the counts. Does nothing when it does not count."""
+        """Stop counting, and keep the counts. Harmless when it does not count."""
         if self in _counting:
             _counting.remove(self)
             if not _counting:
                 _switch_off()
 
     def report(self) -> Report:
-        """What was counted so far."""
+        """The counts so far."""
         return Report({edge: Count(taken, refused) for edge, (refused, taken) in self._counts.items()})
 
     def __enter__(self) -> Self:

@@ -28,18 +28,18 @@ __all__ = ["Exploration", "explore"]
 
 @attrs.frozen
 class Exploration:
-    """What was walked.
+    """The result of `explore`.
 
     Attributes:
-        depth: how many steps the longest path had.
-        moments: distinct moments that were reached.
-        edges: steps that were taken between them.
-        steps: steps that were lived, those of the way to each moment included.
+        depth: the length of the longest path, in steps.
+        moments: how many distinct moments were reached.
+        edges: how many steps between them were taken.
+        steps: how many steps were executed, including the way to each moment.
         states: how many of the moments are in each state.
         seconds: how long it took.
         complete: whether every step that was offered was walked up to the depth; False when a limit was reached first.
-        violation: the first one, by a shortest life; None when there was none.
-        blind: what could not be compared, so that moments which differ only in that were taken for one.
+        violation: the first violation, with a shortest life; None when there was none.
+        blind: values that could not be compared: moments that differ only in these were merged.
         sampled: what has more values than were tried: the data of triggers, and the hour where the class reads a clock.
         unreached: rows that were never taken, and guards that never refused.
         unjudged: rules that were not applied to the class, each with the reason.
@@ -96,13 +96,13 @@ def explore(
     Args:
         subject: the class under test: a subclass of `StateMachine`, `Connection` or `ConnectionPool`.
         depth: steps of the longest life.
-        seconds: of real time, after which to stop; None: no limit.
-        progress: called now and then with the depth that is being walked and the moments reached.
+        seconds: the limit of real time, in seconds; None: no limit.
+        progress: called now and then with the current depth and the number of moments.
         life: the kind of life; by default `Life`, `PoolLife` or `MachineLife`, by the class.
         options: keywords of the life: the policy, how to make a machine, invariants of your own, ...
 
     Returns:
-        what was walked; with the first violation, if there was one, by a shortest life.
+        the result, with the first violation, if any, by a shortest life.
     """
     if depth < 1:
         raise ValueError(f"explore(depth={depth}): give 1 or more")

@@ -36,14 +36,14 @@ STEERED = 0.7
 
 @attrs.frozen
 class Lived:
-    """What was lived.
+    """The result of `random_lives`.
 
     Attributes:
-        lives: how many there were; when one failed, it was the last of them.
-        steps: how many steps they had.
-        seed: what they were chosen by.
-        complete: whether it was all of them; False when time was up first, or one failed.
-        violation: of the life that failed, made as short as it can be; None when there was none.
+        lives: how many lives there were; one that failed was the last.
+        steps: how many steps they had altogether.
+        seed: their seed.
+        complete: whether all lives were run; False when the time limit came first, or one failed.
+        violation: that of the failed life, shortened as far as possible; None when there was none.
         shares: how many steps were begun in each state.
         unreached: rows that were never taken, and guards that never refused.
         unjudged: rules that were not applied to the class, each with the reason.
@@ -78,12 +78,12 @@ def random_lives(
     life: type[Any] | None = None,
     **options: Any,
 ) -> Lived:
-    """Live at random.
+    """Run random lives of a class.
 
     Args:
         subject: the class under test: a subclass of `StateMachine`, `Connection` or `ConnectionPool`.
-        lives: how many.
-        steps: of each of them, at most.
+        lives: how many lives.
+        steps: the largest number of steps of each.
         seed: the same seed gives the same lives.
         until: when to stop, by `time.monotonic()`; None: no limit.
         progress: called with the number of lives so far.

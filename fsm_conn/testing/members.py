@@ -1,13 +1,13 @@
-"""A cluster that exists only in memory: members that come, go, hang and die as the test says, and a ledger of all that
-they have executed.
+"""A cluster that exists only in memory: the test lets members come, go, hang and die, and a ledger records everything
+that they executed.
 
     members = SimulatedMembers(3)
     async with ClusterPool(members) as cluster:
         await cluster.call("work.Do", id=1)
         members["m1"].kill()
 
-The ledger knows what no client can: how many times each request was executed, by whom, and when. So a test can compare
-it with what clients were told.
+The ledger knows what no client can: how often each request was executed, by which member, and when. So a test can
+compare it with what clients were told.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = ["Ledger", "SimulatedMember", "SimulatedMembers"]
 
 @attrs.define
 class Ledger:
-    """What the members of a cluster have executed."""
+    """The requests that the members of a cluster have executed."""
 
     executed: Counter[Any] = attrs.field(factory=Counter)
-    """How many times each request was, by its field `id`."""
+    """How often each request was executed, by its field `id`."""
     by_member: Counter[str] = attrs.field(factory=Counter)
     """How many requests each member has executed."""
 
     def note(self, member: str, fields: Mapping[str, Any]) -> None:
-        """One more was executed."""
+        """Count an executed request."""
         self.executed[fields.get("id")] += 1
         self.by_member[member] += 1
 
@@ -47,13 +47,13 @@ class Ledger:
 
 
 class SimulatedMember:
-    """One machine.
+    """A simulated machine of a cluster.
 
     Attributes:
-        name: what it is called.
-        latency: seconds that a call takes: half of it before it is executed, half of it after.
-        opening: seconds that it takes to connect to it.
-        is_up: whether it can be connected to.
+        name: its name.
+        latency: seconds that a call takes: half before it is executed, half after.
+        opening: seconds that connecting to it takes.
+        is_up: whether clients can connect to it.
         hangs: whether it answers nothing.
         links: the connections to it.
         under_way: calls that it works on.
@@ -82,17 +82,17 @@ class SimulatedMember:
 
     @property
     def info(self) -> MemberInfo:
-        """What is said of it."""
+        """Its description for clients."""
         return MemberInfo(self.name, target=self, is_draining=self.is_draining)
 
     def kill(self) -> None:
-        """Die: what is under way is lost, wherever it is, and nobody can connect."""
+        """Die: calls under way are lost at whatever stage, and nobody can connect."""
         self.is_up = False
         for link in tuple(self.links):
             link.lose(LinkLostError(f"{self.name} was killed"))
 
     def start(self) -> None:
-        """Be there again."""
+        """Come back."""
         self.is_up, self.is_draining = True, False
         self._changed()
 
@@ -103,7 +103,7 @@ class SimulatedMember:
         self.go_away()
 
     def go_away(self) -> None:
-        """Close all connections in good order: what is under way on them is answered."""
+        """Close all connections in good order: calls under way are answered."""
         for link in tuple(self.links):
             link.lose(GoingAwayError(f"{self.name} goes away"))
 
@@ -187,7 +187,7 @@ class SimulatedMembers:
     """A source of simulated members, for `ClusterPool(SimulatedMembers(3))`.
 
     Args:
-        size: how many there are at first, called `m0`, `m1`, and so on.
+        size: how many members there are at first, named `m0`, `m1`, and so on.
 
     Attributes:
         ledger: what all of them have executed.
@@ -211,20 +211,20 @@ class SimulatedMembers:
         return len(self._all)
 
     def add(self, name: str | None = None) -> SimulatedMember:
-        """One more."""
+        """Add a member."""
         member = SimulatedMember(name or f"m{len(self._all)}", self.ledger, self.announce)
         self._all[member.name] = member
         self.announce()
         return member
 
     def remove(self, name: str) -> SimulatedMember:
-        """It is not on the list any more; it serves on as long as it is spoken to."""
+        """Remove a member from the list; it still serves its clients."""
         member = self._all.pop(name)
         self.announce()
         return member
 
     def announce(self) -> None:
-        """Tell all who listen."""
+        """Notify all clients."""
         for news in self._listening:
             news.set()
 

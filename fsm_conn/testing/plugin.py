@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the command line."""
     group = parser.getgroup("fsm_conn", "transition coverage (fsm_conn)")
     group.addoption(
-        "--fsm-coverage", action="store_true", help="say at the end which rows of the transition tables never ran"
+        "--fsm-coverage", action="store_true", help="report at the end which rows of the transition tables never ran"
     )
     group.addoption(
         "--fsm-coverage-fail-under",
@@ -60,8 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fsm-coverage-only",
         action="append",
         metavar="PATTERN",
-        help="of classes whose qualified name matches, such as 'shop.*'; may be repeated; implies --fsm-coverage. "
-        "Without it: of all, but of fsm_conn's own only those that ran",
+        help="only classes whose qualified name matches, such as 'shop.*'; may be repeated; implies --fsm-coverage. "
+        "Without it: all classes, but of fsm_conn's own only those that ran",
     )
 
 
@@ -145,8 +145,8 @@ def _lacks_for_virtual_time(config: pytest.Config) -> str | None:
 
 @pytest.fixture
 def virtual_time() -> VirtualTime:
-    """The async test that asks for it runs in virtual time: delays pass at once, and a deadlock is an error that shows
-    who waits for what. `await virtual_time.pass_by(60)`, `await virtual_time.settle()`, `virtual_time.now()`.
+    """Run the async test in virtual time: delays pass at once, and a deadlock is an error that shows which task waits
+    where. `await virtual_time.pass_by(60)`, `await virtual_time.settle()`, `virtual_time.now()`.
 
     With pytest-asyncio. As a marker, for whole classes and modules: `@pytest.mark.virtual_time`.
     """
@@ -162,9 +162,9 @@ def virtual_time() -> VirtualTime:
 def simulated_peer() -> Iterator[SimulatedPeer]:
     """A peer in memory, to be the target of a connection: `Connection(simulated_peer)`.
 
-    It does all it is asked, until the test says otherwise: `simulated_peer.script("open", ["refuse", "ok"])`,
-    `simulated_peer.lose()`. The test fails at its end when a link was not used as the contract of `Link` says, for
-    instance closed twice.
+    It answers every request until the test changes that: `simulated_peer.script("open", ["refuse", "ok"])`,
+    `simulated_peer.lose()`. The test fails at its end when the connection violated the contract of `Link`, for
+    instance by closing a link twice.
     """
     peer: SimulatedPeer = _needed("fsm_conn.testing.simulated").SimulatedLink.script()
     yield peer

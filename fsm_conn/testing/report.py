@@ -1,8 +1,8 @@
-"""What was counted of the tables of some classes, as a value: to be added up, judged, written, read and shown.
+"""Coverage reports of tables, as values that can be merged, judged, written, read and shown.
 
-What is to be covered: every row is *taken* at least once, from whichever of its states, and every row with guards is
-*refused* at least once. A row is taken when its guards have agreed and its effects have run; a row whose guard or
-effect raises is neither taken nor refused.
+To cover: every row must be *taken* at least once, from any of its states, and every row with guards *refused* at least
+once. A row is taken when its guards have agreed and its effects have run; a row whose guard or effect raises is
+neither taken nor refused.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Gap:
 
 @attrs.frozen
 class Report:
-    """What ran, of the tables of some classes. A value: nothing changes it."""
+    """The coverage of the tables of some classes, as an immutable value."""
 
     counts: Mapping[Edge, Count] = attrs.field(factory=dict)
 
@@ -125,7 +125,7 @@ class Report:
 
     @property
     def missing(self) -> tuple[Gap, ...]:
-        """What never came about."""
+        """The outcomes that never occurred."""
         return tuple(Gap(row, outcome) for row in self.rows for outcome, count in row.outcomes.items() if not count)
 
     @property
@@ -135,12 +135,12 @@ class Report:
 
     @property
     def covered(self) -> int:
-        """How many of them came about."""
+        """How many of them occurred."""
         return self.total - len(self.missing)
 
     @property
     def percentage(self) -> float:
-        """The share of outcomes that came about, 0 to 100. Of nothing, nothing was covered: 0."""
+        """The percentage of outcomes that occurred; 0 when there is nothing to cover."""
         return 100.0 * self.covered / self.total if self.total else 0.0
 
     def only(self, patterns: Iterable[str]) -> Report:
@@ -149,7 +149,7 @@ class Report:
         return self._of(owner for owner in self.owners if any(fnmatchcase(owner, each) for each in wanted))
 
     def of_interest(self) -> Report:
-        """Without the classes of this package itself that never ran: who tests his own does not answer for ours."""
+        """The report without the classes of this package that never ran."""
         return self._of(
             owner for owner, part in self._parts().items() if not owner.startswith("fsm_conn.") or part._ran()
         )
@@ -166,7 +166,7 @@ class Report:
         return Report({edge: count for edge, count in self.counts.items() if edge.owner in wanted})
 
     def merge(self, *others: Report) -> Report:
-        """The sum of this and others: of several workers, or of several runs."""
+        """The sum of this report and others, of several workers or several runs."""
         counts = dict(self.counts)
         for other in others:
             for edge, count in other.counts.items():
@@ -174,10 +174,10 @@ class Report:
         return Report(counts)
 
     def overlay(self, owner: type | str | None = None) -> dict[tuple[str, str, str | None], int]:
-        """How often each edge was taken, by trigger, source and dest (None for an internal transition), zeros included.
+        """How often each edge was taken, by trigger, source and dest (None: internal), including those never taken.
 
         Args:
-            owner: the class; of all of them together when there is none.
+            owner: the class; None: all of them together.
         """
         name = qualified(owner) if isinstance(owner, type) else owner
         found: dict[tuple[str, str, str | None], int] = {}
@@ -188,7 +188,7 @@ class Report:
         return found
 
     def to_json(self) -> str:
-        """As JSON, which `from_json` reads, also in later releases."""
+        """The report as JSON, which `from_json` reads, also in later releases."""
         classes: dict[str, list[dict[str, Any]]] = {owner: [] for owner in self.owners}
         for edge in sorted(self.counts, key=lambda edge: (edge.owner, edge.index, edge.source)):
             row = attrs.asdict(edge) | attrs.asdict(self.counts[edge])
@@ -200,7 +200,7 @@ class Report:
         """Read what `to_json` wrote.
 
         Raises:
-            ReportError: it is something else, or longer than 8 MiB; the message says what is wrong.
+            ReportError: the text is something else, or longer than 8 MiB; the message says what is wrong.
         """
         if len(text) > LARGEST:
             raise ReportError(f"not a coverage report: it has more than {LARGEST} characters")
@@ -220,7 +220,7 @@ class Report:
         return cls().merge(*(_read_row(owner, row) for owner, rows in classes.items() for row in _listed(owner, rows)))
 
     def text(self) -> str:
-        """For people: each class with its share, and what never came about."""
+        """A text for people: each class with its percentage, and what never occurred."""
         if not self.counts:
             return "transition coverage: no class was counted"
         share = f"{self.percentage:.1f} %, {self.covered} of {self.total}"

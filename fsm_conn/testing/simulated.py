@@ -1,11 +1,11 @@
-"""A peer that exists only in memory: everything it does is said by the test, and everything it is asked is counted.
+"""A peer that exists only in memory: the test decides what it does, and everything that it is asked is counted.
 
-Two ways to say it. A *script* says beforehand what each open, probe and call does, for tests written by hand:
+There are two ways. A *script* sets beforehand what each open, probe and call does, for tests written by hand:
 
     conn = Connection(SimulatedLink.script(opens=["ok", "refuse", Outcome("hang")]))
 
-Without one the peer does nothing until it is told to: what it was asked is pending, and `answer` decides it at any
-later moment, or never. That is how the harness drives it.
+Without a script each request stays pending until `answer` decides it, at any later moment or never. The harness
+drives it that way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OUTCOMES: Mapping[str, tuple[str, ...]] = {
     "probe": ("ok", "bad", "hang"),
     "call": ("ok", "lost", "unsent", "garbage", "hang"),
 }
-"""What can become of each thing that a peer is asked to do.
+"""The possible outcomes of each kind of request.
 
 `refuse` is worth another attempt and `refuse_for_good` is not; `half` opens a link that is lost at once; `crash` raises
 what no link should; `hang` never ends; `lost` ends a call whose link went away, `unsent` one that was never sent.
@@ -42,7 +42,7 @@ _CUT_OFF = {"call": "lost", "probe": "bad"}
 
 
 class PermanentRefusalError(LinkError):
-    """A refusal that cannot get better."""
+    """A permanent refusal."""
 
     permanent = True
 
@@ -55,19 +55,19 @@ def _kind(instance: Any, attribute: Any, value: str) -> None:
 
 @attrs.frozen
 class Outcome:
-    """What becomes of one request."""
+    """The outcome of one request."""
 
     kind: str = attrs.field(default="ok", validator=_kind)
-    """See `OUTCOMES`."""
+    """One of `OUTCOMES`."""
     after: float = attrs.field(default=0.0, kw_only=True)
     """Seconds until it happens."""
     value: Any = attrs.field(default=None, kw_only=True)
-    """What a call that is `ok` returns."""
+    """The reply of a call that is `ok`."""
 
 
 @attrs.define(eq=False)
 class Pending:
-    """Something the peer was asked to do and has not done yet."""
+    """A request that the peer has not answered yet."""
 
     what: str
     link: SimulatedLink
@@ -77,15 +77,15 @@ class Pending:
 
 
 class SimulatedPeer:
-    """Makes links: `Connection(SimulatedPeer())`.
+    """A target for tests: `Connection(SimulatedPeer())`.
 
     Attributes:
-        asked: how many times each thing was asked: open, close, probe, call.
-        opened: links that were opened.
-        closed: links that were closed.
-        leaving: links that are open, and go away in good order.
-        faults: rules of the link's contract that whoever drives it broke, such as closing twice.
-        links: the links made, oldest first; only the last few are kept.
+        asked: how often each kind of request was made: open, close, probe, call.
+        opened: how many links were opened.
+        closed: how many links were closed.
+        leaving: open links that are being closed in good order.
+        faults: violations of the link's contract by the connection, such as closing twice.
+        links: the last few links, oldest first.
         closing_time: seconds that a closing is to be given before it is cut off; None: nobody minds.
         closed_at: when the last closing had ended, by the loop's clock.
         on_asked: called with what it is asked, at once.
@@ -125,7 +125,7 @@ class SimulatedPeer:
         return next((link for link in reversed(self.links) if link.is_open), None)
 
     def script(self, what: str, outcomes: Iterable[Outcome | str], then: Outcome | str | None = "ok") -> None:
-        """Say what the next requests of a kind come to, and what all later ones do; None leaves those pending."""
+        """Set the outcomes of the next requests of a kind, and of all later ones; None leaves those pending."""
         if what not in OUTCOMES:
             raise ValueError(f"script({what!r}): give one of {', '.join(OUTCOMES)}")
         self._scripts[what] = deque(_outcome(each) for each in outcomes)
@@ -135,16 +135,16 @@ class SimulatedPeer:
             self._default[what] = _outcome(then)
 
     def attend(self, what: str, *kinds: Outcome | str) -> None:
-        """From now on do what is asked, of that kind, at once; what is pending, too.
+        """From now on answer requests of that kind at once, pending ones included.
 
-        The first few requests come to `kinds`, one after another, and all later ones go well.
+        The first requests get the outcomes `kinds`, one after another, and all later ones succeed.
         """
         self.script(what, kinds)
         while self.waits_for(what):
             self.answer(what, self._scripted(what) or Outcome())
 
     def neglect(self, what: str) -> None:
-        """From now on do what is asked, of that kind, only when told to, as at the beginning."""
+        """From now on leave requests of that kind pending, as at the beginning."""
         self.script(what, (), then=None)
 
     def attends_to(self, what: str) -> bool:
@@ -152,7 +152,7 @@ class SimulatedPeer:
         return what in self._default
 
     def heal(self) -> None:
-        """From now on all goes well: what is pending is answered, and what will be asked too."""
+        """From now on let all requests succeed, pending ones included."""
         for what in OUTCOMES:
             self.script(what, ())
         for pending in list(self.pending):
@@ -160,7 +160,7 @@ class SimulatedPeer:
                 pending.decided.set_result(Outcome())
 
     def announce(self, well: bool) -> bool:
-        """Say, unasked, whether it is well; whether anybody listens."""
+        """Announce whether the peer is healthy. Return whether a connection listens."""
         listeners = [link for link in self.links if link.news is not None and not link.is_lost]
         for link in listeners:
             assert link.news is not None
@@ -168,7 +168,7 @@ class SimulatedPeer:
         return bool(listeners)
 
     def answer(self, what: str, outcome: Outcome | str = "ok") -> bool:
-        """Decide the oldest pending request of a kind. False when there is none."""
+        """Decide the oldest pending request of a kind. Return False when there is none."""
         for pending in self.pending:
             if pending.what == what and not pending.decided.done():
                 pending.decided.set_result(_outcome(outcome))
@@ -190,12 +190,12 @@ class SimulatedPeer:
         return any(pending.what == what and not pending.decided.done() for pending in self.pending)
 
     def lose(self, reason: Exception | None = None) -> bool:
-        """The open link goes away. False when there is none, or it has gone already."""
+        """Lose the open link. Return False when there is none, or it is lost already."""
         link = self.link
         return link is not None and link.lose(reason)
 
     def go_away(self) -> bool:
-        """The open link goes away in good order: what is under way on it is finished. False when there is none."""
+        """Close the open link in good order: its calls are finished. Return False when there is none."""
         return self.lose(GoingAwayError("the simulated peer goes away"))
 
     async def decide(self, what: str, link: SimulatedLink) -> Outcome:
@@ -250,10 +250,10 @@ class SimulatedLink(Link):
         calls: Iterable[Outcome | str] = (),
         then: Outcome | str = "ok",
     ) -> SimulatedPeer:
-        """A peer whose links do, one request after another, what is said here, and `then` for ever after.
+        """Make a peer whose requests get the given outcomes, one after another, and `then` for ever after.
 
         Raises:
-            ValueError: an outcome that no peer knows.
+            ValueError: there is no such outcome.
         """
         peer = SimulatedPeer()
         for what, outcomes in (("open", opens), ("close", closes), ("probe", probes), ("call", calls)):
@@ -346,7 +346,7 @@ class SimulatedLink(Link):
         """Answer as the outcome says; a call on a link that has gone is lost.
 
         Raises:
-            grpc.aio.AioRpcError: DEADLINE_EXCEEDED, as on a real link, when the time of `options` is up.
+            grpc.aio.AioRpcError: DEADLINE_EXCEEDED, as on a real link, when the timeout of `options` has passed.
         """
         self._rule(self.is_open, "a call was made on a link that was not open")
         try:

@@ -1,8 +1,8 @@
 """Traces of connections in production, as files of JSON lines: one for each `TransitionRecord`.
 
-A trace may hold several connections, and may begin anywhere in their lives. Of an error, its type and the first line of
-its message are written. Redact what must not be logged before it is raised. What is read may have been written by
-anybody: it is bounded, and an error shows the beginning of what is wrong.
+A trace may hold several connections, and may begin anywhere in their lives. Of an error, the type and the first line of
+the message are written: keep secrets out of your errors. Files to read are untrusted: reading is bounded, and an error
+shows the beginning of the wrong text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ConformanceError(FsmConnError, AssertionError):
 
     Attributes:
         line: its number; the first is 1.
-        problem: what is wrong with it, and what the table allows there.
+        problem: what is wrong with it, and what the table allows.
     """
 
     def __init__(self, line: int, problem: str) -> None:
@@ -122,9 +122,9 @@ class _Writable(Protocol):
 class TraceWriter:
     """Appends every transition of a connection to a file: `conn.on_transition(TraceWriter(path))`.
 
-    It never raises into the connection. Each line is handed to the operating system at once and, for a path, in one
-    piece, so that several writers, and several processes, may append to the same file. A line that an earlier crash or
-    a full disk has left torn stays alone: the next one begins on a line of its own.
+    It never raises into the connection. Each line is written at once and, for a path, by one system call, so that
+    several writers and processes may append to the same file. After a line that a crash or a full disk has cut, the
+    next record begins on a new line.
 
     Args:
         file: a path to append to, or an open text file, which stays open.
@@ -133,7 +133,7 @@ class TraceWriter:
 
     Attributes:
         errors: how many lines could not be written.
-        last_error: why, the last time.
+        last_error: the last error of writing.
 
     Raises:
         OSError: the path cannot be opened.
@@ -161,7 +161,7 @@ class TraceWriter:
             self.last_error = error.with_traceback(None)
 
     def close(self) -> None:
-        """Close the file if it was opened here. What is written later is counted as an error."""
+        """Close the file if it was opened here. Later records count as errors."""
         if isinstance(self._file, _Appended):
             self._file.close()
 
@@ -216,7 +216,7 @@ def _ends_torn(fd: int) -> bool:
 
 
 def read_trace(trace: str | os.PathLike[str] | Iterable[str]) -> list[TraceLine]:
-    """Read a trace: a path, or its lines. Empty lines are skipped. All of it is kept; `lines_of` keeps none.
+    """Read a whole trace, from a path or lines, into memory. Empty lines are skipped. `lines_of` reads line by line.
 
     Raises:
         ConformanceError: a line is truncated or garbled.

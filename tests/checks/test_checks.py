@@ -230,7 +230,7 @@ def test_what_a_base_accepts_holds_for_subclasses_that_may_have_mended_it() -> N
     ("accept", "message"),
     [
         ({"FSM104": ""}, r"accept: 'FSM104' is accepted without a reason"),
-        ({"FSM104": "  "}, r"without a reason; say why it is meant"),
+        ({"FSM104": "  "}, r"without a reason; give the reason"),
         ({"FSM104": None}, r"without a reason"),
         ({"FMS104": "x"}, r"there is no finding 'FMS104' \(did you mean 'FSM104'\?\); give a code, such as"),
         ({3: "x"}, r"there is no finding 3"),

@@ -25,7 +25,7 @@ def test_a_list_is_checked() -> None:
     """What is no address, and what stands there twice."""
     with pytest.raises(ValueError, match="is not an address"):
         StaticMembers(["10.0.0.5"])
-    with pytest.raises(ValueError, match="stands there twice"):
+    with pytest.raises(ValueError, match="is listed twice"):
         StaticMembers(["10.0.0.5:7000", "10.0.0.5:7000"])
     with pytest.raises(TypeError, match="name"):
         MemberInfo("", target="10.0.0.5:7000")

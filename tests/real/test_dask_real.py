@@ -85,7 +85,7 @@ def through_thread(number: int) -> float:
 
 async def through_loop(number: int) -> float:
     pool = await local_pool("calculator").opened()
-    with pytest.raises(RuntimeError, match="would stop the worker's loop"):
+    with pytest.raises(RuntimeError, match="would block the worker's loop"):
         local_pool("calculator").call("calculator.Add", a=1, b=1)
     return float((await pool.call("calculator.Add", SAFE, a=number, b=2)).result)
 

@@ -1,4 +1,4 @@
-"""`local_pool`: inside a task of a Dask worker, the plugins of that worker's machine."""
+"""`local_pool`: gives a task on a Dask worker the plugins of that worker's machine."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _lock = threading.Lock()
 
 
 class LocalPool:
-    """The plugins of one worker: for its tasks, which run in threads, and for its coroutines, which run in its loop.
+    """The plugins of one worker, for its tasks, which run in threads, and its coroutines, which run in its loop.
 
-    Made by `local_pool`. It is opened when it is first used, and closed with the worker's loop.
+    `local_pool` returns it. It is opened at its first use, and closed with the worker's loop.
     """
 
     def __init__(self, worker: Any, name: str | None) -> None:
@@ -38,7 +38,7 @@ class LocalPool:
         """Call, and wait for the reply: for tasks that are plain functions. As `ClusterPool.call`.
 
         Raises:
-            RuntimeError: it was called in the worker's loop, which it would stop.
+            RuntimeError: it was called in the worker's loop, which it would block.
             NoMemberError: nothing of that name is served on this machine.
         """
         return self._in_loop(self._called(method, args, fields))
@@ -63,7 +63,7 @@ class LocalPool:
             raise RuntimeError("the worker of this pool has ended")
         if worker.thread_id == threading.get_ident():
             work.close()
-            raise RuntimeError("call() waits, and would stop the worker's loop: await (await pool.opened()).call(...)")
+            raise RuntimeError("call() would block the worker's loop: await (await pool.opened()).call(...)")
         return asyncio.run_coroutine_threadsafe(work, worker.loop.asyncio_loop).result()
 
     async def _open(self) -> ClusterPool:

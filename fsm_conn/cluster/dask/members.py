@@ -1,6 +1,6 @@
-"""`DaskMembers`: a server of plugins on every worker of a Dask cluster, and who of them is there.
+"""`DaskMembers`: a server of plugins on every worker of a Dask cluster, as a source of members.
 
-Dask says who is there, and nothing more: calls go directly to the servers. The rules that hold here:
+Dask only tells which workers exist: calls go directly to the servers. The rules that hold here:
 
 - Hosts tell of themselves by Dask's events, and are asked every few seconds besides: events get lost, a plugin of
   Dask's misses nannies that are joining, and its setup is silent on workers that come later.
@@ -54,17 +54,17 @@ class DaskMembers:
         client: a `distributed.Client(..., asynchronous=True)`, of the loop of the pool.
         recipe: what is served; beyond loopback it needs certificates or a token, as for `serve`.
         per_worker: how many processes of the plugin there are on each worker.
-        name: what it is called in the cluster, for `local_pool(name)`; None: a name that nobody else has.
-        interval: seconds between two questions to all hosts.
-        orphaned_after: seconds without such a question after which a host that nobody is connected to ends its plugins,
-            as when the client was killed.
-        outlives: seconds for which a host that closes because the scheduler has gone serves who is connected.
+        name: its name in the cluster, for `local_pool(name)`; None: a unique name.
+        interval: seconds between two polls of all hosts.
+        orphaned_after: seconds without a poll after which a host without connections ends its plugins, for example
+            because the client was killed.
+        outlives: seconds for which a host that closes because the scheduler is gone serves its connected clients.
 
-    They are hosted by nannies, where there are such, and otherwise by workers; they are ended when the pool is closed,
-    with their host, or when they are orphaned.
+    Nannies host the plugins, or workers where there are no nannies. The plugins end when the pool is closed, with their
+    host, or when they are orphaned.
 
     Raises:
-        ImportError: Dask is not installed; the message says how to get it.
+        ImportError: Dask is not installed; the message says how to install it.
         TypeError: the client is not asynchronous.
     """
 
@@ -99,11 +99,11 @@ class DaskMembers:
 
     @property
     def reports(self) -> Mapping[str, Mapping[str, Any]]:
-        """What each host has last told of itself, by its address: `state`, `error`, counts in `stats`."""
+        """The last report of each host, by its address: `state`, `error`, counts in `stats`."""
         return dict(self._reports)
 
     async def watch(self) -> AsyncIterator[Collection[MemberInfo]]:
-        """Have all workers host, and yield those that serve, whenever that changes."""
+        """Start the servers on all workers, and yield those that serve, whenever they change."""
         self.hosting = attrs.evolve(self.hosting, watch=uuid.uuid4().hex)
         client, hosting = self._client, self.hosting
         client.subscribe_topic(hosting.topic, self._heard)

@@ -1,4 +1,4 @@
-"""What is said of one member, and who says it."""
+"""Descriptions of members, and their sources."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def _name(instance: object, attribute: Any, value: str) -> None:
 
 @attrs.frozen
 class MemberInfo:
-    """One member, as a source of members tells of it."""
+    """The description of one member by a source of members."""
 
     name: str = attrs.field(validator=_name)
-    """What it is called; no other member is. One that comes back after it has drained is another member, and may have
-    the same name once the old one has left."""
+    """Its unique name. A member that comes back after it has drained is another one, and may have the same name once
+    the old one has left."""
     target: Target = attrs.field(kw_only=True)
-    """Where it is: an address, to which the recipe of the pool adds certificates and token; or as for `Connection`."""
+    """Its address, to which the pool's recipe adds certificates and token; or any target of a `Connection`."""
     connections: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
-    """How many connections each client makes to it: as many as it has plugins."""
+    """How many connections each client opens to it: as many as it has plugins."""
     is_local: bool = attrs.field(default=False, kw_only=True)
-    """Whether it is on this machine, and so preferred."""
+    """Whether it is on this machine, and therefore preferred."""
     is_draining: bool = attrs.field(default=False, kw_only=True)
-    """Whether it has said that it goes: no more calls are sent to it."""
+    """Whether it has announced that it leaves: no more calls are sent to it."""
 
 
 class Members(Protocol):
-    """Who is there, as a stream: `StaticMembers`, `DnsMembers`, or a class of your own."""
+    """A source of members, as a stream: `StaticMembers`, `DnsMembers`, or a class of your own."""
 
     def watch(self) -> AsyncIterator[Collection[MemberInfo]]:
-        """Yield all members at once, and all of them again whenever that has changed.
+        """Yield all members at once, and all of them again whenever they have changed.
 
-        When it ends, the last answer stands. When it raises, the last answer stands, too, and it is asked anew after a
-        pause: members serve on while nobody can tell who they are.
+        When it ends or raises, the last answer stands, so that members serve on while the source is away. After an
+        error it is asked again after a pause.
         """

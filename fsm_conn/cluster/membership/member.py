@@ -2,9 +2,9 @@
 
 The rules that hold here:
 
-- The connection keeps itself alive, by its own policy. The member says what that means for calls.
-- A member is left out in the moment in which its connection is lost, told by the connection's transitions.
-- How busy a member is, is what this client has under way there. Others' calls are not known.
+- The connection keeps itself alive by its own policy. The member decides what that means for calls.
+- A member is left out at the moment when its connection is lost, as the connection's transitions report.
+- The load of a member is what this client has under way there. Calls of others are not known.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ __all__ = ["Member", "MemberLife"]
 
 _S, _T = MemberState, MemberTrigger
 FIRST_SHARE = 0.1
-"""The share of calls, of what it will have later, with which a member begins."""
+"""The share of its later load with which a member begins."""
 
 
 class MemberLife(StateMachine, abstract=True):
-    """What a member is for those who balance calls: its state, and how busy it is.
+    """A member for balancing: its state and its load.
 
     Args:
-        info: what is said of it.
-        policy: that of the pool.
-        moved: called with it whenever it has entered a state.
+        info: its description by the source of members.
+        policy: the policy of the pool.
+        moved: called with the member whenever it has entered a state.
 
     Attributes:
         outstanding: calls and leases under way.
-        calls, failures: how many there were, and how many of them have failed for a reason of the member's.
-        cause: what it last failed with; None when it did not, or has served since.
+        calls, failures: how many calls there were, and how many of them the member caused to fail.
+        cause: its last error; None when there was none, or when it has served since.
     """
 
     def __init__(self, info: MemberInfo, policy: ClusterPolicy, moved: Callable[[Any], None]) -> None:
@@ -59,7 +59,7 @@ class MemberLife(StateMachine, abstract=True):
         self._idle: asyncio.Event | None = None
 
     def load(self, now: float) -> float:
-        """How busy it is: calls under way, one more, by the share that it has in its slow start."""
+        """Its load: calls under way plus one, divided by its share during the slow start."""
         age, whole = now - self._since, self.policy.slow_start
         share = 1.0 if age >= whole else max(FIRST_SHARE, age / whole)
         return (self.outstanding + 1) / share

@@ -1,4 +1,4 @@
-"""Sources of members that need no engine: a list, and the name service."""
+"""Sources of members without an engine: a list, and DNS."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
 
 
 class StaticMembers:
-    """Members that are known beforehand: `StaticMembers(["10.0.0.5:7000", "10.0.0.6:7000"])`.
+    """A fixed list of members: `StaticMembers(["10.0.0.5:7000", "10.0.0.6:7000"])`.
 
     Args:
         members: addresses, or `MemberInfo` values.
-        connections: how many connections to each of the addresses: as many as it has plugins.
+        connections: how many connections to each address: as many as it has plugins.
 
     Raises:
-        ValueError: an address is none, or two have one name.
+        ValueError: an address is wrong, or two members have the same name.
     """
 
     def __init__(self, members: Iterable[str | MemberInfo], *, connections: int = 1) -> None:
@@ -35,9 +35,7 @@ class StaticMembers:
         names = [each.name for each in self._members]
         if len({*names}) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(
-                f"StaticMembers: {twice!r} stands there twice; a server with several plugins is one member"
-            )
+            raise ValueError(f"StaticMembers: {twice!r} is listed twice; a server with several plugins is one member")
 
     async def watch(self) -> AsyncIterator[Collection[MemberInfo]]:
         """Yield all members, once."""
@@ -45,7 +43,7 @@ class StaticMembers:
 
 
 class DnsMembers:
-    """All addresses of a name, looked up again and again: a headless service, for instance.
+    """All addresses of a DNS name, looked up again and again; for example of a headless service.
 
     Args:
         name: `host:port`.
@@ -53,9 +51,8 @@ class DnsMembers:
         connections: how many connections to each address: as many as a server has plugins.
         resolve: looks a name up: an async function of host and port that returns addresses. By default the system's.
 
-    A name that cannot be looked up leaves the members as they were: a name service that is down is no reason to stop
-    calling those that serve. With TLS the servers' certificates must bear their addresses, or the recipe's `client_tls`
-    must have a `server_name`.
+    When a look-up fails, the members stay as they were, so an outage of DNS does not stop calls. With TLS the servers'
+    certificates must contain their addresses, or the recipe's `client_tls` must have a `server_name`.
     """
 
     @explained()

@@ -19,9 +19,9 @@ class MemberState(StrEnum):
     LOST = "lost"
     """Its connection is lost, or it is sick: left out, and tried again."""
     DRAINING = "draining"
-    """It has said that it goes, or is not on the list any more: calls under way are answered, and no more are sent."""
+    """It announced that it leaves, or is no longer listed: calls under way are answered, and no more are sent."""
     LEFT = "left"
-    """Not a member any more."""
+    """No longer a member."""
 
 
 class MemberTrigger(StrEnum):
@@ -38,11 +38,11 @@ class MemberTrigger(StrEnum):
     RETURNED = "returned"
     """Its connection is open again, and the pause of one that was sick is over."""
     DRAIN = "drain"
-    """It goes."""
+    """It leaves."""
     DRAINED = "drained"
-    """No call is under way, or their time is up, and its connection is closed."""
+    """No call is under way, or their time has passed, and its connection is closed."""
     FAULT = "fault"
-    """An activity broke a rule or raised something nobody expected."""
+    """An activity broke a rule or raised an unexpected error."""
 
 
 _S, _T = MemberState, MemberTrigger
@@ -66,7 +66,7 @@ MEMBER_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.FAILED, (_S.JOINING, _S.LOST), _S.LOST, effects="note_failure", timer="longest_pause"),
     Transition(_T.GONE, _S.SERVING, _S.LOST, effects="note_loss"),
     Transition(_T.SICKENED, _S.SERVING, _S.LOST, effects="note_sickness"),
-    # It goes, for good: who comes back under the same name is another member.
+    # It leaves for good: a member that comes back under the same name is another one.
     Transition(_T.DRAIN, (_S.JOINING, _S.SERVING, _S.LOST), _S.DRAINING),
     Transition(_T.DRAIN, (_S.DRAINING, _S.LEFT), None),
     Transition(_T.DRAINED, _S.DRAINING, _S.LEFT),

@@ -1,11 +1,11 @@
-"""`Server`: plugins of this machine that others can reach.
+"""`Server`: serves plugins of this machine to other machines.
 
 Rules that hold here:
 
-- Nothing is open to other machines without a client's certificate or a token. A token goes with TLS alone, for whoever
-  listens would have it. On loopback, and on a socket of the file system, neither is asked for.
-- Opening is all or nothing; the address is told when all plugins are up.
-- An end is announced before it is felt: health, then GOAWAY, then the calls under way, then the plugins.
+- Nothing is open to other machines without a client's certificate or a token. A token needs TLS, because an
+  eavesdropper would learn it. On loopback, and on a socket of the file system, neither is required.
+- Opening is all or nothing; the address is known when all plugins are up.
+- The end is announced first: by health, then by GOAWAY; then calls under way end, then the plugins.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _S, _T = ServerState, ServerTrigger
 
 
 class Server(StateMachine):
-    """Plugins of this machine behind one address, each connection of a client joined to one of them.
+    """Serves plugins of this machine at one address; each connection of a client is joined to one plugin.
 
     Args:
-        recipe: what is served, and how; or the command of a plugin alone.
-        listen: `host:port`, or `unix:/path`; port 0: any that is free, see `address`.
-        health: where the standard health service tells of this server, in the same form; None: nowhere. At the main
+        recipe: the recipe, or just the command of a plugin.
+        listen: `host:port`, or `unix:/path`; port 0: any free port, see `address`.
+        health: the address of the standard health service of this server, in the same form; None: none. At the main
             address the plugins answer, with their own health services.
 
     async with Server(recipe, "10.0.0.5:7000") as server:
         await server.wait_closed()
 
-    A connection is joined to the plugin that has the fewest. So a client that wants to use all plugins of a server has
-    as many connections to it: `MemberInfo(connections=...)`.
+    A connection is joined to the plugin with the fewest connections. So a client that wants to use all plugins of a
+    server opens as many connections to it: `MemberInfo(connections=...)`.
 
     Raises:
-        ServeError: an address is none; or it is open to other machines, and the recipe asks for neither certificates
+        ServeError: an address is wrong; or it is open to other machines, and the recipe requires neither certificates
             nor a token.
     """
 
@@ -83,7 +83,7 @@ class Server(StateMachine):
         """Start the plugins, and listen; return when all are up.
 
         Raises:
-            ServeError: one could not be started, or the address cannot be listened at. Nothing is left behind.
+            ServeError: a plugin could not be started, or the address cannot be bound. Nothing is left behind.
         """
         self.check_loop()
         if self._state == _S.CLOSED:
@@ -99,9 +99,9 @@ class Server(StateMachine):
             raise ServeError(f"{self.recipe.plugin.name} could not be served: {why}") from record.reason
 
     async def stop(self) -> None:
-        """Announce the end, have clients hang up when their calls are answered, and end the plugins.
+        """Announce the end, let clients finish their calls and hang up, and end the plugins.
 
-        Called again while it drains, it ends what is under way. Cancelling the caller ends its wait only.
+        A second call while it drains ends the calls under way. Cancelling the caller ends its wait only.
         """
         self.fire(_T.STOP)
         await self.wait_closed()
@@ -123,11 +123,11 @@ class Server(StateMachine):
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes of its plugins."""
+        """The process ids of its plugins."""
         return () if self._plugins is None else self._plugins.pids
 
     def stats(self) -> dict[str, int]:
-        """Counts: `plugins` that serve, `connections` of clients, and `refused` ones, for there were too many."""
+        """Counts: serving `plugins`, `connections` of clients, and `refused` connections, when there were too many."""
         plugins, listener = self._plugins, self._listener
         return {
             "plugins": 0 if plugins is None else plugins.serving,

@@ -19,24 +19,24 @@ class ServerState(StrEnum):
     SERVING = "serving"
     """Clients are connected to plugins."""
     DRAINING = "draining"
-    """It has said that it ends; calls under way are waited for, then all is closed."""
+    """It has announced its end; calls under way are waited for, then everything is closed."""
 
 
 class ServerTrigger(StrEnum):
     """Everything that can happen to a server."""
 
     START = "start"
-    """Somebody asks for it."""
+    """A caller asks to start it."""
     STARTED = "started"
     """All plugins are up, and it listens."""
     START_FAILED = "start_failed"
     """A plugin could not be started, or it cannot listen."""
     STOP = "stop"
-    """Somebody asks for its end."""
+    """A caller asks to stop it."""
     STOPPED = "stopped"
-    """Nothing is left open."""
+    """Everything is closed."""
     FAULT = "fault"
-    """An activity broke a rule or raised something nobody expected."""
+    """An activity broke a rule or raised an unexpected error."""
 
 
 _S, _T = ServerState, ServerTrigger
@@ -52,7 +52,7 @@ SERVER_STATES: tuple[State, ...] = (
 SERVER_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.START, _S.CLOSED, _S.STARTING),
     Transition(_T.STARTED, _S.STARTING, _S.SERVING),
-    # Not all of it could be started: none of it stays.
+    # Not all of it could be started: what was started is ended.
     Transition(_T.START_FAILED, _S.STARTING, _S.DRAINING, effects="hurry"),
     Transition(_T.STOP, _S.STARTING, _S.DRAINING, effects="hurry"),
     Transition(_T.STOP, _S.SERVING, _S.DRAINING),
