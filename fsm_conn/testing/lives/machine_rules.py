@@ -89,7 +89,7 @@ def _is_own(function: Any) -> bool:
 
 @invariant(ALWAYS)
 def moves_are_rows(life: Evidence) -> str | None:
-    """Every transition that was taken is a row of the table, and begins where the one before it ended."""
+    """Every transition is a row of the table, and begins in the state where the one before it ended."""
     records = life.records
     if life.checked < len(records):
         dests = facts_of(life).dests
@@ -111,7 +111,7 @@ def _assigned(how: str) -> str:
 
 @invariant(ALWAYS)
 def state_is_in_the_table(life: Evidence) -> str | None:
-    """The state is one of the table's."""
+    """The state is one of the table."""
     known = life.machine.lifecycle.states
     return None if life.state in known else f"{life.state!r} is not in the table"
 
@@ -191,7 +191,7 @@ def _asked(ask: Callable[[Any], Any], machine: Any) -> Any:
 
 @invariant(ALWAYS)
 def faults_have_a_cause(life: Evidence) -> str | None:
-    """`fault` is fired for bugs, and a life in which the harness has simulated none has none."""
+    """`fault` is fired only for bugs: never in a life in which the harness simulated none."""
     for record in life.new_records():
         if record.trigger == FAULT and SIMULATED_BUG not in str(record.reason) and record.reason is not None:
             remedy = "; catch it there, and raise a LinkError" if is_deadline(record.reason) else ""
@@ -211,7 +211,7 @@ def culprit(life: Evidence, record: TransitionRecord) -> str:
 
 @invariant(AT_REST)
 def plain_observers_saw_everything(life: Evidence) -> str | None:
-    """Plain observers were told of every transition, once and in order, as soon as nothing else can go on."""
+    """Plain observers were notified of every transition, once and in order."""
     seen, records = life.seen, life.records
     if len(seen) != len(records) or any(seen[index] is not records[index] for index in range(life.checked, len(seen))):
         return f"an observer was told of {len(seen)} transitions, and there were {len(records)}"
@@ -220,7 +220,7 @@ def plain_observers_saw_everything(life: Evidence) -> str | None:
 
 @invariant(AT_REST)
 def async_observers_saw_everything(life: Evidence) -> str | None:
-    """Async observers were told of every transition, once and in order, as soon as nothing else can go on."""
+    """Async observers were notified of every transition, once and in order."""
     seen, count = life.seen_slowly, len(life.records)
     if len(seen) != count or seen[life.checked :] != life.seen[life.checked :]:
         return f"an async observer was told of {len(seen)} transitions, and there were {count}"

@@ -208,13 +208,13 @@ class CallerOracle:
 
 @invariant(ALWAYS)
 def callers_are_told_the_truth(life: ConnectionEvidence) -> str | None:
-    """What a caller is told holds at the moment when it is told, and the observers were told before."""
+    """What a caller is told is true at that moment, and the observers were notified before."""
     return life.part(CallerOracle).lie or None
 
 
 @invariant(AT_REST)
 def unwanted_attempts_end(life: ConnectionEvidence) -> str | None:
-    """An attempt that no caller waits for, nobody was told of and no policy asked for is abandoned."""
+    """An attempt that no caller waits for, nobody uses and no policy wants is abandoned."""
     state, count = life.state, len(life.records)
     if life.is_serving or state in ENDED or state in life.overrides.ending or state in life.overrides.inescapable:
         return None
@@ -225,7 +225,7 @@ def unwanted_attempts_end(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def only_disconnect_ends_what_is_used(life: ConnectionEvidence) -> str | None:
-    """Once a caller was told of success, cancelling another one ends nothing."""
+    """Once a `connect()` has returned, cancelling another caller ends nothing."""
     callers = life.part(CallerOracle)
     for index in range(life.checked, len(life.records)):
         record = life.records[index]

@@ -49,7 +49,7 @@ __all__ = [
 
 @invariant(ALWAYS)
 def at_most_one_link(life: ConnectionEvidence) -> str | None:
-    """Two links are never open at a time, but for those that go away in good order, and the link's contract is kept."""
+    """At most one link is open, except links that close in good order, and the link's contract is kept."""
     if life.peer.open_now - life.peer.leaving > 1:
         return f"{life.peer.open_now - life.peer.leaving} links are open; release the old one before opening another"
     return life.peer.faults[0] if life.peer.faults else None
@@ -68,7 +68,7 @@ def links_are_owned(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def activities_end_with_their_state(life: ConnectionEvidence) -> str | None:
-    """At most one activity runs, and it is that of the present state, or one that is still cleaning up."""
+    """At most one activity runs: that of the current state, or one that is still cleaning up."""
     if life.conn.abandoned_activities:
         return _goes_on(_last_own_state(life), "had to be left behind")
     running = life.conn.snapshot().activity or ""
@@ -107,7 +107,7 @@ def _is_neglected(life: ConnectionEvidence) -> bool:
 
 @invariant(AT_REST)
 def losses_are_noticed(life: ConnectionEvidence) -> str | None:
-    """A link is watched wherever a connection may rest with it, and one that has gone is not called connected."""
+    """A link is watched wherever a connection may rest with it, and a lost link does not count as connected."""
     state = life.state
     if nobody_watches(life):
         return f"a link is open in {state!r}, where nobody watches or closes it; {watch_it(state)}"
@@ -142,7 +142,7 @@ def _loss_is_unseen(life: ConnectionEvidence) -> bool:
 
 @invariant(AT_REST)
 def disconnect_leads_out(life: ConnectionEvidence) -> str | None:
-    """From every state `disconnect` leads on."""
+    """Every state handles `disconnect`."""
     if life.state not in life.overrides.inescapable:
         return None
     return (
@@ -153,7 +153,7 @@ def disconnect_leads_out(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def nobody_waits_in_vain(life: ConnectionEvidence) -> str | None:
-    """Who waits for a connection is told as soon as there is one, or will be none."""
+    """A waiting caller returns as soon as there is a connection, and raises once there will be none."""
     state = life.conn.state
     waiting = [user.method for user in life.users]
     finished = tuple(each.what for each in life.peer.unanswered() if each.link.is_leaving and each.what != "close")
@@ -218,15 +218,15 @@ INVARIANTS: tuple[Invariant, ...] = (
     all_links_are_closed,
     no_task_is_left,
 )
-"""What every life is checked for, unless it is ignored for a reason."""
+"""The invariants of every life, unless one is ignored for a reason."""
 
 RULES_OF_STEPS: dict[str, str] = {
-    "no_livelock": "What goes on at one time comes to an end.",
-    "refusals_change_nothing": "A trigger that a state does not handle is refused, and nothing has changed.",
-    "cancellation_is_honest": "Only a caller that was cancelled is told so.",
-    "errors_are_ours": "What callers are told are errors of this package.",
-    "liveness": "Once the peer does all it is asked, the connection comes to rest, and soon.",
+    "no_livelock": "Work without a passing of time comes to an end.",
+    "refusals_change_nothing": "A trigger that the state does not handle is refused, and changes nothing.",
+    "cancellation_is_honest": "Only a cancelled caller gets a `CancelledError`.",
+    "errors_are_ours": "Callers get only errors of this package.",
+    "liveness": "Once the peer answers everything, the connection soon comes to rest.",
     "nothing_outlives_the_loop": "When the loop ends, all tasks end, all links are closed, and it is at rest.",
-    "disconnect_ends_disconnected": "After `disconnect()` it is disconnected.",
+    "disconnect_ends_disconnected": "After `disconnect()` the state is `disconnected`.",
 }
 """What is checked in the course of a step, by name; to be ignored in the same way."""

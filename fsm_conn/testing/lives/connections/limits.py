@@ -45,7 +45,7 @@ def limit_of(life: ConnectionEvidence, state: str) -> float | None:
 
 @invariant(AT_REST)
 def waits_are_bounded(life: ConnectionEvidence) -> str | None:
-    """No state in which something is under way lasts longer than its timeouts say, and no probe longer than its own."""
+    """No working state lasts longer than its timeouts allow, and no probe longer than its own."""
     now, since = life.loop.time(), life.conn.snapshot().since
     limit = None if since is None else limit_of(life, life.state)
     if since is not None and limit is not None and now - since > limit + EPSILON:
@@ -77,7 +77,7 @@ def waits_have_a_limit(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def peers_are_asked(life: ConnectionEvidence) -> str | None:
-    """While connected, no more than the interval and the timeout pass without a probe or a call that was answered."""
+    """While connected, no more than the interval plus the timeout passes without an answered probe or call."""
     policy, since = life.conn.health, life.conn.snapshot().since
     if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
@@ -90,7 +90,7 @@ def peers_are_asked(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def closing_is_waited_for(life: ConnectionEvidence) -> str | None:
-    """Nobody goes on while a link is still being closed: not to rest, and not to the next link."""
+    """While a link is being closed, the connection goes neither to rest nor to the next link."""
     closes = any(each.what == "close" and not each.link.is_leaving for each in life.peer.unanswered())
     if closes and (life.conn.state == S.DISCONNECTED or life.peer.waits_for("open")):
         return f"a link is still being closed, and in {life.state!r} that is not waited for"
@@ -99,7 +99,7 @@ def closing_is_waited_for(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def reconnect_is_prompt(life: ConnectionEvidence) -> str | None:
-    """`reconnect()` and `connect()` wait out no delay: a link is asked for as soon as the last one is closed."""
+    """`reconnect()` and `connect()` skip the delay: a link is asked for as soon as the last one is closed."""
     if not life.records or life.peer.waits_for("close"):
         return None
     record, links = life.records[-1], life.links_asked

@@ -28,7 +28,7 @@ def attempts_are_counted(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def delays_are_kept(life: ConnectionEvidence) -> str | None:
-    """Between attempts passes what the policy says, no less and no more; the first lost link is replaced at once."""
+    """The delays between attempts are exactly those of the policy; the first lost link is replaced at once."""
     return _told(life, "delays_are_kept")
 
 
@@ -40,7 +40,7 @@ def attempts_let_time_pass(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def permanent_errors_are_final(life: ConnectionEvidence) -> str | None:
-    """After an error that cannot get better there is no further attempt."""
+    """After a permanent error there is no further attempt."""
     return _told(life, "permanent_errors_are_final")
 
 
@@ -52,13 +52,13 @@ def gives_up_only_when_it_must(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def restarts_are_limited(life: ConnectionEvidence) -> str | None:
-    """No more links that were lost within the window are replaced than the restart intensity allows."""
+    """Within `restart_window` no more lost links are replaced than `max_restarts` allows."""
     return _told(life, "restarts_are_limited")
 
 
 @invariant(AT_REST)
 def recovery_is_careful(life: ConnectionEvidence) -> str | None:
-    """Who has given up tries again only if that may help, after the pause, and once."""
+    """After giving up, a connection tries again only if that may help, after the pause, and once."""
     return _told(life, "recovery_is_careful")
 
 
@@ -75,13 +75,13 @@ def deadlines_are_kept(life: ConnectionEvidence) -> str | None:
 
 @invariant(AT_REST)
 def probes_are_counted(life: ConnectionEvidence) -> str | None:
-    """As many failed probes in a row as the threshold says end a link, and no fewer."""
+    """A link ends after `failure_threshold` failed probes in a row, and not before."""
     return _told(life, "probes_are_counted")
 
 
 @invariant(AT_REST)
 def ill_health_has_an_end(life: ConnectionEvidence) -> str | None:
-    """Whatever the class's own guards: a link is not kept for ever whose probes fail again and again."""
+    """Whatever the class's own guards: a link whose probes keep failing is not kept for ever."""
     if not life.overrides.has_own("is_unhealthy") or life.checked == len(life.records):
         return None
     failed = 0

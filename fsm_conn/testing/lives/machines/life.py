@@ -83,8 +83,8 @@ class MachineLife(SteppedLife):
 
     all_invariants = MACHINE_INVARIANTS
     rules = {  # noqa: RUF012
-        "no_livelock": "What goes on at one time comes to an end.",
-        "refusals_change_nothing": "A trigger that a state does not handle is refused, and nothing has changed.",
+        "no_livelock": "Work without a passing of time comes to an end.",
+        "refusals_change_nothing": "A trigger that the state does not handle is refused, and changes nothing.",
         "nothing_outlives_the_loop": "When the loop ends, all tasks end.",
         "it_can_be_closed": "`aclose()` ends, and soon.",
         "lives_can_be_repeated": "The same steps lead to the same state.",
