@@ -287,8 +287,7 @@ class AutoReconnectClient(_Client):
 
         The timeout of a `CallOptions` is a deadline over everything: connecting, waiting for a reconnect, and repeats.
         The request is sent again only where that is safe: when it provably never reached the plugin, or the caller
-            marked
-        it idempotent. Otherwise the call fails, and the error says whether it may have been executed.
+        marked it idempotent. Otherwise the call fails, and the error says whether it may have been executed.
 
         Raises:
             ConnectFailedError: all attempts failed; nothing was sent.
