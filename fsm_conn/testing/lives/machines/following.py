@@ -18,7 +18,7 @@ def something_follows(life: Evidence) -> str | None:
     """An activity fires what it says, and where only its activity leads out of a state, it ends at some time."""
     machine, state = life.machine, life.state
     table = machine.lifecycle
-    if life.ended or table.states[state].final or state not in table.activities:
+    if life.ended or machine._fsm_is_closed or table.states[state].final or state not in table.activities:
         return None
     roles = life.part(Roles)
     if machine.snapshot().activity is None:

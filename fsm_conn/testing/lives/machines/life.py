@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice, product
 from typing import Any
 
-from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError
+from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError, MachineClosedError
 from fsm_conn.machine.machine import StateMachine
-from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, ViolationError
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Finding, Invariant, ViolationError
 from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint, own_attributes
 from fsm_conn.testing.lives.machine_rules import (
     OF_GUARDS,
@@ -27,6 +27,7 @@ from fsm_conn.testing.lives.machine_rules import (
     no_task_is_left,
 )
 from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
+from fsm_conn.testing.lives.machines.callers import MOST_CALLERS, Callers, cancelled_callers_go, methods_of
 from fsm_conn.testing.lives.machines.following import failures_let_time_pass, something_follows
 from fsm_conn.testing.lives.machines.values import Data, values_for
 from fsm_conn.testing.lives.script import Script, Step
@@ -40,6 +41,7 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
     *OF_GUARDS,
     *OF_OBSERVERS,
     activities_let_go,
+    cancelled_callers_go,
     something_follows,
     failures_let_time_pass,
     bugs_are_not_hidden,
@@ -49,6 +51,8 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
 
 COMBINATIONS = 4
 """So many combinations of data are fired for each trigger, where everything is walked."""
+WAITED_FOR = 3
+"""So many states are waited for: that they are told apart needs no more."""
 HOURS = (2.5, 31.0)
 """Seconds that pass where the clock is read, and nothing tells by whom."""
 WEIGHTS = {"fire": 3, "returns": 3, "raises": 2}
@@ -87,6 +91,7 @@ class MachineLife(SteppedLife):
         "refusals_change_nothing": "A trigger that the state does not handle is refused, and changes nothing.",
         "nothing_outlives_the_loop": "When the loop ends, all tasks end.",
         "it_can_be_closed": "`aclose()` ends, and soon.",
+        "cancellation_is_honest": "Only a caller that was cancelled is told so; who waits for a state is told of it.",
         "lives_can_be_repeated": "The same steps lead to the same state.",
     }
     endings = ("end", "end", "end", "loop_ends")
@@ -108,6 +113,10 @@ class MachineLife(SteppedLife):
         self.values = values_for(type(self.machine), data)
         self.roles = self.part(Roles)
         self.activities = SimulatedActivities(self.machine, self.roles) if make is None else None
+        self.callers = Callers(self)
+        table = self.machine.lifecycle
+        self._has_callers = table.needs_loop or bool(methods_of(type(self.machine)))
+        self._waited_for = tuple(map(str, table.states))[:WAITED_FOR]
         self.watch()
         self._inside(self.machine.start)
 
@@ -127,6 +136,24 @@ class MachineLife(SteppedLife):
         self._step("misfire", trigger, rush=rush)
         if not self.machine.handles(trigger):
             self._fire(trigger, {})
+        self._settle(rush)
+
+    def wait(self, state: str, *, rush: bool = False) -> None:
+        """Somebody calls `wait_for_state()`."""
+        self._step("wait", state, rush=rush)
+        self.callers.call("wait_for_state", lambda: self.machine.wait_for_state(state), (state,))
+        self._settle(rush)
+
+    def use(self, method: str, *, rush: bool = False) -> None:
+        """Somebody calls an async method of the class's own."""
+        self._step("use", method, rush=rush)
+        self.callers.call(method, getattr(self.machine, method))
+        self._settle(rush)
+
+    def cancel(self, number: int, *, rush: bool = False) -> None:
+        """The caller with that number, counted from the oldest that still waits, is cancelled."""
+        self._step("cancel", number, rush=rush)
+        self.callers.cancel(number)
         self._settle(rush)
 
     def returns(self, trigger: str | None, *, rush: bool = False) -> None:
@@ -167,6 +194,10 @@ class MachineLife(SteppedLife):
         """Steps that mean something now, each once."""
         found = [step for trigger in self.roles.from_outside(self.state) for step in self._firing(trigger, everything)]
         found += self._outcomes()
+        waiting = len(self.callers.waiting)
+        if waiting < (MOST_CALLERS if everything else 1):
+            found += [Step("use", (method,)) for method in methods_of(type(self.machine))]
+        found += [Step("cancel", (number,)) for number in range(waiting)]
         timer = self.next_timer()
         times = [] if timer is None else [timer]
         if not everything:
@@ -183,6 +214,9 @@ class MachineLife(SteppedLife):
                 found.append((Step(step.name, step.arguments, True, step.data), 1))
         if self.activities is not None and self.activities.running and not self.activities.lingering:
             found.append((Step("lingers"), 1))
+        if self._has_callers and len(self.callers.waiting) < MOST_CALLERS:
+            waited_for = self._waited_for[len(self.script.steps) % len(self._waited_for)]
+            found.append((Step("wait", (waited_for,)), 1))
         refused = self._refused()
         if refused:
             found.append((Step("misfire", (refused[len(self.script.steps) % len(refused)],)), 1))
@@ -192,7 +226,8 @@ class MachineLife(SteppedLife):
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """What tells this moment from others, as far as what can follow is concerned; and what it could not compare."""
-        return fingerprint(self, {}, None if self.activities is None else self.activities.fingerprint())
+        activities = None if self.activities is None else self.activities.fingerprint()
+        return fingerprint(self, {}, (activities, self.callers.fingerprint()))
 
     def cell(self) -> Any:
         """The state, and the plain values that the machine keeps."""
@@ -254,8 +289,10 @@ class MachineLife(SteppedLife):
             if (self.state, len(self.records)) != before:
                 self._fail("refusals_change_nothing", f"{trigger!r} was refused, and yet something changed")
             return
-        except ViolationError:
-            raise
+        except (ViolationError, MachineClosedError) as error:
+            if isinstance(error, ViolationError):
+                raise
+            return  # a method of its own has closed it
         except FsmConnError as error:
             self._fail(self._rule_of(error), str(error), error)
         if not handled and not self.ended:
@@ -265,12 +302,18 @@ class MachineLife(SteppedLife):
     def _rule_of(error: FsmConnError) -> str:
         return "no_livelock" if type(error).__name__ == "EndlessDispatchError" else "faults_have_a_cause"
 
+    def _after_running(self) -> None:
+        self._fail_for(self.callers.ended())
+
     def _end(self) -> None:
+        for number in range(len(self.callers.waiting)):
+            self.callers.cancel(number)
         closing = self.loop.create_task(self.machine.aclose(), name="aclose")
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         if not closing.done():
             self._fail("it_can_be_closed", f"aclose() has not ended {LIVENESS_BOUND:g} s after it was called")
         closing.result()
+        self._fail_for(Finding("cancelled_callers_go", told) if (told := self.callers.still_there()) else None)
         self._check(ALWAYS, AT_REST, AT_THE_END)
 
     def _loop_ends(self) -> None:
