@@ -19,10 +19,13 @@ from fsm_conn.links.base import Link
 from fsm_conn.links.errors import GoingAwayError, StartTimeoutError
 from fsm_conn.machine.errors import is_expected
 
-__all__ = ["OpenHook", "call_hook", "checked_hook", "run_on_open", "unless_lost"]
+__all__ = ["OPENING", "OpenHook", "call_hook", "checked_hook", "run_on_open", "unless_lost"]
 
 T = TypeVar("T")
 OpenHook = Callable[[T], Awaitable[None] | None]
+
+OPENING = ("open", "until_ready", "on_open")
+"""The steps of an attempt, as diagrams show them: the link is opened, its peer becomes ready, the hook prepares it."""
 
 _log = logging.getLogger("fsm_conn")
 

@@ -23,7 +23,7 @@ from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.calling.observers import CallCallback, CallObservers
 from fsm_conn.connection.counting.memory import Memory, memory_of
 from fsm_conn.connection.demand import AT_REST, ENDED, Demand
-from fsm_conn.connection.hooks import OpenHook, call_hook, run_on_open
+from fsm_conn.connection.hooks import OPENING, OpenHook, call_hook, run_on_open
 from fsm_conn.connection.link_holder import LinkHolder
 from fsm_conn.connection.options import ATTRIBUTES, shared_rng
 from fsm_conn.connection.outage import Losses, Outage, too_late
@@ -190,7 +190,7 @@ class LinkedMachine(StateMachine):
 
     # --- activities: what takes time ------------------------------------------------------------------------
 
-    async def while_connecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
+    async def while_connecting(self) -> Annotated[str, Fires(Trigger.OPENED, steps=OPENING)]:
         """Make the first attempt of an outage: open a link and run `on_open`."""
         await self._release()
         await self._open_link()
@@ -209,7 +209,7 @@ class LinkedMachine(StateMachine):
             raise reason
         raise LinkLostError(f"the link was lost: {named(reason)}") from reason
 
-    async def while_renewing(self) -> Annotated[str, Fires(Trigger.OPENED)]:
+    async def while_renewing(self) -> Annotated[str, Fires(Trigger.OPENED, steps=OPENING)]:
         """Open the next link beside the one that closes, which finishes its calls in any case."""
         try:
             await asyncio.sleep(max(0.0, self._holder.traffic.opened_at + RENEWAL_PAUSE - self._now()))
@@ -219,7 +219,7 @@ class LinkedMachine(StateMachine):
             raise
         return Trigger.OPENED
 
-    async def while_reconnecting(self) -> Annotated[str, Fires(Trigger.OPENED)]:
+    async def while_reconnecting(self) -> Annotated[str, Fires(Trigger.OPENED, steps=("delay", *OPENING))]:
         """Close the old link, wait for the delay, and make a further attempt."""
         await self._release()
         await asyncio.sleep(self._outage.pause)

@@ -193,7 +193,9 @@ def _state_lines(state: ChartState) -> Iterator[Line]:
         yield Line("«final»", Tone.MUTED)
     yield from _called("entry /", state.entry)
     if state.activity is not None:
-        yield Line(f"do / {visible(state.activity)}", Tone.MUTED)
+        yield from _called(f"do / {visible(state.activity)}:", state.steps) or [
+            Line(f"do / {visible(state.activity)}", Tone.MUTED)
+        ]
         if state.on_error not in (None, FAULT):
             yield Line(f"on error / {visible(state.on_error)}", Tone.MUTED)
     if state.timeout is not None:

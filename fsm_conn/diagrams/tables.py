@@ -57,7 +57,7 @@ def _tables(
             yield (
                 name(state.name),
                 text(", ".join(state_marks(chart, state, any(state.name in overlay.lit for overlay in overlays)))),
-                name(state.activity) if state.activity is not None else "",
+                ": ".join(filter(None, (names(filter(None, (state.activity,))), names(state.steps)))),
                 names(state.fires or ()),
                 name(state.on_error) if state.on_error is not None else "",
                 names(state.entry),

@@ -34,7 +34,7 @@ def _state(chart: Chart, state: ChartState, overlays: Sequence[Overlay]) -> str:
 def _happens(state: ChartState) -> Iterator[tuple[str, Iterable[str]]]:
     yield "entry", state.entry
     if state.activity is not None:
-        yield "do", [state.activity]
+        yield "do", [state.activity, *state.steps]
         yield "on error", [state.on_error] if state.on_error is not None else []
     if state.timeout is not None:
         limit = state.timeout if isinstance(state.timeout, str) else seconds(state.timeout)

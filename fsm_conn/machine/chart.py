@@ -72,6 +72,7 @@ def _bound_states(lifecycle: BoundTable) -> Iterator[ChartState]:
             state.initial,
             state.final,
             activity=activity,
+            steps=() if activity is None else steps_of(getattr(lifecycle.owner, activity)),
             fires=None if activity is None else fired_by(getattr(lifecycle.owner, activity)),
             on_error=None if activity is None else str(state.on_error),
             marks=state.marks,
@@ -89,6 +90,12 @@ def fired_by(activity: Any) -> tuple[str, ...] | None:
     without None. None alone means that the activity returns no trigger.
     """
     return _triggers_in(_returned_hint(activity))
+
+
+def steps_of(activity: Any) -> tuple[str, ...]:
+    """What an activity does, one after the other, as its annotation tells."""
+    found = (each.steps for each in getattr(_returned_hint(activity), "__metadata__", ()) if isinstance(each, Fires))
+    return tuple(map(str, next(found, ())))
 
 
 def may_be_silent(activity: Any) -> bool:

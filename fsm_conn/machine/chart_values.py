@@ -29,6 +29,8 @@ class ChartState:
     """The parent state, in a hierarchical machine."""
     activity: str | None = None
     """The method that runs while the state lasts."""
+    steps: tuple[str, ...] = ()
+    """What the activity does, one after the other, read from its annotation."""
     fires: tuple[str, ...] | None = None
     """The triggers that the activity returns, read from its annotation; None when the annotation names none."""
     on_error: str | None = None

@@ -25,7 +25,7 @@ The rules of the table:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -128,12 +128,17 @@ class Fires:
 
     `Literal["woken", "expired"]` means the same, but a subclass that overrides the activity cannot widen it. Checks
     compare it with the table, and diagrams show the trigger as fired from within. It changes nothing at run time.
+
+    Args:
+        triggers: what it fires.
+        steps: what it does, one after the other, in a word each: diagrams show that with its name.
     """
 
-    __slots__ = ("triggers",)
+    __slots__ = ("steps", "triggers")
 
-    def __init__(self, *triggers: str) -> None:
+    def __init__(self, *triggers: str, steps: Sequence[str] = ()) -> None:
         self.triggers = triggers
+        self.steps = tuple(steps)
 
     def __repr__(self) -> str:
         return f"Fires({', '.join(repr(str(trigger)) for trigger in self.triggers)})"

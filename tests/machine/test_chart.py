@@ -11,6 +11,7 @@ from transitions.extensions.asyncio import AsyncMachine
 from transitions.extensions.states import Timeout, add_state_features
 
 from fsm_conn import Connection, ConnectionPool, ConnectionState, State, StatefulConnection, Transition
+from fsm_conn.diagrams import to_markdown, to_text
 from fsm_conn.machine.chart import ChartError, ChartRow, chart_of, fired_by
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires
@@ -201,3 +202,27 @@ def test_callbacks_of_one_name_are_told_apart() -> None:
     machine.add_transition("turn", "foul", "fair", conditions="get_state")
     guards = [row.guards[0] for row in chart_of(machine).rows]
     assert guards == ["<lambda>", "<lambda> 2", "<lambda>", "get", "get_state", "get_state", "get_state 2"]
+
+
+def test_the_steps_of_an_activity_are_read() -> None:
+    """From the same annotation; a subclass that overrides the activity says its own, or none."""
+
+    class Dialler(StateMachine):
+        states = (State("idle", initial=True, final=True), State("busy"))
+        transitions = (
+            Transition("dial", "idle", "busy"),
+            Transition("done", "busy", "idle"),
+            Transition("fault", "busy", "idle"),
+        )
+
+        async def while_busy(self) -> Annotated[str, Fires("done", steps=("ring", "talk"))]:
+            return "done"
+
+    class Quick(Dialler):
+        async def while_busy(self) -> Annotated[str, Fires("done")]:
+            return "done"
+
+    assert [state.steps for state in chart_of(Dialler).states] == [(), ("ring", "talk")]
+    assert not any(state.steps for state in chart_of(Quick).states)
+    assert "while_busy, ring, talk" in to_text(chart_of(Dialler))
+    assert "`while_busy`: `ring`, `talk`" in to_markdown(chart_of(Dialler))

@@ -235,10 +235,12 @@ class TestEveryMode:
 
 async def test_asked_to_end(binary: str, mode: Mode, tmp_path: Path) -> None:
     """A program in Go does not hear SIGTERM; asked as go-plugin's own client asks, it does what it does at its end."""
-    link = await opened(link_to(binary, mode, "-goodbye", str(tmp_path / "end")))
+    ends = [tmp_path / f"end{number}" for number in range(3)]
+    links = [link_to(binary, mode, "-goodbye", str(end)) for end in ends]
+    await asyncio.gather(*map(opened, links))
     async with asyncio.timeout(QUICK):
-        await link.close()
-    assert (tmp_path / "end").read_text() == "cleaned up"
+        await asyncio.gather(*(link.close() for link in links))
+    assert [end.read_text() for end in ends] == ["cleaned up"] * 3
 
 
 class TestMutualTls:

@@ -384,10 +384,12 @@ class TestClose:
 
     async def test_asked(self, tmp_path: Path) -> None:
         """A plugin is asked to end, and does what it does at its end, before anybody sends it a signal."""
-        link = await opened(PluginLink([PYTHON, str(PLUGINS / "tidy.py"), str(tmp_path / "end")], env=ENV))
+        ends = [tmp_path / f"end{number}" for number in range(3)]
+        links = [PluginLink([PYTHON, str(PLUGINS / "tidy.py"), str(end)], env=ENV) for end in ends]
+        await asyncio.gather(*map(opened, links))
         async with asyncio.timeout(QUICK):
-            await link.close()
-        assert (tmp_path / "end").read_text() == "asked, cleaned up"
+            await asyncio.gather(*(link.close() for link in links))
+        assert [end.read_text() for end in ends] == ["asked, cleaned up"] * 3
 
     async def test_asked_under_calls(self, tmp_path: Path) -> None:
         """Also when calls are under way: they end with an error, and the plugin in peace."""
