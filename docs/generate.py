@@ -53,38 +53,28 @@ def public() -> Iterator[tuple[str, str, Any]]:
 
 
 def defaults() -> str:
-    """A table for each public class of settings."""
+    """The fields of each public class of settings: lists, which can be read on a phone as well."""
     tables = []
     for _, name, thing in public():
         if not (inspect.isclass(thing) and attrs.has(thing)) or issubclass(thing, (BaseException, fsm_conn.State)):
             continue
         fields = attrs.fields_dict(thing)
         rows = [
-            f"| `{field}` | {_code(fields[field].type)} | {_default(fields[field])} | {_in_cell(text)} |"
+            f"- `{field}: {fields[field].type}{_default(fields[field])}`: {text}"
             for field, text in documented(thing)
             if field in fields and fields[field].init
         ]
-        if any("required" not in row for row in rows):
-            tables.append("\n".join([f"## {name}\n", "| field | type | default | |", "|---|---|---|---|", *rows]))
+        if any(" = " in row for row in rows):
+            tables.append("\n".join([f"## {name}\n", *rows]))
     return "\n\n".join(tables)
-
-
-def _in_cell(text: str) -> str:
-    """Text in which a bar would begin the next cell."""
-    return text.replace("|", "\\|")
 
 
 def _default(field: attrs.Attribute[Any]) -> str:
     if field.default is attrs.NOTHING:
-        return "required"
+        return ""
     if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
-        return "computed"
-    return _code(str(field.default) if field.default and isinstance(field.default, str) else repr(field.default))
-
-
-def _code(text: object) -> str:
-    """Code in a cell of a table, in which a bar would begin the next cell."""
-    return "`" + str(text).replace("|", "\\|") + "`"
+        return " = ..."
+    return f" = {str(field.default) if field.default and isinstance(field.default, str) else repr(field.default)}"
 
 
 def errors() -> str:

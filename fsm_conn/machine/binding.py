@@ -79,6 +79,9 @@ class BoundTable:
         for tell in tuple(on_bound):
             tell(self)
 
+    def __repr__(self) -> str:
+        return f"<table of {self.owner.__name__}: {len(self.states)} states, {len(self.transitions)} rows>"
+
     @property
     def needs_loop(self) -> bool:
         """Whether its machines need an event loop, because some state has an activity or a time limit."""

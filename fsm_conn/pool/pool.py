@@ -305,9 +305,9 @@ class ConnectionPool(PoolMachine):
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """Its connections that are open at present, to look at: `pool.connections[0].link.pid` is a plugin's process.
+        """The open connections, for reading only: `[conn.pid for conn in pool.connections]` are the plugins' processes.
 
-        To use one, acquire it.
+        To call through one, acquire a lease.
         """
         return tuple(slot.conn for slot in self._slots if slot.in_service)
 

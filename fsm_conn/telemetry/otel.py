@@ -57,16 +57,16 @@ ERROR = "error.type"
 POOL = "fsm_conn.pool.name"
 
 _POOL_METRICS = (
-    ("size", "gauge", "{connection}", "Connections that the pool is to have."),
+    ("size", "gauge", "{connection}", "Size of the pool."),
     ("connections", "gauge", "{connection}", "Connections in service."),
-    ("leased", "gauge", "{lease}", "Leases that are held."),
-    ("idle", "gauge", "{lease}", "Leases that could be had without waiting."),
-    ("waiting", "gauge", "{request}", "Who waits for a connection."),
+    ("leased", "gauge", "{lease}", "Leases held."),
+    ("idle", "gauge", "{lease}", "Leases available without waiting."),
+    ("waiting", "gauge", "{request}", "Callers waiting for a connection."),
     ("created", "counter", "{connection}", "Links that came into service."),
-    ("timeouts", "counter", "{timeout}", "Acquires that ended for want of time."),
+    ("timeouts", "counter", "{timeout}", "Acquires that timed out."),
     ("refused", "counter", "{request}", "Acquires that were refused: closed, full, or unavailable."),
     ("waits", "counter", "{wait}", "Waits that ended with a connection."),
-    ("wait_seconds", "counter", "s", "Seconds of these waits."),
+    ("wait_seconds", "counter", "s", "Seconds of these waits, altogether."),
 )
 
 _ASKED = (Trigger.CONNECT, Trigger.RECONNECT)
@@ -81,7 +81,7 @@ class _Instruments:
         self.transitions = meter.create_counter(
             "fsm_conn.transitions",
             unit="{transition}",
-            description="Transitions of the state machine, those within a state included.",
+            description="Transitions of the state machine, internal ones included.",
         )
         self.attempts = meter.create_counter(
             "fsm_conn.attempts", unit="{attempt}", description="Attempts to open a link, by how they ended."

@@ -45,7 +45,7 @@ class _Meters:
         self.methods = KnownMethods("unknown")
         self.transitions = Counter(
             "fsm_conn_transitions",
-            "Transitions of the state machine, those within a state included.",
+            "Transitions of the state machine, internal ones included.",
             ("connection", "trigger", "source", "dest"),
             registry=None,
         )
@@ -104,17 +104,17 @@ class PrometheusMetrics(Telemetry[_Watch]):
     metric                                           type         counts, or seconds
     ================================================ ============ ==================================================
     `fsm_conn_state{connection,state}`               gauge        connections of that name in that state: 0 or 1
-    `fsm_conn_transitions_total{connection,trigger,` counter      transitions, those within a state included
+    `fsm_conn_transitions_total{connection,trigger,` counter      transitions, internal ones included
     `source,dest}`
     `fsm_conn_attempts_total{connection,outcome}`    counter      attempts: `succeeded`, `failed`, `abandoned`
     `fsm_conn_probes_total{connection,outcome}`      counter      probes: `passed`, `failed`
     `fsm_conn_connect_seconds{connection,outcome}`   histogram    from the request, or the loss, to the last attempt
     `fsm_conn_call_seconds{connection,method,`       histogram    calls: `succeeded`, `failed`, `cancelled`
     `outcome}`
-    `fsm_conn_pool_size{pool}`, `_connections`,      gauge        of a pool that is attached: what it is to have, has in
-    `_leased`, `_idle`, `_waiting`                                service, lends, could lend, and who waits
-    `fsm_conn_pool_created_total{pool}`,             counter      links that came into service, acquires that ran out of
-    `_timeouts_total`, `_refused_total`                           time, and that were refused
+    `fsm_conn_pool_size{pool}`, `_connections`,      gauge        of an attached pool: its size, connections in
+    `_leased`, `_idle`, `_waiting`                                service, leases held and available, waiting callers
+    `fsm_conn_pool_created_total{pool}`,             counter      links that came into service, acquires that timed
+    `_timeouts_total`, `_refused_total`                           out, and acquires that were refused
     `fsm_conn_pool_wait_seconds{pool}`               summary      waits that ended with a connection
     ================================================ ============ ==================================================
 
@@ -172,15 +172,15 @@ class PrometheusMetrics(Telemetry[_Watch]):
 
 def _pool_families() -> list[Metric]:
     gauges = (
-        ("size", "Connections that the pool is to have."),
+        ("size", "Size of the pool."),
         ("connections", "Connections in service."),
-        ("leased", "Leases that are held."),
-        ("idle", "Leases that could be had without waiting."),
-        ("waiting", "Who waits for a connection."),
+        ("leased", "Leases held."),
+        ("idle", "Leases available without waiting."),
+        ("waiting", "Callers waiting for a connection."),
     )
     counters = (
         ("created", "Links that came into service."),
-        ("timeouts", "Acquires that ended for want of time."),
+        ("timeouts", "Acquires that timed out."),
         ("refused", "Acquires that were refused: closed, full, or unavailable."),
     )
     return [

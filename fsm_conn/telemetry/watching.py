@@ -117,7 +117,7 @@ class PoolReading:
     """In service."""
     leased: int = 0
     idle: int = 0
-    """Leases that could be had without waiting."""
+    """Leases available without waiting."""
     waiting: int = 0
     created: int = 0
     timeouts: int = 0

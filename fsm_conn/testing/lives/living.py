@@ -28,7 +28,7 @@ class Living(Protocol):
         """The state that the machine is in."""
 
     def options(self, everything: bool = False) -> list[Step]:
-        """Steps that mean something now, each once."""
+        """The steps that are possible now, each once."""
 
     def offers(self) -> list[Offer]:
         """The steps to choose from at random, with how often each is offered."""

@@ -118,31 +118,31 @@ class Life(SteppedLife, ConnectionEvidence):
     # --- steps ----------------------------------------------------------------------------------------------
 
     def connect(self, *, rush: bool = False) -> None:
-        """Somebody calls `connect()`. `rush`, here and below: the next step comes before anything else can run."""
+        """A caller calls `connect()`. `rush`, here and below: the next step comes before anything else can run."""
         self._use("connect", self.conn.connect, rush)
 
     def ensure_connected(self, *, rush: bool = False) -> None:
-        """Somebody calls `ensure_connected()`."""
+        """A caller calls `ensure_connected()`."""
         self._use("ensure_connected", self.conn.ensure_connected, rush)
 
     def reconnect(self, *, rush: bool = False) -> None:
-        """Somebody calls `reconnect()`."""
+        """A caller calls `reconnect()`."""
         self._use("reconnect", self.conn.reconnect, rush)
 
     def disconnect(self, *, rush: bool = False) -> None:
-        """Somebody calls `disconnect()`."""
+        """A caller calls `disconnect()`."""
         self._use("disconnect", self.conn.disconnect, rush)
 
     def probe(self, *, rush: bool = False) -> None:
-        """Somebody calls `probe()`."""
+        """A caller calls `probe()`."""
         self._use("probe", self.conn.probe, rush)
 
     def call(self, *, rush: bool = False) -> None:
-        """Somebody makes a call."""
+        """A caller makes a call."""
         self._use("call", lambda: self.conn.call("simulated.Call", n=1), rush)
 
     def call_patiently(self, *, rush: bool = False) -> None:
-        """Somebody makes an idempotent call, with a deadline."""
+        """A caller makes an idempotent call, with a deadline."""
         options = CallOptions(idempotent=True, timeout=20)
         self._use("call_patiently", lambda: self.conn.call("simulated.Call", options, n=1), rush)
 
@@ -155,7 +155,7 @@ class Life(SteppedLife, ConnectionEvidence):
         self._settle(rush)
 
     def fire(self, trigger: str, *, rush: bool = False) -> None:
-        """A trigger is fired from outside; where the state does not handle it, it must be refused without a trace."""
+        """A trigger is fired from outside; where the state does not handle it, it must be refused without effect."""
         self._step("fire", trigger, rush=rush)
         self._fire(trigger)
         self._settle(rush)
@@ -168,28 +168,28 @@ class Life(SteppedLife, ConnectionEvidence):
         self._settle(rush)
 
     def answer(self, what: str, kind: str = "ok", *, rush: bool = False) -> None:
-        """The peer does what it was asked longest ago: `open`, `close`, `probe` or `call`."""
+        """The peer answers its oldest request: `open`, `close`, `probe` or `call`."""
         self._step("answer", what, kind, rush=rush)
         self.peer.answer(what, kind)
         self._settle(rush)
 
     def attend(self, what: str, *kinds: str, rush: bool = False) -> None:
-        """From now on the peer does what it is asked of that kind at once: a life that is longer than its steps.
+        """From now on the peer answers requests of that kind at once: the life outlasts its steps.
 
-        The first few requests come to `kinds`, one after another, and all later ones go well.
+        The first requests get the outcomes `kinds`, one after another, and all later ones succeed.
         """
         self._step("attend", what, *kinds, rush=rush)
         self.peer.attend(what, *kinds)
         self._settle(rush)
 
     def neglect(self, what: str, *, rush: bool = False) -> None:
-        """From now on it does so only when told to, by `answer`, as at the beginning."""
+        """From now on requests of that kind wait for `answer`, as at the beginning."""
         self._step("neglect", what, rush=rush)
         self.peer.neglect(what)
         self._settle(rush)
 
     def announce(self, well: bool, *, rush: bool = False) -> None:
-        """The peer says by itself whether it is well."""
+        """The peer announces whether it is healthy."""
         self._step("announce", well, rush=rush)
         self.loop.inside(lambda: self.peer.announce(well))
         self._settle(rush)
@@ -201,7 +201,7 @@ class Life(SteppedLife, ConnectionEvidence):
         self._settle(rush)
 
     def go_away(self, *, rush: bool = False) -> None:
-        """The peer closes the open link in good order, as when it is updated: calls under way are finished."""
+        """The peer closes the open link in good order, for example for an update: calls under way are finished."""
         self._step("go_away", rush=rush)
         self.peer.go_away()
         self._settle(rush)
@@ -217,7 +217,7 @@ class Life(SteppedLife, ConnectionEvidence):
     # --- what could be done next ----------------------------------------------------------------------------
 
     def options(self, everything: bool = False) -> list[Step]:
-        """Steps that mean something now, each once."""
+        """The steps that are possible now, each once."""
         found = offers.options(self, USERS if everything else FEW_USERS)
         return found if everything else [*found, Step("loop_ends"), *offers.passing(self)]
 
@@ -226,11 +226,11 @@ class Life(SteppedLife, ConnectionEvidence):
         return offers.offers(self)
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What tells this moment from others, as far as what can follow is concerned."""
+        """What distinguishes this moment from others, as far as the future depends on it."""
         return fingerprint_of(self)
 
     def try_refusals(self) -> None:
-        """Fire what cannot happen now: it must be refused, and change nothing."""
+        """Fire all triggers that are illegal now: each must be refused and change nothing."""
         for trigger in offers.refusals(self):
             self.misfire(trigger, rush=True)
             self.script.steps.pop()  # it has changed nothing, and need not be shown

@@ -191,7 +191,7 @@ class MachineLife(SteppedLife):
     # --- what could be done next ----------------------------------------------------------------------------
 
     def options(self, everything: bool = False) -> list[Step]:
-        """Steps that mean something now, each once."""
+        """The steps that are possible now, each once."""
         found = [step for trigger in self.roles.from_outside(self.state) for step in self._firing(trigger, everything)]
         found += self._outcomes()
         waiting = len(self.callers.waiting)
@@ -225,7 +225,7 @@ class MachineLife(SteppedLife):
         return found
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What tells this moment from others, as far as what can follow is concerned; and what it could not compare."""
+        """What distinguishes this moment from others, for the future; and what it could not compare."""
         activities = None if self.activities is None else self.activities.fingerprint()
         return fingerprint(self, {}, (activities, self.callers.fingerprint()))
 
@@ -239,7 +239,7 @@ class MachineLife(SteppedLife):
         return {}
 
     def try_refusals(self) -> None:
-        """Fire what cannot happen now: it must be refused, and change nothing."""
+        """Fire all triggers that are illegal now: each must be refused and change nothing."""
         for trigger in self._refused():
             self.misfire(trigger, rush=True)
             self.script.steps.pop()  # it has changed nothing, and need not be shown

@@ -107,7 +107,7 @@ class PoolLife:
     # --- steps ----------------------------------------------------------------------------------------------
 
     def initialize(self, *, rush: bool = False) -> None:
-        """Somebody calls `initialize()`. `rush`, here and below: the next step comes before anything else can run."""
+        """A caller calls `initialize()`. `rush`, here and below: the next step comes before anything else can run."""
         self._use("initialize", (), self.pool.initialize, rush)
 
     def open(self) -> None:
@@ -121,20 +121,20 @@ class PoolLife:
         self._settle(False)
 
     def close_all(self, timeout: float = 5.0, *, rush: bool = False) -> None:
-        """Somebody calls `close_all()`."""
+        """A caller calls `close_all()`."""
         self._use("close_all", (timeout,), lambda: self.pool.close_all(timeout), rush)
 
     def call(self, *, rush: bool = False) -> None:
-        """Somebody makes a call without a lease."""
+        """A caller makes a call without a lease."""
         self._use("call", (), lambda: self.pool.call("simulated.Call", n=1), rush)
 
     def call_patiently(self, *, rush: bool = False) -> None:
-        """Somebody makes an idempotent call without a lease, with a deadline."""
+        """A caller makes an idempotent call without a lease, with a deadline."""
         options = CallOptions(idempotent=True, timeout=20)
         self._use("call_patiently", (), lambda: self.pool.call("simulated.Call", options, n=1), rush)
 
     def acquire(self, timeout: float | None = None, *, rush: bool = False) -> None:
-        """Somebody acquires a lease, and holds it until told to release or to forget it."""
+        """A caller acquires a lease, and holds it until a step releases or forgets it."""
         self._step("acquire", (timeout,), rush)
         if len(self.users) < USERS:
             user = PoolUser(timeout)
@@ -177,7 +177,7 @@ class PoolLife:
         self._settle(rush)
 
     def answer(self, what: str, kind: str = "ok", *, rush: bool = False) -> None:
-        """The peer does what it was asked longest ago: `open`, `close` or `call`."""
+        """The peer answers its oldest request: `open`, `close` or `call`."""
         self._step("answer", (what, kind), rush)
         self.model.losses += kind in ("half", "lost")
         self.peer.answer(what, kind)
@@ -213,7 +213,7 @@ class PoolLife:
         self._running(self.loop.tick)
 
     def end(self) -> None:
-        """From now on all goes well: the pool is as large as it was made, serves everybody, and leaves nothing.
+        """From now on all requests succeed: the pool must be complete, serve all, and leave nothing behind.
 
         Raises:
             ViolationError: a rule does not hold, now or at the end.
@@ -257,7 +257,7 @@ class PoolLife:
         return str(self.pool.state)
 
     def options(self, everything: bool = False) -> list[Step]:
-        """Steps that mean something now, each once."""
+        """The steps that are possible now, each once."""
         timer = self.loop.next_timer()
         passing = [] if timer is None else [Step("advance", (timer,))]
         return [*(Step(name, arguments) for name, arguments in options(self)), *passing]
@@ -267,7 +267,7 @@ class PoolLife:
         return offers(options(self))
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What tells this moment from others, as far as what can follow is concerned."""
+        """What distinguishes this moment from others, as far as the future depends on it."""
         return fingerprint_of_pool(self.pool, self.peer, self.loop, self._watch.known())
 
     def cell(self) -> Any:

@@ -39,7 +39,7 @@ class Pooled(Protocol):
 
 
 def options(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
-    """Steps that mean something now, each once."""
+    """The steps that are possible now, each once."""
     steps: list[tuple[str, tuple[Any, ...]]] = []
     if life.pool.state == PoolState.CLOSED:
         steps += [("open", ()), ("initialize", ())]
