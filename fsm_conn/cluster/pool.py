@@ -123,8 +123,11 @@ class ClusterPool(StateMachine):
 
         Raises:
             NoMemberError: too few served within the policy's `wait_timeout`; has the reasons. The pool is closed again.
+            ServeError: the certificates or the token of the recipe cannot be read here.
         """
         self.check_loop()
+        if self._recipe is not None:
+            self._recipe.endpoint("127.0.0.1:1")  # what is wrong with it is so for all members
         self.fire(_T.OPEN)
         try:
             await within(self.policy.wait_timeout, self._until_serving(at_least))

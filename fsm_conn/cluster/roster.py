@@ -135,7 +135,8 @@ class Roster:
         """The error for who waited in vain, with what members last failed with."""
         states = [f"{member.conn.name} is {member.state}{_because(member.cause)}" for member in self]
         some = "; ".join(states[:5]) + (f"; and {len(states) - 5} more" if len(states) > 5 else "")
-        error = NoMemberError(f"{self.owner!r}: {why}: {some or 'there are no members'}")
+        none = "there are no members" + ("" if self.reason is None else f"; the last error was: {said(self.reason)}")
+        error = NoMemberError(f"{self.owner!r}: {why}: {some or none}")
         error.__cause__ = self.reason
         return error
 

@@ -18,7 +18,10 @@ from fsm_conn.cluster import (
     MemberInfo,
     MemberState,
     NoMemberError,
+    Recipe,
+    ServeError,
     StaticMembers,
+    TlsFiles,
 )
 from fsm_conn.testing.members import SimulatedMembers
 
@@ -296,6 +299,25 @@ async def test_a_pool_without_members_does_not_open() -> None:
     with pytest.raises(NoMemberError, match="there are no members"):
         await pool(SimulatedMembers(0), wait_timeout=2.0).open()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_certificates_that_cannot_be_read_are_told_at_once() -> None:
+    """It would be in vain to wait for members: no connection to any of them can be made."""
+    files = TlsFiles(certificate="/nowhere/mine.pem", key="/nowhere/mine.key")
+    cluster = ClusterPool(StaticMembers(["10.0.0.5:7000"]), Recipe(plugin=["p"], client_tls=files))
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(ServeError, match="cannot read the certificate '/nowhere/mine.pem'"):
+        await cluster.open()
+    assert asyncio.get_running_loop().time() == began
+    assert cluster.state == "closed"
+
+
+async def test_why_there_are_no_members_is_told() -> None:
+    """By the words of the source, or of what could not be made."""
+    members = SimulatedMembers(1)
+    members.fails = True
+    with pytest.raises(NoMemberError, match="there are no members; the last error was: the source of members is down"):
+        await pool(members, wait_timeout=1.0).open()
 
 
 async def test_a_closed_pool_serves_nobody() -> None:

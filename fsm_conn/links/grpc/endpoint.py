@@ -81,12 +81,17 @@ async def open_channel(endpoint: Endpoint) -> Any:
         while (state := channel.get_state(try_to_connect=True)) is not READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 why = brief(await said_why_not(channel), 400)
-                raise LinkError(f"cannot reach {endpoint.name}{_through_proxy(endpoint)}: {why}")
+                raise LinkError(f"cannot reach {endpoint.name}{_through_proxy(endpoint)}: {why}{_hint(why)}")
             await channel.wait_for_state_change(state)
     except BaseException:
         await channel.close()
         raise
     return carrying(channel, endpoint.metadata)
+
+
+def _hint(why: str) -> str:
+    """What gRPC's words mean when a server ends the connection after the handshake, as TLS 1.3 has it."""
+    return "; perhaps it refused our certificate, or asks for one" if "TSI_DATA_CORRUPTED" in why else ""
 
 
 def _through_proxy(endpoint: Endpoint) -> str:

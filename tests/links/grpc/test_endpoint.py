@@ -365,3 +365,11 @@ async def test_modules_whose_names_clash() -> None:
         with pytest.raises(grpc.aio.AioRpcError, match="Method not found"):
             await link.call("other.Calculator.Add", None, {"a": 4}, None)
         await link.close()
+
+
+def test_a_certificate_that_was_refused_is_told_in_plain_words() -> None:
+    """Those of gRPC are of a library inside it."""
+    from fsm_conn.links.grpc.endpoint import _hint
+
+    assert "refused our certificate" in _hint("ipv4:127.0.0.1:33725: Unwrap failed (TSI_DATA_CORRUPTED)")
+    assert _hint("Connection refused") == ""
