@@ -306,7 +306,7 @@ async def test_certificates_that_cannot_be_read_are_told_at_once() -> None:
     files = TlsFiles(certificate="/nowhere/mine.pem", key="/nowhere/mine.key")
     cluster = ClusterPool(StaticMembers(["10.0.0.5:7000"]), Recipe(plugin=["p"], client_tls=files))
     began = asyncio.get_running_loop().time()
-    with pytest.raises(ServeError, match="cannot read the certificate '/nowhere/mine.pem'"):
+    with pytest.raises(ServeError, match="cannot read the certificate"):
         await cluster.open()
     assert asyncio.get_running_loop().time() == began
     assert cluster.state == "closed"

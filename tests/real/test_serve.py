@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +345,26 @@ def test_the_command_says_when_it_is_ready_and_stops_when_told(tmp_path: Path) -
             serving.process.send_signal(signal.SIGTERM)
             assert manager.recv(1000).decode().startswith("STOPPING=1")
             assert serving.process.wait(LIMIT) == 0
+
+
+async def test_the_command_can_be_told_to_stop_while_it_starts() -> None:
+    """That is no failure, so its status is 0, and no plugin is left: a service manager would call the unit failed."""
+    with Served(command=(PYTHON, "-c", "import time; time.sleep(600)")) as serving:
+        tasks = Path(f"/proc/{serving.process.pid}/task")
+
+        def plugins() -> set[int]:
+            found = set()
+            with suppress(OSError):  # of who has just gone
+                for pid in {pid for task in tasks.glob("*/children") for pid in task.read_text().split()}:
+                    if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.add(int(pid))
+            return found
+
+        await eventually(plugins, LIMIT)
+        pids = plugins()
+        serving.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(serving.process.wait, LIMIT) == 0
+        assert not any(map(is_alive, pids))
 
 
 async def _one_call(address: str) -> float:

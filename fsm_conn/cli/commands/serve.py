@@ -109,22 +109,24 @@ def _recipe(
 
 async def _run(server: Server) -> None:
     """Serve until it is told to stop."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
         notify("STOPPING=1", "STATUS=draining")
-        stopped.set()
         stopping.append(asyncio.create_task(server.stop()))  # the second time, it is in a hurry
 
-    await server.start_serving()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop)
     try:
+        await server.start_serving()
         notify("READY=1", f"STATUS=serving at {server.address}")
         where = f", health at {server.health_address}" if server.health_address else ""
         output().say(plain_line(f"serving {server.recipe.plugin.name} at {server.address}{where}"))
         await server.wait_closed()
+    except ServeError:
+        if not stopping:  # else it was told to stop while it was starting, and has
+            raise
     finally:
         await server.stop()
         await asyncio.gather(*stopping)
