@@ -44,6 +44,11 @@ def _read(what: str, path: str) -> str:
         raise ServeError(f"cannot read the {what} {path!r}: {why_unread(error)}") from None
 
 
+def _no_password() -> str:
+    """In place of OpenSSL's own question, which would wait at the terminal for ever."""
+    raise ValueError("the key needs a password, and nobody can be asked for it: give one without")
+
+
 @explained_class
 @attrs.frozen(kw_only=True)
 class TlsFiles:
@@ -69,7 +74,7 @@ class TlsFiles:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["h2"])
         try:
-            context.load_cert_chain(self.certificate, self.key)
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
             if self.authorities is not None:
                 context.load_verify_locations(self.authorities)
                 context.verify_mode = ssl.CERT_REQUIRED

@@ -6,6 +6,8 @@ import pickle
 from pathlib import Path
 
 import pytest
+from certificates import Authority
+from cryptography.hazmat.primitives import serialization
 
 from fsm_conn import Plugin, RetryPolicy, Tls
 from fsm_conn.cluster import Recipe, ServeError, ServeLimits, TlsFiles, Token, serve
@@ -102,6 +104,16 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         TlsFiles(certificate="/nowhere/c.pem", key="/nowhere/k.pem").server_context()
     with pytest.raises(ServeError, match=r"certificate '/nowhere/c.pem'"):
         TlsFiles(certificate="/nowhere/c.pem", key="/nowhere/k.pem").client_tls()
+
+
+def test_a_key_that_needs_a_password(tmp_path: Path) -> None:
+    """Nobody is asked for it: a server would wait at its terminal for ever."""
+    certificate, key = Authority(tmp_path).signed("server")
+    plain = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    key.write_bytes(plain.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    with pytest.raises(ServeError, match="needs a password"):
+        TlsFiles(certificate=certificate, key=key).server_context()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:7000", "10.0.0.5:7000", "[::]:7000", "example.org:7000"])

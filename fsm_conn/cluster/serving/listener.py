@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from fsm_conn._util.timing import ExpiredError, within
@@ -214,16 +214,15 @@ def listen(address: str) -> tuple[socket.socket, str]:
 
 def _replace(listening: socket.socket, path: str) -> None:
     """Listen at a path; while a socket there is looked at and replaced, no other server may do the same."""
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(BlockingIOError):
+    with ExitStack() as locked:
+        with suppress(OSError):  # who may not read the directory, or is not alone, replaces nothing
+            directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+            locked.callback(os.close, directory)
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_left_behind(path):
                 os.unlink(path)
         listening.bind(path)
         listening.listen(BACKLOG)
-    finally:
-        os.close(directory)
 
 
 def _is_left_behind(path: str) -> bool:
