@@ -20,6 +20,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Door(StateMachine):
 def rows(quick: bool, progress: Progress) -> list[Row]:
     """Measure."""
     found = [*_costs(quick, progress), _memory(quick), _weight()]
-    if shutil.which("chromium") and shutil.which("chromedriver"):
+    if shutil.which("chromium") and shutil.which("chromedriver") and find_spec("selenium"):
         with _browser() as driver:
             found += asyncio.run(_seen(driver, quick, progress))
     return found
