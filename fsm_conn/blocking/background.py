@@ -92,7 +92,7 @@ class Background:
         self._open.add(closes)
 
     def check(self) -> None:
-        """Refuse whoever would wait for ever."""
+        """Refuse a caller that would wait for ever."""
         if threading.get_ident() == self._thread:
             raise RuntimeError(
                 "fsm_conn.blocking was called in its own loop, and would wait for itself: an observer or a hook must "

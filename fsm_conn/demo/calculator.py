@@ -1,4 +1,4 @@
-"""The calculator: a go-plugin plugin, to be started by a host and by nobody else.
+"""The calculator: a go-plugin plugin, to be started by a host only.
 
     python -m fsm_conn.demo.calculator
 
@@ -82,7 +82,7 @@ class CalculatorProtocol(RPCPluginProtocol[Any, Any]):
         return calculator_pb2, _SERVICE
 
     async def add_to_server(self, server: grpc.aio.Server, handler: Any) -> None:
-        """Register the service, and let the server describe it to whoever asks."""
+        """Register the service, and server reflection."""
         generated: Any = calculator_pb2_grpc  # which has no types
         generated.add_CalculatorServicer_to_server(handler, server)
         reflection.enable_server_reflection((_SERVICE, reflection.SERVICE_NAME), server)

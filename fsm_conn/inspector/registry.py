@@ -1,4 +1,4 @@
-"""What is inspected: each subject under a key, added by whoever watches it, and gone when its machine is.
+"""The inspected subjects, each under a key; a subject vanishes with its machine.
 
 The rules that hold here: watching twice is watching once; nothing refers to a machine; how many are watched, and how
 much is kept of each, is bounded.

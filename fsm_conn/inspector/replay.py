@@ -1,4 +1,4 @@
-"""A recorded life, lived again before the eyes of whoever looks: at any speed, forwards or from any moment."""
+"""Replays a recorded life: at any speed, forwards or from any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inspector's own server, in the loop of whoever starts it: uvicorn, without its hold on signals and on logging.
+"""The inspector's own server, in the loop of its caller: uvicorn, without its handling of signals and logging.
 
 Connections are bounded in number, and those that ask for nothing are closed: whoever opens them for nothing cannot use
 up the descriptors of the application, not even without the token.

@@ -92,7 +92,7 @@ class Subject(abc.ABC):
         return 0
 
     def note(self, entry: Kept) -> None:
-        """A transition: keep it, and have it told to whoever looks."""
+        """Keep a transition, and send it to the open pages."""
         if isinstance(entry, Entry) and entry.reason is not None:
             self.reason = entry.reason
         self._pending.append(entry)

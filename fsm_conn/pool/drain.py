@@ -46,7 +46,7 @@ class Drain:
         self._supervisor.news.set()
 
     async def run(self) -> None:
-        """Wait for who uses the slots, as long as was said; then close all of them, under whoever still does."""
+        """Wait for the users of the slots up to the timeout, then close all slots, also those in use."""
         try:
             await self._returned_by_all()
         finally:

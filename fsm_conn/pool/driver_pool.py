@@ -63,7 +63,7 @@ class DriverLease(Generic[T]):
         self.lease.release()
 
     def discard(self) -> None:
-        """Give it back, and have its link replaced: nobody else gets this one. Raises as `Lease.release`."""
+        """Release it and have its link replaced, so that nobody else gets this link. Raises as `Lease.release`."""
         self._done()
         self.lease.discard()
 

@@ -39,7 +39,7 @@ class Gate:
         """The running loop.
 
         Raises:
-            PoolClosed: nobody is served.
+            PoolClosed: the pool serves no callers.
             RuntimeError: the pool lives in another loop.
         """
         pool: Guarded | None = self._pool()

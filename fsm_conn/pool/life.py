@@ -149,7 +149,7 @@ class PoolMachine(StateMachine):
                 await within(None if due is None else due - self._supervisor.now(), news.wait())
 
     async def while_draining(self) -> Annotated[str, Fires(PoolTrigger.DRAINED)]:
-        """Wait for the leases, as long as was said, then close all connections under whoever still holds them."""
+        """Wait for the leases up to the timeout, then close all connections, also those that are still leased."""
         await self._closing.run()
         return PoolTrigger.DRAINED
 
@@ -207,7 +207,7 @@ class PoolMachine(StateMachine):
         """The running loop, if anybody is served in it.
 
         Raises:
-            PoolClosed: nobody is served.
+            PoolClosed: the pool serves no callers.
             RuntimeError: the pool lives in another loop.
         """
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ class Opening:
 
     Attributes:
         callers: how many wait for it.
-        is_claimed: whether somebody was told of success, who is to close the pool.
+        is_claimed: whether a caller has returned with success, and is to close the pool.
         at_least: how many connections are waited for; the others come up afterwards. None: all of them.
     """
 

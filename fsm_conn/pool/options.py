@@ -1,4 +1,4 @@
-"""The options of a pool: what may be given twice, and what nobody takes."""
+"""The options of a pool: merges values that can be given twice, and refuses unknown ones."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class PoolStats:
         self.wait_seconds: deque[float] = deque(maxlen=KEPT_WAITS)
 
     def note_wait(self, seconds: float) -> None:
-        """A connection was handed to somebody who had waited for it."""
+        """Count a connection that was handed to a waiting caller."""
         self.waits += 1
         self.waited += seconds
         self.wait_seconds.append(seconds)

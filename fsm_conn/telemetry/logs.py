@@ -88,7 +88,7 @@ def _level(record: ConnectionRecord) -> int:
 
 
 def _span(record: ConnectionRecord) -> str:
-    """The number that somebody at a terminal looks for: of trying, the attempt; of anything else, the time."""
+    """The most useful number for a reader: of an attempt, its number; of anything else, the time."""
     if record.dest in (ConnectionState.CONNECTING, ConnectionState.RECONNECTING):
         return f"attempt {record.attempt}"
     return f"after {record.dwell:.3g} s"

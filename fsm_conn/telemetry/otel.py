@@ -221,7 +221,7 @@ class OpenTelemetry(Telemetry[_Watch]):
 
     Spans: one for each call (`service/Method`, a client's), in the context of its caller; and one for each connecting
     (`connect <name>`), from the request or the loss of the link until it is connected, given up or abandoned, with an
-    event `attempt` for each attempt. The latter is a child of the current span when somebody asked to connect, and a
+    event `attempt` for each attempt. The latter is a child of the current span when a caller asked to connect, and a
     trace of its own when the connection acts by itself.
 
     Metrics: `fsm_conn.connection.count` (connections by name and state), `fsm_conn.transitions`, `fsm_conn.attempts`,

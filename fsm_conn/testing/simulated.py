@@ -86,7 +86,7 @@ class SimulatedPeer:
         leaving: open links that are being closed in good order.
         faults: violations of the link's contract by the connection, such as closing twice.
         links: the last few links, oldest first.
-        closing_time: seconds that a closing is to be given before it is cut off; None: nobody minds.
+        closing_time: seconds that a closing must be given before it is cut off; None: not checked.
         closed_at: when the last closing had ended, by the loop's clock.
         on_asked: called with what it is asked, at once.
     """

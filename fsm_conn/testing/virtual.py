@@ -59,7 +59,7 @@ _waiting_only: set[str] = set()
 
 
 class DeadlockError(FsmConnError, RuntimeError):
-    """Everybody waits for something that nobody will do. The message shows who waits, and where."""
+    """All tasks wait for something that never happens. The message shows which task waits where."""
 
 
 class LivelockError(FsmConnError, RuntimeError):

@@ -111,4 +111,4 @@ async def said_why_not(channel: Any) -> str:
         await ask(channel, timeout=_EXPLAINED)
     except grpc.aio.AioRpcError as error:
         return error.details() or error.code().name
-    return "it refused, and then it did not"
+    return "it refused at first"

@@ -46,7 +46,7 @@ class Health:
             ProbeError: the peer could not be asked, or what it said makes no sense.
         """
         if self._connectivity.refuses():
-            raise ProbeError(f"there is nobody to ask: {await self._loss.wait()}")
+            raise ProbeError(f"cannot probe: {await self._loss.wait()}")
         try:
             answer = await health_service.ask(self._channel, service)
         except grpc.aio.AioRpcError as error:

@@ -47,7 +47,7 @@ class GrpcLink(Link):
     async def probe(self, service: str = "") -> bool:
         """Ask the standard health service, as `Health.probe`."""
         if self._calls is None:
-            raise ProbeError("there is nobody to ask: the link is not open")
+            raise ProbeError("cannot probe: the link is not open")
         return await self._calls.health.probe(service)
 
     def watch(self, service: str = "") -> AsyncIterator[bool]:

@@ -113,7 +113,7 @@ class Waiters:
             self._left = 0
 
     def head(self) -> int | None:
-        """What the first of them wants; None when nobody waits."""
+        """What the first waiting caller wants; None when nobody waits."""
         while self._back or self._queue:
             waiter, _, _, wants = self._back[0][1] if self._back else self._queue[0]
             if not waiter.done():
@@ -122,7 +122,7 @@ class Waiters:
         return None
 
     def serve(self, slot: Slot) -> bool:
-        """Hand `slot` over to whoever came first; whether there was somebody."""
+        """Hand `slot` to the first waiting caller; return whether there was one."""
         while self._back or self._queue:
             waiter, user, since, wants = self._next()
             if not waiter.done():

@@ -159,7 +159,7 @@ class Slot(StateMachine):
 
     @property
     def is_used(self) -> bool:
-        """Whether there is somebody whom closing it would hurt."""
+        """Whether closing it would break a lease or a call."""
         return bool(self.holders or self.callers or self._state == _S.RESETTING)
 
     @property

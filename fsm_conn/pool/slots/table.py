@@ -64,7 +64,7 @@ class SlotTrigger(StrEnum):
     DISCONNECTED = "disconnected"
     """Its connection is closed."""
     FAULT = "fault"
-    """An activity broke a rule or raised something nobody expected."""
+    """An activity broke a rule or raised an unexpected error."""
 
 
 _S, _T = SlotState, SlotTrigger
