@@ -35,7 +35,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell.",
     "demo": "Start a real plugin, call it, kill it, and watch the connection come back.",
     "diagram": "Draw a state machine.",
-    "explore": "Live thousands of adversarial lives of a connection class.",
+    "explore": "Test a class by thousands of adversarial lives.",
     "serve": "Serve plugins of this machine to others.",
     "inspect": "Show a state machine in the browser: a plugin's, a recorded one, or a table to walk.",
     "new": "Write a new project: a plugin and its host, with tests.",
@@ -90,7 +90,7 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, message="fsm-conn %(version)s")
 def group() -> None:
-    """Connections to plugin processes that live by one declarative state machine."""
+    """Connections to plugins, and state machines: call, watch, draw, check and test them."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -153,39 +153,39 @@ def _file(flag: str, help: str) -> Callable[[F], F]:
 
 
 _OPTIONS = (
-    seconds("--start-timeout", "For one attempt to start the plugin, or to reach the address.", default=60.0),
+    seconds("--start-timeout", "Seconds for one attempt to start the plugin or to reach the address.", default=60.0),
     click.option("--verbose", "-v", is_flag=True, help="Show on stderr what the plugin prints."),
     click.option(
-        "--env", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Plugin: an environment variable for it."
+        "--env", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Plugin: set an environment variable of it."
     ),
     click.option(
         "--version",
         type=click.IntRange(0),
         multiple=True,
         metavar="N",
-        help="Plugin: a version of the application's protocol to offer; as often as there are.",
+        help="Plugin: offer this version of the application's protocol; may be repeated.",
     ),
     click.option(
         "--mtls/--no-mtls",
         default=None,
-        help="Plugin: insist on mutual TLS, or do without. By default it is used where the plugin can.",
+        help="Plugin: require or disable mutual TLS. By default it is used where the plugin supports it.",
     ),
     click.option(
         *("--metadata", "-H"),
         multiple=True,
         callback=_headers,
         metavar="NAME=VALUE",
-        help="Address: sent with every call.",
+        help="Address: send this metadata with every call.",
     ),
     click.option(
         "--tls",
         is_flag=True,
-        help="Address: TLS, by gRPC's own roots. Without this and the next three: plain text.",
+        help="Address: use TLS with gRPC's own roots. Without this and the next three options: plain text.",
     ),
     _file("--cacert", "Address: TLS, by these roots (PEM)."),
     _file("--cert", "Address: the client's certificate (PEM), with --key."),
     _file("--key", "Address: its private key (PEM)."),
-    click.option("--authority", metavar="NAME", help="Address: the host's name that calls, and TLS, go by."),
+    click.option("--authority", metavar="NAME", help="Address: the host name for calls and TLS."),
 )
 
 

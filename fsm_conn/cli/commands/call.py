@@ -40,7 +40,7 @@ Examples:
 )
 @click.option("--list", "lists", is_flag=True, help="List the services, and their methods with their types.")
 @click.option("--describe", metavar="SERVICE", help="Show a service as in a .proto file, with its messages.")
-@seconds("--timeout", "For the answer. By default 30, and none for a stream of replies.")
+@seconds("--timeout", "Seconds for the answer. By default 30, and no limit for a stream of replies.")
 @click.option(
     "--services",
     multiple=True,

@@ -35,10 +35,10 @@ Examples:
     type=click.Choice(["text", *_WRITERS]),
     default="text",
     show_default=True,
-    help="SARIF is what code hosts show beside the code.",
+    help="The output format; code hosts show SARIF beside the code.",
 )
-@reasons("--accept", "CODE", "A finding that is meant, and why; one of them alone by 'CODE PLACE=REASON'.")
-@click.option("--strict", is_flag=True, help="Warnings end with status 1 too.")
+@reasons("--accept", "CODE", "Accept a finding, for a reason; at one place only by 'CODE PLACE=REASON'.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings, too.")
 def command(machines: tuple[Any, ...], form: str, accept: dict[str, str], strict: bool) -> None:
     """Find the mistakes in state machines without running them: states that nothing reaches or leaves, rows that are
     never taken, triggers that nobody handles, guards and effects that do not exist.

@@ -74,7 +74,7 @@ class LivePage(LinePage):
 
 
 @click.command(epilog="Example: fsm-conn demo")
-@click.option("--pause", type=click.FloatRange(0, 60), metavar="SECONDS", help="Between one thing and the next.")
+@click.option("--pause", type=click.FloatRange(0, 60), metavar="SECONDS", help="The pause between two steps.")
 def command(pause: float | None) -> None:
     """Start the packaged calculator plugin, call it, kill it with -9 under way, show every transition with its time as
     it happens, and disconnect.

@@ -53,30 +53,34 @@ Examples:
     "--format",
     "form",
     type=click.Choice([str(each) for each in Format]),
-    help="By default what the suffix of FILE says, or mermaid.",
+    help="The format. By default that of FILE's suffix, or mermaid.",
 )
 @click.option(
-    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file to write. By default stdout.",
 )
 @click.option("--theme", type=click.Choice([str(each) for each in Theme]), default=str(Theme.LIGHT), show_default=True)
-@click.option("--state", shell_complete=_states, metavar="NAME", help="The current state, to be lit.")
+@click.option("--state", shell_complete=_states, metavar="NAME", help="Highlight this state as the current one.")
 @click.option(
     "--coverage",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=_report,
     metavar="FILE",
-    help="Show how often each row was taken: what fsm-conn explore --coverage wrote, or pytest --fsm-coverage-json.",
+    help="Show how often each row was taken, from a file of fsm-conn explore --coverage or pytest --fsm-coverage-json.",
 )
 @click.option(
     "--detail",
     type=click.Choice([str(each) for each in Detail]),
     default=str(Detail.FULL),
     show_default=True,
-    help="Which state can follow which; by which triggers; or all there is.",
+    help="Show which state can follow which; by which triggers; or everything.",
 )
-@click.option("--title", metavar="TEXT", help="Stands above the diagram.")
+@click.option("--title", metavar="TEXT", help="The title above the diagram.")
 @click.option(
-    "--base", type=Machine(), metavar="MODULE:CLASS", help="Mark what the machine adds to this one, and changes."
+    "--base", type=Machine(), metavar="MODULE:CLASS", help="Mark what the machine adds to this one or changes."
 )
 def command(
     machine: Any,

@@ -66,23 +66,23 @@ Examples:
   fsm-conn explore --coverage seen.json fsm_conn:Connection"""
 )
 @click.argument("machine_class", type=_MachineClass(), metavar="MODULE:CLASS")
-@number("--depth", "Steps of the longest life that is walked systematically.", default=4)
-@number("--lives", "Random lives after that.", default=200, least=0)
-@seconds("--seconds", "Begin nothing further after so long: half of it systematically. By default there is no limit.")
-@number("--seed", "Of the random lives. The same seed gives the same lives.", default=0, least=0)
+@number("--depth", "Walk all lives of up to this many steps.", default=4)
+@number("--lives", "How many random lives to run after that.", default=200, least=0)
+@seconds("--seconds", "The time limit, half of it for the systematic walk. By default there is none.")
+@number("--seed", "The seed of the random lives.", default=0, least=0)
 @click.option(
     "--make",
     type=_Function(),
     metavar="MODULE:FUNCTION",
-    help="Makes a machine, for constructors that take more; as for machine_test.",
+    help="A function that makes a machine, for constructors with further arguments; as make= of machine_test.",
 )
-@reasons("--ignore", "NAME", "An invariant that need not hold, and why.")
+@reasons("--ignore", "NAME", "Ignore an invariant, for a reason.")
 @click.option(
     "--coverage",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=_to_be_written,
     metavar="FILE",
-    help="Write the transition coverage there, for fsm-conn diagram --coverage.",
+    help="Write the transition coverage to this file, for fsm-conn diagram --coverage.",
 )
 def command(
     machine_class: type[Any],

@@ -64,13 +64,17 @@ Examples:
 )
 @click.argument("what", required=False, metavar="[TRACE | MODULE:CLASS]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Of the page; 0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="The port of the page; 0: a free one.",
 )
 @click.option("--open/--no-open", "opens", default=False, help="Open the page in the browser.")
-@click.option("--allow", "allows", is_flag=True, help="Peer: have buttons on the page that act on the connection.")
-@seconds("--interval", "Peer: between two health probes.", default=2.0, least=0.01)
-@number("--attempts", "Peer: starts in one outage; the first one counts.", default=5)
-@seconds("--recover-after", "Peer: try again so long after giving up.", default=10.0)
+@click.option("--allow", "allows", is_flag=True, help="Peer: show buttons on the page that act on the connection.")
+@seconds("--interval", "Peer: seconds between two health probes.", default=2.0, least=0.01)
+@number("--attempts", "Peer: attempts in one outage, the first one included.", default=5)
+@seconds("--recover-after", "Peer: seconds after giving up before another attempt.", default=10.0)
 @click.option(
     "--class",
     "machine",
@@ -78,14 +82,14 @@ Examples:
     default="fsm_conn:Connection",
     show_default=True,
     metavar="MODULE:CLASS",
-    help="Trace: whose table it is of.",
+    help="Trace: the class that it is of.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(0, 10_000, min_open=True),
     default=1.0,
     show_default=True,
-    help="Trace: of the replay.",
+    help="Trace: the speed of the replay.",
 )
 @peer_options
 def command(

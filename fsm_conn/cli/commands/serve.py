@@ -51,19 +51,35 @@ Examples:
 SIGTERM announces the end, has clients hang up when their calls are answered, and exits with 0; a second one does not
 wait. systemd is told by sd_notify when it is ready (Type=notify).""",
 )
-@click.option("--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Where; port 0: any.")
-@click.option("--health", metavar="HOST:PORT", help="Where the standard health service tells of this server.")
-@click.option("--plugins", "-n", default=1, show_default=True, type=click.IntRange(1), metavar="N", help="Processes.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The address to listen at; port 0: any free port.",
+)
+@click.option("--health", metavar="HOST:PORT", help="The address of the health service of this server.")
+@click.option(
+    "--plugins",
+    "-n",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="How many plugin processes to start.",
+)
 @click.option("--cert", type=_FILE, help="The server's certificate, PEM.")
-@click.option("--key", type=_FILE, help="Its key, PEM.")
-@click.option("--cacert", type=_FILE, help="The authorities that sign for clients, PEM: then clients need one.")
+@click.option("--key", type=_FILE, help="The key of the certificate, PEM.")
+@click.option(
+    "--cacert", type=_FILE, help="The authorities of clients' certificates, PEM; clients then need a certificate."
+)
 @click.option("--token-env", metavar="NAME", help="The environment variable with a token that clients must show.")
 @click.option("--token-file", type=_FILE, help="The same, from a file.")
-@number("--max-connections", "Connections of clients at one time.", default=_DEFAULTS.max_connections)
-@seconds("--drain-timeout", "For calls under way, at the end.", default=_DEFAULTS.drain_timeout)
-@seconds("--start-timeout", "For the start of a plugin.", default=60.0)
+@number("--max-connections", "Simultaneous connections of clients.", default=_DEFAULTS.max_connections)
+@seconds("--drain-timeout", "Seconds for calls under way at the end.", default=_DEFAULTS.drain_timeout)
+@seconds("--start-timeout", "Seconds for the start of a plugin.", default=60.0)
 def command(words: tuple[str, ...], listen: str, health: str | None, **options: Any) -> None:
-    """Serve plugins of this machine to others, each connection joined to the plugin that has the fewest.
+    """Serve plugins of this machine to other machines. Each connection is joined to the plugin with the fewest.
 
     Prints a line with the address when all plugins are up. Beyond loopback it needs --cert, --key and --cacert, so that
     clients need a certificate; or --cert, --key and a token.

@@ -49,10 +49,10 @@ Examples:
     default="fsm_conn:Connection",
     show_default=True,
     metavar="MODULE:CLASS",
-    help="Whose table is to be met.",
+    help="The class whose table the trace must conform to.",
 )
 @click.option("--strict", is_flag=True, help="Each connection must begin in the initial state.")
-@click.option("--quiet", "-q", is_flag=True, help="Show the verdict alone.")
+@click.option("--quiet", "-q", is_flag=True, help="Show only the verdict.")
 def command(file: str, machine: type[StateMachine], strict: bool, quiet: bool) -> None:
     """Show a recorded trace as a timeline, and whether it conforms to the table.
 

@@ -47,12 +47,14 @@ Examples:
   fsm-conn watch -- 127.0.0.1:50051
   fsm-conn watch --json -- ./plugin > life.jsonl; fsm-conn trace life.jsonl""",
 )
-@seconds("--interval", "Between two health probes.", default=2.0, least=0.01)
-@seconds("--probe-timeout", "For the answer to a probe.", default=2.0)
+@seconds("--interval", "Seconds between two health probes.", default=2.0, least=0.01)
+@seconds("--probe-timeout", "Seconds for the answer to a probe.", default=2.0)
 @number("--threshold", "Failed probes in a row that count as a lost link.", default=3)
-@number("--attempts", "Starts in one outage; the first one counts.", default=5)
-@seconds("--recover-after", "Try again so long after giving up. By default, end then.")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each transition and change of health.")
+@number("--attempts", "Attempts in one outage, the first one included.", default=5)
+@seconds("--recover-after", "Seconds after giving up before another attempt. By default the command ends then.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a line of JSON for each transition and each change of health."
+)
 @peer_options
 def command(
     interval: float,
