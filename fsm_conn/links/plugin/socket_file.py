@@ -47,7 +47,8 @@ def what_is_wrong(path: str, directories: Collection[str], user: int | None = No
         return "is a symbolic link: have the plugin announce the socket itself"
     if not stat.S_ISSOCK(status.st_mode):
         return "is no socket: have the plugin listen before it prints its handshake line"
-    if status.st_uid not in (os.geteuid(), ROOT, user):
+    # One that runs as another user may have linked root's socket into its directory, and has none of root's own.
+    if status.st_uid not in ((os.geteuid(), ROOT) if user is None else (user,)):
         return f"belongs to another user, of number {status.st_uid}: have the plugin make its own"
     return ""
 

@@ -66,3 +66,10 @@ def test_no_socket_of_its_own(given: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     monkeypatch.setattr("fsm_conn.links.plugin.socket_file.ROOT", 4712)
     assert "belongs to another user" in what_is_wrong(str(given / "s"), [str(given)])
+
+
+def test_only_its_own_of_a_plugin_that_runs_as_another_user(given: Path) -> None:
+    """Not ours, nor root's, to which it may have made a hard link: it would have us talk to a service that it may not."""
+    me = os.geteuid()
+    assert what_is_wrong(str(given / "s"), [str(given)], me) == ""
+    assert "belongs to another user" in what_is_wrong(str(given / "s"), [str(given)], me + 1)
