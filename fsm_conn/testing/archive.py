@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -20,8 +20,10 @@ __all__ = ["MOST", "Archive", "Beginning"]
 
 CELLS = 40
 """So many ways are kept to each state."""
-WANTED = 10
+WANTED = 40
 """How much rather a life begins in a state in which something is still to be seen."""
+DIRECT = 0.25
+"""How often a life begins by the shortest way to a state."""
 LEAST, MOST = 0.05, 5.0
 """How much less, and how much more, a step is offered for where it leads."""
 
@@ -63,10 +65,13 @@ class Archive:
         if state in self._worth:
             self._worth[state][step] = self._worth_of(state, *found)
         ways = self._ways.setdefault(now, {})
-        if not life.ended and len(ways) < CELLS and len(life.script.steps) <= self._most_steps:
+        if not life.ended and len(life.script.steps) <= self._most_steps:
             cell = life.cell()
             if cell not in ways:
                 ways[cell] = Beginning(options, tuple(life.script.steps))
+            if len(ways) > CELLS:
+                short = _shortest(ways.values())
+                del ways[max(ways, key=lambda each: (ways[each] is not short, ways[each].used))]
 
     def worth(self, state: str) -> Mapping[Step, float]:
         """How much more than otherwise the steps that were taken in a state are offered; those that were not, `MOST`.
@@ -85,8 +90,8 @@ class Archive:
         rarity = ((1 + self._visits[state]) / (1 + self._visits[str(led_to)])) ** 0.5
         return float(min(max(rarity, LEAST), MOST) / (2 + tried) ** 0.5)
 
-    def beginning(self, rng: random.Random, wanted: frozenset[str]) -> Beginning | None:
-        """The way to a state, the rarer the likelier, rather to one that is `wanted`; of its ways the least used."""
+    def beginning(self, rng: random.Random, wanted: Collection[str]) -> Beginning | None:
+        """The way to a state, the rarer the likelier, rather to one that is `wanted`; the least used, or the shortest."""
         self._worth.clear()
         states = [state for state, ways in self._ways.items() if ways]
         if not states:
@@ -95,6 +100,11 @@ class Archive:
         state = rng.choices(states, weights)[0]
         ways = list(self._ways[state].values())
         least = min(each.used for each in ways)
-        found = rng.choice([each for each in ways if each.used == least])
+        fresh = [each for each in ways if each.used == least]
+        found = _shortest(ways) if rng.random() < DIRECT else rng.choice(fresh)
         found.used += 1
         return found
+
+
+def _shortest(ways: Iterable[Beginning]) -> Beginning:
+    return min(ways, key=lambda each: len(each.steps))

@@ -152,7 +152,8 @@ class _Walk:
         try:
             while True:
                 hour_mattered = self.loop.clock_was_read
-                self.walk()
+                with self.reach.watching():
+                    self.walk()
                 if self.loop.clock_was_read == hour_mattered or self.violation is not None:
                     break
                 self.known.clear()

@@ -115,15 +115,17 @@ class _Lives:
         self.archive = Archive(steps)
         self.shares: Counter[str] = Counter()
         self.unjudged: dict[str, str] = {}
+        self.wanted: dict[str, set[str]] = {}
         self.loop = VirtualLoop()
 
     def run(self, lives: int, until: float | None, progress: Callable[[int], None]) -> Lived:
         lived, violation = 0, None
         try:
-            while lived < lives and violation is None and not (until is not None and time.monotonic() > until):
-                violation = self.live()
-                lived += 1
-                progress(lived)
+            with self.reach.watching():
+                while lived < lives and violation is None and not (until is not None and time.monotonic() > until):
+                    violation = self.live()
+                    lived += 1
+                    progress(lived)
         finally:
             self.loop.close()
         if violation is not None:
@@ -142,7 +144,8 @@ class _Lives:
     def live(self) -> ViolationError | None:
         """One life; the violation in it, if there is one."""
         steered = self.rng.random() < STEERED
-        beginning = self.archive.beginning(self.rng, self.reach.wanted()) if steered else None
+        self.wanted = self.reach.wanted() if steered else {}
+        beginning = self.archive.beginning(self.rng, self.wanted) if steered else None
         chosen = self.life.random_options(self.rng) if beginning is None else beginning.options
         life: Living = self.life(self.subject, **{"loop": self._fresh_loop(), **chosen, **self.options})
         try:
@@ -175,7 +178,13 @@ class _Lives:
         offers = life.offers()
         if steered:
             worth = self.archive.worth(state)
-            weights = list(accumulate([weight * worth.get(step, MOST) for step, weight in offers]))
+            chances = [weight * worth.get(step, MOST) for step, weight in offers]
+            wanted = self.wanted.get(state)
+            if wanted:
+                for index, (step, _) in enumerate(offers):
+                    if step.arguments and step.arguments[0] in wanted:
+                        chances[index] *= MOST
+            weights = list(accumulate(chances))
         else:
             weights = list(accumulate([weight for _, weight in offers]))
         return offers[min(bisect_right(weights, self.rng.random() * weights[-1]), len(offers) - 1)][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fsm_conn.machine.table import FAULT
@@ -17,8 +18,8 @@ Seen = tuple[Any, ...]
 class Reach:
     """Counts, for a class, what its lives have shown.
 
-    A row is known by its number in the table. Of two rows for one trigger and state that lead to the same state, the
-    first is taken to be the one.
+    A row is known by its number in the table. Where two rows for one trigger and state lead to the same state, records
+    do not tell them apart: then it listens to the table, within `watching`.
 
     Args:
         subject: the class; one without a table, or with a table whose rows cannot be told, shows nothing.
@@ -38,6 +39,7 @@ class Reach:
             for source in self._sources[index]:
                 self._alternatives.setdefault((str(row.trigger), str(source)), []).append(index)
         self.dead_ends = frozenset(map(str, states)) - self._left(table)
+        self._table = table if self._is_ambiguous() else None
         self._known: dict[tuple[str, str, str | None], tuple[Seen, ...]] = {}
         self.counts: Counter[Seen] = Counter()
 
@@ -54,8 +56,31 @@ class Reach:
         )
         return frozenset([*active, *leading])
 
+    def _is_ambiguous(self) -> bool:
+        """Whether there are two rows for one trigger and state that lead to the same state."""
+        return any(
+            len({self._rows[index].dest for index in indices}) < len(indices) for indices in self._alternatives.values()
+        )
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Where records do not tell which row was taken, listen to the table itself."""
+        if self._table is None:
+            yield
+            return
+        end = self._table.listen(self._hear)
+        try:
+            yield
+        finally:
+            end()
+
+    def _hear(self, place: int, state: str, taken: bool) -> None:
+        self.counts["taken" if taken else "refused", place, str(state)] += 1
+
     def note(self, records: Iterable[Any]) -> bool:
         """Count what these transitions show, each kind once a life; whether any of it was never seen before."""
+        if self._table is not None:
+            return False
         shown: dict[Seen, None] = {}
         before: Seen | None = None
         for record in records:
@@ -90,9 +115,13 @@ class Reach:
         """The rows that were never taken from any of their states, and those with guards that were never refused."""
         return tuple(f"{_shown(self._rows[index])} was never {outcome}" for index, outcome, _ in self._missing())
 
-    def wanted(self) -> frozenset[str]:
-        """The states in which that may still come about."""
-        return frozenset(source for _, _, sources in self._missing() for source in sources)
+    def wanted(self) -> dict[str, set[str]]:
+        """The states in which that may still come about, each with the triggers by which it does."""
+        found: dict[str, set[str]] = {}
+        for index, _, sources in self._missing():
+            for source in sources:
+                found.setdefault(source, set()).add(str(self._rows[index].trigger))
+        return found
 
     def _missing(self) -> Iterator[tuple[int, str, list[str]]]:
         for index, row in enumerate(self._rows):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import reprlib
+from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice, product
 from typing import Any
@@ -208,9 +209,10 @@ class MachineLife(SteppedLife):
     def offers(self) -> list[Offer]:
         """The steps to choose from at random, with how often."""
         found: list[Offer] = []
+        waits = self._has_callers or self.next_timer() is not None or self.loop.turns != self._turns_at_rest
         for step in self.options(everything=True):
             found.append((step, WEIGHTS.get(step.name, 2)))
-            if step.name != "advance":
+            if step.name != "advance" and waits:
                 found.append((Step(step.name, step.arguments, True, step.data), 1))
         if self.activities is not None and self.activities.running and not self.activities.lingering:
             found.append((Step("lingers"), 1))
@@ -220,8 +222,10 @@ class MachineLife(SteppedLife):
         refused = self._refused()
         if refused:
             found.append((Step("misfire", (refused[len(self.script.steps) % len(refused)],)), 1))
-        found += [(Step("advance", (seconds,)), 1) for seconds in (*TIMES, *clock_times(type(self.machine)))]
-        found.append((Step("tick"), 1))
+        times = TIMES if waits else TIMES[-1:]  # where nobody waits, nothing comes of it
+        found += [(Step("advance", (seconds,)), 1) for seconds in (*times, *clock_times(type(self.machine)))]
+        if waits:
+            found.append((Step("tick"), 1))
         return found
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
@@ -230,9 +234,12 @@ class MachineLife(SteppedLife):
         return fingerprint(self, {}, (activities, self.callers.fingerprint()))
 
     def cell(self) -> Any:
-        """The state, and the plain values that the machine keeps."""
+        """The state, the plain values that the machine keeps, and how long it has lasted, as far as that may matter."""
         own = [value for _, value in own_attributes(self.machine)]
-        return self.state, tuple(value if type(value) in _PLAIN else _size(value) for value in own)
+        times = clock_times(type(self.machine))
+        since = self.machine.snapshot().since if times else None
+        lasts = 0 if since is None else bisect(times, self.loop.time() - since)
+        return self.state, lasts, tuple(value if type(value) in _PLAIN else _size(value) for value in own)
 
     def unjudged(self) -> dict[str, str]:
         """No rule depends on what the class does."""
