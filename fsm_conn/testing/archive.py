@@ -91,7 +91,7 @@ class Archive:
         return float(min(max(rarity, LEAST), MOST) / (2 + tried) ** 0.5)
 
     def beginning(self, rng: random.Random, wanted: Collection[str]) -> Beginning | None:
-        """The way to a state, the rarer the likelier, rather to one that is `wanted`; the least used, or the shortest."""
+        """The way to a state, the rarer the likelier, rather to one `wanted`; the least used, or the shortest."""
         self._worth.clear()
         states = [state for state, ways in self._ways.items() if ways]
         if not states:
