@@ -30,10 +30,10 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_class_that_is_in_order(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What was walked and lived, how much of the table ran; status 0. The coverage is what `diagram` reads."""
     path = tmp_path / "seen.json"
-    assert cli.main(["explore", "--depth", "2", "--lives", "20", "--coverage", str(path), "fsm_conn:Connection"]) == 0
+    assert cli.main(["explore", "--depth", "1", "--lives", "20", "--coverage", str(path), "fsm_conn:Connection"]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert re.match(r"\d+ moments and \d+ edges up to depth 2, all of them, in ", shown.out)
+    assert re.match(r"\d+ moments and \d+ edges up to depth 1, all of them, in ", shown.out)
     assert "20 random lives with seed 0\ntransition coverage: " in shown.out
     report = Report.from_json(path.read_text())
     assert report.owners == ("fsm_conn.connection.connection.Connection",)

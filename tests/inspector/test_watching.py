@@ -135,10 +135,10 @@ def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         inspector.watch(door)
     assert len(inspector._registry.all()) == 150
     assert inspector._registry.left_out == 100
-    for door in doors:
-        for _ in range(300):
-            door.fire("push")
-            door.fire("pull")
+    for subject in inspector._registry.all():
+        for _ in range(260):
+            subject.machine.fire("push")
+            subject.machine.fire("pull")
     for subject in inspector._registry.all():
         subject.fold()
     kept = [len(subject._entries) for subject in inspector._registry.all()]
