@@ -172,19 +172,27 @@ class Client:
         self.views: dict[str, View] = {}
         self.balancer: Balancer[View] = Balancer(POLICY.local_slack, world.rng)
         self.waiting: deque[Call] = deque()
+        self.second, self.left = -1, 0
 
     def begin(self) -> None:
         self.choose()
         self.world.later(self.world.pause(), self.next_call)
 
     def choose(self) -> None:
-        """The first of its ranking, until enough serve."""
+        """The first of its ranking, until enough serve; at most a subset of new ones a second, as in `Roster`."""
         serving = 0
+        if int(self.world.now()) != self.second:
+            self.second, self.left = int(self.world.now()), SUBSET
         for name in self.ranking:
             if serving >= SUBSET:
                 break
             view = self.views.get(name)
             if view is None:
+                self.left -= 1
+                if self.left == -1:
+                    self.world.later(1.0, self.choose)
+                if self.left < 0:
+                    break
                 view = self.views[name] = View(self, self.world.servers[name])
                 view.connect()
             serving += view.state != MemberState.LOST

@@ -87,6 +87,7 @@ class Roster:
         self._waiters: set[asyncio.Future[None]] = set()
         self._is_closed = False
         self._is_due = False
+        self._paced_until, self._left = 0.0, 0
         self._context = copy_context()
 
     def __iter__(self) -> Iterator[Member]:
@@ -167,8 +168,20 @@ class Roster:
             if name not in wanted or wanted[name].target != members[0].info.target:
                 self._drain(name)
         for name, info in wanted.items():
-            if name not in self._present:
+            if name not in self._present and (info.is_local or self._may_add()):
                 self._context.run(self._add, info)
+
+    def _may_add(self) -> bool:
+        """Whether one more is added now: at most a subset in a second, so that nobody tries a whole cluster at once."""
+        if self._size is None:
+            return True
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._paced_until:
+            self._paced_until, self._left = loop.time() + 1.0, self._size
+        self._left -= 1
+        if self._left == -1:
+            loop.call_at(self._paced_until, self._reconcile)
+        return self._left >= 0
 
     @property
     def _size(self) -> int | None:
@@ -176,7 +189,7 @@ class Roster:
 
     def _is_out(self, name: str) -> bool:
         members = self._present.get(name)
-        return members is not None and all(member.state in _OUT for member in members)
+        return members is not None and all(member.state in _OUT or member.is_gone for member in members)
 
     def _add(self, info: MemberInfo) -> None:
         made: list[Member] = []

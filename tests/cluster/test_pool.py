@@ -269,6 +269,21 @@ async def test_a_subset_follows_what_serves() -> None:
         assert states(cluster) == first
 
 
+async def test_a_subset_grows_no_faster_than_that_when_nobody_serves() -> None:
+    """Else every client would try the whole cluster in one moment, and all of them when it comes back."""
+    members = SimulatedMembers(60)
+    async with pool(members, subset=4) as cluster:
+        await settled()
+        for member in members:
+            member.kill()
+        await asyncio.sleep(0.5)
+        assert len(cluster.members) <= 8
+        await asyncio.sleep(5.0)
+        assert 16 <= len(cluster.members) <= 32
+        members["m7"].start()
+        assert (await cluster.call("work.Do", SAFE, id=1))["by"] == "m7"  # in the end they are all tried
+
+
 async def test_nobody_serves() -> None:
     """A call waits for its deadline, or for the policy's, and is told what the members last failed with."""
     members = SimulatedMembers(2)

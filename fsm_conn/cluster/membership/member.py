@@ -201,5 +201,7 @@ class Member(MemberLife):
             self.cause = record.reason
         if record.trigger in (Trigger.OPENED, Trigger.OPEN_FAILED):
             self._is_unreachable = record.trigger == Trigger.OPEN_FAILED
+            if self._is_unreachable and self._state != _S.SERVING:
+                self._moved_to(self)
         if self._state == _S.SERVING and record.dest not in self.conn.serving_states:
             self.fire(_T.GONE, record.reason)
