@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -22,9 +23,15 @@ from ..grpc.server import serving as calculators
 from .test_tls_relay import GOOD, QUICK, serving
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def up(reader: asyncio.StreamReader, inner: socket.socket) -> None:
     with suppress(ConnectionError, ssl.SSLError):
         while data := await reader.read(65536):
+            await asyncio.get_running_loop().sock_sendall(inner, data)
+
+
+async def down(inner: socket.socket, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError, ssl.SSLError):
+        while data := await asyncio.get_running_loop().sock_recv(inner, 65536):
             writer.write(data)
             await writer.drain()
 
@@ -42,15 +49,16 @@ async def test_a_server_that_closes_in_good_order(private: Path) -> None:
     async with calculators(address=f"unix:{backend}", options=limits):
 
         async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            inner_reader, inner = await asyncio.open_unix_connection(backend)
-            pumps = [asyncio.create_task(pump(reader, inner)), asyncio.create_task(pump(inner_reader, writer))]
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for each in pumps:
-                    each.cancel()
-                await asyncio.wait(pumps)
-                inner.close()
+            with socket.socket(socket.AF_UNIX) as inner:
+                inner.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(inner, backend)
+                pumps = [asyncio.create_task(up(reader, inner)), asyncio.create_task(down(inner, writer))]
+                try:
+                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for each in pumps:
+                        each.cancel()
+                    await asyncio.wait(pumps)
 
         async with serving(private, pass_on) as path:
             dialled = await Dialler(tls=GOOD, max_message=1000).dial(Address(network="unix", address=path))
