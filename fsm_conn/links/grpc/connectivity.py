@@ -103,6 +103,8 @@ class Connectivity:
         self._resumes = resumes
         self.is_strict = not (reconnects or resumes)
         self._witnesses = 0
+        self._is_parting = False
+        self._looking = 0
         self.stubs: WeakSet[Counting] = WeakSet()
         self._over: asyncio.Event | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -172,10 +174,14 @@ class Connectivity:
             began = clock()
             await self._channel.wait_for_state_change(READY)
             self.partings += 1
+            if self._looking:  # a call has just broken, and this is why
+                self._loss.declare(LinkLostError("the connection broke"))
             self._look()
             harmed = self.under_way + self._witnesses
+            self._is_parting = True
             if self._loss.reason is not None or (harmed and await self._loss.is_declared_within(SETTLE)):
                 return
+            self._is_parting = False
             if self._resumes:
                 await self._loss.is_declared_within(began + LEAST_LIFE - clock())
             if not (self._resumes and await self._is_resumed()):
@@ -201,7 +207,7 @@ class Connectivity:
 
     def suspect(self) -> None:
         """A call broke. It is an orderly close no more, if the connection has gone with it."""
-        if self._loss.reason is None and self._channel.get_state() is not READY:
+        if self._loss.reason is None and (self._is_parting or self._channel.get_state() is not READY):
             self._loss.declare(LinkLostError("the connection broke"))
 
     async def is_lost_after(self, error: grpc.aio.AioRpcError) -> bool:
@@ -234,7 +240,11 @@ class Connectivity:
             # The connection that was there before may still finish its calls; whether it does, the watcher tells.
             await self._loss.is_declared_within(RESUMED + 2 * SETTLE)
         elif self._loss.reason is None and self._channel.get_state() is READY:
-            await self._look_into_it()
+            self._looking += 1
+            try:
+                await self._look_into_it()
+            finally:
+                self._looking -= 1
         self.suspect()
 
     async def _follow(self) -> None:

@@ -74,6 +74,35 @@ async def test_a_call_that_breaks_after_the_channel_changed() -> None:
     await ended(connectivity)
 
 
+async def test_a_call_that_breaks_when_the_channel_has_connected_again() -> None:
+    """Which gRPC may have done at once: the call tells of the connection that broke."""
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=True)
+    await asyncio.sleep(0)
+    connectivity.begin()
+    channel.leave()
+    async with asyncio.timeout(30):
+        while not connectivity.partings:
+            await asyncio.sleep(0)
+    channel.state = READY
+    connectivity.end_broken("Socket closed")
+    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    await ended(connectivity)
+
+
+async def test_a_call_that_is_looked_into_when_the_channel_has_connected_again() -> None:
+    """The question itself may have made it connect."""
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=True)
+    await asyncio.sleep(0)
+    connectivity.begin()
+    connectivity.end_broken("Socket closed")
+    await asyncio.sleep(0)
+    channel.changed.set()
+    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    await ended(connectivity)
+
+
 async def test_a_call_that_ends_well_before_the_channel_changes() -> None:
     channel, loss = Channel(), Loss()
     connectivity = Connectivity(channel, loss, reconnects=True)
