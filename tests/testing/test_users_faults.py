@@ -381,7 +381,7 @@ FAULTS: dict[type[Connection], tuple[str, ...]] = {
         "losses_are_noticed",
         "the link is lost, and the state is still 'paused'; while_paused() must await link.lost()",
     ),
-    NeverLetsGo: ("no_livelock", "while_logging_in"),
+    NeverLetsGo: ("no_livelock", "something goes on and on, and no time passes", ".while_logging_in waits at "),
     GuardRemembers: (
         "guards_are_pure",
         "may_retry(), tests/",
@@ -434,6 +434,14 @@ def test_a_fault_shows_again_when_its_life_is_replayed(broken: type[Connection])
     with pytest.raises(ViolationError) as again:
         replay(violation.script)
     assert str(again.value) == str(violation)
+
+
+def test_a_second_link_is_told_with_the_method_that_has_opened_it() -> None:
+    """By what it does first: it is open beside the other, or its closing is cut off."""
+    violation = found(OpensAnother)
+    told = {"2 links are open; release the old one before opening another", "the closing of a link was cut off"}
+    assert violation.message in told
+    assert "Look at OpensAnother.while_logging_in(), tests/testing/test_users_faults.py:" in str(violation)
 
 
 def test_a_swallowed_cancellation_is_noticed_by_the_driver_too() -> None:
