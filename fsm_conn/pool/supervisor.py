@@ -203,10 +203,9 @@ class Supervisor:
     def _succeed(self, slot: Slot, old: Slot) -> None:
         slot.predecessor = None
         if old in self.slots:
-            slot.activate(old.is_active)
-            old.activate(False)
-            old.expire(is_replaced=True)
-            self.slots.leave_free(old)
+            is_active = old.is_active
+            self.slots.give_up(old)
+            slot.activate(is_active)
             if old.in_service:
                 self.settle(old)
             else:
@@ -302,24 +301,35 @@ class Supervisor:
                 self.slots.add(slot)
                 slot.fire(SlotTrigger.WAKE)
         for slot in self.slots.to_spare(-more):
-            slot.activate(False)
-            slot.expire(is_replaced=True)
-            self.slots.leave_free(slot)
+            if (successor := self.slots.successor(slot)) is not None:
+                self.retire(successor)
+            self.slots.give_up(slot)
             if not slot.is_used:
                 self.retire(slot)
+        self._even_active()
         self.provide()
+
+    def _even_active(self) -> None:
+        """Have as many regular slots active as there are to be: the others stand by."""
+        regular = [slot for slot in self.slots if not (slot.is_overflow or slot.is_replaced) and slot.in_service]
+        for slot in sorted(regular, key=lambda slot: (not slot.is_active, not slot.is_used)):
+            slot.activate(self.slots.active() - slot.is_active < self.policy.size)
+            self.put(slot)
 
     def add_target(self, target: Target) -> None:
         """Connections are made to one more target."""
         self._targets.add(target)
-        self.moves.join()
+        if self.is_serving:
+            self.moves.join()
         self.provide()
         self.news.set()
 
     def remove_target(self, target: Target) -> list[Slot]:
         """A target is given up; the slots that are still to be closed."""
         gone = self._targets.remove(target)
-        self.moves.leave(gone)
+        if self.is_serving:
+            self.moves.leave(gone)
+            self._even_active()
         self.provide()
         self.news.set()
         return [slot for slot in (*self.slots, *self.slots.leaving) if slot.target is gone]

@@ -151,7 +151,8 @@ def pool_test(
 ) -> type[LivesCase]:
     """As `machine_test`, for a subclass of `ConnectionPool`; the options are the keywords of `PoolLife`.
 
-    `hooks` names the kinds of hooks to try: some of `"", "plain", "async", "failing"`; `("",)` for a class with hooks.
+    `hooks` names the kinds of hooks to try: some of `"", "plain", "async", "failing", "hanging"`; `("",)` for a class
+    with hooks of its own.
 
     Triggers that the class of its connections adds are fired in them, too, except triggers that lead to a final state
     without service, because a pool waits for its connections to come back on their own.

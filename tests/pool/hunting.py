@@ -37,7 +37,8 @@ def live(pool_class: type[ConnectionPool], seed: int, steps: int = 50) -> None:
         ViolationError: a rule does not hold.
     """
     rng = random.Random(seed)
-    life = PoolLife(pool_class, policy=policy(rng), hooks=rng.choice(HOOKS), seed=seed)
+    chosen = policy(rng)
+    life = PoolLife(pool_class, policy=chosen, hooks=rng.choice(HOOKS), seed=seed, targets=rng.choice([1, 1, 2, 3]))
     try:
         for _ in range(steps):
             steps, weights = zip(*life.offers(), strict=True)

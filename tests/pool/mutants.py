@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import attrs
 import pytest
 
+from fsm_conn.connection.calling import calls
+from fsm_conn.machine.machine import StateMachine
+from fsm_conn.pool import hooks, options
 from fsm_conn.pool.drain import Drain
+from fsm_conn.pool.leasing import lookout
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.leasing.leases import Leases
 from fsm_conn.pool.leasing.waiters import Waiters
+from fsm_conn.pool.opening import Opening
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.slots import Slots
 from fsm_conn.pool.supervisor import Supervisor
+from fsm_conn.pool.targets.moves import Moves
+from fsm_conn.pool.users import current_user
 
 __all__ = ["MUTANTS", "Mutant"]
 
@@ -395,3 +403,124 @@ def counted_twice(patch: pytest.MonkeyPatch) -> None:
         clear(self)
 
     patch.setattr(Slots, "clear", forget)
+
+
+# --- calls, hooks, threads --------------------------------------------------------------------------------------------
+
+
+@mutant("an idempotent call that ends its links is sent again for ever")
+def calls_are_repeated_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(calls, "MOST_REPEATS", 1000)
+
+
+@mutant("a call that has waited has all of its time before it")
+def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(calls.Patience, "what_is_left", lambda self: self._options)
+
+
+@mutant("hooks have no limit")
+def hooks_without_limit(patch: pytest.MonkeyPatch) -> None:
+    async def unbounded(name: str, outcome: Any, limit: float | None) -> None:
+        await outcome
+
+    patch.setattr(hooks, "_bounded", unbounded)
+
+
+@mutant("another event loop is served")
+def foreign_loops_are_served(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Leases, "user", lambda self: current_user())
+
+
+@mutant("what another thread gives back goes past those who wait")
+def returned_by_threads_past_the_line(patch: pytest.MonkeyPatch) -> None:
+    returned = Leases.returned
+
+    def slowly(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+        if get_ident() == self.thread:
+            returned(self, slot, holder, generation)
+        elif slot.generation == generation:
+            slot.holders.remove(holder)
+            self.free.append(slot)
+
+    patch.setattr(Leases, "returned", slowly)
+
+
+class Here:
+    """A context that is none: what is run in it is run in that of the caller."""
+
+    def copy(self) -> Here:
+        return self
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
+
+
+@mutant("a connection is opened in the context of who needs it first")
+def contexts_of_users(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StateMachine, "keep_context", nothing)
+    patch.setattr(options, "copy_context", Here)
+
+
+@mutant("what was lost while the loop was blocked is handed out")
+def nobody_looks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lookout, "FRESH", 1e9)
+
+
+# --- what people ask for ----------------------------------------------------------------------------------------------
+
+
+@mutant("a lease that is discarded is given back as any other")
+def discarded_and_leased(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Leases, "spoil", nothing)
+
+
+@mutant("what is in use when all links expire is forgotten")
+def expired_and_kept(patch: pytest.MonkeyPatch) -> None:
+    def expire_all(self: Supervisor) -> None:
+        for slot in self.slots:
+            if not slot.is_used:
+                slot.outdate()
+
+    patch.setattr(Supervisor, "expire_all", expire_all)
+
+
+@mutant("a pool that is to be larger opens nothing more")
+def never_larger(patch: pytest.MonkeyPatch) -> None:
+    def resize(self: Supervisor, policy: Any) -> None:
+        self.policy = policy
+        self.slots.follow(policy)
+
+    patch.setattr(Supervisor, "resize", resize)
+
+
+@mutant("an acquire that does not wait does")
+def acquire_zero_waits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Leases, "_slot_at_once", lambda self, holder: self._agreed_slot(holder, 0))
+
+
+@mutant("an opening that is to wait for nothing waits for all")
+def opens_all_or_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Opening, "at_least", property(lambda self: None, nothing), raising=False)
+
+
+@mutant("a target that is removed keeps its connections")
+def removed_and_kept(patch: pytest.MonkeyPatch) -> None:
+    async def removed(self: Drain, slots: Any, timeout: float | None) -> None: ...
+
+    patch.setattr(Moves, "leave", nothing)
+    patch.setattr(Drain, "removed", removed)
+
+
+@mutant("a target that is removed while the pool is closed has its connections replaced")
+def replaced_while_draining(patch: pytest.MonkeyPatch) -> None:
+    def remove_target(self: Supervisor, target: Any) -> list[Slot]:
+        gone = self._targets.remove(target)
+        self.moves.leave(gone)
+        return [slot for slot in (*self.slots, *self.slots.leaving) if slot.target is gone]
+
+    patch.setattr(Supervisor, "remove_target", remove_target)
+
+
+@mutant("connections never move to a target that has too few of them")
+def never_evened_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Moves, "clean_up", lambda self, now: [])

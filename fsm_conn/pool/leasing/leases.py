@@ -91,7 +91,8 @@ class Leases:
         """From here on leases go the short way, if there is nothing else to do for one."""
         policy, hooks = self.policy, self._hooks
         self.is_slow = bool(
-            policy.leases_per_connection > 1
+            not self._supervisor.is_open
+            or policy.leases_per_connection > 1
             or policy.max_idle is not None
             or hooks.on_acquire
             or hooks.on_release
@@ -330,7 +331,11 @@ class Leases:
         self._settle(slot)
 
     def _settle(self, slot: Slot) -> None:
-        if self.loop is not None and not self.loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
+            return
+        if self.waiters.waiting and self.lookout.is_due():
+            self.lookout.look(slot)
+        else:
             self._supervisor.settle(slot)
 
     def _reset(self, hook: Hook, slot: Slot) -> None:

@@ -36,11 +36,12 @@ class Lookout:
         due: when the next look is due, by that.
     """
 
-    __slots__ = ("_is_looking", "_supervisor", "clock", "due")
+    __slots__ = ("_given_back", "_is_looking", "_supervisor", "clock", "due")
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._is_looking = False
+        self._given_back: list[Slot] = []
         self.clock: Callable[[], float] = time.monotonic
         self.due = 0.0
 
@@ -49,7 +50,7 @@ class Lookout:
         loop = asyncio.get_running_loop()
         is_usual = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock = time.monotonic if is_usual else loop.time  # as that does, without a frame
-        self.due, self._is_looking = self.clock() + FRESH, False
+        self.due, self._is_looking, self._given_back = self.clock() + FRESH, False, []
         return self.clock
 
     def is_due(self) -> bool:
@@ -57,8 +58,9 @@ class Lookout:
         return self.clock() >= self.due
 
     def look(self, *also: Slot) -> None:
-        """Set aside what is free, and `also`, until the loop has had its turns."""
+        """Set aside what is free, and `also`, which was given back just now, until the loop has had its turns."""
         slots = self._supervisor.slots
+        self._given_back += also
         slots.set_aside += (*slots.free, *also)
         slots.free.clear()
         if not self._is_looking:
@@ -81,9 +83,12 @@ class Lookout:
         aside, slots.set_aside = slots.set_aside, []
         if not self._supervisor.is_serving:
             return
-        slots.free += [slot for slot in aside if slot.is_ready and slot.room and slot not in slots.free]
+        given_back, self._given_back = self._given_back, []
+        slots.free += [slot for slot in dict.fromkeys(aside) if slot.is_ready and slot.room and slot not in slots.free]
         waiters = self._supervisor.waiters
         waiters.counted_before = began
         for slot in reversed(tuple(slots.free)):  # what is to be taken first comes last
             self._supervisor.put(slot)
         waiters.counted_before = math.inf
+        for slot in given_back:
+            self._supervisor.settle(slot)

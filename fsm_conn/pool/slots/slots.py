@@ -59,7 +59,7 @@ class Slots:
         self.free: list[Slot] = []
         self.set_aside: list[Slot] = []
         self.leaving: set[Slot] = set()
-        self.overflow_failures = 0
+        self.overflow_failures = self._replaced = 0
         self.overflow_at = 0.0
         self._targets = targets
         self._counts = counts
@@ -87,6 +87,7 @@ class Slots:
         if slot.is_overflow and slot.in_service:
             self.overflow_failures = 0
         self._slots.remove(slot)
+        self._replaced -= slot.is_replaced
         self.leave_free(slot)
         self._counts.absorb(slot)
         slot.target.absorb(slot)
@@ -101,9 +102,16 @@ class Slots:
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)
-        self._slots, self.set_aside = [], []
+        self._slots, self.set_aside, self._replaced = [], [], 0
         self.free.clear()
         self.leaving = set()
+
+    def give_up(self, slot: Slot) -> None:
+        """It is not needed any more, and goes when nobody uses it."""
+        self._replaced += not slot.is_replaced
+        slot.activate(False)
+        slot.expire(is_replaced=True)
+        self.leave_free(slot)
 
     def follow(self, policy: PoolPolicy) -> None:
         """There may be more or fewer from now on."""
@@ -114,7 +122,7 @@ class Slots:
 
     def to_spare(self, count: int) -> list[Slot]:
         """So many regular slots that would be missed least."""
-        regular = [slot for slot in self._slots if not (slot.is_overflow or slot.is_replaced)]
+        regular = [slot for slot in self._slots if not (slot.is_overflow or slot.is_replaced or slot.predecessor)]
         return sorted(regular, key=lambda slot: (slot.in_service, slot.is_used))[: max(0, count)]
 
     @property
@@ -176,7 +184,7 @@ class Slots:
 
     def is_complete(self) -> bool:
         """Whether there is nothing that could be started, as a rule; told in short, for it is asked by all who wait."""
-        return self._is_plain and len(self._slots) >= self._most and self._slots[0].in_service
+        return self._is_plain and len(self._slots) - self._replaced >= self._most and self._slots[0].in_service
 
     def least_busy(self, avoided: Collection[Slot] = ()) -> Slot | None:
         """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all.

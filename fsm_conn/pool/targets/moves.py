@@ -191,8 +191,6 @@ class Moves:
             new = None if slot.is_overflow else self._replaced(slot, self._targets.place(self._slots))
             if new is not None and not slot.is_asleep:
                 new.fire(SlotTrigger.WAKE)
-            slot.activate(False)
-            slot.expire(is_replaced=True)
-            self._slots.leave_free(slot)
+            self._slots.give_up(slot)
             if not slot.is_used:
                 self._retire(slot)

@@ -11,8 +11,8 @@ from fsm_conn.testing.lives.pools.model import PoolModel
 
 __all__ = ["HOOKS", "SimulatedHooks"]
 
-HOOKS = ("", "plain", "async", "failing")
-"""What the hooks of a pool under test may be; a failing one fails now and then."""
+HOOKS = ("", "plain", "async", "failing", "hanging")
+"""What the hooks of a pool under test may be; a failing one fails now and then, a hanging one does not end then."""
 
 
 class SimulatedHooks:
@@ -35,17 +35,27 @@ class SimulatedHooks:
 
     def options(self) -> dict[str, Any]:
         """The keywords of a pool."""
-        return {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._hook} if self._kind else {}
+        return {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._release} if self._kind else {}
 
     def _hook(self, conn: Connection) -> Any:
-        return self._slow_hook() if self._kind == "async" else self._fast_hook()
+        return self._slow_hook() if self._kind in ("async", "hanging") else self._fast_hook()
+
+    def _release(self, conn: Connection) -> Any:
+        if self._kind not in ("async", "hanging"):
+            return self._fast_hook()
+        self._model.unclean[conn.link] += 1
+        return self._released(conn.link)
+
+    async def _released(self, link: Any) -> None:
+        await self._slow_hook()
+        self._model.unclean[link] -= 1
 
     def _fast_hook(self) -> None:
         if self._kind == "failing" and not self.well and self._rng.random() < 0.2:
             raise OSError("the hook failed")
 
     def _ask(self, conn: Connection) -> Any:
-        if self._kind == "async":
+        if self._kind in ("async", "hanging"):
             return self._asked_slowly(conn)
         try:
             self._fast_hook()
@@ -66,5 +76,7 @@ class SimulatedHooks:
             self._model.asking[link] -= 1
 
     async def _slow_hook(self) -> None:
+        if self._kind == "hanging" and not self.well and self._rng.random() < 0.2:
+            await asyncio.get_running_loop().create_future()
         await asyncio.sleep(self._rng.choice((0.0, 0.5)))
         self._fast_hook()

@@ -6,43 +6,29 @@ after every step the pool is compared with the model, see `model`.
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Coroutine
+import threading
 from typing import Any, ClassVar
 
-from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.links.base import CallOptions
-from fsm_conn.machine.errors import FsmConnError
-from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.pool.policy import PoolPolicy
-from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.pool.errors import PoolClosed
 from fsm_conn.pool.table import PoolState
-from fsm_conn.testing.lives.checks import ViolationError
-from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
-from fsm_conn.testing.lives.fingerprint import fingerprint_of_pool
+from fsm_conn.testing.lives.checks import AT_THE_END
+from fsm_conn.testing.lives.pools.asking import SimulatedTarget
 from fsm_conn.testing.lives.pools.holding import hold
-from fsm_conn.testing.lives.pools.hooks import HOOKS, SimulatedHooks
-from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser, broken_at_rest, broken_at_the_end
-from fsm_conn.testing.lives.pools.offers import USERS, offers, options, pool_policy
-from fsm_conn.testing.lives.pools.watching import PoolWatch
-from fsm_conn.testing.lives.script import Script, Step
-from fsm_conn.testing.lives.silenced import SilencedLogs
-from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer, leave_behind
-from fsm_conn.testing.simulated import SimulatedLink, SimulatedPeer, is_deadline
-from fsm_conn.testing.virtual import LivelockError, VirtualLoop
+from fsm_conn.testing.lives.pools.hooks import HOOKS
+from fsm_conn.testing.lives.pools.model import PoolUser
+from fsm_conn.testing.lives.pools.offers import TARGETS, USERS, also, offers, options, pool_policy
+from fsm_conn.testing.lives.pools.rules import broken_at_the_end
+from fsm_conn.testing.lives.pools.stage import MakePool, PoolStage
+from fsm_conn.testing.lives.script import Step
+from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, Offer
+from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["HOOKS", "MakePool", "PoolLife"]
 
-MakePool = Callable[[Callable[[], Any], dict[str, Any]], ConnectionPool]
 
-SMALL = PoolPolicy(size=2, max_overflow=1)
-
-_silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asyncio")
-
-
-class PoolLife:
+class PoolLife(PoolStage):
     """A pool, its simulated peer, and those who use it.
 
     Args:
@@ -51,58 +37,24 @@ class PoolLife:
         retry: that of its connections; by default three attempts with delays of 1 and 2 s.
         hooks: what its hooks are like, one of `HOOKS`.
         seed: for the jitter, and for what failing hooks do.
-        make: how to make the pool, for constructors that take more: called with what makes links and the keywords
-            that `ConnectionPool` takes.
+        targets: how many targets the pool is made with. With more than one, some are sick for a while, and some are
+            added and removed.
+        make: how to make the pool, for constructors that take more: called with what makes links, or a list of that
+            for several targets, and the keywords that `ConnectionPool` takes.
+        ignore: names of rules not to check, each with the reason why.
+        invariants: further ones, of a `PoolLife`.
         loop: a loop to live in, at time zero; by default the life has its own.
+
+    Attributes:
+        pool: the pool.
+        peer: what its links are to.
+        users, others: those who acquire leases, and those who open, close and call.
+        records: the transitions of the pool so far.
     """
 
     endings = ("end",)
     hook_kinds: ClassVar[tuple[str, ...]] = HOOKS
     """What the hooks may be in a random life."""
-
-    def __init__(
-        self,
-        pool_class: type[ConnectionPool] = ConnectionPool,
-        *,
-        policy: PoolPolicy = SMALL,
-        retry: RetryPolicy = POLICY,
-        hooks: str = "",
-        seed: int = 0,
-        make: MakePool | None = None,
-        loop: VirtualLoop | None = None,
-    ) -> None:
-        given = (("policy", policy, SMALL), ("retry", retry, POLICY), ("hooks", hooks, ""), ("seed", seed, 0))
-        self.script = Script(type(self), pool_class, {name: value for name, value, usual in given if value != usual})
-        self.policy = policy
-        self.hooks = hooks
-        self.loop = loop or VirtualLoop()
-        self._owns_loop = loop is None
-        self.checking = True
-        self.steps_in: Counter[str] = Counter()
-        self.sampled: set[str] = set()
-        self.peer = SimulatedPeer()
-        self.links: list[SimulatedLink] = []
-        self.model = PoolModel(policy.acquire_timeout)
-        self.model.called = lambda: [each.link for each in self.peer.unanswered() if each.what == "call"]
-        self.users: list[PoolUser] = []
-        self.others: list[tuple[str, asyncio.Task[Any]]] = []
-        """Those who opened, closed or called."""
-        self.cancelled: set[asyncio.Task[Any]] = set()
-        self.records: list[TransitionRecord] = []
-        self.ended = self._closed = False
-        options: dict[str, Any] = {"policy": policy, "retry": retry, "start_timeout": START_TIMEOUT, "name": "pool"}
-        options["rng"] = random.Random(seed)  # noqa: S311
-        self._hooks = SimulatedHooks(hooks, random.Random(seed), self.model)  # noqa: S311
-        options |= self._hooks.options()
-        self.pool = make(self._make_link, options) if make is not None else pool_class(self._make_link, **options)
-        self.pool.on_transition(self.records.append)
-        self._watch = PoolWatch(self.pool, self.loop)
-        self.machine: Any = self.pool
-
-    def _make_link(self) -> SimulatedLink:
-        self.links = [link for link in self.links if link.is_open or not link.closes]
-        self.links.append(self.peer())
-        return self.links[-1]
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -128,18 +80,16 @@ class PoolLife:
         """A caller makes a call without a lease."""
         self._use("call", (), lambda: self.pool.call("simulated.Call", n=1), rush)
 
-    def call_patiently(self, *, rush: bool = False) -> None:
+    def call_patiently(self, timeout: float = 20.0, *, rush: bool = False) -> None:
         """A caller makes an idempotent call without a lease, with a deadline."""
-        options = CallOptions(idempotent=True, timeout=20)
-        self._use("call_patiently", (), lambda: self.pool.call("simulated.Call", options, n=1), rush)
+        options = CallOptions(idempotent=True, timeout=timeout)
+        self._call("call_patiently", (timeout,), options, rush)
 
     def acquire(self, timeout: float | None = None, *, rush: bool = False) -> None:
         """A caller acquires a lease, and holds it until a step releases or forgets it."""
         self._step("acquire", (timeout,), rush)
         if len(self.users) < USERS:
-            user = PoolUser(timeout)
-            user.task = self.loop.create_task(hold(user, self.pool, self.model, self.cancelled), name="user of acquire")
-            self.users.append(user)
+            self._begin(PoolUser(timeout), "user of acquire")
         self._settle(rush)
 
     def release(self, number: int = 0, *, rush: bool = False) -> None:
@@ -158,6 +108,85 @@ class PoolLife:
         """The lease with that number is released, and who is served by that is cancelled before it can know."""
         self._step("release_and_cancel", (number,), rush)
         self._let_go(number, "release and cancel")
+        self._settle(rush)
+
+    def release_elsewhere(self, number: int = 0, *, rush: bool = False) -> None:
+        """The lease with that number is released by another thread."""
+        self._step("release_elsewhere", (number,), rush)
+        self._let_go(number, "release elsewhere")
+        self._settle(rush)
+
+    def discard(self, number: int = 0, *, rush: bool = False) -> None:
+        """The lease with that number is discarded: nobody is to have its link again."""
+        self._step("discard", (number,), rush)
+        self._let_go(number, "discard")
+        self._settle(rush)
+
+    def acquire_elsewhere(self, *, rush: bool = False) -> None:
+        """While a task computes, another thread acquires in an event loop of its own: that is refused."""
+        self._step("acquire_elsewhere", (), rush)
+        self._other("acquire_elsewhere", self._computing)
+        self._settle(rush)
+
+    def call_that_kills(self) -> None:
+        """Somebody makes an idempotent call that ends each link through which it goes; others are opened at once."""
+        self.peer.killers.add(self._askers + 1)
+        self._call("call_that_kills", (), CallOptions(idempotent=True, timeout=200), rush=False)
+        for _ in range(10):
+            self._running(self.loop.run_until_blocked)
+            if not self.peer.answer("open"):
+                self._running(lambda: self.loop.advance(1.0))
+        self._check()
+
+    def open_partly(self) -> None:
+        """Somebody calls `initialize(at_least=0)`, which waits for nothing, if he is the first."""
+        is_first = self.state == PoolState.CLOSED and not self.others
+        self._use("open_partly", (), lambda: self.pool.initialize(at_least=0), rush=False)
+        if is_first and self.state == PoolState.OPENING:
+            self._fail("opening_waits_as_said", "it was to wait for no connection, and does")
+
+    def expire(self, *, rush: bool = False) -> None:
+        """All present links are to be replaced."""
+        self._step("expire", (), rush)
+        if self.pool.state in (PoolState.OPENING, PoolState.OPEN):
+            self.model.expired |= {slot.conn.link for slot in self.pool.slots if slot.in_service}
+            self.loop.inside(self.pool.expire)
+        self._settle(rush)
+
+    def resize(self, size: int, *, rush: bool = False) -> None:
+        """The pool is to have so many connections."""
+        self._step("resize", (size,), rush)
+        if self.pool.state in (PoolState.CLOSED, PoolState.OPEN):
+            self.loop.inside(lambda: self.pool.resize(size))
+            self.model.size = size
+        self._settle(rush)
+
+    def add_target(self, *, rush: bool = False) -> None:
+        """The pool is to connect to one more target."""
+        self._step("add_target", (), rush)
+        if len(self.pool.targets) < TARGETS:
+            self.targets.append(SimulatedTarget(self.peer, len(self.targets)))
+            self.loop.inside(lambda: self.pool.add_target(self.targets[-1]))
+        self._settle(rush)
+
+    def remove_target(self, number: int = 0, *, rush: bool = False) -> None:
+        """Somebody removes the target with that number among those of the pool; its leases have 5 s."""
+        self._step("remove_target", (number,), rush)
+        targets = self.pool.targets
+        if number < len(targets) > 1 and len(self.others) < USERS:
+            self._other("remove_target", lambda: self._removed(targets[number]))
+        self._settle(rush)
+
+    def sicken(self, number: int = 0, *, rush: bool = False) -> None:
+        """No connection can be made to a target any more."""
+        self._step("sicken", (number,), rush)
+        self.peer.sick.add(number)
+        self._settle(rush)
+
+    def mend(self, number: int = 0, *, rush: bool = False) -> None:
+        """Connections to a target can be made again."""
+        self._step("mend", (number,), rush)
+        self.peer.sick.discard(number)
         self._settle(rush)
 
     def cancel(self, number: int = 0, *, rush: bool = False) -> None:
@@ -186,10 +215,7 @@ class PoolLife:
     def lose(self, number: int = 0, *, rush: bool = False) -> None:
         """The open link with that number, counted from the oldest, goes away."""
         self._step("lose", (number,), rush)
-        links = self.open_links()
-        if number < len(links):
-            self.model.losses += 1
-            links[number].lose()
+        self._lose(number)
         self._settle(rush)
 
     def fire(self, trigger: str, number: int = 0, *, rush: bool = False) -> None:
@@ -212,6 +238,12 @@ class PoolLife:
         self._step("tick", (), False)
         self._running(self.loop.tick)
 
+    def block(self, seconds: float, number: int = 0) -> None:
+        """Time passes while somebody computes; a link goes away, and the loop has no turn in which it is told."""
+        self._step("block", (seconds, number), False)
+        self._lose(number)
+        self.loop._clock.advance(seconds)
+
     def end(self) -> None:
         """From now on all requests succeed: the pool must be complete, serve all, and leave nothing behind.
 
@@ -230,31 +262,7 @@ class PoolLife:
         finally:
             self.close()
 
-    def close(self) -> None:
-        """Give the loop back, whatever still runs in it."""
-        if self.loop.is_closed() or self._closed:
-            return
-        self._closed = True
-        with _silenced:
-            try:
-                emptied = self.loop.cancel_everything()
-            except LivelockError:
-                emptied = False
-            if not emptied:
-                leave_behind(self.loop.tasks())
-            if self._owns_loop or not emptied:
-                self.loop.close()
-
     # --- what could be done next ----------------------------------------------------------------------------
-
-    def open_links(self) -> list[SimulatedLink]:
-        """The links that are open and not lost, oldest first."""
-        return [link for link in self.links if link.is_open and not link.is_lost]
-
-    @property
-    def state(self) -> str:
-        """The pool's state."""
-        return str(self.pool.state)
 
     def options(self, everything: bool = False) -> list[Step]:
         """The steps that are possible now, each once."""
@@ -264,90 +272,63 @@ class PoolLife:
 
     def offers(self) -> list[Offer]:
         """The steps to choose from at random, with how often."""
-        return offers(options(self))
-
-    def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What distinguishes this moment from others, as far as the future depends on it."""
-        return fingerprint_of_pool(self.pool, self.peer, self.loop, self._watch.known())
-
-    def cell(self) -> Any:
-        """What kind of moment this is, coarsely."""
-        return self.state, len(self.users), len(self.open_links())
-
-    def unjudged(self) -> dict[str, str]:
-        """No rule depends on what the class does."""
-        return {}
-
-    def try_refusals(self) -> None:
-        """There is nothing that must be refused."""
+        return offers([*options(self), *also(self)])
 
     @classmethod
     def random_options(cls, rng: random.Random) -> dict[str, Any]:
         """A policy of a small pool, and what its hooks are like."""
-        return {"policy": pool_policy(rng), "hooks": rng.choice(cls.hook_kinds), "seed": rng.randrange(4)}
+        return {
+            "policy": pool_policy(rng),
+            "hooks": rng.choice(cls.hook_kinds),
+            "seed": rng.randrange(4),
+            "targets": rng.choice((1, 1, 2, 3)),
+        }
 
-    # --- how --------------------------------------------------------------------------------------------------
+    def _begin(self, user: PoolUser, name: str) -> None:
+        user.task = self._task(hold(user, self.pool, self.model, self.cancelled), name)
+        self.users.append(user)
+
+    def _lose(self, number: int) -> None:
+        links = self.open_links()
+        if number < len(links):
+            self.model.losses += 1
+            self.model.lost_at[links[number]] = self.loop.time()
+            links[number].lose()
+
+    def _call(self, name: str, arguments: tuple[Any, ...], options: CallOptions, rush: bool) -> None:
+        self._step(name, arguments, rush)
+        if len(self.others) < USERS:
+            self._other(name, lambda: self.pool.call("simulated.Call", options, n=1))
+            self.model.until = {task: until for task, until in self.model.until.items() if not task.done()}
+            self.model.until[self.others[-1][1]] = self.loop.time() + (options.timeout or 0)
+        self._settle(rush)
+
+    async def _removed(self, target: Any) -> None:
+        if target in self.pool.targets and len(self.pool.targets) > 1:
+            await self.pool.remove_target(target, timeout=5)
+            self.model.removed.add(target.number)
+
+    async def _computing(self) -> None:
+        thread = threading.Thread(target=self._acquired_elsewhere)
+        thread.start()
+        thread.join()
+
+    def _acquired_elsewhere(self) -> None:
+        loop = VirtualLoop()
+        try:
+            loop.run_until_complete(self.pool.acquire(timeout=1.0).__aenter__())
+            self.model.unexpected = AssertionError("a lease, in another event loop than the pool's")
+        except (RuntimeError, PoolClosed):
+            pass
+        except BaseException as error:
+            self.model.unexpected = error
+        finally:
+            loop.close()
 
     def _let_go(self, number: int, word: str) -> None:
         held = [user for user in self.users if user.is_holding]
         if number < len(held) and not held[number].word.done():
             held[number].word.set_result(word)
-
-    def _use(
-        self, name: str, arguments: tuple[Any, ...], function: Callable[[], Coroutine[Any, Any, Any]], rush: bool
-    ) -> None:
-        self._step(name, arguments, rush)
-        if len(self.others) < USERS:
-            self._other(name, function)
-        self._settle(rush)
-
-    def _other(self, name: str, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self.others.append((name, self.loop.create_task(function(), name=f"user of {name}")))
-
-    def _step(self, name: str, arguments: tuple[Any, ...], rush: bool) -> None:
-        self.steps_in[self.state] += 1
-        self.script.steps.append(Step(name, arguments, rush))
-
-    def _settle(self, rush: bool) -> None:
-        if not rush:
-            self._running(self.loop.run_until_blocked)
-            self._check()
-
-    def _running(self, run: Callable[[], None]) -> None:
-        try:
-            with _silenced:
-                run()
-        except LivelockError as error:
-            self._fail("no_livelock", str(error))
-        if found := self._watch.found(self.records):
-            self._fail(found.name, found.message, found.cause)
-        tasks = [user.task for user in self.users] + [task for _, task in self.others]
-        self.users = [user for user in self.users if not user.task.done()]
-        self.others = [(name, task) for name, task in self.others if not task.done()]
-        for task in tasks:
-            if task.done():
-                self._judge(task)
-
-    def _judge(self, task: asyncio.Task[Any]) -> None:
-        """What a user was told must be something that users are told."""
-        if task.cancelled():
-            if task not in self.cancelled:
-                self._fail("cancellation_is_honest", f"a {task.get_name()} was cancelled, and nobody had cancelled it")
-            self.cancelled.discard(task)
-        elif task.exception() is not None and not self._is_known(task.exception()):
-            error = task.exception()
-            self._fail("errors_are_ours", f"a {task.get_name()} was told {error!r}", error)
-
-    def _is_known(self, error: BaseException | None) -> bool:
-        failed_hook = self.hooks == "failing" and isinstance(error, OSError)
-        return isinstance(error, FsmConnError) or failed_hook or is_deadline(error)
-
-    def _check(self) -> None:
-        broken = self.loop.inside(lambda: broken_at_rest(self.pool, self.model, self.loop.time()))
-        if broken is None and self.peer.faults:
-            broken = "links_are_used_rightly", self.peer.faults[0]
-        if broken is not None:
-            self._fail(*broken)
 
     def _all_let_go(self) -> None:
         for user in self.users:
@@ -369,13 +350,11 @@ class PoolLife:
         if self.pool.state == PoolState.CLOSED:
             self._other("initialize", self.pool.initialize)
             self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        for _ in range(self.policy.size * self.policy.leases_per_connection):
-            user = PoolUser(None)
-            user.task = self.loop.create_task(hold(user, self.pool, self.model, self.cancelled), name="user at the end")
-            self.users.append(user)
+        for _ in range(self.pool.policy.size * self.pool.policy.leases_per_connection):
+            self._begin(PoolUser(None), "user at the end")
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         served = sum(user.is_holding for user in self.users)
-        if served < self.policy.size * self.policy.leases_per_connection:
+        if served < self.pool.policy.size * self.pool.policy.leases_per_connection:
             self._fail("no_slot_is_lost", f"all is well, and only {served} could be served at once: {self.pool!r}")
         self._check()
         for user in self.users:
@@ -383,6 +362,13 @@ class PoolLife:
         self._running(self.loop.run_until_blocked)
 
     def _close_for_good(self) -> None:
+        self._running(lambda: self.loop.advance(LIVENESS_BOUND))
+        old = [slot for slot in self.pool.slots if slot.in_service and slot.conn.link in self.model.expired]
+        share = [len([slot for slot in self.pool.slots if slot.target is each]) for each in self.pool._targets]
+        if self.pool.state == PoolState.OPEN and max(share) - min(share) > 1 + self.pool.policy.max_overflow:
+            self._fail("targets_have_their_share", f"all are well, and have {share} connections")
+        if old:
+            self._fail("expired_links_are_replaced", f"nobody uses it, and {old[0]!r} has still the link that expired")
         self._other("close_all", lambda: self.pool.close_all(5.0))
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
         self._check()
@@ -391,10 +377,4 @@ class PoolLife:
             broken = "everything_is_closed", f"{self.peer.open_now} links are open"
         if broken is not None:
             self._fail(*broken)
-
-    def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
-        self.ended = True
-        error = ViolationError(name, message, self.script, tuple(self.records))
-        error.suspects = self._watch.suspects(self.records, self.state)
-        self.close()
-        raise error from cause
+        self._look_at((AT_THE_END,))

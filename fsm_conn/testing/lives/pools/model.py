@@ -1,7 +1,7 @@
 """What a pool must be at every moment, told by a model so simple that it cannot be wrong.
 
 The model knows who waits, in which order, who holds a lease, and how many were served or refused: lists and counters
-kept by the users themselves. `broken_at_rest` compares the pool with it whenever nothing can go on at the present time.
+kept by the users themselves. What must hold between it and the pool stands in `rules`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.links.base import Link
 from fsm_conn.pool.errors import PoolClosed, PoolError, PoolFullError, PoolTimeoutError, PoolUnavailableError
 from fsm_conn.pool.leasing.lease import Lease
-from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
-from fsm_conn.pool.table import PoolState
-from fsm_conn.testing.virtual import VirtualLoop
+from fsm_conn.testing.lives.pools.asking import PoolPeer
 
-__all__ = ["POOL_RULES", "PoolModel", "PoolUser", "broken_at_rest", "broken_at_the_end"]
+__all__ = ["PoolModel", "PoolUser"]
 
-SLACK = 0.01
-"""Seconds by which a deadline may be passed, for timers are no finer."""
+STALE = 0.3
+"""Seconds after which nobody is given a link that was lost, however long the loop was blocked."""
 
 
 @attrs.define(eq=False)
@@ -57,6 +54,7 @@ class PoolModel:
 
     Args:
         acquire_timeout: that of the pool's policy.
+        peer: what the links are to.
 
     Attributes:
         waiting: those who wait, in the order in which they came.
@@ -64,14 +62,26 @@ class PoolModel:
         served_since: those who were served since the last look.
         doubtful: links that `on_acquire` has refused, or was broken off with.
         asking: links that `on_acquire` is looking at, and for how many users.
+        unclean: links that `on_release` is to finish with, and for how many leases.
         grants, timeouts, refusals, leaked: counts, as the statistics of the pool have them.
         unavailable: how many were told that nothing can connect, since the last look.
         links_before: the links that were in service at the last look.
         losses: links that were lost since the last look.
+        expired: links that are to be replaced as soon as that can be.
+        removed: numbers of targets that were removed.
+        size: what the pool was resized to; None: it was not.
+        until: the deadlines of calls without a lease.
+        lost_at: when links were lost.
     """
 
-    def __init__(self, acquire_timeout: float | None = None) -> None:
+    def __init__(self, acquire_timeout: float | None, peer: PoolPeer) -> None:
         self.acquire_timeout = acquire_timeout
+        self.peer = peer
+        self.expired: set[Link | None] = set()
+        self.removed: set[int] = set()
+        self.size: int | None = None
+        self.until: dict[asyncio.Task[Any], float] = {}
+        self.lost_at: dict[Link, float] = {}
         self.waiting: list[PoolUser] = []
         self.holding: list[PoolUser] = []
         self.waited_before: list[PoolUser] = []
@@ -84,6 +94,7 @@ class PoolModel:
         """The links through which calls without a lease go at present."""
         self.asking: Counter[Link | None] = Counter()
         self.doubtful: set[Link | None] = set()
+        self.unclean: Counter[Link | None] = Counter()
         self.unexpected: BaseException | None = None
 
     def arrived(self, user: PoolUser, now: float) -> None:
@@ -93,11 +104,15 @@ class PoolModel:
         self.arrivals[user] = len(self.arrivals)
         self.waiting.append(user)
 
-    def served(self, user: PoolUser, lease: Lease) -> None:
+    def served(self, user: PoolUser, lease: Lease, now: float) -> None:
         """It was given a lease."""
         user.lease = lease
         user.link = lease.connection.link if lease.is_held else None
         self.waiting.remove(user)
+        if user.link is not None and now > self.lost_at.get(user.link, now) + STALE:
+            self.unexpected = AssertionError("a link that was lost long before, while the loop was blocked")
+        if self.unclean[user.link] and lease._leases.policy.leases_per_connection == 1:
+            self.unexpected = AssertionError("a link that on_release has not finished with")
         if user.link in self.doubtful:
             self.unexpected = AssertionError("a link of which nobody knows the state, for its check was broken off")
         self.holding.append(user)
@@ -124,235 +139,3 @@ class PoolModel:
         """It does not hold the lease any more."""
         self.holding.remove(user)
         user.lease = user.link = None
-
-
-Rule = Callable[[ConnectionPool, PoolModel, float], "str | None"]
-
-
-def counts_are_equal(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """What the statistics count is what the users count."""
-    told = pool.get_pool_stats()
-    held = sum(user.lease is not None and user.lease.is_held for user in model.holding)
-    asking = sum(model.asked(slot) for slot in pool.slots)
-    counted = told["stats"]
-    pairs = {
-        "waiting": (told["waiting"], len(model.waiting) - model.asking.total()),
-        "leased": (told["leased"], held + asking),
-        "leases": (counted["pool_hits"] + counted["pool_misses"], model.grants),
-        "timeouts": (counted["timeouts"] >= model.timeouts, True),
-        "refused": (counted["refused"] >= model.refusals, True),
-        "leaked": (counted["leaked"], model.leaked),
-    }
-    return next((f"{what}: {one}, and the users say {two}" for what, (one, two) in pairs.items() if one != two), None)
-
-
-def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """There are `size` and `standby` regular slots, at most `max_overflow` others, and at most `size` active ones."""
-    policy = pool.policy
-    regular = [slot for slot in pool.slots if not slot.is_overflow]
-    expected = 0 if pool.state == PoolState.CLOSED else policy.size + policy.standby
-    instead = sum(slot.predecessor is not None or slot.is_replaced for slot in regular)
-    if not expected <= len(regular) <= expected + instead:
-        return f"{len(regular)} regular slots instead of {expected}"
-    if len(pool.slots) - len(regular) > policy.max_overflow:
-        return f"{len(pool.slots) - len(regular)} slots of overflow"
-    active = sum(slot.is_active for slot in regular)
-    in_service = sum(slot.in_service and not slot.is_replaced for slot in regular)
-    if pool.state == PoolState.OPEN and active != min(policy.size, in_service):
-        return f"{active} active slots, of {in_service} in service"
-    return None
-
-
-def slots_in_service_are_connected(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """A slot in service has a link."""
-    for slot in pool.slots:
-        if slot.in_service and (slot.conn.state not in slot.conn.serving_states or slot.conn.link is None):
-            return f"{slot!r} is in service"
-    return None
-
-
-def leases_fit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """No connection has more leases than the policy lets it have, and each lease holds the slot that it says."""
-    most = pool.policy.leases_per_connection
-    for slot in pool.slots:
-        if len(slot.holders) > most:
-            return f"{slot!r} is leased more than {most} times"
-    leases = [user.lease for user in model.holding if user.lease is not None and user.lease.is_held]
-    held: list[Slot] = [lease._slot for lease in leases if lease._slot is not None]
-    strange = [slot for slot in held if slot not in pool.slots]
-    if strange:
-        return f"{strange[0]!r} is leased, and not the pool's any more"
-    counted = [(slot, held.count(slot) + model.asked(slot)) for slot in pool.slots if not slot.is_retired]
-    miscounted = [(slot, users) for slot, users in counted if len(slot.holders) != users]
-    return f"{miscounted[0][0]!r}, but {miscounted[0][1]} users hold it" if miscounted else None
-
-
-def a_lease_is_of_one_link(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Who holds a lease has the link that he was given, or is told that it was lost."""
-    for user in model.holding:
-        lease = user.lease
-        if lease is not None and lease.is_held and lease.connection.link is not user.link:
-            return f"{lease!r} is held, and its link is another than it was"
-    return None
-
-
-def leases_are_exclusive(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """No call without a lease goes through a connection that somebody leases, unless leases share it, too."""
-    if pool.policy.leases_per_connection > 1:
-        return None
-    leased = {user.link for user in model.holding if user.lease is not None and user.lease.is_held}
-    called = [link for link in model.called() if link in leased]
-    return f"calls without a lease go through {len(called)} links that are leased" if called else None
-
-
-def attempts_have_pauses(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """A connection that has given up is not connected again before a pause."""
-    least = 0.5 * pool.policy.replacement.initial_delay
-    for slot in pool.slots:
-        given_up = None
-        for record in slot.conn.history:
-            if record.internal:
-                continue
-            is_next = record.source == ConnectionState.FAILED and record.trigger == Trigger.CONNECT
-            if is_next and given_up is not None and record.at - given_up < least - SLACK:
-                return f"{slot!r} was connected again {record.at - given_up:g} s after it had given up"
-            given_up = record.at if record.dest == ConnectionState.FAILED else None
-    return None
-
-
-def free_is_what_can_be_leased(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Every slot that is ready and has room is free, once, and nothing else is."""
-    ready = [
-        slot for slot in pool.slots if slot.is_ready and slot.room and pool.state in (PoolState.OPENING, PoolState.OPEN)
-    ]
-    if sorted(map(id, ready)) != sorted(map(id, pool._slots.free)):
-        return f"free are {pool._slots.free}, and ready are {ready}"
-    return None
-
-
-def nobody_waits_in_vain(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Who waits does so while something is on its way or leased, and nothing is free; not beyond the deadline."""
-    late = [user for user in model.waiting if user.deadline is not None and now > user.deadline + SLACK]
-    if late:
-        return f"somebody waits {now - (late[0].deadline or 0):g} s beyond the deadline"
-    waiting = len(model.waiting) - model.asking.total()
-    if not waiting:
-        return None
-    if pool._slots.free:
-        return f"{waiting} wait while {pool._slots.free} is free"
-    if any(slot.is_ready and slot.room for slot in pool.slots):
-        return f"{waiting} wait while {pool.slots} could be leased"
-    if not pool._supervisor.is_serving:
-        return f"{waiting} wait while the pool is {pool.state}"
-    hurried = sum(user.deadline is None for user in model.waiting) - model.asking.total()
-    if pool.state == PoolState.OPEN and hurried > 0 and not any(s.is_hopeful or s.is_asleep for s in pool.slots):
-        return f"{hurried} wait, who named no time, while nothing can connect"
-    return None
-
-
-def overflow_starts_at_once(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Who waits has a connection on its way, or there are as many of them as there may be."""
-    overflow = [slot for slot in pool.slots if slot.is_overflow]
-    if pool.state != PoolState.OPEN or len(overflow) >= pool.policy.max_overflow:
-        return None
-    if now < pool._slots.overflow_at < now + pool.policy.replacement.max_delay:
-        return None  # it has failed, and pauses
-    most = pool.policy.leases_per_connection
-    places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
-    fresh = [slot for slot in pool.slots if slot.slow_at is not None and now + SLACK < slot.slow_at]
-    cleaned = [slot for slot in pool.slots if slot.state == "resetting"]
-    regular = sum(not slot.is_overflow for slot in fresh)
-    coming = (min(places, regular) + sum(slot.is_overflow for slot in fresh) + len(cleaned)) * most
-    waiting = len(model.waiting) - model.asking.total()
-    return f"{waiting} wait, and {coming} can be served soon" if waiting > coming else None
-
-
-def first_come_first_served(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Nobody was served before somebody who had come earlier and still waits. But who was given a link that was lost
-    at that moment, or refused by a hook, waits again.
-    """
-    still = [user for user in model.waited_before if user in model.waiting]
-    served, lost = model.served_since, model.losses
-    model.waited_before, model.served_since, model.losses = list(model.waiting), [], 0
-    if not still or not served or lost or pool._leases._hooks.on_acquire is not None:
-        return None
-    first, last = min(map(model.arrivals.__getitem__, still)), max(map(model.arrivals.__getitem__, served))
-    return f"number {last} was served, while number {first} waits" if last > first else None
-
-
-def standby_stands_by(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """While somebody of the standby is in service, no place of an active slot is empty."""
-    if pool.state != PoolState.OPEN:
-        return None
-    idle = [slot for slot in pool.slots if slot.in_service and not (slot.is_active or slot.is_replaced)]
-    active = sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
-    return f"{idle[0]!r} stands by, and {active} are active" if idle and active < pool.policy.size else None
-
-
-def unavailable_is_unavailable(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Nobody is told that nothing can connect while a link is in service all along."""
-    links = [slot.conn.link for slot in pool.slots if slot.in_service]
-    lasted = [link for link in links if link in model.links_before]
-    told, model.unavailable, model.links_before = model.unavailable, 0, links
-    return f"{told} were told that nothing can connect, and {len(lasted)} links are open" if told and lasted else None
-
-
-def errors_are_documented(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """Who acquires is told nothing but what is documented."""
-    return None if model.unexpected is None else f"somebody who acquired was told {model.unexpected!r}"
-
-
-def closing_keeps_its_limit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """When the time for leases is up, their connections are closed."""
-    until = pool._closing.until
-    if pool.state != PoolState.DRAINING or until is None or now <= until + SLACK:
-        return None
-    left = [slot for slot in pool.slots if not slot.is_retired]
-    return f"{now - until:g} s beyond the limit of closing there is still {left[0]!r}" if left else None
-
-
-def closed_is_empty(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """A closed pool has no slots, and nothing is being closed."""
-    if pool.state != PoolState.CLOSED:
-        return None
-    if pool.slots or pool._slots.leaving:
-        return f"it is closed, and has {pool.slots or pool._slots.leaving}"
-    return None
-
-
-POOL_RULES: tuple[Rule, ...] = (
-    errors_are_documented,
-    counts_are_equal,
-    slots_are_as_many_as_said,
-    slots_in_service_are_connected,
-    leases_fit,
-    a_lease_is_of_one_link,
-    leases_are_exclusive,
-    attempts_have_pauses,
-    free_is_what_can_be_leased,
-    nobody_waits_in_vain,
-    overflow_starts_at_once,
-    first_come_first_served,
-    standby_stands_by,
-    unavailable_is_unavailable,
-    closing_keeps_its_limit,
-    closed_is_empty,
-)
-"""What must hold whenever nothing can go on at the present time."""
-
-
-def broken_at_rest(pool: ConnectionPool, model: PoolModel, now: float) -> tuple[str, str] | None:
-    """The name of a rule that does not hold, and what is wrong; None when all hold."""
-    for rule in POOL_RULES:
-        message = rule(pool, model, now)
-        if message is not None:
-            return rule.__name__, message
-    return None
-
-
-def broken_at_the_end(pool: ConnectionPool, loop: VirtualLoop) -> tuple[str, str] | None:
-    """What is left of a pool that was closed for good; None when nothing is."""
-    if pool.state != PoolState.CLOSED:
-        return "closing_ends_closed", f"it was closed, and is {pool.state}"
-    tasks = [task.get_name() for task in loop.tasks() if not task.done()]
-    return ("everything_is_closed", f"tasks are left: {tasks}") if tasks else None

@@ -11,28 +11,40 @@ from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.connections.overrides import overrides_of
+from fsm_conn.testing.lives.pools.asking import PoolPeer
 from fsm_conn.testing.lives.pools.model import PoolUser
 from fsm_conn.testing.lives.script import Step
 from fsm_conn.testing.lives.stepping import TIMES, Offer
-from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink, SimulatedPeer
+from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink
 
-__all__ = ["USERS", "offers", "options", "pool_policy"]
+__all__ = ["TARGETS", "USERS", "also", "offers", "options", "pool_policy"]
 
 USERS = 7
 """At most so many users at a time: more of them show nothing that fewer do not."""
 
+UNHURRIED = ("block", "call_that_kills", "open", "open_partly")
+"""Steps that cannot be rushed."""
+TARGETS = 3
+"""At most so many targets at a time."""
+
 # How often a step is offered, beside those that are not named here and are offered once.
 WEIGHTS = {"open": 6, "initialize": 1, "acquire": 3, "release": 3, "answer": 2, "lose": 2}
-FAVOURED = {("answer", ("open", "ok")): 5, ("answer", ("close", "ok")): 4, ("close_all", (0.0,)): 1}
+FAVOURED = {
+    ("answer", ("open", "ok")): 5,
+    ("answer", ("close", "ok")): 4,
+    ("close_all", (0.0,)): 1,
+    ("call_patiently", (3.0,)): 4,
+}
 
 
 class Pooled(Protocol):
     """A life of a pool, as far as its offers depend on it."""
 
     pool: ConnectionPool
-    peer: SimulatedPeer
+    peer: PoolPeer
     users: list[PoolUser]
     others: list[Any]
+    targets: list[Any]
 
     def open_links(self) -> list[SimulatedLink]:
         """The links that are open and not lost, oldest first."""
@@ -63,6 +75,30 @@ def options(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
     return steps
 
 
+def also(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
+    """Steps that mean something now, and are taken in random lives only: with them, exploring would not get far."""
+    pool = life.pool
+    held = any(user.is_holding for user in life.users)
+    steps: list[tuple[str, tuple[Any, ...]]] = [("acquire_elsewhere", ())]
+    steps += [("discard", (0,)), ("release_elsewhere", (0,))] if held else []
+    steps += [("acquire", (0.0,))] if len(life.users) < USERS else []
+    steps += [("call_that_kills", ()), ("call_patiently", (3.0,))] if len(life.others) < USERS else []
+    steps += [("block", (0.5, number)) for number in range(len(life.open_links()))]
+    if pool.state == PoolState.CLOSED:
+        steps += [("open_partly", ())]
+    if pool.state in (PoolState.OPENING, PoolState.OPEN):
+        steps += [("expire", ())]
+    if pool.state in (PoolState.CLOSED, PoolState.OPEN):
+        sizes = range(max(1, pool.policy.min_idle), 4)
+        steps += [("resize", (size,)) for size in sizes if size != pool.policy.size]
+    if len(life.targets) > 1:
+        steps += [("add_target", ())] if len(pool.targets) < TARGETS else []
+        steps += [("remove_target", (number,)) for number in range(len(pool.targets)) if len(pool.targets) > 1]
+        numbers = [target.number for target in pool.targets if hasattr(target, "number")]
+        steps += [("mend" if number in life.peer.sick else "sicken", (number,)) for number in numbers]
+    return steps
+
+
 def _own_triggers(conn: Connection) -> list[str]:
     """Triggers of the class's own that its state handles, but for those after which it may rest and serve nobody."""
     lifecycle, state, own = conn.lifecycle, conn.state, overrides_of(type(conn)).own_triggers
@@ -80,7 +116,7 @@ def offers(options: list[tuple[str, tuple[Any, ...]]]) -> list[Offer]:
     for name, arguments in options:
         weight = FAVOURED.get((name, arguments), WEIGHTS.get(name, 1))
         found.append((Step(name, arguments), weight))
-        if name != "open":
+        if name not in UNHURRIED:
             found.append((Step(name, arguments, True), 1))
     found += [(Step("advance", (seconds,)), 1) for seconds in TIMES]
     found.append((Step("tick"), 1))
