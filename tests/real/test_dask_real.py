@@ -244,7 +244,7 @@ async def programs(directory: Path) -> AsyncIterator[tuple[Started, list[Started
             for number in range(2):
                 local = ("--local-directory", str(directory / f"w{number}"))
                 started.append(Started("worker", "--nthreads", "1", "--no-dashboard", *options, *local))
-            async with Client(scheduler_file=str(where), asynchronous=True) as client:
+            async with Client(scheduler_file=str(where), asynchronous=True, timeout=LIMIT) as client:
                 await client.wait_for_workers(2)
                 yield scheduler, started[1:], client
     finally:
