@@ -48,13 +48,11 @@ LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutan
 HUNTS = tuple(
     HERE / name
     for name in (
-        *(
-            "pool/test_mutants.py",
-            "testing/test_careless.py",
-            "testing/test_exploring.py",
-            "testing/test_machine_lives.py",
-        ),
-        *("testing/test_mutants.py", "testing/test_own_ways.py", "testing/test_users_faults.py"),
+        *("checks/test_answers.py", "cli/test_explore_command.py", "connection/test_beside.py"),
+        *("connection/test_serving.py", "diagrams/test_rendered.py", "pool/test_mutants.py", "pool/test_storm.py"),
+        *("testing/test_careless.py", "testing/test_cases.py", "testing/test_exploring.py"),
+        *("testing/test_machine_lives.py", "testing/test_mutants.py", "testing/test_own_ways.py"),
+        "testing/test_users_faults.py",
     )
 )
 """Searches that run the same lines thousands of times: what they cover is not counted, for they would take twice as long."""
