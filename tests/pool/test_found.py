@@ -32,6 +32,12 @@ def test_overflow_is_opened_beside_what_is_to_go() -> None:
     live(PoolLife(), ("open",), ("acquire", 4.0), ("acquire", 0.0), ("resize", 1), ("acquire", 4.0))
 
 
+def test_overflow_is_opened_beside_what_takes_the_place_of_another() -> None:
+    """The successor of the last link that served was counted among those that there may be."""
+    life = PoolLife(hooks="async")
+    live(life, ("open",), ("expire",), ("acquire", 4.0), ("call_patiently", 3.0), ("advance", 31.0), ("acquire", None))
+
+
 def test_a_pool_can_be_made_smaller_while_a_link_is_being_replaced() -> None:
     """It raised ValueError, and had one connection too few."""
     life = PoolLife(policy=PoolPolicy(size=2, max_overflow=0))

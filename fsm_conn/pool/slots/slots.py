@@ -59,7 +59,7 @@ class Slots:
         self.free: list[Slot] = []
         self.set_aside: list[Slot] = []
         self.leaving: set[Slot] = set()
-        self.overflow_failures = self._replaced = 0
+        self.overflow_failures = self._extra = 0
         self.overflow_at = 0.0
         self._targets = targets
         self._counts = counts
@@ -81,13 +81,14 @@ class Slots:
     def add(self, *slots: Slot) -> None:
         """So many more."""
         self._slots += slots
+        self._recount()
 
     def remove(self, slot: Slot) -> None:
         """It is retired; what it has counted stays."""
         if slot.is_overflow and slot.in_service:
             self.overflow_failures = 0
         self._slots.remove(slot)
-        self._replaced -= slot.is_replaced
+        self._recount()
         self.leave_free(slot)
         self._counts.absorb(slot)
         slot.target.absorb(slot)
@@ -102,16 +103,20 @@ class Slots:
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)
-        self._slots, self.set_aside, self._replaced = [], [], 0
+        self._slots, self.set_aside, self._extra = [], [], 0
         self.free.clear()
         self.leaving = set()
 
     def give_up(self, slot: Slot) -> None:
         """It is not needed any more, and goes when nobody uses it."""
-        self._replaced += not slot.is_replaced
         slot.activate(False)
         slot.expire(is_replaced=True)
         self.leave_free(slot)
+        self._recount()
+
+    def _recount(self) -> None:
+        """Those that go, and those that are to take the place of others, are beside those that there may be."""
+        self._extra = sum(slot.is_replaced or slot.predecessor is not None for slot in self._slots)
 
     def follow(self, policy: PoolPolicy) -> None:
         """There may be more or fewer from now on."""
@@ -184,7 +189,7 @@ class Slots:
 
     def is_complete(self) -> bool:
         """Whether there is nothing that could be started, as a rule; told in short, for it is asked by all who wait."""
-        return self._is_plain and len(self._slots) - self._replaced >= self._most and self._slots[0].in_service
+        return self._is_plain and len(self._slots) - self._extra >= self._most and self._slots[0].in_service
 
     def least_busy(self, avoided: Collection[Slot] = ()) -> Slot | None:
         """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all.
