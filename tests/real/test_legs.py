@@ -115,6 +115,24 @@ async def test_what_was_said_last_is_delivered() -> None:
         await leg.lost
 
 
+async def test_a_leg_whose_words_cannot_be_dealt_with_is_closed() -> None:
+    """Nothing that comes after them is delivered; the error is the loop's to tell, as for any callback."""
+    here, there = socket.socketpair()
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    leg, other = Leg(here, lambda leg: None), Leg(there.dup(), lambda leg: None)
+
+    def fail(data: bytes) -> None:
+        raise LookupError("a bug")
+
+    leg.join(other, fail)
+    there.send(b"x")
+    await asyncio.wait_for(leg.lost, PATIENT)
+    assert [type(error) for error in told] == [LookupError]
+    other.abort()
+    there.close()
+
+
 async def test_a_number_that_is_another_s_by_now_is_let_be() -> None:
     """A handshake that is given up must not have the loop forget the next socket, which has got its number."""
     loop = asyncio.get_running_loop()

@@ -125,7 +125,11 @@ class Leg:
                 self._has_said_all = True
                 self.finish()
                 return
-            self._deliver(data)
+            try:
+                self._deliver(data)
+            except BaseException:  # a bug, after which nothing more may be delivered
+                self.abort()
+                raise
             # Less than was asked for is all there was. Whoever has not taken this is not sent more.
             if len(data) < most or self._is_ending or (self._other is not None and self._other.is_full()):
                 return
