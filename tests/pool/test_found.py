@@ -50,6 +50,19 @@ def test_a_target_that_is_removed_while_the_pool_is_closed_leaves_nothing() -> N
     live(life, ("open_partly",), ("answer", "open"), ("close_all",), ("remove_target", 0), ("advance", 31.0))
 
 
+def test_a_target_that_is_removed_from_a_closing_pool_goes_when_its_time_is_up() -> None:
+    """Before the others, which have theirs."""
+    steps = (
+        ("open_partly",),
+        ("acquire", 4.0),
+        ("answer", "open"),
+        ("close_all",),
+        ("remove_target", 1),
+        ("advance", 6.0),
+    )
+    live(PoolLife(targets=3), *steps)
+
+
 def test_what_is_free_after_a_target_was_removed_from_a_closing_pool() -> None:
     """Whatever was given back while it was closed was for others to have."""
     live(PoolLife(targets=2), ("open",), ("acquire", None), ("close_all",), ("remove_target", 1), ("release", 0))
