@@ -77,7 +77,8 @@ def pytest_collection_finish() -> None:
     """What was imported stays: who collects garbage need not look at it again."""
     gc.collect()
     gc.freeze()
-    os.environ.pop("COVERAGE_PROCESS_START", None)  # programs that are run are not measured
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_FILE"):  # programs that are run are not measured
+        os.environ.pop(name, None)
 
 
 @pytest.hookimpl(wrapper=True)
