@@ -108,8 +108,8 @@ def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
 
 def _cpu_time(thread: int) -> float:
     """Of a thread, in seconds; of the process, where there is no clock for each thread."""
-    clock_of = getattr(time, "pthread_getcpuclockid", None)
-    return time.process_time() if clock_of is None else time.clock_gettime(clock_of(thread))
+    clock_of, read = getattr(time, "pthread_getcpuclockid", None), getattr(time, "clock_gettime", None)
+    return time.process_time() if clock_of is None or read is None else float(read(clock_of(thread)))
 
 
 def _place(frame: Any) -> str:
