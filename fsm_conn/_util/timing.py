@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
-__all__ = ["ExpiredError", "closing", "finish", "now", "within"]
+__all__ = ["ExpiredError", "closing", "finish", "keep", "now", "within"]
 
 T = TypeVar("T")
 
@@ -91,6 +91,16 @@ async def finish(task: asyncio.Future[Any]) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+_kept: set[asyncio.Future[Any]] = set()
+
+
+def keep(task: asyncio.Future[Any]) -> None:
+    """Let a task go on that nobody waits for any more: `asyncio` refers to it weakly, and it could be collected."""
+    if not task.done():
+        _kept.add(task)
+        task.add_done_callback(_kept.discard)
 
 
 def now() -> float:

@@ -24,6 +24,7 @@ from types import CodeType
 from typing import Any, ClassVar, Protocol
 
 from fsm_conn._util.text import traced
+from fsm_conn._util.timing import keep
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.errors import IllegalTriggerError, StateTimeoutError, is_expected, strip_tracebacks
 from fsm_conn.machine.guardian import Guardian, outlast
@@ -241,6 +242,7 @@ class Run:
             task.get_name(),
         )
         task.cancel()
+        keep(task)
         machine.abandoned_activities += 1
         self.task = self.activity = None
         self._begin()

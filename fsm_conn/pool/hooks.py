@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, keep, within
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.errors import HookTimeoutError
 from fsm_conn.pool.users import acting_for, current_user
@@ -100,6 +100,7 @@ async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) ->
     task.add_done_callback(_heed)
     await asyncio.wait({task}, timeout=GRACE)
     if not task.done():
+        keep(task)
         _log.error("%r: %s ignores its cancellation and is left behind; its link is replaced", conn, name)
 
 

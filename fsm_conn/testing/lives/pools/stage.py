@@ -229,5 +229,8 @@ class PoolStage:
                 emptied = False
             if not emptied:
                 leave_behind(self.loop.tasks())
+            for task in (*(user.task for user in self.users), *(task for _, task in self.others)):
+                if task.done() and not task.cancelled():
+                    task.exception()  # it is told already, or of no use any more
             if self._owns_loop or not emptied:
                 self.loop.close()
