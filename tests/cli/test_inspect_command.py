@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_trace_of_watch_is_read_as_well(tmp_path: Path) -> None:
     assert [line.number for line in inspect._lines(str(path))] == [2, 4]
 
 
-async def test_the_token_is_in_no_command_of_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_is_in_no_command_of_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every user of the machine sees these: the browser is led to the page by a file that this user alone may read."""
     asked: list[str] = []
     monkeypatch.setattr("webbrowser.open", asked.append)
@@ -67,5 +68,5 @@ async def test_the_token_is_in_no_command_of_a_browser(monkeypatch: pytest.Monke
         assert f"url={inspector.url}" in file.read_text()
         assert file.parent.stat().st_mode & 0o077 == 0
 
-    await inspect._inspect(looked, 0, True, ())
+    asyncio.run(inspect._inspect(looked, 0, True, ()))
     assert not Path(asked[0].removeprefix("file://")).exists()

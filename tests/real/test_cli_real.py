@@ -394,7 +394,7 @@ def test_a_request_from_a_file(run: Run, tmp_path: Path) -> None:
         (("calculator.Add", "c=1"), "calculator.Operands has no field 'c'. Its fields: a, b"),
         (("calculator.Ad",), "calculator.Calculator has no method 'Ad'. Did you mean 'Add'?"),
         (("calc.Add",), "no service 'calc' is known. Its services: calculator.Calculator."),
-        (("Add",), "'Add' names no method: give 'service.Method'"),
+        (("Add",), "'Add' names no method: give 'calculator.Calculator.Add'"),
         (("calculator.Divide", "a=1"), "calculator.Calculator.Divide: INVALID_ARGUMENT: division by zero"),
         (("calculator.Add", "--json", "{"), "--json is not valid: "),
         (("calculator.Add", "--json", "{}{}"), "calculator.Calculator.Add takes one request, and --json has 2"),
