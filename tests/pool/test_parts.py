@@ -151,6 +151,8 @@ def slot(state: str, *, began: float = 0.0, cause: Any = None, overflow: bool = 
         in_service=in_service,
         is_active=in_service,
         is_overflow=overflow,
+        is_replaced=False,
+        predecessor=None,
         is_hopeful=hopeful,
         is_asleep=state == SlotState.ASLEEP,
         is_coming=lambda now: hopeful and not in_service and now < began + SLOW_START,
