@@ -1,16 +1,17 @@
 """go-plugin's broker, the host's side: services that the host serves to its plugin, and those that the plugin offers.
 
-Both sides tell one another, on one stream, where a numbered service listens (`/plugin.GRPCBroker/StartStream`, in
-go-plugin's `grpc_broker.go`). Whoever dials a number connects there: a connection of its own for each.
+Both sides tell each other, on one stream, where a numbered service listens (`/plugin.GRPCBroker/StartStream`, in
+go-plugin's `grpc_broker.go`). Whoever dials a number makes a separate connection to that place.
 
 Rules that hold here:
 
-- The stream is opened when the broker is first used, and ends before the plugin is asked to end. A Go plugin takes one
-  stream in its life.
-- What the plugin tells decides where this host connects to, so nothing in it is taken on faith: a socket is in a
-  directory of the plugin's, another address is on loopback, and what answers there shows the plugin's certificate.
-- Offers are kept until they are dialled, a bounded number of them; go-plugin drops them after five seconds.
-- All that was served or dialled ends with the link. Nothing is left behind, whatever is cancelled.
+- The stream is opened when the broker is first used, and ends before the plugin is asked to end. A Go plugin accepts
+  one stream in its life.
+- What the plugin announces decides where this host connects to, so nothing in it is taken on faith: a socket must be
+  in a directory of the plugin's, another address must be on loopback, and the server there must show the plugin's
+  certificate.
+- Offers are kept until they are dialled, up to a bounded number; go-plugin drops them after five seconds.
+- Everything that was served or dialled ends with the link. Nothing is left behind, whatever is cancelled.
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ __all__ = ["BrokeredChannel", "PluginBroker"]
 logger = logging.getLogger("fsm_conn.process")
 
 MOST_OFFERS = 1024
-"""Offers that nobody has dialled; the oldest are dropped."""
+"""The number of undialled offers that are kept; the oldest are dropped."""
 LONGEST_OFFER = 4096
-"""Characters of an address that is offered, which is that of a path; no longer one can be dialled."""
+"""Characters of an offered address: the longest path. Nothing longer can be dialled."""
 LARGEST_ID = 2**32 - 1
 SHAM = (
     "the plugin's broker acknowledges what it is offered, and does nothing with it, as pyvider-rpcplugin's own does: "
     "register another GRPCBroker service in the plugin, after that one"
 )
 PING_LIMIT = 1.0
-"""Seconds for the answer after which a plugin without a broker has surely said so."""
+"""Seconds for the health answer. After it, a plugin without a broker has certainly said so."""
 
 
 class BrokeredChannel(StubChannel):
-    """A channel to a service that the plugin has offered. Unlike that of the link, it may be closed."""
+    """A channel to a service that the plugin has offered. Unlike the link's channel, it may be closed."""
 
     def __init__(
         self, dialled: Dialled, connectivity: Connectivity, loss: Loss, on_end: Callable[[BrokeredChannel], None]
@@ -68,7 +69,7 @@ class BrokeredChannel(StubChannel):
         self._on_end = on_end
 
     async def close(self, grace: float | None = None) -> None:  # type: ignore[override]
-        """Close it. Calls under way have `grace` seconds to end."""
+        """Close the channel. Calls under way have `grace` seconds to end."""
         try:
             if grace:
                 await self._dialled.channel.close(grace)
@@ -88,12 +89,12 @@ class PluginBroker(Broker):
 
     Args:
         channel: the link's channel.
-        connectivity: its connection, where calls through channels of the broker are counted, too.
+        connectivity: the channel's connection, where calls through the broker's channels are counted, too.
         loss: the end of the link.
         dialler: how to speak to the plugin.
         own: the user's own credentials, if any.
         directories: where sockets that the plugin offers may be.
-        show: makes the plugin's words fit to be shown.
+        show: makes the plugin's words safe to show.
         user: the number of the user that the plugin runs as; None: this one.
     """
 
@@ -135,25 +136,25 @@ class PluginBroker(Broker):
         return f"<PluginBroker serves {len(self._served)}, has dialled {len(self._channels)}>"
 
     def next_id(self) -> int:
-        """A number that this host has not used yet, counted from 1 as by go-plugin."""
+        """A number that this host has not used yet, counted from 1 as in go-plugin."""
         self._last_id = self._last_id % LARGEST_ID + 1
         return self._last_id
 
     # -- the stream --------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        """Open the stream, once, and learn whether the plugin has a broker at all.
+        """Open the stream, once, and find out whether the plugin has a broker at all.
 
         Raises:
-            BrokerError, LinkLostError: it has none, or there is no plugin any more.
+            BrokerError, LinkLostError: the plugin has no broker, or there is no plugin any more.
         """
         await self._check()
         if self._stream is None:
             stub: Any = GRPCBrokerStub(self._channel)  # type: ignore[no-untyped-call,unused-ignore]
             self._stream = stub.StartStream()
             self._reading = asyncio.create_task(self._read(self._stream))
-            # What the stream is answered with is only told with the first message, unless it is a refusal, which comes
-            # before the answer to a question that was asked later.
+            # gRPC reports the stream's answer only with the first message. But a refusal arrives before the answer to a
+            # question that was asked later, so such a question is asked here.
             with suppress(grpc.aio.AioRpcError):
                 await health_service.ask(self._channel, "plugin", timeout=PING_LIMIT)
         await self._check()
@@ -183,7 +184,7 @@ class PluginBroker(Broker):
             self._news.set()
 
     def _take(self, info: ConnInfo) -> None:
-        """What the plugin says: that it offers a service, or something about multiplexing, which was not asked for."""
+        """Take a message: an offer of a service, or something about multiplexing, which was not asked for."""
         if info.HasField("knock"):
             if info.knock.ack and not info.knock.knock and not self._is_sham:
                 self._is_sham = True
@@ -193,7 +194,7 @@ class PluginBroker(Broker):
         while len(self._offers) >= MOST_OFFERS:
             del self._offers[next(iter(self._offers))]
         network, address = info.network[:LONGEST_OFFER], info.address[:LONGEST_OFFER]
-        self._offers[info.service_id] = Address(network=network, address=address)  # and nothing else that it came with
+        self._offers[info.service_id] = Address(network=network, address=address)  # and nothing else of the message
         self._news.set()
 
     # -- serving -----------------------------------------------------------------------------------------------------
@@ -227,7 +228,7 @@ class PluginBroker(Broker):
         )
         self._served.add(served)
         try:
-            if self._user is not None:  # whom the socket is for, and who may pass through the directory
+            if self._user is not None:  # the plugin's user gets the socket, and may reach it
                 os.chown(served.path, self._user, -1)
                 os.chmod(self._private, 0o711)  # noqa: S103
             await self._send(ConnInfo(service_id=number, network="unix", address=served.path))
@@ -237,13 +238,13 @@ class PluginBroker(Broker):
         return served
 
     async def _send(self, info: ConnInfo) -> None:
-        """Tell the plugin. A write that is cancelled would end the stream, so whoever is cancelled lets it go on."""
+        """Send a message. If the caller is cancelled, the write goes on: to cancel it would end the stream."""
         writing = asyncio.create_task(self._write(info))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         await asyncio.wait((writing,))
         if not writing.cancelled() and writing.exception() is not None and self._reading is not None:
-            # The stream has ended, and who reads it is about to learn why.
+            # The stream has ended, and its reader is about to learn why.
             await asyncio.wait((self._reading,), timeout=PING_LIMIT)
             self._ended = self._ended or f"the broker's stream has ended: {writing.exception()}"
         await self._check()
@@ -316,7 +317,7 @@ class PluginBroker(Broker):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def abort(self) -> None:
-        """End it as the loop ends: nothing can be awaited any more."""
+        """End the broker as the loop ends: nothing can be awaited any more."""
         self._closed = True
         self._news.set()
         for served in self._served:
@@ -331,11 +332,11 @@ class PluginBroker(Broker):
             directory.remove(private)
 
     async def close(self) -> None:
-        """End the stream, and all that was served or dialled. Bounded; may be called again."""
+        """End the stream, and everything that was served or dialled. Bounded; may be called again."""
         self._closed = True
         self._news.set()
         try:
-            # Whoever keeps the stream, or a task that was cancelled in it, keeps the connection open.
+            # A reference to the stream, or to a task that was cancelled in it, would keep the connection open.
             reading, self._reading = self._reading, None
             stream, self._stream = self._stream, None
             if reading is not None:

@@ -1,7 +1,7 @@
-"""The certificate by which this host proves to one plugin who it is: as a client, and as a server of its broker.
+"""The certificate with which this host proves its identity to one plugin: as a client, and as its broker's server.
 
-It is what go-plugin's own host makes (`generateCert` in its `mtls.go`) but for the curve: gRPC's TLS takes no
-certificate on P-521. A plugin trusts this certificate and no other, so it is its own authority.
+It is like the one that go-plugin's own host makes (`generateCert` in its `mtls.go`), except for the curve: gRPC's TLS
+takes no certificate on P-521. A plugin trusts this certificate alone, so the certificate is its own authority.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["make_certificate"]
 NAME = "localhost"
 """What go-plugin expects a server to be called, whatever its address."""
 EARLY = datetime.timedelta(seconds=30)
-"""How long before now it is valid, for clocks that differ."""
+"""How long before now a certificate becomes valid, for clocks that differ."""
 
 
 def make_certificate(days: int) -> tuple[str, str]:

@@ -1,9 +1,9 @@
-"""The one room in which this package touches the inside of pyvider-rpcplugin's client.
+"""The only module of this package that uses the inside of pyvider-rpcplugin's client.
 
-The client knows go-plugin's protocol: certificates, credentials, stubs of the services that every plugin has. What it
-does around that (processes, pipes, retries, waiting) cannot be used in a program that has other things to do, so those
-parts are overridden here. `WHAT_WE_RELY_ON` lists what is used and what is replaced; a test compares it with what is
-installed, so that a new version cannot change silently under us.
+The client knows go-plugin's protocol: certificates, credentials, stubs of the services that every plugin has. The rest
+of what it does (processes, pipes, retries, waiting) is unusable in a program that has other things to do, so this
+module overrides those parts. `WHAT_WE_RELY_ON` lists what is used and what is replaced. A test compares that list with
+what is installed, so that a new version cannot change silently under us.
 
 Rules that hold here:
 
@@ -77,15 +77,15 @@ INHERITED_FROM_OUR_HOST = (
     "PLUGIN_CLIENT_ROOT_CERTS",
     "PLUGIN_MULTIPLEX_GRPC",
 )
-"""Variables that a host sets for its plugin. When this process is one itself, they are not for its own plugins."""
+"""Variables that a host sets for its plugin. When this process is a plugin itself, its own plugins do not get them."""
 
 
 MADE_FOR_ONE_LINK = ("PLUGIN_CLIENT_CERT", "PLUGIN_CLIENT_ROOT_CERTS")
-"""Variables of a plugin that are different each time that it is started."""
+"""Variables of a plugin that differ at each start."""
 
 
 class _StandardLogger:
-    """What the client takes for its logger."""
+    """Stands in for the client's logger."""
 
     _logger = logging.getLogger("fsm_conn.pyvider")
 
@@ -99,7 +99,7 @@ class _StandardLogger:
 
 
 class PluginClient(RPCPluginClient):
-    """A client for one attempt at starting a plugin, and for what comes of it.
+    """A client for one attempt at starting a plugin, and for the plugin that this starts.
 
     Args:
         plugin: what to start.
@@ -107,7 +107,7 @@ class PluginClient(RPCPluginClient):
         name: what log records call it.
 
     Attributes:
-        process: the plugin's process, as soon as there is one. It stays after the client was closed, for its evidence.
+        process: the plugin's process, as soon as there is one. It is kept after the client was closed, as evidence.
         grpc_channel: the channel, once `start` has returned.
     """
 
@@ -134,7 +134,7 @@ class PluginClient(RPCPluginClient):
         return None if self._transport_name is None or self._address is None else (self._transport_name, self._address)
 
     def __repr__(self) -> str:
-        """Not the base's, which shows the private key."""
+        """Replaces the base's `repr`, which shows the private key."""
         return f"<PluginClient {self._name} {self.process or 'not started'}>"
 
     # -- one attempt -------------------------------------------------------------------------------------------------
@@ -187,13 +187,13 @@ class PluginClient(RPCPluginClient):
         )
 
     def _environment(self) -> Unshown:
-        """The plugin's environment: the host's, what a host tells its plugin, and last what the user says."""
+        """The plugin's environment: the host's, then what a host tells its plugin, and last what the user sets."""
         inherited = os.environ if self._plugin.inherit_env else {}
         env = Unshown({name: value for name, value in inherited.items() if name not in INHERITED_FROM_OUR_HOST})
         env["PYTHONUNBUFFERED"] = "1"
         env[rpcplugin_config.plugin_magic_cookie_key] = rpcplugin_config.plugin_magic_cookie_value
         if self.client_cert:
-            # With this one pyvider's server verifies its client; by default it takes any. Go plugins always do.
+            # With this variable pyvider's server verifies its client; else it takes any. Go plugins always verify.
             env["PLUGIN_CLIENT_ROOT_CERTS"] = self.client_cert
         if self._plugin.versions:
             env["PLUGIN_PROTOCOL_VERSIONS"] = ",".join(map(str, self._plugin.versions))
@@ -222,7 +222,7 @@ class PluginClient(RPCPluginClient):
         return self.dialler().channel_options()
 
     def dialler(self) -> Dialler:
-        """How to speak to the plugin, as far as its handshake has told by now."""
+        """How to speak to the plugin, as far as its handshake has said so far."""
         return Dialler(
             tls=self._credentials(),
             given=channel_credentials(self._plugin.credentials),
@@ -256,7 +256,7 @@ class PluginClient(RPCPluginClient):
         try:
             address = Address(network=self._transport_name, address=self._address)
             self._dialled = await self.dialler().dial(address)
-        except LinkError:  # It is an OSError, too, and has its own words.
+        except LinkError:  # A LinkError is an OSError, too, and has its own words.
             raise
         except OSError as error:
             raise self._unreachable(error) from None
@@ -288,7 +288,7 @@ class PluginClient(RPCPluginClient):
     # -- the plugin's own output, over the channel -------------------------------------------------------------------
 
     async def _read_stdio_logs(self) -> None:
-        """go-plugin's servers send what the plugin prints over a stream of its own, and may block unless it is read."""
+        """Read what the plugin prints. go-plugin's servers send it over a stream, and may block until it is read."""
         assert self.process is not None
         await read_stdio(self._stdio_stub, self.process.log_of)
 
@@ -306,22 +306,22 @@ class PluginClient(RPCPluginClient):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     async def stop_streams(self) -> None:
-        """End the streams that are ours: a server that is told to stop may wait for its calls to end."""
+        """End our streams: a server that is told to stop may wait for its calls to end."""
         await self._stop_reading()
         if self._broker is not None:
             await self._broker.close()
 
     async def _stop_reading(self) -> None:
-        # A task that was cancelled keeps its frames, and with them the call, which would keep the connection open.
+        # A cancelled task keeps its frames, and with them the call, which would keep the connection open.
         reading, self._stdio_task = self._stdio_task, None
         if reading is not None:
             reading.cancel()
             await asyncio.wait((reading,))
 
     async def ask_to_end(self, limit: float) -> float | None:
-        """Ask the plugin to end, and return the seconds of `limit` that are left; None: it has no way to be asked.
+        """Ask the plugin to end, and return the seconds of `limit` that are left; None: it cannot be asked.
 
-        A server may end before it has answered, so that any other failure means that it was asked.
+        A server may end before it has answered, so any other failure counts as asked.
         """
         assert self._controller_stub is not None
         clock = asyncio.get_running_loop().time
@@ -339,7 +339,7 @@ class PluginClient(RPCPluginClient):
             await self.process.stop(grace, wait=wait)
 
     def abandon(self) -> None:
-        """End the plugin, and what leads to it, as the loop ends. Blocks for some milliseconds."""
+        """End the plugin and the connection to it, as the loop ends. Blocks for some milliseconds."""
         if self.process is not None:
             self.process.abandon()
         if self._broker is not None:

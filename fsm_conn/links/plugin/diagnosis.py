@@ -1,10 +1,10 @@
-"""Says why a plugin did not come up, or went away, in words that help.
+"""Says why a plugin did not start, or went away, in words that help.
 
 Rules that hold here:
 
-- The end of the process outranks every other symptom: who waits for the plugin to do something waits for that, too.
+- The end of the process is a better reason than any other symptom, so every wait for the plugin ends with the process.
 - The cause goes before the symptom: a plugin that refuses its cookie says so, and then exits like any other.
-- Every error carries the evidence, and nothing secret.
+- Every error carries the evidence, and no secret.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["exit_error", "loss", "read_handshake", "unless_exited"]
 
 BEFORE = "before its handshake"
 SETTLE = 0.25
-"""Seconds in which a process that did something odd may still end, which would explain it."""
+"""Seconds to wait for the end of a process that did something odd, for that end would explain it."""
 
-# What pyvider's server says (its `handshake/core.py`), and go-plugin's (its `server.go`).
+# The words of pyvider's server (its `handshake/core.py`), and of go-plugin's (its `server.go`).
 _COOKIE_REFUSED = (
     "magic cookie mismatch",
     "magic cookie not provided",
@@ -37,16 +37,16 @@ _COOKIE_REFUSED = (
     "misconfigured serveconfig",
 )
 _NOT_FOUND = (126, 127)
-"""The exit statuses by which a shell, or `env`, says that it could not execute a command, or find it."""
-# What interpreters say that do not find their script or module.
+"""The exit statuses with which a shell, or `env`, says that it could not execute a command, or not find it."""
+# The words of interpreters that do not find their script or module.
 _NO_PROGRAM = re.compile(r"can't open file '|: No module named |^Error: Cannot find module '", re.MULTILINE)
 
 
 async def unless_exited(process: PluginProcess, wanted: asyncio.Future[Any], when: str) -> None:
-    """Wait for `wanted`, but no longer than the process lives. Neither future is cancelled.
+    """Wait for `wanted`, but only while the process lives. Neither future is cancelled.
 
     Raises:
-        LinkError: the process ended, before or while `wanted` was done.
+        LinkError: the process ended, before `wanted` was done or at the same time.
     """
     await asyncio.wait((wanted, process.exited), return_when=asyncio.FIRST_COMPLETED)
     if process.exited.done():
@@ -123,7 +123,7 @@ def _refused_cookie(evidence: str) -> bool:
 
 
 def _explained(error: HandshakeError, process: PluginProcess) -> LinkError:
-    """The same error with the evidence; or a better one, when the process has ended in the meantime."""
+    """The same error with the evidence; or a better one, if the process has ended in the meantime."""
     if not process.exited.done():
         return type(error)(error.message, evidence=process.diagnostics(), line=error.line, permanent=error.permanent)
     ended = exit_error(process, BEFORE)

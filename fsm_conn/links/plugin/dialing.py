@@ -1,9 +1,9 @@
-"""Connects to an address that a plugin has told: that of its server, or of a service that its broker offers.
+"""Connects to an address that a plugin has announced: of its server, or of a service that its broker offers.
 
 Rules that hold here:
 
-- gRPC speaks to the plugin itself, unless the plugin's certificate is of a kind that gRPC refuses: then a relay does.
-- One attempt, which may be cancelled at any await, and then leaves nothing.
+- gRPC speaks to the plugin itself, unless the plugin's certificate is of a kind that gRPC refuses. Then a relay does.
+- A dial is one attempt. It may be cancelled at any await, and then leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay, is_beyond_grp
 __all__ = ["Dialled", "Dialler"]
 
 UNREACHABLE_LIMIT = 0.5
-"""Seconds for which a channel may fail, and try again, to connect to the address that the plugin has just announced."""
+"""Seconds for which a channel may retry a failed connection to the address that the plugin has just announced."""
 RECONNECT_BACKOFF_MS = 50
 
 
@@ -42,14 +42,14 @@ class Dialler:
     tls: Credentials | None = attrs.field(default=None, repr=False)
     """The certificates that were made for the link; None: there are none."""
     given: grpc.ChannelCredentials | None = attrs.field(default=None, repr=False)
-    """The user's own credentials, which win."""
+    """The user's own credentials, which take precedence."""
     max_message: int
     """Bytes of the largest message."""
     options: tuple[tuple[str, int | str | bytes], ...] = ()
-    """The user's channel arguments, which win."""
+    """The user's channel arguments, which take precedence."""
 
     def channel_options(self) -> list[tuple[str, Any]]:
-        """Not pyvider's own: its pings every 30 s are more than servers allow, who then drop the connection."""
+        """The channel arguments. pyvider's own are not used: its pings every 30 s make servers drop the connection."""
         options: dict[str, Any] = {
             **dict(CHANNEL_OPTIONS),
             "grpc.enable_http_proxy": 0,
@@ -58,10 +58,10 @@ class Dialler:
             **without_retries(self.options),
         }
         if self.tls is not None:
-            # The name that go-plugin's certificates bear, which no address of a plugin has.
+            # go-plugin's certificates are made for this name, which is not in any address of a plugin.
             options["grpc.ssl_target_name_override"] = "localhost"
         else:
-            # The path of a socket is no name of a host, and servers in Rust refuse it.
+            # By default this would be the socket's path, which is no host name: servers in Rust refuse it.
             options["grpc.default_authority"] = "localhost"
         return [*(options | dict(self.options) | bounds_of_our_own(self.options)).items()]
 
@@ -105,7 +105,7 @@ class Dialler:
 
 @attrs.define(eq=False)
 class Dialled:
-    """A channel that is connected, and the relay before it where gRPC cannot speak the plugin's TLS."""
+    """A connected channel, and the relay before it where gRPC cannot speak the plugin's TLS."""
 
     channel: grpc.aio.Channel
     relay: TlsRelay | None = None
@@ -125,7 +125,7 @@ class Dialled:
                 raise UnreachableError(str(fault or await said_why_not(channel))) from None
 
     def abort(self) -> None:
-        """End what leads to the plugin, as the loop ends."""
+        """End the connection to the plugin, as the loop ends."""
         if self.relay is not None:
             self.relay.abort()
 

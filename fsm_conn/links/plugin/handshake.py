@@ -1,16 +1,15 @@
-"""The one line that a go-plugin plugin prints first, read by a host that does not trust it.
+"""The one line that a go-plugin plugin prints first, read by a host that does not trust the plugin.
 
 The line is `CORE|APP|network|address|protocol|certificate[|multiplexed]`, as go-plugin's `server.go` prints it.
-What it says decides where this host connects to and which certificate it believes, so nothing in it is taken
-on faith.
+The line decides where this host connects to and which certificate it believes, so nothing in it is taken on faith.
 
 Rules that hold here:
 
-- Pure: bytes in, a `Handshake` or an error out. Any bytes whatsoever give one of the two, in bounded time.
-- Every error quotes the offending line, shortened and escaped, says what is wrong with it and what to do.
+- The parser is pure: bytes in, a `Handshake` or an error out. Any bytes give one of the two, in bounded time.
+- Every error quotes the offending line, shortened and escaped, and says what is wrong with it and what to do.
 - An address is on this machine: an absolute path, or a loopback address with its port.
-- A plugin that speaks another version or protocol is `IncompatibleProtocolError`, anything else a `HandshakeError`.
-  Both are permanent: a program prints the same line next time.
+- A plugin that speaks another version or protocol raises `IncompatibleProtocolError`, anything else a
+  `HandshakeError`. Both are permanent: a program prints the same line next time.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Address:
 
     @property
     def target(self) -> str:
-        """The address as a gRPC target, whose own syntax no character of the address can break out of."""
+        """The address as a gRPC target, quoted so that no character of it changes the target's meaning."""
         if self.network == "unix":
             return "unix:" + quote(self.address)
         kind = "ipv6" if self.address.startswith("[") else "ipv4" if self.address[0].isdigit() else "dns"
@@ -61,7 +60,7 @@ class Address:
 
 @attrs.frozen(kw_only=True)
 class Handshake(Address):
-    """What a plugin said of itself."""
+    """What a plugin said about itself."""
 
     app_version: int
     """The version of the application's protocol that the plugin chose."""
@@ -71,7 +70,7 @@ class Handshake(Address):
 
 @attrs.frozen
 class _Refusal:
-    """Raises errors that quote one line, and what stands in it."""
+    """Raises errors that quote one line and its fields."""
 
     line: str
     show: Callable[[str], str]
@@ -86,16 +85,16 @@ class _Refusal:
         return f"the plugin's handshake line {self.line} {wrong}" + (f": {remedy}" if remedy else "")
 
     def field(self, text: str) -> str:
-        """One field of the line, as it is quoted for itself."""
+        """One field of the line, quoted by itself."""
         return quoted(text.encode("ascii", "surrogateescape"), self.show, 40)
 
     def number(self, text: str) -> str:
-        """A field that is a number, without leading zeros: they say nothing."""
+        """A field that is a number, without leading zeros, which mean nothing."""
         return self.show(str(int(text)))
 
 
 def offered_versions(text: str) -> frozenset[int]:
-    """The versions in the value of `PLUGIN_PROTOCOL_VERSIONS`, such as `"5,6"`. Empty: nothing was asked for."""
+    """The versions in the value of `PLUGIN_PROTOCOL_VERSIONS`, such as `"5,6"`. Empty: none was asked for."""
     return frozenset(int(part) for part in map(str.strip, text.split(",")) if _NUMBER.fullmatch(part))
 
 
@@ -187,14 +186,14 @@ def _check_address(network: str, address: str, refuse: _Refusal) -> None:
 
 
 def wrong_address(network: str, address: str, show: Callable[[str], str] = repr) -> tuple[str, str] | None:
-    """What is wrong with an address that a plugin has told, and the remedy; None: nothing.
+    """What is wrong with an address that a plugin has announced, and the remedy; None: nothing.
 
-    The words continue the name of whatever it stood in, such as `the plugin's handshake line`.
+    The words continue the name of what contained the address, such as `the plugin's handshake line`.
 
     Args:
-        network: what it told as the network.
-        address: what it told as the address.
-        show: makes the network fit to be shown.
+        network: what the plugin announced as the network.
+        address: what the plugin announced as the address.
+        show: makes the network safe to show.
     """
     if network == "unix":
         return _wrong_socket_path(address)
@@ -229,7 +228,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _certificate(text: str, refuse: _Refusal) -> str:
-    """go-plugin leaves the padding away."""
+    """The certificate with its padding, which go-plugin omits."""
     padded = text + "=" * (-len(text) % 4)
     try:
         base64.b64decode(padded, validate=True)

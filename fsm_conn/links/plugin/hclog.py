@@ -1,9 +1,9 @@
-"""Reads the lines by which Go plugins log, those of hclog, as JSON or as text; all else is a line like any other.
+"""Reads the log lines of Go plugins, written by hclog as JSON or as text; any other line is just a line.
 
 Source: go-hclog's `intlogger.go`, and `logStderr` and `parseJSON` of go-plugin's `client.go`.
 
-Rule that holds here: any line whatsoever gives an `Entry`, and nothing is shown that was not in it. What is nested
-deeper than a logger nests its fields is a line like any other: whoever handles a field may recurse.
+Rule that holds here: any line gives an `Entry`, and nothing is shown that was not in the line. A line with deeper
+nesting than a logger's fields have is treated as text, because code that handles a field may recurse.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["TRACE", "read_entry"]
 TRACE = 5
 """The level of hclog's TRACE, below `logging.DEBUG`."""
 DEEPEST = 32
-"""Lists and objects within one another that are taken for fields."""
+"""Levels of nested lists and objects that are accepted as fields."""
 _LEVELS = {
     "trace": TRACE,
     "debug": logging.DEBUG,
@@ -28,12 +28,12 @@ _LEVELS = {
     "warn": logging.WARNING,
     "error": logging.ERROR,
 }
-# The time is first, unless the plugin turns it off; go-plugin's own host looks for the level at the beginning alone.
+# The time comes first, unless the plugin turns it off; go-plugin's own host looks only for a level at the beginning.
 _TEXT = re.compile(r"(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?\s+)?\[(TRACE|DEBUG|INFO|WARN|ERROR)\]")
 
 
 def read_entry(line: str) -> Entry:
-    """What a line says: its level, and where it is JSON of hclog its message and fields."""
+    """What a line says: its level, and also its message and fields if it is hclog's JSON."""
     if line.startswith("{") and '"@message"' in line:
         found = _of_json(line)
         if found is not None:
@@ -61,7 +61,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _told(message: str, module: str, fields: dict[str, Any]) -> str:
-    """As hclog writes it as text."""
+    """The entry as hclog writes it as text."""
     values = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in fields.items()]
     told = f"{module}: {message}" if module else message
     return " ".join([f"{told}:", *values]) if values else told

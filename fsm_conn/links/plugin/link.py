@@ -1,18 +1,21 @@
-"""The link to a plugin: a process of ours that serves gRPC, started and ended with the link.
+"""The link to a plugin: a gRPC server in a process of ours, which starts and ends with the link.
 
 Rules that hold here:
 
-- One `open` is one attempt. It fails as soon as the process ends, whatever it was waiting for, and however it ends
-  other than by success, the process is killed and everything is given back before anybody hears of it.
-- A plugin that closes its connection in good order, for its age or because it was idle, goes on: it is connected to
-  again, and knows all that it was told. One that takes no connection any more, and finishes its calls, is going away.
-- The process is the truth. A link whose channel breaks is lost, but when the process has ended, that is the reason.
-- A plugin is asked to end, then told, then killed. The channel goes in between, so nobody hears the server's farewell.
+- One `open` is one attempt. It fails as soon as the process ends, whatever it was waiting for. If it does not succeed,
+  it kills the process and gives everything back before it raises.
+- A plugin that closes its connection in good order, for its age or because it was idle, stays in use: this host
+  connects to it again, and the plugin still knows all that it was told. A plugin that accepts no more connections, and
+  finishes its calls, is going away.
+- The process decides why a link was lost. If the channel breaks, the link is lost; if the process has ended, that end
+  is the reason.
+- To end a plugin, the host asks it, then sends SIGTERM, then kills it. The channel is closed after the request and
+  before SIGTERM, so nobody hears the server's farewell.
 - A link that nobody closes does not outlive its loop: the task that keeps it is cancelled with the loop's others, and
   kills the process.
 
-Logs, all of the standard library and quiet unless asked for: what plugins print goes to `fsm_conn.plugin` at INFO,
-or at the level of hclog's lines; what the client library has to say to `fsm_conn.pyvider` at DEBUG.
+Logs go to the standard library's loggers, and are quiet unless asked for: what plugins print goes to `fsm_conn.plugin`
+at INFO, or at the level of hclog's lines; what the client library says goes to `fsm_conn.pyvider` at DEBUG.
 """
 
 from __future__ import annotations
@@ -47,13 +50,13 @@ if TYPE_CHECKING:
 __all__ = ["PluginLink"]
 
 PING = "plugin"
-"""What go-plugin's servers are called by their health service (`GRPCServiceName` in its `grpc_server.go`)."""
+"""The name of go-plugin's servers in their health service (`GRPCServiceName` in its `grpc_server.go`)."""
 HANG_UP = 0.01
-"""Seconds in which gRPC surely hangs up. Later, a farewell of the server would make it write a line to stderr."""
+"""Seconds in which gRPC certainly hangs up. A server's farewell after that makes gRPC write a line to stderr."""
 ASKED = 2.0
-"""Seconds in which a plugin that was asked to end may do so; go-plugin's own client waits as long."""
+"""Seconds that a plugin has to end after it was asked; go-plugin's own client waits as long."""
 TOLD = 1.0
-"""Seconds between SIGTERM and SIGKILL for one that was asked before, and did not end."""
+"""Seconds between SIGTERM and SIGKILL for a plugin that was asked before, and did not end."""
 
 
 class PluginLink(GrpcLink):
@@ -63,7 +66,7 @@ class PluginLink(GrpcLink):
         target: a `Plugin`, or its command.
         services: services that need no reflection.
         name: what log records and `repr` call the plugin.
-        options: where the command is given, as for `Plugin`.
+        options: as for `Plugin`, if `target` is a command.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class PluginLink(GrpcLink):
 
     @property
     def announced(self) -> tuple[str, str] | None:
-        """Where the plugin serves, as it has announced it: `unix` and a path, or `tcp` and `host:port`; None before."""
+        """Where the plugin said that it serves: `unix` and a path, or `tcp` and `host:port`; None before it said so."""
         return self._client.announced if self._client is not None else None
 
     @property
@@ -122,12 +125,12 @@ class PluginLink(GrpcLink):
         return process_limiter().slot(self._plugin.command)
 
     def _show(self, said: str) -> str:
-        """A plugin's words, however they come, without the values of `env`, and fit to stand in an error."""
+        """Make a plugin's words safe to show in an error: short, and without the values of `env`."""
         return brief(said if self._process is None else self._process.redact(said))
 
     def diagnostics(self) -> str:
-        """What the plugin has printed, without secrets: its first line on stdout, or what there is of it, and its last
-        lines on stderr. After a failed or cancelled `open`, too.
+        """What the plugin has printed, without secrets: its first line on stdout, or the part that there is, and the
+        last lines on stderr. Works after a failed or cancelled `open`, too.
         """
         if self._process is None:
             return ""
@@ -166,23 +169,23 @@ class PluginLink(GrpcLink):
             raise
 
     def _described(self, symptom: Exception) -> Exception:
-        """The end of the process, if it can be seen by now, is the better reason; else what is known of it is added."""
+        """The end of the process as the reason, if it can be seen by now; else the symptom with what is known."""
         if self._process is None or isinstance(symptom, GoingAwayError):
             return symptom
         self._process.look()
         return diagnosis.loss(self._process, symptom)
 
     async def _explained(self, reason: Exception) -> Exception:
-        """How the process ended: its sockets are closed a moment before it counts as ended."""
+        """Give the end of the process as the reason. That end is visible a moment after the process's sockets close."""
         if self._process is None or isinstance(reason, (GoingAwayError, PluginExitedError)):
             return reason
-        # Counted from the loss: who asks later does not wait as long again.
+        # Counted from the loss, so that a later caller does not wait as long again.
         left = self._loss.since + diagnosis.SETTLE - asyncio.get_running_loop().time()
         await asyncio.wait((self._process.exited,), timeout=max(left, 0.0))
         return diagnosis.exit_error(self._process, "") if self._process.exited.done() else reason
 
     async def probe(self, service: str = "") -> bool:
-        """Ask the health service, as `Health.probe`; of `plugin`, as go-plugin's `Ping` does, where none is named."""
+        """Ask the health service, as `Health.probe`; about `plugin`, as go-plugin's `Ping` does, if none is named."""
         if not service and self._is_pinged:
             try:
                 return await super().probe(PING)
@@ -193,28 +196,28 @@ class PluginLink(GrpcLink):
         return await super().probe(service)
 
     def mark_unresponsive(self) -> None:
-        """The plugin hangs: so its callers are told, and `close` kills it at once, as it does when the link is lost."""
+        """Declare that the plugin hangs. Its callers get an error, and `close` kills it at once, as after any loss."""
         symptom = LinkLostError("the peer did not answer any more")
         self._loss.declare(self._described(symptom), final=True)
 
     async def close(self) -> None:
         """End the plugin and close the channel. Bounded: about three seconds for a plugin that does not want to end.
 
-        The plugin is asked (go-plugin's `GRPCController.Shutdown`), so that it can do what it does at its end; then
-        told, by SIGTERM; then killed. One that does not answer any more is killed at once. When this is cancelled, the
-        plugin is killed and the rest done at once. Calls in flight fail.
+        The plugin is asked first (go-plugin's `GRPCController.Shutdown`), so that it can do its work at the end. Then
+        it gets SIGTERM, and then it is killed. A plugin that does not answer any more is killed at once. If this is
+        cancelled, the plugin is killed and the rest is done at once. Calls in flight fail.
         """
         assert self._client is not None
         assert self._calls is not None
         is_well = self._loss.is_going_away or not self._calls.connectivity.refuses()
-        # From here on it ends because we want it to.
+        # From here on the plugin ends because we want it to.
         self._loss.declare(LinkLostError("the link was closed"), final=True)
         try:
             await self._client.stop_streams()
             left = await self._client.ask_to_end(ASKED) if is_well else None
             await self._calls.close()
             if is_well and left is None:
-                # gRPC closes the connection on a thread of its own, and tells nobody when.
+                # gRPC closes the connection on a thread of its own, and does not tell when.
                 await asyncio.sleep(HANG_UP)
             await self._client.stop_process(wait=left or 0, grace=0 if not is_well else GRACE if left is None else TOLD)
         finally:
@@ -231,6 +234,6 @@ class PluginLink(GrpcLink):
 
 
 def _is_unknown(error: NotServingError) -> bool:
-    """Whether a plugin was asked of a service that its health service does not know."""
+    """Whether the plugin was asked about a service that its health service does not know."""
     cause = error.__context__
     return isinstance(cause, grpc.aio.AioRpcError) and cause.code() is grpc.StatusCode.NOT_FOUND

@@ -1,4 +1,4 @@
-"""The link to a plugin that somebody else has started, under a debugger or before this host: it goes on running."""
+"""The link to a plugin that somebody else started, under a debugger or before this host, and that goes on running."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ReattachLink(GrpcLink):
 
     @property
     def pid(self) -> int | None:
-        """The number of the plugin's process, if it was told."""
+        """The number of the plugin's process, if the target gave it."""
         return self._target.pid
 
     @property
@@ -60,7 +60,7 @@ class ReattachLink(GrpcLink):
 
     @property
     def broker(self) -> Broker:
-        """The plugin's broker, which ends with the link. A plugin in Go takes one host in its life.
+        """The plugin's broker, which ends with the link. A Go plugin accepts one host in its life.
 
         Raises:
             LinkLostError: the link is not open.
@@ -100,7 +100,7 @@ class ReattachLink(GrpcLink):
         return LineLog(Redactor(), asyncio.get_running_loop().time, extra)
 
     def _watch_process(self) -> None:
-        """Have the end of the process noticed: it is no child of ours, so a descriptor tells, where there are such."""
+        """Watch for the end of the process. It is no child of ours, so this needs a descriptor, if there is one."""
         pid = self._target.pid
         if pid is None:
             return

@@ -2,13 +2,13 @@
 
 Rules that hold here:
 
-- The socket stands in a directory that only this user may enter, and only this user may write to it. Where the link has
-  TLS, the plugin must show its own certificate besides, and gets this host's.
-- gRPC's server does the TLS itself, unless it takes no certificate like the plugin's: then a `TlsDoor` does, and the
-  server lets in that door alone.
-- Connections are bounded in number, and so are the calls of each and what they bring along: a plugin cannot use up this
-  process's descriptors, nor its memory.
-- Ending it is bounded: calls that do not end when they are cancelled are left.
+- The socket is in a directory that only this user may enter, and only this user may write to the socket. Where the link
+  has TLS, the plugin must also show its own certificate, and gets this host's.
+- gRPC's server does the TLS itself, unless it cannot take a certificate like the plugin's. Then a `TlsDoor` does the
+  TLS, and the server accepts only that door.
+- Connections are bounded in number, and so are the calls on each and the size of their requests: a plugin cannot use
+  up this process's descriptors or memory.
+- Ending a service is bounded: calls that do not end when they are cancelled are left behind.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ __all__ = ["LARGEST_REQUEST", "MOST_CALLS", "Identity", "Served", "identity_of"]
 logger = logging.getLogger("fsm_conn.process")
 
 INNER_DAYS = 3650
-"""Days for which a door and its server know one another: longer than any process."""
+"""Days for which the certificates of a door and its server are valid: longer than any process."""
 MOST_CALLS = 1000
 """Calls at one time on one connection; more wait at the plugin's side."""
 LARGEST_REQUEST = 4 * 1024 * 1024
-"""Bytes: gRPC's default, and that of go-plugin's servers."""
+"""Bytes. It is gRPC's default, and that of go-plugin's servers."""
 CANCELLED_LIMIT = 1.0
-"""Seconds for calls that were cancelled to end."""
+"""Seconds that cancelled calls have to end."""
 
 
 @attrs.frozen
 class Identity:
-    """How this host proves to its plugin who it is, when it serves, and whom it lets in."""
+    """How this host proves its identity to its plugin when it serves, and whom it accepts."""
 
     credentials: grpc.ServerCredentials | None
-    """For gRPC's own server; None: it serves without TLS, or a door alone."""
+    """For gRPC's own server; None: the server has no TLS, or accepts only a door."""
     door: Credentials | None = None
     """For a `TlsDoor` before it; None: there is none."""
 
 
 def identity_of(dialler: Dialler, own: Any) -> Identity | None:
-    """What to serve with on a link; None: it has TLS, and no certificate to serve with.
+    """The identity to serve with on a link; None: the link has TLS, and there is no certificate to serve with.
 
     Args:
         dialler: how the link speaks to the plugin.
-        own: the user's own credentials, if any: `Tls`, or gRPC's, of which nothing can be learnt.
+        own: the user's own credentials, if any: `Tls`, or gRPC's, which cannot be read.
     """
     if own is not None:
         if not isinstance(own, Tls) or own.certificate is None or own.key is None or own.roots is None:
@@ -86,7 +86,7 @@ def _demanding(key: bytes, certificate: bytes, roots: bytes) -> grpc.ServerCrede
 
 
 def _around(door: Credentials) -> tuple[grpc.ServerCredentials, tuple[Shown, Shown]]:
-    """What a server shows that lets in its door alone, what its door does for the plugin, and what for the server."""
+    """The credentials of a server that accepts only its door; and the door's, towards the plugin and that server."""
     certificate, key = make_certificate(INNER_DAYS)
     server = _demanding(key.encode(), certificate.encode(), certificate.encode())
     inner = Credentials(server=ssl.PEM_cert_to_DER_cert(certificate), client=certificate, client_key=key)
@@ -134,7 +134,7 @@ class Served(BrokeredService):
             identity: how this host proves who it is.
             register: is given the server, to register servicers.
             interceptors: of the server.
-            options: gRPC's channel arguments, which win.
+            options: gRPC's channel arguments, which take precedence.
             max_message: bytes of the largest answer.
             on_end: called once, when it is served no longer.
 
@@ -177,12 +177,12 @@ class Served(BrokeredService):
             self._door = TlsDoor(*shown, self.path, path)
 
     def abort(self) -> None:
-        """Let nobody in any more, as the loop ends."""
+        """Accept no more connections, as the loop ends."""
         if self._door is not None:
             self._door.abort()
 
     async def close(self, grace: float | None = None) -> None:
-        """Serve no longer, as `BrokeredService.close`."""
+        """Stop serving, as `BrokeredService.close`."""
         on_end, self._on_end = self._on_end, _nothing
         stopping = asyncio.ensure_future(self._stop(grace))
         try:
@@ -204,4 +204,4 @@ class Served(BrokeredService):
 
 
 def _nothing(served: Served) -> None:
-    """It has been told already."""
+    """Do nothing: `on_end` was called already."""

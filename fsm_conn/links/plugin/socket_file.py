@@ -1,16 +1,16 @@
 """Whether a socket that a plugin has announced is the plugin's own.
 
-A plugin chooses where its host connects to. It gets a private directory for its socket, which nobody else may enter;
-a path that leads elsewhere may lead to a service that was never meant for this host to talk to, or to a stranger's.
+A plugin chooses where its host connects to. It gets a private directory for its socket, which nobody else may enter.
+A path that leads elsewhere may lead to a service that this host was never meant to talk to, or to a stranger's.
 
 Rules that hold here:
 
-- A socket is where the plugin was told to put it: in its private directory, or in one that the user named instead.
-- No link is followed out of there, and none is taken for a socket.
-- What is not there yet is nobody's: the plugin may make it a moment later, or else it cannot be reached.
+- A socket must be where the plugin was told to put it: in its private directory, or in one that the user named instead.
+- No link is followed out of there, and no link is accepted as a socket.
+- A socket that is not there yet is not wrong: the plugin may make it a moment later, or else it cannot be reached.
 
-A plugin that is out to deceive may put something else in the place of its socket right after it was looked at; this is
-no wall against a program that runs as the same user, and could as well pass on by itself what it is sent.
+A malicious plugin may replace its socket right after the check. The check does not protect against a program that runs
+as the same user, which could just as well forward what it is sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Collection
 __all__ = ["what_is_wrong"]
 
 ROOT = 0
-"""Whoever is root needs no socket to get at us."""
+"""Sockets of root's are accepted: root can reach us without one."""
 
 
 def what_is_wrong(path: str, directories: Collection[str], user: int | None = None) -> str:
@@ -47,7 +47,7 @@ def what_is_wrong(path: str, directories: Collection[str], user: int | None = No
         return "is a symbolic link: have the plugin announce the socket itself"
     if not stat.S_ISSOCK(status.st_mode):
         return "is no socket: have the plugin listen before it prints its handshake line"
-    # One that runs as another user may have linked root's socket into its directory, and has none of root's own.
+    # A plugin that runs as another user may have linked root's socket into its directory, and never owns one as root.
     if status.st_uid not in ((os.geteuid(), ROOT) if user is None else (user,)):
         return f"belongs to another user, of number {status.st_uid}: have the plugin make its own"
     return ""

@@ -1,6 +1,6 @@
-"""What a plugin prints after its handshake, which go-plugin's servers send over a stream of their own.
+"""Reads what a plugin prints after its handshake, which go-plugin's servers send over a separate stream.
 
-A server may block until it is read, so it is read as long as there is a link, whether or not anybody wants to know.
+A server may block until the stream is read, so it is read as long as there is a link, even if nobody wants the output.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fsm_conn.links.process.output import LineLog
 __all__ = ["read_stdio"]
 
 PAUSE = 0.5
-"""Seconds before the stream is asked for again."""
+"""Seconds before the stream is opened again."""
 
 
 async def read_stdio(stub: Any, log_of: Callable[[str], LineLog]) -> None:
-    """Read the stream until it ends; again when it is cut off, for its connection may be replaced by another one.
+    """Read the stream until it ends. If it is cut off, open it again: its connection may have been replaced.
 
     Args:
         stub: a `GRPCStdioStub`.
@@ -41,7 +41,7 @@ async def read_stdio(stub: Any, log_of: Callable[[str], LineLog]) -> None:
 
 
 async def _is_cut_off(replies: Any, logs: Mapping[Any, LineLog]) -> bool:
-    """Read one stream to its end, and return whether that was the end of its connection."""
+    """Read one stream to its end, and return whether its connection ended."""
     try:
         async for data in replies:
             if data is not None and (log := logs.get(data.channel)):  # None: gRPC could not parse it

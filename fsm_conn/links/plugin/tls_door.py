@@ -1,16 +1,17 @@
-"""A door for one plugin whose TLS gRPC cannot speak: it listens with that TLS, and passes on to gRPC's own server.
+"""A listener for one plugin whose TLS gRPC cannot speak. It does that TLS, and passes bytes on to gRPC's own server.
 
-gRPC's server, like its client, takes no certificate on P-521, which Go plugins show when they dial a service that their
-host offers. So Python's own `ssl` listens, and joins each connection to the real server, on a socket of its own.
+gRPC's server, like its client, takes no certificate on P-521. Go plugins show such a certificate when they dial a
+service that their host offers. So Python's `ssl` listens, and joins each connection to the real server, which has
+a socket of its own.
 
 Rules that hold here:
 
-- Only who shows the plugin's own certificate is let in. Not a byte is passed on before that is known.
-- The real server lets in the door alone, by certificates that were made for the two of them: its socket stands in a
-  directory that only this user may enter, but other plugins are of this user, too. And the door speaks to no other
-  server that was put in its place.
-- Connections are bounded in number, and each has a limit for its handshake: a plugin that opens them for nothing
-  cannot use up this process's descriptors.
+- Only a client that shows the plugin's own certificate is accepted. Not a byte is passed on before that is known.
+- The real server accepts only the door, by certificates that were made for the two of them. Its socket is in a
+  directory that only this user may enter, but other plugins run as this user, too. The door in turn speaks to no other
+  server that was put in the real one's place.
+- Connections are bounded in number, and each has a time limit for its handshake: a plugin that opens connections and
+  does not use them cannot use up this process's descriptors.
 - `abort` gives everything back, at once and without waiting, at any time.
 """
 
@@ -29,23 +30,23 @@ from fsm_conn.links.plugin.tls_sides import Side, TlsSide
 __all__ = ["Shown", "TlsDoor"]
 
 MOST = 64
-"""Connections at one time; go-plugin has one for each dial."""
+"""The number of connections at one time; go-plugin makes one for each dial."""
 PAUSE = 0.1
-"""Seconds without a look at who knocks, when no descriptors are left."""
+"""Seconds without accepting connections, when no descriptors are left."""
 HANDSHAKE_LIMIT = 30.0
 """Seconds for a TLS handshake. It takes milliseconds, unless the machine is overloaded."""
 
 
 @attrs.frozen
 class Shown:
-    """How this side does TLS, and the certificate (DER) that the other one must show."""
+    """How this side does TLS, and the certificate (DER) that the other side must show."""
 
     context: ssl.SSLContext
     certificate: bytes
 
 
 class _Passage:
-    """One connection of the plugin's, and the one to the real server that it is joined to."""
+    """One connection of the plugin's, joined to one connection to the real server."""
 
     def __init__(self, outer: Shown, inner: Shown) -> None:
         self.outer = TlsSide(self._ended, outer.context, outer.certificate, accepts=True)
@@ -55,10 +56,10 @@ class _Passage:
         (self.inner if side is self.outer else self.outer).finish()
 
     async def open(self, connection: socket.socket, path: str) -> None:
-        """Let a connection in, if it is the plugin's.
+        """Accept a connection, if it is the plugin's.
 
         Raises:
-            OSError: it is not, or the real server is another one (`ssl.SSLError`), or cannot be reached.
+            OSError: it is not the plugin's, or the real server is another one (`ssl.SSLError`), or cannot be reached.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -123,7 +124,7 @@ class TlsDoor:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        except OSError:  # no descriptors are left: the loop would call again, and again
+        except OSError:  # no descriptors are left: the loop would call this without end
             self._loop.remove_reader(self._listener)
             self._loop.call_later(PAUSE, self._listen)
             return
@@ -137,7 +138,7 @@ class TlsDoor:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._passing.discard(task)
-            if not passage.outer.was_made():  # one that is cancelled at once never begins
+            if not passage.outer.was_made():  # a task that is cancelled at once never begins
                 connection.close()
 
         task.add_done_callback(ended)
@@ -147,14 +148,14 @@ class TlsDoor:
             async with asyncio.timeout(HANDSHAKE_LIMIT):
                 await passage.open(connection, self._server)
             await passage.ended()
-        except OSError:  # it was not the plugin, or went away, which is its own affair; TimeoutError is one, too
+        except OSError:  # not the plugin, or it went away: nothing to do here; TimeoutError is an OSError, too
             pass
         finally:
             passage.abort()
             await passage.ended()
 
     def abort(self) -> None:
-        """Close the door, and all that goes through it, without delivering what is under way. May be called again."""
+        """Close the door and all its connections, without delivering what is under way. May be called again."""
         if self._listener.fileno() >= 0:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.remove_reader(self._listener)
@@ -163,7 +164,7 @@ class TlsDoor:
             task.cancel()
 
     async def close(self) -> None:
-        """As `abort`, and wait until the sockets are closed: for some rounds of the loop. May be called again."""
+        """Like `abort`, then wait some rounds of the loop until the sockets are closed. May be called again."""
         self.abort()
         if self._passing:
             await asyncio.wait(self._passing)

@@ -1,24 +1,26 @@
 """A relay between a channel and a plugin whose TLS gRPC cannot speak.
 
-go-plugin's automatic mTLS gives the plugin a certificate on the curve P-521 (`generateCert` in its `mtls.go`), and the
-BoringSSL within gRPC offers no signature on that curve: the handshake fails, whatever the host does. Python's own `ssl`
-speaks it. So the relay makes the TLS connection, and the channel, without TLS, connects to a socket of the relay.
+go-plugin's automatic mTLS gives the plugin a certificate on the curve P-521 (`generateCert` in its `mtls.go`). The
+BoringSSL within gRPC offers no signature on that curve, so the handshake fails, whatever the host does. Python's `ssl`
+supports the curve. So the relay makes the TLS connection, and the channel, without TLS, connects to a socket of the
+relay.
 
 Rules that hold here:
 
-- Only a plugin that gRPC would refuse gets a relay. All others are spoken to by gRPC itself.
-- The server's certificate is pinned, as gRPC pins it: it must be the announced one, bear the name `localhost`, which
-  all of go-plugin's do, and be valid today. Not a byte is passed on before that is known.
-- The channel may connect again, after the plugin has closed its connection in good order: each of its connections has
-  one of its own to the plugin. The socket stands in a directory that only this user may enter, and all but this process
-  are turned away. Where the system does not tell who connects (elsewhere than on Linux), the socket is gone as soon as
-  the channel has connected, and that was the only time. So what is trusted without TLS is this process, and elsewhere
-  this user, who could read this process's memory just as well.
-- The plugin's private directory is the plugin's: it is removed when the plugin ends, whatever is being done here. The
-  relay has directories of its own, one for its key and one for its socket, and each is removed by what made it.
-- An end on either side ends both, once what came before it is delivered. There is no half-close: HTTP/2 has no use for
-  one.
-- Connections are bounded in number, and each but the first has a limit for its TLS.
+- Only a plugin that gRPC would refuse gets a relay. gRPC speaks to all others itself.
+- The server's certificate is pinned, as gRPC pins it: it must be the announced one, have the name `localhost`, as all
+  of go-plugin's do, and be valid today. Not a byte is passed on before that is known.
+- The channel may connect again, after the plugin has closed its connection in good order: each of the channel's
+  connections has a separate connection to the plugin.
+- The socket is in a directory that only this user may enter, and every process but this one is turned away. Where the
+  system does not tell who connects (elsewhere than on Linux), the relay accepts one connection only, and removes the
+  socket as soon as the channel has connected. So without TLS the relay trusts this process, and elsewhere this user,
+  who could read this process's memory just as well.
+- The plugin's private directory belongs to the plugin: it is removed when the plugin ends, whatever happens here. The
+  relay has directories of its own, one for its key and one for its socket. Each is removed by the code that made it.
+- When one side ends, the other is ended too, once the earlier data is delivered. There is no half-close: HTTP/2 does
+  not use one.
+- Connections are bounded in number, and each but the first has a time limit for its TLS.
 - `abort` gives everything back, at once and without waiting, at any time.
 """
 
@@ -43,28 +45,28 @@ from fsm_conn.links.process import directory, system
 __all__ = ["Credentials", "TlsRelay", "is_beyond_grpc"]
 
 LOCALHOST = ("127.0.0.1", "::1")
-"""What `localhost` is, by RFC 6761. To ask the resolver would take a thread of the loop's default executor."""
+"""What `localhost` is, by RFC 6761. The resolver would take a thread of the loop's default executor."""
 SOCKET_NAME = "relay.sock"
 KEY_NAME = "key.pem"
 MOST = 8
-"""Connections at one time: the channel's, and those that went away and finish their calls."""
+"""The number of connections at one time: the channel's, and old ones that still finish their calls."""
 PAUSE = 0.1
-"""Seconds without a look at who connects, when no descriptors are left."""
+"""Seconds without accepting connections, when no descriptors are left."""
 HANDSHAKE_LIMIT = 30.0
 """Seconds for the channel's next connection to reach the plugin. It takes milliseconds, unless the machine is busy."""
 
 
 def is_beyond_grpc(certificate: bytes) -> bool:
-    """Whether gRPC's TLS refuses a server with this certificate (DER), for the kind of its key.
+    """Whether gRPC's TLS refuses a server with this certificate (DER) because of the kind of its key.
 
     BoringSSL takes RSA, and ECDSA on P-256 and P-384 (`kVerifySignatureAlgorithms` in its `ssl/extensions.cc`).
 
     Raises:
-        ValueError: it is no certificate, or has a key of a kind that nobody knows.
+        ValueError: it is no certificate, or its key is of an unknown kind.
     """
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except Exception as error:  # of several kinds, one of which is in no common tree
+    except Exception as error:  # several unrelated classes of errors
         raise ValueError(str(error) or type(error).__name__) from None
     if isinstance(key, ec.EllipticCurvePublicKey):
         return not isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1))
@@ -73,10 +75,10 @@ def is_beyond_grpc(certificate: bytes) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """How the plugin, a server, proves who it is, and how this side does."""
+    """How the plugin, a server, proves its identity, and how this side does."""
 
     server: bytes = attrs.field(repr=False)
-    """The plugin's certificate, DER: this one and no other."""
+    """The plugin's certificate, DER: only this one is accepted."""
     client: str = attrs.field(default="", repr=False)
     """This side's certificate, PEM; empty: the plugin wants none."""
     client_key: str = attrs.field(default="", repr=False)
@@ -85,16 +87,16 @@ class Credentials:
     def context(self) -> ssl.SSLContext:
         """A TLS context that trusts the server alone. Blocks for about a millisecond.
 
-        For a moment the key lies in a directory that only this user may enter, for `ssl` reads keys from files only.
+        For a moment the key is in a directory that only this user may enter, because `ssl` reads keys from files only.
 
         Raises:
             OSError: one of the certificates or the key cannot be used, or there is no room for the key.
-            LinkError: there could be no such directory.
+            LinkError: no such directory could be made.
         """
         return self._prepared(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def serving_context(self) -> ssl.SSLContext:
-        """A TLS context with which this side is the server, and takes the other as its only client; as `context`."""
+        """A TLS context for this side as the server, with the plugin as its only client; otherwise like `context`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         return self._prepared(context)
@@ -103,14 +105,14 @@ class Credentials:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["h2"])
         context.load_verify_locations(cadata=self.server)
-        # What is trusted need not have signed itself.
+        # A trusted certificate need not be self-signed.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.client:
             self._load_key(context)
         return context
 
     def _load_key(self, context: ssl.SSLContext) -> None:
-        # Made, used and removed in one go: whoever waits for it may stop waiting.
+        # Made, used and removed without an interruption, even if the caller stops waiting.
         private = directory.make()
         try:
             path = os.path.join(private, KEY_NAME)
@@ -122,14 +124,14 @@ class Credentials:
 
 
 class _Passage:
-    """One connection of the channel's, and the one to the server that it is joined to."""
+    """One connection of the channel's, joined to one connection to the server."""
 
     def __init__(self, context: ssl.SSLContext, certificate: bytes) -> None:
         self.server = TlsSide(self._ended, context, certificate)
         self.client = Side(self._ended)
 
     def _ended(self, side: Side) -> None:
-        """One side has ended, so the other one does."""
+        """One side has ended: end the other one."""
         (self.client if side is self.server else self.server).finish()
 
     async def reach(self, network: str, address: str) -> None:
@@ -155,7 +157,7 @@ class _Passage:
             raise
 
     async def join(self, connection: socket.socket) -> None:
-        """Pass on, from now on."""
+        """Pass data on from now on."""
         self.client.join(self.server)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self.client, connection)
         self.server.join(self.client)
@@ -172,9 +174,9 @@ class _Passage:
 
 
 class TlsRelay:
-    """An open TLS connection to a server, and a socket on which connections of this process are joined to it.
+    """An open TLS connection to a server, and a socket where connections of this process are joined to it.
 
-    Made by `open`, and belongs to the loop in which it was opened.
+    It is made by `open`, and belongs to the loop in which it was opened.
     """
 
     def __init__(self, network: str, address: str, context: ssl.SSLContext, certificate: bytes) -> None:
@@ -207,8 +209,7 @@ class TlsRelay:
     async def open(cls, network: str, address: str, credentials: Credentials) -> TlsRelay:
         """Connect to a server, and listen for the connection that `join` waits for. There is no time limit.
 
-        However it ends other than by returning, nothing is left behind, but for a socket that the loop closes in its
-        next round.
+        If it does not return, it leaves nothing behind, except for a socket that the loop closes in its next round.
 
         Args:
             network: `unix` or `tcp`.
@@ -216,8 +217,8 @@ class TlsRelay:
             credentials: who both sides are.
 
         Raises:
-            OSError: the server cannot be reached, or (`ssl.SSLError`) is not the one that it should be.
-            LinkError: there could be no private directory for the relay's socket.
+            OSError: the server cannot be reached, or (`ssl.SSLError`) is not the expected one.
+            LinkError: no private directory could be made for the relay's socket.
         """
         context = await workers.run("spawner", credentials.context)
         relay = cls(network, address, context, credentials.server)
@@ -230,7 +231,7 @@ class TlsRelay:
         return relay
 
     def _listen(self) -> None:
-        # Not asyncio's own server: closed at the wrong moment, it forgets a connection that it has just accepted.
+        # asyncio's own server is not used: closed at the wrong moment, it forgets a connection that it just accepted.
         self._listener = listener = socket.socket(socket.AF_UNIX)
         listener.setblocking(False)
         self._directory = directory.make()
@@ -264,7 +265,7 @@ class TlsRelay:
         self._accept_again(connection)
 
     def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
-        """No descriptors are left: the loop would call again, and again."""
+        """No descriptors are left: stop accepting for a while, for the loop would call `_accept` without end."""
         if self._accepted.done():
             self._loop.remove_reader(listener)
             self._loop.call_later(PAUSE, self._heed, listener)
@@ -278,28 +279,28 @@ class TlsRelay:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._passing.discard(task)
-            if not passage.client.was_made():  # one that is cancelled at once never begins
+            if not passage.client.was_made():  # a task that is cancelled at once never begins
                 connection.close()
 
         task.add_done_callback(ended)
 
     async def _pass(self, passage: _Passage, connection: socket.socket) -> None:
-        """The channel connects again."""
+        """Serve another connection of the channel's."""
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT):
                 await passage.reach(self._network, self._address)
                 await passage.join(connection)
             await passage.ended()
-        except OSError:  # the server is gone, which the channel is told by the end of its connection
+        except OSError:  # the server is gone: the end of its connection tells the channel
             pass
         finally:
             passage.abort()
             await passage.ended()
 
     async def join(self) -> None:
-        """Wait until this process has connected to `target`, and pass on, from now on. Called once; no time limit.
+        """Wait until this process has connected to `target`, and then pass data on. Called once; no time limit.
 
-        When it raises, or is cancelled, close the relay.
+        If it raises, or is cancelled, close the relay.
 
         Raises:
             OSError: the connection could not be accepted.
@@ -332,9 +333,9 @@ class TlsRelay:
             task.cancel()
 
     async def close(self) -> None:
-        """As `abort`, and wait until the sockets are closed: for some rounds of the loop. May be called again.
+        """Like `abort`, then wait some rounds of the loop until the sockets are closed. May be called again.
 
-        When cancelled, that is left to the loop.
+        If this is cancelled, the loop closes the sockets.
         """
         self.abort()
         await self._first.ended()

@@ -2,10 +2,10 @@
 
 Rules that hold here:
 
-- Who reads slowly is waited for: what is held back is bounded, in both directions.
-- The TLS is an `SSLObject` between two buffers. asyncio's own, on a connection that is held back, loses what was
-  written last when it is closed, and keeps the alerts to itself.
-- A side that has ended says so once, and whoever joined it to another one ends that, too.
+- A side that reads slowly makes the other side wait: the amount of data held back is bounded, in both directions.
+- The TLS is an `SSLObject` between two buffers. asyncio's own TLS, when a paused connection is closed, loses the data
+  that was written last, and does not pass alerts on.
+- A side that has ended reports so once, and the code that joined it to the other side ends that one, too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from contextlib import suppress
 __all__ = ["Side", "TlsSide"]
 
 SERVER_NAME = "localhost"
-"""The name that go-plugin's certificates bear, whatever the plugin's address."""
+"""The name in go-plugin's certificates, whatever the plugin's address."""
 LARGEST_RECORD = 16 * 1024
-"""Bytes that one record of TLS can hold, so that no read yields more."""
+"""Bytes that one TLS record can hold; no read yields more."""
 
 
 class Side(asyncio.Protocol):
-    """One of the two connections. What it says goes to the other one, as soon as they are joined.
+    """One of the two connections. What it receives goes to the other one, as soon as they are joined.
 
     Attributes:
         lost: resolves when it is closed.
@@ -37,7 +37,7 @@ class Side(asyncio.Protocol):
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is there."""
+        """The connection is made."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
@@ -46,22 +46,22 @@ class Side(asyncio.Protocol):
         self._other = other
 
     def data_received(self, data: bytes) -> None:
-        """It says something: deliver that."""
+        """Deliver received data to the other side."""
         if self._other is not None:
             self._other.write(data)
 
     def pause_writing(self) -> None:
-        """It reads slowly: hold back the other one."""
+        """The peer reads slowly: hold back the other side."""
         if self._other is not None:
             self._other.pause_reading()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The peer has caught up: let the other side go on."""
         if self._other is not None:
             self._other.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It is closed."""
+        """The connection is closed."""
         self.lost.set_result(None)
         self._ended(self)
 
@@ -70,29 +70,29 @@ class Side(asyncio.Protocol):
         return self._transport is not None
 
     def is_open(self) -> bool:
-        """Whether it was made and is not closed, nor about to be."""
+        """Whether it was made, is not closed, and is not about to be."""
         return self._transport is not None and not self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Write to it, unless it is closed: then nobody wants to know."""
+        """Write to it, unless it is closed: then nobody needs the data."""
         if self.is_open():
             assert self._transport is not None
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Let it wait with what it has to say."""
+        """Stop reading from it."""
         if self.is_open():
             assert self._transport is not None
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Listen to it again."""
+        """Read from it again."""
         if self.is_open():
             assert self._transport is not None
             self._transport.resume_reading()
 
     def finish(self) -> None:
-        """Close it when all that was written is delivered."""
+        """Close it once all written data is delivered."""
         if self._transport is not None:
             self._transport.close()
 
@@ -108,8 +108,8 @@ class TlsSide(Side):
     Args:
         ended: called when it has ended.
         context: how this side does TLS.
-        certificate: that of the plugin, DER: it must show this one and no other.
-        accepts: whether the plugin has connected to us, rather than we to it.
+        certificate: the plugin's, DER: the plugin must show this one and no other.
+        accepts: whether the plugin has connected to us, rather than we to the plugin.
 
     Attributes:
         verdict: resolves when the handshake is done, to what went wrong, or None.
@@ -128,23 +128,23 @@ class TlsSide(Side):
         self.fault: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is there: begin the handshake."""
+        """The connection is made: begin the handshake."""
         super().connection_made(transport)
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        """It says something, encrypted."""
+        """Take encrypted data."""
         self._incoming.write(data)
         self._advance()
 
     def join(self, other: Side) -> None:
-        """Deliver to another side from now on, and first what came with the handshake."""
+        """Deliver to another side from now on, beginning with the data that came with the handshake."""
         super().join(other)
         self.resume_reading()
         self._advance()
 
     def _advance(self) -> None:
-        """Go on with what has come in: with the handshake, or with what the server says after it."""
+        """Process what has come in: go on with the handshake, or read the data after it."""
         try:
             if not self.verdict.done():
                 self._shake_hands()
@@ -157,7 +157,7 @@ class TlsSide(Side):
 
     def _shake_hands(self) -> None:
         self._tls.do_handshake()
-        # As an authority, the announced certificate might have signed another one.
+        # The announced certificate is trusted as an authority, so it might have signed another one.
         if self._tls.getpeercert(binary_form=True) != self._certificate:
             raise ssl.SSLCertVerificationError("the plugin's certificate is not the one that was announced")
         self._flush()
@@ -165,7 +165,7 @@ class TlsSide(Side):
         self.verdict.set_result(None)
 
     def _read(self) -> None:
-        """Deliver all that can be read; raises SSLWantReadError after it."""
+        """Deliver all that can be read; then raise SSLWantReadError."""
         chunks = []
         try:
             while chunk := self._tls.read(LARGEST_RECORD):
@@ -194,16 +194,16 @@ class TlsSide(Side):
         super().finish()
 
     def finish(self) -> None:
-        """Say goodbye, and close it when all that was written is delivered."""
+        """Send the TLS close alert, and close it once all written data is delivered."""
         if self.is_open():
-            # That is goodbye. The server's own is not waited for.
+            # This sends our close alert. The server's own is not waited for.
             with suppress(ssl.SSLError):
                 self._tls.unwrap()
             self._flush()
         super().finish()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It is closed, which the handshake may still have waited for."""
+        """The connection is closed; the handshake may still have been waiting."""
         self.fault = self.fault or error or ConnectionResetError("the plugin closed the connection")
         if not self.verdict.done():
             self.verdict.set_result(self.fault)
