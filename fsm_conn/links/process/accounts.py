@@ -1,8 +1,8 @@
-"""As whom a plugin runs: another user, with that user's groups alone, and a directory that this user may write to.
+"""The account that a plugin runs as: another user, only that user's groups, and a directory that the user may write to.
 
 Rules that hold here:
 
-- Nothing of this process's own rights is left: not its group, nor the groups beside that.
+- The plugin keeps none of this process's own rights: not its group, nor its supplementary groups.
 - A name that this machine does not know is an error before anything is started.
 """
 
@@ -26,18 +26,18 @@ INNER = "p"
 
 @attrs.frozen
 class Account:
-    """Who a plugin is to be."""
+    """The user and the groups that a plugin is to have."""
 
     uid: int
     gid: int
     groups: tuple[int, ...]
 
     def arguments(self) -> dict[str, Any]:
-        """What `subprocess.Popen` is to be told."""
+        """The arguments for `subprocess.Popen`."""
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
     def room_in(self, private: str) -> str:
-        """A directory that is the plugin's within one that is ours: others may pass through that one, and no more."""
+        """Make the plugin's own directory within a private one of ours. Others may pass through ours, and no more."""
         inner = os.path.join(private, INNER)
         os.mkdir(inner, 0o700)
         os.chown(inner, self.uid, self.gid)
@@ -46,7 +46,7 @@ class Account:
 
 
 def account(user: str | int | None, group: str | int | None) -> Account | None:
-    """Find a user and a group; None: neither is asked for.
+    """Find a user and a group; None: neither was given.
 
     Raises:
         CommandNotExecutableError: this machine knows no such user, or no such group; or the user has no group.

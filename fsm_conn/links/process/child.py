@@ -1,7 +1,7 @@
-"""A child of this process, looked at and signalled without ever hitting a stranger.
+"""A child of this process: looked at and signalled, and never confused with a stranger's process.
 
-Rule that holds here: a number of a process is ours while the process runs, or is a zombie that nobody has taken; only
-then is it signalled. So it is on every path, and where the system, or somebody else in this host, reaps children.
+Rule that holds here: a process number is ours while the process runs, or is a zombie that nobody has reaped. Only then
+is it signalled. This holds on every path, also where the system, or other code in this host, reaps children.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Child", "has_ended", "is_ours", "signal_group"]
 
 
 class Child(Protocol):
-    """A child of this process: a `subprocess.Popen`, or what is as good."""
+    """A child of this process: a `subprocess.Popen`, or an object with the same methods."""
 
     @property
     def pid(self) -> int:
@@ -40,7 +40,7 @@ class Child(Protocol):
 
 
 def has_ended(popen: Child) -> bool:
-    """Whether it has ended. It stays a zombie, unless somebody else has taken it, or the system cannot look only."""
+    """Whether it has ended. It stays a zombie, unless other code has reaped it, or the system can only check so."""
     if not hasattr(os, "waitid"):
         return _is_taken(popen)
     try:
@@ -50,9 +50,9 @@ def has_ended(popen: Child) -> bool:
 
 
 def is_ours(popen: Child) -> bool:
-    """Whether its number is still its own: it runs, or is a zombie that nobody has taken."""
+    """Whether its number is still its own: it runs, or is a zombie that nobody has reaped."""
     if not hasattr(os, "waitid"):
-        # Looking has taken it, a moment ago; and while its group has members, nobody else gets that number.
+        # The look has just reaped it; but while its group has members, nobody else gets that number.
         return not _is_taken(popen) or popen.returncode is not None
     if popen.returncode is not None:
         return False
@@ -64,7 +64,7 @@ def is_ours(popen: Child) -> bool:
 
 
 def _is_taken(popen: Child) -> bool:
-    """Whether it has ended and was reaped: by this, which leaves its return code, or by somebody else, which does not.
+    """Whether it has ended and was reaped: by this call, which sets its return code, or by other code, which does not.
 
     For systems without `waitid`, such as macOS before Python 3.13.
     """
@@ -80,7 +80,7 @@ def _is_taken(popen: Child) -> bool:
 
 
 def signal_group(popen: Child, *signals: signal.Signals) -> None:
-    """Send signals to its process group, unless its number may have gone to somebody else."""
+    """Send signals to its process group, unless its number may belong to another process by now."""
     for each in signals:
         if is_ours(popen):
             with suppress(ProcessLookupError, PermissionError):

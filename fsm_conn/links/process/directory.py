@@ -2,14 +2,14 @@
 
 Rules that hold here:
 
-- Only this user may enter it, and its path is short enough for a socket in it. Nobody else may rename it: where others
-  can do so none is made, for a neighbour could put his own in the place of ours, and get the socket.
-- It is known again by its owner, before it is used and before it is removed.
-- What is removed is removed without following a link, neither in it nor in its place.
-- A host that is killed leaves its directories behind, and the next one that starts a plugin removes them: those that
-  this user made, that are named as only this module names them, and whose host is surely dead. A process's number
-  tells that only on the machine, since the boot and in the PID namespace that it is from, so the name holds a mark of
-  these; where there is no such mark (elsewhere than on Linux), nothing is swept.
+- Only this user may enter it, and its path is short enough for a socket in it. Nobody else may rename it. Where others
+  could rename it, none is made, for a neighbour could replace ours by his own, and get the socket.
+- Its owner is checked before it is used and before it is removed.
+- The removal follows no link, neither in the directory nor in its place.
+- A host that is killed leaves its directories behind, and the next host that starts a plugin removes them. It removes
+  only directories that this user made, that are named as only this module names them, and whose host is surely dead. A
+  process number identifies a host only on the same machine, since the same boot and in the same PID namespace. So the
+  directory's name holds a mark of these. Where there is no such mark (elsewhere than on Linux), nothing is swept.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = ["is_ours", "make", "remove", "sweep", "who_may_tamper"]
 logger = logging.getLogger("fsm_conn.process")
 
 LONGEST_BASE = 50
-"""Bytes of the path in which a directory is made: a socket in it must stay below the 108 that Linux takes."""
+"""Bytes of the path in which a directory is made: a socket's path must stay below the 108 bytes that Linux takes."""
 SLICE = 0.5
 """Seconds that the removal of one directory takes before others have a turn, or the process may end."""
 ROOT = 0
-"""Whoever is root needs no directory to get at us."""
+"""Directories of root's are accepted: root can reach us without one."""
 SHORT_BASE = "/tmp"  # noqa: S108 - mkdtemp makes its own, private directory there
 
 _NAME = re.compile(r"fsm-(?P<pid>[1-9][0-9]{0,8})-(?P<world>[0-9a-f]{8})-[a-z0-9_]{8}")
@@ -51,10 +51,10 @@ def make(*, for_others: bool = False) -> str:
     """Make a directory for one plugin of this process, and return its path.
 
     Args:
-        for_others: whether another user must be able to pass to it.
+        for_others: whether another user must be able to reach it.
 
     Raises:
-        LinkError: the system does not let it.
+        LinkError: the system does not allow it.
     """
     world = _world()
     mark = f"{world}-" if world else ""
@@ -65,7 +65,7 @@ def make(*, for_others: bool = False) -> str:
 
 
 def _base(for_others: bool) -> str:
-    """Where to make it: the directory for temporary files, or a short one, whichever nobody else can tamper with."""
+    """Where to make it: the directory for temporary files or a short one, of which nobody else can tamper with it."""
     base = tempfile.gettempdir()
     why = who_may_tamper(base)
     if why is not None:
@@ -91,7 +91,7 @@ def _is_closed(path: str) -> bool:
 def who_may_tamper(path: str) -> str | None:
     """Who else can rename what we make in a directory, in words; None: nobody but root.
 
-    That is whoever owns it, or may write to it unless it is sticky; and the same of each directory above it.
+    That is the directory's owner, and all who may write to it unless it is sticky; and the same for each one above it.
     """
     path = os.path.realpath(path)
     while True:
@@ -106,7 +106,7 @@ def who_may_tamper(path: str) -> str | None:
 
 
 def is_ours(path: str) -> bool:
-    """Whether a directory is there, is one, and belongs to us."""
+    """Whether there is a directory, and it belongs to us."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -115,21 +115,21 @@ def is_ours(path: str) -> bool:
 
 
 def remove(path: str, limit: float = SLICE) -> bool:
-    """Remove a private directory with what is in it. Links in it, or in its place, are removed and never followed.
+    """Remove a private directory with its contents. Links in it, or in its place, are removed and never followed.
 
-    A plugin may have nested directories deeper than recursion goes and paths are long, or locked them, or filled it.
+    A plugin may have nested directories deeper than recursion or paths can go, or have locked or filled them.
 
     Args:
         path: the directory.
-        limit: seconds, after which the rest is left.
+        limit: seconds, after which the rest is left in place.
 
     Returns:
-        False: something is left that more time would remove.
+        False: something is left that could be removed with more time.
     """
     if os.path.isdir(path) and not os.path.islink(path) and not is_ours(path):
-        return True  # a stranger's, in the place of ours
+        return True  # a stranger's directory in the place of ours
     end = time.monotonic() + limit
-    with suppress(OSError):  # Linux needs /proc for it, and what is not locked can be removed without.
+    with suppress(OSError):  # Linux needs /proc for this; what is not locked can be removed without it.
         system.allow_all(path)
     with suppress(OSError), _opened(path) as top:
         if not _empty(top, end):
@@ -141,9 +141,9 @@ def remove(path: str, limit: float = SLICE) -> bool:
 
 
 def _empty(top: int, end: float) -> bool:
-    """Remove what is in the directory that `top` is a descriptor of: directories below are moved up into it first.
+    """Empty the directory with the descriptor `top`. Directories below are moved up into it first.
 
-    False: `end`, by the monotonic clock, came first.
+    False: it was not done by `end`, on the monotonic clock.
     """
     pending = _cleared(top, end)
     while pending:
@@ -155,13 +155,13 @@ def _empty(top: int, end: float) -> bool:
                 pending.append(moved)
         with suppress(OSError):
             os.rmdir(name, dir_fd=top)
-        if time.monotonic() > end:  # not before: each slice gets on
+        if time.monotonic() > end:  # checked only here, so that each slice makes progress
             return False
     return time.monotonic() <= end
 
 
 def _cleared(fd: int, end: float) -> list[str]:
-    """Remove what is no directory from one; the names of the directories in it, unlocked."""
+    """Remove all but directories from a directory, and return the names of the directories in it, unlocked."""
     directories = []
     with os.scandir(fd) as entries:
         for entry in entries:
@@ -171,14 +171,14 @@ def _cleared(fd: int, end: float) -> list[str]:
                     system.allow_all(entry.name, fd)
                 else:
                     os.unlink(entry.name, dir_fd=fd)
-            if time.monotonic() > end:  # not before: each look gets on
+            if time.monotonic() > end:  # checked only here, so that each pass makes progress
                 break
     return directories
 
 
 @contextmanager
 def _opened(name: str, dir_fd: int | None = None) -> Iterator[int]:
-    """A descriptor of a directory, and of nothing that a link in its place points to."""
+    """A descriptor of a directory, never of what a link in its place points to."""
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
         yield fd
@@ -188,7 +188,7 @@ def _opened(name: str, dir_fd: int | None = None) -> Iterator[int]:
 
 @functools.cache
 def _world() -> str:
-    """A mark of where and since when the numbers of processes mean what they mean now; empty: nobody can tell."""
+    """A mark of the machine, boot and namespace in which process numbers have their meaning; empty: it is not known."""
     try:
         return f"{zlib.crc32(f'{_BOOT.read_text()} {os.readlink(_NAMESPACE)}'.encode()):08x}"
     except OSError:

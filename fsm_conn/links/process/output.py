@@ -1,15 +1,15 @@
-"""What a plugin prints: read for as long as it lives, kept in bounded space, shown line by line to who asks.
+"""What a plugin prints: read for as long as it lives, kept in bounded space, and shown line by line to those who ask.
 
-A plugin whose pipes are not read stops as soon as they are full, so both are read from the first moment to the
-last. Most of what they hold is thrown away: a short tail explains a failure, and logging is optional.
+A plugin whose pipes are not read stops as soon as they are full, so both pipes are read from the first moment to the
+last. Most of the output is thrown away: a short tail explains a failure, and logging is optional.
 
 Rules that hold here:
 
-- The pipes are read by the loop's own readers, without threads and without anything to await: so there is no moment
-  at which a cancellation could leave one half set up, and what is left at exit can be read out at once.
+- The loop's own readers read the pipes, without threads and without an await. So no cancellation can leave a reader
+  half set up, and what is left at the exit can be read at once.
 - Memory is bounded whatever is printed, and each visit to a pipe reads one chunk, so the loop gets its turn.
 - When nobody listens to the logger, output is not even split into lines.
-- Nothing leaves this module without having passed the redactor.
+- Nothing leaves this module before it has passed the redactor.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ __all__ = [
 LONGEST_LINE = 64 * 1024
 """Bytes of a first line. A real one is under 2 KiB: a certificate is the longest part of it."""
 CHUNK = 16 * 1024
-"""Bytes that are read, and looked at, in one turn of the loop."""
+"""Bytes that are read and processed in one turn of the loop."""
 DRAIN_LIMIT = 16
-"""Chunks to read from a pipe whose process has ended. A descendant that escaped may go on writing for ever."""
+"""Chunks to read from a pipe whose process has ended. A descendant that escaped may go on writing without end."""
 TAIL_LINES = 20
 TAIL_BYTES = 8 * 1024
 LONGEST_LOGGED = 4 * 1024
 """Characters of one line that are logged."""
 LINES_PER_SECOND = 1000
-"""More than these per stream are counted instead of logged: a flood must not become a flood of log records."""
+"""Lines per stream beyond this are counted instead of logged: a flood of output must not flood the log."""
 LONGEST_KEY = 200
-"""Lines. What follows the head of a private key is hidden up to its end, or this far."""
+"""Lines. After the head of a private key, everything is hidden up to the key's end, or this far."""
 _KEY_MARK = b"-----"
-"""In every line where a key begins or ends."""
+"""A mark in every line where a key begins or ends."""
 LONGEST_MARK = 256
-"""Bytes of a line that is passed over that are kept, for the head of a key may be in the middle of being read."""
+"""Bytes that are kept of a line that is skipped, since the head of a key may be only partly read."""
 
 plugin_logger = logging.getLogger("fsm_conn.plugin")
 
 
 def as_it_is(text: str) -> str:
-    """Take nothing away."""
+    """Return `text` unchanged."""
     return text
 
 
 def quoted(line: bytes, show: Callable[[str], str] = as_it_is, limit: int = 120) -> str:
-    """`line` for an error message: without what `show` takes away, escaped, and shortened to `limit` characters."""
-    # All that a line may have is looked through before the cut: half a secret is a secret, too.
+    """`line` for an error message: after `show` has removed secrets, escaped, and shortened to `limit` characters."""
+    # The whole of the longest line is redacted before the cut: half a secret is a secret, too.
     text = show(decoded(line[:LONGEST_LINE], back=len(line) > LONGEST_LINE))
     whole = len(line) <= LONGEST_LINE and len(text) <= limit
     return repr(text) if whole else f"{text[:limit]!r}... ({len(line)} bytes)"
@@ -89,12 +89,12 @@ Sink = Callable[[bytes], object]
 
 @attrs.frozen
 class Heard:
-    """Who hears what a plugin prints, and how its lines are read."""
+    """Who gets what a plugin prints, and how its lines are read."""
 
     read: Callable[[str], Entry] = Entry
     """Finds the level and the fields of a line."""
     sinks: Mapping[str, Sink | None] = attrs.field(factory=dict)
-    """The application's own listeners, by stream: they get all as it comes."""
+    """The application's own listeners, by stream: they get everything as it comes."""
 
 
 class Pipe:
@@ -102,9 +102,9 @@ class Pipe:
 
     Args:
         loop: the loop that reads.
-        file: the pipe, unbuffered. It is closed here; whoever else closes it must call `close` first.
+        file: the pipe, unbuffered. It is closed here; other code that closes it must call `close` first.
         sink: called with each chunk.
-        on_end: called once, when the other end is closed by all who had it; not when `close` is called.
+        on_end: called once, when all holders of the other end have closed it; not when `close` is called.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Pipe:
         return False
 
     def drain(self) -> None:
-        """Read what the pipe holds now."""
+        """Read what is in the pipe now."""
         for _ in range(DRAIN_LIMIT):
             if self._file.closed or not self._read():
                 return
@@ -161,7 +161,7 @@ class FirstLine:
     def __init__(self, loop: asyncio.AbstractEventLoop, redact: Redactor) -> None:
         self._redact = redact
         self.line: asyncio.Future[bytes] = loop.create_future()
-        # It may fail with nobody waiting: the process ended first. That is not worth a complaint from the loop.
+        # It may fail while nobody waits, because the process ended first. The loop should not complain about that.
         self.line.add_done_callback(lambda line: line.cancelled() or line.exception())
         self._held = bytearray()
 
@@ -184,7 +184,7 @@ class FirstLine:
             self._fail("the plugin closed its stdout before it printed a handshake line", bytes(self._held))
 
     def told(self) -> str:
-        """What there is of the line so far, in words, fit to be shown."""
+        """What there is of the line so far, in words, safe to show."""
         if self.line.done() and self.line.exception() is None:
             return f"its first line on stdout was {quoted(self.line.result(), self._redact)}"
         if self._held:
@@ -220,7 +220,7 @@ class Tail:
         self._kept = (self._kept + data)[-2 * TAIL_BYTES :]
 
     def lines(self, redact: Redactor) -> list[str]:
-        """The last lines, fit to be shown; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
+        """The last lines, safe to show; at most `TAIL_LINES` of them and about `TAIL_BYTES` long."""
         text = redact(decoded(self._kept, front=self._cut), front=self._cut)
         if len(text) > TAIL_BYTES:
             text = text[-TAIL_BYTES:].partition("\n")[2] or text[-TAIL_BYTES:]
@@ -228,14 +228,14 @@ class Tail:
 
 
 class LineLog:
-    """Writes a stream to the logger `fsm_conn.plugin`, line by line; and hands it to the application, as it comes.
+    """Writes a stream to the logger `fsm_conn.plugin`, line by line, and passes it to the application as it comes.
 
     Args:
-        redact: makes a line fit to be shown.
+        redact: makes a line safe to show.
         clock: the loop's time, in seconds.
         extra: attributes for every log record.
         read: finds the level and the fields of a line.
-        sink: the application's own listener. One that raises is not called again.
+        sink: the application's own listener. If it raises, it is not called again.
     """
 
     def __init__(
@@ -264,7 +264,7 @@ class LineLog:
         if self._sink is not None:
             self._tell(self._sink, data)
         if not plugin_logger.isEnabledFor(logging.INFO):
-            # Somebody may listen from the next chunk on: not to the rest of a line that had begun before.
+            # A listener may begin with the next chunk, but not with the rest of a line that had begun before.
             self._before = None
             self._cut, self._partial = not data.endswith(b"\n"), b""
             return
@@ -288,13 +288,13 @@ class LineLog:
             plugin_logger.exception("what listened to a plugin's output raised, and is not called again")
 
     async def feed_in_turns(self, data: bytes) -> None:
-        """Take any amount, a chunk in each turn of the loop."""
+        """Take data of any length, one chunk in each turn of the loop."""
         for at in range(0, len(data), CHUNK):
             self.feed(data[at : at + CHUNK])
             await asyncio.sleep(0)
 
     def end(self) -> None:
-        """The stream has ended: log a last line that has no end, and what was left out."""
+        """The stream has ended: log a last line that has no line end, and how much was left out."""
         if self._partial:
             self._lines([self._partial])
             self._partial = b""
@@ -316,12 +316,12 @@ class LineLog:
             self._dropped = 0
 
     def _cut_short(self) -> None:
-        """The line under way is too long: show its beginning now, and of the rest look only for keys."""
+        """The current line is too long: show its beginning now, and search the rest only for keys."""
         self._lines([self._partial])
         self._cut, self._partial = True, self._partial[-LONGEST_MARK:]
 
     def _lines(self, lines: list[bytes]) -> None:
-        """Log lines, as many of them at once as may be: what makes them fit to be shown costs little for each then."""
+        """Log lines, as many at once as possible, because redacting them together costs little for each."""
         group: list[str] = []
         for line in lines:
             was_cut, self._cut = self._cut, False
@@ -331,7 +331,7 @@ class LineLog:
                 continue
             is_cut = len(line) > 2 * LONGEST_LOGGED
             group.append(decoded(line[: 2 * LONGEST_LOGGED], back=is_cut))
-            if is_cut or _KEY_MARK in without_escapes(line):  # what is left out now, or hidden as a key, ends there
+            if is_cut or _KEY_MARK in without_escapes(line):  # lines that are left out, or hidden as a key, end there
                 self._log(group)
                 group, self._before = [], None if is_cut else self._before
         self._log(group)
@@ -348,8 +348,8 @@ class LineLog:
                 self._emit(text)
 
     def _leave_out(self, block: bytes) -> None:
-        """Pass over lines, which may be many and short, looking only at those where a key may begin or end."""
-        self._cut, self._before = False, None  # the end of a line that was cut short is among them
+        """Skip lines, which may be many and short, and look only at those where a key may begin or end."""
+        self._cut, self._before = False, None  # they include the end of a line that was cut short
         block = without_escapes(block)
         begin = 0
         while (mark := block.find(_KEY_MARK, begin)) >= 0:
@@ -363,7 +363,7 @@ class LineLog:
             self._key_lines = max(0, self._key_lines - block.count(b"\n", begin) - 1)
 
     def _is_of_a_key(self, line: bytes) -> bool:
-        """Whether a line belongs to a private key whose head was in an earlier one, be it shown or left out."""
+        """Whether a line belongs to a private key whose head was in an earlier line, which was shown or left out."""
         shown, is_of_one = without_escapes(line), self._key_lines > 0
         if b"PRIVATE KEY-----" in shown and _begins_key(shown):
             self._key_lines = LONGEST_KEY
@@ -376,14 +376,14 @@ class LineLog:
         if not plugin_logger.isEnabledFor(entry.level):
             return
         extra, text = self._extra, entry.text
-        if text is not line:  # what was escaped in it is not any more
+        if text is not line:  # it is unescaped now
             text = self._redact(text)
             extra |= {"plugin_module": self._redact(entry.module), "plugin_fields": self._shown(entry.fields)}
         text = text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
         plugin_logger.log(entry.level, "%s", text, extra=extra)
 
     def _shown(self, value: Any) -> Any:
-        """A field without secrets, however deep."""
+        """A field without secrets, at any depth."""
         if isinstance(value, str):
             return self._redact(value)
         if isinstance(value, Mapping):
@@ -392,6 +392,6 @@ class LineLog:
 
 
 def _begins_key(line: bytes) -> bool:
-    """Whether, of a line in which a head or an end of private keys is, the last one is a head."""
+    """Whether the last mark in a line is the head of a private key; the line has a head or an end of one."""
     _, end, rest = line.rpartition(b"-----END")
     return not end or (b"-----BEGIN" in rest and b"PRIVATE KEY-----" in rest)

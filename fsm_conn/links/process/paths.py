@@ -1,7 +1,7 @@
 """Paths as a plugin would read them: relative ones from the directory that it starts in.
 
-Rule that holds here: the working directory of this process may be gone, removed or unmounted under it. What does not
-need it, such as an absolute path, never asks for it; what does is told so in words, and is not tried again.
+Rule that holds here: the working directory of this process may be gone, removed or unmounted. Code that does not need
+it, such as for an absolute path, never asks for it. Code that needs it gets an error in words, and no retry.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ __all__ = ["absolute"]
 
 
 def absolute(path: str, base: str | None, what: str) -> str:
-    """`path` as an absolute one.
+    """`path` as an absolute path.
 
     Args:
-        path: any.
-        base: the directory that a relative one is meant from, absolute; None: the working directory of this process.
+        path: any path.
+        base: the directory for a relative path, absolute; None: the working directory of this process.
         what: what the path is, for the error, such as `command`.
 
     Raises:
-        CommandNotExecutableError: it is relative to the working directory of this process, which there is no more.
+        CommandNotExecutableError: it is relative to the working directory of this process, which no longer exists.
     """
     if os.path.isabs(path):
         return path

@@ -1,19 +1,19 @@
 """Starts Python plugins by forking a template, which has imported their libraries once.
 
-What a plugin spends on its cold start are its imports; a fork spares them, and the memory that they take. The template
-is a process of the plugin's own interpreter, see `template`. Linux only.
+A plugin's cold start is spent on its imports. A fork saves that time, and the memory that the imports take. The
+template is a process of the plugin's own interpreter, see `template`. Linux only.
 
 Rules that hold here:
 
-- A plugin that is forked is a child of this process like one that is spawned; who has a `Started` sees no difference.
-- Whatever stands in the way, the plugin is spawned as ever, and the log says why: once for each plugin and reason.
-- One template for all plugins that a template cannot tell apart (`Key`), for all loops and threads. It is started when
-  it is first needed, and ended `LINGER` seconds after the last plugin that was forked from it.
-- Each template has a thread, which alone speaks to it, in the order asked: one that hangs holds up nobody else's
-  plugins. The template itself is started by the spawning thread: by the parent-death signal, the end of the thread that
-  started it is its end, and that of its plugins.
-- What a template says is trusted no more than what a plugin says: it is bounded, and a number that it tells is that of
-  the child that was made of it, or nothing.
+- A forked plugin is a child of this process, just like a spawned one; code that has a `Started` sees no difference.
+- Whatever prevents the fork, the plugin is spawned as usual, and the log says why: once for each plugin and reason.
+- One template serves all plugins that it cannot tell apart (`Key`), for all loops and threads. It is started when it is
+  first needed, and ended `LINGER` seconds after the last plugin that was forked from it.
+- Each template has a thread, the only one that speaks to it, in the order asked: a template that hangs delays no other
+  template's plugins. But the spawning thread starts the template: with the parent-death signal, the end of the thread
+  that started a template ends the template and its plugins.
+- What a template says is trusted no more than what a plugin says. It is bounded, and a process number from the template
+  must be that of the child that was made, or it is ignored.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ __all__ = ["FORK_LIMIT", "LINGER", "START_LIMIT", "Template", "submit", "templat
 logger = logging.getLogger("fsm_conn.process")
 
 LINGER = 5.0
-"""Seconds for which a template without plugins waits for the next: a link that was lost comes back after a pause."""
+"""Seconds that a template without plugins waits for the next one: a lost link comes back after a pause."""
 START_LIMIT = 60.0
 """Seconds for a template's imports."""
 FORK_LIMIT = 10.0
 """Seconds for one fork, which takes some milliseconds. A template that takes longer is ended."""
 MOST_DEATHS = 3
-"""A template that has died as often before it was ready is not tried again."""
+"""A template that has died this often before it was ready is not started again."""
 MOST_KNOWN = 256
-"""Plugins that cannot be forked, and reasons that were logged, which are remembered."""
+"""How many plugins that cannot be forked, and how many logged reasons, are remembered."""
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template")
 
 
@@ -71,14 +71,14 @@ def submit(launch: Launch, name: str = "") -> Future[Started]:
 
 
 def templates() -> list[Template]:
-    """The templates that there are."""
+    """The current templates."""
     with _lock:
         return list(_templates.values())
 
 
 @attrs.define(eq=False)
 class _Job:
-    """A plugin to be started, and who waits for what comes of it."""
+    """A plugin to be started, and the future that waits for the result."""
 
     launch: Launch
     name: str
@@ -89,7 +89,7 @@ class _Job:
     tries: int = 0
 
     def begin(self) -> bool:
-        """False: nobody waits any more."""
+        """Begin the job. False: nobody waits for it any more."""
         return self.result.running() or self.result.set_running_or_notify_cancel()
 
     def spawn(self, why: str) -> None:
@@ -102,7 +102,7 @@ class _Job:
                 self.result.set_exception(error)
 
     def fields(self, private: str, cwd: str) -> Iterator[str]:
-        """What a template needs to know of it; see `template.becoming.Order`."""
+        """The fields that a template needs to know; see `template.becoming.Order`."""
         assert self.program is not None
         env = {**self.launch.env, **dict.fromkeys(self.launch.directory_names, private)}
         yield from (str(os.getpid()), cwd, os.path.basename(self.path), self.program.kind, self.program.name)
@@ -137,7 +137,7 @@ def _route(job: _Job) -> None:
 
 
 def _why_not(error: Exception) -> str | None:
-    """Why a plugin is to be spawned instead; None: that would not help."""
+    """Why a plugin is to be spawned instead; None: spawning would not help."""
     if isinstance(error, CannotForkError):
         return str(error)
     if isinstance(error, OSError) and not isinstance(error, LinkError):
@@ -189,12 +189,12 @@ class Template:
     # -- from other threads ------------------------------------------------------------------------------------------
 
     def add(self, job: _Job) -> None:
-        """Have a plugin forked. Only while it is one of the templates."""
+        """Have a plugin forked. Called only while this is one of the templates."""
         self._jobs.append(job)
         self._nudge()
 
     def _on_child_end(self) -> None:
-        """One of its plugins has ended. Takes no lock, for it may be called wherever garbage is collected."""
+        """One of its plugins has ended. Takes no lock, because the garbage collector may call it anywhere."""
         self._ended.append(None)
         self._nudge()
 
@@ -203,13 +203,13 @@ class Template:
             self._waker.send(b"x")
 
     def end(self) -> None:
-        """End it, and leave nothing; its plugins live on."""
+        """End the template, and leave nothing of it; its plugins live on."""
         self._is_unwanted = True
         if self._started is not None:
             self._started.undo()
 
     def forget(self) -> None:
-        """In a forked copy of this process: it is the template of another."""
+        """In a forked copy of this process: let go of the template, which belongs to the original."""
         for each in (self._wire, self._wake, self._waker):
             each.close()
 
@@ -252,7 +252,7 @@ class Template:
             return spawner.start(launch, pass_fds=(theirs.fileno(),))
 
     def _is_needed(self) -> bool:
-        """Wait for something to do. False: nobody needs it, and nobody can ask for it any more."""
+        """Wait for something to do. False: nobody needs the template, and nobody can ask for it any more."""
         poll = select.poll()
         for each in (self._wake, self._wire):
             poll.register(each, select.POLLIN)
@@ -309,7 +309,7 @@ class Template:
         try:
             told = int(self._wire.answer(FORK_LIMIT) or 0)
         except (TemplateGoneError, ValueError):
-            self._kill()  # The plugin may be there all the same; now it is told for sure.
+            self._kill()  # The plugin may exist all the same; after this that is known for sure.
             told = 0
         pid, is_whole = birth.told(FORK_LIMIT)
         pid = pid or told
@@ -317,7 +317,7 @@ class Template:
             raise TemplateGoneError("it did not fork")
         child = ForkedChild(pid, *birth.take(), self._on_child_end)
         self._plugins += 1
-        if not is_whole and not child.was_killed():  # one that was is told of as if that had been a moment later
+        if not is_whole and not child.was_killed():  # a killed one is reported as if it had died a moment later
             child.destroy()
             raise CannotForkError("the fork ended, or hung, before it became the plugin")
         return child
@@ -328,7 +328,7 @@ class Template:
                 self._started.popen.kill()
 
     def _leave(self, why_not: str) -> None:
-        """End it, and hand on who still waits: to a new template, or to be spawned."""
+        """End the template, and pass the waiting jobs on: to a new template, or to be spawned."""
         with _lock:
             _drop(self)
             if not why_not and not self._is_ready:
@@ -354,7 +354,7 @@ _said: dict[tuple[str, str], bool] = {}
 
 
 def _remember(known: dict[Any, Any], key: Any, value: object) -> None:
-    """Keep what was last learnt: plugins may have another environment each time, and reasons are theirs."""
+    """Remember only the latest: plugins may have another environment each time, and reasons of their own."""
     while len(known) >= MOST_KNOWN:
         del known[next(iter(known))]
     known[key] = value

@@ -1,8 +1,8 @@
-"""A plugin that was forked from a template: how it is born, and how this process waits for it.
+"""A plugin that was forked from a template: how it starts, and how this process waits for it.
 
-Rule that holds here: a child that was made is waited for, and nobody else. Its number comes from itself or from its
-template, whichever of the two lives to tell it, and is its own only if it has the pipes that were made for it. Only one
-that both could not tell is lost sight of, and it ends by itself.
+Rule that holds here: a child that was made is waited for, and no other process is. Its number comes from the child or
+from its template, whichever lives to report it. The number is accepted only if that process has the pipes that were
+made for the child. If neither could report the number, the child is lost from view, and ends by itself.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fsm_conn.links.process import system
 __all__ = ["Birth", "ForkedChild", "is_child"]
 
 REAP_LIMIT = 1.0
-"""Seconds to wait for one that was killed."""
+"""Seconds to wait for a child that was killed."""
 LONGEST_WORD = 64
-"""Bytes that a child says of itself."""
+"""Bytes of what a child says of itself, at most."""
 
 
 def is_child(pid: int) -> bool:
@@ -39,12 +39,12 @@ def is_child(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on: its state, ... (proc(5))."""
+    """The fields of /proc/PID/stat from the third on, which is the state (proc(5))."""
     return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
 
 
 class Birth:
-    """The pipes that a child is given: its stdout, its stderr, and one on which it says that it has become the plugin.
+    """The pipes of a new child: its stdout, its stderr, and one on which it says that it has become the plugin.
 
     Attributes:
         theirs: the writing ends.
@@ -64,7 +64,7 @@ class Birth:
             raise
 
     def close_theirs(self) -> None:
-        """They were handed over."""
+        """Close the writing ends, once they were handed over."""
         for fd in self.theirs:
             os.close(fd)
         self.theirs = ()
@@ -73,7 +73,7 @@ class Birth:
         """Wait, at most `limit` seconds, until the child has become the plugin or has ended.
 
         Returns:
-            Its number, 0 when it did not tell; and whether it is the plugin now.
+            Its number, 0 if it did not report one; and whether it is the plugin now.
         """
         said, end = b"", time.monotonic() + limit
         while len(said) < LONGEST_WORD and self._is_readable(end - time.monotonic()):
@@ -90,10 +90,10 @@ class Birth:
         return bool(poll.poll(max(limit, 0) * 1000))
 
     def is_of(self, pid: int) -> bool:
-        """Whether a process is the child of this birth: it has the pipes, or it has ended and is as young.
+        """Whether a process is the child of this birth: it has the pipes, or it has ended and is young enough.
 
-        A template may tell any number, and so may who holds the third pipe; other children of this process are none of
-        theirs.
+        A template may report any number, and so may any holder of the third pipe. They must not make this process act
+        on another of its children.
         """
         return is_child(pid) and (self._is_held_by(pid) or self._has_ended_since(pid))
 
@@ -120,19 +120,19 @@ class Birth:
         return os.fdopen(out, "rb", 0), os.fdopen(err, "rb", 0)
 
     def close(self) -> None:
-        """Close what was neither handed over nor taken."""
+        """Close the ends that were neither handed over nor taken."""
         self.close_theirs()
         while self._ours:
             os.close(self._ours.pop())
 
 
 class ForkedChild:
-    """A child of this process that it has not made itself, with as much of `subprocess.Popen` as is needed.
+    """A child of this process that another process forked, with as much of `subprocess.Popen` as is needed.
 
     Args:
         pid: its number.
         stdout, stderr: the reading ends of its pipes, unbuffered.
-        on_end: called once, when it was waited for.
+        on_end: called once, when the child was waited for.
     """
 
     def __init__(self, pid: int, stdout: IO[bytes], stderr: IO[bytes], on_end: Callable[[], None]) -> None:
@@ -145,7 +145,7 @@ class ForkedChild:
         self._on_end.atexit = False
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, as `subprocess.Popen` does, and return its exit status or minus the number of a signal.
+        """Wait for its end, as `subprocess.Popen` does, and return its exit status, or minus the number of a signal.
 
         Args:
             timeout: seconds; None: for ever.
@@ -166,13 +166,13 @@ class ForkedChild:
             if self.returncode is None:
                 try:
                     pid, status = os.waitpid(self.pid, options)
-                except ChildProcessError:  # somebody else has taken its status
+                except ChildProcessError:  # other code has reaped it
                     pid, status = self.pid, 0
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
             return self.returncode
 
     def was_killed(self) -> bool:
-        """Whether it has ended by SIGKILL or SIGTERM. Waits a moment for it to end, and leaves it to be waited for."""
+        """Whether SIGKILL or SIGTERM ended it. Waits a moment for the end, and does not reap the child."""
         end = time.monotonic() + REAP_LIMIT
         while (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
             if time.monotonic() > end:
@@ -181,7 +181,7 @@ class ForkedChild:
         return ended.si_code == os.CLD_KILLED and ended.si_status in (signal.SIGKILL, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send it SIGKILL, unless it was waited for."""
+        """Send it SIGKILL, unless it was already waited for."""
         if self.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

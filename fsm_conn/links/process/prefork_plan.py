@@ -2,10 +2,10 @@
 
 Rules that hold here:
 
-- What cannot be told for sure is not forked: an interpreter that does not say so by its name, an option that is not
-  known, a program that comes from anywhere but `-m` or a file.
-- Plugins share a template only when nothing that an import could see tells them apart: interpreter and options,
-  environment (less what differs from start to start), directory, user, limits.
+- A command that cannot be judged for sure is not forked: an interpreter whose name does not say so, an unknown option,
+  or a program that comes from anywhere but `-m` or a file.
+- Plugins share a template only if they agree in all that an import could see: interpreter and options, environment
+  (except what differs from start to start), directory, user, limits.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["CannotForkError", "Key", "Program", "executed", "key_of", "program_o
 
 _INTERPRETER = re.compile(r"python(3(\.[0-9]+)?)?")
 _FLAGS = frozenset("bBdEIOPqRsSuv")
-"""Options of the interpreter without a value that change nothing but the interpreter."""
+"""Options of the interpreter that have no value and affect only the interpreter."""
 _VALUED = frozenset("WX")
 LONGEST_HEAD = 256
-"""Bytes of a script in which Linux looks for its interpreter."""
+"""Bytes at the beginning of a script in which Linux looks for the interpreter."""
 
 
 class CannotForkError(Exception):
-    """Why a plugin is to be started without a template, in words that go on after "because"."""
+    """Why a plugin is to be started without a template, in words that follow "because"."""
 
 
 def executed(path: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """The command that the kernel makes of a program: for a script, that of the interpreter in its `#!` line."""
+    """The command that the kernel executes for a program: for a script, that of the interpreter in its `#!` line."""
     with open(path, "rb") as file:
         head = file.read(LONGEST_HEAD)
     if not head.startswith(b"#!"):
@@ -61,7 +61,7 @@ def program_of(command: tuple[str, ...]) -> Program:
     """Take a command apart.
 
     Raises:
-        CannotForkError: it is none of an interpreter, or one that cannot be forked.
+        CannotForkError: it is no command of an interpreter, or of one that cannot be forked.
     """
     if not _INTERPRETER.fullmatch(os.path.basename(command[0])):
         raise CannotForkError("its command does not begin with a Python interpreter")
@@ -109,21 +109,21 @@ class Key:
     env: frozenset[tuple[str, str]] = attrs.field(repr=False)
     cwd: str
     beside: str
-    """The directory of the program, where modules are looked for first."""
+    """The directory of the program, where Python looks for modules first."""
     program: tuple[str, str] = attrs.field(repr=False)
-    """The kind and the name of the program whose own first imports are to be made; empty strings: of none."""
+    """The kind and the name of the program whose first imports are to be made; empty strings: no program."""
     modules: tuple[str, ...] = attrs.field(repr=False)
     """What is to be imported."""
     standing: tuple[object, ...] = attrs.field(repr=False)
 
 
 def key_of(path: str, program: Program, env: Mapping[str, str], cwd: str | None, modules: tuple[str, ...]) -> Key:
-    """What decides from which template a plugin is forked.
+    """The key of the template from which a plugin is forked.
 
     Args:
         path: the interpreter, absolute.
         program: the command.
-        env: the environment, less what differs from start to start.
+        env: the environment, except what differs from start to start.
         cwd: the directory of the plugin; None: that of this process.
         modules: what to import beforehand; empty: what the program imports first.
 
@@ -152,7 +152,7 @@ def key_of(path: str, program: Program, env: Mapping[str, str], cwd: str | None,
 
 
 def _standing() -> tuple[object, ...]:
-    """What a process inherits from its parent beside: who it is, and what it may."""
+    """What else a process inherits from its parent: its user and groups, umask, limits, priority and cores."""
     import resource  # which not every system has
 
     numbers = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})

@@ -1,6 +1,6 @@
-"""What this process and a template say to each other: fields one way, with descriptors beside them; answers the other.
+"""The messages between this process and a template: fields and descriptors one way, answers the other way.
 
-The template may run code of a plugin's libraries, so its answers are bounded, and waited for within limits.
+The template may run code of a plugin's libraries, so its answers are bounded in size, and waited for in bounded time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fsm_conn.links.process.prefork_plan import CannotForkError
 __all__ = ["TemplateGoneError", "Wire"]
 
 SEND_LIMIT = 10.0
-"""Seconds for a template to take a message."""
+"""Seconds that a template has to take a message."""
 LONGEST_ANSWER = 4096
 """Bytes."""
 
@@ -25,7 +25,7 @@ _LENGTH = struct.Struct("!I")
 
 
 class TemplateGoneError(Exception):
-    """The template has ended, or does not do what it is asked."""
+    """The template has ended, or does not do what it is asked to do."""
 
 
 class Wire:
@@ -39,7 +39,7 @@ class Wire:
         self._ours, self.theirs = socket.socketpair()
 
     def fileno(self) -> int:
-        """The descriptor of this process's end. It is readable when the template has spoken, or has ended."""
+        """The descriptor of this process's end. It is readable when the template has answered, or has ended."""
         return self._ours.fileno()
 
     def close(self) -> None:
@@ -51,12 +51,12 @@ class Wire:
         """Send a message.
 
         Args:
-            fields: strings without NUL, which the system takes nowhere.
-            descriptors: what the template gets copies of.
+            fields: strings without NUL, which the system accepts nowhere.
+            descriptors: open files; the template gets copies of them.
 
         Raises:
-            TemplateGoneError: it does not take the message.
-            ValueError: there is a NUL.
+            TemplateGoneError: the template does not take the message.
+            ValueError: a field contains a NUL.
         """
         data = b"\0".join(map(os.fsencode, fields))
         if data.count(b"\0") >= max(len(fields), 1):
@@ -69,14 +69,14 @@ class Wire:
             raise TemplateGoneError(f"it does not listen ({type(error).__name__})") from None
 
     def answer(self, limit: float) -> str:
-        """Wait for its answer.
+        """Wait for the template's answer.
 
         Args:
             limit: seconds.
 
         Raises:
-            CannotForkError: the answer is no, and why.
-            TemplateGoneError: there is none.
+            CannotForkError: the template answers that it cannot fork, and why.
+            TemplateGoneError: no answer came.
         """
         end = time.monotonic() + limit
         try:

@@ -1,14 +1,14 @@
-"""One plugin process: started, listened to, ended, and cleaned up after.
+"""One plugin process: it is started, read, ended, and cleaned up.
 
 Rules that hold here:
 
-- Nothing blocks the loop, and nothing waits for ever: each wait has an end that does not depend on the process.
-- The process is reaped last. While it is a zombie its number belongs to us, so its group can be killed, with all that
-  it left running, and no stranger can be hit.
-- Who stops waiting does not stop the cleaning: the exit is noticed, the process reaped and its directory removed
-  whether or not anybody still waits for it; when the loop is gone, a finalizer does it, at the latest at interpreter
+- Nothing blocks the loop, and nothing waits without end: each wait has a limit that does not depend on the process.
+- The process is reaped last. While it is a zombie its number belongs to us, so its group can be killed, with everything
+  that the process left running, and no stranger can be hit.
+- Cleaning goes on when a caller stops waiting: the exit is noticed, the process reaped and its directory removed,
+  whether or not anybody still waits for it. When the loop is gone, a finalizer does this, at the latest at interpreter
   exit.
-- Its private directory and its pipes live as long as it does, not longer.
+- Its private directory and its pipes live as long as the process does, and no longer.
 
 POSIX only. What Linux alone can do (a descriptor that becomes readable at the exit, the parent-death signal) has a
 fallback elsewhere.
@@ -40,13 +40,13 @@ __all__ = ["GRACE", "PluginProcess", "describe_status"]
 logger = logging.getLogger("fsm_conn.process")
 
 GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL. go-plugin's client waits as long for a plugin to end by itself."""
+"""Seconds between SIGTERM and SIGKILL. go-plugin's client gives a plugin as long to end by itself."""
 REAP_LIMIT = 1.0
 """Seconds to wait for a process that was killed. It takes milliseconds, unless the process is stuck in the kernel."""
 POLL_INTERVAL = 0.02
-"""Seconds between two looks at a process, where the system has no better way."""
+"""Seconds between two checks of a process, where the system has no better way."""
 DIRECTORY_NAMES = ("TMPDIR", "TEMP_DIR", "PLUGIN_UNIX_SOCKET_DIR")
-"""The variables by which Python (pyvider's own, TEMP_DIR, goes first) and Go plugins choose where their socket goes."""
+"""The variables by which Python (pyvider's TEMP_DIR goes first) and Go plugins choose a place for their socket."""
 
 
 _LAST_LINES = "its last lines on stderr:"
@@ -75,9 +75,9 @@ class PluginProcess:
         pid: its number.
         directory: its private directory, which is removed soon after the exit.
         user: the number of the user that it runs as, if that was asked for.
-        redact: what makes its output fit to be shown.
-        exited: resolves to its return code: the exit status, or minus a signal's number; None when somebody else in
-            this host took it away. Never fails. Shield it.
+        redact: makes its output safe to show.
+        exited: resolves to its return code: the exit status, or minus a signal's number; None if other code in this
+            host reaped it. Never fails. Shield it.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class PluginProcess:
         group: str | int | None = None,
         use_pidfd: bool = system.HAS_EXIT_DESCRIPTORS,
     ) -> PluginProcess:
-        """Start a process. When this is cancelled, whatever was started is gone when the cancellation goes on.
+        """Start a process. If this is cancelled, it undoes the start before the cancellation goes on.
 
         Args:
             command: the program and its arguments. The program is looked for as the plugin itself would: from `cwd`,
@@ -132,19 +132,19 @@ class PluginProcess:
             env: the whole environment.
             cwd: the working directory; None for the host's.
             name: what log records call the process.
-            redact: makes output fit to be shown.
-            heard: who hears the output, and how it is read.
-            sha256: the digest that the program must have; what is executed is a copy that was compared.
-            stdin: what it reads from: nothing, what this process reads from, or an open file.
+            redact: makes output safe to show.
+            heard: who gets the output, and how it is read.
+            sha256: the digest that the program must have; the copy that was compared is what is executed.
+            stdin: what it reads from: nothing, the stdin of this process, or an open file.
             user: the user that it runs as, by name or number; None: that of this process.
             group: the group that it runs as; None: the user's own.
             own_directory: variables to set to a private directory, which is removed after the exit.
-            prefork: whether it is forked from a template, where that can be; or what the template imports beforehand.
-            varying: variables of `env` that differ from start to start, and that no template is to be told of.
-            use_pidfd: whether the exit is noticed through a descriptor, or by looking again and again.
+            prefork: whether it is forked from a template, if possible; or the modules that the template imports first.
+            varying: variables of `env` that differ from start to start, and that no template must know.
+            use_pidfd: whether a descriptor tells of the exit, rather than repeated checks.
 
         Raises:
-            LinkError: it could not be started; `permanent` when it never can.
+            LinkError: it could not be started; `permanent` if it never can.
         """
         launch = Launch(
             tuple(command),
@@ -195,7 +195,7 @@ class PluginProcess:
         self._stderr = Pipe(self._loop, self._popen.stderr, self._on_stderr, self._stderr_log.end)
 
     def log_of(self, stream: str) -> LineLog:
-        """A log for something that the plugin prints; `stream` says where."""
+        """A log for a stream that the plugin prints; `stream` is its name."""
         extra = {"plugin_name": self._name, "plugin_pid": self.pid, "plugin_stream": stream}
         return LineLog(self.redact, self._loop.time, extra, self._heard.read, self._heard.sinks.get(stream))
 
@@ -217,13 +217,13 @@ class PluginProcess:
         return self._first.line
 
     def first_words(self) -> str:
-        """What it printed first on stdout, fit to be shown."""
+        """What it printed first on stdout, safe to show."""
         return self._first.told()
 
     def last_words(self) -> tuple[str, str]:
-        """Its last line on stderr, shortened, and those before it: fit to be shown, and empty where there are none.
+        """Its last line on stderr, shortened, and the lines before it: safe to show, and empty where there are none.
 
-        A line that had to be shortened stands among the others, too, as it is.
+        A last line that had to be shortened is also among the others, in full.
         """
         lines = self._tail.lines(self.redact)
         if not lines:
@@ -233,7 +233,7 @@ class PluginProcess:
         return last, _listed("its lines on stderr before that:" if before != lines else _LAST_LINES, before)
 
     def diagnostics(self) -> str:
-        """Its last lines on stderr, fit to be shown; empty when it printed nothing there."""
+        """Its last lines on stderr, safe to show; empty if it printed nothing there."""
         return _listed(_LAST_LINES, self._tail.lines(self.redact))
 
     # -- noticing the exit -------------------------------------------------------------------------------------------
@@ -252,12 +252,12 @@ class PluginProcess:
             self._loop.call_later(POLL_INTERVAL, self._poll)
 
     def look(self) -> None:
-        """Notice the exit now, if it has happened; the loop would tell within one round."""
+        """Notice the exit now, if it has happened; the loop would notice it within one round."""
         if not self.exited.done() and has_ended(self._popen):
             self._bury()
 
     def _bury(self) -> None:
-        """It has ended: end what it left running, reap it, and read what it said last."""
+        """The process has ended: end what it left running, reap it, and read its last output."""
         ours = is_ours(self._popen)
         signal_group(self._popen, signal.SIGKILL)
         returncode = self._popen.wait()
@@ -290,19 +290,19 @@ class PluginProcess:
     # -- ending it ---------------------------------------------------------------------------------------------------
 
     def kill_now(self) -> None:
-        """Kill it and its group, without waiting. Does nothing when it has ended."""
+        """Kill it and its group, without waiting. Does nothing if it has ended."""
         if not self.exited.done():
             signal_group(self._popen, signal.SIGKILL)
 
     async def stop(self, grace: float = GRACE, *, wait: float = 0) -> None:
         """End it, and wait until nothing is left of it: SIGTERM, then SIGKILL to its group.
 
-        When cancelled, it is killed at once. Bounded: a process that even SIGKILL does not end is reported in the log
-        and reaped when it does end.
+        If this is cancelled, the process is killed at once. Bounded: a process that even SIGKILL does not end is
+        reported in the log, and reaped when it does end.
 
         Args:
             grace: seconds between the two signals; 0 kills at once.
-            wait: seconds before them, in which it may end by itself.
+            wait: seconds before the first signal, in which it may end by itself.
         """
         try:
             if wait > 0:
@@ -319,7 +319,7 @@ class PluginProcess:
     async def _tell(self, grace: float) -> None:
         if self.exited.done():
             return
-        # One that is stopped would not hear it.
+        # A stopped process would not handle SIGTERM.
         signal_group(self._popen, signal.SIGTERM, signal.SIGCONT)
         await self._gone(grace)
 
@@ -331,7 +331,7 @@ class PluginProcess:
             await asyncio.wait((asyncio.wrap_future(self._removing),), timeout=REAP_LIMIT)
 
     def abandon(self) -> None:
-        """End it and clean up, all at once and without the loop, which may be closed. Blocks for some milliseconds."""
+        """End it and clean up, at once and without the loop, which may be closed. Blocks for some milliseconds."""
         if not self._finalizer.alive:
             return
         ours = is_ours(self._popen)
@@ -342,7 +342,7 @@ class PluginProcess:
 
 
 async def _undo(job: Future[Started]) -> None:
-    """Take back a start that nobody wants any more, wherever it has got to."""
+    """Undo a start that nobody wants any more, however far it has got."""
     if not job.cancel():
         undone: Future[None] = Future()
         job.add_done_callback(lambda _: _undo_started(job, undone))
@@ -350,7 +350,7 @@ async def _undo(job: Future[Started]) -> None:
 
 
 def _undo_started(job: Future[Started], undone: Future[None]) -> None:
-    """Called by whoever has done the job, or by the loop, which must not wait: so another thread does it."""
+    """Undo it in another thread: this is called by the thread that did the job, or by the loop, which must not wait."""
     if job.exception() is None:
         spawner.submit(_undo_now, job.result(), undone)
     else:
@@ -363,7 +363,7 @@ def _undo_now(started: Started, undone: Future[None]) -> None:
 
 
 def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
-    """What is left to do when the process object is dropped, or the interpreter ends. A forked child owns nothing."""
+    """The cleanup when the process object is dropped, or the interpreter ends. A forked child owns nothing."""
     if os.getpid() == owner:
         started.undo()
         while descriptors:
@@ -373,6 +373,6 @@ def _give_up(started: Started, descriptors: list[int], owner: int) -> None:
 def _remove(private: str) -> Future[None] | None:
     try:
         return spawner.remove(private)
-    except RuntimeError:  # The interpreter is ending: its threads take no more work.
+    except RuntimeError:  # The interpreter is ending: its threads accept no more work.
         directory.remove(private)
         return None

@@ -1,9 +1,9 @@
-"""A program that is executed only if it is the one that was meant, without a moment between the look and the start.
+"""Executes a program only if it is the expected one, with no moment between the check and the start.
 
 Rules that hold here:
 
-- What is compared is what is executed: a copy in memory, sealed before it is compared, so that nobody can change it. A
-  file could be replaced, or written to, after it was looked at.
+- The bytes that are compared are the bytes that are executed: a copy in memory, sealed before it is compared, so that
+  nobody can change it. A file could be replaced, or written to, after the check.
 - Only the program itself is compared (as by go-plugin's `SecureConfig`): not what an interpreter reads, nor libraries.
 """
 
@@ -32,15 +32,15 @@ class Program:
 
     path: str
     descriptors: tuple[int, ...] = ()
-    """Open files that the path needs, to be passed on."""
+    """Open files that the path needs, which the program inherits."""
 
 
 @contextmanager
 def copy_of(path: str, digest: str | None) -> Iterator[Program]:
-    """The program at `path`, for as long as it takes to start it; a sealed copy where a digest is asked for.
+    """The program at `path`, for as long as its start takes; a sealed copy if a digest is given.
 
     Raises:
-        ChecksumError: it is not the one that was meant; or this system has no memory that can be sealed.
+        ChecksumError: it is not the expected program; or this system has no memory that can be sealed.
     """
     if digest is None:
         yield Program(path)

@@ -2,14 +2,14 @@
 
 Rules that hold here:
 
-- One thread starts every plugin and lives as long as the process. Linux sends the parent-death signal when the
-  *thread* that started a process ends; only with such a thread does that mean the death of the host.
-- Whatever is asked of that thread is done in the order asked: so undoing a start can simply be asked for after it. What
-  may take long, the removal of what a plugin has left, is asked of another.
+- One thread starts every plugin and lives as long as the process. Linux sends the parent-death signal when the *thread*
+  that started a process ends; only with such a thread does that mean the death of the host.
+- That thread does its jobs in the order asked, so a caller can undo a start by simply asking for the undoing after it.
+  Another thread removes what plugins have left, which may take long.
 - No shell, ever. `setpriv` sets the parent-death signal without a fork hook, but it would hand a file that the kernel
-  cannot execute to /bin/sh; so only files that the kernel surely takes are started through it. What is left is refused
-  by the kernel, or is run by an interpreter registered with it, and then without the signal.
-- What cannot get better by trying again (no such command, not executable) is told apart from what can (out of memory).
+  cannot execute to /bin/sh. So only files that the kernel certainly executes are started through it. The kernel refuses
+  any other file, or runs it by an interpreter registered for it, and then without the signal.
+- Errors that a retry cannot fix (no such command, not executable) are distinct from those it can (out of memory).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Futur
 
 
 def remove(path: str) -> Future[None]:
-    """Have a private directory removed, by a thread that does nothing else: there may be much in it.
+    """Have a private directory removed, by a thread that does nothing else: it may contain much.
 
-    It is removed a slice at a time, so that neither the end of this process nor another directory waits for one that a
-    plugin has filled. What is left when this process ends is swept by the next host.
+    It is removed a slice at a time, so that neither the end of this process nor another directory waits for a
+    directory that a plugin has filled. What is left when this process ends is swept by the next host.
     """
     return workers.submit("sweeper", _remove_slice, path)
 
@@ -72,27 +72,27 @@ class Launch:
 
     command: tuple[str, ...]
     env: Mapping[str, str] = attrs.field(repr=False)
-    """The whole environment, less the entries that name the private directory."""
+    """The whole environment, except the entries that name the private directory."""
     cwd: str | None = None
     directory_names: tuple[str, ...] = ()
     """Variables that are set to the private directory."""
     prefork: bool | tuple[str, ...] = False
-    """Whether it is to be forked, see `prefork`; or the modules to import beforehand."""
+    """Whether the program is to be forked, see `prefork`; or the modules to import first."""
     varying: tuple[str, ...] = ()
     """Variables of `env` that differ from start to start."""
     sha256: str | None = None
     """The digest that the program must have."""
     stdin: Literal["null", "inherit"] | int = "null"
-    """What it reads from."""
+    """What the program reads from."""
     user: str | int | None = None
-    """The user that it runs as, by name or number."""
+    """The user that the program runs as, by name or number."""
     group: str | int | None = None
-    """The group that it runs as."""
+    """The group that the program runs as."""
 
 
 @attrs.frozen
 class Started:
-    """A process, its pipes, and the private directory that it was given."""
+    """A process, its pipes, and its private directory."""
 
     popen: Child
     directory: str
@@ -139,7 +139,7 @@ def start(launch: Launch, pass_fds: Sequence[int] = ()) -> Started:
 
 
 def _sweep_once(base: str) -> None:
-    """Have what dead hosts left in `base` removed, on that thread too: no start waits for it."""
+    """Have that thread also remove what dead hosts left in `base`: no start waits for it."""
     if base not in _swept:
         _swept.add(base)
         with suppress(RuntimeError):  # The interpreter is ending: its threads take no more work.
@@ -162,7 +162,7 @@ def _popen(
         with sealed.copy_of(path, launch.sha256) as copy:
             argv = [*prefix, copy.path, *launch.command[1:]]
             return _run(launch, argv, own, [*pass_fds, *copy.descriptors], account)
-    except LinkError:  # It is an OSError, too, and has its own words.
+    except LinkError:  # A LinkError is an OSError, too, and has its own words.
         raise
     except OSError as error:
         if account is not None and isinstance(error, PermissionError) and os.geteuid() != ROOT:
@@ -217,7 +217,7 @@ def _check_cwd(cwd: str | None) -> None:
 
 
 def resolve(launch: Launch) -> str:
-    """The file that the command names, as the plugin itself would find it: from its own directory and PATH.
+    """The file that the command names, found as the plugin itself would: from its own directory and PATH.
 
     Raises:
         CommandNotFoundError: there is no such command.
@@ -241,7 +241,7 @@ def _candidates(launch: Launch) -> Iterator[str]:
         yield absolute(name, launch.cwd, "command")
         return
     for entry in launch.env.get("PATH", os.defpath).split(os.pathsep):
-        # Without a working directory, there is nothing in those that are relative to it.
+        # Without a working directory, relative entries of PATH have nothing in them.
         with suppress(CommandNotExecutableError):
             yield absolute(os.path.join(entry, name), launch.cwd, "command")
 
@@ -265,7 +265,7 @@ def _why_not_executable(path: str) -> str:
 
 
 def _check_interpreter(path: str) -> None:
-    """A missing interpreter makes the kernel say that the script itself does not exist, which it does."""
+    """Check for the interpreter: if it is missing, the kernel says that the script does not exist, which is wrong."""
     interpreter = _interpreter(_head(path))
     if interpreter and not os.path.exists(interpreter):
         raise CommandNotExecutableError(f"the #! line of {path} names {interpreter}, which does not exist")
@@ -287,7 +287,7 @@ def _interpreter(head: bytes) -> str:
 
 @functools.cache
 def _native() -> bytes:
-    """What the ELF headers of this machine's programs have in common: class, byte order and machine."""
+    """The common part of the ELF headers of this machine's programs: class, byte order and machine."""
     return _elf_kind(_head(sys.executable))
 
 
@@ -296,6 +296,6 @@ def _elf_kind(head: bytes) -> bytes:
 
 
 def _kernel_takes(path: str) -> bool:
-    """Whether the kernel surely executes the file by itself."""
+    """Whether the kernel certainly executes the file by itself."""
     head = _head(path)
     return bool(_interpreter(head)) or (bool(_elf_kind(head)) and _elf_kind(head) == _native())

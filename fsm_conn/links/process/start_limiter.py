@@ -1,20 +1,20 @@
 """Lets at most one plugin start per core at a time, in the whole process.
 
-Plugins that all start at once fight for the cores: each of them, and the event loop, becomes slower than if they
-had queued. So every attempt takes a slot of one limiter first, whichever loop and thread it runs in.
+Plugins that all start at once compete for the cores: each of them, and the event loop, becomes slower than if they
+had queued. So every attempt first takes a slot of one limiter, whichever loop and thread it runs in.
 
 Rules that hold here:
 
-- Whoever starts the same thing is served first come, first served; of several things that are started, each has its
-  turn, so that one plugin need not wait for a pool of many others. A slot goes from hand to hand under the lock, so
-  none can be lost on the way or taken by a newcomer; a waiter that was cancelled as the slot reached it hands it on.
-- A slot serves to protect the cores, and a plugin that takes long waits for something else: who has waited for
-  `patience` seconds takes back every slot that has been out for as long. Giving back a slot that was taken back
-  does nothing.
-- What hangs in its start, so that a slot of it was taken back and is still used, comes after all else; its other slots
-  are taken back after a quarter of `patience`.
+- Starts of the same thing are served first come, first served. Different things take turns, so that one plugin need
+  not wait for a pool of many others. A slot is handed over under the lock, so it cannot be lost on the way or taken by
+  a newcomer. A waiter that was cancelled as the slot reached it hands the slot on.
+- The slots protect the cores, and a plugin that takes long is waiting for something else. So a caller that has waited
+  for `patience` seconds takes back every slot that has been out for as long. The late return of a slot that was taken
+  back has no effect.
+- A thing hangs in its start if a slot of it was taken back and the start still goes on. Such a thing comes after all
+  else; its other slots are taken back after a quarter of `patience`.
 - Time is that of the waiting loop. Nobody's progress depends on another loop still running, and a limiter for which
-  nobody waits costs no timer.
+  nobody waits needs no timer.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from fsm_conn.links.process.system import usable_cores
 __all__ = ["PATIENCE", "StartLimiter", "process_limiter"]
 
 PATIENCE = 2.0
-"""Seconds: several times what a start takes on a machine that is not overloaded."""
+"""Seconds: several times as long as a start takes on a machine that is not overloaded."""
 
 
 QUARTERS = 4
-"""How often a waiter looks for what hangs while his patience lasts."""
+"""How often a waiter looks for hanging starts within `patience`."""
 
 
 class _Ticket:
-    """One wish for a slot. Compared by identity."""
+    """One request for a slot. Compared by identity."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, what: Hashable) -> None:
         self.loop = loop
@@ -48,7 +48,7 @@ class _Ticket:
         self.serial = 0
 
     def tell(self) -> bool:
-        """Wake who waits, in its own loop. False: that loop is closed."""
+        """Wake the waiter, in its own loop. False: that loop is closed."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._wake)
             return True
@@ -64,7 +64,7 @@ class StartLimiter:
 
     Args:
         capacity: how many slots there are.
-        patience: seconds after which a waiter takes back slots that are out for too long.
+        patience: seconds after which a waiter takes back slots that have been out for too long.
     """
 
     def __init__(self, capacity: int, patience: float = PATIENCE) -> None:
@@ -74,11 +74,11 @@ class StartLimiter:
         self._patience = patience
         self._lock = threading.Lock()
         self._waiting: dict[Hashable, deque[_Ticket]] = {}
-        """Who waits, by what he starts; whose turn is next comes first."""
+        """The waiters, by what they start; the one whose turn is next comes first."""
         self._late: dict[_Ticket, None] = {}
-        """Those whose slot was taken back, and who still start."""
+        """Those whose slot was taken back, and that are still starting."""
         self._hanging: Counter[Hashable] = Counter()
-        """How many of them start each thing."""
+        """How many of the late ones start each thing."""
         self._out: dict[_Ticket, None] = {}
         self._serial = 0
 
@@ -103,7 +103,7 @@ class StartLimiter:
 
     def _enter(self, ticket: _Ticket) -> bool:
         with self._lock:
-            # While somebody waits every slot is out, so nobody who comes now is served first.
+            # While somebody waits every slot is out, so no newcomer is served first.
             if len(self._out) >= self._capacity:
                 self._waiting.setdefault(ticket.what, deque()).append(ticket)
                 return False
@@ -119,7 +119,7 @@ class StartLimiter:
                 newest.append(self._serial)
 
     def _leave(self, ticket: _Ticket) -> None:
-        """Whatever the ticket holds goes back: its slot, its place in the queue, or nothing."""
+        """Return whatever the ticket holds: its slot, its place in the queue, or nothing."""
         with self._lock:
             self._out.pop(ticket, None)
             self._forget_late(ticket)
@@ -127,12 +127,12 @@ class StartLimiter:
             self._advance()
 
     def _take_back(self, old: int, recent: int, mine: Hashable) -> None:
-        """Take back the slots handed out up to `old`, which have been out for `patience` seconds or more; and those
-        up to `recent`, out for a quarter of that, of other things than mine that are known to hang.
+        """Take back the slots handed out up to `old`, which have been out for `patience` seconds or more. Also take
+        back those handed out up to `recent`, out for a quarter of that, of other things than mine known to hang.
         """
         with self._lock:
             for ticket in [each for each in self._late if each.loop.is_closed()]:
-                self._forget_late(ticket)  # it will not leave
+                self._forget_late(ticket)  # it will not leave by itself
             for ticket in tuple(self._out):
                 is_known = ticket.what != mine and ticket.what in self._hanging
                 if ticket.serial <= (recent if is_known else old):
@@ -147,7 +147,7 @@ class StartLimiter:
             tickets = self._waiting.pop(what)
             ticket = tickets.popleft()
             if tickets:
-                self._waiting[what] = tickets  # and others have their turns before
+                self._waiting[what] = tickets  # other things have their turns first
             if ticket.tell():
                 self._grant(ticket)
 
@@ -157,7 +157,7 @@ class StartLimiter:
             self._hanging -= Counter((ticket.what,))
 
     def _forget(self, ticket: _Ticket) -> None:
-        """It does not wait any more, if it did."""
+        """Remove the ticket from the waiters, if it is one."""
         tickets = self._waiting.get(ticket.what, deque())
         with suppress(ValueError):
             tickets.remove(ticket)
@@ -183,7 +183,7 @@ def process_limiter() -> StartLimiter:
 
 
 def _after_fork() -> None:
-    """After a fork the child has none of the parent's starts, and a lock may have been copied while it was held."""
+    """After a fork the child has none of the parent's starts, and may have copied a lock that was held."""
     global _making
     _making = threading.Lock()
     _limiters.clear()

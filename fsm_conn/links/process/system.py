@@ -1,13 +1,13 @@
-"""What Linux can do for processes of ours, and what is done on macOS instead: all that differs between the two.
+"""What Linux can do for our processes, and what is done on macOS instead: all differences between the two.
 
 | | Linux | macOS |
 |---|---|---|
 | a plugin dies with its host | the kernel sends it SIGKILL | the watchdog does |
-| its end is noticed | by a descriptor | by looking now and then |
-| who connects to a socket of ours | the kernel tells its process | not known |
-| forking from a template, executing a sealed copy | yes | refused, saying so |
+| its end is noticed | by a descriptor | by checking now and then |
+| who connects to a socket of ours | the kernel tells the process | not known |
+| forking from a template, executing a sealed copy | yes | refused, with an error that says so |
 
-Windows has no plugins of ours: `links/target.py` refuses them.
+Windows cannot run our plugins: `links/target.py` refuses them.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def usable_cores() -> int:
 
 
 def exit_descriptor(pid: int) -> int:
-    """A descriptor that can be read once the process has ended.
+    """A descriptor that becomes readable once the process has ended.
 
     Raises:
-        OSError: there is none: no such process, or no such system.
+        OSError: there is none: no such process, or the system has no such descriptors.
     """
     if sys.platform == "linux":
         return os.pidfd_open(pid)
@@ -53,7 +53,7 @@ def exit_descriptor(pid: int) -> int:
 
 
 def ticks_since_boot() -> int:
-    """Now, as /proc tells the beginning of a process: in ticks since the boot; 0 where there is no such clock."""
+    """The time now, in the unit of process starts in /proc: ticks since the boot; 0 where there is no such clock."""
     if sys.platform == "linux":
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
     else:  # noqa: RET505
@@ -73,7 +73,7 @@ def connected_process(connection: socket.socket) -> int | None:
 def allow_all(name: str, dir_fd: int | None = None) -> None:
     """Allow ourselves to read, change and move a directory, without following a link in its place."""
     if sys.platform == "linux":
-        # Linux's chmod always follows links.
+        # On Linux, chmod always follows links.
         fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
         try:
             os.chmod(f"/proc/self/fd/{fd}", 0o700)
@@ -85,7 +85,7 @@ def allow_all(name: str, dir_fd: int | None = None) -> None:
 
 @functools.cache
 def death_wrapper() -> tuple[str, ...]:
-    """The command that starts another one with a parent-death signal; empty where there is none that can."""
+    """The command that starts another one with a parent-death signal; empty where no such command works."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None:
         return ()
@@ -98,9 +98,9 @@ def death_wrapper() -> tuple[str, ...]:
 
 @functools.cache
 def death_hook() -> Callable[[], None] | None:
-    """The same, for the time between fork and exec, where there is no `setpriv`.
+    """A hook for the time between fork and exec that does the same, where there is no `setpriv`.
 
-    A real fork instead of vfork, among gRPC's threads: now and then such a child dies before it gets to exec.
+    It needs a real fork instead of vfork. Among gRPC's threads, such a child now and then dies before it gets to exec.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):

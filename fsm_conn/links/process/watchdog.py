@@ -1,14 +1,16 @@
-"""Ends what plugins have started when this process ends in a way that lets it do nothing more, such as SIGKILL.
+"""Ends what plugins have started when this process ends in a way that leaves it no chance to act, such as SIGKILL.
 
-Linux ends the plugin itself then, by the parent-death signal; but not what the plugin has started, nor a plugin that a
-shell in between has started, nor anything on other systems. So a shell of ours waits at a pipe that only this process
-holds. When the pipe ends, so has this process, and the shell kills the process groups that it was told of.
+In that case, Linux ends the plugin itself, by the parent-death signal. But it does not end what the plugin has started,
+nor a plugin that was started by a shell in between; and other systems end nothing. So a shell of ours waits at a pipe
+that only this process holds. When the pipe ends, this process has ended, and the shell kills the process groups that
+it was told of.
 
 Rules that hold here:
 
-- One shell for the process, started with the first plugin. It ignores the signals that a terminal sends to all.
-- It is told of a group when a plugin is there, and again when the plugin was reaped: it never kills what is not ours.
-- Without /bin/sh nothing is done. What leaves its group (`setsid`) is not found; service managers do, by cgroups.
+- This process has one shell, started with the first plugin. It ignores the signals that a terminal sends to all.
+- The shell learns of a group when a plugin is there, and again when the plugin was reaped: it never kills a stranger's.
+- Without /bin/sh nothing is done. A process that leaves its group (`setsid`) is not found; service managers find it,
+  by cgroups.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def guard(group: int) -> None:
 
 
 def release(group: int) -> None:
-    """Leave a group alone: its leader was reaped, and the number may be a stranger's from now on."""
+    """Stop guarding a group: its leader was reaped, and the number may belong to a stranger from now on."""
     with _lock:
         if group in _groups:
             _groups.discard(group)
@@ -95,7 +97,7 @@ def _tell(words: str) -> None:
 
 
 def _finish() -> None:
-    """At the end of the interpreter: it has nothing more to wait for."""
+    """At the end of the interpreter: the shell has nothing more to wait for."""
     with _lock:
         while _shells:
             shell = _shells.pop()
