@@ -1,1 +1,1 @@
-"""The template: a program of its own, that the plugin's interpreter runs (`python template SOCKET`). See `__main__`."""
+"""The template: a separate program that the plugin's interpreter runs (`python template SOCKET`). See `__main__`."""

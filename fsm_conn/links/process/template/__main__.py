@@ -1,11 +1,11 @@
 """The template of a plugin: a process that has imported the plugin's libraries, and is forked for each start.
 
-A program of its own. The host runs it by the plugin's interpreter, with the plugin's environment and directory, and
-talks to it over a socket that nobody else has: length-prefixed fields, with descriptors beside them. It may run where
-fsm_conn is not installed, so it imports nothing of it, and little else: what it imports, the plugins have imported.
+It is a separate program. The host runs it with the plugin's interpreter, environment and directory, and talks to it
+over a socket that nobody else has: length-prefixed fields, with descriptors beside them. It may run where fsm_conn is
+not installed, so it imports nothing of fsm_conn, and little else: plugins start with everything that it imports.
 
-A plugin is a child of the *host*, not of the template: the host waits for it, learns its exit status and is its parent
-for the parent-death signal; and a template that dies takes no plugin along.
+A plugin is a child of the *host*, not of the template: the host waits for the plugin, learns its exit status and is its
+parent for the parent-death signal. A template that dies takes no plugin along.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def receive(channel: socket.socket) -> tuple[list[bytes], list[int]]:
 
 
 def send(channel: socket.socket, text: str) -> None:
-    """Say something to the host."""
+    """Send a message to the host."""
     data = text.encode("utf-8", "replace")
     channel.sendall(LENGTH.pack(len(data)) + data)
 
 
 def serve(channel: socket.socket) -> becoming.Order:
-    """Be the template until the host closes the socket. It returns in each plugin, and only there."""
-    gc.disable()  # as the documentation of gc.freeze has it: no collection leaves holes for children to write to
+    """Be the template until the host closes the socket. This returns in each plugin, and only there."""
+    gc.disable()  # as gc.freeze's documentation advises: no collection leaves holes for children to write to
     beginning = becoming.Beginning()
     ours = importing.descriptors()
     try:
@@ -72,7 +72,7 @@ def serve(channel: socket.socket) -> becoming.Order:
     except forking.CannotForkError as error:
         send(channel, f"-{error}")
         os._exit(0)
-    # What there is now is never looked at again, so the pages that nobody writes to stay shared.
+    # The collector never visits the current objects again, so pages that nobody writes to stay shared.
     gc.freeze()
     send(channel, "+")
     while True:

@@ -1,4 +1,4 @@
-"""Makes of a copy of the template what the interpreter would have made of the plugin's command."""
+"""Turns a copy of the template into what the interpreter would have made of the plugin's command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ else:
     from importing import descriptors, refresh
 
 MOST_PRINTED = 65536
-"""Bytes that imports print, of each stream, which each plugin prints again."""
+"""Bytes printed by imports that each plugin prints again, for each stream."""
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 1, 15, 35, 14
 
 
@@ -31,12 +31,12 @@ class Fields:
         return os.fsdecode(self._fields.pop())
 
     def many(self) -> list[str]:
-        """The next fields, as many as the first of them says."""
+        """The next fields, as many as the first one says."""
         return [self.one() for _ in range(int(self.one()))]
 
 
 class Order:
-    """What to become."""
+    """The plugin that a copy is to become."""
 
     def __init__(self, fields: Fields) -> None:
         self.host = int(fields.one())
@@ -47,7 +47,7 @@ class Order:
 
 
 class Beginning:
-    """What was so before anything was imported, and is so again in each plugin."""
+    """The state before anything was imported, which each plugin gets back."""
 
     def __init__(self) -> None:
         self.signals = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -74,7 +74,7 @@ class Beginning:
         self.unset = self.env.keys() - os.environ.keys()
 
     def return_to(self) -> None:
-        """In a plugin: handlers of signals, and the mask of files."""
+        """In a plugin: restore the handlers of signals, and the file mode mask."""
         signal.set_wakeup_fd(-1)
         for number, handler in self.signals.items():
             if handler is not None and signal.getsignal(number) is not handler:
@@ -83,7 +83,7 @@ class Beginning:
         os.umask(self.umask)
 
     def environment(self, env: dict[str, str]) -> None:
-        """In a plugin: its own environment, with what imports have changed of what it shares with the template."""
+        """In a plugin: set its own environment, with what imports changed of the variables shared with the template."""
         changed = {name for name in (*self.set, *self.unset) if env.get(name) == self.env.get(name)}
         os.environ.clear()
         os.environ.update({name: value for name, value in env.items() if name not in changed})
@@ -101,10 +101,10 @@ def _flush() -> None:
 
 
 def become(order: Order, pipes: list[int], kept: list[int], beginning: Beginning) -> None:
-    """Be what the interpreter would have made of the plugin's command, and then say so.
+    """Become what the interpreter would have made of the plugin's command, and then report that.
 
-    The process leads a group, dies with the host, has the three standard descriptors and no other, the signals that the
-    interpreter sets, its own directory, environment and arguments, random numbers of its own, and in /proc its name.
+    The process leads a group and dies with the host. It has the three standard descriptors and no other, the signals
+    that the interpreter sets, its own directory, environment, arguments and random numbers, and its own name in /proc.
     """
     libc = ctypes.PyDLL(None)
     libc.prctl(PR_SET_PDEATHSIG, ctypes.c_long(signal.SIGKILL), ctypes.c_long(0), ctypes.c_long(0), ctypes.c_long(0))
@@ -145,7 +145,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _start_afresh(varying: list[str]) -> None:
-    """Let go of what was found out before the fork. `random` and OpenSSL see the fork by themselves."""
+    """Drop what was found out before the fork. `random` and OpenSSL notice the fork by themselves."""
     refresh(varying)
     if tempfile := sys.modules.get("tempfile"):
         vars(tempfile).update(tempdir=None, _name_sequence=None)
@@ -194,7 +194,7 @@ def _run_script(path: str, main: ModuleType) -> None:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback as it would be without a template."""
+    """The traceback as it would be without a template."""
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace

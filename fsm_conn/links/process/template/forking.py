@@ -1,8 +1,8 @@
-"""Forks a process so that the child is one of the process's own parent.
+"""Forks a process so that the child becomes a child of the process's own parent.
 
-That needs the system call itself: clone with CLONE_PARENT. What else `os.fork` and glibc's `fork` do is done here, too:
-Python's hooks, the number of the thread, the list of its robust locks. Handlers of C libraries (`pthread_atfork`) are
-not called: they set right what other threads had under way, and there is none.
+That needs the system call itself: clone with CLONE_PARENT. The rest of what `os.fork` and glibc's `fork` do is done
+here, too: Python's hooks, the number of the thread, the list of its robust locks. Handlers of C libraries
+(`pthread_atfork`) are not called: they repair what other threads were doing, and there are no other threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 PR_GET_TID_ADDRESS = 40
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
 
-# By machine: the numbers of clone, get_robust_list and set_robust_list, and the place of clone's argument child_tid.
+# By machine: the numbers of clone, get_robust_list and set_robust_list, and the position of clone's child_tid argument.
 SYSTEM_CALLS = {"x86_64": (56, 274, 273, 3), "aarch64": (220, 100, 99, 4), "riscv64": (220, 100, 99, 4)}
 
 
@@ -27,7 +27,7 @@ class Forks:
     """Makes children of the host that are copies of this process.
 
     Raises:
-        CannotForkError: it is not known how, on this system.
+        CannotForkError: it is not known how to do this on this system.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Forks:
         clone, get_list, set_list, place = SYSTEM_CALLS[machine]
         self._libc = ctypes.PyDLL(None, use_errno=True)
         self._python = ctypes.pythonapi
-        # Looked up once, for nothing may happen between the call and what must follow it.
+        # Looked up once, because nothing may happen between the call and what must follow it.
         self._call = self._libc.syscall
         self._call.restype = ctypes.c_long
         self._head, self._size = ctypes.c_void_p(), ctypes.c_size_t()
@@ -58,7 +58,7 @@ class Forks:
         return address.value
 
     def fork(self) -> int:
-        """As `os.fork`, but the child is a sibling of this process."""
+        """Like `os.fork`, but the child is a sibling of this process."""
         call, arguments, robust = self._call, self._arguments, self._robust
         after_in_child, after_in_parent = self._python.PyOS_AfterFork_Child, self._python.PyOS_AfterFork_Parent
         self._python.PyOS_BeforeFork()

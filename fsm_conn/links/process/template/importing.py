@@ -1,7 +1,7 @@
-"""What a template imports, and whether that left it fit to be forked.
+"""What a template imports, and whether it can be forked after that.
 
-A template only imports. It runs no event loop, starts no thread and initialises nothing of gRPC; where an import does,
-opens what plugins would share, or reads a variable that is different for each of them, the template is not used.
+A template only imports. It runs no event loop, starts no thread and initialises nothing of gRPC. If an import does so,
+or opens what plugins would share, or reads a variable that is different for each of them, the template is not used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ else:
     from forking import CannotForkError
 
 REFRESHED = ("pyvider.rpcplugin.config", "pyvider.rpcplugin.defaults")
-"""Modules of pyvider's library, whose settings are read again in each plugin. Of the directory for temporary files they
-make defaults that its servers do not use."""
+"""Modules of pyvider's library whose settings are read again in each plugin. They also make defaults from the directory
+for temporary files, which pyvider's servers do not use."""
 PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", "_frozen_importlib", "random"}
-"""Modules that read a variable for another."""
+"""Modules that read a variable on behalf of another module."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-"""What may stay open: these have no state that plugins could share."""
+"""Devices that may stay open: they have no state that plugins could share."""
 OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQueue", "PollerCompletionQueue"} | {
     "ChannelCredentials",
     "ServerCredentials",
@@ -37,17 +37,17 @@ OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQu
 
 
 def set_up(kind: str, program: str, directory: str, varying: list[str], modules: list[str]) -> None:
-    """Import modules by name, or else what a program itself imports first.
+    """Import modules by name, or else what the program itself imports first.
 
     Args:
-        kind: `module` or `script`, or empty: the modules are named.
+        kind: `module` or `script`; empty: `modules` names them.
         program: its name or path.
-        directory: of the program, where modules are looked for first, unless the interpreter is told not to.
+        directory: the program's, where modules are looked for first, unless the interpreter is told not to.
         varying: variables that are different for each plugin.
         modules: to be imported.
 
     Raises:
-        CannotForkError: they cannot be imported, or read one of those variables.
+        CannotForkError: the modules cannot be imported, or read one of those variables.
     """
     if getattr(sys.flags, "safe_path", sys.flags.isolated):
         del sys.path[0]
@@ -72,7 +72,7 @@ def set_up(kind: str, program: str, directory: str, varying: list[str], modules:
 
 @contextmanager
 def watched(varying: list[str], read: dict[str, str]) -> Iterator[None]:
-    """Note which of some variables are read meanwhile, by which module, unless `refresh` sees to it."""
+    """Note which of some variables are read meanwhile, and by which module, except where `refresh` reads them again."""
 
     class Watched(os._Environ):  # type: ignore[type-arg]  # which is no class of types before it is run
         def __getitem__(self, name: str) -> str:
@@ -90,7 +90,7 @@ def watched(varying: list[str], read: dict[str, str]) -> Iterator[None]:
 
 
 def _reader(frame: FrameType | None) -> str:
-    """Who reads; empty: one that `refresh` knows."""
+    """The module that reads; empty: one that `refresh` handles."""
     names = []
     while frame is not None:
         names.append(str(frame.f_globals.get("__name__")))
@@ -101,7 +101,7 @@ def _reader(frame: FrameType | None) -> str:
 
 
 def refresh(varying: list[str]) -> None:
-    """Have pyvider's library, which reads its settings when it is imported, read those again that are different."""
+    """Make pyvider's library, which reads its settings at its import, read again those that differ."""
     if module := sys.modules.get("pyvider.rpcplugin.config"):
         settings = module.rpcplugin_config
         anew = type(settings).from_env()
@@ -111,7 +111,7 @@ def refresh(varying: list[str]) -> None:
 
 
 def run_leading_imports(kind: str, program: str) -> None:
-    """Run the statements at the beginning of a program that only import, and set variables of the environment."""
+    """Run the statements at the beginning of a program that only import, or set variables of the environment."""
     name, package, path, source = _source(kind, program)
     body = list(leading(ast.parse(source, path).body))
     space = {"__name__": name, "__package__": package, "__file__": path}
@@ -134,9 +134,9 @@ def _source(kind: str, program: str) -> tuple[str, str | None, str, bytes]:
 
 
 def leading(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of `body` that import, up to the first that does something else than to define names.
+    """The statements of `body` that import, up to the first that does more than define names.
 
-    Variables of the environment that are set to constants are set, for libraries read them when they are imported.
+    Statements that set variables of the environment to constants are included: libraries read them when imported.
     """
     for node in body:
         if _imports(node) or _sets_environment(node):
@@ -192,7 +192,7 @@ def descriptors() -> set[int]:
     for name in os.listdir("/proc/self/fd"):
         try:
             os.fstat(int(name))
-        except OSError:  # the one by which the directory was read
+        except OSError:  # the descriptor with which the directory was read
             continue
         found.add(int(name))
     return found
@@ -204,7 +204,7 @@ def is_stateless(fd: int) -> bool:
 
 
 def check(ours: set[int]) -> list[int]:
-    """Refuse to be forked where a plugin would share, or lose, what an import has made; the descriptors that may stay.
+    """Refuse a fork where a plugin would share, or lose, what an import made; return the descriptors that may stay.
 
     Args:
         ours: the descriptors that were open before.
@@ -230,7 +230,7 @@ def _has_children() -> bool:
 
 
 def check_grpc() -> None:
-    """Refuse to be forked when an import has made an object of gRPC: its rules allow no fork afterwards."""
+    """Refuse a fork if an import has made an object of gRPC: gRPC allows no fork after that."""
     for each in gc.get_objects():
         kind = type(each)
         if kind.__name__ in OBJECTS_OF_GRPC and str(kind.__module__).partition(".")[0] == "grpc":
