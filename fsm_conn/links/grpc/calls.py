@@ -1,12 +1,12 @@
-"""Calls over a gRPC channel: what links hold whose peer speaks gRPC.
+"""Calls over a gRPC channel, for links whose peer speaks gRPC.
 
 Rules that hold here:
 
-- What the peer answered reaches the caller as the `AioRpcError` it is, `UNAVAILABLE` included when the peer
-  itself said so. Only what the loss of the link broke becomes a `ConnectionLostError`.
-- In an error of ours stands no more of the peer's words than can be shown: bounded, and without control characters.
-- A `CancelledError` reaches only callers that somebody cancelled. gRPC raises it for other things too: a
-  channel that is closed under a call, an iterator of requests that raises.
+- A caller gets the peer's answer as the `AioRpcError` that it is, including `UNAVAILABLE` if the peer itself said so.
+  Only a call that the loss of the link broke raises a `ConnectionLostError`.
+- Our errors quote the peer's words only in a form that is safe to show: bounded, and without control characters.
+- Only callers that somebody cancelled get a `CancelledError`. gRPC raises it for other things too: a channel that is
+  closed under a call, an iterator of requests that raises.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class GrpcCalls:
     """The calls of one link, over a channel that is ready.
 
     Args:
-        channel: the channel. From here on it is closed by `close`.
+        channel: the channel. From here on, `close` closes it.
         services: services that need no reflection, as for `normalize_services`.
         loss: where the end of the link is declared.
-        show: makes the peer's words fit to stand in an error of ours.
+        show: makes the peer's words safe for our errors.
         reconnects: whether, after an orderly close by the peer, calls may go on over a connection that the channel
             makes by itself, until the link is replaced.
-        resumes: whether, after an orderly close, the link goes on if the same peer takes a connection again.
+        resumes: whether the link goes on after an orderly close, if the same peer accepts a connection again.
 
     Attributes:
         channel: the channel.
-        stub_channel: the same for compiled stubs.
-        connectivity: its connection, and how many calls are under way.
-        resolver: the services that can be called, to be looked up.
+        stub_channel: the same channel for compiled stubs.
+        connectivity: the channel's connection, and how many calls are under way.
+        resolver: looks up the services that can be called.
         health: the peer's health service.
     """
 
@@ -81,13 +81,13 @@ class GrpcCalls:
     async def close(self) -> None:
         """Close the channel and everything that uses it; calls in flight fail. May be called again.
 
-        All of it is done before the first wait, so that a cancellation interrupts nothing but the wait.
+        Everything is done before the first wait, so that a cancellation interrupts nothing but the wait.
         """
         self._loss.declare(LinkLostError("the link was closed"), final=True)
         self.connectivity.stop()
         self.resolver.cancel()
         self.health.cancel()
-        for stream in tuple(self._streams):  # older gRPC overlooks those that nobody reads at the moment
+        for stream in tuple(self._streams):  # older gRPC overlooks streams that nobody is reading
             stream.cancel()
         await self.channel.close()
         self.stub_channel.look()
@@ -95,7 +95,7 @@ class GrpcCalls:
         await self.connectivity.stopped()
 
     async def find(self, method: str, options: CallOptions | None) -> None:
-        """Look up a method, so that the next call of it need not. Raises as `call`."""
+        """Look up a method, so that its next call need not. Raises as `call`."""
         if method not in self._known:
             await self._look_up(method, options)
 
@@ -113,7 +113,7 @@ class GrpcCalls:
             UnknownNameError: there is no such method; `AmbiguousNameError`: the name means several.
             RequestError: the request does not fit the method, or the method answers with a stream.
             ConnectionLostError: the link was lost under the call, or before it.
-            grpc.aio.AioRpcError: what the peer itself answered, or DEADLINE_EXCEEDED.
+            grpc.aio.AioRpcError: the peer's own answer, or DEADLINE_EXCEEDED.
         """
         found = self._known.get(method)
         if found is None:
@@ -152,7 +152,7 @@ class GrpcCalls:
         partings: int,
         end: float | None,
     ) -> Any:
-        """Answer a call that has failed: by sending it again, if it has crossed a GOAWAY; else with what it failed."""
+        """Handle a failed call: send it again, if it has crossed a GOAWAY; else raise its error."""
         for _ in range(MOST_CROSSINGS):
             if not await self.connectivity.has_crossed(error, partings):
                 break
@@ -220,7 +220,7 @@ class GrpcCalls:
         return _Running(self, found, call, request, fields)
 
     async def _look_up(self, name: str, options: CallOptions | None) -> tuple[Method, CallOptions | None]:
-        """Find a method within the time of the call, and return what is left of it."""
+        """Find a method within the time of the call, and return what is left of that time."""
         if self.connectivity.refuses():
             raise await self._not_sent(name)
         clock = asyncio.get_running_loop().time
@@ -270,10 +270,10 @@ class _CrossedError(Exception):
 
 
 class _Running:
-    """A call that streams, with the task that feeds it if it takes a stream; neither outlives the block.
+    """A streaming call, with the task that feeds it if it takes a stream; neither outlives the block.
 
     Attributes:
-        may_cross: whether it ends in `_CrossedError` if it has crossed a GOAWAY.
+        may_cross: whether the call raises `_CrossedError` if it has crossed a GOAWAY.
     """
 
     def __init__(self, calls: GrpcCalls, found: Method, call: Any, request: Any, fields: Mapping[str, Any]) -> None:
@@ -311,7 +311,7 @@ class _Running:
                 await asyncio.wait((self._feeder,))
 
     async def _is_over(self, error: grpc.aio.AioRpcError) -> bool:
-        """Whether the peer had ended its stream in peace; raises why the call failed if not."""
+        """Whether the peer had ended its stream without an error; if not, raise why the call failed."""
         cause = self._first.of(error)
         if self.may_cross and await self._calls.connectivity.has_crossed(cause, self._partings):
             raise _CrossedError from None
@@ -345,7 +345,7 @@ def _cut_off(name: str, reason: Exception, *, maybe_executed: bool) -> Connectio
 
 
 def _end_of(options: CallOptions | None) -> float | None:
-    """When a call's time is up; None: never."""
+    """When the time of a call is up; None: never."""
     if options is None or options.timeout is None:
         return None
     return asyncio.get_running_loop().time() + options.timeout

@@ -1,4 +1,4 @@
-"""What every gRPC channel here has in common: how it is made, and what it says when it cannot connect."""
+"""What all gRPC channels here have in common: how they are made, and why they cannot connect."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # A channel without calls for half an hour would go idle, which looks like a loss and is none.
+    # A channel without calls for half an hour would go idle, which looks like a loss but is not.
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
-    # Channels to one address would share a connection, and the backoff after one that failed.
+    # Otherwise channels to one address would share a connection, and the backoff after a failed one.
     ("grpc.use_local_subchannel_pool", 1),
 )
 """Options that every channel given to a `GrpcLink` should be made with."""
@@ -36,18 +36,18 @@ OUR_OWN = (
     *("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"),
     *("plugin.GRPCBroker", "plugin.GRPCController", "plugin.GRPCStdio"),
 )
-"""Services that are asked without anybody's asking for it."""
+"""Services that this package calls without the application's asking for it."""
 LARGEST_OF_OUR_OWN = 4 * 1024 * 1024
-"""Bytes of one of their messages: gRPC's default."""
+"""The largest message of these services, in bytes: gRPC's default."""
 
 _kept: list[bool] = []
 
 
 def keep_grpc_running() -> None:
-    """Have gRPC's own thread go on when there is no channel any more.
+    """Keep gRPC's own thread running when there is no channel any more.
 
-    It ends with the last channel, and what it had yet to deliver then stays in memory for ever: half an object for each
-    link that was closed.
+    Otherwise the thread ends with the last channel, and what it had yet to deliver stays in memory without end: half an
+    object for each link that was closed.
     """
     if not _kept:
         _kept.append(True)
@@ -62,7 +62,7 @@ def message_limits(limit: int | None) -> dict[str, int]:
 
 
 def channel_credentials(given: Any) -> grpc.ChannelCredentials | None:
-    """What gRPC takes for credentials, made of `Tls`; others are passed on."""
+    """Credentials for gRPC, made from `Tls`; others are passed on."""
     if not isinstance(given, Tls):
         found: grpc.ChannelCredentials | None = given
         return found
@@ -72,28 +72,28 @@ def channel_credentials(given: Any) -> grpc.ChannelCredentials | None:
 def without_retries(given: Iterable[tuple[str, Any]]) -> dict[str, int]:
     """The option that turns gRPC's own retries off, unless the user's service config has a policy for them.
 
-    By these a peer can keep the event loop, with one GOAWAY as soon as it is connected: a call is begun again and again
-    on that connection, inside gRPC, until its deadline.
+    With these retries a peer can block the event loop with one GOAWAY as soon as it is connected: gRPC begins a call
+    again and again on that connection, internally, until the call's deadline.
     """
     config = str(dict(given).get("grpc.service_config", ""))
     return {} if "retryPolicy" in config or "hedgingPolicy" in config else {"grpc.enable_retries": 0}
 
 
 def bounds_of_our_own(given: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """The option that bounds the answers of services that this package asks for itself, whatever `max_message` says.
+    """The option that bounds the answers of services that this package calls itself, whatever `max_message` says.
 
-    That is for the replies that the application wants. What a peer says of its health and its services, and what a
-    plugin prints, comes unasked, and would be held in memory as a whole before anybody could look at it.
+    `max_message` is for the replies that the application wants. What a peer says about its health and its services, and
+    what a plugin prints, comes unasked, and gRPC would hold all of it in memory before anybody could look at it.
 
     Args:
-        given: the user's options; a service config among them is kept, and added to.
+        given: the user's options; a service config among them is kept and extended.
     """
     try:
         config = json.loads(dict(given).get("grpc.service_config", "{}"))
         methods = [*config.get("methodConfig", ())]
         taken = {name.get("service") for method in methods for name in method.get("name", ())}
     except (ValueError, TypeError, AttributeError, RecursionError):
-        return {}  # gRPC has its own words for it
+        return {}  # gRPC reports this in its own words
     names = [{"service": service} for service in OUR_OWN if service not in taken]
     if names:
         methods.append({"name": names, "maxResponseMessageBytes": LARGEST_OF_OUR_OWN})
@@ -101,12 +101,12 @@ def bounds_of_our_own(given: Iterable[tuple[str, Any]]) -> dict[str, str]:
 
 
 READY = grpc.ChannelConnectivity.READY
-# Seconds for a channel that cannot connect to say why. It does at once, unless this machine is overloaded.
+# Seconds that a channel has to say why it cannot connect. It says so at once, unless this machine is overloaded.
 _EXPLAINED = 1.0
 
 
 async def said_why_not(channel: Any) -> str:
-    """Why a channel cannot connect, in gRPC's own words, as they are. It does not tell, but a call does, at once."""
+    """Why a channel cannot connect, in gRPC's own words, unchanged. Only a call learns this, and it does at once."""
     try:
         await ask(channel, timeout=_EXPLAINED)
     except grpc.aio.AioRpcError as error:

@@ -1,20 +1,21 @@
-"""Sees the connection under a channel go, and tells an orderly close from one that broke.
+"""Notices when the connection under a channel ends, and tells an orderly close from a broken connection.
 
-gRPC shows neither: after a GOAWAY, as after a kill, the channel is not ready any more, and it would connect again
-behind our back. What differs are the calls that were under way: a broken connection fails them in the same moment,
-a peer that goes away in good order finishes them.
+gRPC reports neither: after a GOAWAY, as after a kill, the channel is no longer ready, and it would connect again
+without telling us. The difference is in the calls under way: a broken connection fails them at once, while a peer that
+goes away in good order finishes them.
 
 Rules that hold here:
 
-- A call under way that breaks means that the connection broke.
-- A call that could not be sent, for no connection was to be had, tells nothing of those that were sent before. Nor does
-  one that has crossed a GOAWAY: the peer has not looked at it, and it may be sent again on the next connection. gRPC's
-  own retries would do that, but in no time and without an end where a peer turns each connection away.
-- A connection that closes while its calls go on, or under no call at all, is an orderly close: nobody was harmed.
-- A peer that is a process, and remembers what it was told, is connected to again, and goes on: it need not be replaced.
-- A call that fails while the channel still seems ready is looked into: the failure may be the peer's own answer, down
-  to the words, or reach us a moment before the channel changes its state. So the peer is asked for a sign of life.
-  Calls that fail together, or within a second, ask once; and a peer that refuses every question is alive.
+- If a call under way breaks, the connection broke.
+- A call that could not be sent, because there was no connection, tells nothing about the calls that were sent before.
+  Nor does a call that has crossed a GOAWAY: the peer has not looked at it, and it may be sent again on the next
+  connection. gRPC's own retries would do that, but without pause and without end if a peer turns each connection away.
+- If a connection closes while its calls go on, or without any call under way, the close is orderly: nobody was harmed.
+- A peer that is a process, and remembers what it was told, need not be replaced: the channel connects to it again, and
+  the link goes on.
+- When a call fails while the channel still seems ready, the cause is checked. The failure may be the peer's own answer,
+  even in the same words, or reach us a moment before the channel changes its state. So the peer is asked for a sign of
+  life. Calls that fail together, or within a second, ask once; and a peer that refuses every question is alive.
 """
 
 from __future__ import annotations
@@ -39,23 +40,23 @@ from fsm_conn.links.grpc.loss import Loss
 __all__ = ["BROKEN", "MOST_CROSSINGS", "Connectivity", "is_never_sent", "is_turned_away"]
 
 BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
-"""The codes a call ends with when its connection breaks, or its peer is shut down under it."""
+"""The codes of a call whose connection breaks, or whose peer is shut down during the call."""
 
 SETTLE = 0.1
-"""Seconds in which a broken connection surely fails the calls that were under way. It takes some milliseconds."""
+"""Seconds in which a broken connection certainly fails the calls under way. It takes some milliseconds."""
 SIGN_OF_LIFE = 0.25
 """Seconds to wait for a sign of life when a call failed and the channel still seems ready."""
 TRIES = 2
 ASKED_LATELY = 1.0
-"""Seconds for which a peer that has answered, or refused to, is not asked again."""
+"""Seconds during which a peer that has answered, or refused to, is not asked again."""
 MOMENT = 0.02
 """Seconds to wait for the channel to change its state instead."""
 RESUMED = 5.0
-"""Seconds for the same peer to take a connection again. It does, or refuses, in a moment, unless it hangs."""
+"""Seconds that the same peer has to accept a connection again. It does, or refuses, at once, unless it hangs."""
 MOST_CROSSINGS = 3
-"""Times that one call is sent again because it has crossed a GOAWAY."""
+"""How often one call is sent again because it has crossed a GOAWAY."""
 LEAST_LIFE = 0.2
-"""Seconds from one connection to the next, at least: a peer may close each of them at once."""
+"""Seconds from one connection to the next, at least: a peer may close each one at once."""
 
 
 _TURNED_AWAY = re.compile(r"(Stream removed \()?GOAWAY received;")
@@ -67,15 +68,15 @@ def is_turned_away(details: str | None) -> bool:
 
 
 def is_never_sent(details: str | None) -> bool:
-    """Whether gRPC's words say that a call has reached nobody: no connection could be made for it, or it crossed."""
+    """Whether gRPC's words say that a call was never sent: there was no connection for it, or it crossed a GOAWAY."""
     return (details or "").startswith("failed to connect to all addresses") or is_turned_away(details)
 
 
 class Counting(Protocol):
-    """Who counts calls as under way."""
+    """An object that counts calls as under way."""
 
     def look(self) -> None:
-        """Note those that have ended."""
+        """Note the calls that have ended."""
 
 
 class Connectivity:
@@ -85,14 +86,14 @@ class Connectivity:
         channel: a channel that is ready.
         loss: where the end of the connection is declared.
         reconnects: whether calls may go on while the channel connects again, after an orderly close.
-        resumes: whether, after an orderly close, the link goes on if the same peer takes a connection again.
+        resumes: whether the link goes on after an orderly close, if the same peer accepts a connection again.
 
     Attributes:
-        is_strict: whether the channel has a say in what may be sent: it is neither to connect again, nor to resume.
-        stubs: those who count calls here, and may not have noticed yet that some have ended.
+        is_strict: whether the channel's state decides what may be sent: it neither reconnects nor resumes.
+        stubs: objects that count calls here, and may not have noticed yet that some calls have ended.
         under_way: how many calls are under way.
-        resumed: how many times the link went on so.
-        partings: how many times the connection closed, as long as that is watched.
+        resumed: how many times the link went on after an orderly close.
+        partings: how many times the connection closed, while that is watched.
     """
 
     def __init__(self, channel: Any, loss: Loss, *, reconnects: bool, resumes: bool = False) -> None:
@@ -123,16 +124,16 @@ class Connectivity:
         self.under_way += 1
 
     def end(self) -> None:
-        """It has ended, however."""
+        """A call has ended, in whatever way."""
         self.under_way -= 1
         if self._over is not None and not self.under_way:
             self._over.set()
 
     def end_broken(self, details: str | None) -> None:
-        """It has broken, and nobody waits to be told why: until that is known, it counts as under way.
+        """A call has broken, and nobody waits to learn why: until that is known, it counts as under way.
 
         Args:
-            details: the words of its status.
+            details: the words of the call's status.
         """
         if not is_never_sent(details):
             self.suspect()
@@ -161,7 +162,7 @@ class Connectivity:
 
     @contextmanager
     def witness(self) -> Iterator[None]:
-        """A stream of our own, whose break is one of the connection; nobody waits for its end."""
+        """A stream of our own: if it breaks, the connection broke; nobody waits for its end."""
         self._witnesses += 1
         try:
             yield
@@ -195,7 +196,7 @@ class Connectivity:
             self._loss.declare(LinkLostError("the connection broke"))
 
     async def _is_resumed(self) -> bool:
-        """Connect again, and return whether the peer takes that."""
+        """Connect again, and return whether the peer accepts that."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RESUMED):
                 while self._loss.reason is None:
@@ -206,12 +207,12 @@ class Connectivity:
         return False
 
     def suspect(self) -> None:
-        """A call broke. It is an orderly close no more, if the connection has gone with it."""
+        """A call broke. If the connection has gone with it, the close was not orderly."""
         if self._loss.reason is None and (self._is_parting or self._channel.get_state() is not READY):
             self._loss.declare(LinkLostError("the connection broke"))
 
     async def is_lost_after(self, error: grpc.aio.AioRpcError) -> bool:
-        """Whether a call failed because the link is lost, rather than because the peer said so."""
+        """Whether a call failed because the link is lost, rather than because the peer answered so."""
         if error.code() not in BROKEN and not is_forgotten(error):
             return False
         await self._find_out(error.details())
@@ -220,11 +221,11 @@ class Connectivity:
     async def has_crossed(self, error: grpc.aio.AioRpcError, partings: int) -> bool:
         """Whether a call has crossed a GOAWAY, and can be sent again now.
 
-        The words alone do not tell: a peer may pass on those that it was told itself, and has then done something.
+        The words alone do not prove it: a peer may pass on such words from elsewhere, after it has acted on the call.
 
         Args:
-            error: how it ended.
-            partings: how many there had been when it began.
+            error: how the call ended.
+            partings: the number of partings when the call began.
         """
         if error.code() not in BROKEN or not is_turned_away(error.details()):
             return False
@@ -232,12 +233,12 @@ class Connectivity:
         return self.partings > partings and not self.refuses()
 
     async def _find_out(self, details: str | None) -> None:
-        """A call broke with these words: see whether the connection has."""
+        """A call broke with these words: find out whether the connection broke, too."""
         if is_turned_away(details):
             await self._follow()
             return
         if is_never_sent(details):
-            # The connection that was there before may still finish its calls; whether it does, the watcher tells.
+            # The earlier connection may still finish its calls; the watcher reports whether it does.
             await self._loss.is_declared_within(RESUMED + 2 * SETTLE)
         elif self._loss.reason is None and self._channel.get_state() is READY:
             self._looking += 1
@@ -248,11 +249,11 @@ class Connectivity:
         self.suspect()
 
     async def _follow(self) -> None:
-        """A call has crossed a GOAWAY: wait until it is known what becomes of the link."""
+        """A call has crossed a GOAWAY: wait until it is known what happens to the link."""
         resumed, end = self.resumed, asyncio.get_running_loop().time() + RESUMED + 2 * SETTLE
         if await self._loss.is_declared_within(MOMENT):
             return
-        if self._channel.get_state() is READY:  # gRPC overlooks a GOAWAY that comes as soon as the connection does
+        if self._channel.get_state() is READY:  # gRPC overlooks a GOAWAY that comes at once
             await self._look_into_it()
         while self._channel.get_state() is not READY and self.resumed == resumed:
             if await self._loss.is_declared_within(MOMENT) or asyncio.get_running_loop().time() > end:
@@ -267,7 +268,7 @@ class Connectivity:
         await asyncio.wait((self._asking,))
 
     async def _ask(self) -> None:
-        """Have the peer answer, or the channel notice that it is gone."""
+        """Make the peer answer, or the channel notice that the peer is gone."""
         turned_away = 0
         for _ in range(TRIES):
             if self._loss.reason is not None or self._channel.get_state() is not READY:
@@ -289,12 +290,12 @@ class Connectivity:
         self._asked_at = asyncio.get_running_loop().time()
 
     def stop(self) -> None:
-        """Watch no longer. To be followed by `stopped`, without a wait between them but that for the channel."""
+        """Stop watching. Call `stopped` after it, with no wait between them except for the channel's."""
         for task in self._tasks():
             task.cancel()
 
     async def stopped(self) -> None:
-        """Wait until nothing of it runs."""
+        """Wait until none of its tasks runs."""
         await asyncio.wait(self._tasks())
 
     def _tasks(self) -> list[asyncio.Task[Any]]:

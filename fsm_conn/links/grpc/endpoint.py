@@ -31,7 +31,7 @@ from fsm_conn.links.target import Endpoint
 __all__ = ["EndpointLink", "open_channel"]
 
 ATTEMPT_MS = 5000
-"""Milliseconds. An attempt that is given up goes on inside gRPC, with its socket, until it times out: by itself after
+"""Milliseconds. An abandoned attempt goes on inside gRPC, with its socket, until it times out: by default after
 20 seconds."""
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """The variables in which gRPC looks for a proxy, in this order."""
@@ -51,13 +51,13 @@ def channel_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
     if endpoint.authority is not None:
         options["grpc.default_authority"] = endpoint.authority
     elif endpoint.address.startswith(("unix:", "unix-abstract:")):
-        # The path of a socket is no name of a host, and servers in Rust refuse it.
+        # By default this would be the socket's path, which is no host name: servers in Rust refuse it.
         options["grpc.default_authority"] = "localhost"
     return [*(options | dict(endpoint.options) | bounds_of_our_own(endpoint.options)).items()]
 
 
 def new_channel(endpoint: Endpoint) -> grpc.aio.Channel:
-    """A channel to an endpoint, which does not connect yet."""
+    """A channel to an endpoint. It does not connect yet."""
     keep_grpc_running()
     arguments: dict[str, Any] = {
         "options": channel_options(endpoint),
@@ -71,7 +71,7 @@ def new_channel(endpoint: Endpoint) -> grpc.aio.Channel:
 
 
 async def open_channel(endpoint: Endpoint) -> Any:
-    """Connect, once; when that fails or is cancelled, nothing is left open.
+    """Connect, once. If that fails or is cancelled, nothing is left open.
 
     Raises:
         LinkError: the endpoint cannot be reached.
@@ -90,12 +90,12 @@ async def open_channel(endpoint: Endpoint) -> Any:
 
 
 def _hint(why: str) -> str:
-    """What gRPC's words mean when a server ends the connection after the handshake, as TLS 1.3 has it."""
+    """What gRPC's words mean when a server ends the connection after the handshake, as TLS 1.3 does."""
     return "; perhaps it refused our certificate, or asks for one" if "TSI_DATA_CORRUPTED" in why else ""
 
 
 def _through_proxy(endpoint: Endpoint) -> str:
-    """A remark where gRPC may have gone through a proxy: its own words do not tell."""
+    """A remark if gRPC may have gone through a proxy, which its own words do not say."""
     named = next((name for name in PROXIES if os.environ.get(name)), None)
     if named is None or is_here(endpoint.address) or dict(endpoint.options).get("grpc.enable_http_proxy") == 0:
         return ""
@@ -108,7 +108,7 @@ class EndpointLink(GrpcLink):
     Args:
         target: an `Endpoint`, or its address.
         services: services that need no reflection, as for `normalize_services`.
-        options: where the address is given, as for `Endpoint`.
+        options: as for `Endpoint`, if `target` is an address.
     """
 
     def __init__(self, target: Endpoint | str, *, services: Any = (), **options: Any) -> None:
@@ -119,8 +119,8 @@ class EndpointLink(GrpcLink):
     async def open(self) -> None:
         """Connect, once.
 
-        gRPC cannot be made to let go of a half-open connection: when this is cancelled while the endpoint has
-        accepted and says nothing, the socket is closed when the attempt would have timed out.
+        gRPC cannot be made to drop a half-open connection. If this is cancelled while the endpoint has accepted and
+        says nothing, the socket is closed only when the attempt times out.
 
         Raises:
             LinkError: the endpoint cannot be reached.

@@ -13,7 +13,7 @@ __all__ = ["feed", "is_being_cancelled", "raise_fault"]
 
 
 async def feed(call: Any, messages: AsyncGenerator[Any, None]) -> None:
-    """Write requests until there are no more, or the peer wants no more. Cancels the call if one is at fault."""
+    """Write requests until there are no more, or the peer wants no more. A faulty request cancels the call."""
     try:
         async with aclosing(messages):
             async for message in messages:
@@ -29,7 +29,7 @@ async def _written(call: Any, message: Any) -> bool:
     try:
         await call.write(message)
     except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-        return False  # the call has ended: whoever waits for its reply is told how
+        return False  # the call has ended: the caller that waits for its reply learns how
     return True
 
 

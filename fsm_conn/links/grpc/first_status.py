@@ -1,8 +1,8 @@
-"""What a peer ended a call with, when gRPC forgets it.
+"""The status with which a peer ended a call, when gRPC forgets it.
 
-A request that is written while the peer ends the call fails, and `grpc.aio` then puts an INTERNAL of its own in
-the place of the status that had come in: a caller whom the peer refused would read "Internal error from Core"
-(https://github.com/grpc/grpc/issues/36066). So the first status of such a call is kept here.
+A request that is written while the peer ends the call fails, and `grpc.aio` then replaces the status that had come in
+by an INTERNAL of its own. A caller whom the peer refused would read "Internal error from Core"
+(https://github.com/grpc/grpc/issues/36066). So this module keeps the first status of such a call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OWN_WORDS = "Internal error from Core"
 
 
 def is_forgotten(error: grpc.aio.AioRpcError) -> bool:
-    """Whether an error tells nothing about the peer, because gRPC itself put it in the place of one that did."""
+    """Whether an error tells nothing about the peer, because gRPC replaced the peer's status by its own."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _OWN_WORDS
 
 
@@ -40,8 +40,8 @@ class FirstStatus:
     def of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """Return what a call that failed with `error` really failed with.
 
-        Its `code()` is OK when the peer had ended the call in peace. It is `error` itself when that is not one
-        of gRPC's own, and when nothing better is known.
+        Its `code()` is OK if the peer had ended the call without an error. The result is `error` itself if that is not
+        one of gRPC's own, or nothing better is known.
         """
         if self._first is None or not is_forgotten(error) or is_forgotten(self._first):
             return error
@@ -49,7 +49,7 @@ class FirstStatus:
 
 
 def at_hand(question: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a call that is done answers without waiting."""
+    """Return what a finished call answers without waiting."""
     try:
         question.send(None)
     except StopIteration as answer:

@@ -1,4 +1,4 @@
-"""Asks a peer how it is, for one link: by hand, and by listening to what it says by itself."""
+"""Checks the health of one link's peer: by asking, and by watching what the peer reports by itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Health:
         channel: a channel that is ready.
         connectivity: its connection.
         loss: the end of the link.
-        show: makes the peer's words fit to stand in an error of ours.
+        show: makes the peer's words safe for our errors.
     """
 
     def __init__(self, channel: Any, connectivity: Connectivity, loss: Loss, show: Callable[[str], str]) -> None:
@@ -35,15 +35,15 @@ class Health:
         self._watches: set[Any] = set()
 
     async def probe(self, service: str = "") -> bool:
-        """Ask the standard health service how the peer is.
+        """Ask the standard health service whether the peer is well.
 
         Returns:
-            True when it is well, False when it has no way to tell: no health service, or none that answers for all.
+            True if it is well, False if it cannot tell: no health service, or none that answers for the whole peer.
 
         Raises:
-            NotServingError: the peer said that it is not well, or that it does not know the `service` that was named,
-                which by the protocol is the same.
-            ProbeError: the peer could not be asked, or what it said makes no sense.
+            NotServingError: the peer said that it is not well, or that it does not know the named `service`, which
+                by the protocol means the same.
+            ProbeError: the peer could not be asked, or its answer makes no sense.
         """
         if self._connectivity.refuses():
             raise ProbeError(f"cannot probe: {await self._loss.wait()}")
@@ -61,7 +61,7 @@ class Health:
         return health_service.is_serving(answer)
 
     async def watch(self, service: str = "") -> AsyncIterator[bool]:
-        """Yield whether the peer is well, now and whenever its health service says that this has changed."""
+        """Yield whether the peer is well, now and whenever its health service reports a change."""
         if self._connectivity.refuses():
             return
         call = health_service.watching(self._channel, service)
@@ -72,7 +72,7 @@ class Health:
                     if (well := health_service.news_of(answer, service)) is not None:
                         yield well
         except grpc.aio.AioRpcError as error:
-            # It has no such stream, or it broke: what there is to know comes from probes, or from the link.
+            # The peer has no such stream, or it broke: what can be known comes from probes, or from the link.
             await self._connectivity.is_lost_after(error)
         except asyncio.CancelledError:
             if is_being_cancelled():
@@ -82,6 +82,6 @@ class Health:
             call.cancel()
 
     def cancel(self) -> None:
-        """End the watches, for the link is being closed."""
+        """End the watches, because the link is being closed."""
         for watch in tuple(self._watches):
             watch.cancel()

@@ -23,7 +23,7 @@ _STATUS = health_pb2.HealthCheckResponse
 
 
 async def ask(channel: Any, service: str = "", timeout: float | None = None) -> Any:
-    """Ask once, of `service` or of the peer as a whole. Returns the answer, None when it cannot be read.
+    """Ask once, about `service` or the peer as a whole. Returns the answer, None if it cannot be read.
 
     Raises:
         grpc.aio.AioRpcError: as any call.
@@ -32,7 +32,7 @@ async def ask(channel: Any, service: str = "", timeout: float | None = None) -> 
 
 
 def watching(channel: Any, service: str) -> Any:
-    """The call that is answered now and whenever the answer changes; to be cancelled by who has begun it."""
+    """A call that is answered now and whenever the answer changes; its caller must cancel it."""
     return _method(channel.unary_stream, _WATCH)(health_pb2.HealthCheckRequest(service=service))
 
 
@@ -40,8 +40,8 @@ def is_serving(answer: Any) -> bool:
     """Whether a peer that was asked is well.
 
     Raises:
-        NotServingError: it said that it is not.
-        ProbeError: what it said cannot be read.
+        NotServingError: the peer said that it is not well.
+        ProbeError: what the peer said cannot be read.
     """
     if answer is None:
         raise ProbeError("the health check was answered with nothing readable")
@@ -51,20 +51,20 @@ def is_serving(answer: Any) -> bool:
 
 
 def news_of(answer: Any, service: str) -> bool | None:
-    """Whether a peer that is watched says that it is well; None when that is no news."""
+    """Whether a watched peer says that it is well; None if that is no news."""
     if answer is None or (not service and answer.status == _STATUS.SERVICE_UNKNOWN):
         return None
     return bool(answer.status == _STATUS.SERVING)
 
 
 def has_no_answer(error: grpc.aio.AioRpcError, service: str) -> bool:
-    """Whether a peer that was asked cannot tell: it has no health service, or none that answers for all or for us.
+    """Whether a peer that was asked cannot tell: it has no health service, or none that answers for the peer or to us.
 
-    Whatever it answered, it is alive. Only silence, and a peer that says that it does not serve, is ill health; so a
-    refusal (UNAUTHENTICATED, RESOURCE_EXHAUSTED, INTERNAL, ...) tells nothing.
+    Whatever it answered, it is alive. Only silence, or an answer that it does not serve, means ill health; a refusal
+    (UNAUTHENTICATED, RESOURCE_EXHAUSTED, INTERNAL, ...) tells nothing.
 
     Raises:
-        NotServingError: it does not know the `service` that was named, which by the protocol is the same.
+        NotServingError: it does not know the named `service`, which means the same by the protocol.
     """
     if error.code() is grpc.StatusCode.NOT_FOUND and service:
         raise NotServingError(

@@ -1,4 +1,4 @@
-"""The face of every link whose peer speaks gRPC: it passes on to the parts that the link holds, and does no more."""
+"""The interface of every link whose peer speaks gRPC. It only passes requests on to the parts that the link holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GrpcLink(Link):
         self._calls: GrpcCalls | None = None
 
     async def lost(self) -> Exception:
-        """Wait until the link is lost, and return why. Never raises it. May be called again, with the same answer."""
+        """Wait until the link is lost, and return why. Never raises that. May be called again, with the same answer."""
         return await self._loss.wait()
 
     async def drained(self) -> None:
@@ -41,7 +41,7 @@ class GrpcLink(Link):
             await self._calls.connectivity.drained()
 
     def mark_unresponsive(self) -> None:
-        """The peer hangs: so calls in flight are told, instead of that somebody closed the link."""
+        """Declare that the peer hangs: calls in flight report that, instead of that somebody closed the link."""
         self._loss.declare(LinkLostError("the peer did not answer any more"), final=True)
 
     async def probe(self, service: str = "") -> bool:
@@ -77,7 +77,7 @@ class GrpcLink(Link):
         return self._calls.stream(method, request, fields, options)
 
     async def offers(self) -> Mapping[str, tuple[str, ...]]:
-        """The services by reflection, and those declared; not gRPC's own, and no more than a person would look at."""
+        """The services by reflection, and the declared ones; not gRPC's own, and only as many as a person may read."""
         names = [name for name in await self.resolver.names() if not is_infrastructure(name)]
         services = [await self.resolver.service(name) for name in names[:MOST_OFFERED]]
         return {service.full_name: tuple(service.methods_by_name) for service in services}
@@ -92,10 +92,10 @@ class GrpcLink(Link):
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """The open channel, for compiled stubs. Their calls never end in a `CancelledError` that nobody asked for.
+        """The open channel, for compiled stubs. Their calls raise a `CancelledError` only if somebody asked for it.
 
         Raises:
-            LinkLostError: there is none, because the link is not open.
+            LinkLostError: there is no channel, because the link is not open.
         """
         return self._opened.stub_channel
 
@@ -105,7 +105,7 @@ class GrpcLink(Link):
 
     @property
     def resolver(self) -> ServiceResolver:
-        """The services that can be called, to be looked up. Raises as `channel`."""
+        """Looks up the services that can be called. Raises as `channel`."""
         return self._opened.resolver
 
     @property

@@ -1,4 +1,4 @@
-"""The end of one link, declared by whoever sees it first and told to everybody in the same words."""
+"""The end of one link, declared by the first part that notices it, and reported to everybody in the same words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Loss:
     """Whether a link is lost, why, and since when. The first reason counts.
 
     Args:
-        describe: adds to a reason, as it is declared, what else is known at that moment.
+        describe: adds to a reason, when it is declared, what else is known at that moment.
         explain: finds out, in bounded time, whether there is a better reason; what it returns is final.
 
     Attributes:
         reason: why the link is lost, as far as is known; None: it is not.
-        since: when that was declared, by the loop's clock.
+        since: when the loss was declared, by the loop's clock.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Loss:
         self._declared = asyncio.Event()
 
     def declare(self, reason: Exception, *, final: bool = False) -> None:
-        """Say that the link is lost.
+        """Declare that the link is lost.
 
         Args:
-            reason: why. Ignored when another one was declared before.
-            final: what is known by now is not to be explained any better: the peer ends because we want it to.
+            reason: why. Ignored if another one was declared before.
+            final: whether to keep this reason without explaining it further: the peer ends because we want it to.
         """
         if self.reason is None:
             self.since = asyncio.get_running_loop().time()
@@ -49,11 +49,11 @@ class Loss:
 
     @property
     def is_going_away(self) -> bool:
-        """Whether the peer closes the connection in good order, so that what is under way is finished."""
+        """Whether the peer closes the connection in good order, so that calls under way are finished."""
         return isinstance(self.reason, GoingAwayError)
 
     async def wait(self) -> Exception:
-        """Wait until the link is lost, and return why. All who ask are told the same."""
+        """Wait until the link is lost, and return why. All callers get the same reason."""
         await self._declared.wait()
         assert self.reason is not None
         if not self._is_final and self._explain is not None:
@@ -63,7 +63,7 @@ class Loss:
         return self.reason
 
     async def is_declared_within(self, limit: float) -> bool:
-        """Wait until the link is lost, for `limit` seconds at most."""
+        """Wait at most `limit` seconds, and return whether the link was lost by then."""
         try:
             async with asyncio.timeout(limit):
                 await self._declared.wait()

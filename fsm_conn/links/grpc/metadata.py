@@ -1,7 +1,7 @@
-"""Metadata that goes with every call over a channel, whoever makes it: the application, a stub, or this package; and
-what comes with the replies.
+"""Metadata that goes with every call over a channel, whether the application, a stub or this package makes it; and the
+metadata that comes with the replies.
 
-Why no interceptor: gRPC's make each call a task of its own, and replace the call's object by one that tells less.
+Why no interceptor: gRPC's interceptors make each call a task, and replace the call's object by one that tells less.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Pairs = tuple[tuple[str, Any], ...]
 
 
 def carrying(channel: Any, metadata: Pairs | Callable[[], Any]) -> Any:
-    """The channel; one whose calls carry metadata, if there is any."""
+    """The channel itself, or if there is metadata, one whose calls carry it."""
     return ChannelWithMetadata(channel, metadata) if metadata else channel
 
 
 class ChannelWithMetadata:
-    """A channel whose calls carry metadata. All but the making of calls is the channel's own.
+    """A channel whose calls carry metadata. Everything but the making of calls is left to the original channel.
 
     Args:
         channel: the channel.
-        metadata: what to send; or a function, asked at each call. A key that a call gives itself wins.
+        metadata: what to send; or a function that is called for each call. A key that a call sets itself wins.
     """
 
     def __init__(self, channel: Any, metadata: Pairs | Callable[[], Any]) -> None:
@@ -70,7 +70,7 @@ class ChannelWithMetadata:
 
 
 async def received_with(call: Any, received: ReceivedMetadata) -> Any:
-    """Await the one reply of a call, and put what comes with it where it is wanted."""
+    """Await the one reply of a call, and store the metadata that comes with it in `received`."""
     try:
         reply = await call
     except grpc.aio.AioRpcError as error:
@@ -81,7 +81,7 @@ async def received_with(call: Any, received: ReceivedMetadata) -> Any:
 
 
 async def streamed_with(call: Any, received: ReceivedMetadata) -> AsyncIterator[Any]:
-    """Pass on the replies of a call, and put what comes with them where it is wanted."""
+    """Pass on the replies of a call, and store the metadata that comes with them in `received`."""
     is_first = True
     try:
         async for reply in call:

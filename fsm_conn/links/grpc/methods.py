@@ -1,9 +1,9 @@
 """One method of one service, ready to be called, and the messages that go into it.
 
-Rules that hold here: what is right costs no more than a dictionary lookup, the message's constructor and the
-call itself; only what is wrong is looked at closely. Protobuf says that something does not fit, but rarely
-where: the search for the field at fault, and the sentence about it, are made here. Of values only their types
-are told, for they may be secret; names are shown shortened, for they may be a peer's own words.
+Rules that hold here: a correct request costs no more than a dictionary lookup, the message's constructor and the
+call itself; only a wrong one is examined closely. Protobuf says that something does not fit, but rarely where, so
+this module finds the wrong field and writes the error about it. The error tells only the types of values, because
+values may be secret. It shortens names, because they may come from a peer.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ __all__ = ["Method", "bind", "is_map", "message_for", "messages_for", "no_field"
 
 logger = logging.getLogger("fsm_conn")
 
-# What the constructors of messages raise when a value does not fit, and what odd mappings and iterables add.
+# Errors that constructors of messages raise when a value does not fit, and those of odd mappings and iterables.
 _MISFITS = (TypeError, ValueError, KeyError, AttributeError, OverflowError)
 BLOCKED = 0.1
-"""Seconds for which an iterable of requests may block the loop without a word about it. Wall-clock time: the loop's own
-stands still meanwhile."""
+"""Seconds for which an iterable of requests may block the loop before the log says so. Wall-clock time, because the
+loop's own time stands still meanwhile."""
 _LONGEST_NAME = 500
-"""Characters. A full name stands in every error about a call."""
+"""Characters. Every error about a call contains a full name."""
 _CONTAINERS = (Mapping, list, tuple)
 _FLAT = frozenset({str, int, float, bool, bytes, type(None)})
-"""The types of most fields, in which nothing else is."""
+"""The types of most fields, which contain no other values."""
 _DEEPEST = 200
-"""Dicts and lists inside each other: twice what protobuf's own parsers take. Much deeper ones would end the process."""
+"""Levels of nested dicts and lists: twice what protobuf's parsers take. Much deeper ones would end the process."""
 
 
 @attrs.frozen
 class Method:
-    """A method that was looked up: called as often as one likes, without looking again."""
+    """A method that was looked up. It can be called any number of times without another lookup."""
 
     name: str
     """Its full name, `package.Service.Method`."""
@@ -66,7 +66,7 @@ def bind(channel: Any, descriptor: MethodDescriptor) -> Method:
     """Register a method with a channel.
 
     Raises:
-        CallError: its messages cannot be made, or its names are longer than any that somebody would write.
+        CallError: its messages cannot be made, or its names are longer than anybody would write.
     """
     names = (each.full_name for each in (descriptor, descriptor.input_type, descriptor.output_type))
     if max(map(len, names)) > _LONGEST_NAME:
@@ -74,7 +74,7 @@ def bind(channel: Any, descriptor: MethodDescriptor) -> Method:
     try:
         request_class = message_factory.GetMessageClass(descriptor.input_type)
         response_class = message_class(descriptor.output_type)
-    except RecursionError:  # protobuf follows the fields that are messages, and their fields, one inside the other
+    except RecursionError:  # protobuf descends into fields that are messages, and into their fields
         raise CallError(f"the messages of {shown(descriptor.full_name)} refer to too many others in a row") from None
     kind = f"{_arity(descriptor.client_streaming)}_{_arity(descriptor.server_streaming)}"
     invoke = getattr(channel, kind)(
@@ -98,7 +98,7 @@ def _arity(streaming: bool) -> str:
 
 
 def wrong_kind(method: Method) -> RequestError:
-    """The error for a method that was called as if it answered otherwise than it does."""
+    """The error for a call that expects a stream where the method answers with one message, or the other way round."""
     if method.server_streaming:
         return RequestError(f"{method.name} answers with a stream: use stream(), or 'async for' by attribute")
     return RequestError(f"{method.name} answers with one message: use call(), or 'await' by attribute")
@@ -108,7 +108,7 @@ def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Mess
     """Make the request of a method that takes one message.
 
     Raises:
-        RequestError: it does not fit; the message names the field, what it takes and what was given.
+        RequestError: the request does not fit; the error names the field, what it takes and what was given.
     """
     if request is None:
         if not _FLAT.issuperset(map(type, fields.values())):
@@ -123,10 +123,10 @@ def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Mess
 
 
 async def messages_for(method: Method, request: Any, fields: Mapping[str, Any]) -> AsyncGenerator[Message, None]:
-    """Make the requests of a method that takes a stream of messages: each when it is asked for.
+    """Make the requests of a method that takes a stream of messages, each one only when it is asked for.
 
     Raises:
-        RequestError: one does not fit; or there is nothing to iterate over.
+        RequestError: a request does not fit; or there is nothing to iterate over.
     """
     if fields or not _is_stream(request):
         given = f"fields ({listing(fields)})" if fields else "nothing" if request is None else _kind(request)
@@ -143,7 +143,7 @@ async def messages_for(method: Method, request: Any, fields: Mapping[str, Any]) 
 
 
 def _punctual(method: Method, request: Iterable[Any]) -> Iterator[Any]:
-    """The items of an iterable, which blocks the event loop for as long as it takes for one: the log says so, once."""
+    """The items of an iterable. If it blocks the event loop for too long while it makes one, the log says so, once."""
     clock = time.perf_counter
     told, began = False, clock()
     for item in request:
@@ -183,7 +183,7 @@ def _named(method: Method, request: Mapping[Any, Any]) -> Mapping[str, Any]:
 
 
 def _check_depth(method: Method, fields: Mapping[str, Any]) -> None:
-    """Refuse what is nested so deep that protobuf, which goes through it by recursion, would overflow the stack."""
+    """Refuse fields that are nested so deeply that protobuf's recursion would overflow the stack."""
     level: list[Any] = [value for value in fields.values() if isinstance(value, _CONTAINERS)]
     for _ in range(_DEEPEST):
         if not level:
@@ -198,7 +198,7 @@ def _values(container: Any) -> Iterable[Any]:
 
 
 def _translated(method: Method, request: Message) -> Message:
-    # The same message from another descriptor pool, such as a compiled class where ours came by reflection.
+    # The same message from another descriptor pool, such as a compiled class, while ours came by reflection.
     try:
         return method.request_class.FromString(request.SerializePartialToString())
     except Exception as error:
@@ -221,10 +221,10 @@ def _misfit(method: Method, fields: Mapping[str, Any], remark: str = "") -> Requ
 
 
 def _fault(message_class: type[Message], fields: Mapping[Any, Any], path: str) -> str | None:
-    """What is wrong with the first field that is wrong, or None when none is by itself."""
+    """What is wrong with the first wrong field, or None if no field is wrong by itself."""
     descriptor: Any = message_class.DESCRIPTOR
     for name, value in fields.items():
-        # Not by a lookup, which fails for what is no text, such as half a surrogate pair.
+        # A lookup by name would fail for invalid text, such as half a surrogate pair.
         field = next((each for each in descriptor.fields if each.name == name), None)
         if field is None:
             return no_field(descriptor, name, path)
@@ -247,7 +247,7 @@ def no_field(descriptor: Descriptor, name: Any, path: str) -> str:
 
 
 def _fault_inside(field: FieldDescriptor, value: Any, path: str) -> str | None:
-    """The fault of a nested message's field, when it is in there."""
+    """The fault of a nested message's field, if that is where it is."""
     if field.message_type is None or is_map(field):
         return None
     inner = message_factory.GetMessageClass(field.message_type)
@@ -267,7 +267,7 @@ def _wrong_value(field: FieldDescriptor, value: Any, path: str, error: Exception
 
 
 def _remark(field: FieldDescriptor, value: Any, error: Exception) -> str:
-    """What is wrong with a value whose type is right; empty when it is its type."""
+    """What is wrong with a value whose type is right; empty if the type is wrong."""
     if isinstance(error, (ValueError, OverflowError)) and field.type in _INTEGERS:
         return f" (it must be from {_INTEGERS[field.type][1]} to {_INTEGERS[field.type][2]})"
     if isinstance(error, UnicodeError):
@@ -287,7 +287,7 @@ def _many(field: FieldDescriptor) -> str:
 
 
 def one_of(field: FieldDescriptor) -> str:
-    """What a field takes, or each item of it: `an int (int32)`."""
+    """What a field takes, or what each item of it must be: `an int (int32)`."""
     if field.message_type is not None:
         return f"a message {shown(field.message_type.full_name)} or a dict of its fields"
     if field.enum_type is not None:
@@ -296,7 +296,7 @@ def one_of(field: FieldDescriptor) -> str:
 
 
 def is_map(field: FieldDescriptor) -> bool:
-    """Whether it is a map, which a descriptor shows as a list of pairs."""
+    """Whether the field is a map, which a descriptor shows as a list of pairs."""
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
@@ -327,7 +327,7 @@ _SCALARS: dict[int, str] = {
 
 
 def _kind(value: Any) -> str:
-    """What was given: its type, and nothing of what it holds, which can be long and secret."""
+    """The type of a given value, and nothing of its contents, which can be long and secret."""
     if isinstance(value, Message):
         return f"a message {shown(value.DESCRIPTOR.full_name)}"
     return shown(type(value).__name__)

@@ -1,10 +1,11 @@
 """Which service, and which method, a name means: pure rules over the names that exist.
 
-Why apart: these rules are what users feel, and they are easiest to read, and to test, without a channel in
-sight. Rules that hold here: the first rule with a match wins, so that a longer name never means something
-else than it says; two matches under one rule are an error and never a guess; whoever asks for what does not
-exist is told what does. The names that exist are a peer's own words: an error shows the beginnings of a few,
-and to look for the nearest one takes a bounded time.
+Why in a module of their own: users notice these rules, and without a channel around they are easiest to read and test.
+
+Rules that hold here: the first rule with a match wins, so that a longer name never means something other than it says.
+Two matches under one rule are an error and never a guess. An error about a name that does not exist lists the names
+that do. The existing names come from a peer, so an error shows only the beginnings of a few, and the search for the
+nearest one takes bounded time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LISTED = 20
 _LONGEST = 80
 """Characters of one name that are shown, or compared when the nearest one is looked for."""
 _COMPARED = 400
-"""Names among which the nearest one is looked for."""
+"""How many names are searched for the nearest one."""
 
 
 def is_infrastructure(service: str) -> bool:
@@ -36,10 +37,10 @@ def split_method(name: str, services: Sequence[str] = ()) -> tuple[str, str]:
 
     Args:
         name: the name.
-        services: for the message about a method without a service: the services that have it.
+        services: the services that have the method, for the error about a method without a service.
 
     Raises:
-        UnknownNameError: there is no such dot, or nothing on one side of it, or it is a path of gRPC's.
+        UnknownNameError: there is no dot, or nothing on one side of it, or it is a path of gRPC's.
     """
     service, _, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not service or not method:
@@ -62,7 +63,7 @@ def match_service(wanted: str, services: Collection[str]) -> str | None:
     """Return the full name of the service that `wanted` means, or None.
 
     Raises:
-        AmbiguousNameError: more than one service answers to it under the first rule that matches.
+        AmbiguousNameError: more than one service matches under the first rule that matches.
     """
     if wanted in services:
         return wanted
@@ -99,14 +100,14 @@ def _either(names: list[str]) -> str:
 
 
 def listing(names: Iterable[str]) -> str:
-    """The names that may be shown, in order and not too many of them; 'none' when there are none."""
+    """The names that may be shown, sorted, and not too many of them; 'none' if there are none."""
     found = sorted(name for name in names if not is_infrastructure(name))
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     return (", ".join(map(shown, found[:_LISTED])) or "none") + more
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
-    """`Did you mean 'x'? `, where something is near enough to say so; otherwise nothing."""
+    """`Did you mean 'x'? `, if a name is near enough; otherwise nothing."""
     by_alias: dict[str, str] = {}
     worth_it = (name for name in names if not is_infrastructure(name) and len(name) <= _LONGEST)
     for name in sorted(itertools.islice(worth_it, _COMPARED), reverse=True):

@@ -1,11 +1,10 @@
-"""What services a peer has, asked of the peer itself, through gRPC's server reflection.
+"""Asks a peer which services it has, through gRPC's server reflection.
 
 Why a client of our own: the packaged one is synchronous and would block the loop.
 
-Rules that hold here: nothing that a peer sends is trusted. Its files are counted and weighed, every one of
-them is parsed and added here, in the order of its dependencies, to a descriptor pool that nobody else uses;
-and whatever is wrong with them ends in a `CallError` that says so, and quotes no more of it than can be shown.
-Exchanges have a deadline.
+Rules that hold here: nothing that a peer sends is trusted. Its files are counted and measured. Each one is parsed and
+added here, in the order of its dependencies, to a descriptor pool that nobody else uses. Whatever is wrong with
+them ends in a `CallError` that says so, and quotes only what can be shown. Exchanges have a deadline.
 
 Protocol: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
 """
@@ -37,22 +36,22 @@ from fsm_conn.links.grpc.names import shown
 
 __all__ = ["Reflection", "message_class"]
 
-# Version 1 differs from its alpha in nothing but the name; many servers offer only one of the two.
+# Version 1 differs from its alpha in the name only; many servers offer only one of the two.
 _VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 _TIMEOUT = 10.0
 _MAX_SERVICES = 4096
 _MAX_FILES = 1024
-# What is made of descriptors here takes up to a hundred times their size, and a second for eight megabytes.
+# The parsed descriptors take up to a hundred times their size on the wire, and a second for eight megabytes.
 _MAX_BYTES = 2 * 1024 * 1024
 
 
 class Reflection:
-    """A client of one peer's reflection service. Concurrent use is the caller's to avoid."""
+    """A client of one peer's reflection service. Callers must not use it concurrently."""
 
     def __init__(self, channel: grpc.aio.Channel, show: Callable[[str], str] = brief) -> None:
-        """`show` makes the peer's words fit to stand in an error."""
+        """`show` makes the peer's words safe for an error."""
         self._channel = channel
         self._show = show
         self._version = _VERSIONS[0]
@@ -60,10 +59,10 @@ class Reflection:
         self._added: set[str] = set()
 
     async def names(self, metadata: Metadata = ()) -> tuple[str, ...] | None:
-        """Return the full names of the peer's services; None when it offers no reflection.
+        """Return the full names of the peer's services; None if it offers no reflection.
 
         Raises:
-            CallError: what came back makes no sense.
+            CallError: the answer makes no sense.
             grpc.aio.AioRpcError: the peer could not be asked.
         """
         for self._version in _VERSIONS:
@@ -75,7 +74,7 @@ class Reflection:
         return None
 
     async def service(self, name: str, metadata: Metadata = ()) -> ServiceDescriptor:
-        """Return the descriptor of one service that `names` told of. Raises as `names` does; the error names it."""
+        """Return the descriptor of a service that `names` listed. Raises as `names` does; the error says which one."""
         try:
             await self._add(await self._fetch(name, metadata))
             return self._pool.FindServiceByName(name)
@@ -93,7 +92,7 @@ class Reflection:
         return tuple(names)
 
     async def _fetch(self, name: str, metadata: Metadata) -> dict[str, FileDescriptorProto]:
-        # In one exchange, for a server may leave out what it has sent before in the same one.
+        # All in one exchange, because within it a server may omit files that it has sent before.
         async with self._exchange(metadata) as ask:
             answer = await ask(ServerReflectionRequest(file_containing_symbol=name))
             batch = _Batch(self._added)
@@ -103,20 +102,20 @@ class Reflection:
         return batch.files
 
     async def _add(self, files: dict[str, FileDescriptorProto]) -> None:
-        """Add what is new, a file in each turn of the loop: a thousand of them take a while."""
+        """Add the new files, one in each turn of the loop, because a thousand of them take a while."""
         for name in _ordered(files):
             if name in self._added or name not in files:
                 continue
             try:
                 self._pool.AddSerializedFile(files[name].SerializeToString())
-            except Exception as error:  # the pool's ways to reject what a peer sent are many and undocumented
+            except Exception as error:  # the pool raises many undocumented errors for what a peer sent
                 raise CallError(f"the peer's file {shown(name)!r} is not valid: {self._show(str(error))}") from None
             self._added.add(name)
             await asyncio.sleep(0)
 
     @asynccontextmanager
     async def _exchange(self, metadata: Metadata) -> AsyncIterator[Any]:
-        # Parsed here: the channel would log what it cannot parse, and hand out None in its place.
+        # Replies are parsed here: the channel would log a reply that it cannot parse, and return None for it.
         open_stream: Any = self._channel.stream_stream(
             f"/{self._version}/ServerReflectionInfo",
             request_serializer=ServerReflectionRequest.SerializeToString,
@@ -149,7 +148,7 @@ class Reflection:
 
 
 async def _round_trip(stream: Any, request: ServerReflectionRequest) -> object:
-    with suppress(asyncio.InvalidStateError):  # the peer ended the exchange: reading tells why
+    with suppress(asyncio.InvalidStateError):  # the peer ended the exchange: the next read tells why
         await stream.write(request)
     return await stream.read()
 
@@ -168,7 +167,7 @@ def _unanswered() -> CallError:
 
 
 class _Batch:
-    """The files of one service, as they come in, within bounds."""
+    """The files of one service, collected as they come in, within bounds."""
 
     def __init__(self, added: Iterable[str]) -> None:
         self.files: dict[str, FileDescriptorProto] = {}
@@ -191,7 +190,7 @@ class _Batch:
         except DecodeError as error:
             raise CallError(f"the peer sent a file descriptor that is not valid: {brief(str(error))}") from None
         names = (file.name, *file.dependency)
-        # Of such files protobuf does not say whether their strings are text: what is none, it returns as bytes.
+        # In such files protobuf does not check that strings are text: it returns any that are not as bytes.
         if not all(isinstance(name, str) for name in names):
             raise CallError("the peer sent a file descriptor that names files by what is no text")
         if file.name not in self.files:
@@ -199,7 +198,7 @@ class _Batch:
             self._needed.extend(names[1:])
 
     def missing(self) -> str | None:
-        """A file that another one needs and that nobody has sent, or None. Each need is looked at once."""
+        """A file that another one needs and that has not come, or None. Each dependency is looked at once."""
         while self._needed:
             name = self._needed[0]
             if name not in self.files and name not in self._added:
@@ -220,10 +219,10 @@ def _ordered(files: dict[str, FileDescriptorProto]) -> list[str]:
 
 
 def message_class(descriptor: Descriptor) -> type[Message]:
-    """The class of a message; if no module has it, its objects can be pickled all the same."""
+    """The class of a message. Its objects can be pickled even if no module contains the class."""
     found: Any = message_factory.GetMessageClass(descriptor)
     if descriptor.file.pool is not descriptor_pool.Default():
-        found.__reduce__, found.__copy__ = _reduced, copy.deepcopy  # else copy() would make another class
+        found.__reduce__, found.__copy__ = _reduced, copy.deepcopy  # otherwise copy() would make another class
     return found  # type: ignore[no-any-return]
 
 
@@ -233,7 +232,7 @@ def _reduced(message: Message) -> tuple[Any, ...]:
 
 
 def _unpacked(name: str, data: bytes, described: bytes) -> Message:
-    """Take a reply out of its pickle."""
+    """Restore a reply from its pickle."""
     return _class_of(name, described).FromString(data)
 
 

@@ -1,10 +1,11 @@
-"""The services that a link can call: found by the peer's reflection, or declared, and looked up once.
+"""The services that a link can call: found by the peer's reflection, or declared, and each looked up once.
 
-Why: `conn.call("calculator.Add", a=5, b=3)` should cost what a compiled stub costs. Everything about a
-method is therefore found out at its first use, and kept for as long as the link lives.
+Why: `conn.call("calculator.Add", a=5, b=3)` should cost what a compiled stub costs. So everything about a method is
+found out at its first use, and kept for as long as the link lives.
 
-Rules that hold here: what was declared is trusted and never asked for; what is asked for is asked once, for
-all who wait for it, and none of them can spoil it for the others by being cancelled; a failure is not kept.
+Rules that hold here: declared services are trusted, and the peer is not asked about them. Any other is asked for
+once, for all who wait for it. A waiter that is cancelled does not spoil the lookup for the others. A failure is not
+kept.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ class ServiceResolver:
         Args:
             channel: an open channel. It stays the caller's to close.
             declared: services that need no reflection, as for `normalize_services`.
-            show: makes the peer's words fit to stand in an error.
+            show: makes the peer's words safe for an error.
         """
         self.known: dict[str, Method] = {}
-        """What has been looked up, under the names that were used: for those who cannot wait."""
+        """The methods that were looked up, under the names that were used: for callers that cannot wait."""
         self._channel = channel
         self._show = show
         self._declared = {service.full_name: service for service in normalize_services(declared)}
@@ -87,18 +88,18 @@ class ServiceResolver:
 
         The service may be a full name (`calculator.v1.CalculatorService`), a short name, a short name in
         other letter case, that without its suffix `Service`, or a package that has exactly one service.
-        The first of these rules that finds something among the declared services decides; where none
-        does, the first that finds something among all of them.
+        The first of these rules that finds something among the declared services decides; if none does, the
+        first that finds something among all services.
 
         Args:
             name: the method.
-            metadata: of the call that needs it: goes with the question, if the peer is to be asked.
+            metadata: of the call that needs the method: it is sent with the question, if the peer is to be asked.
 
         Raises:
-            UnknownNameError: there is none; the message lists what there is.
+            UnknownNameError: there is no such method; the error lists those that exist.
             AmbiguousNameError: a short name means several services.
             ConnectionLostError: the directory was closed.
-            CallError: what the peer told of its services makes no sense.
+            CallError: what the peer said about its services makes no sense.
             grpc.aio.AioRpcError: the peer could not be asked.
         """
         found = self.known.get(name)
@@ -108,13 +109,13 @@ class ServiceResolver:
         return found
 
     def cancel(self) -> None:
-        """Close without waiting: lookups under way end, and those who wait for them are told so."""
+        """Close without waiting: lookups under way end, and their waiters get an error that says so."""
         self._closed = True
         for task in self._lookups.values():
             task.cancel()
 
     async def close(self) -> None:
-        """Close, and return when no lookup runs any more. The channel is left alone."""
+        """Close, and return when no lookup runs any more. The channel stays open."""
         self.cancel()
         if self._lookups:
             await asyncio.wait(list(self._lookups.values()))
@@ -132,7 +133,7 @@ class ServiceResolver:
         return self._reflected[full_name]
 
     async def _with_method(self, name: str, metadata: Metadata) -> list[str]:
-        """The services that have a method of that name, where it has no dot: for the error that names them."""
+        """The services that have a method of that name, if it has no dot: for the error that names them."""
         if not isinstance(name, str) or not name or not name.isidentifier():
             return []
         with suppress(FsmConnError):
@@ -163,7 +164,7 @@ class ServiceResolver:
         return self._client
 
     async def _shared(self, what: str, metadata: Metadata, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Take part in a lookup: one under way with the same metadata, or a new one. It outlives who began it."""
+        """Take part in a lookup: a running one with the same metadata, or a new one. It goes on without its starter."""
         if self._closed:
             raise _closed_error()
         key = (what, metadata)
@@ -179,7 +180,7 @@ class ServiceResolver:
     def _finished(self, key: tuple[str, Metadata], task: asyncio.Task[Any]) -> None:
         del self._lookups[key]
         if not task.cancelled():
-            task.exception()  # everyone who waited may be gone: an error must not be reported as never retrieved
+            task.exception()  # if every waiter has gone, asyncio must not report the error as never retrieved
 
     def _bound(self, service: ServiceDescriptor, name: str) -> Method:
         from fsm_conn.links.grpc.methods import bind

@@ -1,15 +1,16 @@
-"""What compiled stubs get for a channel: a link's own, with calls that are never told of a cancellation that was none.
+"""The channel for compiled stubs: a link's own, whose calls raise no `CancelledError` unless somebody cancelled.
 
-Why: when its channel is closed under a call, gRPC cancels that call, and whoever awaits it gets a `CancelledError` that
-nobody has asked for. A `TaskGroup` swallows such an error without a word. So a call that was cut off ends here as any
-call ends whose server went away: with `UNAVAILABLE`.
+Why: when a channel is closed during a call, gRPC cancels that call, and its caller gets a `CancelledError` that nobody
+has asked for. A `TaskGroup` silently swallows such an error. So a call that was cut off ends here like any call whose
+server went away: with `UNAVAILABLE`.
 
 Rules that hold here:
 
-- A caller that was cancelled, or that cancelled its call, is told so; all else that a call says or does is gRPC's own.
-- Every call counts as under way, from its beginning to its end, and tells whether the peer lives.
-- A call that is awaited, as nearly all are, is seen to end by that. gRPC is asked to tell of an end only where somebody
-  has to know of it whether or not it is awaited, for that makes a call dearer.
+- A caller that was cancelled, or that cancelled its call, gets the `CancelledError`; in all else a call behaves as
+  gRPC's own.
+- Every call counts as under way, from its beginning to its end, and shows whether the peer lives.
+- For a call that is awaited, as nearly all are, the await notices its end. Only where an end must be known whether or
+  not the call is awaited, gRPC is asked to report it, because that makes a call slower.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ __all__ = ["StubCall", "StubChannel"]
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 _NO_ANSWER = frozenset({UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
-"""The codes by which a call ends that need not have come from the peer."""
+"""The final codes of a call that need not have come from the peer."""
 _MOMENT = 0.001
-"""Seconds by which a deadline may seem to come early: timers are no finer."""
+"""Seconds by which a deadline may seem to come early, because timers are no finer."""
 FEW = 100
-"""Calls that may seem to be under way before it is looked which of them are."""
+"""Calls that may seem to be under way before it is checked which of them are."""
 
 
 class StubChannel(grpc.aio.Channel):
-    """The channel of one link, for compiled stubs and for whoever wants to look at its state.
+    """The channel of one link, for compiled stubs and for code that wants to look at its state.
 
     Args:
-        channel: the channel. It is closed by its link, and by nobody else.
+        channel: the channel. Only its link closes it.
         connectivity: told of each call.
         loss: why calls were cut off.
 
     Attributes:
-        traffic: where the calls are noted that are under way, each by gRPC's own object.
+        traffic: where calls under way are noted, each by gRPC's own object.
         loss: why calls were cut off.
         clock: the event loop's.
         connectivity: told of each call.
@@ -64,30 +65,30 @@ class StubChannel(grpc.aio.Channel):
         connectivity.stubs.add(self)
 
     def note_in(self, traffic: StubTraffic) -> None:
-        """Have the calls noted there from now on."""
+        """Note the calls in `traffic` from now on."""
         traffic.began.update(self.traffic.began)
         self.traffic = traffic
         traffic.look = self.look
 
     def begin(self, call: Any) -> float:
-        """A call is under way; return when it began."""
+        """Note that a call is under way; return when it began."""
         began = self.traffic.began
         began[call] = now = self.clock()
         self.connectivity.under_way += 1
-        if len(began) > self._most:  # they may be calls that nobody awaits
+        if len(began) > self._most:  # some may be calls that nobody awaits
             self.look()
             self._most = FEW + 2 * len(began)
         return now
 
     def answered(self, call: Any) -> None:
-        """A call has ended well."""
+        """Note that a call has ended well."""
         traffic = self.traffic
         if traffic.began.pop(call, None) is not None:
             self.connectivity.end()
         traffic.heard_at = self.clock()
 
     def failed(self, call: Any, code: grpc.StatusCode | None, details: str | None) -> None:
-        """A call has ended otherwise, by a status if it has one."""
+        """Note that a call has ended otherwise, with a status if it has one."""
         began = self.traffic.began.pop(call, None)
         if began is None:
             return
@@ -99,16 +100,16 @@ class StubChannel(grpc.aio.Channel):
             self.traffic.heard_at = self.clock()
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             left = call.time_remaining()
-            if left is not None and left < _MOMENT:  # or else it is the peer that ran out of time
+            if left is not None and left < _MOMENT:  # otherwise the peer ran out of time
                 self.traffic.ran_out(began)
 
     def look(self) -> None:
-        """Note what has ended by now, and have gRPC tell of the end of all others."""
+        """Note the calls that have ended by now, and have gRPC report the end of all others."""
         for call in tuple(self.traffic.began):
             self.listen(call)
 
     def listen(self, call: Any) -> None:
-        """Have gRPC tell of the end of a call, if it has not ended."""
+        """Have gRPC report the end of a call, if it has not ended."""
         if call in self.traffic.began and call not in self._heard and hasattr(call, "add_done_callback"):
             self._heard.add(call)
             call.add_done_callback(self._ended)
@@ -152,18 +153,18 @@ class StubChannel(grpc.aio.Channel):
         await self._channel.channel_ready()
 
     async def close(self, grace: float | None = None) -> NoReturn:
-        """Refuse: others use it."""
+        """Refuse, because others use the channel."""
         raise TypeError("the channel of a link is closed by its link: call disconnect() of the connection")
 
     async def __aenter__(self) -> NoReturn:
         await self.close()
 
     async def __aexit__(self, *error: object) -> None:
-        """Never entered, never left."""
+        """Do nothing: it is never entered."""
 
 
 class _Unwatched:
-    """Where calls are noted that concern nobody but the channel."""
+    """Where calls are noted that matter only to the channel."""
 
     def __init__(self) -> None:
         self.began: dict[Any, float] = {}
@@ -178,7 +179,7 @@ class _Method:
     Attributes:
         invoke: gRPC's own callable.
         channel: the channel.
-        crossings: how often a call is sent again that has crossed a GOAWAY.
+        crossings: how often a call that has crossed a GOAWAY is sent again.
     """
 
     __slots__ = ("_make", "channel", "crossings", "invoke")
@@ -194,7 +195,7 @@ class _Method:
 
 
 class StubCall:
-    """A call that a compiled stub has made: gRPC's call object, but for what is told of a call that was cut off."""
+    """A call that a compiled stub has made: gRPC's call object, except for what it reports if it was cut off."""
 
     __slots__ = (
         "__weakref__",
@@ -223,7 +224,7 @@ class StubCall:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        self._channel.listen(self._call)  # who asks it about itself need not await it
+        self._channel.listen(self._call)  # code that asks the call about itself need not await it
         return getattr(self._call, name)
 
     def __repr__(self) -> str:
@@ -245,24 +246,24 @@ class StubCall:
         except GeneratorExit:  # nobody waits any more
             self._channel.listen(self._call)
             raise
-        except BaseException:  # such as of a serializer: it was never sent
+        except BaseException:  # such as an error of a serializer: the call was never sent
             self._channel.failed(self._call, None, None)
             raise
         self._channel.answered(self._call)
         return reply
 
     def cancel(self) -> bool:
-        """Cancel the call. Whoever awaits it gets a `CancelledError`."""
+        """Cancel the call. A caller that awaits it gets a `CancelledError`."""
         self._is_given_up = True
         self._channel.listen(self._call)
         return bool(self._call.cancel())
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled, by its caller or by the peer."""
+        """Whether the call was cancelled, by its caller or by the peer."""
         return bool(self._call.cancelled()) and not self._is_cut_off()
 
     async def code(self) -> grpc.StatusCode:
-        """The status that it ended with."""
+        """The status with which the call ended."""
         self._channel.listen(self._call)
         code: grpc.StatusCode = await self._call.code()
         return UNAVAILABLE if self._is_cut_off() else code
@@ -282,7 +283,7 @@ class StubCall:
         await self._told(self._call.done_writing())
 
     async def wait_for_connection(self) -> None:
-        """Wait until the call has left."""
+        """Wait until the call has been sent."""
         await self._told(self._call.wait_for_connection())
 
     async def _told(self, answer: Awaitable[Any]) -> Any:
@@ -294,9 +295,9 @@ class StubCall:
             raise self._cut_off() from None
 
     async def _is_sent_again(self, error: grpc.aio.AioRpcError) -> bool:
-        """Send it again within its own time, if it has crossed a GOAWAY, and not too often; whether that was done."""
+        """Send it again within its own time, if it has crossed a GOAWAY, and not too often; return whether it was."""
         if error.code() is UNAVAILABLE:
-            await asyncio.sleep(0)  # who calls again is not to be sooner than those who mind the link
+            await asyncio.sleep(0)  # the tasks that watch the link go before the repeated call
         self._crossings -= 1
         channel = self._channel
         if self._crossings < 0 or not await channel.connectivity.has_crossed(error, self._partings):
@@ -312,7 +313,7 @@ class StubCall:
         return True
 
     def _is_cut_off(self) -> bool:
-        """Whether the link was closed under it."""
+        """Whether the link was closed during the call."""
         return not self._is_given_up and self._channel.loss.reason is not None and bool(self._call.cancelled())
 
     def _cut_off(self) -> grpc.aio.AioRpcError:
@@ -322,7 +323,7 @@ class StubCall:
 
 
 class StreamedStubCall(StubCall):
-    """A call whose requests are a stream: it may end while they are written."""
+    """A call whose requests are a stream: the call may end while they are written."""
 
     __slots__ = ()
 
@@ -337,7 +338,7 @@ class StreamingStubCall(StreamedStubCall):
     __slots__ = ()
 
     def __del__(self) -> None:
-        # Nobody can read its replies any more. gRPC's own object would notice, if gRPC did not hold it itself.
+        # Nobody can read the replies any more. gRPC's own object would notice that, if gRPC did not hold it itself.
         call = getattr(self, "_call", None)
         if call is not None and not call.done():
             call.cancel()
@@ -354,7 +355,7 @@ class StreamingStubCall(StreamedStubCall):
         return await self._reply(lambda: self._call.read())
 
     async def _reply(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """A reply; the first one of the call that is sent again, if it has crossed a GOAWAY."""
+        """A reply. If the call has crossed a GOAWAY, it is sent again, and this is the new call's first reply."""
         while True:
             try:
                 reply = await self._told(ask())
