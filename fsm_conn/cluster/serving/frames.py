@@ -1,7 +1,7 @@
-"""HTTP/2 as far as a relay has to know it: where a frame ends, and how to say that a connection ends.
+"""The part of HTTP/2 that a relay has to know: where a frame ends, and how to say that a connection ends.
 
-A relay passes bytes on and reads none of them. But between two frames of the server it may put one of its own, and so
-it can say GOAWAY for a plugin that knows nothing of it (RFC 9113, sections 4.1 and 6.8).
+A relay passes bytes on and reads none of them. But between two frames of the server it may insert one of its own. So it
+can say GOAWAY for a plugin that does not know of it (RFC 9113, sections 4.1 and 6.8).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def goaway(last: int = _EVERY_STREAM) -> bytes:
-    """The frame that asks for no more calls on this connection, and lets all go on that were made.
+    """The frame that asks for no more calls on this connection, and lets all calls that were made go on.
 
-    By default it names the last stream that there can be, as a graceful shutdown does first: a call that the client has
-    sent before it read this is answered, too. A call after the stream that it names was never looked at.
+    By default it names the last possible stream, as a graceful shutdown does first: a call that the client sent before
+    it read this frame is answered, too. A call after the named stream was never looked at.
     """
     return frame(GOAWAY, 0, 0, struct.pack(">II", last, 0) + b"draining")
 
 
 class Boundaries:
-    """Follows the frames of one direction, however they are cut into chunks.
+    """Follows the frames of one direction, into whatever chunks they are cut.
 
     Attributes:
-        is_between: whether what was followed so far ends where another frame may be put.
+        is_between: whether another frame may be inserted after what was followed so far.
     """
 
     __slots__ = ("_head", "_is_open", "_left", "is_between")
@@ -48,7 +48,7 @@ class Boundaries:
         self.is_between = False
 
     def feed(self, data: bytes) -> int:
-        """Follow a chunk, and return the first place in it where another frame may be put; -1: there is none."""
+        """Follow a chunk, and return the first place in it where another frame may be inserted; -1: there is none."""
         if not data:
             return -1
         held = len(self._head)
@@ -60,7 +60,7 @@ class Boundaries:
                 found = at - held
             if size - at < HEAD:
                 break
-            # Between the parts of one block of headers no other frame may stand.
+            # Between the parts of one block of headers no other frame is allowed.
             is_open = data[at + 3] in _BLOCKS and not data[at + 4] & END_HEADERS
             at += HEAD + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
         self._is_open, self._left, self._head = is_open, max(at - size, 0), data[at:]

@@ -1,14 +1,14 @@
-"""Asks each call of a connection for its token, before it reaches a plugin.
+"""Checks the token of each call of a connection, before the call reaches a plugin.
 
-The token comes as gRPC's clients send it, `authorization: Bearer ...` with each call. Several clients may share one
-connection, behind a proxy, so that one's token says nothing of another's call. The rules that hold here:
+gRPC's clients send the token with each call, as `authorization: Bearer ...`. Several clients may share one connection,
+behind a proxy, so one client's token proves nothing about another's call. The rules that hold here:
 
-- Until a call has shown the token, only the frames that set up a connection are passed on, a bounded number of bytes of
-  them, and the connection is refused with the first call that does not show it.
-- After that, a call without the token is answered instead of passed on, and no new call after it is: its headers are
-  not known to the plugin, so that those of later calls could not be read. The client is told so by GOAWAY, and makes
-  them on another connection. The calls that are under way go on.
-- Of what is not passed on yet, a bounded number of bytes is held.
+- Until a call has shown the token, only the frames that set up a connection are passed on, up to a bounded number of
+  bytes. The connection is refused at the first call that does not show the token.
+- After that, a call without the token is answered instead of passed on, and so no new call after it is passed on: the
+  plugin does not know the refused call's headers, so it could not read those of later calls. GOAWAY tells the client
+  to make them on another connection. The calls under way go on.
+- The bytes that are not passed on yet are bounded in number.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _WITH_HEADERS = frozenset({HEADERS, CONTINUATION, PUSH_PROMISE})
 MOST_HELD = 64 * 1024
 """Bytes of a call, up to the end of its headers."""
 MOST_SET_UP = 64 * 1024
-"""Bytes that are passed on before the first call: some hundred, and 17 for each ping of a client that makes none."""
+"""Bytes that are passed on before the first call: some hundred, and 17 for each ping of a client without calls."""
 LARGEST_TABLE = 64 * 1024
-"""Bytes of the table by which a client shortens its headers, at most; by default it has 4096."""
+"""Bytes of the table with which a client shortens its headers, at most; the default is 4096."""
 END_STREAM, PADDED, WITH_PRIORITY = 0x1, 0x8, 0x20
 STREAM = 2**31 - 1
-"""The bits of a stream's number."""
+"""The bits that hold a stream's number."""
 UNAUTHENTICATED = 16
 """gRPC's status for a call without the right credentials."""
 
 
 class RefusedError(Exception):
-    """The connection is refused. `answer` is what it is to be told, in HTTP/2."""
+    """The connection is refused. `answer` is the reply to it, in HTTP/2."""
 
     def __init__(self, why: str, answer: bytes = b"") -> None:
         super().__init__(why)
@@ -54,8 +54,8 @@ class TokenGate:
 
     Attributes:
         is_open: whether a call has shown the token.
-        answer: what the client is to be told of a call that did not, between two frames of the plugin; whoever tells it
-            takes it away.
+        answer: the reply to a call that did not show it, to be sent between two frames of the plugin. The sender takes
+            it away.
     """
 
     def __init__(self, token: str) -> None:
@@ -71,12 +71,12 @@ class TokenGate:
         self._has_begun = self._is_dropped = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take in what the client says, and return what may be passed on.
+        """Take in data from the client, and return what may be passed on.
 
         Raises:
-            RefusedError: the token is wrong, or what was said is not HTTP/2.
+            RefusedError: the token is wrong, or the data is not HTTP/2.
         """
-        if not self._held and not self._is_dropped and len(data) <= self._left:  # most of what is long
+        if not self._held and not self._is_dropped and len(data) <= self._left:  # the usual path of long data
             self._left -= len(data)
             return data
         self._held += data
@@ -103,13 +103,13 @@ class TokenGate:
         return True
 
     def _take(self, size: int, passed: bytearray) -> None:
-        """Pass on, or drop, what was held."""
+        """Pass on, or drop, the first `size` bytes that were held."""
         if not self._is_dropped:
             passed += self._held[:size]
         del self._held[:size]
 
     def _step(self, passed: bytearray) -> bool:
-        """Go on with a frame, or look at the next one, if there is enough of it; all of a call's headers are held."""
+        """Go on with a frame, or look at the next one, if enough of it has come; all headers of a call are held."""
         if self._left:
             size = min(self._left, len(self._held))
             self._left -= size
@@ -136,7 +136,7 @@ class TokenGate:
         return int.from_bytes(self._held[at + 5 : at + HEAD], "big") & STREAM
 
     def _look(self, at: int, end: int, passed: bytearray) -> None:
-        """Look at a whole frame: one that sets the connection up, or has headers of a call."""
+        """Look at a whole frame: one that sets up the connection, or has headers of a call."""
         kind, flags, stream = self._held[at + 3], self._held[at + 4], self._stream_at(at)
         payload = self._held[at + HEAD : end]
         if self._block is None and kind in _SETTING_UP:
@@ -169,7 +169,7 @@ class TokenGate:
         self._take(end, passed)
 
     def _wrong(self, block: bytes) -> str:
-        """What is wrong with the headers of a call; nothing of those that end one that was let in."""
+        """What is wrong with the headers of a call; nothing is wrong with those that end an accepted call."""
         try:
             headers = self._decoder.decode(block, raw=True)
         except self._hpack.HPACKError:
@@ -182,14 +182,14 @@ class TokenGate:
         return "the token is wrong" if shown else "it showed no token"
 
     def _pass_by(self, kind: int, stream: int) -> None:
-        """After a call was refused: pass on what belongs to those before it, and drop the rest."""
+        """After a call was refused: pass on the frames of calls before it, and drop the rest."""
         self._is_dropped = stream >= self._refused
         if kind in _WITH_HEADERS and not self._is_dropped:
             raise RefusedError("it goes on with headers after a call was refused")
 
     def _answer(self, stream: int, why: str) -> bytes:
-        """The answer to a call whose token is wrong, so that its client is told what is wrong."""
-        # Nothing enters the table of headers, which is the plugin's own.
+        """The answer to a call whose token is wrong. It tells the client what is wrong."""
+        # The answer adds nothing to the table of headers, which belongs to the plugin.
         headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
         headers += [(b"grpc-status", b"%d" % UNAUTHENTICATED), (b"grpc-message", why.encode())]
         never = [self._hpack.NeverIndexedHeaderTuple(*pair) for pair in headers]

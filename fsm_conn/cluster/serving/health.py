@@ -1,7 +1,7 @@
-"""The standard health service of a server of plugins, at an address of its own.
+"""The standard health service of a server of plugins, at a separate address.
 
-What comes to the server's main address is passed on, so the plugin itself answers there. Here the server tells of
-itself: SERVING while a plugin serves, NOT_SERVING before, while none does, and from the moment in which it drains.
+Requests to the server's main address are passed on, so the plugin itself answers there. Here the server reports on
+itself: SERVING while a plugin serves; NOT_SERVING before that, while no plugin serves, and as soon as it drains.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from fsm_conn.cluster.recipe import TlsFiles, _read
 __all__ = ["MOST_QUESTIONS", "HealthServer"]
 
 MOST_QUESTIONS = 100
-"""At one time on one connection; more wait at the other side."""
+"""Questions at one time on one connection; more wait at the client's side."""
 _STATUS = health_pb2.HealthCheckResponse
 
 
 class _TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
-    """Lets nobody ask who does not show the token."""
+    """Refuses clients that do not show the token."""
 
     def __init__(self, token: str) -> None:
         self._wanted = f"Bearer {token}".encode()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """Refuse, or go on."""
+        """Refuse the call, or go on with it."""
         shown = str(dict(details.invocation_metadata).get("authorization", "")).encode()
         if hmac.compare_digest(shown, self._wanted):
             return await continuation(details)
@@ -47,8 +47,8 @@ class HealthServer:
 
     Args:
         tls: certificates, as for the server; None: plain text.
-        token: what who asks must show; None: nothing.
-        most: connections at one time; one more is closed.
+        token: what clients must show; None: nothing.
+        most: connections at one time; any further one is closed.
     """
 
     def __init__(self, tls: TlsFiles | None, token: str | None, most: int) -> None:
@@ -78,11 +78,11 @@ class HealthServer:
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
     async def say(self, *, is_serving: bool) -> None:
-        """Tell whoever asks or watches."""
+        """Tell all clients that ask or watch."""
         await self._servicer.set("", _STATUS.SERVING if is_serving else _STATUS.NOT_SERVING)
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop serving."""
         await self._server.stop(None)
 
 

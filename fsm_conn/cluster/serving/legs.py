@@ -1,13 +1,13 @@
-"""The legs of a relay: a connection each, as a socket that never blocks, with TLS on it or without.
+"""The two legs of a relay: each is a connection on a socket that never blocks, with TLS or without.
 
-Every call crosses a relay twice. asyncio's transports, those with TLS above all, are most of what that would cost.
+Every call crosses a relay twice. asyncio's transports, above all those with TLS, would be most of the cost.
 
 Rules that hold here:
 
-- Who reads slowly is waited for: while more than `MOST_UNSENT` bytes are not sent to it, the other leg is not read.
-- One turn of the loop reads `MOST_READ` bytes of a leg, and then it is the others' turn.
-- A leg that is finished is closed when all that was written is delivered. It says goodbye and listens a little longer:
-  a socket closed with something unread in it takes back what it has sent.
+- A slow reader is waited for: while more than `MOST_UNSENT` bytes are not sent to it, the other leg is not read.
+- One turn of the loop reads at most `MOST_READ` bytes of a leg; then the other tasks have their turn.
+- A leg that is finished is closed once all written data is delivered. It announces its end and listens a little longer:
+  a socket that is closed with unread data in it takes back what it has sent.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MOST_UNSENT = 64 * 1024
 MOST_READ = 256 * 1024
 CHUNK = 64 * 1024
 LARGEST_RECORD = 16 * 1024
-"""Bytes that one record of TLS can hold. OpenSSL reads no further, so the loop knows of the next one."""
+"""Bytes that one TLS record can hold. OpenSSL reads no further, so the loop notices the next record."""
 LINGER = 1.0
-"""Seconds for the other side to hang up, too."""
+"""Seconds that the other side has to hang up, too."""
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Leg:
-    """One of the two connections. What it says goes to the other one, as soon as it is read.
+    """One of the two connections. Its data goes to the other one, as soon as it is read.
 
     Args:
         connection: the socket, connected. It is closed with the leg.
@@ -43,7 +43,7 @@ class Leg:
 
     def __init__(self, connection: socket.socket, ended: Callable[[Leg], None]) -> None:
         connection.setblocking(False)
-        with suppress(OSError):  # a socket of the file system has no such option
+        with suppress(OSError):  # a Unix socket has no such option
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._loop = asyncio.get_running_loop()
         self._socket = connection
@@ -57,16 +57,16 @@ class Leg:
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     def is_open(self) -> bool:
-        """Whether it is not closed, nor about to be."""
+        """Whether it is not closed, and not about to be."""
         return not self._is_ending
 
     async def shake_hands(self, context: ssl.SSLContext) -> None:
-        """Put TLS on it, as its server. There is no time limit.
+        """Start TLS on the connection, as its server. There is no time limit.
 
         Raises:
             OSError: the handshake has failed.
         """
-        self._socket.getpeername()  # raises when nobody is there any more; TLS would leave it to the garbage collector
+        self._socket.getpeername()  # raises if the peer has gone; TLS would leave the socket to the garbage collector
         self._socket = tls = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
         while True:
             try:
@@ -84,7 +84,7 @@ class Leg:
         try:
             await ready.wait()
         finally:
-            if self._socket.fileno() == number:  # else it was closed, and the number may be another's by now
+            if self._socket.fileno() == number:  # else it was closed, and the number may belong to another
                 remove(number)
 
     def _number(self) -> int:
@@ -94,7 +94,7 @@ class Leg:
         return number
 
     def join(self, other: Leg, deliver: Callable[[bytes], None] | None = None) -> None:
-        """Have `deliver` told what it says from now on; None: write it to the other leg."""
+        """Pass its data to `deliver` from now on; None: write the data to the other leg."""
         self._other = other
         self._deliver = deliver or other.write
         self.read_on()
@@ -102,12 +102,12 @@ class Leg:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def read_on(self) -> None:
-        """Listen to it."""
+        """Read from it."""
         if not self._is_ending:
             self._loop.add_reader(self._number(), self._read)
 
     def pause(self) -> None:
-        """Let it wait with what it has to say."""
+        """Stop reading from it."""
         if not self._is_ending:
             self._loop.remove_reader(self._number())
 
@@ -130,18 +130,18 @@ class Leg:
             except BaseException:  # a bug, after which nothing more may be delivered
                 self.abort()
                 raise
-            # Less than was asked for is all there was. Whoever has not taken this is not sent more.
+            # A short read was all that there was. A full other leg gets no more.
             if len(data) < most or self._is_ending or (self._other is not None and self._other.is_full()):
                 return
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def is_full(self) -> bool:
-        """Whether too much could not be sent yet."""
+        """Whether too much data is still unsent."""
         return len(self._unsent) > MOST_UNSENT
 
     def write(self, data: bytes) -> None:
-        """Write to it, unless it is closed: then nobody wants to know."""
+        """Write to it, unless it is closed: then nobody needs the data."""
         if self._is_ending:
             return
         if not self._unsent:
@@ -155,7 +155,7 @@ class Leg:
             self._other.pause()
 
     def _send(self, data: bytes | bytearray) -> int:
-        """Bytes that could be sent. TLS sends all or nothing, and wants the same again, which more may follow."""
+        """Send; return how many bytes were sent. TLS sends all or nothing, and then needs the same bytes, or more."""
         try:
             return self._socket.send(data)
         except _NOT_NOW:
@@ -179,7 +179,7 @@ class Leg:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Close it when all that was written is delivered."""
+        """Close it once all written data is delivered."""
         if self._is_ending:
             return
         self.pause()
@@ -190,7 +190,7 @@ class Leg:
     def _hang_up(self) -> None:
         with suppress(OSError):
             if isinstance(self._socket, ssl.SSLSocket):
-                self._socket.unwrap()  # raises when it has said goodbye: that of the other side is not there yet
+                self._socket.unwrap()  # raises after it has sent the close alert: the other side's has not come yet
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         if self._has_said_all:
@@ -217,7 +217,7 @@ class Leg:
         if self._lingering is not None:
             self._lingering.cancel()
         number = self._socket.fileno()
-        if number >= 0:  # TLS that could not be put on it has closed it
+        if number >= 0:  # a failed start of TLS has closed it
             self._loop.remove_reader(number)
             self._loop.remove_writer(number)
         self._unsent.clear()

@@ -1,7 +1,7 @@
-"""Accepts clients: bounded in how many there are, and in how long they take to prove who they are.
+"""Accepts clients, with bounds on their number and on the time that they take to prove their identity.
 
-asyncio's own server has no such bounds: whoever connects and says nothing would hold a descriptor until its handshake
-has timed out, as many at a time as there are descriptors.
+asyncio's own server has no such bounds: a client that connects and says nothing would hold a descriptor until its
+handshake has timed out, and there could be as many of these as there are descriptors.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Listener", "check_address", "listen"]
 _log = logging.getLogger("fsm_conn.serve")
 BACKLOG = 128
 OUT_OF_DESCRIPTORS = 0.1
-"""Seconds to wait before the next connection is accepted, when one could not be."""
+"""Seconds to wait before accepting the next connection, after one could not be accepted."""
 
 
 class Listener:
-    """A listening socket, and the relays of all connections that came by it.
+    """A listening socket, and the relays of all connections that it accepted.
 
     Args:
         listening: the socket, bound and listening; it is closed by `close`.
@@ -65,7 +65,7 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """How many connections of clients there are."""
+        """The number of connections of clients."""
         return len(self._relays)
 
     async def _accept(self) -> None:
@@ -112,7 +112,7 @@ class Listener:
         relay.abort()
 
     def _connected(self, relay: Relay) -> None:
-        """The task that has set it up has ended: from here on it lives by itself."""
+        """The task that set up the relay has ended: from here on the relay lives by itself."""
         if relay in self._relays:
             self._relays[relay] = None
 
@@ -144,21 +144,21 @@ class Listener:
             relay.client.lost.add_done_callback(lambda _: plugin.relays.discard(relay))
 
     async def stop_accepting(self) -> None:
-        """Take no more connections: from here on they are refused."""
+        """Accept no more connections: from here on they are refused."""
         self._accepting.cancel()
         await asyncio.wait((self._accepting,))
         file, self._file = self._file, None
-        if file is not None and file == _file_of(self._socket):  # not that of a successor
+        if file is not None and file == _file_of(self._socket):  # not a successor's file
             os.unlink(file[0])
         self._socket.close()
 
     def say_goaway(self) -> None:
-        """Ask all clients for no more calls."""
+        """Ask all clients to make no more calls."""
         for relay in tuple(self._relays):
             relay.say_goaway()
 
     async def drained(self, limit: float) -> int:
-        """Wait until all connections have ended, for at most `limit` seconds; return how many have not."""
+        """Wait at most `limit` seconds until all connections have ended; return how many have not."""
         self._none_left.clear()
         if self._relays:
             with suppress(ExpiredError):
@@ -166,7 +166,7 @@ class Listener:
         return len(self._relays)
 
     async def close(self) -> None:
-        """Take no more connections, and end those that there are, now."""
+        """Accept no more connections, and end the existing ones, now."""
         await self.stop_accepting()
         setting_up = [task for task in self._relays.values() if task is not None]
         for relay in tuple(self._relays):
@@ -177,19 +177,19 @@ class Listener:
 
 
 def listen(address: str) -> tuple[socket.socket, str]:
-    """A listening socket at `host:port` or `unix:/path`, and its address; port 0: any that is free.
+    """A listening socket at `host:port` or `unix:/path`, and its address; port 0: any free port.
 
-    On Linux only its own user can connect to a socket of the file system, and its group, where the umask says so. One
-    of this user that nobody listens at is replaced: a server that was killed has left it.
+    On Linux only its own user can connect to a socket of the file system, and its group, where the umask allows it. A
+    socket of this user that nobody listens at is replaced: a server that was killed has left it.
 
     Raises:
-        ServeError: it is no such address, or it cannot be listened at.
+        ServeError: it is no such address, or it is impossible to listen there.
     """
     try:
         if address.startswith("unix:"):
             path = address.removeprefix("unix:").removeprefix("//")
             found = socket.socket(socket.AF_UNIX)
-            with suppress(OSError):  # elsewhere than on Linux it is the umask alone that keeps others away
+            with suppress(OSError):  # except on Linux, only the umask keeps others away
                 os.fchmod(found.fileno(), 0o660)
             where: Any = path
         else:
@@ -213,9 +213,9 @@ def listen(address: str) -> tuple[socket.socket, str]:
 
 
 def _replace(listening: socket.socket, path: str) -> None:
-    """Listen at a path; while a socket there is looked at and replaced, no other server may do the same."""
+    """Listen at a path. While a socket there is checked and replaced, no other server may do the same."""
     with ExitStack() as locked:
-        with suppress(OSError):  # who may not read the directory, or is not alone, replaces nothing
+        with suppress(OSError):  # without access to the directory, or not alone, replace nothing
             directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
             locked.callback(os.close, directory)
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,7 +226,7 @@ def _replace(listening: socket.socket, path: str) -> None:
 
 
 def _is_left_behind(path: str) -> bool:
-    """Whether a socket of this user's is there, and nobody listens at it."""
+    """Whether there is a socket of this user's at which nobody listens."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -239,10 +239,10 @@ def _is_left_behind(path: str) -> bool:
 
 
 def check_address(address: str) -> None:
-    """Refuse what is no address to listen at.
+    """Refuse an address that cannot be listened at.
 
     Raises:
-        ServeError: it is none.
+        ServeError: it is no such address.
     """
     if not address.startswith("unix:"):
         _split(address)
@@ -256,7 +256,7 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _file_of(listening: socket.socket) -> tuple[str, int, int] | None:
-    """The path of a socket of the file system, and what stands there; None: it is no such socket, or nothing is."""
+    """The path of a socket of the file system, and its device and inode; None: no such socket, or no such file."""
     if listening.family != socket.AF_UNIX or listening.fileno() < 0:
         return None
     path = str(listening.getsockname())

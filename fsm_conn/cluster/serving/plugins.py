@@ -1,4 +1,4 @@
-"""The plugins of a server: each is kept up by a connection of its own, and knows who is connected to it."""
+"""The plugins of a server: each has a connection that keeps it up, and knows which clients are connected to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ServedPlugin:
     """One process of the plugin.
 
     Attributes:
-        conn: what starts it, watches it, and starts it again.
+        conn: the connection that starts it, watches it, and starts it again.
         relays: the clients' connections to it.
     """
 
@@ -32,7 +32,7 @@ class ServedPlugin:
 
     @property
     def where(self) -> tuple[str, str] | None:
-        """The network and the address that it serves at; None while it does not."""
+        """The network and the address at which it serves; None while it does not."""
         if not self.conn.is_connected():
             return None
         link: Any = self.conn.link
@@ -41,15 +41,15 @@ class ServedPlugin:
 
 
 class ServedPlugins:
-    """All of them.
+    """All plugins of a server.
 
     Args:
-        recipe: what they are.
-        changed: called whenever one has come or gone.
+        recipe: what to serve.
+        changed: called whenever a plugin has come or gone.
     """
 
     def __init__(self, recipe: Recipe, changed: Callable[[], None]) -> None:
-        # Without TLS: its socket is in a directory that only this user may enter, and the relay passes on what it says.
+        # No TLS: the socket is in a directory that only this user may enter, and the relay passes on what it says.
         target = attrs.evolve(recipe.plugin, mtls=False)
         self._all = [
             ServedPlugin(
@@ -69,19 +69,19 @@ class ServedPlugins:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes that there are."""
+        """The process ids of the plugins that run."""
         return tuple(plugin.conn.pid for plugin in self._all if plugin.conn.pid is not None)
 
     @property
     def serving(self) -> int:
-        """How many serve."""
+        """How many plugins serve."""
         return sum(plugin.where is not None for plugin in self._all)
 
     async def start(self) -> None:
-        """Start all. When one could not be started, none is left.
+        """Start all plugins. If one cannot be started, none is left running.
 
         Raises:
-            ConnectFailedError: the first that could not be started, with the reason.
+            ConnectFailedError: for the first plugin that could not be started, with the reason.
         """
         starts = [asyncio.create_task(plugin.conn.connect()) for plugin in self._all]
         try:
@@ -92,7 +92,7 @@ class ServedPlugins:
             await asyncio.wait(starts)
 
     async def least_used(self) -> ServedPlugin:
-        """The one with the fewest connections, of those that serve; wait until there is one."""
+        """The serving plugin with the fewest connections; waits until there is one."""
         while True:
             serving = [plugin for plugin in self._all if plugin.where is not None]
             if serving:
@@ -101,7 +101,7 @@ class ServedPlugins:
             await self._news.wait()
 
     async def stop(self) -> None:
-        """End all."""
+        """End all plugins."""
         for unwatch in self._unwatch:
             unwatch()
         await asyncio.gather(*(plugin.conn.disconnect() for plugin in self._all))

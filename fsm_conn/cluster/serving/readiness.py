@@ -1,7 +1,7 @@
-"""Tells a service manager that a server is ready, and that it stops: systemd's `sd_notify`, which containers know, too.
+"""Tells a service manager that a server is ready, or that it stops: systemd's `sd_notify`, which containers use, too.
 
-The protocol is a datagram to the socket that the environment variable NOTIFY_SOCKET names (sd_notify(3)). Where there
-is none, nobody is told; and a manager that does not listen is no reason to fail.
+The protocol is a datagram to the socket that the environment variable NOTIFY_SOCKET names (sd_notify(3)). Without the
+variable, nobody is told. A manager that does not listen is no reason to fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["notify"]
 
 
 def notify(*lines: str) -> bool:
-    """Tell, by lines such as `READY=1`, `STOPPING=1`, `STATUS=...`; return whether there was anybody to be told."""
+    """Send lines such as `READY=1`, `STOPPING=1`, `STATUS=...`; return whether anybody received them."""
     where = os.environ.get("NOTIFY_SOCKET", "")
     if not where.startswith(("/", "@")) or len(where) < 2:
         return False

@@ -2,11 +2,11 @@
 
 Rules that hold here:
 
-- Nothing is passed on before the client has proved who it is: by TLS, and where a token is asked for, by that, which
-  each call must show.
-- Who reads slowly is waited for: what is held back is bounded, in both directions (`Leg`).
-- An end on either side ends both, once what came before it is delivered.
-- A relay that is told to end says GOAWAY between two frames of the plugin, and goes on until the client hangs up.
+- Nothing is passed on before the client has proved its identity: by TLS, and where a token is required, by the token,
+  which each call must show.
+- A slow reader is waited for: the data held back is bounded, in both directions (`Leg`).
+- When one side ends, the other is ended too, once the earlier data is delivered.
+- A relay that is told to end sends GOAWAY between two frames of the plugin, and goes on until the client hangs up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger("fsm_conn.serve")
 
 
 class _ClientLeg(Leg):
-    """The client's connection. It is not read before the plugin's is there."""
+    """The client's connection. It is not read before the plugin's connection is there."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class _ClientLeg(Leg):
         self._has_proved = False
 
     async def prove(self, context: ssl.SSLContext | None) -> None:
-        """Have it prove by TLS who it is, where that is asked for. There is no time limit.
+        """Make the client prove its identity by TLS, if that is required. There is no time limit.
 
         Raises:
-            OSError: it could not.
+            OSError: it could not prove it.
         """
         if context is not None:
             await self.shake_hands(context)
@@ -53,7 +53,7 @@ class _ClientLeg(Leg):
             self._proved()
 
     def deliver_to(self, plugin: Leg) -> None:
-        """Listen to it, and deliver what it says, or what of it may be delivered yet."""
+        """Read from it, and deliver its data, or the part that may be delivered yet."""
         self.join(plugin, None if self._gate is None else self._ask)
 
     def _ask(self, data: bytes) -> None:
@@ -78,7 +78,7 @@ class _ClientLeg(Leg):
 
 
 class _PluginLeg(Leg):
-    """The connection to the plugin. Frames of ours may be put between two of its own."""
+    """The connection to the plugin. Frames of ours may be inserted between two of the plugin's."""
 
     def __init__(self, connection: socket.socket, ended: Callable[[Leg], None]) -> None:
         super().__init__(connection, ended)
@@ -87,11 +87,11 @@ class _PluginLeg(Leg):
         self._is_going = False
 
     def deliver_to(self, client: Leg) -> None:
-        """Listen to it, and deliver what it says."""
+        """Read from it, and deliver its data."""
         self.join(client, self._follow)
 
     def _follow(self, data: bytes) -> None:
-        """Deliver it, and in between what is to be said."""
+        """Deliver data, and in between our own frames."""
         place = self._frames.feed(data)
         if self._own and place >= 0:
             data, self._own = data[:place] + self._own + data[place:], b""
@@ -99,14 +99,14 @@ class _PluginLeg(Leg):
         self._other.write(data)
 
     def say(self, frames: bytes) -> None:
-        """Tell the client something now, or as soon as a frame of the plugin ends."""
+        """Send frames to the client now, or as soon as a frame of the plugin ends."""
         if self._frames.is_between and self._other is not None:
             self._other.write(frames)
         else:
             self._own += frames
 
     def say_goaway(self) -> None:
-        """Say that the connection ends, once."""
+        """Say once that the connection ends."""
         if not self._is_going:
             self._is_going = True
             self.say(goaway())
@@ -117,8 +117,8 @@ class Relay:
 
     Args:
         connection: the client's; it is closed with the relay.
-        gate: asks for a token; None: none is needed.
-        proved: called once the client has proved who it is.
+        gate: checks the token; None: none is needed.
+        proved: called once the client has proved its identity.
         ended: called when both connections are closed.
     """
 
@@ -135,10 +135,10 @@ class Relay:
         self._is_over = False
 
     async def join(self, network: str, address: str) -> None:
-        """Connect to a plugin, and pass on from now on. There is no time limit.
+        """Connect to a plugin, and then pass data on. There is no time limit.
 
         Raises:
-            OSError: the plugin cannot be reached; or the client has gone meanwhile.
+            OSError: the plugin cannot be reached; or the client has gone in the meantime.
         """
         connection = await _connected(network, address)
         if not self.client.is_open():
@@ -149,14 +149,14 @@ class Relay:
         self.client.deliver_to(self._plugin)
 
     def say_goaway(self) -> None:
-        """Ask the client for no more calls; it hangs up when those that it has made are answered."""
+        """Ask the client to make no more calls; it hangs up when its earlier calls are answered."""
         if self._plugin is not None:
             self._plugin.say_goaway()
         else:
             self.abort()
 
     def abort(self) -> None:
-        """End it now."""
+        """End the relay now."""
         self.client.abort()
         if self._plugin is not None:
             self._plugin.abort()

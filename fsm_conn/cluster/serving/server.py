@@ -4,8 +4,8 @@ Rules that hold here:
 
 - Nothing is open to other machines without a client's certificate or a token. A token needs TLS, because an
   eavesdropper would learn it. On loopback, and on a socket of the file system, neither is required.
-- Opening is all or nothing; the address is known when all plugins are up.
-- The end is announced first: by health, then by GOAWAY; then calls under way end, then the plugins.
+- The server opens completely or not at all; its address is known when all plugins are up.
+- A stop is announced first, by health, then by GOAWAY. Then calls under way end, and then the plugins.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Server(StateMachine):
     Args:
         recipe: the recipe, or just the command of a plugin.
         listen: `host:port`, or `unix:/path`; port 0: any free port, see `address`.
-        health: the address of the standard health service of this server, in the same form; None: none. At the main
+        health: the address of this server's standard health service, in the same form; None: none. At the main
             address the plugins answer, with their own health services.
 
     async with Server(recipe, "10.0.0.5:7000") as server:
@@ -118,7 +118,7 @@ class Server(StateMachine):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None and self._state == _S.SERVING:
-            self.fire(_T.STOP)  # the first of two, so that nobody waits
+            self.fire(_T.STOP)  # stop() is then the second one, which does not wait
         await self.stop()
 
     @property
@@ -138,7 +138,7 @@ class Server(StateMachine):
     # --- effects ----------------------------------------------------------------------------------------------------
 
     def hurry(self, reason: BaseException | None) -> None:
-        """What is under way is not waited for."""
+        """Do not wait for calls under way."""
         self._hurry = self._hurry or asyncio.Event()
         self._hurry.set()
 
@@ -161,7 +161,7 @@ class Server(StateMachine):
         return _T.STARTED
 
     async def while_draining(self) -> Annotated[str, Fires(_T.STOPPED)]:
-        """Announce it, say GOAWAY, wait for calls under way, and end all."""
+        """Announce the end, send GOAWAY, wait for calls under way, and end everything."""
         assert self._hurry is not None
         limits = self.recipe.limits
         try:
@@ -177,7 +177,7 @@ class Server(StateMachine):
         return _T.STOPPED
 
     async def on_loop_end(self) -> None:
-        """End all, now."""
+        """End everything now."""
         await self._end()
 
     # --- how it is done ---------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class Server(StateMachine):
 
 
 def _check_open(recipe: Recipe, address: str) -> None:
-    """Refuse what is no address, and what would be open to other machines."""
+    """Refuse a wrong address, and one that would be open to other machines without protection."""
     check_address(address)
     has_certificates = recipe.tls is not None and recipe.tls.authorities is not None
     has_token = recipe.tls is not None and recipe.token is not None
@@ -236,5 +236,5 @@ def _check_open(recipe: Recipe, address: str) -> None:
 
 
 def serve(recipe: Any, listen: str = "127.0.0.1:0", *, health: str | None = None) -> Server:
-    """A `Server`, for `async with`. Arguments as for it."""
+    """A `Server`, for `async with`. It takes the same arguments."""
     return Server(recipe, listen, health=health)

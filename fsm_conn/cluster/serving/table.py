@@ -52,7 +52,7 @@ SERVER_STATES: tuple[State, ...] = (
 SERVER_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.START, _S.CLOSED, _S.STARTING),
     Transition(_T.STARTED, _S.STARTING, _S.SERVING),
-    # Not all of it could be started: what was started is ended.
+    # Not everything could be started: what was started is ended.
     Transition(_T.START_FAILED, _S.STARTING, _S.DRAINING, effects="hurry"),
     Transition(_T.STOP, _S.STARTING, _S.DRAINING, effects="hurry"),
     Transition(_T.STOP, _S.SERVING, _S.DRAINING),
