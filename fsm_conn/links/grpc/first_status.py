@@ -1,7 +1,7 @@
 """The status with which a peer ended a call, when gRPC forgets it.
 
 A request that is written while the peer ends the call fails, and `grpc.aio` then replaces the status that had come in
-by an INTERNAL of its own. A caller whom the peer refused would read "Internal error from Core"
+with an INTERNAL of its own. A caller whom the peer refused would read "Internal error from Core"
 (https://github.com/grpc/grpc/issues/36066). So this module keeps the first status of such a call.
 """
 
@@ -19,7 +19,7 @@ _OWN_WORDS = "Internal error from Core"
 
 
 def is_forgotten(error: grpc.aio.AioRpcError) -> bool:
-    """Whether an error tells nothing about the peer, because gRPC replaced the peer's status by its own."""
+    """Whether an error tells nothing about the peer, because gRPC replaced the peer's status with its own."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _OWN_WORDS
 
 

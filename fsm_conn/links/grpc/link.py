@@ -41,7 +41,7 @@ class GrpcLink(Link):
             await self._calls.connectivity.drained()
 
     def mark_unresponsive(self) -> None:
-        """Declare that the peer hangs: calls in flight report that, instead of that somebody closed the link."""
+        """Declare that the peer hangs. Calls in flight report the hang, not that somebody closed the link."""
         self._loss.declare(LinkLostError("the peer did not answer any more"), final=True)
 
     async def probe(self, service: str = "") -> bool:

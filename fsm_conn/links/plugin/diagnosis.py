@@ -26,7 +26,7 @@ __all__ = ["exit_error", "loss", "read_handshake", "unless_exited"]
 
 BEFORE = "before its handshake"
 SETTLE = 0.25
-"""Seconds to wait for the end of a process that did something odd, for that end would explain it."""
+"""Seconds to wait for the end of a process that did something odd, because its end would explain that."""
 
 # The words of pyvider's server (its `handshake/core.py`), and of go-plugin's (its `server.go`).
 _COOKIE_REFUSED = (

@@ -176,7 +176,7 @@ class PluginLink(GrpcLink):
         return diagnosis.loss(self._process, symptom)
 
     async def _explained(self, reason: Exception) -> Exception:
-        """Give the end of the process as the reason. That end is visible a moment after the process's sockets close."""
+        """Wait a moment for the process to end, as it does after its sockets close: its end is the better reason."""
         if self._process is None or isinstance(reason, (GoingAwayError, PluginExitedError)):
             return reason
         # Counted from the loss, so that a later caller does not wait as long again.

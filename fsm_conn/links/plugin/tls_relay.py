@@ -265,7 +265,7 @@ class TlsRelay:
         self._accept_again(connection)
 
     def _cannot_accept(self, listener: socket.socket, error: OSError) -> None:
-        """No descriptors are left: stop accepting for a while, for the loop would call `_accept` without end."""
+        """No descriptors are left: stop accepting for a while, or the loop would call `_accept` without end."""
         if self._accepted.done():
             self._loop.remove_reader(listener)
             self._loop.call_later(PAUSE, self._heed, listener)

@@ -40,7 +40,7 @@ class Child(Protocol):
 
 
 def has_ended(popen: Child) -> bool:
-    """Whether it has ended. It stays a zombie, unless other code has reaped it, or the system can only check so."""
+    """Whether it has ended. It stays a zombie, unless other code has reaped it, or the system's only check reaps it."""
     if not hasattr(os, "waitid"):
         return _is_taken(popen)
     try:

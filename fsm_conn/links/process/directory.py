@@ -3,7 +3,7 @@
 Rules that hold here:
 
 - Only this user may enter it, and its path is short enough for a socket in it. Nobody else may rename it. Where others
-  could rename it, none is made, for a neighbour could replace ours by his own, and get the socket.
+  could rename it, none is made, because a neighbour could replace ours with his own, and get the socket.
 - Its owner is checked before it is used and before it is removed.
 - The removal follows no link, neither in the directory nor in its place.
 - A host that is killed leaves its directories behind, and the next host that starts a plugin removes them. It removes
@@ -65,7 +65,7 @@ def make(*, for_others: bool = False) -> str:
 
 
 def _base(for_others: bool) -> str:
-    """Where to make it: the directory for temporary files or a short one, of which nobody else can tamper with it."""
+    """Where to make it: the directory for temporary files, or a short path. Nobody else can tamper with either."""
     base = tempfile.gettempdir()
     why = who_may_tamper(base)
     if why is not None:

@@ -128,7 +128,7 @@ class StartLimiter:
 
     def _take_back(self, old: int, recent: int, mine: Hashable) -> None:
         """Take back the slots handed out up to `old`, which have been out for `patience` seconds or more. Also take
-        back those handed out up to `recent`, out for a quarter of that, of other things than mine known to hang.
+        back those up to `recent`, out for a quarter of that, whose thing is known to hang and is not `mine`.
         """
         with self._lock:
             for ticket in [each for each in self._late if each.loop.is_closed()]:
