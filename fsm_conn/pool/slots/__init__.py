@@ -1,1 +1,1 @@
-"""Slots: a connection of a pool each, with a life of its own; and the set of them."""
+"""Slots: each holds one connection of a pool and has its own life. Also the set of all slots."""

@@ -1,4 +1,4 @@
-"""What slots are there for, and whom they tell what becomes of them."""
+"""The kinds of slots, and the owner to which slots report."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ __all__ = ["Kind", "SlotOwner"]
 
 
 class Kind(StrEnum):
-    """What a slot is there for."""
+    """The purpose of a slot."""
 
     REGULAR = "regular"
     """One of the pool's `size`, or of its standby."""
     OVERFLOW = "overflow"
-    """Opened because all others were leased; closed when it was not needed for a while."""
+    """Opened because all others were leased; closed after it was unused for a while."""
 
 
 class SlotOwner(Protocol):
-    """Whom a slot tells."""
+    """The owner to which a slot reports."""
 
     def slot_moved(self, slot: Any, *, was_in_service: bool) -> None:
-        """It has entered a state."""
+        """The slot has entered a state."""
 
     def slot_in_trouble(self, slot: Any) -> None:
-        """An attempt to connect has failed; `cause` tells why."""
+        """An attempt to connect has failed; the slot's `cause` is the error."""
 
     def hook_failed(self, slot: Any, hook: str, error: Exception) -> None:
-        """A hook has raised, or taken too long, so the link that it worked on is given up."""
+        """A hook has raised, or taken too long, so its link is closed."""

@@ -1,4 +1,4 @@
-"""Those who want to know of each connection that a pool makes, such as metrics."""
+"""Tells observers, such as metrics, of each connection that a pool makes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = logging.getLogger("fsm_conn.pool")
 
 
 class SlotMaker:
-    """Makes slots, and tells of their connections.
+    """Makes slots, and tells observers of their connections.
 
     Args:
-        make: makes a slot of a kind, which tells its owner, for a target.
+        make: makes a slot of a kind, for a target; the slot reports to the given owner.
     """
 
     def __init__(self, make: Callable[[Kind, SlotOwner, PoolTarget], Slot]) -> None:
@@ -28,14 +28,14 @@ class SlotMaker:
         self._callbacks: dict[object, ConnectionCallback] = {}
 
     def __call__(self, kind: Kind, owner: SlotOwner, target: PoolTarget) -> Slot:
-        """Make one."""
+        """Make a slot."""
         slot = self._make(kind, owner, target)
         for callback in tuple(self._callbacks.values()):
             self._tell(callback, slot.conn)
         return slot
 
     def add(self, callback: ConnectionCallback) -> Callable[[], None]:
-        """Register, and return what unregisters; calling that twice is harmless."""
+        """Register a callback, and return a function that unregisters it; calling that twice is harmless."""
         key = object()
         self._callbacks[key] = callback
 
@@ -47,5 +47,5 @@ class SlotMaker:
     def _tell(self, callback: ConnectionCallback, conn: Connection) -> None:
         try:
             callback(conn)
-        except Exception:  # as any observer, it cannot hurt
+        except Exception:  # as with any observer, its errors must not hurt the pool
             _log.exception("%s: an observer of the pool's connections failed", conn.name)

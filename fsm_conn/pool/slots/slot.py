@@ -1,10 +1,10 @@
-"""One slot of a pool: a connection, and the life that its table gives it.
+"""One slot of a pool: a connection, and its life as the slot's table describes it.
 
 The rules that hold here:
 
-- While a link is open that `on_open` has finished with, the slot is *in service*; it goes out of service in the moment
-  in which the link is lost, told by the connection's transitions.
-- Every link is a *generation*. A lease is of one: what is given back to an earlier one changes nothing.
+- While a link is open and `on_open` has finished with it, the slot is *in service*. The connection's transitions tell
+  the slot of a lost link, and it goes out of service at once.
+- Every link is a *generation*, and a lease belongs to one. Releasing a lease of an earlier generation has no effect.
 - A connection that has given up is tried again for ever, one attempt at a time, with the pauses of `backoff`.
 - A slot knows neither waiters nor leases. It tells its owner of each state that it enters.
 """
@@ -45,41 +45,41 @@ _log = logging.getLogger("fsm_conn.pool")
 _S, _T = SlotState, SlotTrigger
 
 SOON = 0.001
-"""Seconds. What is due so soon is due now: timers are no finer."""
+"""Seconds. What is due within this time is done now: timers are no finer."""
 SLOW_START = 1.0
-"""Seconds after which a connection that is still on its way is not counted on any more."""
+"""Seconds after which a connection that is still being opened is not counted on any more."""
 
 
 class Slot(StateMachine):
-    """A connection of a pool, and who uses it.
+    """A connection of a pool, and its users.
 
     Args:
         conn: the connection.
-        kind: what it is there for.
-        owner: whom it tells what becomes of it.
-        target: what the connection is to.
-        policy: the pool's.
-        rng: where jitter is drawn from.
-        on_open: run with the connection for each of its links, before the slot is in service.
+        kind: the slot's purpose.
+        owner: the owner, told of each change.
+        target: the connection's target.
+        policy: the pool's policy.
+        rng: the source of jitter.
+        on_open: run with the connection for each new link, before the slot is in service.
 
     Attributes:
-        holders: the tasks that lease its present link.
-        callers: the tasks whose calls, made without a lease, go through it.
-        subscribers: those of them who wait for a reply of a subscription.
-        generation: how many times its leases have ended because the link was lost, or the pool closed.
-        links, leases: how many links came into service, and how many leases it had.
-        in_service: whether a link is open that `on_open` has finished with.
-        is_active: whether it is one of those that are leased, rather than standby.
-        is_ready: whether it may be leased, but for the leases that it has already.
-        is_plain: whether it is ready, no overflow, and not old.
-        is_old: whether its link is to be replaced when nobody uses it, and something else serves.
-        is_replaced: whether another slot has taken its place, so that it goes when nobody uses it.
-        predecessor: the slot whose place it takes when it comes up.
-        is_doubtful: whether it was refused by `on_acquire`, or was being looked at, when it was last to be leased.
-        is_retired: whether it does not belong to the pool any more.
-        cause: what the connection last failed with, since it was in service; None when it did not.
-        backoff: how often it has failed, and how long it pauses.
-        expires_at, idle_since: when its link is to be replaced (None: never); since when nobody uses it.
+        holders: the tasks that lease the present link.
+        callers: the tasks that make calls through it without a lease.
+        subscribers: those callers that wait for a reply of a subscription.
+        generation: how many times all leases ended at once, because the link was lost or the pool closed.
+        links, leases: how many links came into service, and how many leases the slot had.
+        in_service: whether a link is open and `on_open` has finished with it.
+        is_active: whether the slot can be leased, rather than being standby.
+        is_ready: whether the slot may be leased, apart from the leases that it has already.
+        is_plain: whether the slot is ready, not overflow, and not old.
+        is_old: whether the link is to be replaced once nobody uses it and another slot serves.
+        is_replaced: whether another slot has taken this one's place, so that this one leaves when nobody uses it.
+        predecessor: the slot that this one replaces when it comes up.
+        is_doubtful: whether `on_acquire` refused it, or it was being checked, when it was last to be leased.
+        is_retired: whether the slot has left the pool.
+        cause: the connection's last error since it was in service; None when there was none.
+        backoff: counts the failures, and computes the pauses.
+        expires_at, idle_since: when the link is to be replaced (None: never); since when nobody uses the slot.
     """
 
     states: ClassVar[Sequence[State | str]] = SLOT_STATES
@@ -125,102 +125,102 @@ class Slot(StateMachine):
     def __repr__(self) -> str:
         return f"<{self.kind} slot of {self.conn!r}, {self._state}, leases={len(self.holders)}>"
 
-    # --- what the pool may ask of it -----------------------------------------------------------------------------
+    # --- what the pool may ask -----------------------------------------------------------------------------------
 
     @property
     def is_stale(self) -> bool:
-        """Whether its link is to be replaced before the next lease."""
+        """Whether the link is to be replaced before the next lease."""
         return self._state == _S.STALE
 
     @property
     def is_clean(self) -> bool:
-        """Whether it is in service with a link that is of use."""
+        """Whether the slot is in service with a usable link."""
         return self._state in (_S.READY, _S.RESETTING)
 
     @property
     def is_asleep(self) -> bool:
-        """Whether it could be woken."""
+        """Whether the slot could be woken."""
         is_free = not self.is_retired and not self.is_wanted_again
         return self._state == _S.ASLEEP or (self._state == _S.CLOSING and is_free)
 
     @property
     def is_hopeful(self) -> bool:
-        """Whether it is in service, or on its way and nothing has failed yet."""
+        """Whether the slot is in service, or is being opened and nothing has failed yet."""
         return self.in_service or (self.cause is None and (self._state in STARTING or self.is_wanted_again))
 
     def is_coming(self, at: float) -> bool:
-        """Whether it is on its way and can be counted on: nothing has failed, and it does not hang."""
+        """Whether the slot is being opened and can be counted on: nothing has failed, and it does not hang."""
         return self.is_hopeful and not self.in_service and at + SOON < self._began + SLOW_START
 
     @property
     def slow_at(self) -> float | None:
-        """When it will not be counted on any more, by the loop's clock; None when it is not on its way."""
+        """When the slot will not be counted on any more, by the loop's clock; None when it is not being opened."""
         return self._began + SLOW_START if self.is_hopeful and not self.in_service else None
 
     @property
     def is_used(self) -> bool:
-        """Whether closing it would break a lease or a call."""
+        """Whether closing the slot would break a lease or a call."""
         return bool(self.holders or self.callers or self._state == _S.RESETTING)
 
     @property
     def room(self) -> int:
-        """How many more leases it could have. A lease shares with nobody, unless the policy has several of them."""
+        """How many more leases the slot could have: one at most, unless the policy allows several."""
         most = self.policy.leases_per_connection
         return max(0, most - len(self.holders) - (most == 1 and bool(self.callers)))
 
     @property
     def takes_calls(self) -> bool:
-        """Whether calls without a lease may go through it, as far as its leases are concerned."""
+        """Whether its leases permit calls without a lease through the slot."""
         return not self.holders or self.policy.leases_per_connection > 1
 
     def users(self) -> Iterator[Any]:
-        """The tasks that use it."""
+        """The tasks that use the slot."""
         yield from self.holders
         yield from self.callers
         if self._state == _S.RESETTING and self.activity_task is not None:
             yield self.activity_task
 
     def activate(self, active: bool) -> None:
-        """Count it among those that are leased, or not."""
+        """Make the slot active, or standby."""
         self.is_active = active
         self._judge()
 
     def expire(self, *, is_replaced: bool = False) -> None:
-        """Its link has become too old; or another slot has taken its place."""
+        """The link has become too old, or another slot has taken this one's place."""
         self.is_old, self.is_replaced, self.expires_at = True, self.is_replaced or is_replaced, None
         self._judge()
         self.subscribers.dismiss()
 
     def outdate(self) -> None:
-        """Its present link is to be replaced, as soon as nobody uses it."""
+        """The present link is to be replaced as soon as nobody uses it."""
         self._outdated = self.conn.link
         if self.in_service:
             self.expire()
 
     def reset(self, cleanup: Awaitable[None]) -> None:
-        """A lease is over: nobody gets it before the cleanup has ended, which `on_release` has returned."""
+        """A lease is over: nobody gets the slot before `cleanup`, which `on_release` returned, has ended."""
         self._cleanups.add(cleanup)
         self.fire(_T.RESET)
 
     def try_to_fire(self, trigger: SlotTrigger) -> None:
-        """Fire it, if the present state knows it."""
+        """Fire the trigger, if the present state handles it."""
         if self.handles(trigger):
             self.fire(trigger)
 
     async def end(self) -> None:
-        """The loop ends: close the connection, now."""
+        """The loop is ending: close the connection now."""
         self.is_retired = True
         await self.give_up()
 
     # --- guards and effects ---------------------------------------------------------------------------------------
 
     def is_connected(self, reason: BaseException | None) -> bool:
-        """Whether the connection serves, and `on_open` need not see another link of it."""
+        """Whether the connection serves, and `on_open` need not run for another link."""
         serves = self.conn.state in self.conn.serving_states
         return serves and (self._state != _S.CONFIGURING or self.conn.link is self._configured)
 
     def needs_configuring(self, reason: BaseException | None) -> bool:
-        """Whether there is an `on_open` that has not seen this link."""
+        """Whether there is an `on_open` that has not run for this link."""
         return self._on_open is not None and self.conn.link is not self._configured
 
     def is_condemned(self, reason: BaseException | None) -> bool:
@@ -228,28 +228,28 @@ class Slot(StateMachine):
         return self.conn.link is self._condemned
 
     def is_on_trial(self, reason: BaseException | None) -> bool:
-        """Whether the connection had given up, and no link has lasted since."""
+        """Whether the connection had given up, and no link has been stable since."""
         return self.backoff.is_on_trial(now())
 
     def must_pause(self, reason: BaseException | None) -> bool:
-        """Whether the next attempt is not the connection's own business."""
+        """Whether the pool, rather than the connection, makes the next attempt."""
         return self.conn.state == ConnectionState.FAILED or self.is_on_trial(reason)
 
     def was_retired(self, reason: BaseException | None) -> bool:
-        """Whether it does not belong to the pool any more."""
+        """Whether the slot has left the pool."""
         return self.is_retired
 
     def is_wanted(self, reason: BaseException | None) -> bool:
-        """Whether it was woken while it was being closed."""
+        """Whether the slot was woken while it was being closed."""
         return self.is_wanted_again
 
     def forget_failures(self, reason: BaseException | None) -> None:
-        """It is needed: what has been does not count."""
+        """The slot is needed: earlier failures do not count."""
         self.cause, self.is_wanted_again = None, False
         self.backoff.forget()
 
     def wake_again(self, reason: BaseException | None) -> None:
-        """It is needed as soon as it is closed."""
+        """The slot is needed again as soon as it is closed."""
         self.is_wanted_again, self.cause, self._began = True, None, now()
 
     def note_cause(self, reason: BaseException | None) -> None:
@@ -272,7 +272,7 @@ class Slot(StateMachine):
         self.backoff.lost(now())
 
     def begin_service(self, reason: BaseException | None) -> None:
-        """The link is there for leases."""
+        """The link can be leased."""
         began = self.idle_since = now()
         self.backoff.came_up(began)
         self.cause = None
@@ -284,19 +284,19 @@ class Slot(StateMachine):
             self.is_old = self._link is self._outdated
 
     def end_service(self, reason: BaseException | None) -> None:
-        """The link serves no more."""
+        """The link is out of service."""
         self.backoff.went_down(now())
 
     def ask_for_fresh_link(self, reason: BaseException | None) -> None:
-        """The link is closed, and another is opened."""
+        """Have the link closed and another opened."""
         self._needs_fresh_link = True
 
     def condemn_link(self, reason: BaseException | None) -> None:
-        """Nobody knows the state of the present link: it is not to be leased again."""
+        """The state of the present link is unknown: it must not be leased again."""
         self._condemned = self.conn.link
 
     def cut_off(self, reason: BaseException | None) -> None:
-        """It does not belong to the pool any more, whoever holds it."""
+        """The slot has left the pool, whoever holds it."""
         self.is_retired = True
         self.generation += 1
 
@@ -309,12 +309,12 @@ class Slot(StateMachine):
         if self.backoff.failures and conn.budget is not None and conn.state not in conn.serving_states:
             await conn.budget.admit()
         while True:
-            with suppress(ConnectAbandonedError):  # somebody has disconnected it under us; once more, then
+            with suppress(ConnectAbandonedError):  # somebody has disconnected it; try once more
                 await (conn.reconnect() if fresh else conn.connect())
                 return _T.CONNECTED
 
     async def while_configuring(self) -> Annotated[str | None, Fires(_T.CONFIGURED, _T.OPEN_FAILED)]:
-        """Have `on_open` work on the link."""
+        """Run `on_open` for the link."""
         assert self._on_open is not None
         conn = self.conn
         link = conn.link
@@ -322,7 +322,7 @@ class Slot(StateMachine):
             await run(f"{conn.name}: on_open", self._on_open, conn, conn.start_timeout)
             if self._meddling:
                 raise ConnectAbandonedError(f"{conn.name}: {self._meddling} while on_open ran")
-        except Exception as error:  # of the application's, whatever it is
+        except Exception as error:  # of the application, of any kind
             self._owner.hook_failed(self, "on_open", error)
             self.fire(_T.OPEN_FAILED, error)
             return None
@@ -330,16 +330,16 @@ class Slot(StateMachine):
         return _T.CONFIGURED
 
     async def while_resetting(self) -> Annotated[str, Fires(_T.RESET_DONE, _T.SPOIL)]:
-        """Have `on_release` clean up after the leases that are over."""
+        """Have `on_release` clean up after leases that are over."""
         try:
             await self._cleanups.run()
-        except Exception as error:  # of the application's, whatever it is
+        except Exception as error:  # of the application, of any kind
             self._owner.hook_failed(self, "on_release", error)
             return _T.SPOIL
         return _T.RESET_DONE
 
     async def while_backing_off(self) -> Annotated[str, Fires(_T.RETRY)]:
-        """Pause, unless the connection recovers by itself."""
+        """Pause, unless the connection recovers on its own."""
         conn, until = self.conn, now() + self.backoff.wait
         if conn.state != ConnectionState.FAILED:
             try:
@@ -358,7 +358,7 @@ class Slot(StateMachine):
     # --- how it is done -------------------------------------------------------------------------------------------
 
     def _conn_moved(self, record: TransitionRecord) -> None:
-        """The connection moved: the slot is out of service at once, whoever wins the race for the loop."""
+        """The connection moved: take the slot out of service at once, whatever else runs in the loop first."""
         is_gone = record.dest not in self.conn.linked_states or self.conn.link is not self._link
         if is_gone and not self.policy.lease_outlives_link:
             self._end_leases(record.reason)
@@ -368,7 +368,7 @@ class Slot(StateMachine):
             self.fire(trigger, record.reason)
 
     def _end_leases(self, reason: BaseException | None) -> None:
-        """The link is gone, and with it the leases, which were of it."""
+        """The link is gone: end its leases."""
         if self.holders:
             self.generation += 1
             self.holders, self.loss = [], reason
@@ -395,6 +395,6 @@ class Slot(StateMachine):
         await self.conn.disconnect()
 
     def come_to_rest(self) -> None:
-        """Close, without the activities."""
+        """Close, without running the activities."""
         for trigger in (_T.RETIRE, _T.DISCONNECTED) if self.is_retired else (_T.SLEEP, _T.DISCONNECTED):
             self.try_to_fire(trigger)

@@ -1,12 +1,12 @@
-"""Which slots a pool has: the regular ones and the standby, overflow, and those that are free.
+"""The slots of a pool: regular ones, standby and overflow, and which of them are free.
 
 The rules that hold here:
 
-- Of the regular slots in service, at most `size` are *active*, which means leased; the others are standby, and take the
-  place of an active one in the moment in which it goes out of service.
-- Only what serves is capacity. What hangs, fails or sleeps neither counts for a minimum, nor holds back what could be
-  started.
-- What is to be started for those who wait is worked out by `plan`, which changes nothing.
+- Of the regular slots in service, at most `size` are *active*, which means that they can be leased. The others are
+  standby. When an active slot goes out of service, a standby slot becomes active at once.
+- Only slots in service are capacity. A slot that hangs, fails or sleeps does not count towards a minimum, and does not
+  prevent another from being started.
+- `plan` computes what to start for waiting callers. It changes nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["Plan", "Slots"]
 
 @attrs.frozen
 class Plan:
-    """What is to be done for those who wait."""
+    """What to do for the callers that wait."""
 
     wake: tuple[Slot, ...] = ()
-    """Slots that are asleep, and are needed."""
+    """Sleeping slots that are needed."""
     overflow: int = 0
     """Connections to open beyond the pool's size."""
     is_hopeless: bool = False
-    """Whether nothing is in service or on its way, and all that was tried has failed."""
+    """Whether no slot is in service or on its way, and every attempt has failed."""
 
 
 class Slots:
@@ -43,14 +43,14 @@ class Slots:
 
     Args:
         policy: the pool's.
-        counts: what keeps the counts of slots that are gone.
-        targets: what they are to.
+        counts: keeps the counts of slots that have left the pool.
+        targets: the pool's targets.
 
     Attributes:
-        free: those that are ready and have room for a lease; what is to be taken last comes first.
-        set_aside: those that were free, and are looked at before they are handed out.
-        leaving: those that were retired, and are still being closed.
-        overflow_failures: how often overflow has failed, in a row.
+        free: slots that are ready and have room for a lease, in reverse order: the last one is taken first.
+        set_aside: slots that were free, and are checked before they are handed out.
+        leaving: slots that were retired, and are still being closed.
+        overflow_failures: how many times in a row overflow has failed.
         overflow_at: when overflow may be opened again, by the loop's clock.
     """
 
@@ -79,12 +79,12 @@ class Slots:
     # --- which there are ----------------------------------------------------------------------------------------
 
     def add(self, *slots: Slot) -> None:
-        """So many more."""
+        """Add slots."""
         self._slots += slots
         self._recount()
 
     def remove(self, slot: Slot) -> None:
-        """It is retired; what it has counted stays."""
+        """Remove a retired slot, and keep its counts."""
         if slot.is_overflow and slot.in_service:
             self.overflow_failures = 0
         self._slots.remove(slot)
@@ -94,12 +94,12 @@ class Slots:
         slot.target.absorb(slot)
 
     def pause_overflow(self, slot: Slot, now: float) -> None:
-        """A slot of overflow has failed: the next one has its attempts counted on, and its pause."""
+        """A slot of overflow has failed: the next one inherits its count of attempts and its pause."""
         self.overflow_failures = slot.backoff.failures
         self.overflow_at = now + slot.backoff.wait
 
     def clear(self) -> None:
-        """All of them are gone."""
+        """All slots have left the pool."""
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)
@@ -108,48 +108,48 @@ class Slots:
         self.leaving = set()
 
     def give_up(self, slot: Slot) -> None:
-        """It is not needed any more, and goes when nobody uses it."""
+        """The slot is not needed any more, and leaves when nobody uses it."""
         slot.activate(False)
         slot.expire(is_replaced=True)
         self.leave_free(slot)
         self._recount()
 
     def _recount(self) -> None:
-        """Those that go, and those that are to take the place of others, are beside those that there may be."""
+        """Allow extra slots for those that are leaving, and for those that are to replace others."""
         self._extra = sum(slot.is_replaced or slot.predecessor is not None for slot in self._slots)
 
     def follow(self, policy: PoolPolicy) -> None:
-        """There may be more or fewer from now on."""
+        """Apply another policy, which may allow more or fewer slots."""
         self.policy = policy
         self._most = policy.size + policy.standby + policy.max_overflow
         for slot in self._slots:
             slot.policy = policy
 
     def to_spare(self, count: int) -> list[Slot]:
-        """So many regular slots that would be missed least."""
+        """The `count` regular slots that would be missed least."""
         regular = [slot for slot in self._slots if not (slot.is_overflow or slot.is_replaced or slot.predecessor)]
         return sorted(regular, key=lambda slot: (slot.in_service, slot.is_used))[: max(0, count)]
 
     @property
     def is_spread(self) -> bool:
-        """Whether they are to several targets."""
+        """Whether the slots are spread over several targets."""
         return len(self._targets) > 1
 
-    # --- which are free -------------------------------------------------------------------------------------------
+    # --- free slots -----------------------------------------------------------------------------------------------
 
     def put_free(self, slot: Slot) -> None:
-        """It can be leased. Taken from the end: overflow, and what is doubtful or old, come last."""
+        """The slot can be leased. Slots are taken from the end: overflow, and doubtful or old ones, are taken last."""
         if slot not in self.free:
             is_last = slot.is_overflow or slot.is_doubtful or slot.is_old
             self.free.insert(0 if is_last else len(self.free), slot)
 
     def leave_free(self, slot: Slot) -> None:
-        """It cannot be leased any more, if it could."""
+        """The slot cannot be leased any more, if it could."""
         if slot in self.free:
             self.free.remove(slot)
 
     def are_held_by(self, holder: TaskRef) -> bool:
-        """Whether one task holds all that serve, and nobody else could give one back. Asked by all who wait."""
+        """Whether one task holds all slots in service, so that no other task could release one. Asked on every wait."""
         is_any = False
         for slot in self._slots:
             if slot.in_service:
@@ -161,14 +161,14 @@ class Slots:
                         return False
         return is_any
 
-    # --- which are active -----------------------------------------------------------------------------------------
+    # --- active slots ---------------------------------------------------------------------------------------------
 
     def active(self) -> int:
-        """How many regular slots are leased, rather than standby."""
+        """How many regular slots are active, rather than standby."""
         return sum(slot.is_active and not slot.is_overflow for slot in self._slots)
 
     def standby(self) -> Slot | None:
-        """One that stands by, if there is one."""
+        """A standby slot, if there is one."""
         for slot in sorted(self._slots, key=_doubt):
             if slot.in_service and not (slot.is_active or slot.is_overflow or slot.is_replaced):
                 return slot
@@ -179,23 +179,24 @@ class Slots:
         return sum(slot.in_service and not slot.is_overflow for slot in self._slots)
 
     def may_replace(self, old: Slot) -> bool:
-        """Whether the link of a slot may be given up for its age: when all others serve, and there are others."""
+        """Whether a slot's link may be closed for its age: only while all others serve, and there are others."""
         others = [slot for slot in self._slots if not (slot is old or slot.is_overflow or slot.is_asleep)]
         return bool(others) and all(slot.in_service for slot in others)
 
     def successor(self, old: Slot) -> Slot | None:
-        """The slot that is to take the place of the last one that serves."""
+        """The slot that is to replace `old`, the last one in service."""
         return next((slot for slot in self._slots if slot.predecessor is old), None)
 
     def is_complete(self) -> bool:
-        """Whether there is nothing that could be started, as a rule; told in short, for it is asked by all who wait."""
+        """Whether there is usually nothing that could be started. A quick test, as it is asked on every wait."""
         return self._is_plain and len(self._slots) - self._extra >= self._most and self._slots[0].in_service
 
     def least_busy(self, avoided: Collection[Slot] = ()) -> Slot | None:
-        """The slot for a call without a lease: one with a link that is to stay, if there is one; None: none at all.
+        """The slot for a call without a lease: preferably one whose link is not to be replaced. None: there is no slot.
 
         Args:
-            avoided: those through which the call has failed; what is to another target comes first, then another link.
+            avoided: slots through which the call has failed. A slot of another target is better than them; next, any
+                other slot.
         """
         usable = [slot for slot in self._slots if slot.takes_calls and slot.is_ready]
         if self.is_spread:
@@ -221,10 +222,10 @@ class Slots:
             load[slot.target] += len(slot.holders) + len(slot.callers)
         return load
 
-    # --- what is to be started --------------------------------------------------------------------------------------
+    # --- what to start ----------------------------------------------------------------------------------------------
 
     def plan(self, waiting: int, now: float) -> Plan:
-        """What is to be started for so many who wait."""
+        """What to start for `waiting` callers."""
         if self.is_hopeless():
             return Plan(overflow=self._overflow_for(waiting, now), is_hopeless=True)
         asleep = [slot for slot in self._slots if slot.is_asleep]
@@ -237,13 +238,13 @@ class Slots:
         return Plan(wake, self._overflow_for((missing - len(wake)) * each, now))
 
     def is_hopeless(self) -> bool:
-        """Whether nothing is in service or on its way or could be woken, and all that was tried has failed."""
+        """Whether no slot is in service, on its way, or asleep, and every attempt has failed."""
         return any(slot.cause is not None for slot in self._slots) and not any(
             slot.is_hopeful or slot.is_asleep for slot in self._slots
         )
 
     def coming(self, now: float) -> int:
-        """For how many who wait there will be room when what is under way succeeds."""
+        """How many waiting callers could be served when all starts under way succeed."""
         fresh = [slot for slot in self._slots if slot.is_coming(now)]
         rooms = [slot.room for slot in fresh if not slot.is_overflow][: max(0, self.policy.size - self.active())]
         rooms += [slot.room for slot in fresh if slot.is_overflow]
@@ -252,12 +253,12 @@ class Slots:
         return sum(rooms)
 
     def to_come(self, now: float) -> int:
-        """How many who wait need not wait for a lease to be returned, for a connection is, or can be, started."""
+        """How many waiting callers need no lease to be returned: a connection is, or can be, started for them."""
         possible = self._places(now) + self._room_for_overflow(now)
         return self.coming(now) + possible * self.policy.leases_per_connection
 
     def _places(self, now: float) -> int:
-        """How many of the slots that are asleep would be leased if they were woken."""
+        """How many of the sleeping slots could be leased if they were woken."""
         asleep = sum(slot.is_asleep for slot in self._slots)
         counted = sum((slot.in_service or slot.is_coming(now)) and not slot.is_overflow for slot in self._slots)
         return max(0, min(self.policy.size - counted, asleep))

@@ -1,4 +1,4 @@
-"""The subscriptions that go through one slot: they leave it when they are told."""
+"""The subscriptions that go through one slot. They leave it when they are told to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Subscribers"]
 
 
 class Subscribers:
-    """Those who wait for a reply of a subscription through one slot.
+    """The tasks that wait for a reply of a subscription through one slot.
 
     Attributes:
-        waiting: the time limits of their waits, none of which ends by itself.
+        waiting: the time limits of their waits; none of them expires on its own.
         told: how many times they were told to leave.
     """
 
@@ -22,7 +22,7 @@ class Subscribers:
         self.told = 0
 
     def dismiss(self) -> None:
-        """Have all of them leave: the link is to be replaced, or the pool is being closed."""
+        """Tell all of them to leave: the link is to be replaced, or the pool is being closed."""
         self.told += 1
         for limit in self.waiting:
             limit.reschedule(0)

@@ -15,10 +15,10 @@ __all__ = ["meddling", "told_by"]
 
 
 def told_by(record: TransitionRecord, state: str, serving: Collection[str]) -> SlotTrigger | None:
-    """The trigger that the slot is to take, in the state that it is in; None when it means nothing.
+    """The trigger for the slot, in its present state; None when the transition means nothing to it.
 
     Args:
-        record: what the connection did.
+        record: the transition of the connection.
         state: the state of the slot.
         serving: the states of the connection in which calls are served.
     """
@@ -32,9 +32,9 @@ def told_by(record: TransitionRecord, state: str, serving: Collection[str]) -> S
 
 
 def meddling(record: TransitionRecord) -> str:
-    """What `on_open` has done to the link that it was given; empty when that was lost, or is there still.
+    """What `on_open` did to the link that it was given; empty when the link was lost, or is still there.
 
-    It is not the policy then that makes another link, so the hook is to go on, and is told off afterwards.
+    Such a link was not replaced by the policy, so the hook continues, and its mistake is reported afterwards.
     """
     if record.trigger == Trigger.RECONNECT:
         return "its link was replaced by reconnect()"
