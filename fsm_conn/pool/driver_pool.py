@@ -1,4 +1,4 @@
-"""A pool of a driver's own connections: what is leased is the driver's object, with its types."""
+"""A pool of a driver's own connections: a lease yields the driver's object, with its types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class DriverLease(Generic[T]):
     """The right to use a driver's object: `async with pool.acquire() as db`, or `db = await lease` and `release()`.
 
-    Do not keep the object: when the block is left, others use it.
+    Do not keep the object after the block: others use it then.
 
     Args:
         lease: the lease of its connection.
@@ -54,7 +54,7 @@ class DriverLease(Generic[T]):
 
     @property
     def is_held(self) -> bool:
-        """Whether the object may be used: its connection was neither released nor lost."""
+        """Whether the object may be used: its connection was not released, and its link was not lost."""
         return self.lease.is_held
 
     def release(self) -> None:
@@ -80,9 +80,9 @@ class DriverPool(ConnectionPool, Generic[T]):
             await db.fetchval("SELECT 1")
 
     Args:
-        target: makes a `DriverLink`: as a rule, the class. Or a list of several such.
-        pool_size: as for `ConnectionPool`, and so is all else. `reset` of the links is called after each lease, before
-            an `on_release` of the pool's.
+        target: makes a `DriverLink`: usually the class itself. Or a list of several such.
+        pool_size: as for `ConnectionPool`, and so are all other arguments. The link's `reset` is called after each
+            lease, before the pool's `on_release`.
     """
 
     def __init__(

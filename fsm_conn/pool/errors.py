@@ -22,7 +22,7 @@ class PoolError(FsmConnError):
     """A pool could not serve, or was used wrongly."""
 
 
-class PoolClosed(PoolError):  # noqa: N818 - a state that was met, as asyncio's QueueFull is one
+class PoolClosed(PoolError):  # noqa: N818 - it names a state, as asyncio's QueueFull does
     """The pool is closed or being closed, and serves no callers."""
 
 
@@ -51,10 +51,10 @@ class LeaseError(PoolError, RuntimeError):
 
 
 class LeaseLostError(ConnectionError, LeaseError):
-    """The link under a lease was lost, and perhaps work done through it: a transaction, a session, the plugin's memory.
+    """The link under a lease was lost, and its state perhaps too: a transaction, a session, the plugin's memory.
 
-    Everything through this lease raises this until it is released; begin again with another lease. `__cause__` is the
-    error that the link was lost by, if it is known.
+    Every use of this lease raises this error until the lease is released; start again with another lease.
+    `__cause__` is the error that ended the link, if it is known.
     """
 
 

@@ -1,11 +1,11 @@
-"""The life of a pool: the effects and activities that its table names, and who is served when.
+"""The life of a pool: the effects and activities that its table names, and when callers are served.
 
 The rules that hold here:
 
-- Opening is all or nothing: when one connection has given up, none stays, and all causes are told.
-- Nobody is served from the moment in which the pool is to be closed. Leases, and calls under way, are waited for as
-  long as was said, but those of the tasks that wait for the closing.
-- However the life ends, also with the loop, every slot is retired, and its connection closed.
+- Opening is all or nothing: when one connection has given up, all are closed, and the error has all causes.
+- Once the pool is told to close, it serves nobody. It waits for leases and calls under way up to the timeout, except
+  for those of the tasks that wait for the closing.
+- However the life ends, even with the loop, every slot is retired and its connection is closed.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ SERVING = frozenset({PoolState.OPENING, PoolState.OPEN})
 
 
 class PoolMachine(StateMachine):
-    """A pool, as its table drives it.
+    """A pool, driven by its table.
 
     Args:
-        name: what to call it in messages.
-        policy: what it may do.
-        targets: what its connections are to.
+        name: the pool's name in messages.
+        policy: the pool's policy.
+        targets: the targets of its connections.
         make: makes its slots.
-        hooks: what the application has to say.
+        hooks: the application's hooks.
     """
 
     states: ClassVar[Sequence[State | str]] = POOL_STATES
@@ -80,24 +80,24 @@ class PoolMachine(StateMachine):
 
     @property
     def policy(self) -> PoolPolicy:
-        """What it may do; given when it is made."""
+        """The pool's policy, as it was given to the constructor."""
         return self._policy
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Its slots at present: a connection each, and who uses it; to look at, and not to change."""
+        """The current slots: each is one connection and its users. For reading only."""
         return tuple(self._slots)
 
     def on_connection(self, callback: ConnectionCallback) -> Callable[[], None]:
-        """Have `callback(conn)` told of each connection of the pool: those that it has now, and each when it is made.
+        """Have `callback(conn)` called for each connection of the pool: the current ones, and each new one.
 
-        Use it to watch them: with `conn.on_transition`, for instance. It cannot hurt: what it raises is logged.
+        Use it to observe the connections, with `conn.on_transition` for instance. What it raises is logged only.
 
         Returns:
-            a function that unregisters it.
+            a function that unregisters the callback.
 
         Raises:
-            TypeError: it cannot be called.
+            TypeError: the callback cannot be called.
         """
         if not callable(callback):
             raise TypeError(f"an observer must be callable, not {callback!r}")
@@ -108,38 +108,38 @@ class PoolMachine(StateMachine):
     # --- effects --------------------------------------------------------------------------------------------
 
     def make_slots(self, reason: BaseException | None) -> None:
-        """The regular slots and the standby; none is awake yet."""
+        """Make the regular slots and the standby. None is awake yet."""
         self._closing.until = asyncio.get_running_loop().time() + DRAIN_TIMEOUT
         self._opening.begin()
         self._supervisor.begin()
         self._leases.begin()
 
     def begin_service(self, reason: BaseException | None) -> None:
-        """From here on more slots are opened for who waits."""
+        """From now on open more slots for callers that wait."""
         self._opening.end()
         self._supervisor.open()
         self._leases.hurry()
 
     def end_service(self, reason: BaseException | None) -> None:
-        """Tell all who wait that the pool is closing, and why."""
+        """Tell all waiting callers that the pool is closing, and why."""
         self._leases.is_slow = True
         self._supervisor.end()
         self._counts.refused += self._line.refuse(lambda: closed_for(self, reason))
 
     def forget_slots(self, reason: BaseException | None) -> None:
-        """All of them are closed."""
+        """All slots are closed: forget them."""
         self._slots.clear()
         self._opening.end()
 
     # --- activities -----------------------------------------------------------------------------------------
 
     async def while_opening(self) -> Annotated[str, Fires(PoolTrigger.OPENED)]:
-        """Wake all slots, and wait until they are in service. The first that cannot be ends it."""
+        """Wake all slots, and wait until they are in service. The first that fails ends the opening."""
         await self._opening.run()
         return PoolTrigger.OPENED
 
     async def while_open(self) -> None:
-        """Replace what is too old, and close what nobody needs."""
+        """Replace links that are too old, and close connections that nobody needs."""
         news = self._supervisor.news
         self._supervisor.provide()
         while True:
@@ -149,7 +149,7 @@ class PoolMachine(StateMachine):
                 await within(None if due is None else due - self._supervisor.now(), news.wait())
 
     async def while_draining(self) -> Annotated[str, Fires(PoolTrigger.DRAINED)]:
-        """Wait for the leases up to the timeout, then close all connections, also those that are still leased."""
+        """Wait for the leases up to the timeout, then close all connections, leased ones too."""
         await self._closing.run()
         return PoolTrigger.DRAINED
 
@@ -161,13 +161,13 @@ class PoolMachine(StateMachine):
             await slot.end()
 
     def come_to_rest(self) -> None:
-        """Close, without the activities."""
+        """Close, without running the activities."""
         for trigger in (PoolTrigger.CLOSE, PoolTrigger.DRAINED):
             if self.handles(trigger):
                 self.fire(trigger)
 
     def on_loop_lost(self) -> None:
-        """The connections went with their loop."""
+        """The loop is gone, and all connections with it."""
         self._line.forget()
         self._supervisor.news = asyncio.Event()
         self._disown_slots()
@@ -175,8 +175,10 @@ class PoolMachine(StateMachine):
     # --- opening and closing ----------------------------------------------------------------------------------
 
     async def _outcome_of_opening(self) -> TransitionRecord:
-        """Wait until it is open, or closed again. Abandoned when the last who waits is cancelled, also in the moment in
-        which it succeeds: nobody would close it.
+        """Wait until the pool is open, or closed again.
+
+        When the last waiting caller is cancelled, the opening is abandoned, even if it succeeds in that moment: nobody
+        would close the pool.
         """
         self._opening.callers += 1
         try:
@@ -204,7 +206,7 @@ class PoolMachine(StateMachine):
     # --- who is served ----------------------------------------------------------------------------------------
 
     def admit(self) -> asyncio.AbstractEventLoop:
-        """The running loop, if anybody is served in it.
+        """The running loop, if the pool serves callers in it.
 
         Raises:
             PoolClosed: the pool serves no callers.
@@ -225,7 +227,7 @@ class PoolMachine(StateMachine):
         return closed(self, self._state, was_forked=self._was_forked)
 
     def disown(self) -> None:
-        """This is a child of the process that has opened it."""
+        """This process is a child of the process that opened the pool."""
         if self._state != PoolState.CLOSED:
             self._was_forked = self._leases.is_slow = True
             self._disown_slots()
@@ -241,7 +243,7 @@ _pools: weakref.WeakSet[PoolMachine] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child shares its parent's sockets and knows none of its processes: it must not use what is open."""
+    """A child shares its parent's sockets and knows none of its processes: it must not use open connections."""
     for pool in tuple(_pools):
         pool.disown()
 

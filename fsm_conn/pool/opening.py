@@ -1,4 +1,4 @@
-"""The opening of a pool: all connections together, with progress, and what ends it."""
+"""The opening of a pool: all connections together, with progress reports, and what ends the opening."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Opening:
         supervisor: the pool's.
 
     Attributes:
-        callers: how many wait for it.
-        is_claimed: whether a caller has returned with success, and is to close the pool.
-        at_least: how many connections are waited for; the others come up afterwards. None: all of them.
+        callers: how many callers wait for the opening.
+        is_claimed: whether a caller has returned with success, and so has to close the pool.
+        at_least: how many connections to wait for; the others come up afterwards. None: all of them.
     """
 
     def __init__(self, supervisor: Supervisor) -> None:
@@ -34,22 +34,22 @@ class Opening:
         self._progress: tuple[Progress, ...] = ()
 
     def begin(self) -> None:
-        """Another one."""
+        """Start another opening."""
         self.is_claimed = False
 
     def watch(self, progress: Progress) -> None:
-        """Have `progress` told how many are up, and how many there will be."""
+        """Have `progress` called with how many connections are up, and how many there will be."""
         self._progress = (*self._progress, progress)
 
     def end(self) -> None:
-        """It is over: what watched it is not kept."""
+        """The opening is over: drop the progress callbacks."""
         self._progress = ()
 
     async def run(self) -> None:
-        """Wake all slots, and wait until as many as was said are in service.
+        """Wake all slots, and wait until `at_least` of them are in service.
 
         Raises:
-            PoolUnavailableError: so many of them cannot be.
+            PoolUnavailableError: too many of them failed.
         """
         supervisor, news = self._supervisor, self._supervisor.news
         size = len(tuple(supervisor.slots))

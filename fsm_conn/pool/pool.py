@@ -201,7 +201,7 @@ class ConnectionPool(PoolMachine):
             check_seconds(
                 f"acquire(timeout={shown(timeout)})", timeout, zero=True, otherwise=", or None for the policy's"
             )
-        lease = self._lease_class()  # which has no constructor, for it would cost as much as taking a slot does
+        lease = self._lease_class()  # it has no constructor: that would cost as much as taking a slot
         lease._leases = self._leases
         lease._timeout = timeout
         lease._slot = lease._holder = None
@@ -224,8 +224,8 @@ class ConnectionPool(PoolMachine):
     def subscribe(self, method: str, /, *args: Any, **fields: Any) -> AsyncIterator[Any]:
         """As `stream`, but opened again whenever its link is lost, goes away or is replaced, with a `Gap` in between.
 
-        It goes through whichever connection has least to do, as a call does: nobody leases that one meanwhile. It waits
-        through an outage, and ends when the pool is closed, which does not wait for it.
+        It goes through the connection with the least to do, as a call does. Nobody can lease that connection
+        meanwhile. It waits through an outage. It ends when the pool is closed; closing does not wait for it.
 
         Raises: as `Connection.subscribe`, and
             PoolClosed: the pool is not open, or is being closed.

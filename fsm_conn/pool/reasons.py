@@ -1,4 +1,4 @@
-"""What those are told who are not served."""
+"""The errors for callers that are not served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["closed", "closed_for", "unavailable"]
 
 
 def closed(pool: object, state: str, *, was_forked: bool) -> PoolClosed:
-    """What tells that a pool is closed, and what to do."""
+    """The error that says that a pool is closed, and what to do."""
     if was_forked:
         return PoolClosed(f"{pool!r} belongs to the parent of this process; make a pool of its own here")
     if state == PoolState.CLOSED:
@@ -21,7 +21,7 @@ def closed(pool: object, state: str, *, was_forked: bool) -> PoolClosed:
 
 
 def closed_for(pool: object, reason: BaseException | None) -> Exception:
-    """What tells one of many why a pool was closed: an error of his own."""
+    """The error that tells one of several callers why the pool was closed. Each caller gets an error of its own."""
     if isinstance(reason, PoolUnavailableError):
         return unavailable(f"{pool!r} could not be opened", reason.causes)
     if reason is None:
@@ -32,7 +32,7 @@ def closed_for(pool: object, reason: BaseException | None) -> Exception:
 
 
 def unavailable(what: str, causes: Iterable[BaseException]) -> PoolUnavailableError:
-    """An error with its causes, each told once."""
+    """An error with its causes, without duplicates."""
     causes = tuple(causes)
     told = "; ".join(dict.fromkeys(map(said, causes))) or "none is in service"
     error = PoolUnavailableError(f"{what}: {told}", causes=causes)

@@ -23,16 +23,16 @@ class PoolStats:
     """Counts since the pool was created. The current slots hold their own counts.
 
     Attributes:
-        created: links of slots that are gone, that came into service.
-        leases: leases of slots that are gone.
-        misses: leases of slots that are gone, for which a connection had to be opened beyond the pool's size.
-        overflow_used: slots that are gone, of which a link was opened beyond the pool's size.
+        created: links that came into service, of slots that have left the pool.
+        leases: leases of slots that have left the pool.
+        misses: leases of slots that have left the pool, for which a connection was opened beyond the pool's size.
+        overflow_used: slots that have left the pool and had a link beyond the pool's size.
         timeouts: acquires that timed out.
         refused: acquires that were refused: closed, full, or unavailable.
         leaked: leases that were dropped without being released.
         waits: how often a waiting caller got a connection.
-        wait_seconds: how long each of the last of them waited.
-        waited: how long all of them waited altogether, in seconds.
+        wait_seconds: how long each of the last waiting callers waited.
+        waited: how long all waiting callers waited altogether, in seconds.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class PoolStats:
         self.wait_seconds.append(seconds)
 
     def absorb(self, slot: Slot) -> None:
-        """The slot goes; what it has counted stays."""
+        """Add the counts of a slot that leaves the pool."""
         self.created += slot.links
         self.leases += slot.leases
         self.overflow_used += slot.is_overflow and slot.links > 0
@@ -57,7 +57,7 @@ class PoolStats:
     def as_dict(
         self, policy: PoolPolicy, slots: Iterable[Slot], free: Iterable[Slot], waiting: tuple[int, int]
     ) -> dict[str, Any]:
-        """The documented keys, and more beside them; see `ConnectionPool.get_pool_stats`."""
+        """The documented keys and some more; see `ConnectionPool.get_pool_stats`."""
         slots = tuple(slots)
         misses = self.misses + _misses(slots)
         hits = self.leases + sum(slot.leases for slot in slots) - misses
@@ -88,12 +88,12 @@ class PoolStats:
 
 
 def leased(slots: Iterable[Slot]) -> int:
-    """How many leases are held; those that were cut off are not."""
+    """How many leases are held, without those that were cut off."""
     return sum(len(slot.holders) for slot in slots if not slot.is_retired)
 
 
 def _misses(slots: Iterable[Slot]) -> int:
-    """The first leases of overflow."""
+    """How many leases were the first one of an overflow connection."""
     return sum(slot.is_overflow and slot.leases > 0 for slot in slots)
 
 

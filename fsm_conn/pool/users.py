@@ -1,4 +1,4 @@
-"""Who uses a slot of a pool: a task, by a weak reference, for a pool must not keep alive what has forgotten it."""
+"""The user of a slot is a task. A pool refers to tasks weakly, so that it keeps no abandoned task alive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def current_user() -> TaskRef:
     """The running task.
 
     Raises:
-        RuntimeError: none is running, as in a callback of the loop.
+        RuntimeError: no task is running, as in a callback of the loop.
     """
     task = asyncio.current_task()
     if task is None:
@@ -27,12 +27,12 @@ _askers: WeakKeyDictionary[asyncio.Future[Any], TaskRef] = WeakKeyDictionary()
 
 
 def acting_for(task: asyncio.Future[Any], user: TaskRef) -> None:
-    """A hook has a task of its own, and what it does there is done by who uses the slot."""
+    """Have a hook's task act for the user of the slot: what the hook does counts as done by that user."""
     _askers[task] = user
 
 
 def responsible() -> TaskRef:
-    """The running task, or the user for whom it runs a hook. Raises as `current_user`."""
+    """The running task; inside a hook, the user for whom the hook runs. Raises as `current_user`."""
     user = current_user()
     task = user()
     return user if task is None else _askers.get(task, user)

@@ -1,1 +1,1 @@
-"""The targets of a pool: what was given, how each is doing, which is the next to connect to, and who moves where."""
+"""The targets of a pool: their state, the choice of the next one to connect to, and moves between them."""

@@ -1,4 +1,4 @@
-"""What a pool was given to connect to: one target, or several of them."""
+"""The targets that a pool was given: one, or several."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["PoolTargets", "same", "targets_of"]
 
 One = Plugin | Endpoint | Reattach | LinkFactory
 PoolTargets = Target | Sequence[One]
-"""What a pool takes: a target as a connection takes it, or a list of several that are values or callables. A list of
-strings is one target: a command."""
+"""What a pool accepts: a target as for a connection, or a list of several targets that are values or callables. A list
+of strings is one target: a command."""
 
 
 def targets_of(given: PoolTargets) -> tuple[Target, ...]:
     """The targets, one or more.
 
     Raises:
-        TypeError: a list of targets and of strings, which may be anything.
+        TypeError: a list that mixes targets and strings, which is ambiguous.
         ValueError: an empty list, or the same target twice.
     """
     if isinstance(given, (str, Plugin, Endpoint, Reattach)) or callable(given) or not isinstance(given, Sequence):
@@ -44,7 +44,7 @@ def targets_of(given: PoolTargets) -> tuple[Target, ...]:
 
 
 def same(one: Target, other: Target) -> bool:
-    """Whether two targets are the same, in whichever form each was given."""
+    """Whether two targets are the same, whatever the form in which each was given."""
     return _value(one) == _value(other)
 
 

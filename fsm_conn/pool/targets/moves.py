@@ -1,14 +1,14 @@
-"""Which slots move from one target of a pool to another, and when a target that is left out is tried again.
+"""Moves slots from one target of a pool to another, and decides when to try a failed target again.
 
 The rules that hold here:
 
 - A slot whose attempt fails moves at once to a target that is not left out, if there is one. It moves once without a
   pause; after that it is on trial, and moves when its pause is over.
-- A target that is left out is tried by one slot at a time, which is to take the place of another: no capacity is given
-  up for the trial, and nobody counts on it.
-- When a target has two connections fewer than another, one moves there, one after the other: the old one goes when the
-  new one is there and nobody uses the old one.
-- With one target nothing of this happens.
+- A target that is left out is tried by one additional slot at a time. That slot takes the place of another only if it
+  comes up, so the trial costs no capacity. Nobody counts on the trial.
+- When a target has at least two connections fewer than another, one connection moves there at a time. The old one
+  leaves when the new one is up and nobody uses the old one.
+- With one target, none of this happens.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Moves:
     Args:
         slots: the slots.
         targets: the targets.
-        make: makes a slot of a kind for a target; None when that cannot be done.
-        retire: has a slot leave the pool.
+        make: makes a slot of a kind for a target; returns None when that fails.
+        retire: retires a slot.
 
     Attributes:
-        is_open: whether the pool is open; while it is being opened, connections have all their own attempts.
+        is_open: whether the pool is open. While the pool is opening, each connection makes all of its own attempts.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Moves:
     # --- what happens to slots ------------------------------------------------------------------------------------
 
     def in_trouble(self, slot: Slot, now: float, policy: PoolPolicy) -> bool:
-        """An attempt of a slot has failed; whether it was retired for that, and another may be in its place."""
+        """An attempt of a slot has failed. Return whether the slot was retired for that; another may replace it."""
         slot.target.failed(slot.cause, now, policy.replacement)
         if slot not in self._slots:
             return False
@@ -66,21 +66,21 @@ class Moves:
         return slot.backoff.failures <= 1 and self._targets.has_better(slot.target) and self._move(slot)
 
     def starts(self, slot: Slot) -> bool:
-        """A slot is to connect, from out of service; whether it was retired, and another may be in its place."""
+        """A slot that is out of service is to connect. Return whether it was retired; another may replace it."""
         is_trial = slot.predecessor is not None
         return slot in self._slots and not is_trial and self._targets.has_better(slot.target) and self._move(slot)
 
     def takes_place(self, slot: Slot, old: Slot) -> bool:
-        """Whether a slot that has come up is to take the place of the one for which it was made."""
+        """Whether a slot that has come up is to replace the slot for which it was made."""
         if old.target is slot.target or not old.in_service or old.target.is_leaving or old not in self._slots:
             return True
         count = self._count()
         return count[old.target] - (count[slot.target] - 1) > 1
 
     def _move(self, slot: Slot) -> bool:
-        """Have another slot in its place, to a better target; whether it has gone. Overflow and spares only go."""
+        """Replace a slot by one for a better target; return whether it left. Overflow and spare slots only leave."""
         if slot.holders:
-            return False  # who was promised the next link of this connection
+            return False  # the next link of this connection was promised to somebody
         if slot.is_overflow or slot.is_replaced:
             self._retire(slot)
             return True
@@ -94,7 +94,7 @@ class Moves:
         return True
 
     def _replaced(self, slot: Slot, target: PoolTarget) -> Slot | None:
-        """Another slot that has its place, and is asleep; the old one is still there."""
+        """Another, sleeping slot to replace this one, which is still there."""
         if (new := self._make(Kind.REGULAR, target)) is None:
             return None
         if (successor := self._slots.successor(slot)) is not None:
@@ -106,7 +106,7 @@ class Moves:
     # --- what is due ----------------------------------------------------------------------------------------------
 
     def clean_up(self, now: float) -> list[float]:
-        """Try what is left out, and even out the others; when more will be due, by the loop's clock."""
+        """Try targets that are left out, and even out the others. Return when more is due, by the loop's clock."""
         if len(self._targets) == 1:
             return []
         later = []
@@ -116,13 +116,13 @@ class Moves:
             if target.retry_at > now + SOON:
                 later.append(target.retry_at)
             else:
-                target.retry_at = min(target.retry_at, now)  # timers are early; what fails from here on is news
+                target.retry_at = min(target.retry_at, now)  # timers may fire early; failures count from now on
                 self._begin_instead(self._fullest(), target)
         self._even_out()
         return later
 
     def _is_tried_by(self, slot: Slot, target: PoolTarget) -> bool:
-        """Whether a slot will find out whether a target can be connected to."""
+        """Whether a slot will find out whether the target accepts connections."""
         return slot.target is target and (slot.state in STARTING or slot.state == SlotState.BACKING_OFF)
 
     def _even_out(self) -> None:
@@ -144,21 +144,21 @@ class Moves:
         return old is not None and old.target is not slot.target and not slot.target.is_left_out
 
     def _begin_instead(self, old: Slot | None, target: PoolTarget) -> None:
-        """Open a connection to a target, which is perhaps to take the place of another."""
+        """Open a connection to a target; if it comes up, it may replace another."""
         if old is not None and (slot := self._make(Kind.REGULAR, target)) is not None:
             slot.predecessor = old
             self._slots.add(slot)
             slot.fire(SlotTrigger.WAKE)
-            slot.cause = target.cause  # so nobody counts on it when that has failed before
+            slot.cause = target.cause  # so that nobody counts on it when that has failed before
 
     def _fullest(self) -> Slot | None:
-        """A slot of the target with the most."""
+        """A slot of the target with the most connections."""
         count = self._count()
         found = [each for target in {slot.target for slot in self._slots} if (each := self._movable(target))]
         return max(found, key=lambda slot: (not slot.in_service, count[slot.target]), default=None)
 
     def _movable(self, target: PoolTarget) -> Slot | None:
-        """The slot of a target that would be missed least, if there is one that nobody is to succeed yet."""
+        """The slot of a target that would be missed least, among those that have no successor yet."""
         found = [
             slot
             for slot in self._slots
@@ -175,13 +175,13 @@ class Moves:
     # --- targets that come and go -------------------------------------------------------------------------------------
 
     def join(self) -> None:
-        """There is another target: what has given up on its own need not wait for the end of its pause."""
+        """There is a new target: slots that are pausing need not wait until their pauses end."""
         for slot in tuple(self._slots):
             if slot.state == SlotState.BACKING_OFF:
                 self.starts(slot)
 
     def leave(self, target: PoolTarget) -> None:
-        """Have nothing new go to a target that was removed: its slots are replaced, and go when nobody uses them."""
+        """Send nothing new to a removed target: its slots are replaced, and leave when nobody uses them."""
         for slot in [each for each in self._slots if each.target is target]:
             if slot not in self._slots or slot.is_replaced:
                 continue

@@ -2,9 +2,9 @@
 
 The rules that hold here:
 
-- A target is *left out* from the moment in which an attempt to connect to it has failed until a link to it comes up:
-  no new connection is made to it while another target is not left out, but for one attempt at a time, after a pause.
-- It is *doubtful* from the loss of a link until a link comes up: what is open to it still is used last.
+- A target is *left out* from a failed attempt to connect to it until a link to it comes up. Meanwhile no new
+  connection is made to it while another target is not left out, except for one attempt at a time, after a pause.
+- A target is *doubtful* from the loss of a link until a link comes up. Its open connections are used last.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ SHORTEST_PAUSE = 0.01
 
 
 class PoolTarget:
-    """What a pool knows of one of its targets.
+    """What a pool knows about one of its targets.
 
     Args:
-        target: as it was given.
-        name: what to call it; no other of the pool has the same.
-        connect: makes a connection to it, of a given name.
-        rng: where jitter is drawn from.
+        target: the target as it was given.
+        name: the target's name, unique in the pool.
+        connect: makes a connection to the target, with a given name.
+        rng: the source of jitter.
 
     Attributes:
-        is_leaving: whether it was removed, and what is leased of it is waited for.
-        is_doubtful: whether a link to it was lost, and none has come up since.
-        failures: attempts that have failed, with pauses between, since a link last came up.
-        retry_at: when it is tried again, by the loop's clock.
-        cause: what the last attempt failed with; None when none did since a link last came up.
-        links: links of slots that are gone, that came into service.
-        leases: leases of slots that are gone.
+        is_leaving: whether the target was removed, while some of its leases are still held.
+        is_doubtful: whether a link to the target was lost, and none has come up since.
+        failures: failed attempts, with pauses between them, since a link last came up.
+        retry_at: when the target is tried again, by the loop's clock.
+        cause: the error of the last failed attempt; None when none has failed since a link last came up.
+        links: links that came into service, of slots that have left the pool.
+        leases: leases of slots that have left the pool.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class PoolTarget:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether no new connection is made to it while there is another target that is not left out."""
+        """Whether no new connection is made to it while another target is not left out."""
         return self.failures > 0
 
     def came_up(self) -> None:
-        """A link to it is there."""
+        """A link to the target is open."""
         self.failures, self.cause, self._pause, self.is_doubtful = 0, None, 0.0, False
 
     def failed(self, cause: BaseException | None, now: float, policy: RetryPolicy) -> None:
-        """An attempt has failed. Those that fail while it is left out, before its time, are no news."""
+        """An attempt has failed. Further failures before `retry_at` do not count."""
         self.cause = cause
         if self.is_left_out and now < self.retry_at:
             return
@@ -76,12 +76,12 @@ class PoolTarget:
         self.retry_at = now + max(self._pause, SHORTEST_PAUSE)
 
     def forget(self) -> None:
-        """The pool is opened anew: what has been does not count."""
+        """The pool is opened anew: earlier failures do not count."""
         self.came_up()
         self.retry_at = 0.0
 
     def absorb(self, slot: Any) -> None:
-        """A slot goes; what it has counted stays."""
+        """Add the counts of a slot that leaves the pool."""
         self.links += slot.links
         self.leases += slot.leases
 

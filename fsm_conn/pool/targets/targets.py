@@ -1,4 +1,4 @@
-"""Which targets a pool has, and which of them is the next to connect to: the one with the fewest connections."""
+"""The targets of a pool, and the choice of the next one to connect to: the one with the fewest connections."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Targets:
     """The targets of one pool.
 
     Args:
-        make: makes what the pool is to know of a target, or raises what is wrong with it.
-        targets: those that it begins with, one or more.
+        make: makes a `PoolTarget` of a target, or raises an error if the target is wrong.
+        targets: the initial targets, one or more.
     """
 
     def __init__(self, make: MakeTarget, targets: Iterable[Target]) -> None:
@@ -45,10 +45,10 @@ class Targets:
     # --- which there are ----------------------------------------------------------------------------------------
 
     def add(self, target: Target) -> PoolTarget:
-        """One more.
+        """Add a target.
 
         Raises:
-            TypeError, ValueError: what is wrong with it.
+            TypeError, ValueError: the target is wrong; the message says why.
             ValueError: the pool has it already.
         """
         made = self._make(target)
@@ -58,10 +58,10 @@ class Targets:
         return self._targets[-1]
 
     def remove(self, target: Target) -> PoolTarget:
-        """Connect to it no more.
+        """Remove a target.
 
         Raises:
-            ValueError: it is none of the pool's, or the last one.
+            ValueError: the pool does not have it, or it is the last one.
         """
         found = [each for each in self._targets if each.name == target or same(target, each.target)]
         if not found:
@@ -83,14 +83,14 @@ class Targets:
     # --- which is the next ----------------------------------------------------------------------------------------
 
     def place(self, slots: Iterable[Slot]) -> PoolTarget:
-        """The target of one more connection, beside those of `slots`: that with the fewest, if it is not left out."""
+        """The target for one more connection: of those that are not left out, the one with the fewest of `slots`."""
         if len(self._targets) == 1:
             return self._targets[0]
         count = Counter(slot.target for slot in slots if not slot.is_replaced)
         return min(self._targets, key=lambda target: (target.is_left_out, count[target]))
 
     def has_better(self, target: PoolTarget) -> bool:
-        """Whether another target is to be preferred to this one, whatever the number of their connections."""
+        """Whether another target is preferable to this one, whatever the number of their connections."""
         if target.is_leaving:
             return True
         return target.is_left_out and not all(each.is_left_out for each in self._targets)
@@ -98,7 +98,7 @@ class Targets:
     # --- how they are doing -----------------------------------------------------------------------------------------
 
     def as_dict(self, slots: Iterable[Slot]) -> dict[str, dict[str, Any]]:
-        """What is told of each, by its name."""
+        """The public numbers of each target, by its name."""
         slots = tuple(slots)
         return {target.name: _told(target, [slot for slot in slots if slot.target is target]) for target in self}
 
