@@ -1,1 +1,1 @@
-"""Leases, and calls without one: who waits for a slot, who is given one, and how it is given back."""
+"""Leases, and calls without one: how callers wait for a slot, get one, and give it back."""

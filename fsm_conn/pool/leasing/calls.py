@@ -1,9 +1,9 @@
-"""Calls through a pool, made without a lease: through whichever slot has least to do, and no lease holds.
+"""Calls through a pool without a lease: each goes through the least busy slot that nobody leases.
 
 The rules that hold here:
 
-- A slot counts who makes a call from the moment in which it is handed over until the call has ended, however it ends.
-- A call that the loss of its link breaks is told so when the slot knows of the loss, so that it is not repeated there.
+- A slot counts a caller from the moment in which it is handed over until the call has ended, however it ends.
+- A call whose link is lost fails only after the slot knows of the loss, so that it is not repeated through that slot.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["PoolRoute", "SlotCall"]
 
 
 class PoolRoute:
-    """The way of one call to a slot.
+    """The route of one call to a slot.
 
     Args:
-        leases: what hands out slots.
+        leases: hands out the slots.
         counts: the pool's.
-        waits_through_outage: whether it does, rather than being told at once that nothing can connect.
+        waits_through_outage: whether the call waits through an outage, rather than failing at once.
     """
 
     __slots__ = ("_counts", "_leases", "_tried", "_waits_through_outage")
@@ -42,7 +42,7 @@ class PoolRoute:
     """Every call waits for a slot; its timeout covers that."""
     may_repeat = True
     endings = excused = 0
-    """None that a call need heed: a pool that is closed serves nobody."""
+    """A call need not observe any: a closed pool serves nobody."""
 
     def __init__(self, leases: Leases, counts: PoolStats, *, waits_through_outage: bool) -> None:
         self._leases = leases
@@ -52,26 +52,26 @@ class PoolRoute:
 
     @property
     def owner(self) -> Leases:
-        """The pool, as messages name it."""
+        """The pool, for messages."""
         return self._leases
 
     @property
     def reason(self) -> BaseException | None:
-        """The last error that a slot has met."""
+        """The last error of a slot."""
         return next((slot.cause for slot in self._leases.slots if slot.cause is not None), None)
 
     def ready(self) -> None:
-        """None: it has to look each time."""
+        """None: the route has to look for a slot each time."""
 
     async def now(self) -> SlotCall:
         """As `next`."""
         return await self.next(None)
 
     async def next(self, end: float | None) -> SlotCall:
-        """A slot to call through; until `end`, by the loop's clock, when whoever waits is cancelled.
+        """A slot to call through. `end`, by the loop's clock, is when the caller is cancelled.
 
         Raises:
-            PoolTimeoutError: no time was named, and that of the policy has passed.
+            PoolTimeoutError: the call has no timeout, and the policy's has passed.
             PoolError: as `acquire`.
         """
         limit = self._leases.policy.acquire_timeout if end is None else None
@@ -83,9 +83,9 @@ class PoolRoute:
             self._counts.timeouts += 1
             raise PoolTimeoutError(f"{self._leases!r}: no connection became free within {limit:g} s") from None
         except PoolError:
-            await asyncio.sleep(0)  # who calls again at once, for ever, must not keep the loop from all else
+            await asyncio.sleep(0)  # a caller that repeats at once, for ever, must not block the loop
             raise
-        self._tried.append(slot)  # when it is sent again, then through another, if there is one
+        self._tried.append(slot)  # a repeated call prefers another slot
         return SlotCall(self._leases, slot, caller)
 
 
@@ -93,12 +93,12 @@ class SlotCall:
     """The link of a slot, for one call.
 
     Args:
-        leases: what handed the slot out.
+        leases: the object that handed out the slot.
         slot: the slot, which counts the caller already.
-        caller: the task.
+        caller: the calling task.
 
     Attributes:
-        slot, caller: the same.
+        slot, caller: as given.
     """
 
     def __init__(self, leases: Leases, slot: Slot, caller: TaskRef) -> None:

@@ -19,29 +19,29 @@ FRAMES = 8
 
 
 def callers_frames() -> list[traceback.FrameSummary]:
-    """Where the application is, without the frames of this package."""
+    """The stack of the application, without the frames of this package."""
     return [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
 
 
 def shown_frames(frames: list[traceback.FrameSummary]) -> str:
-    """The last of them, as tracebacks show them."""
+    """The last frames, formatted as in a traceback."""
     return "".join(traceback.format_list(frames[-FRAMES:]))
 
 
 class Watching(Protocol):
-    """What knows the leases that are watched, and who was warned last."""
+    """An object that knows which leases are watched, and which task was warned last."""
 
     warned: TaskRef | None
 
     @property
     def watched(self) -> Iterable[Any]:
-        """The leases."""
+        """The watched leases."""
 
 
 def warn_of_deadlock(leases: Watching, me: TaskRef) -> None:
-    """Say that a task which is going to wait holds all connections, and where it does what."""
+    """Log that a task which is about to wait holds all connections, and where it acquired them and waits."""
     if leases.warned == me:
-        return  # it is told once of each task
+        return  # each task is warned once
     leases.warned = me
     held = [lease for lease in leases.watched if lease._holder == me and lease.is_held and lease._where]
     since = "".join("it holds one since\n" + shown_frames(lease._where) for lease in held)

@@ -66,7 +66,7 @@ class Lease:
     _generation: int
     _holder: TaskRef | None
 
-    if not TYPE_CHECKING:  # type checkers tell of it before anything runs
+    if not TYPE_CHECKING:  # type checkers report this mistake before anything runs
 
         def __enter__(self) -> None:
             raise TypeError("use 'async with pool.acquire()'; fsm_conn.blocking.ConnectionPool needs no await")
@@ -117,7 +117,7 @@ class Lease:
                 or get_ident() != leases.thread
             ):
                 leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
-            else:  # as that would do, without the call
+            else:  # the same without the call
                 slot.holders.pop()
                 leases.free.append(slot)
 
@@ -229,7 +229,7 @@ class Lease:
         return "; PoolPolicy(track_leases=True) tells where it was acquired"
 
     def _lost(self, slot: Slot) -> Exception:
-        """The error after the link of this lease was lost, or the pool closed."""
+        """The error to raise after the link of this lease was lost, or the pool closed."""
         if slot.is_retired and not slot.target.is_leaving:
             return self._leases.gate.why_closed()
         if slot.is_retired:
@@ -275,10 +275,10 @@ class LeaseRoute:
         return self.owner.reason
 
     def ready(self) -> None:
-        """None: it has to look each time."""
+        """None: the route has to look for the link each time."""
 
     async def now(self) -> RoutedCall:
-        """The link of the lease, or a refusal, after a turn of the loop."""
+        """The link of the lease. Raises, after a turn of the loop, when it cannot be used."""
         try:
             conn, slot = self._lease.connection, self._lease._slot
             if slot is not None and not slot.in_service:
@@ -289,7 +289,7 @@ class LeaseRoute:
             raise
 
     async def next(self, end: float | None) -> RoutedCall:
-        """As `now`; a lease that outlives its link waits for the next one, and for `on_open` to finish with it."""
+        """As `now`; a lease that outlives its link waits for the next link, and for `on_open` to finish with it."""
         slot = self._lease._slot
         if slot is not None and self._lease.is_held and not slot.in_service:
             await slot.wait_for_state(*IN_SERVICE, SlotState.CLOSED)
@@ -297,7 +297,7 @@ class LeaseRoute:
 
 
 class WatchedLease(Lease):
-    """A lease that is logged when it is held for too long, and that may remember where it was acquired."""
+    """A lease that is logged when it is held for too long, and may remember where it was acquired."""
 
     __slots__ = ("_timer", "_where")
 

@@ -1,15 +1,15 @@
-"""Who gets a connection: taking and giving back, by leases and by calls without one, and what the hooks have to say.
+"""Hands out slots and takes them back, for leases and for calls without one, and runs the hooks for that.
 
 The rules that hold here:
 
-- Who gets what is decided synchronously: nothing awaits between finding a slot and handing it over, so nothing can be
-  cancelled in between. Whoever was cancelled after that gives it back, in the same step.
-- A lease is exclusive: calls without a lease share a slot with one another, and with a lease only where the policy has
-  several leases share one.
-- Whatever is raised, by a hook or by anybody, a slot that was taken is given back. What was interrupted is of unknown
-  state, and its link is replaced.
+- Slots are assigned synchronously. Nothing awaits between finding a slot and handing it over, so no cancellation can
+  come in between. A caller that is cancelled after that gives the slot back in the same step.
+- A lease is exclusive. Calls without a lease share a slot with one another. They share a slot with a lease only where
+  the policy lets several leases share one.
+- Whatever a hook or a caller raises, a slot that was taken is given back. After an interruption, the state of the link
+  is unknown, and the link is replaced.
 
-Which slots there are is not decided here; see `supervisor`.
+The set of slots is not decided here; see `supervisor`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Leases:
     """The part of a pool that hands out slots and takes them back.
 
     Args:
-        gate: lets in who may be served.
+        gate: admits callers.
         supervisor: the pool's.
         hooks: the pool's.
         counts: the pool's.
@@ -53,14 +53,14 @@ class Leases:
     Attributes:
         policy: the pool's.
         slots: the slots.
-        waiters: those who wait.
+        waiters: the queue of callers.
         free: the slots that can be leased at once.
-        is_slow: whether there may be more to a lease than taking what is free and giving it back.
-        loop: the loop in which the pool was opened, or was last.
-        thread: the thread in which that runs.
-        lookout: looks at what is handed out, when the loop was held up.
-        watched: the leases that are watched, and held.
-        warned: the task that was last warned of waiting for what it holds.
+        is_slow: whether a lease may need more than taking a free slot and giving it back.
+        loop: the loop in which the pool is, or was last, open.
+        thread: the thread in which that loop runs.
+        lookout: checks slots before they are handed out, when the loop was blocked.
+        watched: the held leases that are watched.
+        warned: the task that was last warned because it waits for a slot that it holds itself.
     """
 
     def __init__(self, gate: Gate, supervisor: Supervisor, hooks: Hooks, counts: PoolStats) -> None:
@@ -83,12 +83,12 @@ class Leases:
         return repr(self.gate)
 
     def begin(self) -> None:
-        """The pool was opened, in the running loop."""
+        """The pool was opened in the running loop."""
         self.loop, self.thread = asyncio.get_running_loop(), get_ident()
         self.waiters.clock = self.lookout.begin()
 
     def hurry(self) -> None:
-        """From here on leases go the short way, if there is nothing else to do for one."""
+        """From here on take the fast path for leases, if nothing else is to be done for them."""
         policy, hooks = self.policy, self._hooks
         self.is_slow = bool(
             not self._supervisor.is_open
@@ -102,10 +102,10 @@ class Leases:
     # --- taking -----------------------------------------------------------------------------------------------
 
     def slot_for(self, holder: TaskRef, timeout: float | None) -> Awaitable[Slot]:
-        """The slot for a lease, when there is more to it than taking what is free.
+        """The slot for a lease, when the lease needs more than taking a free slot.
 
-        When there is no more to it than waiting, it is the waiter itself that is returned, for it is cheaper to await
-        than a coroutine; then `leave` is to be called when that fails.
+        When it only needs to wait, this returns the waiter itself, which is cheaper to await than a coroutine. Then
+        the caller must call `leave` when that wait fails.
         """
         if self.free and self.lookout.is_due():
             self.gate.admit()
@@ -115,7 +115,7 @@ class Leases:
             warn_of_deadlock(self, holder)
         if limit is not None:
             return self._slot_in_time(holder, limit)
-        if not self.is_slow:  # so it is open, no hook has a say, and nothing is free
+        if not self.is_slow:  # so the pool is open, there are no hooks for leases, and nothing is free
             assert self.loop is not None
             return self._queue_up(holder, self.loop, LEASE)
         if self._hooks.on_acquire is not None or self.free:
@@ -123,23 +123,23 @@ class Leases:
         return self._queue_up(holder, self.gate.admit(), LEASE)
 
     def user(self) -> TaskRef:
-        """Who wants a slot, when that may be no task of the loop that the pool was opened in; or raise why not."""
+        """The task that wants a slot. Raises when the caller is no task of the loop in which the pool was opened."""
         self.gate.admit()
         self.thread = get_ident()
         return current_user()
 
     async def another_slot(self, slot: Slot, holder: TaskRef) -> Slot:
-        """Instead of one that was lost between being handed over and being looked at."""
+        """Another slot, instead of one that was lost between being handed over and being checked."""
         self.give_back(slot, holder)
         return await self._agreed_slot(holder, LEASE, back=True)
 
     async def slot_for_call(self, caller: TaskRef, *, is_patient: bool, avoided: Collection[Slot] = ()) -> Slot:
-        """The slot for a call without a lease: the one with least to do that nobody leases.
+        """The slot for a call without a lease: the least busy one that nobody leases.
 
         Args:
             caller: the task that calls.
-            is_patient: whether it waits through an outage.
-            avoided: slots through which the call has failed: others are taken first.
+            is_patient: whether the call waits through an outage.
+            avoided: slots through which the call has failed: other slots are preferred.
         """
         shares = self.policy.leases_per_connection > 1
         back = False
@@ -174,7 +174,7 @@ class Leases:
             raise PoolTimeoutError(f"{self!r}: no connection became free within {limit:g} s") from None
 
     async def _slot_at_once(self, holder: TaskRef) -> Slot:
-        """What is free now; nothing is started, and nobody waits, but for `on_acquire`."""
+        """A free slot, now. Nothing is started and nothing waits, except for `on_acquire`."""
         self.gate.admit()
         await self.lookout.heard()
         self.gate.admit()
@@ -186,8 +186,8 @@ class Leases:
         raise PoolTimeoutError(f"{self!r}: no connection is free, and the caller does not wait")
 
     async def _agreed_slot(self, holder: TaskRef, wants: int, *, back: bool = False) -> Slot:
-        """A slot that is still in service, and that `on_acquire` agrees with; `back`: instead of one that was not."""
-        # The hook may take longer for some than for others, so the order is that in which they came.
+        """A slot in service that `on_acquire` has accepted. `back`: it replaces one that was refused or lost."""
+        # The hook may take longer for some callers than for others, so callers keep the order in which they came.
         turn = self.waiters.turn() if back or self._hooks.on_acquire is not None else 0
         refusals = 0
         while True:
@@ -207,8 +207,9 @@ class Leases:
             turn = turn or self.waiters.turn()
 
     async def _is_agreed(self, slot: Slot, holder: TaskRef, *, is_last: bool) -> bool:
-        """Whether `on_acquire` has let it pass, and it is still there. When it refuses, or is interrupted, the link is
-        replaced; the last time, what it raised is raised.
+        """Whether `on_acquire` accepted the slot, and it is still in service.
+
+        When the hook refuses or is interrupted, the link is replaced. For the last slot, the hook's error is raised.
         """
         generation = slot.generation
         if self._hooks.on_acquire is not None:
@@ -231,7 +232,7 @@ class Leases:
         return False
 
     def _take_free(self, holder: TaskRef) -> Slot:
-        """What is free, and has least to do."""
+        """A free slot, the least busy one."""
         if self.slots.is_spread:
             load = self.slots.load()
             slot = min(
@@ -247,7 +248,7 @@ class Leases:
     def _queue_up(
         self, user: TaskRef, loop: asyncio.AbstractEventLoop, wants: int, *, turn: int | None = None
     ) -> asyncio.Future[Slot]:
-        """Wait for what others give back, or for what is started now."""
+        """Wait for a slot that is given back, or for one that is started now."""
         if self.policy.max_waiters is not None and turn is None and not wants & CALL:
             self._refuse_beyond(self.policy.max_waiters, loop.time())
         waiter = self.waiters.join(user, loop, wants, turn=turn)
@@ -260,7 +261,7 @@ class Leases:
             raise PoolFullError(f"{self!r}: {most} wait for a connection already, and max_waiters allows no more")
 
     def leave(self, waiter: asyncio.Future[Slot], user: TaskRef, wants: int = LEASE) -> None:
-        """Refused or cancelled; perhaps in the moment in which it was served."""
+        """The waiter was refused or cancelled, perhaps in the moment in which it was served."""
         self.waiters.leave(waiter, wants)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
             if wants & CALL:
@@ -275,21 +276,21 @@ class Leases:
         if get_ident() != self.thread:
             self._call_soon(slot, holder, generation)
         elif slot.generation != generation:
-            return  # it was over when its link was lost
+            return  # the lease ended when its link was lost
         elif self.is_slow or not slot.is_plain:
             self._returned_slowly(slot, holder, generation)
         else:
             slot.holders.remove(holder)
             lookout = self.lookout
             if self.waiters.waiting and lookout.clock() >= lookout.due and asyncio._get_running_loop() is not None:
-                lookout.look(slot)  # not for who is freed after his loop was closed: there are no turns to wait for
+                lookout.look(slot)  # not when the loop was closed: then there are no turns to wait for
             elif not self.waiters.serve(slot):
                 self.free.append(slot)
             elif slot.callers:
-                self._supervisor.put(slot)  # more calls may go through it
+                self._supervisor.put(slot)  # it may take more calls
 
     def spoil(self, slot: Slot) -> None:
-        """Nobody is to have the link of a slot again, which is about to be given back."""
+        """The slot is about to be given back, and nobody may use its link again."""
         if get_ident() != self.thread:
             if self.loop is not None and not self.loop.is_closed():
                 self.loop.call_soon_threadsafe(slot.try_to_fire, SlotTrigger.SPOIL)
@@ -298,7 +299,7 @@ class Leases:
 
     def _returned_slowly(self, slot: Slot, holder: TaskRef, generation: int) -> None:
         if self.loop is not None and not self.loop.is_closed() and not _is_running(self.loop):
-            self._call_soon(slot, holder, generation)  # what is to be done needs it to run
+            self._call_soon(slot, holder, generation)  # what is to be done needs the loop
             return
         try:
             if self._hooks.on_release is not None and self._supervisor.is_serving and slot.is_clean:
@@ -311,12 +312,12 @@ class Leases:
             self.loop.call_soon_threadsafe(self._returned_here, slot, holder, generation)
 
     def _returned_here(self, slot: Slot, holder: TaskRef, generation: int) -> None:
-        """In the loop, in whichever thread that runs by now."""
+        """Give back the slot in the loop, in whatever thread the loop runs by now."""
         self.thread = get_ident()
         self.returned(slot, holder, generation)
 
     def give_back(self, slot: Slot, holder: TaskRef) -> None:
-        """The holder does not use it any more, if it was not taken from him."""
+        """The holder does not use the slot any more, unless it was taken from the holder before."""
         if holder in slot.holders:
             slot.holders.remove(holder)
         self._settle(slot)
@@ -326,7 +327,7 @@ class Leases:
             self.give_back(slot, holder)
 
     def end_call(self, slot: Slot, caller: TaskRef) -> None:
-        """A call that went through it has ended."""
+        """A call that went through the slot has ended."""
         slot.callers.remove(caller)
         self._settle(slot)
 
@@ -339,7 +340,7 @@ class Leases:
             self._supervisor.settle(slot)
 
     def _reset(self, hook: Hook, slot: Slot) -> None:
-        """Have `on_release` clean up; nobody gets the slot before it has."""
+        """Have `on_release` clean up; nobody gets the slot before that has ended."""
         try:
             outcome = hook(slot.conn)
         except BaseException as error:
@@ -351,15 +352,15 @@ class Leases:
         if inspect.isawaitable(outcome):
             slot.reset(outcome)
 
-    # --- leases that nobody gives back ----------------------------------------------------------------------------
+    # --- leases that are not released -------------------------------------------------------------------------------
 
     def overdue(self, lease: object, place: str) -> None:
-        """A lease is held for longer than its limit."""
+        """A lease has been held for longer than its limit."""
         limit = self.policy.lease_limit
         _log.warning("%r has been held for %g s, and is perhaps forgotten%s", lease, limit, place)
 
     def forgotten(self, slot: Slot, holder: TaskRef, generation: int, what: str) -> None:
-        """A lease was dropped. The slot is not lost with it. Called from any thread, as garbage is collected in any."""
+        """A lease was dropped: recover its slot. Called from any thread, because garbage is collected in any."""
         if slot.generation != generation:
             return
         self._counts.leaked += 1

@@ -1,8 +1,9 @@
-"""What was held up with the event loop: a link that was lost meanwhile, of which nobody has been told yet.
+"""Delays handing out slots after the event loop was blocked, until the loop has noticed which links were lost.
 
-While a callback or a task computes, the loop hears nothing. What is handed out then, before the loop has had its turns,
-may have been dead for long. So nothing is handed out that was not looked at within `FRESH` seconds: it is set aside for
-as many turns of the loop as such news take, whoever wants it waits in the queue, and then it is put back.
+While a callback or a task computes, the loop receives nothing. A slot that is handed out then may have lost its link
+long ago. So a slot is handed out only within `FRESH` seconds of the last check. After that, free slots are set aside
+for as many turns of the loop as news of a loss takes. Callers wait in the queue meanwhile; then the slots are put
+back.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["FRESH", "TURNS", "Lookout"]
 
 FRESH = 0.1
-"""Seconds for which a slot that was looked at is handed out without another look."""
+"""Seconds after a check for which slots are handed out without another check."""
 TURNS = 10
-"""Turns of the loop in which a slot surely hears that its link is lost. The end of a process takes six."""
+"""Turns of the loop after which a slot has certainly noticed that its link is lost. The end of a process takes six."""
 
 
 class Lookout:
-    """Looks at what is free before it is handed out, when the loop may have been held up.
+    """Checks free slots before they are handed out, when the loop may have been blocked.
 
     Args:
         supervisor: the pool's.
 
     Attributes:
-        clock: that of the loop.
-        due: when the next look is due, by that.
+        clock: the loop's clock.
+        due: when the next check is due, by that clock.
     """
 
     __slots__ = ("_given_back", "_is_looking", "_supervisor", "clock", "due")
@@ -46,19 +47,19 @@ class Lookout:
         self.due = 0.0
 
     def begin(self) -> Callable[[], float]:
-        """The pool was opened, in the running loop; returns its clock."""
+        """The pool was opened in the running loop. Return the loop's clock."""
         loop = asyncio.get_running_loop()
         is_usual = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
-        self.clock = time.monotonic if is_usual else loop.time  # as that does, without a frame
+        self.clock = time.monotonic if is_usual else loop.time  # the same as loop.time, without a Python frame
         self.due, self._is_looking, self._given_back = self.clock() + FRESH, False, []
         return self.clock
 
     def is_due(self) -> bool:
-        """Whether the loop may have been held up since the last look."""
+        """Whether the loop may have been blocked since the last check."""
         return self.clock() >= self.due
 
     def look(self, *also: Slot) -> None:
-        """Set aside what is free, and `also`, which was given back just now, until the loop has had its turns."""
+        """Set aside the free slots, and `also`, just returned ones, until the loop has had its turns."""
         slots = self._supervisor.slots
         self._given_back += also
         slots.set_aside += (*slots.free, *also)
@@ -68,10 +69,10 @@ class Lookout:
             self._turn(asyncio.get_running_loop(), TURNS, self.clock())
 
     async def heard(self) -> None:
-        """Wait until nothing is set aside, having looked if that is due."""
+        """Wait until nothing is set aside; check first if that is due."""
         if self.is_due():
             self.look()
-        while self._is_looking:  # noqa: ASYNC110 - for a few turns, and no event outlives its loop
+        while self._is_looking:  # noqa: ASYNC110 - only for a few turns, and no event outlives its loop
             await asyncio.sleep(0)
 
     def _turn(self, loop: asyncio.AbstractEventLoop, left: int, began: float) -> None:
@@ -87,7 +88,7 @@ class Lookout:
         slots.free += [slot for slot in dict.fromkeys(aside) if slot.is_ready and slot.room and slot not in slots.free]
         waiters = self._supervisor.waiters
         waiters.counted_before = began
-        for slot in reversed(tuple(slots.free)):  # what is to be taken first comes last
+        for slot in reversed(tuple(slots.free)):  # the slot to take first comes last
             self._supervisor.put(slot)
         waiters.counted_before = math.inf
         for slot in given_back:

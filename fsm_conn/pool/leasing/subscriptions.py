@@ -1,10 +1,10 @@
-"""Subscriptions through a pool: each goes through one slot at a time, and on through another when it must.
+"""Subscriptions through a pool: each uses one slot at a time, and moves to another when it must.
 
 The rules that hold here:
 
-- A subscription counts as a call of its slot: nobody leases that meanwhile, and calls share it.
-- It moves when the link of its slot is lost, goes away in good order, or is to be replaced; a `Gap` tells of it.
-- It waits through an outage, without regard to `acquire_timeout`, and ends with the pool, whose closing does not wait.
+- A subscription counts as a call of its slot: nobody can lease the slot meanwhile, but calls share it.
+- It moves when its link is lost, goes away in good order, or is to be replaced; the subscriber receives a `Gap`.
+- It waits through an outage, regardless of `acquire_timeout`. It ends with the pool; closing does not wait for it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["SubscriptionRoute"]
 
 
 class SubscriptionRoute(PoolRoute):
-    """The way of one subscription, to one slot after the other.
+    """The route of one subscription, through one slot after another.
 
     Args:
-        leases: what hands out slots.
+        leases: hands out the slots.
         counts: the pool's.
     """
 
@@ -42,7 +42,7 @@ class SubscriptionRoute(PoolRoute):
         super().__init__(leases, counts, waits_through_outage=True)
 
     async def next(self, end: float | None) -> SubscribedSlot:
-        """As `PoolRoute.next`, but through another slot than the last time, if there is one."""
+        """As `PoolRoute.next`, but through another slot than before, if there is one."""
         del self._tried[:-1]
         call = await super().next(math.inf if end is None else end)
         return SubscribedSlot(self._leases, call.slot, call.caller)
@@ -77,10 +77,10 @@ class SubscribedSlot(SlotCall):
             self._end()
 
     async def before_leaving(self, reply: Awaitable[Any]) -> Any:
-        """As `RoutedCall.before_leaving`; the slot is also left when its link is to be replaced.
+        """As `RoutedCall.before_leaving`; the subscription also leaves the slot when the link is to be replaced.
 
         Raises:
-            GoingAwayError: it was replaced, or is to be.
+            GoingAwayError: the link was replaced, or is to be.
             PoolClosed: the pool is being closed.
         """
         subscribers = self.slot.subscribers

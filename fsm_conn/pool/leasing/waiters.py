@@ -1,10 +1,10 @@
-"""Those who wait for a connection, first come, first served. Whoever was cancelled is passed over.
+"""The queue of callers that wait for a connection: first come, first served. Cancelled callers are skipped.
 
-Who was served with something of no use, a link that was lost in that moment, comes back ahead of everybody who was not
-served yet; and those who come back do so in the order in which they came first.
+A caller that was served with a link that was lost in that moment comes back ahead of all callers that were not served
+yet. Several of these keep the order in which they first came.
 
-How many they are is counted and not looked up, for it is asked whenever one more comes. Who was cancelled is counted
-until he leaves, which is one turn of the loop later.
+The number of waiting callers is a counter, because it is read whenever another one comes. A cancelled caller is
+counted until it leaves, one turn of the loop later.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["CALL", "LEASE", "PATIENT", "Waiters"]
 
 FEW = 16
-"""Waiters who have left and may stay in the queue, whatever its length."""
+"""Waiters that have left and may stay in the queue, whatever its length."""
 
 LEASE, CALL, PATIENT = 0, 1, 2
-"""What somebody waits for: a lease, or a slot to make one call through. PATIENT, added to either: through an outage."""
+"""What a caller waits for: a lease, or a slot for one call. PATIENT, added to either: wait through an outage."""
 
 Entry = tuple["asyncio.Future[Slot]", "TaskRef", float, int]
 
@@ -39,15 +39,15 @@ class Waiters:
     """The queue of a pool.
 
     Args:
-        counts: what counts how long those who were served had waited.
+        counts: records how long callers waited before they were served.
 
-    Who leaves is passed over when his turn comes; when there are many of them, they are taken out.
+    A waiter that leaves is skipped when its turn comes; when there are many of these, they are removed.
 
     Attributes:
-        clock: that of the loop.
-        counted_before: who came later is not counted as having waited: he waited for a look only.
-        waiting: how many there are.
-        calls: how many of them wait to make a call, rather than for a lease.
+        clock: the loop's clock.
+        counted_before: callers that came later only waited for a check of the slots, which is not counted as waiting.
+        waiting: how many callers wait.
+        calls: how many of them wait for a call, rather than for a lease.
     """
 
     __slots__ = ("_back", "_counts", "_left", "_queue", "_turns", "calls", "clock", "counted_before", "waiting")
@@ -58,7 +58,7 @@ class Waiters:
         self._counts = counts
         self._queue: deque[Entry] = deque()
         self._back: list[tuple[int, Entry]] = []
-        """Who came back, by turn."""
+        """The callers that came back, by turn."""
         self._left = self._turns = 0
         self.waiting = self.calls = 0
 
@@ -67,31 +67,31 @@ class Waiters:
 
     @property
     def leases(self) -> int:
-        """How many wait for a lease."""
+        """How many callers wait for a lease."""
         return self.waiting - self.calls
 
     @property
     def demand(self) -> int:
-        """How many leases would serve all of them: one slot does for all calls."""
+        """How many leases would serve all callers: one slot is enough for all calls."""
         return self.leases + (self.calls > 0)
 
     def turn(self) -> int:
-        """A place for who comes back, behind all whose turn was taken before. It is kept for the next time."""
+        """A place for a caller that comes back, behind all places given before. The caller keeps it for later."""
         self._turns += 1
         return self._turns
 
     def join(
         self, user: TaskRef, loop: asyncio.AbstractEventLoop, wants: int = LEASE, *, turn: int | None = None
     ) -> asyncio.Future[Slot]:
-        """Queue up. Done when a slot was handed over, or with the error that says why none will be.
+        """Queue up. The future is done when a slot was handed over, or with the error that says why none will be.
 
         Args:
-            user: what the slot is told when it is handed over.
+            user: the task that the slot will record as its user.
             loop: the running loop.
             wants: LEASE or CALL, perhaps with PATIENT.
-            turn: for who comes back, as `turn()` gave it.
+            turn: for a caller that comes back: its result of `turn()`.
         """
-        waiter: Future[Slot] = Future(loop=loop)  # in its short form, for it is made for each wait
+        waiter: Future[Slot] = Future(loop=loop)  # by its short name, which is quicker: each wait makes one
         self.waiting += 1
         if wants & CALL:
             self.calls += 1
@@ -102,7 +102,7 @@ class Waiters:
         return waiter
 
     def leave(self, waiter: asyncio.Future[Slot], wants: int = LEASE) -> None:
-        """Wait no longer. Harmless for who was served."""
+        """Stop waiting. Harmless for a caller that was served."""
         if waiter.get_loop().is_closed():
             return
         if waiter.cancel() or waiter.cancelled():
@@ -135,18 +135,18 @@ class Waiters:
                 try:
                     waiter.set_result(slot)
                 except RuntimeError:
-                    return True  # the loop was closed under him: when he is freed, he gives it back
+                    return True  # the loop was closed: the caller gives the slot back when it is freed
                 if since < self.counted_before:
                     self._counts.note_wait(self.clock() - since)
                 return True
         return False
 
     def refuse(self, why: Callable[[], BaseException], *, patient_too: bool = True) -> int:
-        """Tell them why they will not be served, each by an error of its own; how many were told.
+        """Fail the waiters, each with an error of its own. Return how many there were.
 
         Args:
             why: makes the error.
-            patient_too: also those who wait through an outage.
+            patient_too: also fail those that wait through an outage.
         """
         refused = 0
         for waiter, _, _, wants in (*(entry for _, entry in self._back), *self._queue):
