@@ -1,4 +1,4 @@
-"""The end of a pool's life: who is waited for, and how long, before all connections are closed."""
+"""The end of a pool's life: waits for users up to a limit, then closes all connections."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["DRAIN_TIMEOUT", "Drain"]
 _log = logging.getLogger("fsm_conn.pool")
 
 DRAIN_TIMEOUT = 10.0
-"""Seconds that closing waits for leases when it is not told otherwise."""
+"""Seconds for which closing waits for leases by default."""
 
 
 class Drain:
-    """Waits for the leases of a pool, and for calls under way, but not for those of the tasks that wait for it.
+    """Waits for a pool's leases and for calls under way, except for those of the tasks that wait for the closing.
 
     Args:
         gate: the pool's.
         supervisor: the pool's.
 
     Attributes:
-        until: when what is left is cut off, by the loop's clock; None: never.
+        until: when the rest is cut off, by the loop's clock; None: never.
         closers: the tasks that wait for the closing.
     """
 
@@ -40,13 +40,13 @@ class Drain:
         self._supervisor = supervisor
 
     def limit(self, until: float | None) -> None:
-        """One more has asked to close it, by then at the latest: the earlier limit counts."""
+        """Another caller asks to close the pool by `until` at the latest: the earliest limit counts."""
         if until is not None and (self.until is None or until < self.until):
             self.until = until
         self._supervisor.news.set()
 
     async def run(self) -> None:
-        """Wait for the users of the slots up to the timeout, then close all slots, also those in use."""
+        """Wait for the users of the slots up to the limit, then close all slots, even those in use."""
         try:
             await self._returned_by_all()
         finally:
@@ -60,7 +60,7 @@ class Drain:
             await slot.wait_for_state(SlotState.CLOSED)
 
     async def removed(self, slots: Sequence[Slot], timeout: float | None) -> None:
-        """Wait until slots whose target was removed are closed; when the time is up, close what is left of them."""
+        """Wait until the slots of a removed target are closed; when the time is up, close the rest."""
 
         async def closed() -> None:
             for slot in slots:
@@ -90,6 +90,6 @@ class Drain:
                 await within(left, news.wait())
 
     def _awaited(self) -> int:
-        """How many it waits for: who waits for the closing is not among them."""
+        """How many users it waits for, without the tasks that wait for the closing."""
         closers = [*self.closers, *(closer() for closer in self.closers)]
         return sum(user not in closers for slot in self._supervisor.slots for user in slot.users())

@@ -1,4 +1,4 @@
-"""What the parts of a pool may ask of the pool, without keeping it alive."""
+"""What the parts of a pool may ask of the pool, without keeping the pool alive."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["Gate"]
 
 
 class Guarded(Protocol):
-    """What a gate belongs to."""
+    """The object that a gate belongs to."""
 
     name: str
 
     def admit(self) -> asyncio.AbstractEventLoop:
-        """The running loop, if anybody is served in it; else raise what tells why not."""
+        """The running loop, if the pool serves callers in it; otherwise raise the error that says why not."""
 
     def why_closed(self) -> PoolClosed:
         """The error that says that the pool is closed, and what to do."""
 
 
 class Gate:
-    """Lets in who may be served, and names the pool in messages.
+    """Admits callers, and names the pool in messages.
 
     Args:
-        pool: whose gate it is.
+        pool: the pool, to which the gate keeps a weak reference.
     """
 
     def __init__(self, pool: Guarded) -> None:

@@ -4,8 +4,8 @@ The rules that hold here:
 
 - A hook may be a plain or an async function. Whatever it raises, its caller gives back the connection.
 - Every hook has a limit: `on_open` the connection's `start_timeout`, the others the policy's `hook_timeout`. A hook
-  that passes its limit is cancelled, and the error and the log name it. One that ignores its cancellation is left
-  behind where the caller of `acquire` would hang with it.
+  that passes its limit is cancelled, and the error and the log name it. If a hook ignores its cancellation and a
+  caller of `acquire` would hang with it, the hook is left behind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Cleanups", "Hook", "Hooks", "ask", "run"]
 _log = logging.getLogger("fsm_conn.pool")
 
 GRACE = 1.0
-"""Seconds that `on_acquire` may take to end after it was cancelled."""
+"""Seconds in which `on_acquire` may end after it was cancelled."""
 
 Hook = Callable[[Connection], Awaitable[None] | None]
 
@@ -52,14 +52,14 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
     """Call a hook, and await it if it is async.
 
     Args:
-        name: which hook it is.
+        name: the hook's name.
         hook: the function.
-        conn: what it is called with.
-        limit: seconds; None: without limit.
+        conn: its argument.
+        limit: seconds; None: no limit.
 
     Raises:
         HookTimeoutError: the limit has passed.
-        RuntimeError: it let a cancellation pass that was not meant for its own task.
+        RuntimeError: the hook raised a cancellation that was not meant for its own task.
     """
 
     async def call() -> None:
@@ -71,7 +71,7 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
 
 
 async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
-    """As `run`, but an async hook has a task of its own: who asks is not held up by one that cannot be cancelled."""
+    """As `run`, but an async hook has a task of its own, so one that ignores its cancellation does not block this."""
     outcome = hook(conn)
     if not inspect.isawaitable(outcome):
         return
@@ -95,7 +95,7 @@ async def _awaited(outcome: Awaitable[None]) -> None:
 
 
 async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) -> None:
-    """Cancel a hook, and wait until it has ended, as long as that may take."""
+    """Cancel a hook, and wait until it has ended, however long that takes."""
     task.cancel()
     task.add_done_callback(_heed)
     await asyncio.wait({task}, timeout=GRACE)
@@ -105,13 +105,13 @@ async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) ->
 
 
 def _heed(task: asyncio.Future[None]) -> None:
-    """What it raises is of no use any more."""
+    """Ignore the hook's error: nobody can use it any more."""
     if not task.cancelled():
         task.exception()
 
 
 async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> None:
-    """As `run`, for what an async hook has returned."""
+    """As `run`, for the awaitable that an async hook has returned."""
     try:
         await within(limit, outcome)
     except ExpiredError:
@@ -126,10 +126,10 @@ async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> 
 
 
 class Cleanups:
-    """What `on_release` is still to do on one connection.
+    """The `on_release` cleanups that are still to run on one connection.
 
     Args:
-        limit: seconds for each; None: without limit.
+        limit: seconds for each; None: no limit.
     """
 
     __slots__ = ("_limit", "_waiting")
@@ -139,16 +139,16 @@ class Cleanups:
         self._waiting: deque[Awaitable[None]] = deque()
 
     def add(self, cleanup: Awaitable[None]) -> None:
-        """One more lease is over."""
+        """Add the cleanup of one more lease."""
         self._waiting.append(cleanup)
 
     async def run(self) -> None:
-        """Wait for one after the other. Raises as `run`."""
+        """Wait for one after another. Raises as `run`."""
         while self._waiting:
             await _bounded("on_release", self._waiting.popleft(), self._limit)
 
     def drop(self) -> None:
-        """They are not begun any more; Python warns of a coroutine of which nobody says so."""
+        """Close cleanups that were not started: otherwise Python warns of coroutines that were never awaited."""
         while self._waiting:
             outcome = self._waiting.popleft()
             if inspect.iscoroutine(outcome):

@@ -30,7 +30,7 @@ __all__ = ["MakeSlot", "checked_pool_name", "merged", "slot_maker", "target_make
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 MakeSlot = Callable[[Kind, SlotOwner, PoolTarget], Slot]
 _FEW = 3
-"""Targets that a pool is named by."""
+"""At most so many targets appear in a pool's default name."""
 
 
 def target_maker(
@@ -39,7 +39,7 @@ def target_maker(
     rng: random.Random | None,
     options: Mapping[str, Any],
 ) -> MakeTarget:
-    """What makes of a target what the pool knows of it; what is wrong with it, or with the options, is told there."""
+    """Returns a function that makes a `PoolTarget` of a target. It raises if the target or the options are wrong."""
     if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
         raise TypeError(f"connection_class={connection_class!r}: give a subclass of Connection")
     if rng is not None:
@@ -65,7 +65,7 @@ def slot_maker(
     on_open: Hook | None,
     rng: random.Random | None,
 ) -> MakeSlot:
-    """What makes slots, each with a connection of its own, in the context of the pool, whoever needs it first.
+    """Returns a function that makes slots, each with its own connection, in the pool's context, whoever calls it.
 
     When the application has not named the pool, connections have the name of their target.
     """
@@ -80,7 +80,7 @@ def slot_maker(
 
 
 def checked_pool_name(name: str | None, targets: Targets) -> str:
-    """What to call a pool in messages; by default that of its target, or the names of the first few."""
+    """The pool's name in messages; by default its target's name, or the names of the first few."""
     if name is not None:
         return checked_name(name)
     names = [target.name for target in targets]
@@ -88,7 +88,7 @@ def checked_pool_name(name: str | None, targets: Targets) -> str:
 
 
 def merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) -> PoolPolicy:
-    """The policy, with what was given beside it."""
+    """The policy, with the separately given values applied."""
     if policy is None:
         policy = PoolPolicy()
     elif not isinstance(policy, PoolPolicy):
@@ -99,7 +99,7 @@ def merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) ->
 
 
 def _explain(pool: type, connection_class: type, options: Mapping[str, Any], error: TypeError) -> None:
-    """Raise what tells of an option that neither of the two takes, if that is what is wrong."""
+    """Raise an error that names an option which neither class takes, if that is the cause."""
     known = dict.fromkeys(name for each in (pool, connection_class) for name in _options_of(each))
     for name in options:
         if name not in known:
@@ -108,7 +108,7 @@ def _explain(pool: type, connection_class: type, options: Mapping[str, Any], err
 
 
 def _options_of(owner: type) -> Iterator[str]:
-    """What its constructor takes by name, and what those take that it may pass the rest on to."""
+    """The keyword arguments of its constructor, and of the constructors to which it may pass the rest."""
     for each in owner.__mro__:
         if "__init__" in vars(each):
             parameters = inspect.signature(each.__init__).parameters.values()  # type: ignore[misc]

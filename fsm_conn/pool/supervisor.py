@@ -1,12 +1,12 @@
-"""What becomes of slots: who is served by them, which are woken, opened, replaced, and closed.
+"""Decides about slots: which callers they serve, and which slots are woken, opened, replaced and closed.
 
 The rules that hold here:
 
-- The supervisor decides by what slots tell and by what the clock says; it looks into no connection.
-- A slot is among the free ones exactly when it is ready and has room for a lease. While somebody waits, nothing is.
-- Overflow is opened in the moment in which somebody must wait for a lease to be returned. It is tried again, with
-  pauses, as long as somebody waits.
-- When nothing is in service, and all that was tried has failed, those who named no time to wait are told why at once.
+- The supervisor decides by what slots report and by the clock. It looks into no connection.
+- A slot is free exactly when it is ready and has room for a lease. While a caller waits, no slot is free.
+- Overflow is opened as soon as a caller would have to wait for a lease to be returned. It is tried again, with pauses,
+  as long as a caller waits.
+- When no slot is in service and every attempt has failed, callers without a timeout get the error at once.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _log = logging.getLogger("fsm_conn.pool")
 
 
 class Supervisor:
-    """The part of a pool that its slots tell of what happens to them.
+    """The part of a pool to which its slots report.
 
     Args:
         gate: names the pool in messages.
         policy: the pool's.
         targets: the pool's.
-        make: makes a slot of a kind, which tells its owner, for a target.
+        make: makes a slot of a kind, for a target; the slot reports to the given owner.
         counts: the pool's.
 
     Attributes:
         slots: the slots.
-        moves: moves them between targets.
-        waiters: those who wait for one.
-        is_serving: whether what becomes free is for others, rather than to be closed.
-        is_open: whether all connections have been there once, so that more are started for who waits.
+        moves: moves the slots between targets.
+        waiters: the queue of callers.
+        is_serving: whether free slots go to callers, rather than being closed.
+        is_open: whether all connections have been up once, so that more are started for waiting callers.
         news: set whenever something has changed.
     """
 
@@ -76,8 +76,8 @@ class Supervisor:
         self._counts = counts
 
     def begin(self) -> None:
-        """Slots are made, and may be woken."""
-        self.news = asyncio.Event()  # which belongs to one loop
+        """Start to make slots, which may then be woken."""
+        self.news = asyncio.Event()  # an event belongs to one loop
         for target in self._targets:
             target.forget()
         made: list[Slot] = []
@@ -87,18 +87,18 @@ class Supervisor:
         self.is_serving, self.is_open, self.moves.is_open = True, False, False
 
     def open(self) -> None:
-        """All connections have been there once: from here on more are started for who waits."""
+        """All connections have been up once: from here on start more for waiting callers."""
         self.is_open = self.moves.is_open = True
 
     def end(self) -> None:
-        """Nothing is for anybody any more."""
+        """Serve nobody any more."""
         self.is_serving = self.is_open = False
         self.slots.free.clear()
         for slot in self.slots:
             slot.subscribers.dismiss()
         self.news.set()
 
-    # --- what slots tell ------------------------------------------------------------------------------------------
+    # --- reports of slots -----------------------------------------------------------------------------------------
 
     def slot_moved(self, slot: Slot, *, was_in_service: bool) -> None:
         """A slot has entered a state."""
@@ -128,7 +128,7 @@ class Supervisor:
         self.news.set()
 
     def hook_failed(self, slot: Slot, hook: str, error: Exception) -> None:
-        """A hook has raised. What many slots tell alike is told at length once."""
+        """A hook has raised. An error that many slots report alike is logged in full once."""
         told = hook, type(error), str(error)
         if told != self._told_last:
             self._told_last = told
@@ -144,11 +144,11 @@ class Supervisor:
                 return
             self._succeed(slot, slot.predecessor)
         elif (other := self.slots.successor(slot)) is not None and other.target is slot.target:
-            self.retire(other)  # it has a fresh link by itself
+            self.retire(other)  # the link is fresh anyway
         if slot.is_overflow or self.slots.active() < self.policy.size:
             slot.activate(True)
         self.settle(slot)
-        self.provide()  # for who counted on a slot that has become standby
+        self.provide()  # for callers that counted on a slot that has become standby
         self.news.set()
 
     def _went_down(self, slot: Slot) -> None:
@@ -167,10 +167,10 @@ class Supervisor:
         self.provide()
         self.news.set()
 
-    # --- what is decided ------------------------------------------------------------------------------------------
+    # --- decisions ------------------------------------------------------------------------------------------------
 
     def settle(self, slot: Slot) -> None:
-        """Do what is to be done to a slot that has changed; lease it if there is nothing."""
+        """Do what is due to a slot that has changed. If nothing is due, let callers lease it."""
         if not self.is_serving or slot.is_retired:
             self.news.set()
             return
@@ -181,7 +181,7 @@ class Supervisor:
         self.put(slot)
 
     def _renew(self, slot: Slot) -> bool:
-        """Nobody uses it: have its link replaced, or have it go, if that is to be done; whether it is."""
+        """Nobody uses the slot: replace its link or close it, if that is due. Return whether it was."""
         is_spare = slot.is_overflow and (self.policy.overflow_linger == 0 or slot.is_old) and not self.waiters
         if slot.is_replaced or is_spare:
             self.retire(slot)
@@ -194,7 +194,7 @@ class Supervisor:
         return True
 
     def _have_succeeded(self, old: Slot) -> None:
-        """It is the last one that serves: open another, and give it up when that is there."""
+        """This is the last slot in service: open another, and close this one when the other is up."""
         if self.slots.successor(old) is None and (slot := self._made(Kind.REGULAR, old.target)) is not None:
             slot.predecessor = old
             self.slots.add(slot)
@@ -212,7 +212,7 @@ class Supervisor:
                 self.retire(old)
 
     def put(self, slot: Slot) -> None:
-        """Serve whoever waits from a slot, as long as it has room; what room is left is free."""
+        """Serve waiting callers from a slot, as long as it has room; if room is left, the slot is free."""
         if slot.is_ready:
             while (wants := self.waiters.head()) is not None:
                 if not (slot.takes_calls if wants & CALL else slot.room) or not self.waiters.serve(slot):
@@ -223,9 +223,9 @@ class Supervisor:
             self.slots.leave_free(slot)
 
     def provide(self) -> None:
-        """Somebody waits: wake or make as many slots as would serve them, or tell them that none can be had."""
+        """A caller waits: wake or make as many slots as needed, or fail the callers when none can be had."""
         if not self.slots.is_complete() and self.waiters and self.is_open:
-            self.news.set()  # what is due is another thing now
+            self.news.set()  # something else may be due now
             self._follow(self.slots.plan(self.waiters.demand, self.now()))
 
     def _follow(self, plan: Plan) -> None:
@@ -240,7 +240,7 @@ class Supervisor:
                 break
 
     def _open_overflow(self) -> bool:
-        """Whether there is one more. What its constructor raises hurts neither who waits nor who is served."""
+        """Open one more; return whether that worked. An error of its constructor does not reach any caller."""
         if (slot := self._made(Kind.OVERFLOW, self._targets.place(self.slots))) is None:
             return False
         self.slots.add(slot)
@@ -258,7 +258,7 @@ class Supervisor:
     # --- what is due ------------------------------------------------------------------------------------------------
 
     def clean_up(self) -> float | None:
-        """Do what is due; and return when more will be, by the loop's clock, if nothing happens meanwhile."""
+        """Do what is due. Return when more will be due, by the loop's clock, if nothing happens meanwhile."""
         now = self.now()
         later = self.moves.clean_up(now)
         for slot in [each for each in self.slots if each.is_old and each.in_service and not each.is_used]:
@@ -278,13 +278,13 @@ class Supervisor:
         return min(later, default=None)
 
     def _expire(self, slot: Slot) -> None:
-        """It is too old: its link is replaced, when it is not used any more and something else serves."""
+        """The link is too old: replace it when nobody uses it and another slot serves."""
         slot.expire()
         self.slots.leave_free(slot)
         self.settle(slot)
 
     def expire_all(self) -> None:
-        """Have all present links replaced, one after the other, as they become free and others serve."""
+        """Have all present links replaced, one after the other, as they become unused and others serve."""
         for slot in tuple(self.slots):
             slot.outdate()
             self.slots.leave_free(slot)
@@ -292,7 +292,7 @@ class Supervisor:
         self.news.set()
 
     def resize(self, policy: PoolPolicy) -> None:
-        """Follow a policy of another size: more are started, and what is too many goes when nobody uses it."""
+        """Apply a policy of another size: start more slots, or close surplus ones when nobody uses them."""
         more = policy.size - self.policy.size
         self.policy = policy
         self.slots.follow(policy)
@@ -310,14 +310,14 @@ class Supervisor:
         self.provide()
 
     def _even_active(self) -> None:
-        """Have as many regular slots active as there are to be: the others stand by."""
+        """Make as many regular slots active as allowed: the others are standby."""
         regular = [slot for slot in self.slots if not (slot.is_overflow or slot.is_replaced) and slot.in_service]
         for slot in sorted(regular, key=lambda slot: (not slot.is_active, not slot.is_used)):
             slot.activate(self.slots.active() - slot.is_active < self.policy.size)
             self.put(slot)
 
     def add_target(self, target: Target) -> None:
-        """Connections are made to one more target."""
+        """Start to connect to one more target."""
         self._targets.add(target)
         if self.is_serving:
             self.moves.join()
@@ -325,7 +325,7 @@ class Supervisor:
         self.news.set()
 
     def remove_target(self, target: Target) -> list[Slot]:
-        """A target is given up; the slots that are still to be closed."""
+        """Stop using a target. Return the slots that are still to be closed."""
         gone = self._targets.remove(target)
         if self.is_serving:
             self.moves.leave(gone)
@@ -344,24 +344,24 @@ class Supervisor:
         return since + self.policy.max_idle
 
     def _close(self, slot: Slot) -> None:
-        """Nobody needs it: overflow goes, another slot sleeps until it is needed."""
+        """Nobody needs the slot: overflow is retired, another slot sleeps until it is needed."""
         if slot.is_overflow:
             self.retire(slot)
         else:
             slot.try_to_fire(SlotTrigger.SLEEP)
 
     def retire(self, slot: Slot) -> None:
-        """It does not belong to the pool any more, nor does what was to take its place, and has not yet."""
+        """Take the slot out of the pool, and with it a successor that is not up yet."""
         if (other := self.slots.successor(slot)) is not None:
             self.retire(other)
         self.slots.remove(slot)
         self.slots.leaving.add(slot)
         slot.fire(SlotTrigger.RETIRE)
 
-    # --- how it is told -----------------------------------------------------------------------------------------------
+    # --- for messages -------------------------------------------------------------------------------------------------
 
     def now(self) -> float:
-        """By the loop's clock."""
+        """The time by the loop's clock."""
         return asyncio.get_running_loop().time()
 
     def why_unavailable(self, what: str = "has no connection") -> PoolUnavailableError:

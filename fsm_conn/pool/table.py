@@ -52,12 +52,12 @@ POOL_STATES: tuple[State, ...] = (
 POOL_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.OPEN, _S.CLOSED, _S.OPENING, effects="make_slots"),
     Transition(_T.OPENED, _S.OPENING, _S.OPEN, effects="begin_service"),
-    # Not all of it could be opened: what was opened is closed.
+    # Not all connections could be opened: close those that were.
     Transition(_T.OPEN_FAILED, _S.OPENING, _S.DRAINING, effects="end_service"),
     # From here on no new callers are served, and waiting ones are refused at once.
     Transition(_T.CLOSE, (_S.OPENING, _S.OPEN), _S.DRAINING, effects="end_service"),
     Transition(_T.DRAINED, _S.DRAINING, _S.CLOSED, effects="forget_slots"),
-    # A bug in an activity: nothing is served on top of it.
+    # A bug in an activity: the pool closes, and serves nobody.
     Transition(_T.FAULT, (_S.OPENING, _S.OPEN), _S.DRAINING, effects="end_service"),
     Transition(_T.FAULT, _S.DRAINING, _S.CLOSED, effects="forget_slots"),
     Transition(_T.FAULT, _S.CLOSED, None),
