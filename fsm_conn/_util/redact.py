@@ -1,4 +1,4 @@
-"""Makes a plugin's output fit to be shown: without secrets and control characters.
+"""Makes a plugin's output safe to show: without secrets and control characters.
 
 A plugin's output is untrusted, and it ends up in errors, logs and terminals. It may hold what the user
 handed to the plugin in `env=`, what the host's own environment holds, a private key, or escape sequences that rewrite
@@ -6,13 +6,13 @@ a terminal.
 
 Rules that hold here:
 
-- Everything of a plugin that is quoted or logged passes through one `Redactor`.
+- All output of a plugin that is quoted or logged passes through one `Redactor`.
 - A value that plainly is no secret (a level, a flag, a small number, a value that the host's own environment holds
   under an innocent name) stays readable: evidence that is all asterisks helps nobody.
 - A private key is removed whole, even when only one end of it is visible.
-- A secret is searched in the text as a terminal would show it: escapes, such as colours, are removed first.
-- A secret is searched in the form in which it is decoded: bytes that are not UTF-8 come back as escapes.
-- Half a secret is a secret: code that cuts text before redacting it says where, and partial secrets there are hidden.
+- Escapes, such as colours, are removed first, so that a secret is searched for in the text that a terminal would show.
+- A secret is searched for in its decoded form: bytes that are not UTF-8 come back as escapes.
+- Half a secret is a secret. Code that cuts text before redacting it says where, and partial secrets there are hidden.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = [
 HIDDEN = "[redacted]"
 SHORTEST_SECRET = 4
 FARTHEST = 1024
-"""Characters of what was shown before that are looked at again for the beginning of a secret."""
+"""Characters of the text shown before that are searched again for the beginning of a secret."""
 
 _ESCAPES_IN_BYTES = re.compile(ESCAPES.pattern.encode())
-# What may be left of one of each kind that was cut at its beginning.
+# The rest of each kind of escape, when its beginning was cut off.
 _CUT_ESCAPES = tuple(
     re.compile(rf"\A{left}")
     for left in (r"\[?[0-?]{0,32}[ -/]{0,8}[@-~]", r"[\]PX^_]?[^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)", r"[ -/]{0,8}[0-~]")
@@ -52,7 +52,7 @@ _KEY_WHOLE = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL
 )
 _KEY_TAIL = re.compile(r"\A(?:[A-Za-z0-9+/=\s]|\\n)*-----END [A-Z ]{0,30}PRIVATE KEY-----")
-# The servers' own words on a refused cookie name the value that they had expected.
+# Servers quote the expected value when they refuse a cookie.
 _COOKIE_TOLD = re.compile(r"(?i)\b(expected|received)([=:] ?)('[^'\n]*'|\"[^\"\n]*\"|[^\s,.]+)")
 
 
@@ -68,21 +68,21 @@ def decoded(data: bytes, *, front: bool = False, back: bool = False) -> str:
 
     Args:
         data: the output.
-        front: there was more before it, so half a character at the beginning is left out: by it, the other half of a
-            secret could not be told.
-        back: the same of what came after it.
+        front: the text was cut in front. Half a character at the beginning is then dropped, because it would prevent
+            the rest of a secret from being recognized.
+        back: the same for the end of the text.
     """
     whole = _CUT_CHARACTER.sub(b"", data) if front else data
     return _decoder("backslashreplace").decode(whole) if back else whole.decode("utf-8", "backslashreplace")
 
 
 def without_escapes(data: bytes) -> bytes:
-    """`data` without terminal escapes; the ends of lines stay."""
+    """`data` without terminal escapes; line ends stay."""
     return _ESCAPES_IN_BYTES.sub(b"", data) if b"\x1b" in data else data
 
 
 def _pieces(secrets: Iterable[str]) -> set[str]:
-    """What to look for in text as it is: each secret, and each longer line of one that has several."""
+    """What to search for in plain text: each secret, and each longer line of a secret that has several."""
     found = set()
     for secret in _forms(secrets):
         secret = ESCAPES.sub("", secret)
@@ -93,17 +93,17 @@ def _pieces(secrets: Iterable[str]) -> set[str]:
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
-    """Each secret as it is, as `decoded` shows what a plugin was given, and as gRPC does."""
+    """Each secret as it is, as `decoded` shows it after it was passed to a plugin, and as gRPC shows it."""
     for secret in secrets:
         yield secret
-        with suppress(UnicodeEncodeError):  # no plugin can be given it
+        with suppress(UnicodeEncodeError):  # such a secret cannot be passed to a plugin
             given = os.fsencode(secret)
             yield decoded(given)
             yield given.decode("utf-8", "replace")
 
 
 def _recoded_pieces(secrets: Iterable[str]) -> set[str]:
-    """What to look for in text with all forms undone: each secret so, and in base64 and hexadecimal digits."""
+    """What to search for in text with all encodings undone: each secret likewise, and in base64 and hexadecimal."""
     found: set[str] = set()
     for secret in secrets:
         with suppress(UnicodeEncodeError):
@@ -111,19 +111,19 @@ def _recoded_pieces(secrets: Iterable[str]) -> set[str]:
             plainly = given.decode("latin-1")
             found |= {undone(plainly), undone(plainly.replace(" ", "+")), given.hex(), given.hex().upper()}
             found |= {undone(each) for each in base64_of(given)}
-        # Python's `ascii` writes characters by their numbers, where these are small.
+        # Python's `ascii` writes small characters as their numbers.
         found.add(undone("".join(each if each < "\u0100" else bytewise(each) for each in secret)))
     return {piece for piece in found if len(piece) >= SHORTEST_SECRET}
 
 
 def _beginnings(text: str) -> list[str]:
-    """Where the text may begin that a terminal would show, if `text` was cut at the front, perhaps within an escape."""
+    """The places where the visible text may begin, if `text` was cut at the front, perhaps within an escape."""
     cuts = (left.match(text) for left in _CUT_ESCAPES)
     return [ESCAPES.sub("", text[at:]) for at in {0, *(cut.end() for cut in cuts if cut is not None)}]
 
 
 def _hide(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """`text` with each of `spans` hidden; those that overlap are one. It has as many lines as before."""
+    """`text` with each of `spans` hidden. Overlapping spans count as one. The number of lines stays the same."""
     merged: list[list[int]] = []
     for begin, end in sorted(spans):
         if merged and begin < merged[-1][1]:
@@ -142,10 +142,10 @@ def _hide_cookies(line: str) -> str:
 
 
 class _Pieces:
-    """What is looked for, and where it is. Each piece is known by its head, so that many cost little more than one.
+    """Searches for pieces. Each piece is indexed by its head, so that many cost little more than one.
 
     Args:
-        pieces: each of `SHORTEST_SECRET` characters or more.
+        pieces: the pieces, each of at least `SHORTEST_SECRET` characters.
     """
 
     def __init__(self, pieces: Iterable[str]) -> None:
@@ -160,7 +160,7 @@ class _Pieces:
         return _Pieces(piece[::-1] for pieces in self._heads.values() for piece in pieces)
 
     def found(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where each occurrence of each piece is, those that overlap others or themselves included."""
+        """The span of each occurrence of each piece, overlapping ones included."""
         for head, pieces in self._heads.items():
             for piece in pieces if head in text else ():
                 at = text.find(piece)
@@ -169,7 +169,7 @@ class _Pieces:
                     at = text.find(piece, at + 1)
 
     def begun(self, text: str) -> int:
-        """How much of the end of `text` is the beginning of a piece, but not all of it; 0 for what is too short."""
+        """How many characters at the end of `text` begin an incomplete piece; 0 if there are too few of them."""
         heads = self._heads
         for at in range(max(0, len(text) - self.longest + 1), len(text) - SHORTEST_SECRET + 1):
             if (pieces := heads.get(text[at : at + SHORTEST_SECRET])) is not None:
@@ -182,12 +182,11 @@ class _Pieces:
 class Redactor:
     """Hides a given set of secrets. Its `repr` shows none of them.
 
-    Every occurrence is hidden, also where several overlap, and also where one is written in another form: percent
-    escapes, JSON, HTML or the quotes of a shell, hexadecimal digits, base64 in whatever stands around it, and across
-    the ends of lines.
+    Every occurrence is hidden, even if several overlap, and even if it is encoded: as percent escapes, JSON, HTML,
+    shell quotes, hexadecimal digits, or base64 inside any other text, and across line ends.
 
     Attributes:
-        reach: how many characters before a text may hold the beginning of a secret that ends in it.
+        reach: the most characters before a text that can hold the beginning of a secret that ends in the text.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -199,13 +198,13 @@ class Redactor:
         self.reach = min(3 * max(self._plain.longest, self._recoded.longest), FARTHEST)
 
     def __call__(self, text: str, *, front: bool = False, back: bool = False, before: str = "") -> str:
-        """`text`, fit to be shown: secrets, private keys and cookies hidden, control characters made visible.
+        """`text`, safe to show: secrets, private keys and cookies hidden, control characters made visible.
 
         Args:
-            text: what is to be shown.
-            front: there was more before it, and the cut may be in the middle of a secret.
-            back: the same of what came after it.
-            before: what came directly before it, as far as that is known.
+            text: the text to show.
+            front: the text was cut in front, perhaps in the middle of a secret.
+            back: the text was cut at its end, perhaps in the middle of a secret.
+            before: the text directly before it, as far as it is known.
         """
         beginnings = _beginnings(text) if front and self.reach else []
         text = ESCAPES.sub("", text)
@@ -228,7 +227,7 @@ class Redactor:
         return _hide(text, ((max(begin - first, 0), end - first) for begin, end in spans if end > first))
 
     def _spans_of_recoded(self, text: str, back: bool) -> Iterator[tuple[int, int]]:
-        """Where in `text` something of a secret is in another form."""
+        """The spans of `text` in which part of a secret is encoded."""
         raw = bytewise(text)
         recoded = Recoded(raw)
         spans = [recoded.span(*found) for found in self._recoded.found(recoded.text)]
@@ -239,7 +238,7 @@ class Redactor:
         return _in_characters(text, raw, spans)
 
     def _left_of_recoded(self, text: str) -> int:
-        """How many characters at the beginning of `text` are the end of a secret in another form, at most."""
+        """The most characters at the beginning of `text` that can be the end of an encoded secret."""
         text = text[: 12 * self._recoded.longest]
         most = 0
         for skipped in range(LONGEST_LEFT + 1):
@@ -254,7 +253,7 @@ class Redactor:
 
 
 def _in_characters(text: str, raw: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Spans of bytes as spans of characters, each of which is whole."""
+    """Converts spans of bytes to spans of whole characters."""
     if len(text) == len(raw):
         yield from spans
         return
