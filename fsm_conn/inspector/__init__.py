@@ -1,4 +1,4 @@
-"""The state machines of a running process, looked at in a browser while they run.
+"""Shows the state machines of a running process in a browser.
 
     from fsm_conn.inspector import Inspector
 
@@ -6,8 +6,8 @@
         inspector.watch_all()
         ...
 
-It observes and changes nothing, unless `allow` says so; it costs nothing until it is used, keeps no machine alive, and
-a browser that is slow or gone delays nobody. It needs the extra `inspector`.
+It only observes and changes nothing, unless `allow` permits it. It costs nothing until it is used, and keeps no machine
+alive. A slow or closed browser delays nobody. It needs the extra `inspector`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the page may do beside looking: nothing, unless it was allowed when the inspector was made.
+"""The actions of the page beside looking: none, unless the inspector was told to allow them.
 
-Each act is written to the log `fsm_conn.inspector`, with the address that it came from.
+Each action is written to the log `fsm_conn.inspector`, with the client's address.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _LINKED: dict[str, Callable[[Connection], Coroutine[Any, Any, None]]] = {
     "reconnect": Connection.reconnect,
 }
 ACTS = ("connect", "disconnect", "fire", "reconnect")
-"""What can be allowed."""
+"""The actions that can be allowed."""
 PATIENCE = 2.0
-"""Seconds that the page waits for the end of an act; what takes longer goes on, and is seen by its transitions."""
+"""Seconds that the page waits for the end of an action. A longer one continues, and its transitions show it."""
 
 
 def checked_allow(allow: Collection[str]) -> frozenset[str]:
-    """What is allowed.
+    """The allowed actions.
 
     Raises:
-        ValueError: it names something that there is not.
+        ValueError: an action is unknown.
     """
     if isinstance(allow, str):
         raise ValueError(f"allow={allow!r}: give a tuple of names, such as ({allow!r},)")
@@ -49,13 +49,13 @@ def checked_allow(allow: Collection[str]) -> frozenset[str]:
 
 
 class Acts:
-    """Does what the page asks for.
+    """Performs the actions that the page asks for.
 
     Args:
-        allow: what it may.
+        allow: the allowed actions.
 
     Attributes:
-        allowed: the same.
+        allowed: the allowed actions.
     """
 
     def __init__(self, allow: Collection[str]) -> None:
@@ -63,16 +63,16 @@ class Acts:
         self._running: set[asyncio.Task[None]] = set()
 
     async def act(self, subject: Subject, act: str, trigger: str, peer: str) -> str | None:
-        """Do it.
+        """Perform an action.
 
         Args:
-            subject: with which.
-            act: what; one of `ACTS`.
-            trigger: what to fire.
-            peer: who asks, for the log.
+            subject: the subject to act on.
+            act: the action; one of `ACTS`.
+            trigger: the trigger to fire.
+            peer: the client's address, for the log.
 
         Returns:
-            why it was refused, or what came of it; None when it was done.
+            why it was refused, or its outcome; None when it was done.
         """
         if isinstance(subject, Walk) and act == "fire":
             return subject.fire(trigger)
@@ -92,7 +92,7 @@ class Acts:
         return await self._run(_LINKED[act](machine))
 
     async def close(self) -> None:
-        """Abandon what still goes on."""
+        """Abandon the actions that still run."""
         for task in self._running:
             task.cancel()
         if self._running:

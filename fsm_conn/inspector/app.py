@@ -1,4 +1,4 @@
-"""What a browser asks for: the page's own files, the stream of what happens, and the few wishes that it may send."""
+"""Answers a browser's requests: the page's files, the stream of events, and the few wishes that the page may send."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _KINDS = {
     ".svg": "image/svg+xml",
 }
 PAGE_FILES = frozenset(path.name for path in PAGE.iterdir() if path.suffix in _KINDS) | {""}
-"""All that is given away as it is; nothing else is ever read from a disk."""
+"""The only files that are ever served from the disk."""
 LARGEST_WISH = 10_000
-"""Bytes of what the page sends."""
+"""The most bytes of a wish."""
 
 
 class Answers:
-    """Answers to every request that was let through.
+    """Answers every request that was allowed.
 
     Args:
-        registry: what is inspected.
-        hub: who looks.
+        registry: the inspected subjects.
+        hub: the open windows.
         acts: what the page may do.
-        title: what the page is called.
+        title: the page's title.
     """
 
     def __init__(self, registry: Registry, hub: Hub, acts: Acts, title: str) -> None:
@@ -85,7 +85,7 @@ class Answers:
         path = PAGE / (name or "index.html")
         return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
 
-    # --- what happens -------------------------------------------------------------------------------------------
+    # --- events and pictures ------------------------------------------------------------------------------------
 
     async def _feed(self, request: Request) -> Response:
         if len(self._hub.windows) >= MOST_WINDOWS:
@@ -110,7 +110,7 @@ class Answers:
         theme, detail = (request.query_params.get(name, "") for name in ("theme", "detail"))
         try:
             svg = await self._pictures.of(subject.chart, theme, detail)
-        except DiagramError as error:  # for the page, which shows a board then
+        except DiagramError as error:  # the page then shows a board
             return JSONResponse({"error": str(error)})
         except ValueError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
@@ -136,7 +136,7 @@ class Answers:
         return JSONResponse({"error": await self._acts.act(self._subject(wish.get("of")), act, trigger, peer)})
 
     async def _answer(self, request: Request) -> Response:
-        """What a guard is to say while a table is walked by hand; or where to begin again."""
+        """Set a guard's answer in a walk by hand, or start the walk anew."""
         wish = await _wish(request)
         subject = self._subject(wish.get("of"))
         if not isinstance(subject, Walk):
@@ -167,7 +167,7 @@ class Answers:
 
 
 async def _wish(request: Request) -> dict[str, Any]:
-    """What the page sends: a JSON object. Its media type is one that no page of another origin can send unasked."""
+    """The page's wish: a JSON object. Browsers do not let a page of another origin send its media type unasked."""
     if request.headers.get("content-type") != "application/json":
         raise HTTPException(415, "send application/json")
     body = b""

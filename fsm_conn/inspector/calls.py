@@ -1,4 +1,4 @@
-"""The calls of one connection, counted: how many, how they ended, how long they took; never what was in them."""
+"""Statistics of one connection's calls: how many, how they ended, how long they took. Never their contents."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fsm_conn.telemetry.reading import KnownMethods, error_text, error_type
 __all__ = ["CallCounts"]
 
 SECONDS = 60
-"""For so many seconds back, what happened in each is kept."""
+"""The history of calls covers so many seconds."""
 PER_DOUBLING = 4
-"""Buckets of latencies for each doubling: a percentile is at most 19 % off."""
+"""Buckets of latencies per doubling: the error of a percentile is at most 19 %."""
 LEAST = 1e-5
 BUCKETS = PER_DOUBLING * 24
-"""From 10 us to 168 s."""
+"""The buckets reach from 10 us to 168 s."""
 MOST_METHODS = 100
 OTHERS = "(others)"
 
@@ -40,7 +40,7 @@ class _Method:
         self.buckets[min(place, BUCKETS - 1)] += 1
 
     def percentile(self, share: float) -> float | None:
-        """In seconds: the upper end of the bucket in which it lies."""
+        """The percentile in seconds: the upper end of its bucket."""
         left = math.ceil(self.count * share)
         for place, count in enumerate(self.buckets):
             left -= count
@@ -50,7 +50,7 @@ class _Method:
 
 
 class CallCounts:
-    """What is told by `Connection.on_call`, in bounded memory."""
+    """An observer for `Connection.on_call`, with bounded memory."""
 
     def __init__(self) -> None:
         self._known = KnownMethods(OTHERS)
@@ -75,7 +75,7 @@ class CallCounts:
             self._last_error = (shown(name), shown(error_type(record.error)), shown(first, LONGEST_REASON))
 
     def values(self) -> dict[str, Any] | None:
-        """For the page; None when there were no calls."""
+        """The statistics for the page; None when there were no calls."""
         if not self._methods:
             return None
         at = int(now())

@@ -1,7 +1,7 @@
-"""What would happen now if a trigger was fired: what each guard says, and which row would be taken.
+"""Predicts what each trigger would do if it were fired now: the results of the guards, and the row that would be taken.
 
-Guards read and change nothing, so they may be asked at any time. One that needs data which comes with the trigger
-cannot be asked before; one that raises is told with its error.
+Guards only read, so they can be called at any time. A guard that needs data of the trigger cannot be called before the
+trigger is fired. When a guard raises, its error is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["verdicts"]
 
 
 def verdicts(machine: StateMachine) -> list[dict[str, Any]]:
-    """For each trigger that the present state handles, its rows with their guards, and the row that would be taken."""
+    """For each trigger that the present state handles: its rows, their guards, and the row that would be taken."""
     table, state = machine.lifecycle, machine.state
     asked: dict[str, dict[str, Any]] = {}
     found = []
@@ -38,10 +38,10 @@ def verdicts(machine: StateMachine) -> list[dict[str, Any]]:
 
 
 def _taken(rows: list[tuple[int, list[dict[str, Any]]]]) -> int | None:
-    """The row that is taken; None when a guard before it cannot be asked, so that nobody can tell."""
+    """The row that would be taken; None when that depends on a guard that cannot be called now."""
     for place, guards in rows:
         refused = False
-        for guard in guards:  # in order, for one that says no keeps those after it from being asked
+        for guard in guards:  # in order: once a guard says no, those after it are not called
             if guard["says"] is False:
                 refused = True
                 break
@@ -70,7 +70,7 @@ def _asked(machine: StateMachine, name: str) -> dict[str, Any]:
 
 
 def _call(machine: StateMachine, name: str, how: Takes) -> Any:
-    """Without a reason, and without data."""
+    """Call it without a reason and without data."""
     if not how.reason:
         return getattr(machine, name)()
     by_name = how.reason.partition("=")[0]
@@ -78,7 +78,7 @@ def _call(machine: StateMachine, name: str, how: Takes) -> Any:
 
 
 def _needs(machine: StateMachine, row: Transition) -> set[str]:
-    """The data without which the row cannot be decided or taken."""
+    """The trigger's data that the row's guards and effects need."""
     states = machine.lifecycle.states
     names = [*row.guards, *row.effects]
     if row.dest is not None:

@@ -1,7 +1,7 @@
-"""Who looks: the windows that are open, and how each is told, at its own speed, in its own task.
+"""The open windows. A task for each window sends its messages, at the window's own speed.
 
-A transition costs a machine one entry for each window, and nothing else of it happens there: what waits is collected
-and written by the task of the window, thirty times a second at most, and only while the browser takes it.
+A transition costs a machine one entry for each window, and no other work. The window's task collects and writes the
+entries, thirty times a second at most, and only while the browser reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["MOST_WINDOWS", "Hub"]
 TICK = 1 / 30
 """Seconds between two messages to a window."""
 BEAT = 5.0
-"""Seconds after which a window that there is nothing to tell is told that we are there."""
+"""Seconds after which a window without news gets a sign of life."""
 MOST_WINDOWS = 32
 """Windows that may be open at the same time."""
 
@@ -39,15 +39,15 @@ class Hub:
         self._is_closed = False
 
     def found(self, key: object) -> Window | None:
-        """The window that calls itself `key`."""
+        """The window with this key."""
         return next((window for window in self.windows if window.key == key), None)
 
     def close(self) -> None:
-        """Have every stream end."""
+        """End every stream."""
         self._is_closed = True
 
     def open(self) -> None:
-        """Take windows again, after `close`."""
+        """Accept windows again, after `close`."""
         self._is_closed = False
 
     def added(self, subject: Subject) -> None:
@@ -56,19 +56,19 @@ class Hub:
             window.changed[subject] = None
 
     def removed(self, subject: Subject) -> None:
-        """One is gone."""
+        """A subject is gone."""
         for window in self.windows:
             window.lose(subject)
 
     async def stream(
         self, hello: dict[str, Any], subjects: Callable[[], tuple[Subject, ...]], clock: Callable[[], dict[str, Any]]
     ) -> AsyncIterator[bytes]:
-        """What a window is told, as server-sent events, until it closes, or we do, or it has missed too much.
+        """Server-sent events for one window, until the window or the hub closes, or the window has missed too much.
 
         Args:
-            hello: what it is told first.
-            subjects: all that there are.
-            clock: what the times that it is told are to be compared with.
+            hello: the first message.
+            subjects: all present subjects.
+            clock: the clock for the times in the messages.
         """
         window = Window()
         window.changed = dict.fromkeys(subjects())

@@ -30,23 +30,23 @@ class Inspector:
             inspector.watch(conn)
             inspector.watch(pool)
 
-    It observes, and keeps none of them alive. To serve it from a service of one's own, mount `inspector.app`, an ASGI
-    application; it needs no lifespan, and ends its streams by `await inspector.aclose()`.
+    It only observes, and keeps no machine alive. To serve it from your own service, mount `inspector.app`, an ASGI
+    application. The application needs no lifespan; `await inspector.aclose()` ends its streams.
 
     Args:
-        host: the address to listen on, by `async with`; by default this machine alone can reach it.
-        port: the TCP port; 0: one that is free.
-        token: what a browser must show, at least 16 characters; `url` has it, and the attribute `token`. None: one is
-            made. False: nothing, and every user and program of this machine is answered, others never.
+        host: the address on which `async with` listens; by default only this machine can reach it.
+        port: the TCP port; 0: any free port.
+        token: the token that a browser must send, at least 16 characters. It is in `url` and in the attribute `token`.
+            None: a random one. False: none; every user and program of this machine is answered, other machines never.
         hosts: names by which browsers reach it, beside `localhost`; without the port. Requests by any other name are
-            refused, for they may come from a page whose name was made to point here.
+            refused, because they may come from a page whose name was made to point here (DNS rebinding).
         allow: what the page may do beside looking: `connect`, `disconnect` and `reconnect` connections, `fire`
-            triggers. By default nothing. Each is asked back, and logged.
-        title: what the page is called; by default `fsm_conn`.
+            triggers. By default nothing. The page asks for a confirmation of each action, and each is logged.
+        title: the page's title; by default `fsm_conn`.
 
     Raises:
-        ValueError: `allow` names what there is not, the token is too short, or none while others could ask.
-        ImportError: Starlette is not installed; for `async with`, uvicorn. The extra is called `inspector`.
+        ValueError: `allow` names an unknown action, or the token is too short or missing where others could connect.
+        ImportError: Starlette is not installed, or uvicorn, for `async with`. Both come with the extra `inspector`.
     """
 
     def __init__(
@@ -76,55 +76,55 @@ class Inspector:
 
     @property
     def app(self) -> Any:
-        """The ASGI application, to be mounted anywhere."""
+        """The ASGI application. It can be mounted anywhere."""
         return self._app
 
     @property
     def token(self) -> str | None:
-        """What a browser must show; None: nothing. A page that is mounted takes it behind its address: `#token=...`."""
+        """The token; None: none is needed. A mounted page reads it from the end of its address: `#token=...`."""
         return self._token
 
     @property
     def url(self) -> str:
-        """Where to look, while it serves by itself. It holds the token, if there is one.
+        """The address of the page while the inspector serves it. It contains the token, if there is one.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: the inspector does not serve.
         """
         return self._server.url + ("" if self._token is None else f"#token={self._token}")
 
     def watch(self, target: StateMachine, *, name: str | None = None) -> Callable[[], None]:
-        """Show a machine, a connection, or a pool with all connections that it has and makes.
+        """Show a machine, a connection, or a pool with all its present and future connections.
 
-        It is forgotten when it is dropped. Watching twice is watching once. 10,000 are shown at most.
+        A dropped machine is forgotten. Watching it twice has no further effect. At most 10,000 are shown.
 
         Args:
-            target: what to show.
-            name: what to call it; by default its own name, or that of its class.
+            target: the machine.
+            name: its name on the page; by default its own name, or that of its class.
 
         Returns:
-            a function that ends it.
+            a function that stops watching.
 
         Raises:
-            TypeError: it is no `StateMachine`.
+            TypeError: the target is no `StateMachine`.
         """
         if not isinstance(target, StateMachine):
             raise TypeError(f"watch({target!r:.80}): give a StateMachine, such as a Connection or a ConnectionPool")
         return self._registry.watch(target, name)
 
     def watch_all(self) -> Callable[[], None]:
-        """Show every machine that there is in this process, and each that begins from now on, by its first transition.
+        """Show every present machine of this process, and each later one from its first transition on.
 
         Returns:
-            a function that ends it for those to come.
+            a function that stops this for later machines.
         """
         return self._registry.watch_all()
 
     def walk(self, machine: Any) -> Walk:
-        """Show a table that can be walked by hand: nothing of its class is run.
+        """Show a table that can be walked by hand: no code of its class runs.
 
         Args:
-            machine: a class that lives by a table, or a `transitions.Machine`.
+            machine: a class with a table, or a `transitions.Machine`.
 
         Raises:
             ChartError: it has no table.
@@ -134,17 +134,17 @@ class Inspector:
         return walk
 
     def replay(self, lines: Iterable[Recorded], machine: Any, *, speed: float = 1.0) -> Replay:
-        """Show a recorded life, from its beginning. It goes on while `Replay.run()` is awaited.
+        """Show a recorded life, from its beginning. It continues while `Replay.run()` is awaited.
 
-        Of a trace of many machines, 10,000 are shown at most.
+        At most 10,000 machines of a trace are shown.
 
         Args:
-            lines: its transitions, as `fsm_conn.testing.read_trace` returns them.
-            machine: the class whose table they are of.
-            speed: seconds of the record in one second.
+            lines: the transitions, as `fsm_conn.testing.read_trace` returns them.
+            machine: the class with their table.
+            speed: seconds of the record per second.
 
         Raises:
-            ValueError: there are none, or there is a replay already.
+            ValueError: there are no lines, or there is a replay already.
         """
         if self._answers.replay is not None:
             raise ValueError("there is a replay already; make another inspector")
@@ -156,18 +156,18 @@ class Inspector:
         return replay
 
     async def start(self) -> None:
-        """Serve by itself, until `aclose()`. `async with` does so.
+        """Serve the page until `aclose()`. `async with` does this.
 
         Raises:
-            OSError: the port cannot be listened on.
+            OSError: cannot listen on the port.
             ImportError: uvicorn is not installed.
-            RuntimeError: it serves already.
+            RuntimeError: the inspector serves already.
         """
         self._hub.open()
         await self._server.start()
 
     async def aclose(self) -> None:
-        """Serve, and observe, no longer. Harmless twice."""
+        """Stop serving and observing. Calling this twice is harmless."""
         self._hub.close()
         await self._acts.close()
         await self._server.close()

@@ -1,7 +1,7 @@
-"""The machines that live in this process, as subjects.
+"""The live machines of this process, as subjects.
 
-A machine is never kept alive: what is known of it is told by its transitions, and by itself when it is asked while it
-is there. Where it cannot be asked, for it lives in the event loop of another thread, the page says so.
+A subject keeps no machine alive. It learns from the machine's transitions, and reads the machine while that exists. A
+machine that lives in the event loop of another thread cannot be read; then the page says so.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fsm_conn.pool.pool import ConnectionPool
 __all__ = ["LiveMachine", "LivePool", "live", "lives_elsewhere"]
 
 FOLDED = 64
-"""Transitions that are taken in together while nobody looks."""
+"""Transitions that are processed together while nobody looks."""
 _PLAIN = (TransitionRecord, ConnectionRecord)
-"""Records that hold nothing beside their error and their data; one that a kind of machine adds to may hold anything."""
+"""Records that hold nothing but their error and their data. A subclass of these may hold anything."""
 
 
 class LiveMachine(Subject):
-    """A machine of this process. It observes it from when it is made."""
+    """A machine of this process. Observes it from the moment in which this is created."""
 
     def __init__(self, name: str, machine: StateMachine, hub: Hub, depth: int, ways: Ways) -> None:
         super().__init__(name, chart_of(machine), hub, depth, ways)
@@ -53,12 +53,12 @@ class LiveMachine(Subject):
 
     @property
     def machine(self) -> StateMachine | None:
-        """It; None when it was dropped."""
+        """The machine; None when it was dropped."""
         return self._machine()
 
     @property
     def state(self) -> str:
-        """Where it stands, or stood when it was dropped."""
+        """The current state, or the last one when the machine was dropped."""
         machine = self._machine()
         if machine is not None:
             self._last_state = str(machine.state)
@@ -72,22 +72,22 @@ class LiveMachine(Subject):
 
     @property
     def attempt(self) -> int:
-        """The attempt of this outage, of a connection."""
+        """The number of the attempt in this outage, for a connection."""
         machine = self._machine()
         return machine.attempt if isinstance(machine, Connection) else 0
 
     def detach(self) -> None:
-        """Observe it no longer."""
+        """Stop observing."""
         for undo in self._undo:
             undo()
 
     def details(self, *, guards: bool) -> dict[str, Any]:
-        """Beside what every subject has: where its activity is, its calls, and what its guards say."""
+        """The details of every subject, and: where its activity is, its calls, and the results of its guards."""
         found = super().details(guards=guards)
         machine = self._machine()
         if machine is None:
             return found
-        with suppress(Exception):  # what it is asked may run code of the application
+        with suppress(Exception):  # reading them may run code of the application
             values = attrs.asdict(machine.snapshot()).items()
             found["snapshot"] = {name: shown(each) if isinstance(each, str) else each for name, each in values}
         if self._calls is not None:
@@ -98,12 +98,12 @@ class LiveMachine(Subject):
 
 
 class LivePool(LiveMachine):
-    """A pool, and who uses its connections."""
+    """A pool, and the users of its connections."""
 
     kind = "pool"
 
     def details(self, *, guards: bool) -> dict[str, Any]:
-        """Beside what every machine has: its slots, leases and waiters."""
+        """The details of every machine, and: its slots, leases and waiters."""
         found = super().details(guards=guards)
         pool = self._machine()
         if isinstance(pool, ConnectionPool) and not lives_elsewhere(pool):
@@ -129,7 +129,7 @@ class LivePool(LiveMachine):
 
 
 def _observer(subject: LiveMachine, record_type: type[TransitionRecord]) -> Callable[[TransitionRecord], None]:
-    """What a machine tells of its transitions. It is called inside each of them, so it does as little as can be."""
+    """Returns an observer of the machine's transitions. It runs inside each transition, so it does little."""
     pending, append, hub = subject._pending, subject._pending.append, subject._hub
     is_plain = record_type in _PLAIN
 
@@ -145,12 +145,12 @@ def _observer(subject: LiveMachine, record_type: type[TransitionRecord]) -> Call
 
 
 def live(name: str, machine: StateMachine, hub: Hub, depth: int, ways: Ways) -> LiveMachine:
-    """The subject for a machine."""
+    """Make the subject of a machine."""
     kind = LivePool if isinstance(machine, ConnectionPool) else LiveMachine
     return kind(name, machine, hub, depth, ways)
 
 
 def lives_elsewhere(machine: StateMachine) -> bool:
-    """Whether it lives in another event loop than the one that runs here."""
+    """Whether the machine lives in another event loop than the running one."""
     loop = machine.loop
     return loop is not None and loop is not asyncio.get_running_loop()

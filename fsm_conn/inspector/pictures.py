@@ -1,4 +1,4 @@
-"""The diagram of a table, drawn once for each theme, in a process of its own: Graphviz would hold up the event loop."""
+"""Draws the diagram of a table once for each theme, in a separate process: Graphviz would block the event loop."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Pictures"]
 
 KEPT = 64
 PATIENCE = 60.0
-"""Seconds for one picture."""
+"""Seconds allowed for one picture."""
 LARGEST = 200
-"""States and rows of a table that is drawn; a larger one is shown as a board."""
+"""States and rows of the largest table that is drawn; a larger table is shown as a board."""
 
 _DRAW = """
 import json, sys
@@ -33,17 +33,17 @@ sys.stdout.buffer.write(to_svg(*json.load(sys.stdin)).encode())
 
 
 class Pictures:
-    """Pictures by what they were drawn from."""
+    """Pictures, cached by what they show."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._turn = asyncio.Lock()
 
     async def of(self, chart: Chart, theme: str, detail: str) -> str:
-        """The picture as SVG. What it shows is found in it by stable identifiers, see `fsm_conn.diagrams.dot`.
+        """The picture as SVG. Its parts have stable identifiers, see `fsm_conn.diagrams.dot`.
 
         Raises:
-            DiagramError: it cannot be drawn; the message says why.
+            DiagramError: the table cannot be drawn; the message says why.
             ValueError: there is no such theme or detail.
         """
         colours, much = Theme(theme), Detail(detail)

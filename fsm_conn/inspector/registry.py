@@ -1,7 +1,7 @@
-"""The inspected subjects, each under a key; a subject vanishes with its machine.
+"""The inspected subjects, each under a key. A subject disappears with its machine.
 
-The rules that hold here: watching twice is watching once; nothing refers to a machine; how many are watched, and how
-much is kept of each, is bounded.
+The rules that hold here: watching a machine twice has no further effect; nothing keeps a machine alive; the number of
+machines, and the data kept of each, are limited.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from fsm_conn.pool.slots.slot import Slot
 __all__ = ["Registry"]
 
 MOST = 10_000
-"""Machines that are watched; those beyond are counted and not shown."""
+"""Machines that are watched. Any beyond these are counted but not shown."""
 DEPTH = 512
-"""Transitions that are kept of each of the first machines."""
+"""Transitions that are kept of each of the first `DEEP` machines."""
 DEEP = 100
-"""How many these are."""
+"""The number of machines with the full `DEPTH`."""
 SHALLOW_DEPTH = 64
-"""Transitions that are kept of each machine beyond them."""
+"""Transitions that are kept of each further machine."""
 
 
 class Registry:
@@ -54,14 +54,14 @@ class Registry:
 
     @property
     def depth(self) -> int:
-        """How many transitions are to be kept of the next one."""
+        """How many transitions to keep of the next machine."""
         return DEPTH if len(self.subjects) < DEEP else SHALLOW_DEPTH
 
     def watch(self, machine: StateMachine, name: str | None = None, parent: str | None = None) -> Callable[[], None]:
-        """Observe a machine, and if it is a pool all connections that it has and makes.
+        """Observe a machine, and if it is a pool, all its present and future connections.
 
         Returns:
-            a function that ends it; calling it twice is harmless.
+            a function that stops watching; calling it twice is harmless.
         """
         known = self._known.get(id(machine))
         if known is not None:
@@ -90,32 +90,32 @@ class Registry:
         return end
 
     def add(self, subject: Subject) -> None:
-        """Have it listed."""
+        """Add a subject to the list."""
         subject.key = next(self._keys)
         self.subjects[subject.key] = subject
         self._hub.added(subject)
 
     def remove(self, subject: Subject) -> None:
-        """List it no longer."""
+        """Remove a subject from the list."""
         self.subjects.pop(subject.key, None)
         self._hub.removed(subject)
         subject.key = ""
 
     def all(self) -> tuple[Subject, ...]:
-        """Those that there are."""
+        """All present subjects."""
         return tuple(self.subjects.copy().values())
 
     def watch_all(self) -> Callable[[], None]:
-        """Observe every machine that there is, and each that begins from now on, the slots of pools excepted.
+        """Observe every present machine, and each later one from its start on, except for the slots of pools.
 
         Returns:
-            a function that ends it.
+            a function that stops this.
         """
         if self._stop_all is not None:
             return self._stop_all
         for each in gc.get_objects():
-            if issubclass(type(each), StateMachine):  # a proxy would be asked, and woken, by isinstance()
-                with contextlib.suppress(Exception):  # one that is only half made
+            if issubclass(type(each), StateMachine):  # isinstance() would call a proxy, and so wake it
+                with contextlib.suppress(Exception):  # it may be only half constructed
                     self._begun(each)
         on_begun.append(self._begun)
 
@@ -128,7 +128,7 @@ class Registry:
         return stop
 
     def close(self) -> None:
-        """Observe nothing any more."""
+        """Stop observing."""
         if self._stop_all is not None:
             self._stop_all()
         for _, end in tuple(self._known.values()):
@@ -140,7 +140,7 @@ class Registry:
         return self._ways.setdefault(kind, Counter())
 
     def _begun(self, machine: StateMachine) -> None:
-        if not isinstance(machine, Slot):  # a pool shows them
+        if not isinstance(machine, Slot):  # the pool shows its slots
             self.watch(machine)
 
     def _watch_connections(self, pool: ConnectionPool, key: str, undo: contextlib.ExitStack) -> None:
@@ -154,13 +154,13 @@ class Registry:
 
 
 def _named(machine: StateMachine, name: str | None) -> str:
-    """What it is called: as it is said, by itself, or by its class and a number."""
+    """The given name, the machine's own name, or one made of its class and a number."""
     if name is None:
-        with contextlib.suppress(Exception):  # not by its __dict__: to ask for that makes an object slower for ever
+        with contextlib.suppress(Exception):  # not by its __dict__: reading that makes an object slower for ever
             own = getattr(machine, "name", None)
             name = own if isinstance(own, str) and own else None
     return f"{type(machine).__name__} {id(machine):x}" if name is None else name
 
 
 def _nothing() -> None:
-    """It was not watched."""
+    """Does nothing, for a machine that is not watched."""

@@ -1,4 +1,4 @@
-"""Replays a recorded life: at any speed, forwards or from any moment."""
+"""Replays a recorded life at any speed, from its beginning or from any moment."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fsm_conn.machine.chart_values import Chart
 __all__ = ["FASTEST", "Recorded", "Replay"]
 
 FASTEST = 10_000.0
-"""Seconds of the record in one second."""
+"""Seconds of the record per second."""
 MOST_LIVES = 10_000
-"""Machines of one trace that are shown; those beyond are counted and not shown, as of a process."""
+"""Machines of one trace that are shown. Any beyond these are counted but not shown, as for those of a process."""
 DEPTH = 2000
 AT_ONCE = 2000
-"""Transitions that are told in one go before others have their turn."""
+"""Transitions that are replayed in one go before other tasks run."""
 
 
 class Recorded(Protocol):
-    """A transition as it was read from a trace."""
+    """A transition, as read from a trace."""
 
     @property
     def trigger(self) -> str:
-        """What was fired."""
+        """The trigger that was fired."""
 
     @property
     def source(self) -> str:
@@ -42,35 +42,35 @@ class Recorded(Protocol):
 
     @property
     def internal(self) -> bool:
-        """Whether the state was not left."""
+        """Whether the transition was internal: the state was not left."""
 
     @property
     def reason(self) -> tuple[str, str] | None:
-        """The type and the message of the error behind it."""
+        """The type and the message of the error that caused it."""
 
     @property
     def attempt(self) -> int:
-        """The attempt of the outage."""
+        """The number of the attempt in the outage."""
 
     @property
     def dwell(self) -> float:
-        """Seconds in the state before."""
+        """Seconds spent in the state before."""
 
     @property
     def at(self) -> float:
-        """When, in seconds."""
+        """The time, in seconds."""
 
     @property
     def connection(self) -> str | None:
-        """Whose it was."""
+        """The name of the connection."""
 
     @property
     def life(self) -> str | None:
-        """Which life of it, when there were several."""
+        """Which life of the connection, when there were several."""
 
 
 class Recording(Subject):
-    """One of the machines of a trace, at the moment that the replay has come to."""
+    """One machine of a trace, at the current moment of the replay."""
 
     kind = "replay"
 
@@ -81,27 +81,27 @@ class Recording(Subject):
 
     @property
     def state(self) -> str:
-        """Where it stood."""
+        """The state at this moment."""
         return self._state
 
     @property
     def since(self) -> float | None:
-        """Since when, by the clock of the trace."""
+        """When the state was entered, by the clock of the trace."""
         return self._since
 
     @property
     def attempt(self) -> int:
-        """The attempt of this outage."""
+        """The number of the attempt in this outage."""
         return self._attempt
 
     def forget(self) -> None:
-        """Go back to before its first transition."""
+        """Go back to before the first transition."""
         super().forget()
         self._state, self._attempt = str(self._first.source), 0
         self._since = self._first.at - self._first.dwell
 
     def live(self, entry: Entry) -> None:
-        """A transition happens again."""
+        """Replay a transition."""
         self._state, self._attempt = entry.dest, entry.attempt
         self._since = entry.at - entry.dwell if entry.internal else entry.at
         self.note(entry)
@@ -112,16 +112,16 @@ class Replay:
 
     Args:
         lines: the transitions.
-        chart: the table that they are of.
-        hub: told of each as its time comes.
-        speed: seconds of the record in one second.
+        chart: their table.
+        hub: told of each transition when its time comes.
+        speed: seconds of the record per second.
 
     Raises:
-        ValueError: there is no transition.
+        ValueError: there are no transitions.
 
     Attributes:
-        recordings: its machines.
-        left_out: how many of them are not shown, for they are too many.
+        recordings: the machines of the trace.
+        left_out: how many machines are not shown, because there are too many.
     """
 
     def __init__(self, lines: Iterable[Recorded], chart: Chart, hub: Hub, speed: float = 1.0) -> None:
@@ -162,7 +162,7 @@ class Replay:
         return recording
 
     def clock(self) -> dict[str, Any]:
-        """For the page."""
+        """The position of the replay, for the page."""
         return {
             "now": self._at,
             "begin": self._begin,
@@ -173,10 +173,10 @@ class Replay:
         }
 
     def steer(self, wish: dict[str, Any]) -> str | None:
-        """Do as the page asks: `paused`, `speed`, or `at`, the share of the record, from 0 to 1.
+        """Apply a wish of the page: `paused`, `speed`, or `at`, the share of the record, from 0 to 1.
 
         Returns:
-            what is wrong with the wish; None when it was done.
+            what is wrong with the wish; None when it was applied.
         """
         speed, at, paused = wish.get("speed", self._speed), wish.get("at"), wish.get("paused", self._is_paused)
         if not _is_number(speed) or not 0 < speed <= FASTEST:
@@ -191,7 +191,7 @@ class Replay:
         return None
 
     async def run(self) -> None:
-        """Let time pass, for as long as it is not cancelled."""
+        """Let time pass, until cancelled."""
         before = now()
         while True:
             await asyncio.sleep(TICK)
@@ -208,7 +208,7 @@ class Replay:
             recording.live(entry)
 
     def _seek(self, at: float) -> None:
-        """Begin anew, and live at once what was before `at`."""
+        """Start anew, and replay at once what happened before `at`."""
         self._at, self._next = at, 0
         self._ways.clear()
         for recording in self.recordings:
@@ -221,5 +221,5 @@ class Replay:
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is one, and not beyond all measure: such an int is no float."""
+    """Whether it is a number that fits a float; some ints are too large."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf

@@ -1,16 +1,17 @@
-"""Who may look. Every request passes here before anything else sees it.
+"""Decides who may look. Every request is checked here before any other code sees it.
 
 What is refused, and why:
 
-- A `Host` that is not ours: a page of somebody else's, whose name has been made to point at this machine (DNS
-  rebinding), would otherwise be of the same origin as ours.
-- An `Origin` that is not ours, and `Sec-Fetch-Site` from another site: a page of somebody else's that asks from the
-  same browser.
-- A request without the token, where there is one. It is sent as a header, so that no other page can have it sent along,
-  and stands in no address that is logged. The page itself, which holds nothing, is given without.
-- Without a token, whoever is not on this machine.
+- A foreign `Host`. A foreign page whose name was made to point at this machine (DNS rebinding) would otherwise have
+  the same origin as our page.
+- A foreign `Origin`, or a `Sec-Fetch-Site` from another site: the request comes from a foreign page in the same
+  browser.
+- A request without the token, where there is one. The token is sent as a header, so no other page can make the
+  browser send it, and it appears in no address that is logged. The page itself contains no data, and needs no token.
+- Without a token, a client that is not on this machine.
 
-Every answer forbids the page to load or run anything but our own files, to be shown in a frame, and to be kept.
+Every answer forbids the browser to load or run anything but our own files, to show the page in a frame, or to cache
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SHORTEST_TOKEN = 16
-"""Characters."""
+"""The least number of characters of a token."""
 
 _POLICY = "; ".join(
     (
@@ -47,11 +48,11 @@ HEADERS = {
     "x-frame-options": "DENY",
     "cache-control": "no-store",
 }
-"""On every answer."""
+"""Headers of every answer."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine alone."""
+    """Whether `host` can be reached only from this machine."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -61,10 +62,10 @@ def is_loopback(host: str) -> bool:
 
 
 def checked_token(token: str | Literal[False]) -> str | None:
-    """The token; None: there is to be none.
+    """The token; None: no token is needed.
 
     Raises:
-        ValueError: it could be guessed, or cannot be sent.
+        ValueError: the token could be guessed, or cannot be sent in a header.
     """
     if token is False:
         return None
@@ -76,13 +77,13 @@ def checked_token(token: str | Literal[False]) -> str | None:
 
 
 class Guarded:
-    """An ASGI app behind these rules.
+    """An ASGI app protected by these rules.
 
     Args:
-        app: what answers those who may ask.
-        hosts: names by which we are reached, beside those of this machine.
-        token: what must be shown; None: nothing, and only this machine may ask.
-        public: the names of the files that are given without the token.
+        app: answers the requests that are allowed.
+        hosts: names of this server, beside those of this machine.
+        token: the token that clients must send; None: none is needed, and only this machine may ask.
+        public: the names of the files that are served without the token.
     """
 
     def __init__(self, app: App, hosts: Iterable[str], token: str | None, public: Collection[str]) -> None:
@@ -92,7 +93,7 @@ class Guarded:
         self._token = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
+        """Answer the request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -129,7 +130,7 @@ class Guarded:
         return None
 
     def _is_public(self, scope: Scope) -> bool:
-        """Whether it asks for the page itself: by the last part of the path, for it may be mounted anywhere."""
+        """Whether it asks for the page itself. Only the end of the path counts, as the app may be mounted anywhere."""
         path = scope["path"]
         return path.rpartition("/")[2] in self._public or path == scope.get("root_path", "")
 
@@ -141,7 +142,7 @@ def _name_of(host: str) -> str:
 
 
 def _place_of(origin: str) -> str | None:
-    """The name and the port in `scheme://name:port`; None: it is no origin."""
+    """The name and the port in `scheme://name:port`; None: the text is no origin."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

@@ -1,7 +1,7 @@
-"""The inspector's own server, in the loop of its caller: uvicorn, without its handling of signals and logging.
+"""The inspector's own server, in the caller's loop: uvicorn, without its signal handlers and its logging.
 
-Connections are bounded in number, and those that ask for nothing are closed: whoever opens them for nothing cannot use
-up the descriptors of the application, not even without the token.
+The number of connections is limited, and idle ones are closed. So no client, with or without the token, can use up the
+application's file descriptors.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from fsm_conn._util.timing import finish
 __all__ = ["Server"]
 
 MOST_CONNECTIONS = 256
-"""At one time; a window has one for its stream, and some for a moment. One more is closed at once."""
+"""The most connections at one time. A window has one for its stream, and a few briefly. More are closed at once."""
 SILENCE = 10.0
-"""Seconds for a request to come in as a whole; after one or two of these, its connection is closed."""
+"""Seconds within which a request must be complete; its connection is closed after one to two times this."""
 GRACE = 3
-"""Seconds for answers that are under way when it ends."""
+"""Seconds for which answers under way may continue when the server ends."""
 
 
 class Server:
-    """Listens, once it is started.
+    """A server, which listens once it is started.
 
     Args:
         app: the ASGI application.
         host: the address.
-        port: the port; 0: one that is free.
+        port: the port; 0: any free port.
     """
 
     def __init__(self, app: Any, host: str, port: int) -> None:
@@ -44,22 +44,22 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens.
+        """The address at which the server listens.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: the server does not listen.
         """
         if self._bound is None:
             raise RuntimeError("the inspector does not serve; use 'async with Inspector(...)', or its start()")
         return f"http://{bracketed(self._host)}:{self._bound}/"
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the address cannot be listened on.
+            OSError: cannot listen on the address.
             ImportError: uvicorn is not installed.
-            RuntimeError: it listens already.
+            RuntimeError: the server listens already.
         """
         if self._task is not None:
             raise RuntimeError("the inspector serves already")
@@ -90,7 +90,7 @@ class Server:
             raise RuntimeError("the inspector's server did not start") from task.exception()
 
     async def close(self) -> None:
-        """Listen no longer, and have what is under way end."""
+        """Stop listening, and end the answers under way."""
         task = self._task
         if task is not None:
             self._server.should_exit = True
@@ -102,12 +102,12 @@ class Server:
 
 
 def bracketed(host: str) -> str:
-    """An address as it stands in a URL and in `Host`."""
+    """A host as it is written in a URL and in `Host`."""
     return f"[{host}]" if ":" in host else host
 
 
 def _bounded(kind: Any) -> Any:
-    """The class of connections of which there are only so many, and which are closed when they ask for nothing."""
+    """A subclass of uvicorn's connection class that limits their number and closes idle ones."""
 
     class Bounded(kind):  # type: ignore[misc]
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -133,7 +133,7 @@ def _bounded(kind: Any) -> Any:
 
 
 def _made(kind: Any) -> Any:
-    """The class of server that says when it listens, and leaves the signals of the process to the process."""
+    """A subclass of uvicorn's server that tells when it listens, and leaves the process's signals alone."""
 
     class Listening(kind):  # type: ignore[misc]
         def __init__(self, config: Any) -> None:

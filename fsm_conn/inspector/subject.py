@@ -1,7 +1,7 @@
-"""What the page shows as one line of its list, and, once chosen, as a diagram, a timeline and tables.
+"""A subject is one line in the page's list. When it is chosen, the page shows its diagram, timeline and tables.
 
-A subject is a machine that lives in this process, one whose life was recorded, or a table that somebody walks by hand.
-What it keeps is bounded: its last transitions, and one count for each way from a state to a state.
+A subject is a live machine of this process, a machine from a recorded trace, or a table that a user walks by hand.
+It keeps bounded data: its last transitions, and one count for each way from one state to another.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from fsm_conn.machine.chart_values import Chart
 __all__ = ["Audience", "Looker", "Subject", "Ways"]
 
 Ways = Counter[tuple[str, str, str, bool]]
-"""How often each way was gone: by a trigger, from a state to a state, and whether without leaving it."""
+"""How often each way was taken: its trigger, source, destination, and whether it was internal."""
 
 MOST_WAYS = 2000
-"""Ways that are told. No table that can be looked at has more; but a trace may tell of what is in no table."""
+"""The most ways that are sent. Every table that can be shown has fewer, but a trace may name states of no table."""
 _way = itemgetter(0, 1, 2, 3)
 
 
 class Looker(Protocol):
-    """An open window, as far as a subject knows it."""
+    """An open window, as subjects see it."""
 
     changed: dict[Subject, None]
     looking: Subject | None
 
     def note(self, number: int, entry: Kept) -> None:
-        """A transition of the one that it looks at."""
+        """Add a transition of the subject that the window looks at."""
 
 
 class Audience(Protocol):
-    """Those who look."""
+    """The open windows."""
 
     @property
     def windows(self) -> Sequence[Looker]:
@@ -45,20 +45,20 @@ class Audience(Protocol):
 
 
 class Subject(abc.ABC):
-    """One of what the page lists.
+    """One entry of the page's list.
 
     Args:
-        name: what it is called.
+        name: its name on the page.
         chart: its table.
         hub: told of each change.
         depth: how many transitions are kept.
-        ways: where to count each way from a state to a state; shared by those that are counted together.
+        ways: counts each way from one state to another; several subjects may share it.
 
     Attributes:
-        key: what the page calls it by; given by the registry.
-        parent: the key of the pool that it belongs to.
-        count: transitions so far.
-        reason: the last error that was behind a transition.
+        key: its identifier on the page, assigned by the registry.
+        parent: the key of its pool.
+        count: the number of transitions so far.
+        reason: the last error that caused a transition.
     """
 
     kind = "machine"
@@ -73,22 +73,22 @@ class Subject(abc.ABC):
         self._hub = hub
         self._entries: deque[Kept] = deque(maxlen=depth)
         self._pending: deque[Kept] = deque()
-        """What was not taken in yet."""
+        """Transitions that `fold` has not processed yet."""
         self._ways = ways
 
     @property
     @abc.abstractmethod
     def state(self) -> str:
-        """Where it stands."""
+        """The current state."""
 
     @property
     @abc.abstractmethod
     def since(self) -> float | None:
-        """When that state was entered, by its clock; None when it is not known."""
+        """When the state was entered, by the subject's clock; None when that is unknown."""
 
     @property
     def attempt(self) -> int:
-        """The attempt of this outage; 0 for what makes none."""
+        """The attempt of this outage; 0 for a machine without attempts."""
         return 0
 
     def note(self, entry: Kept) -> None:
@@ -99,9 +99,9 @@ class Subject(abc.ABC):
         self.fold()
 
     def fold(self) -> None:
-        """Take in what has happened since this was last done: while nobody looks, that is not every time."""
+        """Process the transitions since the last call. While nobody looks, this does not happen for each of them."""
         pending = self._pending
-        taken: list[Kept] = [*starmap(pending.popleft, repeat((), len(pending)))]  # each once, whoever takes them
+        taken: list[Kept] = [*starmap(pending.popleft, repeat((), len(pending)))]  # each once, in whichever thread
         first = self.count + 1
         self.count += len(taken)
         self._entries.extend(taken)
@@ -113,13 +113,13 @@ class Subject(abc.ABC):
                     window.note(number, entry)
 
     def forget(self) -> None:
-        """Begin anew, for a life that is told from its beginning again."""
+        """Start anew, before a life is told again from its beginning."""
         self.count, self.reason = 0, None
         self._pending.clear()
         self._entries.clear()
 
     def row(self) -> list[Any]:
-        """Its line in the list."""
+        """The subject's line in the list."""
         self.fold()
         reason = self.reason
         return [
@@ -128,7 +128,7 @@ class Subject(abc.ABC):
         ]
 
     def looked_at(self) -> dict[str, Any]:
-        """What the page needs to know once, when it is chosen."""
+        """The data that the page needs once, when the subject is chosen."""
         self.fold()
         entries = tuple(self._entries)
         first = self.count - len(entries) + 1
@@ -139,10 +139,10 @@ class Subject(abc.ABC):
         }
 
     def details(self, *, guards: bool) -> dict[str, Any]:
-        """What changes while it is chosen, beside its transitions.
+        """The data that changes while the subject is chosen, other than its transitions.
 
         Args:
-            guards: whether to ask its guards.
+            guards: whether to call the guards.
         """
         self.fold()
         ways = islice(self._ways.copy().items(), MOST_WAYS)

@@ -1,7 +1,7 @@
-"""A table, walked by hand: triggers are fired, guards answered, and nothing of the application runs.
+"""Walks a table by hand: the user fires triggers and answers guards, and no code of the application runs.
 
-Each answer holds until it is given anew. What a step would call, and what the activity of a state would do, is told
-from the declaration.
+Each answer of a guard holds until it is changed. The declaration tells which functions a step would call, and what the
+activity of a state would do.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NOT = "not "
 
 
 class Walk(Subject):
-    """Somebody who walks a table.
+    """A walk through a table.
 
     Args:
-        machine: a class that lives by a table, or a `transitions.Machine`.
+        machine: a class with a table, or a `transitions.Machine`.
         hub: told of each step.
 
     Raises:
@@ -43,12 +43,12 @@ class Walk(Subject):
 
     @property
     def state(self) -> str:
-        """Where the walk has come to."""
+        """The current state of the walk."""
         return self._state
 
     @property
     def since(self) -> float | None:
-        """Since when."""
+        """When the state was entered."""
         return self._since
 
     def forget(self) -> None:
@@ -59,10 +59,10 @@ class Walk(Subject):
         self._since = now()
 
     def answer(self, guard: str, says: bool) -> str | None:
-        """Have a guard say yes or no from now on.
+        """Set the answer of a guard from now on.
 
         Returns:
-            what is wrong with that; None when it was done.
+            the reason why that is wrong; None when it was set.
         """
         if guard not in {_bare(name) for row in self.chart.rows for name in row.guards}:
             return f"the table has no guard {shown(guard)!r}"
@@ -73,7 +73,7 @@ class Walk(Subject):
         """Take the first row whose guards all agree.
 
         Returns:
-            why it was refused; None when a row was taken.
+            the reason why the trigger was refused; None when a row was taken.
         """
         rows = self.chart.alternatives.get((trigger, self._state), ())
         if not rows:
@@ -91,7 +91,7 @@ class Walk(Subject):
         return None
 
     def details(self, *, guards: bool) -> dict[str, Any]:
-        """Beside what every subject has: what each guard was told to say, and what can be fired."""
+        """The details of every subject, and: the answers of the guards, and the triggers that can be fired."""
         found = super().details(guards=guards)
         if guards:
             fired = dict.fromkeys(trigger for trigger, source in self.chart.alternatives if source == self._state)
@@ -117,7 +117,7 @@ class Walk(Subject):
         return all(map(self._says, row.guards))
 
     def _says(self, guard: str) -> bool:
-        """What it says of a row, where `not name` is of a guard that must refuse. Unless it was told, all agree."""
+        """The guard's answer for a row; `not name` negates the answer. Guards agree unless told otherwise."""
         told = self._answers.get(_bare(guard))
         return True if told is None else told is not guard.startswith(NOT)
 

@@ -1,8 +1,8 @@
-"""One open page, and what it has still to be told.
+"""One open page, and the messages that wait for it.
 
-What waits for it is bounded: of a machine that changes often only where it stands, and of the one that is looked at the
-last transitions. So a browser that is slow or gone costs nothing, and misses nothing but pictures. One that reads
-nothing while thousands of machines come and go begins anew.
+The waiting data is bounded: for a machine that changes often, only its current state; for the machine that is looked
+at, its last transitions. So a slow or closed browser costs nothing, and misses only intermediate pictures. A browser
+that reads nothing while thousands of machines come and go has to start anew.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 __all__ = ["Window"]
 
 MOST_ENTRIES = 1000
-"""Transitions of the machine that is looked at that may wait to be told."""
+"""Transitions of the machine that is looked at that may wait to be sent."""
 MOST_GONE = 10_000
-"""Machines that are gone and whose end may wait to be told."""
+"""Machines that are gone and whose end may wait to be sent."""
 ROWS_AT_ONCE = 250
-"""Lines of the list in one message; those that are more follow in the next."""
+"""Lines of the list in one message; more lines follow in the next message."""
 DETAILS_EVERY = 0.25
-"""Seconds between two looks at the details of a machine that changes."""
+"""Seconds between two readings of the details of a machine that changes."""
 DETAILS_ANYWAY = 1.0
-"""Seconds between two looks at those of one that does not: guards and calls change without a transition."""
+"""Seconds between two readings for a machine that does not change: guards and calls change without a transition."""
 
 
 class Window:
-    """What one page is to be told next.
+    """The data that waits to be sent to one page.
 
     Attributes:
-        key: what the page calls itself by when it asks for something; nobody can guess it.
-        changed: the subjects that have changed since they were last told of.
-        gone: the keys of those that are gone.
-        is_behind: whether it has missed so much that it has to begin anew: its stream ends, and the page opens another.
+        key: the identifier that the page sends with its requests; it cannot be guessed.
+        changed: the subjects that have changed since they were last sent.
+        gone: the keys of subjects that are gone.
+        is_behind: whether it has missed so much that it must start anew: its stream ends, and the page opens another.
         looking: the subject whose details it shows.
-        asks_guards: whether it shows what the guards of that one say.
+        asks_guards: whether it shows the results of that subject's guards.
     """
 
     def __init__(self) -> None:
@@ -55,21 +55,21 @@ class Window:
         self._detailed_at = float("-inf")
 
     def look(self, subject: Subject | None, asks_guards: bool) -> None:
-        """Show the details of `subject` from now on, from its kept transitions on."""
+        """Show the details of `subject` from now on, starting with its kept transitions."""
         if subject is not self.looking:
             self.look_again(subject)
         self.asks_guards = asks_guards
         self._detailed_at = float("-inf")
 
     def look_again(self, subject: Subject | None) -> None:
-        """The same from the beginning, as when what was kept of it is another."""
+        """Show the subject from its beginning again, when its kept transitions were replaced."""
         self.looking = None
         self._entries.clear()
         self._is_new = subject is not None
         self.looking = subject
 
     def lose(self, subject: Subject) -> None:
-        """A subject is gone, and is not kept for this window."""
+        """A subject is gone: remove it from this window."""
         self.changed.pop(subject, None)
         if len(self.gone) < MOST_GONE:
             self.gone[subject.key] = None
@@ -77,12 +77,12 @@ class Window:
             self.is_behind = True
 
     def note(self, number: int, entry: Kept) -> None:
-        """A transition of the one that is looked at."""
+        """Add a transition of the subject that is looked at."""
         self._entries.append((number, entry))
         self._has_moved = True
 
     def news(self, at: float) -> dict[str, Any]:
-        """What is to be told now; empty when that is nothing. What is told is not told again."""
+        """The data to send now, each item once; empty when there is none."""
         found: dict[str, Any] = {}
         if self.gone:
             found["gone"] = _taken(self.gone, ROWS_AT_ONCE)
@@ -110,7 +110,7 @@ class Window:
 
 
 def _taken(waiting: dict[Any, None], most: int) -> list[Any]:
-    """At most so many of what waits, each taken out in one step: others add to it from other threads."""
+    """At most `most` of the waiting items. Each is removed in one step, because other threads add items."""
     return [waiting.popitem()[0] for _ in range(min(most, len(waiting)))]
 
 

@@ -1,8 +1,8 @@
-"""What goes to a browser, as values of JSON.
+"""The data that is sent to a browser, as JSON values.
 
-The rules that hold here: nothing of what was given with a trigger, and nothing of a call but its method and its end, is
-ever sent; of an error its type and the first line of its message; every text is cut, and each character that turns the
-direction of the text around it or hides in it is written as its escape.
+The rules that hold here: the data that was given with a trigger is never sent. Of a call only its method and its end
+are sent; of an error, its type and the first line of its message. Every text is cut, and characters that are invisible
+or change the direction of text are escaped.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fsm_conn.machine.records import TransitionRecord
 __all__ = ["Entry", "Kept", "chart_values", "encoded", "entry_of", "entry_values", "reason_of", "shown"]
 
 LONGEST_NAME = 200
-"""Characters of a name that are sent; of a longer one its beginning."""
+"""Characters of a name that are sent; a longer name is cut."""
 LONGEST_REASON = 500
 """Characters of an error's message that are sent."""
 
 
 class Entry(NamedTuple):
-    """One transition, without what was given with its trigger, and without the error that was behind it."""
+    """One transition, without its trigger's data, and without the exception that caused it."""
 
     trigger: str
     source: str
@@ -38,11 +38,11 @@ class Entry(NamedTuple):
 
 
 Kept = Entry | TransitionRecord
-"""What is kept: a record only where it holds neither an error nor what was given with its trigger."""
+"""What is kept of a transition: the record itself only if it has neither an error nor data of its trigger."""
 
 
 def entry_of(record: TransitionRecord) -> Entry:
-    """A record as what may be kept: an error's traceback would keep alive whatever its frames hold."""
+    """The part of a record that may be kept: an error's traceback would keep alive everything in its frames."""
     return Entry(
         record.trigger,
         record.source,
@@ -69,13 +69,13 @@ def reason_of(error: BaseException) -> tuple[str, str]:
 
 
 def shown(text: object, limit: int = LONGEST_NAME) -> str:
-    """A text as it is sent."""
+    """A text, cut and escaped."""
     found = str(text)
     return plain_line(found) if len(found) <= limit else plain_line(found[:limit]) + "…"
 
 
 def encoded(value: Any) -> bytes:
-    """JSON, without whitespace. What is no finite number is null."""
+    """JSON without whitespace. A number that is not finite becomes null."""
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -92,7 +92,7 @@ def _finite(value: Any) -> Any:
 
 
 def chart_values(chart: Chart) -> dict[str, Any]:
-    """A table, for the page: states and rows in their order."""
+    """A table, for the page: its states and rows in order."""
     return {
         "name": shown(chart.name),
         "begins": [shown(name) for name in chart.begins],
