@@ -51,7 +51,7 @@ class LeaseError(PoolError, RuntimeError):
 
 
 class LeaseLostError(ConnectionError, LeaseError):
-    """The link under a lease was lost, and its state perhaps too: a transaction, a session, the plugin's memory.
+    """The link under a lease was lost, and perhaps work done through it: a transaction, a session, the plugin's memory.
 
     Every use of this lease raises this error until the lease is released; start again with another lease.
     `__cause__` is the error that ended the link, if it is known.
