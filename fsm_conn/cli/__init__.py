@@ -2,9 +2,9 @@
 
 Exit status: 0 done; 1 it could not be done, with a line on stderr that says why; 2 wrong arguments; 130 interrupted.
 
-The rules that hold in this room: what a command does not need it does not import, so that `--help` and completion are
-quick; nothing reaches the terminal but through `_util.text.plain`, whoever writes it (`streams`, `terminal.Console`);
-what is piped has no escape codes. This module and `streams` alone can be imported without the extra `cli`.
+The rules that hold in this package: a command imports only what it needs, so that `--help` and completion are quick.
+All text reaches the terminal through `_util.text.plain` (`streams`, `terminal.Console`). Piped output has no escape
+codes. Only this module and `streams` can be imported without the extra `cli`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsm_conn.cli.streams import plain_streams, say_on_stderr
 __all__ = ["COMPLETE", "main"]
 
 COMPLETE = "_FSM_CONN_COMPLETE"
-"""The environment variable by which a shell asks for completions."""
+"""A shell sets this environment variable to ask for completions."""
 
 _NEEDED = ("click", "rich")
 

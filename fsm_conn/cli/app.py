@@ -1,7 +1,7 @@
-"""The commands by name, each imported when it is asked for, and how every one of them ends.
+"""The commands by name, each imported only when it is needed, and the handling of their ends.
 
-However a command ends, nobody sees a traceback: what went wrong is told in a line on stderr that begins with the
-command, and by the exit status. A reader of stdout that has gone, as `head` does, is no error.
+However a command ends, it shows no traceback. An error is reported by a line on stderr that begins with the command's
+name, and by the exit status. A reader of stdout that stops early, as `head` does, is no error.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ COMMANDS = {
     "trace": "Show a recorded trace, and whether it conforms to the table.",
     "watch": "Supervise a plugin or a server, and show its life as it happens.",
 }
-"""Each is the `command` of the module of that name in `commands`. What stands here is shown without importing it."""
+"""Each is the `command` of the module of that name in `commands`. This text is shown without importing the module."""
 
 TRACEBACK = "FSM_CONN_TRACEBACK"
-"""The environment variable that asks for the traceback of an error that nobody expected."""
+"""The environment variable that requests the traceback of an unexpected error."""
 EXIT_STATUS = "Exit status: 0 done, 1 could not be done, 2 wrong arguments, 130 interrupted."
 
 
 class Commands(click.Group):
-    """The group, which imports a command when it is asked for."""
+    """The group of all commands. It imports a command when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, sorted."""
+        """The names of the commands, sorted."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import it."""
+        """Import the command."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"fsm_conn.cli.commands.{cmd_name}").command
@@ -65,18 +65,18 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find what was meant, or say what may have been meant."""
+        """Find the command, or suggest similar names."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}.", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List them without importing them."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Complete their names without importing them."""
+        """Complete the names of commands without importing them."""
         from click.shell_completion import CompletionItem  # only completion needs it
 
         found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
@@ -94,7 +94,7 @@ def group() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run what `arguments` say, and return the exit status."""
+    """Run the command that `arguments` name, and return the exit status."""
     named = next((each for each in arguments if not each.startswith("-")), "")
     path = f"fsm-conn {named}" if named in COMMANDS else "fsm-conn"
     try:
@@ -108,14 +108,14 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _drop_output()
         return 0
-    except BaseException as error:  # also what a user's module raises: it is told as all else is
+    except BaseException as error:  # errors of a user's module are reported in the same way
         return _failed(path, error)
     return 0
 
 
 @contextmanager
 def _without_status_log() -> Iterator[None]:
-    """Commands say by themselves what becomes of a connection; its own log would say it again, on stderr."""
+    """Commands report a connection's changes themselves; its log would repeat them on stderr."""
     log = logging.getLogger("fsm_conn.status")
     before, log.disabled = log.disabled, True
     try:
@@ -125,7 +125,7 @@ def _without_status_log() -> Iterator[None]:
 
 
 def _invoke(arguments: list[str]) -> None:
-    """As `click.Command.main` does, but what goes wrong is told here, as is the end of a reader of stdout."""
+    """As `click.Command.main`, but errors and the end of a reader of stdout are reported by this module."""
     if COMPLETE in os.environ:
         importlib.import_module("fsm_conn.cli.commands.completion").complete(group, os.environ[COMPLETE])
         return
@@ -134,7 +134,7 @@ def _invoke(arguments: list[str]) -> None:
 
 
 def _failed(path: str, error: BaseException) -> int:
-    """Say why, and return the exit status."""
+    """Report why, and return the exit status."""
     if isinstance(error, click.UsageError):
         return _misused(path, error)
     if isinstance(error, click.ClickException):
@@ -153,7 +153,7 @@ def _failed(path: str, error: BaseException) -> int:
 
 
 def _where(error: BaseException) -> str:
-    """Of what nobody expected, where it was raised."""
+    """The place where an unexpected error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
     return f"unexpected error{place} ({TRACEBACK}=1 shows all of it)"
@@ -178,6 +178,6 @@ def _ended(number: int) -> int:
 
 
 def _drop_output() -> None:
-    """What is still to be written goes nowhere; Python would complain at exit without this."""
+    """Discard the remaining output; otherwise Python would complain at exit."""
     with suppress(OSError, ValueError):  # it is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

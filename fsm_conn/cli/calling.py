@@ -1,4 +1,4 @@
-"""One call to a plugin that is connected: the request from words, the reply as JSON."""
+"""One call to a connected plugin: the request comes from words, the reply is shown as JSON."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from fsm_conn.links.grpc.services import ServiceResolver
 __all__ = ["Caller", "as_json"]
 
 USUAL = 30.0
-"""Seconds for an answer, when nobody said how many."""
+"""Seconds allowed for an answer by default."""
 LARGEST_REQUEST = 64 * 1024 * 1024
-"""Characters of a request that is read from a file."""
+"""Characters of the largest request that is read from a file."""
 LONGEST_DETAILS = 300
-"""Characters of what a peer says of an error."""
+"""Characters of a peer's error details that are shown."""
 SHOWN_FAULTS = 20
-"""Services of which it is told why they cannot be shown; a peer may list thousands."""
+"""Unreadable services that are explained; a peer may list thousands."""
 
 
 class Caller:
-    """What `fsm-conn call` can do with a connection.
+    """The operations of `fsm-conn call` on a connection.
 
     Args:
-        conn: connected.
-        console: where replies are shown.
+        conn: the connection, which is connected.
+        console: the console for replies.
         timeout: seconds; None: `USUAL`, and no limit for a stream of replies.
     """
 
@@ -59,7 +59,7 @@ class Caller:
         return directory
 
     async def list_services(self) -> None:
-        """Show what can be called."""
+        """Show all services."""
         everything = await self._in_time(self._directory.names(), "list of services")
         names = [name for name in everything if not is_infrastructure(name)]
         faults = [fault for name in names if (fault := await self._listed(name))]
@@ -69,11 +69,11 @@ class Caller:
             raise click.ClickException(_together(faults, len(names)))
 
     async def _listed(self, name: str) -> str:
-        """Show a service, or return why it cannot be shown: that is no reason to leave out the others.
+        """Show a service; return why it cannot be shown, or an empty text. One bad service must not hide the others.
 
         Raises:
-            NoAnswerError: the peer hangs, so it is not asked for more.
-            ConnectionLostError: it is gone.
+            NoAnswerError: the peer hangs, so further questions are useless.
+            ConnectionLostError: the peer is gone.
         """
         try:
             self._lines(listed([await self._service(name)]))
@@ -91,7 +91,7 @@ class Caller:
         return await self._in_time(self._directory.service(name), f"description of {name}")
 
     async def call(self, name: str, fields: tuple[str, ...], data: str | None) -> None:
-        """Call a method, and show what it answers."""
+        """Call a method, and show its answer."""
         method = await self._in_time(self._directory.method(name), "description of its services")
         request = _request(method, fields, data)
         if method.server_streaming:
@@ -130,7 +130,7 @@ def _together(faults: list[str], services: int) -> str:
 
 
 async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
-    """Await the peer, and say in words what went wrong with it."""
+    """Await an answer of the peer, and turn its errors into messages."""
     try:
         return await within(seconds, work)
     except ExpiredError:
@@ -143,7 +143,7 @@ async def within_limit(seconds: float | None, work: Any, what: str) -> Any:
 
 
 def as_json(name: str, reply: Any, indent: int | None = None) -> str:
-    """A reply as JSON; a peer may send what has no such form, such as a time out of range or an infinite value."""
+    """A reply as JSON. Some replies have no JSON form, such as a time out of range or an infinite value."""
     try:
         data = json_format.MessageToDict(
             reply,
@@ -152,7 +152,7 @@ def as_json(name: str, reply: Any, indent: int | None = None) -> str:
             descriptor_pool=reply.DESCRIPTOR.file.pool,
         )
         return plain_json(json.dumps(data, ensure_ascii=False, indent=indent))
-    except Exception as error:  # the library raises all kinds
+    except Exception as error:  # the library raises errors of many kinds
         raise click.ClickException(f"{name}: the reply has no form in JSON: {brief(named(error))}") from None
 
 
@@ -179,7 +179,7 @@ def _stream(method: Method, fields: tuple[str, ...], data: str | None) -> list[M
 
 
 def _documents(data: str) -> Iterator[Any]:
-    """The JSON values of a text, with nothing but space between them."""
+    """The JSON values of a text, separated only by whitespace."""
     text, decoder, at = _read(data), json.JSONDecoder(), 0
     while rest := text[at:].lstrip():
         at = len(text) - len(rest)

@@ -1,7 +1,7 @@
-"""A life for a terminal: the states of a connection, drawn with the present one lit, and transitions as lines.
+"""Draws a connection's states for a terminal, with the present one highlighted, and formats transitions as lines.
 
-Boxes and arrows have fixed places, for a layout that is computed is never as easy to read; each arrow names the row of
-the table that it stands for. Only the way there is drawn: `disconnect` leads from everywhere to `disconnecting`.
+Boxes and arrows have fixed places, because a computed layout is never as easy to read. Each arrow names the row of the
+table that it represents. `disconnect` leads from everywhere to `disconnecting`, so only one arrow is drawn for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ARROWS", "HEIGHT", "INDENT", "WIDTH", "Arrow", "draw", "first_line",
 _S = ConnectionState
 WIDTH, HEIGHT = 68, 8
 INDENT = 12
-"""Columns in front of what belongs to the line above."""
+"""Columns of indentation for lines that belong to the line above."""
 LIT = {
     "connected": "black on green",
     "connecting": "black on yellow",
@@ -42,22 +42,22 @@ _BOXES = {
     _S.RECONNECTING: (5, 33, 18),
     _S.RENEWING: (5, 54, 14),
 }
-"""Row, column and width."""
+"""Row, column and width of each box."""
 
 
 @attrs.frozen
 class Arrow:
-    """The way from one state to another."""
+    """An arrow from one state to another."""
 
     source: str
     dest: str
     row: int
     column: int
     shape: str
-    """Its characters, from the top or from the left."""
+    """The characters of the arrow, from the top or from the left."""
 
     def cells(self) -> Iterator[tuple[int, int, str]]:
-        """Row, column and character of each of its parts."""
+        """Row, column and character of each part of the arrow."""
         upright = self.shape[0] in "│▲" or self.shape[-1] in "│▼"
         for index, character in enumerate(self.shape):
             yield (self.row + index, self.column, character) if upright else (self.row, self.column + index, character)
@@ -81,13 +81,13 @@ _ASCII = str.maketrans("─│╭╮╰╯▶◀▲▼", "-|++++><^v")
 
 
 def draw(state: str, last: tuple[str, str] | None = None, *, ascii_only: bool = False, room: int = WIDTH) -> Text:
-    """The drawing: `WIDTH` columns, `HEIGHT` lines; the name of the state alone where there is no room for that.
+    """The drawing: `WIDTH` columns, `HEIGHT` lines; only the name of the state where that does not fit.
 
     Args:
-        state: the one to light.
-        last: source and dest of the transition that led there; its arrow is lit too, if there is one.
-        ascii_only: for terminals that have no others.
-        room: the columns that there are.
+        state: the state to highlight.
+        last: source and dest of the transition that led to it; its arrow, if there is one, is highlighted too.
+        ascii_only: for terminals with ASCII characters only.
+        room: the available columns.
     """
     if room < WIDTH:
         return Text(f" {state} ", LIT.get(state, _ELSE), no_wrap=True, overflow="crop")
@@ -120,33 +120,33 @@ def _text(grid: list[list[tuple[str, str]]], ascii_only: bool) -> Text:
 
 
 def first_line(reason: object) -> str:
-    """What a reason says first; nothing for None. What comes below is evidence, of any length."""
+    """The first line of a reason; empty for None. The lines below are evidence, of any length."""
     if reason is None:
         return ""
     return in_options(said(reason) if isinstance(reason, BaseException) else str(reason)).partition("\n")[0]
 
 
 LAST_WORDS = 5
-"""Lines of what a plugin printed before it was lost."""
+"""Lines of a plugin's last output that are shown."""
 
 
 def last_words(reason: object) -> list[str]:
-    """What a peer that was lost has left behind: the last lines that a plugin printed, fit to be shown."""
+    """The last lines that a lost plugin printed, safe to show."""
     evidence = getattr(reason, "evidence", "")
     lines = [line for line in str(evidence).splitlines() if line.strip()] if isinstance(reason, BaseException) else []
     return [plain_line(line.strip()) for line in lines[-LAST_WORDS:]]
 
 
 def transition_line(when: str, source: str, dest: str, why: str, *, note: str = "", width: int | None = None) -> Text:
-    """One transition.
+    """One transition as text.
 
     Args:
-        when: the time, as it is to be shown.
+        when: the formatted time.
         source: the state before.
-        dest: the state after; the same for one that stays.
-        why: the reason, or nothing.
-        note: what else there is to say, such as the trigger.
-        width: columns; a reason that would not fit stands on lines of its own. None: everything on one line.
+        dest: the state after; the same as `source` for an internal transition.
+        why: the reason, or empty.
+        note: further information, such as the trigger.
+        width: columns; a reason that does not fit gets lines of its own. None: everything on one line.
     """
     text = Text()
     text.append(f"{when}  ", "dim")

@@ -1,8 +1,8 @@
-"""Runs what is asynchronous, and sees that it ends in order, whoever ends it.
+"""Runs a command's coroutine, and makes sure that it ends in good order, whatever ends it.
 
-Ctrl-C, SIGTERM and the end of the terminal all cancel the one task that a command is, so that every plugin it started
-is closed on the way out. A second Ctrl-C ends the waiting for that. So does, where that is wanted, the end of who reads
-stdout: what says little would otherwise learn of it only when it says something again.
+Ctrl-C, SIGTERM and the end of the terminal cancel the command's one task, so that it closes every plugin that it
+started. A second Ctrl-C ends the wait for that. Optionally, the end of the reader of stdout also cancels the task:
+a command with little output would otherwise notice it only at its next output.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 class SignalError(Exception):
-    """The command was ended by a signal.
+    """A signal ended the command.
 
     Attributes:
-        number: the signal's.
+        number: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,13 +35,13 @@ def run_to_end(work: Coroutine[Any, Any, T], *, while_read: bool = False) -> T:
     """Run `work` in an event loop of its own.
 
     Args:
-        work: what to run.
-        while_read: whether it is worth nothing when stdout is a pipe that nobody reads any more.
+        work: the coroutine to run.
+        while_read: whether to stop when stdout is a pipe whose reader has closed it.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; `work` was cancelled, and has cleaned up.
-        SignalError: the same for SIGTERM, and for SIGHUP where nobody asked to ignore it.
-        BrokenPipeError: the same when the reader of stdout has gone.
+        KeyboardInterrupt: Ctrl-C was pressed; `work` was cancelled and has cleaned up.
+        SignalError: the same for SIGTERM, and for SIGHUP unless it is ignored.
+        BrokenPipeError: the same when the reader of stdout has closed it.
     """
     return asyncio.run(_heeding_signals(_heeding_reader(work) if while_read else work))
 

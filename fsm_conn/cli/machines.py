@@ -1,4 +1,4 @@
-"""Arguments that name a state machine by `module:Class`, for click: found, judged, completed, or said to be none."""
+"""Click arguments that name a state machine by `module:Class`: importing, checking and completing them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["ConnectionClass", "Machine", "completions", "imported", "is_connecti
 
 
 def is_machine(value: Any) -> bool:
-    """Whether it has a table that can be read: a class that lives by one, or a `transitions.Machine` that was made."""
+    """Whether it has a readable table: a class that has one, or a `transitions.Machine` instance."""
     if isinstance(getattr(value, "lifecycle", None), BoundTable):
         return True
-    transitions = sys.modules.get("transitions")  # what made a machine has imported it
+    transitions = sys.modules.get("transitions")  # a machine can exist only after this was imported
     return transitions is not None and isinstance(value, transitions.Machine)
 
 
@@ -41,17 +41,17 @@ def is_connection_class(value: Any) -> bool:
 
 
 class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """An argument `module:Class`, or `path/to/file.py:Class`, as what it names."""
+    """An argument `module:Class`, or `path/to/file.py:Class`, converted to the object that it names."""
 
     name = "module:Class"
     kind = "state machine"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is what the command can work with."""
+        """Whether the command can work with this object."""
         return is_machine(value)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Import the module, and return what is named in it."""
+        """Import the module, and return the named object."""
         if not isinstance(value, str):
             return value
         with users_code(value):
@@ -72,7 +72,7 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
         return found
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """After the colon, what the module offers."""
+        """After the colon, complete the names that the module offers."""
         from click.shell_completion import CompletionItem  # only completion needs it
 
         place, colon, begun = incomplete.rpartition(":")
@@ -87,21 +87,21 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 
 
 class ConnectionClass(Machine):
-    """The same for subclasses of `Connection` alone."""
+    """An argument that names `Connection` or a subclass of it."""
 
     kind = "subclass of Connection"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is one."""
+        """Whether it is such a class."""
         return is_connection_class(value)
 
 
 @contextmanager
 def users_code(what: str) -> Iterator[None]:
-    """Within the block, a user's code runs, which may raise anything: it is told in one line.
+    """Within the block, a user's code runs and may raise anything; its error is reported in one line.
 
     Raises:
-        click.ClickException: it raised something.
+        click.ClickException: the code raised an error.
     """
     try:
         yield
@@ -112,7 +112,7 @@ def users_code(what: str) -> Iterator[None]:
 
 
 def completions(names: Iterable[str], begun: str) -> list[str]:
-    """Of `names` those that begin so, and that can be typed: a shell writes them on the terminal as they are."""
+    """The names with this beginning that can be typed: a shell writes them to the terminal as they are."""
     return [name for name in names if name.startswith(begun) and plain_line(name) == name]
 
 
@@ -135,7 +135,7 @@ def imported(place: str) -> ModuleType:
 def _kind_of(value: Any) -> str:
     if not isinstance(value, type):
         return f"of type {type(value).__name__!r}"
-    makes = hasattr(value, "add_transition")  # a transitions.Machine has its table once it was made
+    makes = hasattr(value, "add_transition")  # only an instance of transitions.Machine has a table
     return "a class of machines; name one that was made" if makes else "another class"
 
 

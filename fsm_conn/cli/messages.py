@@ -1,10 +1,8 @@
-"""Messages and services as words: `field=value` of a command line becomes a message, and a service becomes text.
+"""Converts `field=value` words of a command line to messages, and services to text.
 
-Each value is read as the type that the field has.
-
-Numbers, `true` and `false`, names of an enum's values, and bytes in base64 are read as such, and a message as JSON. A
-field that is repeated is given once for each item, and `a.b=1` is the field `b` of the message `a`, or the key `b` of
-the map `a`.
+Each value is parsed according to the type of its field: numbers, `true` and `false`, names of enum values, bytes in
+base64, and messages in JSON. A repeated field is given once for each item. `a.b=1` sets the field `b` of the message
+`a`, or the key `b` of the map `a`.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def message_of(message_class: type[Message], fields: Iterable[str]) -> Message:
     """Make a message of `field=value` words.
 
     Raises:
-        RequestError: one does not fit; the message names the field, its type and what was given.
+        RequestError: a word does not fit; the message names the field, its type and the given value.
     """
     message = message_class()
     given: set[str] = set()
@@ -52,7 +50,7 @@ def message_of_json(message_class: type[Message], data: Any) -> Message:
     """Make a message of its JSON form (https://protobuf.dev/programming-guides/json), names in either spelling.
 
     Raises:
-        RequestError: it does not fit.
+        RequestError: the data does not fit the message.
     """
     message = message_class()
     if not isinstance(data, dict) and not message.DESCRIPTOR.full_name.startswith("google.protobuf."):
@@ -127,7 +125,7 @@ def _assign(message: Any, field: Any, whole: str, text: str) -> None:
 
 
 def _refuse_second(message: Any, field: Any, whole: str, given: set[str]) -> None:
-    """Protobuf would let the last one win, without a word."""
+    """Refuse a second value for a field: protobuf would silently use the last one."""
     _note(whole, given)
     group = field.containing_oneof
     taken = message.WhichOneof(group.name) if group is not None else None
@@ -142,7 +140,7 @@ def _note(path: str, given: set[str]) -> None:
 
 
 def _message(field: Any, whole: str, text: str, like: Message) -> Message:
-    """A whole message: JSON, or a word that its JSON form takes, such as a time."""
+    """A whole message: JSON, or a word that its JSON form accepts, such as a time."""
     try:
         data = json.loads(text)
     except ValueError:
@@ -162,7 +160,7 @@ def _scalar(field: Any, whole: str, text: str) -> Any:
 
 @contextmanager
 def _fitting(field: Any, whole: str, text: str) -> Iterator[None]:
-    """What is raised inside is told as what it is: a value that does not fit its field."""
+    """Report an error raised in the block as a value that does not fit its field."""
     try:
         yield
     except RequestError:
@@ -181,7 +179,7 @@ def _integer(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
-        return int(text)  # with zeros in front
+        return int(text)  # it may have leading zeros
 
 
 def _boolean(text: str) -> bool:
@@ -228,7 +226,7 @@ _TYPES = {
 
 
 def listed(services: Iterable[ServiceDescriptor]) -> Iterator[str]:
-    """Each service, and its methods with their types."""
+    """Each service, with its methods and their types."""
     for service in services:
         yield str(service.full_name)
         for method in service.methods:
@@ -236,7 +234,7 @@ def listed(services: Iterable[ServiceDescriptor]) -> Iterator[str]:
 
 
 def described(service: ServiceDescriptor) -> Iterator[str]:
-    """The service as a `.proto` file would have it, then every message and enum that its methods lead to."""
+    """The service as in a `.proto` file, then every message and enum that its methods use."""
     yield f"service {service.full_name} {{"
     for method in service.methods:
         yield f"  rpc {method.name}({_request(method)}) returns ({_reply(method)});"

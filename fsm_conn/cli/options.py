@@ -1,4 +1,4 @@
-"""Options that mean the same in several commands, and so are declared, checked and told in the same way."""
+"""Options that several commands share, with one declaration, one check and one help text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def seconds(flag: str, help: str, *, default: float | None = None, least: float | None = None) -> Callable[[F], F]:
-    """A time; more than nothing, or at least `least`. Without a default `help` says what holds then."""
+    """An option for seconds: more than zero, or at least `least`. Without a default, `help` says what happens then."""
     return click.option(
         flag,
         type=click.FloatRange(0, min_open=True) if least is None else click.FloatRange(least),
@@ -32,12 +32,12 @@ def seconds(flag: str, help: str, *, default: float | None = None, least: float 
 
 
 def number(flag: str, help: str, *, default: int, least: int = 1) -> Callable[[F], F]:
-    """A whole number, `least` or more."""
+    """An option for a whole number, at least `least`."""
     return click.option(flag, type=click.IntRange(least), default=default, show_default=True, metavar="N", help=help)
 
 
 def reasons(flag: str, what: str, help: str) -> Callable[[F], F]:
-    """`WHAT=REASON`, as often as one likes: what is let pass, and why; for the command, a dict of these."""
+    """A repeatable option `WHAT=REASON`: an exception, and the reason for it. The command receives a dict."""
 
     def read(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
         pairs = [value.partition("=") for value in values]
@@ -49,7 +49,7 @@ def reasons(flag: str, what: str, help: str) -> Callable[[F], F]:
 
 
 def pb2_modules(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
-    """Import what `--services` names."""
+    """Import the modules that `--services` names."""
     modules = tuple(imported(value) for value in values)
     for value, module in zip(values, modules, strict=True):
         if not hasattr(module, "DESCRIPTOR"):

@@ -1,6 +1,6 @@
-"""The remedies that the library names, as the options of a command that have the same effect.
+"""Replaces the remedies that the library's errors name by the options of a command that have the same effect.
 
-Errors of the library name its own arguments, which nobody has who types a command.
+Errors of the library name its own arguments, which a user of the command line does not have.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ OPTIONS = {
     "or leave mtls= away": "or leave --mtls away",
     "out of its env=": "out of --env",
 }
-"""What the library says, and what a command says instead."""
+"""The library's remedies, and the command's replacement for each."""
 
 _TLS = re.compile(r"and Endpoint\('[^']*', credentials=Tls\(\)\) for TLS")
 
 
 def in_options(text: str) -> str:
-    """An error of the library with the options of a command in it. Only whole remedies are replaced: the rest may be a
-    plugin's own words.
+    """An error of the library, with a command's options instead of arguments. Only whole remedies are replaced, because
+    the rest may be a plugin's own words.
     """
     for said, instead in OPTIONS.items():
         text = text.replace(said, instead)

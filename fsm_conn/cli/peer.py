@@ -1,7 +1,7 @@
-"""The peer of a command: a plugin that it starts, or a server that is there, by what stands after `--`.
+"""The peer of a command: a plugin to start, or a server, given by the words after `--`.
 
-One word that is an address means a server; anything else is the command of a plugin. What only one of the two has is
-refused for the other, with a word about what to do.
+A single word that is an address means a server; anything else is the command of a plugin. An option that applies to
+only one of the two is refused for the other, with a hint about what to do.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["Peer", "PeerCommand", "peer_options", "show_plugin_output"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 LARGEST_PEM = 1024 * 1024
-"""Characters of a file with certificates."""
+"""Characters of the largest certificate file."""
 
 
 @attrs.frozen(kw_only=True)
 class Peer:
-    """What a command talks to, and how."""
+    """The peer of a command, and how to reach it."""
 
     words: tuple[str, ...]
-    """What stood after `--`."""
+    """The words after `--`."""
     start_timeout: float
-    """Seconds for one attempt to reach it."""
+    """Seconds for one attempt to reach the peer."""
     verbose: bool
-    """Whether what a plugin prints is shown."""
+    """Whether a plugin's output is shown."""
     env: tuple[tuple[str, str], ...]
     version: tuple[int, ...]
     mtls: bool | None
@@ -52,10 +52,10 @@ class Peer:
     authority: str | None
 
     def target(self) -> Plugin | Endpoint:
-        """It, as a value.
+        """The peer as a target for a connection.
 
         Raises:
-            click.UsageError: there is none, or it does not go with the options.
+            click.UsageError: there is no peer, or the options do not apply to it.
         """
         if not self.words:
             raise click.UsageError(
@@ -99,7 +99,7 @@ def _is_address(words: tuple[str, ...]) -> bool:
     try:
         checked_address(word)
     except ValueError:
-        # It was meant as one, and the error says what is wrong with it.
+        # The user meant an address, and the error will say what is wrong with it.
         return "://" in word or word.startswith("unix:") or (word.lower() == "localhost" and shutil.which(word) is None)
     return True
 
@@ -112,10 +112,10 @@ def _pem(path: Path) -> bytes:
 
 
 class PeerCommand(click.Command):
-    """A command with a peer: its last arguments, after `--`, and the options for it, handed over as `peer`."""
+    """A command with a peer: the peer's words follow `--`. The command receives words and options as `peer`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set apart what follows the first `--`, and put what belongs to the peer together."""
+        """Separate the words after the first `--`, and combine them with the peer's options."""
         at = args.index("--") if "--" in args else len(args)
         rest = super().parse_args(ctx, args[:at])
         if not ctx.resilient_parsing:
@@ -124,12 +124,12 @@ class PeerCommand(click.Command):
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """With the peer at the end."""
+        """The usual pieces, and the peer at the end."""
         return [*super().collect_usage_pieces(ctx), "-- COMMAND... | ADDRESS"]
 
 
 def peer_options(function: F) -> F:
-    """The options for how the peer is reached."""
+    """Add the options that say how to reach the peer."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -143,7 +143,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 
 def _headers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """`NAME=VALUE`; also `NAME: VALUE`, as grpcurl and curl have it."""
+    """`NAME=VALUE`, or `NAME: VALUE`, as in grpcurl and curl."""
     split = (value.partition(":") if ":" in value.partition("=")[0] else value.partition("=") for value in values)
     return _pairs(ctx, param, tuple(f"{name}{'=' * bool(sign)}{value.strip()}" for name, sign, value in split))
 
@@ -190,7 +190,7 @@ _OPTIONS = (
 
 
 def show_plugin_output() -> None:
-    """Write what plugins print to stderr, line by line."""
+    """Write the output of plugins to stderr, line by line."""
     logger = logging.getLogger("fsm_conn.plugin")
     logger.setLevel(logging.INFO)
     logger.addHandler(_PlainLines())
@@ -199,7 +199,7 @@ def show_plugin_output() -> None:
 
 class _PlainLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """One line of a plugin's. The stream is looked up now, for on a terminal it is drawn around."""
+        """Write one line of a plugin. The stream is looked up now, because a drawing on the terminal replaces it."""
         try:
             print(f"| {plain(record.getMessage())}", file=sys.stderr, flush=True)
         except OSError:

@@ -1,4 +1,4 @@
-"""A new project: a plugin and its host with tests, ready to run. The files are made from those of `template`."""
+"""Writes a new project: a plugin and its host with tests, ready to run, from the files in `template`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILES = {
     "{module}_pb2_grpc.py": "pb2_grpc",
     "{module}_plugin.py": "plugin",
 }
-"""The files of a project, and the templates that they are made from."""
+"""The files of a project, and the template of each."""
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 MESSAGES = {
@@ -41,11 +41,11 @@ LONGEST = 40
 
 
 def write_project(directory: Path) -> list[Path]:
-    """Write a project into a directory that is not there yet, or is empty; it is named as the directory is.
+    """Write a project into a new or empty directory. The project has the name of the directory.
 
     Raises:
-        click.ClickException: the name will not do, or the directory is not empty.
-        OSError: it cannot be written.
+        click.ClickException: the name is not usable, or the directory is not empty.
+        OSError: the files cannot be written.
     """
     name = directory.resolve().name
     words = _words(name)
@@ -63,7 +63,7 @@ def write_project(directory: Path) -> list[Path]:
 
 
 def _words(name: str) -> dict[str, str]:
-    """What stands for the placeholders of the templates."""
+    """The values for the placeholders of the templates."""
     module = name.replace("-", "_")
     service = "".join(part.capitalize() for part in module.split("_"))
     if not _NAME.fullmatch(name) or len(name) > LONGEST:
@@ -79,7 +79,7 @@ def _words(name: str) -> dict[str, str]:
 
 
 def _file(module: str, service: str) -> Any:
-    """What the protocol buffer compiler makes of the template's protocol."""
+    """The descriptor that the protocol buffer compiler makes of the template's protocol."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{module}.proto", package=module, syntax="proto3")
     for message, (field, kind) in MESSAGES.items():
         made = file.message_type.add(name=message)

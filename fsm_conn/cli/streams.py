@@ -1,8 +1,8 @@
-"""The standard streams of the command: what is written to them is plain, whoever writes.
+"""The standard streams of the command. Everything written to them is made plain, whoever writes it.
 
-Not only the commands write: so do the interpreter (warnings, errors in `__del__`), `logging`, asyncio, and the modules
-of users. All of them find these streams in `sys`, and none can send a terminal anything that it would obey. Only what
-draws on the terminal (`terminal.Console`, which makes its own text plain) goes to the stream below.
+Not only the commands write to them: the interpreter (warnings, errors in `__del__`), `logging`, asyncio and users'
+modules do, too. All of these find the streams in `sys`, so none can send control characters to a terminal. Only
+drawings (`terminal.Console`, which makes its own text plain) go directly to the stream below.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["PlainStream", "plain_streams", "say_on_stderr", "stream_below"]
 
 
 class PlainStream:
-    """A text stream on which each character that a terminal would obey is written as its escape.
+    """A text stream that writes each character which would control a terminal as its escape.
 
     Args:
-        below: the stream that is written to. Everything but writing is its own.
+        below: the stream to write to. It provides everything except writing.
     """
 
     def __init__(self, below: Any) -> None:
@@ -37,7 +37,7 @@ class PlainStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of them."""
+        """Write each text."""
         for line in lines:
             self.write(line)
 
@@ -46,7 +46,7 @@ class PlainStream:
 
 
 def stream_below(stream: Any) -> Any:
-    """The stream that a `PlainStream` writes to; any other as it is."""
+    """The stream below a `PlainStream`; any other stream as it is."""
     while isinstance(stream, PlainStream):
         stream = stream.below
     return stream
@@ -54,10 +54,10 @@ def stream_below(stream: Any) -> Any:
 
 @contextmanager
 def plain_streams(*, for_good: bool) -> Iterator[None]:
-    """Within the block, all that is written to `sys.stdout` and `sys.stderr` is plain.
+    """Within the block, make everything plain that is written to `sys.stdout` and `sys.stderr`.
 
     Args:
-        for_good: whether it stays so, for a process that ends after it: its last words are written at its very end.
+        for_good: whether to keep this after the block, for a process that may write until its very end.
     """
     _replace_closed_streams()
     _write_what_can_be_written()
@@ -73,19 +73,19 @@ def plain_streams(*, for_good: bool) -> Iterator[None]:
 
 
 def _replace_closed_streams() -> None:
-    """The number of a stream that was closed must not go to something else, and what is written needs a place."""
+    """Replace closed streams: their numbers must not be reused for other files, and output needs a destination."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _write_what_can_be_written() -> None:
-    r"""Where stdout is not UTF-8, a character that it does not have is written as its escape, such as `\xe9`."""
+    r"""Where stdout is not UTF-8, write characters that it cannot encode as their escapes, such as `\xe9`."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say_on_stderr(text: str) -> None:
-    """Write a line; where that fails there is nobody left to be told."""
+    """Write a line to stderr; ignore a failure, as it could be reported to nobody."""
     with suppress(OSError, ValueError):
         print(plain(text), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What the command asks of terminals, pipes and signals, where systems differ; on Windows, nothing of it."""
+"""Handling of terminals, pipes and signals that differs between systems. On Windows, none of it is needed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if sys.platform == "win32":
 
     @contextmanager
     def sent_output_kept(stream: Any) -> Iterator[None]:
-        """Nothing: Ctrl-C makes no terminal of Windows forget what it was sent."""
+        """Do nothing: on Windows, Ctrl-C makes no terminal discard output."""
         yield
 
     def on_signals(loop: asyncio.AbstractEventLoop, end: Callable[[int], None]) -> None:
-        """Nothing: loops of Windows handle no signals, and Ctrl-C is Python's own."""
+        """Do nothing: event loops on Windows handle no signals, and Python handles Ctrl-C."""
 
     @contextmanager
     def on_end_of_reader(stream: Any, end: Callable[[], None]) -> Iterator[None]:
-        """Nothing: loops of Windows cannot watch a pipe."""
+        """Do nothing: event loops on Windows cannot watch a pipe."""
         yield
 
 else:
@@ -34,7 +34,7 @@ else:
 
     @contextmanager
     def sent_output_kept(stream: Any) -> Iterator[None]:
-        """Have the terminal show all that it was sent, though Ctrl-C is pressed in between."""
+        """Have the terminal show everything that it was sent, even if Ctrl-C is pressed meanwhile."""
         before = termios.tcgetattr(stream)
         keeping = [*before]
         keeping[3] = before[3] | termios.NOFLSH
@@ -42,27 +42,27 @@ else:
         try:
             yield
         finally:
-            with suppress(termios.error):  # it has gone
+            with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
     def on_signals(loop: asyncio.AbstractEventLoop, end: Callable[[int], None]) -> None:
-        """Have `end` called with the number of SIGTERM, and of SIGHUP, unless somebody asked to ignore them."""
+        """Have `end` called with the number of a SIGTERM or SIGHUP, unless that signal is ignored."""
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, end, number)
 
     @contextmanager
     def on_end_of_reader(stream: Any, end: Callable[[], None]) -> Iterator[None]:
-        """Notice within the block, in the running loop, when the other end of a pipe or socket is closed."""
+        """Within the block, call `end` in the running loop when the other end of a pipe or socket is closed."""
         loop, fd = asyncio.get_running_loop(), _pipe(stream)
         if fd is None:
             yield
             return
         poll = select.poll()
-        poll.register(fd, 0)  # what is told of it then is nothing but its end
+        poll.register(fd, 0)  # it then reports only the end
 
         def look() -> None:
-            # Once is enough, for an end; and for a socket on which somebody sends something, which nobody here reads.
+            # One call is enough for an end, and also for a socket on which data arrives that nobody here reads.
             loop.remove_reader(fd)
             if poll.poll(0):
                 end()

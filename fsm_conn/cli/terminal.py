@@ -1,6 +1,6 @@
-"""Where output goes: a terminal that can be drawn on, or a file or pipe that gets plain lines.
+"""The consoles for output: a terminal that can be drawn on, or a file or pipe that receives plain lines.
 
-Only styles that can be read on a light and on a dark ground are used. Markup is off everywhere: text is text.
+Only styles that are readable on light and dark backgrounds are used. Markup is always off: text is shown as it is.
 """
 
 from __future__ import annotations
@@ -24,52 +24,52 @@ from fsm_conn.cli.system import sent_output_kept
 __all__ = ["STATE_STYLES", "Console", "drawing", "output", "progress_output", "state_text"]
 
 STATE_STYLES = {"connected": "bold green", "failed": "bold red", "reconnecting": "bold magenta"}
-"""How the names of states are shown; all others bold."""
+"""The styles of state names; all other names are bold."""
 
 
 class Console(rich.console.Console):
-    """As rich's, with four differences: whatever is printed or drawn is made plain, and only styles become escapes; a
-    reader that has gone is the caller's business; lines are wrapped on a terminal alone; and the cursor is never
-    hidden, for nobody would bring it back when this is killed.
+    """As rich's console, with four differences. All printed or drawn text is made plain, so that only styles become
+    escapes. A closed reader is reported to the caller. Lines are wrapped only on a terminal. The cursor is never
+    hidden, because nobody could show it again after this process was killed.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """As it is rendered, with all text plain."""
+        """Render as usual, with all text made plain."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Pass it on, instead of ending the process."""
+        """Raise the error, instead of ending the process."""
         raise
 
     def show_cursor(self, show: bool = True) -> bool:
-        """Leave it as it is."""
+        """Do nothing: the cursor stays visible."""
         return False
 
     @property
     def room(self) -> int | None:
-        """Columns of the terminal; None: a line may be as long as it likes."""
+        """Columns of the terminal; None: lines may have any length."""
         return self.width if self.is_terminal else None
 
     def say(self, text: Text | str = "", style: str = "") -> None:
-        """Print text as it is, and end the line."""
+        """Print the text as it is, and end the line."""
         shown = text if isinstance(text, Text) else Text(plain(text), style)
         self.print(shown, soft_wrap=not self.is_terminal)
 
 
 @contextmanager
 def drawing(console: Console) -> Iterator[Live]:
-    """Something that is drawn anew in its place, below the lines that are printed meanwhile.
+    """A drawing that is redrawn in place, below the lines that are printed meanwhile.
 
-    On Ctrl-C a terminal forgets what it was sent and has not shown yet: half a drawing would be left, and the next
-    would erase too much. It is asked not to. That it shows what keys are pressed is left as it is: they stand at the
-    end of the drawing until that is made anew, and it moves on by a line on Enter. A process that is killed could not
-    turn it on again.
+    On Ctrl-C a terminal discards output that it has not shown yet. Half a drawing would remain, and the next one would
+    erase too many lines. So the terminal is told not to discard output. The echo of keys is left on: they appear
+    at the end of the drawing until the next redraw, and Enter moves the drawing down by a line. If the echo were turned
+    off and this process killed, nothing would turn it on again.
     """
-    # What others write is drawn above it, for which rich would read escapes in it: there must be none.
+    # The output of others is printed above the drawing, and rich would interpret escapes in it. There must be none.
     with sent_output_kept(console.file), Live(console=console, auto_refresh=False) as live:
         sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr)
-        yield live  # at its end rich puts the streams back
+        yield live  # at its end rich restores the streams
 
 
 def output() -> Console:
@@ -78,7 +78,7 @@ def output() -> Console:
 
 
 def progress_output() -> Console:
-    """A console on stderr, for what is not the result."""
+    """A console on stderr, for output that is not the result."""
     return _console(sys.stderr)
 
 

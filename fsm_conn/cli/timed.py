@@ -1,4 +1,4 @@
-"""Links that tell how long an answer to a probe took: what a table of transitions does not know."""
+"""Links that report how long the answer to a probe took, which the transitions do not tell."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["TimedFactory"]
 
 
 class TimedFactory(LazyFactory):
-    """Makes links as another maker does, and times their probes.
+    """Wraps a factory of links, and times their probes.
 
     Args:
-        maker: makes the links.
-        on_answer: called with the seconds, before anybody else hears of the answer.
+        maker: the wrapped factory.
+        on_answer: called with the seconds, before the answer is returned.
     """
 
     __slots__ = ("_maker", "_on_answer")
@@ -27,7 +27,7 @@ class TimedFactory(LazyFactory):
         self._on_answer = on_answer
 
     async def load(self) -> None:
-        """Import what the link needs, if that was not done yet."""
+        """Import the modules that the link needs, if that was not done yet."""
         await self._maker.load()
 
     def __call__(self) -> Link:

@@ -1,4 +1,4 @@
-"""What the commands read as a trace: the lines of a `TraceWriter`, or those of `fsm-conn watch --json`."""
+"""Reads traces: the lines of a `TraceWriter`, or those of `fsm-conn watch --json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["transitions_in"]
 
 
 def transitions_in(lines: Iterable[str]) -> Iterator[str]:
-    """Each line, but an empty one for every event that is no transition, so that the numbers stay."""
+    """Each line; a line that is no transition becomes empty, so that line numbers stay the same."""
     for line in lines:
         yield "" if '"event"' in line and _event(line) not in (None, "transition") else line
 
@@ -19,5 +19,5 @@ def _event(line: str) -> Any:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
-        return None  # the reader says what is wrong with it
+        return None  # the reader of the trace reports the mistake
     return data.get("event") if isinstance(data, dict) else None

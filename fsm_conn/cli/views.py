@@ -1,6 +1,6 @@
-"""How `fsm-conn watch` is shown: drawn on a terminal, as lines in a pipe, or as JSON.
+"""The views of `fsm-conn watch`: drawn on a terminal, as lines in a pipe, or as JSON.
 
-A view is told of what has happened in the order in which it happened, and may be looked at in between.
+A view receives events in the order in which they happened. It may also be refreshed in between.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _HEALTH_STYLES = {
 }
 _COLUMNS = (21, 23, 28)
 _WIDTH = sum(_COLUMNS) + 2 * (len(_COLUMNS) + 1)
-"""Columns of the terminal that the facts take side by side; in fewer, each has a line of its own."""
+"""Columns of the terminal that the facts need side by side; on a narrower terminal, each has a line of its own."""
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-:=+*#"
 
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """How the connection is at one moment."""
+    """The state of the connection at one moment."""
 
     name: str
     pid: int | None
@@ -49,21 +49,21 @@ class Facts:
     health: HealthStatus
     attempt: int
     attempts: str
-    """How many there may be."""
+    """The number of attempts allowed."""
     losses: int
     uptime: float | None
-    """Seconds since it connected; None when it is not."""
+    """Seconds since it connected; None when it is not connected."""
     latencies: tuple[float, ...]
-    """Seconds that the last probes were answered in."""
+    """Seconds that the last probes took."""
 
     @property
     def latency(self) -> float | None:
-        """Seconds that the last probe was answered in; None unless it was answered well."""
+        """Seconds that the last probe took; None unless it succeeded."""
         return self.latencies[-1] if self.latencies and self.health in _ANSWERED else None
 
 
 class View(Protocol):
-    """What is told."""
+    """An object that receives the events."""
 
     def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
         """A transition was taken."""
@@ -82,7 +82,7 @@ class LineView:
         self._console = console
 
     def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
-        """A line; of a probe that was answered well the health tells."""
+        """Print a line; a successful probe is reported by `health`."""
         why = first_line(record.reason)
         if not record.internal:
             line = transition_line(_clock(moment), record.source, record.dest, why, width=self._console.room)
@@ -96,17 +96,17 @@ class LineView:
                 self._console.say(Text(f"{' ' * INDENT}| {words}", "dim"))
 
     def health(self, moment: datetime, facts: Facts) -> None:
-        """A line, unless a transition has said it: of a link that has gone nothing is known."""
+        """Print a line, unless a transition has said the same: when the link is gone, its health is unknown."""
         if facts.health is not HealthStatus.UNKNOWN:
             latency = "" if facts.latency is None else f"answered in {_milliseconds(facts.latency)}"
             self._console.say(_note(moment, "health", f"{facts.health}  {latency}".rstrip()))
 
     def refresh(self, facts: Facts) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class JsonView:
-    """A line of JSON for each of the same. Those of transitions are what `fsm-conn trace` reads."""
+    """A line of JSON for each of the same events. `fsm-conn trace` reads the lines of transitions."""
 
     def __init__(self, console: Console, connection_class: str) -> None:
         self._console = console
@@ -114,7 +114,7 @@ class JsonView:
         self._life = secrets.token_hex(4)
 
     def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
-        """A line."""
+        """Print a line."""
         if record.internal and record.reason is None:
             return
         line = json.loads(write_record(record, connection=facts.name, connection_class=self._class, life=self._life))
@@ -122,13 +122,13 @@ class JsonView:
         self._write({"event": "transition", "time": moment.isoformat(), "pid": facts.pid} | line | words)
 
     def health(self, moment: datetime, facts: Facts) -> None:
-        """A line."""
+        """Print a line."""
         latency = None if facts.latency is None else round(facts.latency * 1e3, 3)
         line = {"event": "health", "time": moment.isoformat(), "connection": facts.name, "health": str(facts.health)}
         self._write(line | {"latency_ms": latency})
 
     def refresh(self, facts: Facts) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def _write(self, line: dict[str, Any]) -> None:
         self._console.print(Text(plain_json(json.dumps(line, ensure_ascii=False))), soft_wrap=True)
@@ -144,19 +144,19 @@ class LiveView(LineView):
         self._last: tuple[str, str] | None = None
 
     def moved(self, moment: datetime, record: ConnectionRecord, facts: Facts) -> None:
-        """A line, and the drawing anew."""
+        """Print a line, and redraw."""
         if not record.internal:
             self._last = (record.source, record.dest)
         super().moved(moment, record, facts)
         self.refresh(facts)
 
     def health(self, moment: datetime, facts: Facts) -> None:
-        """A line, and the drawing anew."""
+        """Print a line, and redraw."""
         super().health(moment, facts)
         self.refresh(facts)
 
     def refresh(self, facts: Facts) -> None:
-        """Draw anew."""
+        """Redraw."""
         ascii_only = not self._console.encoding.startswith("utf")
         width, bars = self._console.width, _ASCII_BARS if ascii_only else _BARS
         drawing = draw(facts.state, self._last, ascii_only=ascii_only, room=width - 2)
@@ -215,7 +215,7 @@ def _duration(seconds: float) -> str:
 
 
 def _bars(values: tuple[float, ...], bars: str) -> str:
-    """A sparkline, from zero to the longest."""
+    """A sparkline, from zero to the longest value."""
     longest = max(values, default=0.0) or 1.0
     return "".join(bars[min(int(value / longest * len(bars)), len(bars) - 1)] for value in values)
 

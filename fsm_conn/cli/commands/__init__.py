@@ -1,1 +1,1 @@
-"""The commands, each in the module of its name, imported when it is asked for."""
+"""The commands, each in the module of its name, imported only when it is needed."""

@@ -1,4 +1,4 @@
-"""`fsm-conn call`: a plugin is started, asked once, and ended; or a server that is there is asked."""
+"""`fsm-conn call`: starts a plugin, makes one call, and ends the plugin; or calls a running server."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def _run(
 ) -> None:
     try:
         async with conn:
-            # It imports grpc, which the link has done by now, quietly and beside the start of the plugin.
+            # This imports grpc. The link has imported it by now, while the plugin started.
             from fsm_conn.cli.calling import Caller
 
             caller = Caller(conn, output(), timeout)

@@ -1,4 +1,4 @@
-"""`fsm-conn check`: the static checks of `fsm_conn.checks`, as a linter has them."""
+"""`fsm-conn check`: runs the static checks of `fsm_conn.checks`, with output like a linter's."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _show(findings: list[Finding], machines: int) -> None:
 
 
 def _in_lines(finding: Finding) -> Finding:
-    """The finding without what would end a line, or command the terminal: names may be any text."""
+    """The finding with line ends and control characters escaped: names may be any text."""
     told: dict[str, Any] = {
         name: plain_line(getattr(finding, name)) for name in ("machine", "place", "message", "remedy")
     }

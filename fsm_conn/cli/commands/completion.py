@@ -1,7 +1,7 @@
-"""`fsm-conn completion`: the script that makes a shell complete commands, options, formats, states and classes.
+"""`fsm-conn completion`: prints the script that makes a shell complete commands, options, formats, states and classes.
 
-It is click's own, and runs `fsm-conn` with `_FSM_CONN_COMPLETE` set. What bash needs besides is here: to it a colon
-ends a word, so `module:Class` comes in three, and what is completed is only what follows the colon.
+The script is click's own. It runs `fsm-conn` with `_FSM_CONN_COMPLETE` set. This module adds what bash needs: for bash
+a colon ends a word, so `module:Class` arrives as three words, and only the part after the colon is completed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["command", "complete"]
 
 @add_completion_class
 class _Bash(BashComplete):
-    """As click's, with what belongs together put together."""
+    """As click's class, but words that bash split at a colon are joined."""
 
     _cut = ""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one that is completed, and that one."""
+        """The words before the one to complete, and that word."""
         at = int(os.environ["COMP_CWORD"])
         words, index = split_arg_string(os.environ["COMP_WORDS"]), 1
         while index < len(words) and len(words) > 1:
@@ -46,12 +46,12 @@ class _Bash(BashComplete):
         return words[1:at], incomplete
 
     def format_completion(self, item: Any) -> str:
-        """The kind, and what is to stand in place of the word that bash sees."""
+        """The kind, and the text to replace the word that bash sees."""
         return f"{item.type},{item.value.removeprefix(self._cut)}"
 
 
 def complete(group: click.Group, instruction: str) -> None:
-    """Do what a shell asks for: write the completions of what stands in its own variables, or the script."""
+    """Do what the shell asks for: print the script, or the completions of the words in the shell's variables."""
     shell_complete(group, {}, "fsm-conn", COMPLETE, instruction)
 
 

@@ -1,4 +1,4 @@
-"""`fsm-conn demo`: the tour, on a terminal with the states drawn below it."""
+"""`fsm-conn demo`: a tour, on a terminal with the states drawn below it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fsm_conn.demo.tour import tour
 __all__ = ["command"]
 
 PAUSE = 0.8
-"""Seconds between one thing and the next on a terminal. It takes them, and not the plugin: every time shown is real."""
+"""Seconds between two steps on a terminal. The tour pauses, not the plugin: every time shown is real."""
 MARGIN = 4
-"""Columns before the drawing."""
+"""Columns to the left of the drawing."""
 
 
 class LinePage:
@@ -29,15 +29,15 @@ class LinePage:
         self._unwritten: OSError | None = None
 
     def title(self, text: str) -> None:
-        """A line of its own."""
+        """Print a title."""
         self._write(Text(text, "bold"))
 
     def did(self, text: str) -> None:
-        """Something that was done between transitions."""
+        """Print what was done between transitions."""
         self._write(Text(" " * INDENT + text))
 
     def moved(self, at: float, record: ConnectionRecord) -> None:
-        """A transition. An observer cannot raise: a line that could not be written ends the tour at the next one."""
+        """Print a transition. An observer cannot raise: if the line cannot be written, the next one ends the tour."""
         if self._unwritten is None:
             try:
                 self._write(self._line(at, record))
@@ -55,7 +55,7 @@ class LinePage:
 
 
 class LivePage(LinePage):
-    """The same, with the states drawn below the lines, and the present one lit."""
+    """The same lines, with the states drawn below them, and the present one highlighted."""
 
     def __init__(self, console: Console, live: Live) -> None:
         super().__init__(console)
@@ -63,7 +63,7 @@ class LivePage(LinePage):
         self._draw("disconnected", None)
 
     def moved(self, at: float, record: ConnectionRecord) -> None:
-        """A transition."""
+        """Print a transition, and redraw."""
         super().moved(at, record)
         self._draw(record.dest, (record.source, record.dest))
 

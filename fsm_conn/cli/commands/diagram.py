@@ -1,4 +1,4 @@
-"""`fsm-conn diagram`: a state machine drawn, or told in tables, as `fsm_conn.diagrams` does it."""
+"""`fsm-conn diagram`: draws a state machine, or shows it as tables, by means of `fsm_conn.diagrams`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 def _states(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Completes the names of the states of the machine that was given before."""
+    """Complete the state names of the machine that was given before."""
     named = next((word for word in ctx.args if ":" in word), None)
     try:
         machine = ctx.params.get("machine") or Machine().convert(named, None, ctx)
@@ -108,7 +108,7 @@ def command(
             drawn = diagram(machine, form, theme=theme, state=state, **options)
     except ImportError as error:
         raise click.ClickException(str(error)) from None
-    except DiagramError as error:  # it names states, which may be any text
+    except DiagramError as error:  # it contains names of states, which may be any text
         raise click.ClickException(plain_line(error)) from None
     for warning in said:
         click.echo(f"Warning: {plain_line(warning.message)}", err=True)

@@ -1,6 +1,6 @@
-"""`fsm-conn explore`: the harness that tests use, at the command line.
+"""`fsm-conn explore`: runs the tests' harness from the command line.
 
-First every life up to a depth, for what is found there is the shortest; then random ones, which go deeper.
+It first walks every life up to a depth, because findings there are the shortest; then random lives, which go deeper.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["command"]
 
 
 class _MachineClass(Machine):
-    """A class that can be lived."""
+    """An argument that names a class whose lives can be explored."""
 
     kind = "subclass of StateMachine, Connection or ConnectionPool"
 
@@ -52,7 +52,7 @@ class _Function(Machine):
 
 
 def _to_be_written(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """What is found out now need not be found out when all lives have been lived."""
+    """Find out now whether the file can be written, rather than after all lives were walked."""
     if path is not None and not path.parent.is_dir():
         raise click.ClickException(f"cannot write {str(path)!r}: there is no directory {str(path.parent)!r}")
     return path
@@ -125,7 +125,7 @@ def _lived(
     options: dict[str, Any],
 ) -> ViolationError | None:
     try:
-        from fsm_conn.testing import explore, random_lives  # with the extra `testing`
+        from fsm_conn.testing import explore, random_lives  # it needs the extra `testing`
         from fsm_conn.testing.generating import check_make
     except ImportError as error:
         raise click.ClickException(str(error)) from None
@@ -164,7 +164,7 @@ def _made(machine_class: type[Any]) -> Iterator[None]:
 
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on stderr, where that is a terminal; gone when it is done."""
+    """A progress bar on stderr, if that is a terminal; it disappears at the end."""
     console = progress_output()
     columns = (
         TextColumn(what),
@@ -193,8 +193,9 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
 @contextmanager
 def _between_steps() -> Iterator[Callable[[], None]]:
-    """Ctrl-C is raised by what is yielded, and nowhere else: while garbage is collected, as it often is here, Python
-    would drop it, and while Hypothesis looks at a strategy, it would be told as a fault of that. Twice, it ends all.
+    """Yields a function that raises KeyboardInterrupt after Ctrl-C. The error is raised nowhere else: during garbage
+    collection, which is frequent here, Python would drop it. Inside Hypothesis it would be reported as a strategy's
+    fault. A second Ctrl-C ends the process at once.
     """
     pressed: list[int] = []
 

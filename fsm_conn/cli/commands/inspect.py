@@ -1,7 +1,7 @@
-"""`fsm-conn inspect`: a machine in the browser, be it that of a plugin that is started, of a trace, or of a class.
+"""`fsm-conn inspect`: shows a machine in the browser: a plugin's or server's connection, a trace, or a class.
 
-What is inspected is told by what was given: a peer after `--` is connected to and supervised, `module:Class` is a table
-to be walked by hand, and anything else is a trace to be lived again.
+The arguments decide what is shown: a peer after `--` is connected to and supervised, `module:Class` is a table to walk
+by hand, and anything else is a trace to replay.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from fsm_conn.testing.tracefile import LONGEST_LINE, ConformanceError, TraceLine
 __all__ = ["command"]
 
 MOST_LINES = 500_000
-"""Transitions of a trace that are kept."""
+"""The most transitions of a trace that are kept."""
 
 Opened = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 class _Table(Machine):
-    """What has a table: a class, or a `transitions.Machine`."""
+    """An argument that names an object with a table: a class, or a `transitions.Machine`."""
 
     def fits(self, value: Any) -> bool:
         return is_machine(value)
@@ -124,8 +124,8 @@ def command(
 
 
 async def _inspect(opened: Opened, port: int, opens: bool, allow: tuple[str, ...]) -> None:
-    """Serve, and do what is to be seen."""
-    from fsm_conn.inspector import Inspector  # its libraries are an extra of their own
+    """Serve the page, and run what it shows."""
+    from fsm_conn.inspector import Inspector  # it needs an extra
 
     inspector = Inspector(port=port, allow=allow)
     try:
@@ -143,7 +143,7 @@ async def _inspect(opened: Opened, port: int, opens: bool, allow: tuple[str, ...
 
 
 def _leading_to(url: str, private: Path) -> str:
-    """The address of a file that leads to `url`: the words of a browser's command are seen by every user."""
+    """The address of a file that redirects to `url`: every user of the system can see a browser's command line."""
     file = private / "inspect.html"
     file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(url)}">', "utf-8")
     return file.as_uri()
@@ -163,7 +163,7 @@ def _supervising(peer: Peer, interval: float, attempts: int, recover_after: floa
         )
         inspector.watch(conn)
         try:
-            with suppress(ConnectFailedError):  # the page tells of it, and another attempt is made by and by
+            with suppress(ConnectFailedError):  # the page shows it, and the connection tries again later
                 await conn.connect()
             await asyncio.Event().wait()
         finally:

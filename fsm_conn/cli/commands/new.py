@@ -1,4 +1,4 @@
-"""`fsm-conn new`: a plugin and its host, with tests, to begin with."""
+"""`fsm-conn new`: writes a plugin and its host, with tests, as a start for a project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(directory: Path) -> None:
 
     NAME is the directory to write to, and the project's name. What is written runs as it is.
     """
-    from fsm_conn.cli.project import write_project  # which imports protobuf
+    from fsm_conn.cli.project import write_project  # it imports protobuf
 
     written = write_project(directory)
     console = output()

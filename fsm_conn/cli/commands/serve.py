@@ -1,4 +1,4 @@
-"""`fsm-conn serve`: plugins of this machine that other machines can reach."""
+"""`fsm-conn serve`: serves plugins of this machine to other machines."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class _ServeCommand(click.Command):
-    """A command whose plugin stands after `--`."""
+    """A command with a plugin after `--`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set apart what follows the first `--`."""
+        """Separate the words after the first `--`."""
         at = args.index("--") if "--" in args else len(args)
         rest = super().parse_args(ctx, args[:at])
         ctx.params["words"] = tuple(args[at + 1 :])
@@ -124,13 +124,13 @@ def _recipe(
 
 
 async def _run(server: Server) -> None:
-    """Serve until it is told to stop."""
+    """Serve until told to stop."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
         notify("STOPPING=1", "STATUS=draining")
-        stopping.append(asyncio.create_task(server.stop()))  # the second time, it is in a hurry
+        stopping.append(asyncio.create_task(server.stop()))  # the second time, it does not wait
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop)
@@ -141,7 +141,7 @@ async def _run(server: Server) -> None:
         output().say(plain_line(f"serving {server.recipe.plugin.name} at {server.address}{where}"))
         await server.wait_closed()
     except ServeError:
-        if not stopping:  # else it was told to stop while it was starting, and has
+        if not stopping:  # otherwise it was stopped while it started
             raise
     finally:
         await server.stop()

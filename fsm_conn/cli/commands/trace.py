@@ -1,6 +1,6 @@
-"""`fsm-conn trace`: a recorded trace as a timeline, and whether it could have happened.
+"""`fsm-conn trace`: shows a recorded trace as a timeline, and whether it could have happened.
 
-A trace is read line by line, however long it is: each line is shown when it has been judged.
+A trace is read line by line, however long it is. Each line is shown as soon as it was checked.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ def _opened(file: str) -> AbstractContextManager[Any]:
 @attrs.define
 class _Begin:
     at: float | None = None
-    """When the first line of a life was; None before that."""
+    """The time of the first line of a life; None before that line."""
 
 
 class _Timeline:
-    """Shows each line once it was found to be in order."""
+    """Shows each line after it was found to be correct."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
         self._console = console
@@ -96,7 +96,7 @@ class _Timeline:
         self._judged: TraceLine | None = None
 
     def shown(self, lines: Iterable[TraceLine]) -> Iterator[TraceLine]:
-        """The lines; who asks for the next one has found nothing wrong with the last."""
+        """Yields the lines. A request for the next one means that the last one was correct."""
         for line in lines:
             begin = self._begins[line.connection, line.life]
             begin.at = line.at if begin.at is None else begin.at
@@ -112,7 +112,7 @@ class _Timeline:
             self._show(self._judged, wrong=True)
 
     def approve(self, machine: type[StateMachine]) -> None:
-        """Say that all is well."""
+        """Say that the trace is correct."""
         whose = _many(self._begins.made, "life", "lives")
         text = f"conforms to {machine.__name__}: {_many(self._count, 'transition', 'transitions')} of {whose}"
         self._console.say(Text(text, "bold green"))

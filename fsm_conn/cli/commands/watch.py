@@ -1,7 +1,7 @@
-"""`fsm-conn watch`: a plugin is started, watched, and started again, for as long as anybody looks on.
+"""`fsm-conn watch`: starts a plugin, watches it, and starts it again when it is lost, until the user stops it.
 
-What is shown comes from an ordinary `Connection`: its transitions, its health, its counts. They wait in a queue to be
-shown, for an observer must neither write nor fail.
+The output comes from an ordinary `Connection`: its transitions, its health, its counts. Transitions wait in a queue
+until they are shown, because an observer must neither write nor fail.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from fsm_conn.connection.table import ConnectionState
 __all__ = ["command"]
 
 REFRESH = 0.25
-"""Seconds after which the drawing is made anew when nothing happens."""
+"""Seconds after which the drawing is refreshed when nothing happens."""
 KEPT = 60
-"""Latencies that are kept."""
+"""The number of latencies that are kept."""
 
 
 @click.command(
@@ -92,7 +92,7 @@ def command(
 
 
 class _Watch:
-    """One connection, from its first attempt to its end, and what is told of it to a view."""
+    """One connection, from its first attempt to its end, and the view that shows it."""
 
     def __init__(self, conn: Connection, latencies: deque[float], view: View) -> None:
         self._conn = conn
@@ -103,10 +103,10 @@ class _Watch:
         self._health = conn.health_status
 
     async def run(self) -> None:
-        """Until the policy gives up for good, or somebody ends it.
+        """Run until the policy gives up for good, or the user stops it.
 
         Raises:
-            click.ClickException: it was given up.
+            click.ClickException: the connection has given up.
         """
         self._clock = asyncio.get_running_loop().time
         self._began, self._began_at = now(), self._clock()
@@ -126,12 +126,12 @@ class _Watch:
         raise click.ClickException(f"given up {when}: {first_line(reason)}")
 
     async def _live(self) -> BaseException | None:
-        """Connect, and return why it was given up."""
-        with suppress(ConnectFailedError):  # the transitions tell of it
+        """Connect, and return the reason once the connection has given up."""
+        with suppress(ConnectFailedError):  # the transitions show it
             await self._conn.connect()
         await self._conn.wait_for_state(ConnectionState.FAILED)
         if self._conn.retry.recover_after is not None:
-            await asyncio.Event().wait()  # it goes on trying, until somebody ends it
+            await asyncio.Event().wait()  # the connection keeps trying until the user stops it
         return self._conn.reason
 
     async def _show_next(self) -> None:
@@ -155,7 +155,7 @@ class _Watch:
         return self._began + timedelta(seconds=record.at - self._began_at)
 
     def _facts(self, record: ConnectionRecord | None = None) -> Facts:
-        # Of a state that was entered this moment no probe can tell.
+        # No probe can have tested a state that was entered just now.
         health = self._conn.health_status if record is None or record.internal else HealthStatus.UNKNOWN
         link: Any = self._conn.link
         since, most = self._metrics.connected_since, self._conn.retry.max_attempts
