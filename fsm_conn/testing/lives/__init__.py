@@ -1,1 +1,1 @@
-"""One life of a machine, a connection or a pool: its steps, its invariants, and what is kept of it."""
+"""One life of a machine, a connection or a pool: its steps, its invariants, and its evidence."""

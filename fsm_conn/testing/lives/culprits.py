@@ -1,4 +1,4 @@
-"""Who is to blame for an error: the guard, effect or activity, and the line of the user's own code."""
+"""Finds the cause of an error: the guard, effect or activity, and the line of the user's own code."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _known: dict[int, tuple[CodeType, bool]] = {}
 
 
 def is_foreign(code: CodeType) -> bool:
-    """Whether code is neither this package's nor a library's: so it is the user's own."""
+    """Whether code belongs neither to this package nor to a library, and so is the user's own."""
     found = _known.get(id(code))
     if found is None or found[0] is not code:
         name = code.co_filename
-        ours = name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # that is a dispatch's
+        ours = name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # a dispatch
         found = _known[id(code)] = code, not ours and not os.path.realpath(name).startswith(_OTHERS)
     return found[1]
 
 
 def blamed(machine: Any, error: BaseException | None) -> str:
-    """The guard, effect, activity or function of the user's that raised, with its file and line; or nothing."""
+    """The guard, effect, activity or function of the user's that raised, with its file and line; or empty."""
     for code, line, inner_self in _frames(error):
         if is_foreign(code):
             role = role_of(machine, code.co_name) if inner_self is machine else ""
@@ -39,7 +39,7 @@ def blamed(machine: Any, error: BaseException | None) -> str:
 
 
 def blamed_row(machine: Any, error: BaseException | None) -> str:
-    """The guard, effect or activity that raised, with its file and line; nothing when it was something else."""
+    """The guard, effect or activity that raised, with its file and line; empty when something else raised."""
     for code, line, inner_self in _frames(error):
         role = role_of(machine, code.co_name) if inner_self is machine else ""
         if role and role != "activity":
@@ -48,7 +48,7 @@ def blamed_row(machine: Any, error: BaseException | None) -> str:
 
 
 def role_of(machine: Any, name: str) -> str:
-    """What a method of that name is in the table: a guard, an effect or an activity; or nothing."""
+    """The role of the method with that name in the table: a guard, an effect or an activity; empty if it has none."""
     for row in machine.lifecycle.transitions:
         if name in row.guards:
             return "guard"
@@ -59,19 +59,19 @@ def role_of(machine: Any, name: str) -> str:
 
 
 def line_of(code: CodeType, line: int) -> str:
-    """A file, a line, and what stands there."""
+    """A file, a line, and the source text of the line."""
     source = linecache.getline(code.co_filename, line).strip()
     return f"{place(code.co_filename, line)}" + (f": {source}" if source else "")
 
 
 def where_defined(function: Any) -> str:
-    """The file and line of a function's definition; empty for one that has none."""
+    """The file and line of a function's definition; empty for a function without one."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     return "" if code is None else place(code.co_filename, code.co_firstlineno)
 
 
 def place(path: str, line: int) -> str:
-    """As an editor opens it: relative to the working directory where it is in it."""
+    """A place as an editor opens it: relative to the working directory if it is inside."""
     relative = os.path.relpath(path) if os.path.isabs(path) else path
     return f"{path if relative.startswith('..') else relative}:{line}"
 

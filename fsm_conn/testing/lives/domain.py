@@ -1,4 +1,4 @@
-"""What a trigger may be fired with: the values of one parameter, and whether they are all there are."""
+"""The values of one parameter that lives try, and whether these are all possible values."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Domain:
     """The values of one parameter that lives try.
 
     Attributes:
-        values: the simplest first.
-        is_whole: whether there are no others: all of a short type, or the list that the user gave.
+        values: the values, the simplest first.
+        is_whole: whether there are no others: all values of a small type, or the list that the user gave.
     """
 
     values: Sequence[Any]

@@ -1,8 +1,8 @@
-"""Finds user code that goes on for ever and awaits nothing: `while True: pass` in an activity, a guard or an effect.
+"""Finds user code that runs for ever without awaiting: `while True: pass` in an activity, a guard or an effect.
 
-No timer fires meanwhile, and no turn of the loop ends. So a thread looks at loops from outside. Where one and the same
-turn has taken too much of its thread's CPU time, an exception is raised in that thread, again and again if need be, and
-the loop is told where it was. What only waits takes no CPU time: a debugger may stop it for as long as it likes.
+Meanwhile no timer fires, and the turn of the loop does not end. So a separate thread watches the loops. When one turn
+has used too much of its thread's CPU time, an exception is raised in that thread, repeatedly if necessary, and the loop
+is told where that was. Code that only waits uses no CPU time, so a debugger may stop it for any time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from fsm_conn.testing.loops.lean import InterruptedTurn, LeanLoop
 __all__ = ["Hurry", "watch_over"]
 
 LOOKS = 20
-"""So many times within the limit it is looked at, and once interrupted, interrupted again."""
+"""How many times within the limit a turn is checked; once interrupted, it is interrupted again as often."""
 SOONEST, SELDOM = 0.01, 0.5
-"""Seconds between two looks, at least and at most."""
+"""The least and the most seconds between two checks."""
 
 _limits: WeakKeyDictionary[LeanLoop, float] = WeakKeyDictionary()
 _hurried = 1.0
@@ -32,7 +32,7 @@ _watcher: threading.Thread | None = None
 
 
 class Hurry:
-    """While it is entered, limits are this share of what they are: for what is known to go on for ever."""
+    """While entered, all limits are multiplied by `share`: for code that is known to run for ever."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -47,7 +47,7 @@ class Hurry:
 
 
 def watch_over(loop: LeanLoop, seconds: float) -> None:
-    """Have a turn of the loop that takes more CPU time than that be interrupted, as long as the loop is open."""
+    """Interrupt a turn of the loop that uses more CPU time than `seconds`, until the loop is closed."""
     global _watcher
     _limits[loop] = seconds
     if _watcher is None or not _watcher.is_alive():
@@ -57,7 +57,7 @@ def watch_over(loop: LeanLoop, seconds: float) -> None:
 
 @attrs.define
 class _Mark:
-    """A turn, and the CPU time that its thread had taken when it was first seen."""
+    """A turn, and the CPU time that its thread had used when the turn was first seen."""
 
     turn: tuple[int, int]
     cpu: float
@@ -74,7 +74,7 @@ def _watch() -> None:
             limit = seconds * _hurried
             pause = min(pause, max(limit / LOOKS, SOONEST))
             _look_at(loop, limit, marks)
-        loop = None  # type: ignore[assignment]  # or it would never be let go of
+        loop = None  # type: ignore[assignment]  # otherwise it would never be released
         if not _limits:
             return
         time.sleep(pause)
@@ -102,18 +102,18 @@ def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
     thread = ctypes.c_ulong(loop._thread)
     loop._endless = loop._endless or told
     ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(InterruptedTurn))
-    if (loop._busy, loop.turns) != turn:  # it has ended meanwhile
+    if (loop._busy, loop.turns) != turn:  # the turn has ended meanwhile
         ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
 
 
 def _cpu_time(thread: int) -> float:
-    """Of a thread, in seconds; of the process, where there is no clock for each thread."""
+    """The CPU time of the thread in seconds, or of the process where threads have no clock of their own."""
     clock_of, read = getattr(time, "pthread_getcpuclockid", None), getattr(time, "clock_gettime", None)
     return time.process_time() if clock_of is None or read is None else float(read(clock_of(thread)))
 
 
 def _place(frame: Any) -> str:
-    """The innermost function of the user's own that runs, with its file, its line, and what stands there."""
+    """The innermost running function of the user's, with its file, line and source text."""
     while frame is not None:
         if is_foreign(frame.f_code):
             return f"{frame.f_code.co_qualname}(), {line_of(frame.f_code, frame.f_lineno)},"

@@ -1,7 +1,7 @@
-"""What checks and oracles may look at: a machine, its loop, and all that has happened to it so far.
+"""The evidence for checks and oracles: a machine, its loop, and everything that has happened to it so far.
 
-A life is its own evidence: it is one of these with steps. So a check is a plain function of it, and needs to know
-nothing of how a life is lived.
+A life is an `Evidence` with steps. So a check is a plain function of the evidence, and does not depend on how the life
+is driven.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ PartT = TypeVar("PartT")
 
 
 class Evidence:
-    """A machine of any kind, and what has happened to it.
+    """A machine of any kind, and its past.
 
     Attributes:
         machine: the machine under test.
         loop: the loop in which it lives.
         script: the steps so far.
-        seen: the transitions that a plain observer was told of.
-        seen_slowly: those that an async observer was told of.
-        checked: how many of the records had been there at the last check at rest.
-        ended: whether the life is over, or about to be.
-        values: for a state and a trigger, the values of everything that it is fired with.
-        sampled: where `options` offered some of many values, in words.
+        seen: the transitions that a plain observer received.
+        seen_slowly: the transitions that an async observer received.
+        checked: the number of records at the last check at rest.
+        ended: whether the life has ended, or is about to.
+        values: for a state and a trigger, the values that each parameter of the trigger gets.
+        sampled: descriptions of choices where `options` offered only some of many values.
         ignored: names of invariants that are not checked.
         logged: errors that the package has logged.
         steps_in: how many steps were begun in each state.
@@ -65,21 +65,21 @@ class Evidence:
         return self.machine.records  # type: ignore[no-any-return]
 
     def cell(self) -> Any:
-        """What kind of moment this is, coarsely: for those who look for moments of other kinds."""
+        """A coarse description of the moment, used to find moments of other kinds."""
         return self.state
 
     def next_timer(self) -> float | None:
-        """Seconds until something happens by itself; None when nothing will."""
+        """Seconds until the next timer; None when there is none."""
         return self.loop.next_timer()
 
     def new_records(self) -> Iterator[Any]:
-        """Records that no check at rest has seen yet."""
+        """Records that were added since the last check at rest."""
         records = self.records
         for index in range(self.checked, len(records)):
             yield records[index]
 
     def part(self, kind: Callable[[Any], PartT]) -> PartT:
-        """The oracle of that kind, which is made of this evidence when it is first asked for."""
+        """The oracle of that kind. It is created from this evidence on the first call."""
         found = self._parts.get(kind)  # type: ignore[call-overload]
         if found is None:
             found = self._parts[kind] = kind(self)  # type: ignore[index]

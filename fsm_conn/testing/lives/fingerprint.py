@@ -1,8 +1,8 @@
-"""What tells one moment of a life from another: everything that can matter later, as one value that can be compared.
+"""Fingerprints of moments of a life: everything that can matter later, as one comparable value.
 
-Two moments that are taken for the same are walked on from only once, so whatever is left out here is a lie later. What
-a class keeps beside what its base keeps is compared by value, however deep; so are the places and the variables of user
-code that waits, the timers, and what the base itself remembers. What cannot be compared is named.
+Exploration continues only once from two moments with equal fingerprints, so anything left out here leads to wrong
+results. Attributes that a class adds to its base are compared by value, at any depth. So are the places and the
+variables of waiting user code, the timers, and the base's own data. Objects that cannot be compared are named.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ __all__ = [
 _PLAIN = (int, str, bytes, type(None))
 _IDENTITIES = (type, ModuleType, BuiltinFunctionType, CodeType, property)
 _HEAP, _IMMUTABLE, _WORD = 1 << 9, 1 << 8, 8
-"""Flags of types: made at run time, as Python's classes are; not to be changed, as most that are written in C."""
+"""Flags of types: created at run time, as Python's classes are; immutable, as most types written in C are."""
 _DURATIONS = frozenset({"snapshot", "since", "elapsed", "dwell"})
 _CLOCKS = _DURATIONS | {"time"}
 _LONGEST = 1e6
 _HISTORY = frozenset({"history", "records", "last_record"})
-"""What user code must not read, if moments are to be compared: all that has ever been."""
+"""The past. User code must not read it if moments are to be compared."""
 _CLOCK, _CHANCE = "the wall clock", "chance without a seed"
 _OUTSIDE = {"time": _CLOCK, "datetime": _CLOCK, "random": _CHANCE, "secrets": _CHANCE, "uuid": _CHANCE}
-"""What user code must not ask either: virtual time does not move it, and no second life finds it the same."""
+"""The outside world. User code must not read it either: virtual time does not change it, and no life repeats it."""
 
 
 class Freezer:
-    """Makes values of anything, so that two are equal when what they were made of behaves alike.
+    """Converts objects to values that are equal when the objects behave alike.
 
     Args:
-        known: objects that are described elsewhere, by what stands for them.
+        known: objects that are described elsewhere, and the text that represents each.
 
     Attributes:
-        blind: what could not be compared, by where it was found.
+        blind: the objects that could not be compared, by where they were found.
     """
 
     def __init__(self, known: Mapping[int, str]) -> None:
@@ -63,7 +63,7 @@ class Freezer:
         self._kept: list[Any] = []
 
     def frozen(self, value: Any, where: str) -> Any:
-        """The value of something found at `where`."""
+        """The value of an object found at `where`."""
         kind = type(value)
         if kind in _PLAIN:
             return value
@@ -80,7 +80,7 @@ class Freezer:
         if id(value) in self._seen:
             return "again", self._seen[id(value)]
         self._seen[id(value)] = len(self._seen)
-        self._kept.append(value)  # so that no other object gets its id meanwhile
+        self._kept.append(value)  # so that no other object gets this id meanwhile
         if isinstance(value, enum.Enum):
             return kind, value.name
         if isinstance(value, _IDENTITIES):
@@ -131,7 +131,7 @@ class Freezer:
         return "done", self.frozen(value.result() if error is None else error, where)
 
     def _foreign(self, value: Any, kind: type, where: str) -> Any:
-        """Of a type that is not written in Python: comparable by what it is equal to, or not at all."""
+        """Freezes an object of a type not written in Python: it is compared by equality, or not at all."""
         methods: dict[str, Any] = {name: getattr(kind, name) for name in ("__hash__", "__eq__")}
         if methods["__hash__"] not in (None, object.__hash__) and methods["__eq__"] is not object.__eq__:
             return kind, value
@@ -151,7 +151,7 @@ _WAYS: tuple[tuple[Any, Callable[[Freezer, Any, str], Any]], ...] = (
     ((Context, weakref.ref, logging.Logger), lambda freezer, value, where: None),
     (asyncio.Future, Freezer._future),
 )
-"""How what has more to it than attributes is frozen."""
+"""How to freeze objects that consist of more than attributes."""
 
 
 def _cell(cell: Any) -> Any:
@@ -175,7 +175,7 @@ def _slots_of(base: type) -> list[str]:
 
 
 def _is_written_in_python(kind: type) -> bool:
-    """Whether all that an object has is in its attributes: no base but `object` keeps something in C."""
+    """Whether an object is fully described by its attributes: no base but `object` is written in C."""
     bases = [base for base in kind.__mro__ if base is not object]
     if not all(base.__flags__ & _HEAP and not base.__flags__ & _IMMUTABLE for base in bases):
         return False
@@ -186,7 +186,7 @@ def _is_written_in_python(kind: type) -> bool:
 
 
 def own_attributes(machine: Any) -> Iterator[tuple[str, Any]]:
-    """What an object has beside what its base in this package declares; and what it declares for users to set."""
+    """The attributes that a class adds to its base in this package, and the declared ones that users may set."""
     base, activities = _base_of(type(machine)), machine.lifecycle.activities.values()
     for name, value in vars(machine).items():
         if not hasattr(base, name) and name not in activities:
@@ -194,7 +194,7 @@ def own_attributes(machine: Any) -> Iterator[tuple[str, Any]]:
 
 
 def user_functions(owner: type) -> Iterator[FunctionType]:
-    """The functions of a class, and of its bases, that are the user's own."""
+    """The functions of a class and its bases that are the user's own."""
     for base in owner.__mro__:
         for value in vars(base).values():
             function = getattr(value, "__func__", getattr(value, "fget", value))
@@ -203,12 +203,12 @@ def user_functions(owner: type) -> Iterator[FunctionType]:
 
 
 def _base_of(owner: type) -> type:
-    """The first base that is this package's own."""
+    """The first base that belongs to this package."""
     return next((base for base in owner.__mro__ if base.__module__.partition(".")[0] == "fsm_conn"), object)
 
 
 def clock_times(owner: type) -> tuple[float, ...]:
-    """Seconds that may make a difference to user code that reads the clock: the numbers that stand in it."""
+    """Durations in seconds that may matter to user code that reads the clock: the numbers in that code."""
     found = _clock_times.get(owner)
     if found is None:
         numbers: set[float] = set()
@@ -229,7 +229,7 @@ def clock_times(owner: type) -> tuple[float, ...]:
 
 
 def reads_clock(owner: type) -> bool:
-    """Whether user code asks the machine how long something lasts."""
+    """Whether user code asks the machine for durations."""
     found = _reads_clock.get(owner)
     if found is None:
         names = (set(function.__code__.co_names) for function in user_functions(owner))
@@ -244,7 +244,7 @@ _read_outside: dict[type, frozenset[str]] = {}
 
 
 def reads_history(owner: type) -> bool:
-    """Whether user code reads what has ever been."""
+    """Whether user code reads the past transitions."""
     found = _reads_history.get(owner)
     if found is None:
         names = (set(function.__code__.co_names) for function in user_functions(owner))
@@ -253,7 +253,7 @@ def reads_history(owner: type) -> bool:
 
 
 def read_outside(owner: type) -> frozenset[str]:
-    """What user code asks of the world outside, which no life can bring back: the wall clock, chance without a seed."""
+    """What user code reads from the outside world and no life can repeat: the wall clock, randomness without a seed."""
     found = _read_outside.get(owner)
     if found is None:
         found = _read_outside[owner] = frozenset(
@@ -265,7 +265,7 @@ def read_outside(owner: type) -> frozenset[str]:
 
 
 def _modules_named(function: FunctionType) -> set[str]:
-    """The modules whose names, or the names of whose functions and classes, stand in a function."""
+    """The modules that a function refers to, by name or through their functions and classes."""
     named = (function.__globals__.get(name) for name in function.__code__.co_names)
     return {
         each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None) or "" for each in named
@@ -273,12 +273,12 @@ def _modules_named(function: FunctionType) -> set[str]:
 
 
 def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[Any, frozenset[str]]:
-    """The moment, and what of it could not be compared.
+    """The fingerprint of a moment, and the objects that could not be compared.
 
     Args:
-        life: what is known of it.
+        life: the evidence of the life.
         known: objects that are described elsewhere.
-        beside: what else tells it from others, by its kind of life.
+        beside: further data of this kind of life.
     """
     machine = life.machine
     freezer = Freezer({id(machine): "self", id(life.loop): "loop", id(life): "life", **known})
@@ -303,7 +303,7 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
 
 
 def fingerprint_of_pool(pool: Any, peer: Any, loop: Any, known: Mapping[int, str]) -> tuple[Any, frozenset[str]]:
-    """The moment of a pool: all that it and its connections keep, and the hour, for slots are judged by their age."""
+    """The fingerprint of a pool: its data and that of its connections, and the time, because slots have an age."""
     freezer = Freezer({id(loop): "loop", **known})
     own = freezer.frozen(pool, "pool"), freezer.frozen(peer, "peer")
     timers = tuple(sorted(timer.when() for timer in loop._scheduled if not timer.cancelled()))
@@ -311,7 +311,7 @@ def fingerprint_of_pool(pool: Any, peer: Any, loop: Any, known: Mapping[int, str
 
 
 def _waiting(loop: VirtualLoop, freezer: Freezer) -> Iterator[Any]:
-    """Where each task waits, and with which variables as far as the code is the user's."""
+    """The place where each task waits, and its variables, as far as the code is the user's."""
     for task in loop.tasks():
         places = []
         awaited: Any = task.get_coro()

@@ -1,4 +1,4 @@
-"""Which kind of life a class is tested by."""
+"""Chooses the kind of life that tests a class."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def life_of(subject: type, *, who: str) -> type[Any]:
 
     Args:
         subject: a subclass of `Connection`, `ConnectionPool` or any other `StateMachine`.
-        who: the function that asks, for the error.
+        who: the function that asks; the error names it.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: the class is none of these.
     """
     if isinstance(subject, type):
         for base, life in ((Connection, Life), (ConnectionPool, PoolLife), (StateMachine, MachineLife)):

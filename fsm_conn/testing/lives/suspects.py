@@ -1,7 +1,7 @@
-"""Where to look in the user's own code when a rule was broken, and no error tells the line.
+"""Points to the user's code that may have broken a rule, when no error names the line.
 
-What had a part in the last transition is named first: its guards and effects, and the activities of its states. A class
-in which none of that is the user's own has other methods of the user's, or at least a place where it is defined.
+The code of the last transition is named first: its guards and effects, and the activities of its states. If none of
+these are the user's, other methods of the user's class are named, or at least the place where the class is defined.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from fsm_conn.testing.lives.fingerprint import user_functions
 __all__ = ["suspects", "suspects_in_class"]
 
 MOST = 4
-"""So many are named."""
+"""The most suspects that are named."""
 
 
 def suspects(owner: type, trigger: str, source: str, state: str) -> tuple[str, ...]:
-    """The user's own methods that had a part in the last transition, each with its file and line.
+    """The user's own methods that took part in the last transition, each with its file and line.
 
     Args:
         owner: the class of the machine.
-        trigger: that of the last transition; empty when there was none.
-        source: the state that it left.
+        trigger: the trigger of the last transition; empty when there was none.
+        source: the state before that transition.
         state: the present state.
     """
     table: Any = owner.lifecycle  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ def suspects(owner: type, trigger: str, source: str, state: str) -> tuple[str, .
 
 
 def suspects_in_class(owner: type) -> tuple[str, ...]:
-    """The user's own methods in a class; one without any, by the place where it is defined; nothing for one of ours."""
+    """The user's own methods of a class; the class's own place if it has none; nothing for a class of this package."""
     found = list(_named(user_functions(owner)))
     return tuple(found[:MOST]) or tuple(_definition(owner))
 

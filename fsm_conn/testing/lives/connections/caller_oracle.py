@@ -1,7 +1,7 @@
-"""Those who call the connection: what they are told must be true at the moment when they are told.
+"""The callers of the connection: a result must be true at the moment in which a caller receives it.
 
-A moment later it need not be: the link may be lost as soon as `connect()` has returned. So each call is judged in the
-caller's own task, when it ends, by what has happened since it began.
+A moment later it may be false: the link may be lost as soon as `connect()` has returned. So each call is judged in the
+caller's own task, when it ends, by the events since it began.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Method = Callable[[], Coroutine[Any, Any, Any]]
 
 @attrs.frozen
 class Call:
-    """A call that has ended, and what had happened meanwhile."""
+    """A call that has ended, and the events meanwhile."""
 
     user: User
     begun: int
-    """After how many transitions it began."""
+    """The number of transitions when it began."""
     state: str
     """The state in which it began."""
     joined: bool
-    """Whether that state did not handle what was asked for, so that the call only waits."""
+    """Whether that state did not handle the request, so that the call only waits."""
     ended: bool
-    """Whether `disconnect()` was called meanwhile, by another."""
+    """Whether another caller called `disconnect()` meanwhile."""
     since: Sequence[ConnectionRecord]
     """The transitions meanwhile."""
 
@@ -48,7 +48,7 @@ class Call:
         return any(record.dest in states and not record.internal for record in self.since)
 
     def first(self, *states: str) -> int:
-        """The number of transitions up to the first that entered one of these states; those before the call if none."""
+        """The number of transitions up to the first into one of these states; up to the call if there is none."""
         for number, record in enumerate(self.since, self.begun + 1):
             if record.dest in states and not record.internal:
                 return number
@@ -56,12 +56,12 @@ class Call:
 
 
 class CallerOracle:
-    """What those who called a connection were told.
+    """The results that callers of a connection received.
 
     Attributes:
-        lie: the first thing that was told and is not true; empty when there was none.
-        probed_at: when the peer was last asked whether it is well, by the loop's clock.
-        leaving: callers of `connect()` and its like that were cancelled.
+        lie: the first result that was not true; empty when there was none.
+        probed_at: when the peer was last probed, by the loop's clock.
+        leaving: cancelled callers of `connect()` and similar methods.
     """
 
     def __init__(self, life: ConnectionEvidence) -> None:
@@ -75,15 +75,15 @@ class CallerOracle:
         self._interests: list[int] = []
 
     def ends(self) -> None:
-        """`disconnect()` is called now."""
+        """A caller calls `disconnect()` now."""
         self._disconnects.append(len(self.life.records))
 
     def wishes(self) -> None:
-        """Somebody beside the callers wants what goes on: a trigger of the class's own was fired."""
+        """A trigger of the class's own was fired, so the attempt is wanted by somebody beside the callers."""
         self._interests.append(len(self.life.records))
 
     def asks(self, what: str) -> None:
-        """The peer is asked something now. A call is asked by somebody who uses the connection."""
+        """The peer receives a request now. A call is a request of a caller that uses the connection."""
         if what == "probe":
             self.probed_at = self.life.loop.time()
         if what == "call" and self.life.is_serving:
@@ -97,14 +97,14 @@ class CallerOracle:
                 self.leaving.append(user)
 
     def was_asked_for(self, index: int) -> bool:
-        """Whether that transition was asked for by `disconnect()`."""
+        """Whether that transition was requested by `disconnect()`."""
         return index in self._disconnects
 
     def is_used(self, index: int) -> bool:
-        """Whether, when that transition was taken, somebody had used it, or was told of success, since it was at rest.
+        """Whether, since the last rest before that transition, a caller had used the connection or was told of success.
 
-        Or it had come back from `failed`, from which the policy has it come back by itself: then it lives for the
-        policy's sake, even if somebody has asked for it sooner.
+        Also true if the connection had come back from `failed`, and the policy has it come back on its own: then it
+        lives for the policy's sake, even if a caller has asked for it sooner.
         """
         return self._since_rest(self._successes, index) or self._since_rest(self._recoveries(), index)
 
@@ -121,7 +121,7 @@ class CallerOracle:
         return found
 
     def is_wanted(self, index: int) -> bool:
-        """The same, or somebody else had asked for it."""
+        """The same, or another caller had asked for it."""
         return self.is_used(index) or self._since_rest(self._interests, index)
 
     def _since_rest(self, marks: list[int], index: int) -> bool:
@@ -130,7 +130,7 @@ class CallerOracle:
         return latest is not None and not any(records[n].source in ENDED for n in range(latest, index))
 
     async def serve(self, user: User, method: Method) -> Any:
-        """Make the call, and judge at the moment of its end what the caller is told."""
+        """Make the call, and judge its result at the moment of its end."""
         life, error = self.life, None
         begun, state, ends = len(life.records), life.state, len(self._disconnects)
         joined = user.method in BASE_TRIGGERS and not life.conn.lifecycle.handles(state, user.method)
@@ -189,11 +189,11 @@ class CallerOracle:
         return self._untold(call.begun if had_one else call.first(*self._serving))
 
     def _was_ended(self, call: Call) -> bool:
-        """By somebody's `disconnect()`, or by a trigger of the class's own."""
+        """Whether a `disconnect()` or a trigger of the class's own ended it."""
         return call.ended or any(record.trigger not in BASE_TRIGGERS for record in call.since)
 
     def _left_too_early(self, call: Call) -> str:
-        """A caller that abandons an attempt stays until that is closed."""
+        """A caller that abandons an attempt waits until the attempt is closed."""
         last, cancelled = len(self.life.records) - 1, call.user.cancelled_after
         if cancelled is None or last < cancelled or self.life.conn.state != S.DISCONNECTING:
             return ""
@@ -242,4 +242,4 @@ OF_CALLERS: tuple[Invariant, ...] = (
     unwanted_attempts_end,
     only_disconnect_ends_what_is_used,
 )
-"""What callers may rely on."""
+"""The rules that callers may rely on."""

@@ -1,4 +1,4 @@
-"""What checks and oracles may look at in the life of a connection: its peer, and those who use it."""
+"""The evidence for checks and oracles in the life of a connection: its peer, and its callers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ CONNECTING_CALLS = frozenset({"connect", "ensure_connected", "reconnect"})
 
 @attrs.define(eq=False)
 class User:
-    """Somebody who has called the machine and awaits the outcome."""
+    """A caller that has called the machine and awaits the outcome."""
 
     method: str
     since: float
     """When the call was made."""
     task: asyncio.Task[Any] = attrs.field(init=False)
     cancelled_after: int | None = None
-    """After how many transitions the harness cancelled the call; None when it did not."""
+    """The number of transitions when the harness cancelled the call; None when it did not."""
     told_after: int | None = None
-    """After how many transitions the caller was told; None as long as it waits."""
+    """The number of transitions when the caller got its result; None as long as it waits."""
 
     @property
     def cancelled(self) -> bool:
@@ -40,50 +40,50 @@ class User:
 
     @property
     def wants_connection(self) -> bool:
-        """Whether it waits until it is connected."""
+        """Whether the caller waits until the machine is connected."""
         return self.method in CONNECTING_CALLS
 
     @property
     def keeps_attempt(self) -> bool:
-        """Whether an attempt goes on for its sake: it waits until it is connected, or has a call that does."""
+        """Whether an attempt continues for this caller: it waits until connected, or has a call that does."""
         return self.wants_connection or self.method == "call_patiently"
 
     def leave(self) -> None:
-        """Be gone, if the task has ended; what was cancelled before it had begun was told nothing."""
+        """End the caller, if its task has ended. A task that was cancelled before it began was told nothing."""
         if self.task.done():
             self.told_after = self.cancelled_after if self.told_after is None else self.told_after
             if not self.task.cancelled():
-                self.task.exception()  # asked for here, or asyncio would complain that nobody did
+                self.task.exception()  # read here, as asyncio would otherwise complain that nobody did
 
     def was_leaving(self, index: int) -> bool:
-        """Whether it was cancelled, and not yet gone, when that transition was taken."""
+        """Whether the caller was cancelled, but had not ended, when that transition was taken."""
         begun, ended = self.cancelled_after, self.told_after
         return begun is not None and begun <= index and (ended is None or index < ended)
 
 
 @attrs.frozen
 class Asked:
-    """A link was asked for."""
+    """A request for a link."""
 
     at: float
     after: int
-    """How many transitions there had been."""
+    """The number of transitions before it."""
     closed_at: float
     """When the last closing of a link had ended."""
 
 
 class ConnectionEvidence(Evidence):
-    """A connection, its simulated peer, and those who use it.
+    """A connection, its simulated peer, and its callers.
 
     Attributes:
         conn: the connection under test, which is the machine.
         peer: the simulated peer.
         users: callers that wait, oldest first.
-        answered: how many callers were told of success, of an error, of their cancellation.
-        links_asked: when links were asked for.
-        sign_of_life: when a call was answered last, if that counts as a sign of life.
-        rng: where its jitter is drawn from.
-        overrides: what the class does in its own way.
+        answered: how many callers got a success, an error, or their cancellation.
+        links_asked: the requests for links.
+        sign_of_life: when a call was last answered, if that counts as a sign of life.
+        rng: the source of its jitter.
+        overrides: how the class differs from `Connection`.
     """
 
     conn: Connection

@@ -1,13 +1,13 @@
-"""What must hold in every life, by name.
+"""The invariants of every life of a connection, by name.
 
-Each invariant is a function of the life that returns what is wrong, or None. It holds at one of three moments:
-`ALWAYS`, after every step, even when others are about to run; `AT_REST`, when nothing can go on at the present time;
-`AT_THE_END`, when the peer does all it is asked, and the connection was disconnected for good.
+Each invariant is a function of the life that returns what is wrong, or None. It must hold at one of three moments:
+`ALWAYS`, after every step, even when other tasks are about to run; `AT_REST`, when nothing more can happen at the
+present time; `AT_THE_END`, when the peer does everything it is asked, and the connection was disconnected for good.
 
-Here stand those about states, links, activities and observers; those about the policy stand in `policy_oracle`, those
-about callers in `caller_oracle`, those about time in `limits`.
+This module has the invariants about states, links, activities and observers. Those about the policy are in
+`policy_oracle`, those about callers in `caller_oracle`, those about time in `limits`.
 
-Beside these, the steps of a life have rules of their own, `RULES_OF_STEPS`.
+In addition, the steps of a life have rules of their own, `RULES_OF_STEPS`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def activities_end_with_their_state(life: ConnectionEvidence) -> str | None:
     if running in life.overrides.own and running != activity_of(life.state) and _is_neglected(life):
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
     if life.checked == len(life.records):
-        return None  # no transition since the last time, so no activity has begun
+        return None  # no transition since the last check, so no activity has begun
     names = [task.get_name() for task in life.loop.tasks() if _activity_name(task)]
     return None if len(names) <= 1 else f"activities overlap: {', '.join(sorted(names))}"
 
@@ -88,19 +88,19 @@ def _goes_on(state: str, consequence: str) -> str:
 
 
 def _last_own_state(life: ConnectionEvidence) -> str:
-    """The state left last of those that have an activity of the class's own; of all, if there is none."""
+    """The state left last among those with an activity of the class's own; among all states if there is none."""
     left = [str(record.source) for record in life.records if not record.internal]
     return next((state for state in reversed(left) if life.overrides.acts_by_itself(state)), left[-1])
 
 
 def _activity_name(task: asyncio.Task[Any]) -> str:
-    """The name of the method, or nothing for a task that is no activity."""
+    """The name of the method; empty for a task that is no activity."""
     name = task.get_name().rpartition(".")[2]
     return name if name.startswith(ACTIVITY_PREFIX) else ""
 
 
 def _is_neglected(life: ConnectionEvidence) -> bool:
-    """Whether it shows that nobody does what is to be done in the present state."""
+    """Whether the action that is due in the present state is plainly not being done."""
     staying = life.peer.open_now - life.peer.leaving
     return _loss_is_unseen(life) or (life.state in life.conn.linked_states) != (staying > 0)
 
@@ -123,7 +123,7 @@ def nobody_watches(life: ConnectionEvidence) -> bool:
 
 
 def watch_it(state: str) -> str:
-    """What to write in a class so that the link is watched in `state`."""
+    """The advice on what to write in a class so that the link is watched in `state`."""
     return (
         f"write '{activity_of(state)} = Connection.while_connected', and rows for 'lost' from {state!r} "
         "like those from 'connected'"
@@ -136,7 +136,7 @@ def _loss_is_unseen(life: ConnectionEvidence) -> bool:
         return False
     if life.overrides.acts_by_itself(life.state) and life.conn.handles(Trigger.LOST):
         return True
-    # Elsewhere, where the table does not say what a loss means, an activity may do other things for a time.
+    # In other states, if the table does not define what a loss means, an activity may be busy for a time.
     return life.state == ConnectionState.CONNECTED or (state.final and life.next_timer() is None)
 
 
@@ -169,12 +169,12 @@ def nobody_waits_in_vain(life: ConnectionEvidence) -> str | None:
 
 
 def _comes_back(life: ConnectionEvidence) -> bool:
-    """Whether the policy has it try once more after a while, for which those may wait who do not connect themselves."""
+    """Whether the policy tries once more after a while. Callers that do not connect themselves may wait for that."""
     return life.conn.retry.recover_after is not None and life.next_timer() is not None
 
 
 def _is_cleaning_up(life: ConnectionEvidence) -> bool:
-    """Whether an activity of a state of rest has more to do than to wait for the time to try again."""
+    """Whether an activity of a state of rest does more than wait for the time to try again."""
     if life.conn.snapshot().activity is None:
         return False
     return life.peer.waits_for("close") or life.peer.open_now > 0 or life.overrides.acts_by_itself(life.state)
@@ -229,4 +229,4 @@ RULES_OF_STEPS: dict[str, str] = {
     "nothing_outlives_the_loop": "When the loop ends, all tasks end, all links are closed, and it is at rest.",
     "disconnect_ends_disconnected": "After `disconnect()` the state is `disconnected`.",
 }
-"""What is checked in the course of a step, by name; to be ignored in the same way."""
+"""The rules that are checked during a step, by name. They can be ignored in the same way."""

@@ -1,8 +1,8 @@
-"""One life of a connection, lived step by step in virtual time against a simulated peer.
+"""One life of a connection, step by step in virtual time, against a simulated peer.
 
-A life is driven by plain method calls, each of which is one step: somebody calls the connection, the peer answers,
-time passes. What was done is kept as a `Script`, which reads as a program and can be replayed. After every step the
-invariants are checked. The rules of all lives stand in `stepping`.
+A life is driven by plain method calls. Each is one step: a caller calls the connection, the peer answers, time passes.
+The steps are kept as a `Script`, which reads as a program and can be replayed. After every step the invariants are
+checked. The rules of all lives are in `stepping`.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ Make = Callable[[Callable[[], Any], dict[str, Any]], Connection]
 POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_delay=8.0, jitter="none", stable_after=30.0)
 START_TIMEOUT = 5.0
 A_WHILE = 40.0
-"""Seconds of rest, at least, after which nothing new is to be expected."""
+"""Seconds of rest after which nothing new is to be expected."""
 USERS, FEW_USERS = 6, 2
-"""At most so many callers at a time, in a random life and in a systematic one: more of them show nothing that fewer do
-not. Two can coalesce, cancel one another's wait and have the last word."""
+"""The most callers at a time, in a random life and in a systematic one. More of them would reveal no more mistakes. Two
+can share an attempt, cancel one another's wait, and be the last to leave."""
 
 
 def make_connection(connection_class: type[Connection]) -> Make:
-    """The usual way to make a connection under test: the link and the keywords, and nothing else."""
+    """Make a connection in the usual way, from the link and the keywords alone."""
     return lambda link, options: connection_class(link, **options)
 
 
 class Life(SteppedLife, ConnectionEvidence):
-    """A connection of one class, its simulated peer, and those who use it.
+    """A connection of one class, its simulated peer, and its callers.
 
     Args:
         connection_class: the class under test.
-        retry: the policy; by default three attempts with delays of 1 and 2 s, and 30 s up to count as stable.
-        health: how the peer's health is watched; None: as the class has it.
-        start_timeout: seconds for one open.
-        seed: for the jitter.
-        make: how to make the connection, for classes whose constructors take more: called with what makes links
+        retry: the policy; by default three attempts with delays of 1 and 2 s, and links count as stable after 30 s.
+        health: the policy for the peer's health; None: the class's own.
+        start_timeout: seconds to open one link.
+        seed: the seed of the jitter.
+        make: makes the connection, for classes whose constructors take more. It is called with the factory of links
             and the keywords that `Connection` takes.
         ignore: names of invariants not to check, each with the reason why.
         invariants: further invariants.
-        loop: a loop to live in, at time zero; it is given back with no task in it. By default the life has its own.
+        loop: the event loop, at time zero; it is returned without tasks. By default the life has its own.
     """
 
     all_invariants = INVARIANTS
@@ -118,7 +118,7 @@ class Life(SteppedLife, ConnectionEvidence):
     # --- steps ----------------------------------------------------------------------------------------------
 
     def connect(self, *, rush: bool = False) -> None:
-        """A caller calls `connect()`. `rush`, here and below: the next step comes before anything else can run."""
+        """A caller calls `connect()`. `rush`, here and below: take the next step before anything else can run."""
         self._use("connect", self.conn.connect, rush)
 
     def ensure_connected(self, *, rush: bool = False) -> None:
@@ -147,7 +147,7 @@ class Life(SteppedLife, ConnectionEvidence):
         self._use("call_patiently", lambda: self.conn.call("simulated.Call", options, n=1), rush)
 
     def cancel(self, number: int, *, rush: bool = False) -> None:
-        """The caller with that number, counted from the oldest that still waits, is cancelled."""
+        """Cancel the waiting caller with that number, counted from the oldest."""
         self._step("cancel", number, rush=rush)
         if number < len(self.users):
             self.caller_oracle.cancels(self.users[number])
@@ -155,13 +155,13 @@ class Life(SteppedLife, ConnectionEvidence):
         self._settle(rush)
 
     def fire(self, trigger: str, *, rush: bool = False) -> None:
-        """A trigger is fired from outside; where the state does not handle it, it must be refused without effect."""
+        """Fire a trigger from outside. A state that does not handle it must refuse it and change nothing."""
         self._step("fire", trigger, rush=rush)
         self._fire(trigger)
         self._settle(rush)
 
     def misfire(self, trigger: str, *, rush: bool = False) -> None:
-        """The same, but nothing happens where the state does handle it."""
+        """Fire a trigger that must be refused; do nothing if the state handles it."""
         self._step("misfire", trigger, rush=rush)
         if not self.conn.handles(trigger):
             self._fire(trigger)
@@ -174,7 +174,7 @@ class Life(SteppedLife, ConnectionEvidence):
         self._settle(rush)
 
     def attend(self, what: str, *kinds: str, rush: bool = False) -> None:
-        """From now on the peer answers requests of that kind at once: the life outlasts its steps.
+        """From now on the peer answers requests of that kind at once, so that the life outlasts its steps.
 
         The first requests get the outcomes `kinds`, one after another, and all later ones succeed.
         """
@@ -201,20 +201,20 @@ class Life(SteppedLife, ConnectionEvidence):
         self._settle(rush)
 
     def go_away(self, *, rush: bool = False) -> None:
-        """The peer closes the open link in good order, for example for an update: calls under way are finished."""
+        """The peer closes the open link in good order, for example for an update; calls under way are finished."""
         self._step("go_away", rush=rush)
         self.peer.go_away()
         self._settle(rush)
 
     def loop_ends(self) -> None:
-        """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and those alone are waited for.
+        """The loop ends, as in `asyncio.run`: all tasks are cancelled, and only those are waited for.
 
         Raises:
-            ViolationError: a task goes on, or something was left behind.
+            ViolationError: a task continues, or something was left behind.
         """
         self._ending("loop_ends", self._loop_ends)
 
-    # --- what could be done next ----------------------------------------------------------------------------
+    # --- possible steps -------------------------------------------------------------------------------------
 
     def options(self, everything: bool = False) -> list[Step]:
         """The steps that are possible now, each once."""
@@ -222,18 +222,18 @@ class Life(SteppedLife, ConnectionEvidence):
         return found if everything else [*found, Step("loop_ends"), *offers.passing(self)]
 
     def offers(self) -> list[Offer]:
-        """The steps to choose from at random, with how often."""
+        """The steps to choose from at random, each with its weight."""
         return offers.offers(self)
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What distinguishes this moment from others, as far as the future depends on it."""
+        """The fingerprint of this moment, and the objects that could not be compared."""
         return fingerprint_of(self)
 
     def try_refusals(self) -> None:
-        """Fire all triggers that are illegal now: each must be refused and change nothing."""
+        """Fire all triggers that are illegal now. Each must be refused and change nothing."""
         for trigger in offers.refusals(self):
             self.misfire(trigger, rush=True)
-            self.script.steps.pop()  # it has changed nothing, and need not be shown
+            self.script.steps.pop()  # it changed nothing, so it need not be shown
 
     def unjudged(self) -> dict[str, str]:
         """Rules that are not applied to this class, each with the reason."""
@@ -241,7 +241,7 @@ class Life(SteppedLife, ConnectionEvidence):
 
     @staticmethod
     def random_options(rng: random.Random) -> dict[str, Any]:
-        """Policies that are quick to exhaust."""
+        """Policies that are quickly exhausted."""
         return {"retry": offers.retry_policy(rng), "health": offers.health_policy(rng), "seed": rng.randrange(4)}
 
     # --- how --------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ class Life(SteppedLife, ConnectionEvidence):
             )
 
     def _let_time_pass(self) -> None:
-        """As long as something may come of it: once at rest, until every timer has fired, and no state was left."""
+        """Advance while anything may still happen: once at rest, until every timer has fired and no state was left."""
         end = self.loop.time() + LIVENESS_BOUND
         while (left := end - self.loop.time()) > 0:
             visit = self.conn.visit
@@ -334,7 +334,7 @@ class Life(SteppedLife, ConnectionEvidence):
             self._fail("nothing_outlives_the_loop", wrong)
 
     def _in_order(self, tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-        """By name and age, for a set of tasks has them in another order each time."""
+        """The tasks sorted by name and age, because the order of a set of tasks varies between runs."""
         ages = {user.task: age for age, user in enumerate(self.users)}
         return sorted(tasks, key=lambda task: (ages.get(task, -1), task.get_name()))
 

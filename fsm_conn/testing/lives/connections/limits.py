@@ -1,4 +1,4 @@
-"""How long things may take: no wait without an end, no delay without a reason, no going on before what must end has."""
+"""Rules about time: every wait has an end, every delay a reason, and nothing continues before an end that it needs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ARTICLES = {"open": "an open", "close": "a close", "probe": "a probe", "call": 
 
 
 def limit_of(life: ConnectionEvidence, state: str) -> float | None:
-    """Seconds that something may be under way in `state` by the connection's own timeouts; None: nobody says.
+    """Seconds that an action may take in `state` according to the connection's own timeouts; None: there is no limit.
 
-    A link of the last state may still be closing when the state is entered, and then be closed itself.
+    A link of the previous state may still be closing when the state is entered, and then the state's own link closes.
     """
     conn, overrides = life.conn, life.overrides
     if overrides.acts_by_itself(state):
@@ -81,7 +81,7 @@ def peers_are_asked(life: ConnectionEvidence) -> str | None:
     policy, since = life.conn.health, life.conn.snapshot().since
     if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
-    # A probe leaves no record that is not answered while a call is under way, or that failed with another at one time.
+    # A probe leaves no record if it is unanswered while a call is under way, or if it failed together with another one.
     silent = life.loop.time() - max(since, life.sign_of_life, life.part(CallerOracle).probed_at)
     if silent > policy.interval + policy.timeout + EPSILON:
         return f"nothing was heard of the peer for {silent:g} s, and nobody has asked"
@@ -117,4 +117,4 @@ OF_TIME: tuple[Invariant, ...] = (
     closing_is_waited_for,
     reconnect_is_prompt,
 )
-"""What takes time, and how much."""
+"""The rules about time."""

@@ -1,4 +1,4 @@
-"""What can be done next in the life of a connection: each step once, or as often as it is worth in a random life."""
+"""The possible next steps in the life of a connection: each once, or with its weight in a random life."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fsm_conn.testing.simulated import OUTCOMES
 
 __all__ = ["health_policy", "offers", "options", "passing", "refusals", "retry_policy"]
 
-# How often a step is offered, beside those that are not named here and are offered once.
+# The weights of steps; all others have weight one.
 WEIGHTS = {"connect": 3, "answer": 3, "lose": 3, "go_away": 2, "probe": 12, "call": 6, "reconnect": 2}
 
 LONG_ILL = ("bad",) * 20
-"""What becomes of the probes of a peer that is ill for long, for classes that decide by themselves what follows."""
+"""Outcomes of probes of a peer that is ill for long, for classes that decide for themselves what follows."""
 FAVOURED = {
     ("answer", ("open", "ok")): 4,
     ("answer", ("call", "ok")): 2,
     ("answer", ("probe", "ok")): 8,
     ("answer", ("probe", "bad")): 12,
     ("attend", ("call",)): 2,
-    ("attend", ("probe",)): 4,  # without it, hardly a life is connected for longer than an interval
+    ("attend", ("probe",)): 4,  # without it, few lives stay connected for longer than an interval
     ("attend", ("probe", "bad")): 2,
     ("attend", ("probe", "bad", "bad")): 3,
     ("attend", ("probe", "hang")): 3,
@@ -37,7 +37,7 @@ FAVOURED = {
 }
 
 MOODS = (("bad",), ("bad", "bad"), ("hang",))
-"""What becomes of the next few probes, of a peer that then is well again."""
+"""Outcomes of the next few probes, of a peer that then recovers."""
 
 
 _ASKING = tuple(Step(name) for name in ("connect", "disconnect", "reconnect"))
@@ -54,7 +54,7 @@ _TICK = (Step("tick"), 1)
 
 
 def options(life: ConnectionEvidence, users: int) -> list[Step]:
-    """Steps that mean something now, with at most so many callers at a time."""
+    """The steps that make sense now, with at most `users` callers at a time."""
     steps: list[Step] = []
     if len(life.users) < users:
         steps += _ASKING
@@ -75,7 +75,7 @@ def options(life: ConnectionEvidence, users: int) -> list[Step]:
 
 
 def passing(life: ConnectionEvidence) -> list[Step]:
-    """The times that matter: until the next timer, and until the policy judges otherwise than now."""
+    """The durations that matter: until the next timer, and until the policy would decide differently than now."""
     timer, points = life.next_timer(), turning_points(life)
     times = points[:1] if timer is None else [timer, *(each for each in points[:1] if each < timer)]
     return [Step("advance", (seconds,)) for seconds in times]
@@ -87,7 +87,7 @@ def refusals(life: ConnectionEvidence) -> tuple[str, ...]:
 
 
 def offers(life: ConnectionEvidence, users: int = 6) -> list[Offer]:
-    """The steps to choose from: what is rare in lives that are left to chance is offered more often."""
+    """The steps to choose from at random. Steps that lead to rare events have a higher weight."""
     found: list[Offer] = []
     for step in options(life, users):
         found.append((step, _weight(step)))
@@ -117,7 +117,7 @@ def _rushed(step: Step) -> Step:
 
 
 def _manners(life: ConnectionEvidence) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The ways in which the peer could go on: to be told what to do, to do it, or to do it badly at first."""
+    """The ways in which the peer could behave: it waits for steps, it succeeds, or it fails at first."""
     for what in OUTCOMES:
         yield ("neglect" if life.peer.attends_to(what) else "attend"), (what,)
     if life.is_serving:
@@ -126,7 +126,7 @@ def _manners(life: ConnectionEvidence) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def retry_policy(rng: random.Random) -> RetryPolicy:
-    """A policy that is quick to exhaust."""
+    """A policy that is quickly exhausted."""
     return RetryPolicy(
         max_attempts=rng.choice((1, 2, 3, 4)),
         initial_delay=rng.choice((0.0, 1.0)),
@@ -142,7 +142,7 @@ def retry_policy(rng: random.Random) -> RetryPolicy:
 
 
 def health_policy(rng: random.Random) -> HealthPolicy | None:
-    """A policy that is quick to lose patience; or none, for the class's own."""
+    """A policy that tolerates few failures; or None, for the class's own."""
     quick = HealthPolicy(
         interval=rng.choice((2.0, 6.0)),
         timeout=1.0,

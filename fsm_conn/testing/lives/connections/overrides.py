@@ -1,7 +1,7 @@
-"""What a class under test does in its own way, and what its table says: so that nobody is measured by another's rules.
+"""How a class under test differs from `Connection`, so that it is not judged by rules that do not apply to it.
 
-An invariant that knows how `Connection` does something asks here first whether this class does it so. Found out once
-for each class, and forgotten with it.
+An invariant that relies on how `Connection` works asks here first whether the class works in the same way. The answer
+is computed once for each class, and dropped with the class.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OUTCOMES = frozenset({None, S.RECONNECTING, S.FAILED})
 
 
 _FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
-"""Triggers after which it is decided whether a link is opened again."""
+"""Triggers after which the connection decides whether to open a link again."""
 COUNTING = (
     "begin_outage",
     "begin_half_open",
@@ -48,7 +48,7 @@ _UNJUDGED = (
     (("probes_are_counted",), ("is_unhealthy",)),
     (("peers_are_asked",), ("while_connected", "probe")),
 )
-"""Rules, and the methods that a class must not have of its own, for them to be applied in full."""
+"""Rules, and the methods that a class must not override if the rule is to be applied in full."""
 
 
 def activity_of(state: str) -> str:
@@ -58,27 +58,27 @@ def activity_of(state: str) -> str:
 
 @attrs.frozen(eq=False)
 class Overrides:
-    """The ways of one class."""
+    """The differences of one class."""
 
     own: frozenset[str]
-    """Methods of `Connection` that the class has overridden, and activities that only it has."""
+    """Methods of `Connection` that the class has overridden, and activities that only this class has."""
     own_triggers: tuple[str, ...]
-    """Triggers that its table has beside those of the base table."""
+    """Triggers that its table adds to those of the base table."""
     guards: Mapping[str, tuple[str, ...]]
     """For each state, the guards of the rows that start there."""
     effects: Mapping[tuple[str, str, str], tuple[str, ...]]
-    """For each trigger, source and dest, what the first such row does."""
+    """For each trigger, source and dest, the effects of the first such row."""
     refused: Mapping[str, tuple[str, ...]]
     """For each state, the triggers of the base table that it does not handle."""
     decided_elsewhere: frozenset[tuple[str, str]]
-    """Triggers in states where other guards than the base table's have a say, or other states may follow."""
+    """Triggers and states with other guards or destinations than in the base table."""
     ending: frozenset[str]
     """States that a `disconnect` leads to or through."""
     inescapable: tuple[str, ...]
-    """States that should let a `disconnect` through, and do not."""
+    """States that should handle a `disconnect`, and do not."""
 
     def has_own(self, *names: str) -> bool:
-        """Whether any of these methods is the class's own."""
+        """Whether the class overrides any of these methods."""
         return not self.own.isdisjoint(names)
 
     def is_own_guard(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class Overrides:
         return name in self.own or not hasattr(Connection, name)
 
     def unjudged(self) -> dict[str, str]:
-        """Rules that are not applied to the class, each with what it does in its own way."""
+        """Rules that are not applied to the class, each with the difference that is the reason."""
         found: dict[str, str] = {}
         for rules, names in _UNJUDGED:
             own = [name for name in names if name in self.own]
@@ -105,7 +105,7 @@ _known: WeakKeyDictionary[type[Connection], Overrides] = WeakKeyDictionary()
 
 
 def overrides_of(owner: type[Connection]) -> Overrides:
-    """The ways of a class."""
+    """The differences of a class."""
     found = _known.get(owner)
     if found is None:
         found = _known[owner] = _found_out(owner)
@@ -150,7 +150,7 @@ def _is_unusual(row: Transition) -> bool:
 
 
 def _ending(rows: list[tuple[Transition, str]]) -> frozenset[str]:
-    """From where a disconnect leads, on to `disconnected`, where it stops."""
+    """The states through which a disconnect leads, up to `disconnected`, where it stops."""
     found = {str(row.dest) for row, _ in rows if row.trigger == T.DISCONNECT and row.dest is not None}
     found.add(str(S.DISCONNECTED))
     fresh = found - {S.DISCONNECTED}

@@ -1,11 +1,11 @@
-"""The policy kept a second time: what it permits, counted from what happened, and not from the connection's counters.
+"""A second implementation of the policy: it computes from past events, not from the connection's counters.
 
-The connection's counters and the arithmetic of `RetryPolicy` may be what is wrong, so neither is asked. The oracle
-reads the transitions and the moments at which links were asked for, in the order in which they came about.
+The connection's counters and the arithmetic of `RetryPolicy` may be wrong, so the oracle uses neither. It reads the
+transitions and the times at which links were asked for, in the order in which they happened.
 
-What Connection does by its base table is taken as documented; what a class's own triggers mean is read from the effects
-of their rows. A class that decides in its own way is judged where that is possible: its guards may refuse more than the
-policy does, and never permit more. Whoever means the latter ignores the invariant, and the message says so.
+The behaviour of Connection's base table is taken as documented. The meaning of a class's own triggers is read from the
+effects of their rows. A class that decides in its own way is judged as far as possible: its guards may refuse more than
+the policy does, but never permit more. If a class should permit more, ignore the invariant; the message says so.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["REASONS_TO_GIVE_UP", "Decision", "PolicyOracle"]
 
 S, T = ConnectionState, Trigger
 FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
-"""Triggers after which it is decided whether a link is opened again."""
+"""Triggers after which the connection decides whether to open a link again."""
 LOSING = frozenset({T.LOST, T.PROBE_FAILED})
-"""Those of them that are the end of a link which was open."""
+"""Those of these triggers that end an open link."""
 ASKING = frozenset({T.CONNECT, T.RECONNECT})
-"""Triggers by which somebody asks for a link, whatever has been."""
+"""Triggers by which a caller asks for a link, whatever happened before."""
 BEGINNING = ASKING | {T.RECOVER}
 """Triggers that begin an outage."""
 _BASE_STATES = frozenset(ConnectionState)
 
 MANY = 3
-"""Attempts at one time that are not too many: the first one, the one after a link that came up, and one by chance."""
+"""Attempts at one time that are acceptable: the first one, the one after a link that came up, and one by chance."""
 AT_ONCE, WHENEVER = (0.0, 0.0), (0.0, math.inf)
 
 
 @attrs.frozen
 class Decision:
-    """Whether to try again, as it stood when it was made."""
+    """The data for deciding whether to try again, at the moment of the decision."""
 
     record: ConnectionRecord
     retry: RetryPolicy
@@ -52,17 +52,17 @@ class Decision:
     elapsed: float
     """Seconds since the outage began."""
     delay: tuple[float, float]
-    """The least and the longest pause before a further attempt."""
+    """The shortest and the longest pause before another attempt."""
     losses: int
-    """Links that were lost within the window of the restart intensity, this one included; 0 when none was open."""
+    """Links lost within the window of the restart intensity, this one included; 0 when none was open."""
     is_trial: bool
-    """Whether this was the one careful attempt of a connection that had given up."""
+    """Whether this was the single attempt of a connection that had given up."""
     is_free: bool
     """Whether the class decides in its own way."""
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the error cannot get better."""
+        """Whether the error is permanent."""
         return bool(getattr(self.record.reason, "permanent", False))
 
     @property
@@ -72,7 +72,7 @@ class Decision:
 
     @property
     def is_too_often(self) -> bool:
-        """Whether links were lost more often than the policy makes good."""
+        """Whether links were lost more often than the policy allows."""
         return self.retry.max_restarts is not None and self.losses > self.retry.max_restarts
 
     @property
@@ -82,7 +82,7 @@ class Decision:
 
     @property
     def is_perhaps_late(self) -> bool:
-        """Whether the longest pause would go past the deadline."""
+        """Whether the longest pause would end after the deadline."""
         return self.retry.deadline is not None and self.elapsed + self.delay[1] >= self.retry.deadline - EPSILON
 
 
@@ -94,18 +94,18 @@ REASONS_TO_GIVE_UP: tuple[Callable[[Decision], bool], ...] = (
     lambda decision: decision.is_trial,
     lambda decision: decision.is_free,
 )
-"""One of them must hold whenever a connection gives up."""
+"""When a connection gives up, one of these must be true."""
 
 
 class PolicyOracle:
-    """What happened in a life, in terms of outages, attempts, delays and probes.
+    """The events of a life as outages, attempts, delays and probes.
 
     Attributes:
         attempts: attempts begun in the present outage.
-        since: when it began.
-        on_trial: whether it is the one careful attempt of a connection that had given up.
-        losses: when links were lost, since somebody asked for one.
-        problems: what was wrong, by the name of the invariant; the first of each.
+        since: when the outage began.
+        on_trial: whether it is the single attempt of a connection that had given up.
+        losses: when links were lost, since a caller asked for one.
+        problems: what was wrong, by the name of the invariant; the first problem of each.
     """
 
     def __init__(self, life: ConnectionEvidence) -> None:
@@ -122,7 +122,7 @@ class PolicyOracle:
         self._records_read = self._links_read = 0
 
     def up_to_date(self) -> PolicyOracle:
-        """Read what was written since the last time."""
+        """Read the events since the last call."""
         records, links = self.life.machine.records, self.life.links_asked
         if self._records_read == len(records) and self._links_read == len(links):
             return self
@@ -163,7 +163,7 @@ class PolicyOracle:
             self._judge_recovery(record)
 
     def _note_link(self, record: ConnectionRecord) -> None:
-        """A link is up from when it is first called connected, as long as states own it."""
+        """A link is up from the first state that is called connected, as long as states own it."""
         if record.dest not in self.life.conn.linked_states:
             self._up_since = None
         elif self._up_since is None and record.dest in self.life.conn.serving_states:
@@ -180,7 +180,7 @@ class PolicyOracle:
             self.losses.append(record.at)
 
     def _does(self, record: ConnectionRecord, effect: str, by_base_table: bool) -> bool:
-        """Whether a transition has an effect: by what the base table documents, or by what an own row says."""
+        """Whether a transition has an effect, according to the base table's documentation or to the class's own row."""
         if record.trigger in BASE_TRIGGERS and record.dest in _BASE_STATES:
             return by_base_table
         row = (str(record.trigger), str(record.source), str(record.dest))
@@ -209,7 +209,7 @@ class PolicyOracle:
     # --- decisions ------------------------------------------------------------------------------------------
 
     def _judge(self, record: ConnectionRecord) -> None:
-        """Was it right to try again, or to give up?"""
+        """Judge whether trying again, or giving up, was right."""
         decision = Decision(
             record,
             self.life.conn.retry,
@@ -248,7 +248,7 @@ class PolicyOracle:
             )
 
     def _remedy_for_losses(self) -> str:
-        """The effect that is missing from a row by which a link was lost, if one is."""
+        """The effect that is missing from a row by which a link was lost, if one is missing."""
         for (trigger, source, dest), effects in self.life.overrides.effects.items():
             if trigger in LOSING and dest == S.RECONNECTING and "note_loss" not in effects:
                 return (
@@ -262,7 +262,7 @@ class PolicyOracle:
         return sum(at > record.at - window for at in (*self.losses, record.at)) if record.trigger in LOSING else 0
 
     def _judge_recovery(self, record: ConnectionRecord) -> None:
-        """A connection that has given up tries once more: was it time, and could it help?"""
+        """Judge the single attempt of a connection that had given up: was it time, and could it help?"""
         pause, cause = self.life.conn.retry.recover_after, self._entered
         if self.life.overrides.has_own("may_recover", "while_failed"):
             return
@@ -284,7 +284,7 @@ class PolicyOracle:
     # --- delays ---------------------------------------------------------------------------------------------
 
     def _next_delay(self) -> tuple[float, float]:
-        """The least and the longest pause before the next attempt, from the words of `RetryPolicy`'s docstring."""
+        """The shortest and the longest pause before the next attempt, following the docstring of `RetryPolicy`."""
         retry = self.life.conn.retry
         if type(retry) is not RetryPolicy or self.life.overrides.has_own(*COUNTING):
             return WHENEVER
@@ -312,12 +312,12 @@ class PolicyOracle:
             self._wrong("delays_are_kept", f"{idle:g} s {told} {longest:g} s at most")
 
     def _count_at_once(self, link: Asked) -> None:
-        """Attempts that nothing comes between but refusals: whatever the policy, time must pass between them."""
+        """Count attempts with only refusals between them: whatever the policy, time must pass between attempts."""
         self._at_one_time = self._at_one_time + 1 if link.at == self._asked_at else 1
         self._asked_at = link.at
         is_plain = type(self.life.conn.retry) is RetryPolicy
         if is_plain and not self.life.overrides.has_own("may_retry", *OPENING, *COUNTING):
-            return  # the policy says how many, and how soon
+            return  # the policy sets the number and the pauses
         most = self.life.conn.retry.max_attempts if is_plain else None
         if self._at_one_time > max(MANY, most or 0):
             told = f"{self._at_one_time} links were asked for at one time, in one outage"

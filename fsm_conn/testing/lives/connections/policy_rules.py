@@ -1,4 +1,4 @@
-"""What the retry and health policies promise, by name: each rule asks the `PolicyOracle` what was wrong."""
+"""The rules of the retry and health policies, by name. Each rule asks the `PolicyOracle` what was wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["OF_THE_POLICY"]
 
 S = ConnectionState
 FAR_TOO_MANY = 3
-"""Times the threshold: so many failed probes in a row have no good reason."""
+"""Times the threshold: nothing justifies so many failed probes in a row."""
 
 
 def _told(life: ConnectionEvidence, name: str) -> str | None:
@@ -105,4 +105,4 @@ OF_THE_POLICY: tuple[Invariant, ...] = (
     probes_are_counted,
     ill_health_has_an_end,
 )
-"""What the oracle tells."""
+"""The rules that the oracle checks."""

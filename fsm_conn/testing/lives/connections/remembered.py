@@ -1,7 +1,7 @@
-"""What a connection remembers that can matter later: attempts, times, losses, who waits; and when its policy turns.
+"""The part of a connection's memory that can matter later: attempts, times, losses, callers. And when its policy turns.
 
-A time matters as long as the policy may still judge by it: how long a link has been up, until it counts as stable; how
-long an outage lasts, if there is a deadline; losses, as long as they are in the window.
+A time matters as long as the policy may still use it: how long a link has been up, until it counts as stable; how long
+an outage has lasted, if there is a deadline; losses, as long as they are in the window.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["fingerprint_of", "turning_points"]
 
 
 def fingerprint_of(life: ConnectionEvidence) -> tuple[Any, frozenset[str]]:
-    """The moment, and what of it could not be compared."""
+    """The fingerprint of the moment, and the objects that could not be compared."""
     peer, link = life.peer, life.peer.link
     known = {id(peer): "peer", **{id(each): f"link {index}" for index, each in enumerate(peer.links)}}
     beside = (
@@ -48,7 +48,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _silent_for(life: ConnectionEvidence) -> tuple[float, ...]:
-    """How long ago the peer was heard and asked, as long as that may matter to the next probe."""
+    """How long ago the peer was heard and asked, as far as that may matter to the next probe."""
     if life.state not in life.conn.linked_states:
         return ()
     now, policy, probed_at = life.loop.time(), life.conn.health, life.part(CallerOracle).probed_at
@@ -57,7 +57,7 @@ def _silent_for(life: ConnectionEvidence) -> tuple[float, ...]:
 
 
 def turning_points(life: ConnectionEvidence) -> list[float]:
-    """Seconds after which the policy judges otherwise than now, soonest first."""
+    """Seconds after which the policy would decide differently than now, soonest first."""
     memory, retry = life.conn.memory(life.loop.time()), life.conn.retry
     found = [retry.restart_window - age for age in memory.losses]
     if memory.up_for is not None:

@@ -1,4 +1,4 @@
-"""Finds who asks a connection again and again, is refused at once each time, and never lets the loop have a turn.
+"""Finds a task that calls a connection repeatedly, is refused at once each time, and never lets the loop run.
 
     while True:
         try:
@@ -6,12 +6,12 @@
         except BaseException:
             pass
 
-`await` alone gives nobody a turn: once the state was left, the call is refused before anything is waited for. Such a
-task cannot be interrupted, for it swallows whatever is raised in it, and no timer fires. So the calls within one turn
-of the loop are counted, which is the same in every run; after far too many, the next one waits, the loop has its turn,
-and the life can tell.
+`await` alone does not let others run: once the state was left, the call is refused before it waits for anything. Such a
+task cannot be interrupted, because it swallows whatever is raised in it, and no timer fires. So the calls within one
+turn of the loop are counted. The count is the same in every run. After far too many calls, the next one waits, the loop
+runs, and the life can report the task.
 
-What spins without calling the connection cannot be counted, and is interrupted by `endless`.
+A task that spins without calling the connection cannot be counted. It is interrupted by `endless`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fsm_conn.testing.virtual import VirtualLoop
 __all__ = ["ENDLESS_CALLS", "Spinning"]
 
 ENDLESS_CALLS = 1000
-"""Calls within one turn of the loop, after which they are taken for a loop without an end."""
+"""Calls within one turn of the loop after which they count as endless."""
 _COUNTED = ("call", "probe", "connect", "ensure_connected", "reconnect", "disconnect", "wait_for_state")
 
 Method = Callable[..., Coroutine[Any, Any, Any]]
@@ -36,9 +36,9 @@ class Spinning:
     """Counts the calls of a connection's methods.
 
     Attributes:
-        task: the name of the task that goes on and on; empty as long as there is none.
-        method: what it calls.
-        refusal: what the last call raised.
+        task: the name of the task that spins; empty if there is none.
+        method: the method that it calls.
+        refusal: the error of the last call.
     """
 
     def __init__(self, conn: Connection, loop: VirtualLoop) -> None:
@@ -59,7 +59,7 @@ class Spinning:
                 self.refusal = error if not self.task else self.refusal
                 raise
 
-        # What `functools.wraps` would do takes a quarter of the time that it takes to begin a life.
+        # `functools.wraps` would take a quarter of the time that it takes to begin a life.
         counted.__name__ = name
         vars(counted)["__wrapped__"] = method
         return counted
@@ -73,7 +73,7 @@ class Spinning:
         return bool(self.task)
 
     async def _never(self) -> None:
-        """Wait until the life is given up. Then all seems well: who tries until it works is content, and ends."""
+        """Wait until the life ends. Then return normally: a task that tries until success is content, and ends."""
         try:
             await self._loop.create_future()
         except (asyncio.CancelledError, GeneratorExit):

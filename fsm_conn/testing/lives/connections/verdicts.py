@@ -1,6 +1,6 @@
-"""Finds what is wrong in a life: an invariant that does not hold, a caller told what nobody should be told.
+"""Finds what is wrong in a life: a broken invariant, or a caller that was told something wrong.
 
-Everything here only looks. What it finds, a life ends with.
+This code only reads. A finding ends the life.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fsm_conn.testing.simulated import is_deadline
 __all__ = ["left_by_the_loop", "suspects_in_links", "told_wrongly", "why_it_spins"]
 
 _TIMED_CALLS = frozenset({"call_patiently"})
-"""Steps by which somebody makes a call that has a deadline."""
+"""Steps in which a caller makes a call with a deadline."""
 
 
 def told_wrongly(life: ConnectionEvidence, user: User) -> Finding | None:
-    """What a caller was told must be something that callers are told."""
+    """Callers must receive only documented results and errors."""
     if user.task.cancelled():
         if user.cancelled:
             return None
@@ -41,7 +41,7 @@ def told_wrongly(life: ConnectionEvidence, user: User) -> Finding | None:
 
 
 def why_it_spins(spinning: Spinning) -> str:
-    """Who goes on and on, and what to write instead."""
+    """Which method runs for ever, and what to write instead."""
     who = spinning.task.rpartition(".")[2]
     who = f"{who}()" if who.startswith(ACTIVITY_PREFIX) else spinning.task
     refused = "returns" if spinning.refusal is None else f"raises {spinning.refusal!r}"
@@ -52,14 +52,14 @@ def why_it_spins(spinning: Spinning) -> str:
 
 
 def suspects_in_links(conn: Connection) -> tuple[str, ...]:
-    """The user's own methods in the links of a connection, of which one more is made to see what they are."""
-    with suppress(Exception):  # whatever it is, it has nothing to do with what is told
+    """The user's own methods in the links of a connection. One more link is made to find its class."""
+    with suppress(Exception):  # an error here is unrelated to the finding
         return suspects_in_class(type(conn._make_link()))
     return ()
 
 
 def left_by_the_loop(life: ConnectionEvidence, tasks: set[asyncio.Task[None]]) -> str:
-    """What was left behind by a loop that ended while these tasks ran."""
+    """What a loop left behind that ended while these tasks ran."""
     stubborn = sorted(task.get_name() for task in tasks if not task.done())
     if stubborn:
         return f"the loop cannot end, for {stubborn[0]} goes on when it is cancelled; let CancelledError pass in it"

@@ -1,1 +1,1 @@
-"""The life of any machine: its steps, its simulated activities, and what triggers are fired with."""
+"""The life of any machine: its steps, its simulated activities, and the data for its triggers."""

@@ -1,5 +1,5 @@
-"""What the activities of a machine may do: which triggers they fire, and which come from outside; and how they are
-simulated, so that each ends in every way that it can.
+"""The activities of a machine: which triggers they fire and which come from outside. Also simulates them, so that each
+ends in every possible way.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from fsm_conn.testing.lives.machine_rules import SIMULATED_BUG
 __all__ = ["Role", "Roles", "SimulatedActivities", "SimulatedBugError", "SimulatedError"]
 
 LINGERING = 2.0
-"""Seconds that an activity goes on after its cancellation, once it lingers."""
+"""Seconds for which a lingering activity continues after its cancellation."""
 MOST_FAILURES = 1000
-"""So often activities fail at one time, before it is taken to be for ever."""
+"""Failures at one time after which they count as endless."""
 PAUSE = 1.0
-"""Seconds after which an activity fails that waits by itself."""
+"""Seconds after which an activity that waits fails on its own."""
 _WAITS = frozenset({"sleep", "wait", "wait_for", "timeout", "timeout_at", "call_later", "call_at"})
 
 
 class SimulatedError(OSError):
-    """An error of the world outside, raised in place of an activity."""
+    """An error of the outside world, raised in place of an activity."""
 
 
 class SimulatedBugError(RuntimeError):
@@ -37,12 +37,12 @@ class SimulatedBugError(RuntimeError):
 
 
 class Role:
-    """What one activity says of itself.
+    """What one activity declares.
 
     Attributes:
-        fires: the triggers that it may return; None when nothing tells.
-        may_return_none: whether it may end without one; None when nothing tells.
-        waits: whether it, or a method that it calls, has time pass.
+        fires: the triggers that it may return; None when that is unknown.
+        may_return_none: whether it may end without a trigger; None when that is unknown.
+        waits: whether it, or a method that it calls, lets time pass.
     """
 
     def __init__(self, owner: type, function: Any, handled: frozenset[str]) -> None:
@@ -67,7 +67,7 @@ def _waits(owner: type, function: Any, known: set[Any]) -> bool:
 
 
 def _may_return_none(function: Any, fires: tuple[str, ...] | None) -> bool | None:
-    """What the annotation says; without one, nothing is known."""
+    """Whether the annotation permits None; None without an annotation."""
     try:
         hint = typing.get_type_hints(function).get("return", inspect.Parameter.empty)
     except (NameError, TypeError, AttributeError):
@@ -82,7 +82,7 @@ def _may_return_none(function: Any, fires: tuple[str, ...] | None) -> bool | Non
 
 
 class Roles:
-    """Who fires what, by the table and by what the activities say.
+    """The sources of triggers, according to the table and the declarations of the activities.
 
     Attributes:
         triggers: all triggers of the table.
@@ -143,12 +143,12 @@ class Roles:
 
 
 class SimulatedActivities:
-    """The activities of one machine, in place of its own.
+    """Simulated activities that replace those of one machine.
 
     Attributes:
-        lingering: whether they go on for a while after they were cancelled.
-        is_refusing: whether they fail by themselves, from now on.
-        spinning: the state whose activity fails again and again while no time passes; empty as long as there is none.
+        lingering: whether they continue for a while after they were cancelled.
+        is_refusing: whether they fail on their own from now on.
+        spinning: the state whose activity fails repeatedly while no time passes; empty if there is none.
     """
 
     def __init__(self, machine: Any, roles: Roles) -> None:
@@ -163,39 +163,39 @@ class SimulatedActivities:
 
     @property
     def running(self) -> bool:
-        """Whether one waits to be told how to end."""
+        """Whether an activity waits to be told how to end."""
         return any(not future.done() for _, future in self._pending)
 
     @property
     def may_spin(self) -> bool:
-        """Whether it could show something when they fail by themselves."""
+        """Whether failures on their own could reveal anything."""
         return not self.is_refusing and self.running and self._pending[-1][0] in self._roles.retrying
 
     def outcomes(self) -> list[str | None]:
-        """What the one that runs may return."""
+        """The results that the running activity may return."""
         state = self._pending[-1][0]
         role = self._roles.of[state]
         fires: list[str | None] = list(role.fires if role.fires is not None else self._machine.lifecycle.allowed(state))
         return [*fires, None] if role.may_return_none else fires
 
     def end(self, trigger: str | None) -> None:
-        """Have the one that runs return that."""
+        """Make the running activity return that trigger, or None."""
         if self.running:
             self._pending[-1][1].set_result(trigger)
 
     def fail(self, kind: str) -> None:
-        """Have the one that runs raise an `error` of the world, or a `bug`."""
+        """Make the running activity raise an `error` of the outside world, or a `bug`."""
         if self.running:
             bug = SimulatedBugError(f"{SIMULATED_BUG} activity")
             self._pending[-1][1].set_exception(bug if kind == "bug" else SimulatedError("the simulated world refused"))
 
     def refuse(self) -> None:
-        """From now on they fail by themselves; the one that runs, too."""
+        """From now on activities fail on their own, the running one included."""
         self.is_refusing = True
         self.fail("error")
 
     def fingerprint(self) -> Any:
-        """What is pending."""
+        """The pending outcome, for the fingerprint."""
         return tuple((state, future.done()) for state, future in self._pending), self.lingering, self.is_refusing
 
     def _simulated(self, state: str) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -1,7 +1,7 @@
-"""Those who use a machine by its async methods, and may be cancelled at any moment.
+"""Callers of a machine's async methods, who may be cancelled at any moment.
 
-They wait for a state, or call an async method of the class's own that needs no arguments. A caller that is cancelled
-must be gone, nobody else may be told so, and what a method raises that is no expected error is a bug of it.
+They wait for a state, or call an async method of the class's own that needs no arguments. A cancelled caller must end,
+and no other caller may be told of a cancellation. A method that raises an unexpected error has a bug.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from fsm_conn.testing.lives.evidence import Evidence
 __all__ = ["MOST_CALLERS", "Caller", "Callers", "cancelled_callers_go", "methods_of"]
 
 MOST_CALLERS = 4
-"""At a time."""
+"""The most callers at a time."""
 
 
 @attrs.define(eq=False)
 class Caller:
-    """Somebody who awaits a method."""
+    """A caller that awaits a method."""
 
     method: str
     task: asyncio.Task[Any]
     states: tuple[str, ...] = ()
-    """Those that are waited for."""
+    """The states that the caller waits for."""
     cancelled: bool = False
 
 
 class Callers:
-    """Those who use the machine of a life.
+    """The callers of a life's machine.
 
     Attributes:
-        waiting: oldest first.
+        waiting: the callers, oldest first.
     """
 
     def __init__(self, life: Evidence) -> None:
@@ -49,19 +49,19 @@ class Callers:
         self.waiting: list[Caller] = []
 
     def call(self, method: str, function: Callable[[], Coroutine[Any, Any, Any]], states: tuple[str, ...] = ()) -> None:
-        """One more calls; nobody, when there are enough."""
+        """Add a caller, unless there are enough."""
         if len(self.waiting) < MOST_CALLERS:
             task = self._life.loop.create_task(function(), name=f"caller of {method}")
             self.waiting.append(Caller(method, task, states))
 
     def cancel(self, number: int) -> None:
-        """The one with that number is cancelled."""
+        """Cancel the caller with that number."""
         if number < len(self.waiting):
             self.waiting[number].cancelled = True
             self.waiting[number].task.cancel()
 
     def ended(self) -> Finding | None:
-        """Those who were told are gone; the first thing that is wrong with it."""
+        """Remove the callers that have ended. Return the first thing that is wrong with one of them."""
         done = [each for each in self.waiting if each.task.done()]
         if not done:
             return None
@@ -87,14 +87,14 @@ class Callers:
         return f"{caller.method}()" + (f", {where}," if where else "")
 
     def still_there(self) -> str | None:
-        """The first who was cancelled, and goes on."""
+        """The first caller that was cancelled and did not end."""
         caller = next((each for each in self.waiting if each.cancelled), None)
         if caller is None:
             return None
         return f"{self._named(caller)} was cancelled, and goes on; let CancelledError pass in it"
 
     def fingerprint(self) -> Any:
-        """Who waits."""
+        """The waiting callers, for the fingerprint."""
         return tuple((each.method, each.states, each.cancelled) for each in self.waiting)
 
 
@@ -106,7 +106,7 @@ def cancelled_callers_go(life: Any) -> str | None:
 
 
 def methods_of(owner: type[StateMachine]) -> tuple[str, ...]:
-    """The async methods of the class's own that anybody may call, and that need no arguments."""
+    """The async methods of the class's own that callers may use and that need no arguments."""
     found = _methods.get(owner)
     if found is None:
         not_for_callers = {*dir(StateMachine), *owner.lifecycle.activities.values()}

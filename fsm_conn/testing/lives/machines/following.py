@@ -1,4 +1,4 @@
-"""Something must follow: a machine is stuck where nothing leads out of a state that it is not in order to stay in."""
+"""Rules of progress: a machine must not be stuck in a state that is not meant to last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def something_follows(life: Evidence) -> str | None:
     if machine.snapshot().activity is None:
         return _returned_nothing(life, roles, state)
     if getattr(life, "activities", None) is not None or life.next_timer() is not None:
-        return None  # a simulated one ends when it is told to
+        return None  # a simulated activity ends when a step tells it to
     if any(trigger not in roles.internal for trigger in roles.leading_out[state]):
         return None
     place = waiting_place(life.loop, f".{table.activities[state]}", is_foreign)
@@ -47,7 +47,7 @@ def failures_let_time_pass(life: Evidence) -> str | None:
 
 
 def _returned_nothing(life: Evidence, roles: Roles, state: str) -> str | None:
-    """The activity of the present visit has ended, and what it returned has changed nothing."""
+    """The activity of the present visit has ended, and its result has changed nothing."""
     role = roles.of[state]
     if not life.records and life.machine.snapshot().since is None:
         return None  # it has not begun

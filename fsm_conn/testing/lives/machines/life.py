@@ -1,8 +1,8 @@
-"""One life of any state machine, lived step by step in virtual time: triggers are fired, activities end, time passes.
+"""One life of any state machine, step by step in virtual time: triggers are fired, activities end, time passes.
 
-What the activities do is simulated, so that each may end in every way that it can: by each trigger that it names, by an
-error of the world, by a bug, or never. Or the real ones run, on fakes of the user's own: give `make`. The rules of all
-lives stand in `stepping`.
+The activities are simulated, so that each may end in every possible way: by each trigger that it names, by an error of
+the outside world, by a bug, or never. With `make`, the real activities run instead, on the user's own fakes. The rules
+of all lives are in `stepping`.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
     bugs_are_not_hidden,
     no_task_is_left,
 )
-"""What every life of a machine is checked for, unless it is ignored for a reason."""
+"""The invariants of every life of a machine, unless one is ignored for a reason."""
 
 COMBINATIONS = 4
-"""So many combinations of data are fired for each trigger, where everything is walked."""
+"""Combinations of data that are fired for each trigger in a systematic walk."""
 WAITED_FOR = 3
-"""So many states are waited for: that they are told apart needs no more."""
+"""The most states that are waited for; more would not reveal more mistakes."""
 HOURS = (2.5, 31.0)
-"""Seconds that pass where the clock is read, and nothing tells by whom."""
+"""Seconds to advance when user code reads the clock, and nothing tells which durations matter to it."""
 WEIGHTS = {"fire": 3, "returns": 3, "raises": 2}
 
 
@@ -73,17 +73,17 @@ def _shown(names: Iterable[str], chosen: Iterable[tuple[Any, ...]]) -> str:
 
 
 class MachineLife(SteppedLife):
-    """A machine of one class, and the world around it.
+    """A machine of one class, and its simulated surroundings.
 
     Args:
         machine_class: the class under test.
-        make: makes a machine, whose activities run as they are; by default `machine_class()` is made, and its
-            activities are simulated.
-        data: for triggers and their parameters, what they are fired with: a strategy of Hypothesis, or a list of
-            values. By default it is made up from the annotations of the guards and effects that take it.
+        make: makes a machine whose real activities run. By default, `machine_class()` is called, and the activities are
+            simulated.
+        data: for triggers and their parameters, the values to fire them with: a strategy of Hypothesis, or a list of
+            values. By default the values follow from the annotations of the guards and effects.
         ignore: names of invariants not to check, each with the reason why.
         invariants: further invariants.
-        loop: a loop to live in, at time zero; it is given back with no task in it. By default the life has its own.
+        loop: the event loop, at time zero; it is returned without tasks. By default the life has its own.
     """
 
     all_invariants = MACHINE_INVARIANTS
@@ -124,72 +124,72 @@ class MachineLife(SteppedLife):
     # --- steps ----------------------------------------------------------------------------------------------
 
     def fire(self, trigger: str, *, rush: bool = False, **data: Any) -> None:
-        """A trigger is fired, with data; where the state does not handle it, it must be refused without a trace.
+        """Fire a trigger with data. A state that does not handle the trigger must refuse it and change nothing.
 
-        `rush`, here and below: the next step comes before anything else can run.
+        `rush`, here and below: take the next step before anything else can run.
         """
         self._step("fire", trigger, rush=rush, **data)
         self._fire(trigger, data)
         self._settle(rush)
 
     def misfire(self, trigger: str, *, rush: bool = False) -> None:
-        """The same, but nothing happens where the state does handle it."""
+        """Fire a trigger that must be refused; do nothing if the state handles it."""
         self._step("misfire", trigger, rush=rush)
         if not self.machine.handles(trigger):
             self._fire(trigger, {})
         self._settle(rush)
 
     def wait(self, state: str, *, rush: bool = False) -> None:
-        """Somebody calls `wait_for_state()`."""
+        """A caller calls `wait_for_state()`."""
         self._step("wait", state, rush=rush)
         self.callers.call("wait_for_state", lambda: self.machine.wait_for_state(state), (state,))
         self._settle(rush)
 
     def use(self, method: str, *, rush: bool = False) -> None:
-        """Somebody calls an async method of the class's own."""
+        """A caller calls an async method of the class's own."""
         self._step("use", method, rush=rush)
         self.callers.call(method, getattr(self.machine, method))
         self._settle(rush)
 
     def cancel(self, number: int, *, rush: bool = False) -> None:
-        """The caller with that number, counted from the oldest that still waits, is cancelled."""
+        """Cancel the waiting caller with that number, counted from the oldest."""
         self._step("cancel", number, rush=rush)
         self.callers.cancel(number)
         self._settle(rush)
 
     def returns(self, trigger: str | None, *, rush: bool = False) -> None:
-        """The simulated activity that runs ends, and returns that."""
+        """The running simulated activity ends and returns that trigger, or None."""
         self._step("returns", trigger, rush=rush)
         if self.activities is not None:
             self.activities.end(trigger)
         self._settle(rush)
 
     def raises(self, kind: str = "error", *, rush: bool = False) -> None:
-        """The simulated activity that runs raises an error of the world outside (`error`), or has a `bug`."""
+        """The running simulated activity raises an error of the outside world (`error`), or has a `bug`."""
         self._step("raises", kind, rush=rush)
         if self.activities is not None:
             self.activities.fail(kind)
         self._settle(rush)
 
     def lingers(self, *, rush: bool = False) -> None:
-        """From now on simulated activities go on for two seconds after they were cancelled."""
+        """From now on, simulated activities run for two more seconds after they are cancelled."""
         self._step("lingers", rush=rush)
         if self.activities is not None:
             self.activities.lingering = True
         self._settle(rush)
 
     def refuses(self, *, rush: bool = False) -> None:
-        """From now on the world outside refuses whatever a simulated activity tries: at once, unless that waits."""
+        """From now on, the outside world refuses everything: simulated activities fail at once, unless they wait."""
         self._step("refuses", rush=rush)
         if self.activities is not None:
             self.activities.refuse()
         self._settle(rush)
 
     def loop_ends(self) -> None:
-        """The loop ends here, as that of `asyncio.run` does: all tasks are cancelled, and waited for."""
+        """The loop ends, as in `asyncio.run`: all tasks are cancelled and waited for."""
         self._ending("loop_ends", self._loop_ends)
 
-    # --- what could be done next ----------------------------------------------------------------------------
+    # --- possible steps -------------------------------------------------------------------------------------
 
     def options(self, everything: bool = False) -> list[Step]:
         """The steps that are possible now, each once."""
@@ -207,7 +207,7 @@ class MachineLife(SteppedLife):
         return [*found, *(Step("advance", (seconds,)) for seconds in times)]
 
     def offers(self) -> list[Offer]:
-        """The steps to choose from at random, with how often."""
+        """The steps to choose from at random, each with its weight."""
         found: list[Offer] = []
         waits = self._has_callers or self.next_timer() is not None or self.loop.turns != self._turns_at_rest
         for step in self.options(everything=True):
@@ -222,19 +222,19 @@ class MachineLife(SteppedLife):
         refused = self._refused()
         if refused:
             found.append((Step("misfire", (refused[len(self.script.steps) % len(refused)],)), 1))
-        times = TIMES if waits else TIMES[-1:]  # where nobody waits, nothing comes of it
+        times = TIMES if waits else TIMES[-1:]  # if nobody waits, passing time changes little
         found += [(Step("advance", (seconds,)), 1) for seconds in (*times, *clock_times(type(self.machine)))]
         if waits:
             found.append((Step("tick"), 1))
         return found
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What distinguishes this moment from others, for the future; and what it could not compare."""
+        """The fingerprint of this moment, and the objects that could not be compared."""
         activities = None if self.activities is None else self.activities.fingerprint()
         return fingerprint(self, {}, (activities, self.callers.fingerprint()))
 
     def cell(self) -> Any:
-        """The state, the plain values that the machine keeps, and how long it has lasted, as far as that may matter."""
+        """The state, the plain values of the machine, and the time in the state as far as it may matter."""
         own = [value for _, value in own_attributes(self.machine)]
         times = clock_times(type(self.machine))
         since = self.machine.snapshot().since if times else None
@@ -242,22 +242,22 @@ class MachineLife(SteppedLife):
         return self.state, lasts, tuple(value if type(value) in _PLAIN else _size(value) for value in own)
 
     def unjudged(self) -> dict[str, str]:
-        """No rule depends on what the class does."""
+        """No rule depends on the class."""
         return {}
 
     def try_refusals(self) -> None:
-        """Fire all triggers that are illegal now: each must be refused and change nothing."""
+        """Fire all triggers that are illegal now. Each must be refused and change nothing."""
         for trigger in self._refused():
             self.misfire(trigger, rush=True)
-            self.script.steps.pop()  # it has changed nothing, and need not be shown
+            self.script.steps.pop()  # it changed nothing, so it need not be shown
 
     @staticmethod
     def random_options(rng: random.Random) -> dict[str, Any]:
-        """There are none."""
+        """A machine has no options."""
         return {}
 
     def _hours(self) -> tuple[float, ...]:
-        """Seconds that may make a difference although nobody waits so long."""
+        """Seconds that may matter although nobody waits that long."""
         found = clock_times(type(self.machine))
         if found or not getattr(self.loop, "clock_was_read", False):
             return found
@@ -299,7 +299,7 @@ class MachineLife(SteppedLife):
         except (ViolationError, MachineClosedError) as error:
             if isinstance(error, ViolationError):
                 raise
-            return  # a method of its own has closed it
+            return  # one of its own methods has closed it
         except FsmConnError as error:
             self._fail(self._rule_of(error), str(error), error)
         if not handled and not self.ended:

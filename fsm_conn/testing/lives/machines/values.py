@@ -1,4 +1,4 @@
-"""What triggers are fired with: the data that their guards and effects take, and a few values of each kind."""
+"""The data that triggers are fired with: a few values for each parameter of their guards and effects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ st = needed("hypothesis.strategies")
 __all__ = ["Data", "Values", "parameters_of", "values_for"]
 
 Data = Mapping[str, Mapping[str, Any]]
-"""For a trigger and a parameter, a strategy of Hypothesis, or a sequence of values."""
+"""For a trigger and a parameter: a strategy of Hypothesis, or a sequence of values."""
 Values = Mapping[tuple[str, str], Mapping[str, Domain]]
-"""For a state and a trigger, the values of each parameter."""
+"""For a state and a trigger: the values of each parameter."""
 
 MOST = 12
-"""Values of each parameter that are tried; the simplest come first."""
+"""Values of each parameter that are tried, the simplest first."""
 
 
 def parameters_of(owner: type, name: str) -> dict[str, inspect.Parameter]:
-    """What a guard or an effect takes beside the reason."""
+    """The parameters of a guard or an effect beside the reason."""
     found = takes(owner, name)
     if found is None or not (found.needed or found.optional):
         return {}
@@ -36,10 +36,10 @@ def parameters_of(owner: type, name: str) -> dict[str, inspect.Parameter]:
 
 
 def values_for(owner: type, data: Data | None) -> Values:
-    """Some values of everything that any trigger of a class takes.
+    """Some values for every parameter of any trigger of a class.
 
     Raises:
-        TypeError: of a parameter nothing is known; the message says what to give.
+        TypeError: the values of a parameter are unknown; the message says what to give.
     """
     given = {(trigger, name): each for trigger, names in (data or {}).items() for name, each in names.items()}
     found: dict[tuple[str, str], dict[str, Domain]] = {}
@@ -89,7 +89,7 @@ def _hint(function: Any, name: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _examples(strategy: Any) -> Domain:
-    """Always the same for a strategy; the simplest first. Hypothesis ends early when there are no others."""
+    """Examples of a strategy, the simplest first. Deterministic; fewer if Hypothesis finds no more."""
     found: list[Any] = []
     asked = 0
 
