@@ -1,7 +1,7 @@
-"""The peer of a pool under test: it has one target or several, some of them sick, and knows who asks it.
+"""The peer of a pool under test. It has one or several targets, some of them sick, and knows which user asks it.
 
-Whoever uses the pool in a life has a number, in a context variable, so that two things can be told: a connection that
-is opened in the context of the user who needed it first, and a call that is sent again and again.
+Each user of the pool has a number in a context variable. The number reveals a connection that was opened in the context
+of the user that needed it first, and a call that is sent again and again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fsm_conn.testing.simulated import Outcome, Pending, SimulatedLink, Simulate
 __all__ = ["ASKER", "PoolPeer", "SimulatedTarget"]
 
 ASKER: ContextVar[int] = ContextVar("ASKER", default=0)
-"""Who uses the pool; 0: nobody, it is the pool itself."""
+"""The number of the user; 0: no user, but the pool itself."""
 
 
 class SimulatedTarget:
     """Makes links to one of the targets of a pool.
 
     Args:
-        peer: the peer of them all.
-        number: which target it is.
+        peer: the peer of all targets.
+        number: the number of the target.
     """
 
     def __init__(self, peer: PoolPeer, number: int) -> None:
@@ -40,12 +40,12 @@ class PoolPeer(SimulatedPeer):
     """A peer with several targets.
 
     Attributes:
-        made: the links that were made, but for those that are closed; oldest first.
-        target_of: the number of the target of each of these.
+        made: the links that were made and are not closed, oldest first.
+        target_of: the number of the target of each link.
         sick: the targets to which no connection can be made.
-        killers: those whose calls end the link through which they go.
-        sent: how often the call of each of these was sent.
-        opened_for: a user in whose context a link was opened; 0: there is none.
+        killers: users whose calls end each link that they use.
+        sent: how often the call of each of these users was sent.
+        opened_for: a user in whose context a link was opened; 0: none.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class PoolPeer(SimulatedPeer):
         return link
 
     def answer(self, what: str, outcome: Outcome | str = "ok") -> bool:
-        """As `SimulatedPeer.answer`; but a sick target refuses."""
+        """As `SimulatedPeer.answer`, but a sick target refuses."""
         if what == "open" and self.sick:
             for pending in self.pending:
                 if pending.what == what and not pending.decided.done():
@@ -76,7 +76,7 @@ class PoolPeer(SimulatedPeer):
         return super().answer(what, outcome)
 
     def heal(self) -> None:
-        """As `SimulatedPeer.heal`, at all targets; and no call ends its link any more."""
+        """As `SimulatedPeer.heal`, for all targets; also, calls no longer end their links."""
         self.sick.clear()
         self.killers.clear()
         super().heal()

@@ -1,4 +1,4 @@
-"""A user of a pool in a simulated life: acquires a lease, holds it, and gives it back in the way it is told."""
+"""A user of a pool in a simulated life: acquires a lease, holds it, and gives it back as told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["hold"]
 
 
 async def hold(user: PoolUser, pool: ConnectionPool, model: PoolModel, cancelled: set[Any]) -> None:
-    """Acquire, hold, and give back; the model is told of each, and `cancelled` has who was cancelled with that."""
+    """Acquire, hold, and give back. The model is told of each. `cancelled` contains tasks that were cancelled."""
     loop = asyncio.get_running_loop()
     user.word = loop.create_future()
     model.arrived(user, loop.time())

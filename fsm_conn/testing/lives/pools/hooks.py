@@ -12,19 +12,19 @@ from fsm_conn.testing.lives.pools.model import PoolModel
 __all__ = ["HOOKS", "SimulatedHooks"]
 
 HOOKS = ("", "plain", "async", "failing", "hanging")
-"""What the hooks of a pool under test may be; a failing one fails now and then, a hanging one does not end then."""
+"""The kinds of hooks. A failing one fails now and then; a hanging one then does not end."""
 
 
 class SimulatedHooks:
-    """Hooks of one kind, that tell the model what they do.
+    """Hooks of one kind, which report to the model.
 
     Args:
         kind: one of `HOOKS`.
-        rng: by what chance they are slow, or fail.
-        model: what is told.
+        rng: decides when they are slow, or fail.
+        model: the model.
 
     Attributes:
-        well: whether none fails any more.
+        well: whether they do not fail any more.
     """
 
     def __init__(self, kind: str, rng: random.Random, model: PoolModel) -> None:
@@ -34,7 +34,7 @@ class SimulatedHooks:
         self.well = False
 
     def options(self) -> dict[str, Any]:
-        """The keywords of a pool."""
+        """The keywords for the pool."""
         return {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._release} if self._kind else {}
 
     def _hook(self, conn: Connection) -> Any:

@@ -1,7 +1,7 @@
-"""One life of a pool, lived step by step in virtual time against a simulated peer, beside a model of what must be.
+"""One life of a pool, step by step in virtual time, against a simulated peer, and beside a model of the pool.
 
-As a `Life` is for a connection: each method is one step, what was done is kept as a trace that reads as a program, and
-after every step the pool is compared with the model, see `model`.
+It works as a `Life` does for a connection. Each method is one step, and the steps are kept as a script that reads as a
+program. After every step the pool is compared with the model, see `model`.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ __all__ = ["HOOKS", "MakePool", "PoolLife"]
 
 
 class PoolLife(PoolStage):
-    """A pool, its simulated peer, and those who use it.
+    """A pool, its simulated peer, and its users.
 
     Args:
         pool_class: the class under test.
-        policy: the pool's; by default two connections and one of overflow.
-        retry: that of its connections; by default three attempts with delays of 1 and 2 s.
-        hooks: what its hooks are like, one of `HOOKS`.
-        seed: for the jitter, and for what failing hooks do.
+        policy: the pool's policy; by default two connections and one of overflow.
+        retry: the policy of its connections; by default three attempts with delays of 1 and 2 s.
+        hooks: the kind of its hooks, one of `HOOKS`.
+        seed: the seed of the jitter, and of the failures of hooks.
         targets: how many targets the pool is made with. With more than one, some are sick for a while, and some are
             added and removed.
-        make: how to make the pool, for constructors that take more: called with what makes links, or a list of that
-            for several targets, and the keywords that `ConnectionPool` takes.
+        make: makes the pool, for classes whose constructors take more. It is called with the factory of links, or a
+            list of them for several targets, and the keywords that `ConnectionPool` takes.
         ignore: names of rules not to check, each with the reason why.
-        invariants: further ones, of a `PoolLife`.
-        loop: a loop to live in, at time zero; by default the life has its own.
+        invariants: further invariants, of a `PoolLife`.
+        loop: the event loop, at time zero; by default the life has its own.
 
     Attributes:
         pool: the pool.
-        peer: what its links are to.
-        users, others: those who acquire leases, and those who open, close and call.
+        peer: the peer of its links.
+        users, others: users that acquire leases, and users that open, close and call.
         records: the transitions of the pool so far.
     """
 
     endings = ("end",)
     hook_kinds: ClassVar[tuple[str, ...]] = HOOKS
-    """What the hooks may be in a random life."""
+    """The kinds of hooks in random lives."""
 
     # --- steps ----------------------------------------------------------------------------------------------
 
     def initialize(self, *, rush: bool = False) -> None:
-        """A caller calls `initialize()`. `rush`, here and below: the next step comes before anything else can run."""
+        """A user calls `initialize()`. `rush`, here and below: take the next step before anything else can run."""
         self._use("initialize", (), self.pool.initialize, rush)
 
     def open(self) -> None:
-        """The pool is opened, and the peer does all it is asked meanwhile."""
+        """Open the pool, while the peer does everything it is asked."""
         self._step("open", (), False)
         self._other("initialize", self.pool.initialize)
         for _ in range(50):
@@ -73,63 +73,63 @@ class PoolLife(PoolStage):
         self._settle(False)
 
     def close_all(self, timeout: float = 5.0, *, rush: bool = False) -> None:
-        """A caller calls `close_all()`."""
+        """A user calls `close_all()`."""
         self._use("close_all", (timeout,), lambda: self.pool.close_all(timeout), rush)
 
     def call(self, *, rush: bool = False) -> None:
-        """A caller makes a call without a lease."""
+        """A user makes a call without a lease."""
         self._use("call", (), lambda: self.pool.call("simulated.Call", n=1), rush)
 
     def call_patiently(self, timeout: float = 20.0, *, rush: bool = False) -> None:
-        """A caller makes an idempotent call without a lease, with a deadline."""
+        """A user makes an idempotent call without a lease, with a deadline."""
         options = CallOptions(idempotent=True, timeout=timeout)
         self._call("call_patiently", (timeout,), options, rush)
 
     def acquire(self, timeout: float | None = None, *, rush: bool = False) -> None:
-        """A caller acquires a lease, and holds it until a step releases or forgets it."""
+        """A user acquires a lease, and holds it until a step releases or forgets it."""
         self._step("acquire", (timeout,), rush)
         if len(self.users) < USERS:
             self._begin(PoolUser(timeout), "user of acquire")
         self._settle(rush)
 
     def release(self, number: int = 0, *, rush: bool = False) -> None:
-        """The lease with that number, counted from the oldest that is held, is released."""
+        """Release the held lease with that number, counted from the oldest."""
         self._step("release", (number,), rush)
         self._let_go(number, "release")
         self._settle(rush)
 
     def forget(self, number: int = 0, *, rush: bool = False) -> None:
-        """The lease with that number is dropped without having been released."""
+        """Drop the lease with that number without releasing it."""
         self._step("forget", (number,), rush)
         self._let_go(number, "forget")
         self._settle(rush)
 
     def release_and_cancel(self, number: int = 0, *, rush: bool = False) -> None:
-        """The lease with that number is released, and who is served by that is cancelled before it can know."""
+        """Release the lease with that number, and cancel the user that is served by that before the user can know."""
         self._step("release_and_cancel", (number,), rush)
         self._let_go(number, "release and cancel")
         self._settle(rush)
 
     def release_elsewhere(self, number: int = 0, *, rush: bool = False) -> None:
-        """The lease with that number is released by another thread."""
+        """Release the lease with that number in another thread."""
         self._step("release_elsewhere", (number,), rush)
         self._let_go(number, "release elsewhere")
         self._settle(rush)
 
     def discard(self, number: int = 0, *, rush: bool = False) -> None:
-        """The lease with that number is discarded: nobody is to have its link again."""
+        """Discard the lease with that number: nobody may get its link again."""
         self._step("discard", (number,), rush)
         self._let_go(number, "discard")
         self._settle(rush)
 
     def acquire_elsewhere(self, *, rush: bool = False) -> None:
-        """While a task computes, another thread acquires in an event loop of its own: that is refused."""
+        """While a task computes, another thread acquires in an event loop of its own, which must be refused."""
         self._step("acquire_elsewhere", (), rush)
         self._other("acquire_elsewhere", self._computing)
         self._settle(rush)
 
     def call_that_kills(self) -> None:
-        """Somebody makes an idempotent call that ends each link through which it goes; others are opened at once."""
+        """A user makes an idempotent call that ends each link that it uses; other links are opened at once."""
         self.peer.killers.add(self._askers + 1)
         self._call("call_that_kills", (), CallOptions(idempotent=True, timeout=200), rush=False)
         for _ in range(10):
@@ -139,14 +139,14 @@ class PoolLife(PoolStage):
         self._check()
 
     def open_partly(self) -> None:
-        """Somebody calls `initialize(at_least=0)`, which waits for nothing, if he is the first."""
+        """A user calls `initialize(at_least=0)`, which waits for nothing if it is the first call."""
         is_first = self.state == PoolState.CLOSED and not self.others
         self._use("open_partly", (), lambda: self.pool.initialize(at_least=0), rush=False)
         if is_first and self.state == PoolState.OPENING:
             self._fail("opening_waits_as_said", "it was to wait for no connection, and does")
 
     def expire(self, *, rush: bool = False) -> None:
-        """All present links are to be replaced."""
+        """Have all present links replaced."""
         self._step("expire", (), rush)
         if self.pool.state in (PoolState.OPENING, PoolState.OPEN):
             self.model.expired |= {slot.conn.link for slot in self.pool.slots if slot.in_service}
@@ -154,7 +154,7 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def resize(self, size: int, *, rush: bool = False) -> None:
-        """The pool is to have so many connections."""
+        """Resize the pool to that many connections."""
         self._step("resize", (size,), rush)
         if self.pool.state in (PoolState.CLOSED, PoolState.OPEN):
             self.loop.inside(lambda: self.pool.resize(size))
@@ -162,7 +162,7 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def add_target(self, *, rush: bool = False) -> None:
-        """The pool is to connect to one more target."""
+        """Add a target to the pool."""
         self._step("add_target", (), rush)
         if len(self.pool.targets) < TARGETS:
             self.targets.append(SimulatedTarget(self.peer, len(self.targets)))
@@ -170,7 +170,7 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def remove_target(self, number: int = 0, *, rush: bool = False) -> None:
-        """Somebody removes the target with that number among those of the pool; its leases have 5 s."""
+        """A user removes the pool's target with that number; its leases have 5 s."""
         self._step("remove_target", (number,), rush)
         targets = self.pool.targets
         if number < len(targets) > 1 and len(self.others) < USERS:
@@ -178,7 +178,7 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def sicken(self, number: int = 0, *, rush: bool = False) -> None:
-        """No connection can be made to a target any more."""
+        """From now on, no connection to a target can be made."""
         self._step("sicken", (number,), rush)
         self.peer.sick.add(number)
         self._settle(rush)
@@ -190,7 +190,7 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def cancel(self, number: int = 0, *, rush: bool = False) -> None:
-        """The user with that number, counted from the oldest, is cancelled, whatever it awaits."""
+        """Cancel the user with that number, counted from the oldest, whatever it awaits."""
         self._step("cancel", (number,), rush)
         if number < len(self.users):
             self.cancelled.add(self.users[number].task)
@@ -198,7 +198,7 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def cancel_other(self, number: int = 0, *, rush: bool = False) -> None:
-        """Of those who opened, closed or called, one is cancelled."""
+        """Cancel one of the users that open, close or call."""
         self._step("cancel_other", (number,), rush)
         if number < len(self.others):
             self.cancelled.add(self.others[number][1])
@@ -213,39 +213,39 @@ class PoolLife(PoolStage):
         self._settle(rush)
 
     def lose(self, number: int = 0, *, rush: bool = False) -> None:
-        """The open link with that number, counted from the oldest, goes away."""
+        """The open link with that number, counted from the oldest, is lost."""
         self._step("lose", (number,), rush)
         self._lose(number)
         self._settle(rush)
 
     def fire(self, trigger: str, number: int = 0, *, rush: bool = False) -> None:
-        """A trigger of the connection class's own is fired in one of the connections, where its state handles it."""
+        """Fire a trigger of the connection class's own in one of the connections, if its state handles the trigger."""
         self._step("fire", (trigger, number), rush)
         slots = self.pool.slots
         if number < len(slots) and slots[number].conn.lifecycle.handles(slots[number].conn._state, trigger):
-            self.model.losses += 1  # who is given it in this moment may have to wait again
+            self.model.losses += 1  # a user that gets this link now may have to wait again
             self.loop.inside(lambda: slots[number].conn.fire(trigger))
         self._settle(rush)
 
     def advance(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self._step("advance", (seconds,), False)
         self._running(lambda: self.loop.advance(seconds))
         self._check()
 
     def tick(self) -> None:
-        """What is ready runs, once, and nothing that comes of it."""
+        """Run once what is ready, but nothing that becomes ready by it."""
         self._step("tick", (), False)
         self._running(self.loop.tick)
 
     def block(self, seconds: float, number: int = 0) -> None:
-        """Time passes while somebody computes; a link goes away, and the loop has no turn in which it is told."""
+        """Let time pass while a task computes; a link is lost meanwhile, and the loop cannot notice it."""
         self._step("block", (seconds, number), False)
         self._lose(number)
         self.loop._clock.advance(seconds)
 
     def end(self) -> None:
-        """From now on all requests succeed: the pool must be complete, serve all, and leave nothing behind.
+        """From now on all requests succeed: the pool must become complete, serve all users, and leave nothing behind.
 
         Raises:
             ViolationError: a rule does not hold, now or at the end.
@@ -262,7 +262,7 @@ class PoolLife(PoolStage):
         finally:
             self.close()
 
-    # --- what could be done next ----------------------------------------------------------------------------
+    # --- possible steps -------------------------------------------------------------------------------------
 
     def options(self, everything: bool = False) -> list[Step]:
         """The steps that are possible now, each once."""
@@ -271,12 +271,12 @@ class PoolLife(PoolStage):
         return [*(Step(name, arguments) for name, arguments in options(self)), *passing]
 
     def offers(self) -> list[Offer]:
-        """The steps to choose from at random, with how often."""
+        """The steps to choose from at random, each with its weight."""
         return offers([*options(self), *also(self)])
 
     @classmethod
     def random_options(cls, rng: random.Random) -> dict[str, Any]:
-        """A policy of a small pool, and what its hooks are like."""
+        """A policy of a small pool, and the kind of its hooks."""
         return {
             "policy": pool_policy(rng),
             "hooks": rng.choice(cls.hook_kinds),

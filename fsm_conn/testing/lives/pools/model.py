@@ -1,7 +1,7 @@
-"""What a pool must be at every moment, told by a model so simple that it cannot be wrong.
+"""A simple model of what a pool must be at every moment. It is so simple that it cannot be wrong.
 
-The model knows who waits, in which order, who holds a lease, and how many were served or refused: lists and counters
-kept by the users themselves. What must hold between it and the pool stands in `rules`.
+The model knows which users wait, in which order, which hold a lease, and how many were served or refused. It consists
+of lists and counters that the users keep themselves. `rules` compares it with the pool.
 """
 
 from __future__ import annotations
@@ -22,54 +22,54 @@ from fsm_conn.testing.lives.pools.asking import PoolPeer
 __all__ = ["PoolModel", "PoolUser"]
 
 STALE = 0.3
-"""Seconds after which nobody is given a link that was lost, however long the loop was blocked."""
+"""Seconds after which no user may get a lost link any more, however long the loop was blocked."""
 
 
 @attrs.define(eq=False)
 class PoolUser:
-    """Somebody who has acquired a lease, or waits for one."""
+    """A user that has a lease, or waits for one."""
 
     timeout: float | None
     task: asyncio.Task[Any] = attrs.field(init=False)
     word: asyncio.Future[str] = attrs.field(init=False)
-    """Done when it is to give the lease back; tells how."""
+    """Done when the user is to give the lease back; its result says how."""
     deadline: float | None = None
     lease: Lease | None = None
     link: Link | None = None
-    """The link of the lease, as it was when that was acquired."""
+    """The link of the lease at the time when it was acquired."""
 
     @property
     def is_holding(self) -> bool:
-        """Whether it holds a lease."""
+        """Whether the user holds a lease."""
         return self.lease is not None and not self.word.done()
 
     @property
     def word_is_given(self) -> bool:
-        """Whether it was told to give the lease back, or has not begun."""
+        """Whether the user was told to give the lease back, or has not begun."""
         return not hasattr(self, "word") or self.word.done()
 
 
 class PoolModel:
-    """What the users know.
+    """The knowledge of the users.
 
     Args:
-        acquire_timeout: that of the pool's policy.
-        peer: what the links are to.
+        acquire_timeout: the value in the pool's policy.
+        peer: the peer of the links.
 
     Attributes:
-        waiting: those who wait, in the order in which they came.
-        holding: those who hold a lease.
-        served_since: those who were served since the last look.
-        doubtful: links that `on_acquire` has refused, or was broken off with.
-        asking: links that `on_acquire` is looking at, and for how many users.
-        unclean: links that `on_release` is to finish with, and for how many leases.
-        grants, timeouts, refusals, leaked: counts, as the statistics of the pool have them.
-        unavailable: how many were told that nothing can connect, since the last look.
-        links_before: the links that were in service at the last look.
-        losses: links that were lost since the last look.
-        expired: links that are to be replaced as soon as that can be.
+        waiting: users that wait, in the order in which they came.
+        holding: users that hold a lease.
+        served_since: users that were served since the last check.
+        doubtful: links that `on_acquire` has refused, or during whose check it was interrupted.
+        asking: links that `on_acquire` is checking, and for how many users.
+        unclean: links that `on_release` has yet to finish with, and for how many leases.
+        grants, timeouts, refusals, leaked: counts, as in the pool's statistics.
+        unavailable: how many users were told since the last check that nothing can connect.
+        links_before: the links that were in service at the last check.
+        losses: links that were lost since the last check.
+        expired: links that are to be replaced as soon as possible.
         removed: numbers of targets that were removed.
-        size: what the pool was resized to; None: it was not.
+        size: the size to which the pool was resized; None: it was not resized.
         until: the deadlines of calls without a lease.
         lost_at: when links were lost.
     """
@@ -91,21 +91,21 @@ class PoolModel:
         self.unavailable = 0
         self.links_before: list[Link | None] = []
         self.called: Callable[[], Iterable[Link]] = tuple
-        """The links through which calls without a lease go at present."""
+        """The links that calls without a lease use at present."""
         self.asking: Counter[Link | None] = Counter()
         self.doubtful: set[Link | None] = set()
         self.unclean: Counter[Link | None] = Counter()
         self.unexpected: BaseException | None = None
 
     def arrived(self, user: PoolUser, now: float) -> None:
-        """It acquires."""
+        """The user asks for a lease."""
         timeout = self.acquire_timeout if user.timeout is None else user.timeout
         user.deadline = None if timeout is None else now + timeout
         self.arrivals[user] = len(self.arrivals)
         self.waiting.append(user)
 
     def served(self, user: PoolUser, lease: Lease, now: float) -> None:
-        """It was given a lease."""
+        """The user got a lease."""
         user.lease = lease
         user.link = lease.connection.link if lease.is_held else None
         self.waiting.remove(user)
@@ -120,7 +120,7 @@ class PoolModel:
         self.grants += 1
 
     def refused(self, user: PoolUser, error: BaseException) -> None:
-        """It was told why not, or was cancelled."""
+        """The user got an error, or was cancelled."""
         self.waiting.remove(user)
         self.timeouts += isinstance(error, PoolTimeoutError)
         self.refusals += isinstance(error, (PoolClosed, PoolFullError, PoolUnavailableError))
@@ -132,10 +132,10 @@ class PoolModel:
             self.unexpected = error
 
     def asked(self, slot: Slot) -> int:
-        """For how many users `on_acquire` is looking at the link of a slot."""
+        """For how many users `on_acquire` is checking the link of a slot."""
         return 0 if slot.is_retired else self.asking[slot.conn.link]
 
     def let_go(self, user: PoolUser) -> None:
-        """It does not hold the lease any more."""
+        """The user does not hold the lease any more."""
         self.holding.remove(user)
         user.lease = user.link = None

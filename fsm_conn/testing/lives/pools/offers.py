@@ -1,4 +1,4 @@
-"""What can be done next in the life of a pool, as often as it is worth in a random life; and small policies."""
+"""The possible next steps in the life of a pool, with their weights in a random life; and policies of small pools."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink
 __all__ = ["TARGETS", "USERS", "also", "offers", "options", "pool_policy"]
 
 USERS = 7
-"""At most so many users at a time: more of them show nothing that fewer do not."""
+"""The most users at a time: more of them would reveal no more mistakes."""
 
 UNHURRIED = ("block", "call_that_kills", "open", "open_partly")
 """Steps that cannot be rushed."""
 TARGETS = 3
-"""At most so many targets at a time."""
+"""The most targets at a time."""
 
-# How often a step is offered, beside those that are not named here and are offered once.
+# The weights of steps; all others have weight one.
 WEIGHTS = {"open": 6, "initialize": 1, "acquire": 3, "release": 3, "answer": 2, "lose": 2}
 FAVOURED = {
     ("answer", ("open", "ok")): 5,
@@ -38,7 +38,7 @@ FAVOURED = {
 
 
 class Pooled(Protocol):
-    """A life of a pool, as far as its offers depend on it."""
+    """A life of a pool, as far as its possible steps depend on it."""
 
     pool: ConnectionPool
     peer: PoolPeer
@@ -76,7 +76,7 @@ def options(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
 
 
 def also(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
-    """Steps that mean something now, and are taken in random lives only: with them, exploring would not get far."""
+    """Steps that make sense now, but only in random lives: with them, a systematic walk would not get far."""
     pool = life.pool
     held = any(user.is_holding for user in life.users)
     steps: list[tuple[str, tuple[Any, ...]]] = [("acquire_elsewhere", ())]
@@ -100,7 +100,7 @@ def also(life: Pooled) -> list[tuple[str, tuple[Any, ...]]]:
 
 
 def _own_triggers(conn: Connection) -> list[str]:
-    """Triggers of the class's own that its state handles, but for those after which it may rest and serve nobody."""
+    """Triggers of the class's own that its state handles, except those after which it may rest and serve nobody."""
     lifecycle, state, own = conn.lifecycle, conn.state, overrides_of(type(conn)).own_triggers
     if not own:
         return []
@@ -111,7 +111,7 @@ def _own_triggers(conn: Connection) -> list[str]:
 
 
 def offers(options: list[tuple[str, tuple[Any, ...]]]) -> list[Offer]:
-    """The steps to choose from: what is rare in lives that are left to chance is offered more often."""
+    """The steps to choose from at random. Steps that lead to rare events have a higher weight."""
     found: list[Offer] = []
     for name, arguments in options:
         weight = FAVOURED.get((name, arguments), WEIGHTS.get(name, 1))
@@ -124,7 +124,7 @@ def offers(options: list[tuple[str, tuple[Any, ...]]]) -> list[Offer]:
 
 
 def pool_policy(rng: random.Random) -> PoolPolicy:
-    """A policy of a small pool, in which everything happens soon."""
+    """A policy of a small pool, with short times."""
     return PoolPolicy(
         size=rng.choice((1, 2, 3)),
         max_overflow=rng.choice((0, 1, 2)),

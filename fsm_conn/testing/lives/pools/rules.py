@@ -1,4 +1,4 @@
-"""What must hold of a pool and of the model of it, whenever nothing can go on at the present time."""
+"""The rules for a pool and its model. They must hold whenever nothing more can happen at the present time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fsm_conn.testing.virtual import VirtualLoop
 __all__ = ["POOL_RULES", "broken_at_rest", "broken_at_the_end"]
 
 SLACK = 0.01
-"""Seconds by which a deadline may be passed, for timers are no finer."""
+"""Seconds by which a deadline may be missed, because timers are no finer."""
 MOST_REPEATS = 3
-"""Times that a call may be sent again whose links were lost."""
+"""How many times a call may be sent again after its link was lost."""
 
 Rule = Callable[[ConnectionPool, PoolModel, float], "str | None"]
 
@@ -44,7 +44,7 @@ def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float
     regular = [slot for slot in pool.slots if not slot.is_overflow]
     expected = 0 if pool.state == PoolState.CLOSED else policy.size + policy.standby
     instead = sum(slot.predecessor is not None or slot.is_replaced for slot in regular)
-    least = 0 if pool.state == PoolState.DRAINING else expected  # those of a removed target may have gone first
+    least = 0 if pool.state == PoolState.DRAINING else expected  # slots of a removed target may have left first
     if not least <= len(regular) <= expected + instead:
         return f"{len(regular)} regular slots instead of {expected}"
     if len(pool.slots) - len(regular) > policy.max_overflow:
@@ -126,7 +126,7 @@ def free_is_what_can_be_leased(pool: ConnectionPool, model: PoolModel, now: floa
 def nobody_waits_in_vain(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """Who waits does so while something is on its way or leased, and nothing is free; not beyond the deadline."""
     late = [user for user in model.waiting if user.deadline is not None and now > user.deadline + SLACK]
-    late = [user for user in late if user.timeout != 0 or not model.asking.total()]  # but for `on_acquire`
+    late = [user for user in late if user.timeout != 0 or not model.asking.total()]  # except during `on_acquire`
     if late:
         return f"somebody waits {now - (late[0].deadline or 0):g} s beyond the deadline"
     waiting = len(model.waiting) - model.asking.total()
@@ -268,13 +268,13 @@ POOL_RULES: tuple[Rule, ...] = (
     closing_keeps_its_limit,
     closed_is_empty,
 )
-"""What must hold whenever nothing can go on at the present time."""
+"""The rules that must hold whenever nothing more can happen at the present time."""
 
 
 def broken_at_rest(
     pool: ConnectionPool, model: PoolModel, now: float, ignored: Collection[str] = ()
 ) -> tuple[str, str] | None:
-    """The name of a rule that does not hold, and what is wrong; None when all hold but those that are ignored."""
+    """The name of a broken rule, and what is wrong; None when all rules hold that are not ignored."""
     for rule in POOL_RULES:
         message = rule(pool, model, now)
         if message is not None and rule.__name__ not in ignored:
@@ -283,7 +283,7 @@ def broken_at_rest(
 
 
 def broken_at_the_end(pool: ConnectionPool, loop: VirtualLoop) -> tuple[str, str] | None:
-    """What is left of a pool that was closed for good; None when nothing is."""
+    """What is left of a pool that was closed for good; None when nothing is left."""
     if pool.state != PoolState.CLOSED:
         return "closing_ends_closed", f"it was closed, and is {pool.state}"
     tasks = [task.get_name() for task in loop.tasks() if not task.done()]

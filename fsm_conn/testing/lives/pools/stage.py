@@ -1,6 +1,6 @@
-"""Where the life of a pool takes place: the pool, its simulated peer, the loop that both run in, and what is checked.
+"""The surroundings of a pool's life: the pool, its simulated peer, their loop, and the checks.
 
-A pool is compared with the `model` after every step; what the steps are stands in `life`.
+The pool is compared with the `model` after every step; the steps are in `life`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ STEP_RULES = (
     "permanent_errors_are_final",
     "targets_have_their_share",
 )
-"""Rules that are checked in the course of steps; all others are those of the model."""
+"""Rules that are checked during a step; all other rules belong to the model."""
 
 _silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asyncio")
 
@@ -93,7 +93,7 @@ class PoolStage:
         self.model.called = lambda: [each.link for each in self.peer.unanswered() if each.what == "call"]
         self.users: list[PoolUser] = []
         self.others: list[tuple[str, asyncio.Task[Any]]] = []
-        """Those who opened, closed or called."""
+        """Users that open, close or call."""
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.records: list[TransitionRecord] = []
         self.ended = self._closed = False
@@ -110,7 +110,7 @@ class PoolStage:
 
     @property
     def links(self) -> list[SimulatedLink]:
-        """The links that were made, but for those that are closed; oldest first."""
+        """The links that were made and are not closed, oldest first."""
         return self.peer.made
 
     def open_links(self) -> list[SimulatedLink]:
@@ -123,19 +123,19 @@ class PoolStage:
         return str(self.pool.state)
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What tells this moment from others, as far as what can follow is concerned."""
+        """The fingerprint of this moment, and the objects that could not be compared."""
         return fingerprint_of_pool(self.pool, self.peer, self.loop, self._watch.known())
 
     def cell(self) -> Any:
-        """What kind of moment this is, coarsely."""
+        """A coarse description of this moment."""
         return self.state, len(self.users), len(self.open_links())
 
     def unjudged(self) -> dict[str, str]:
-        """No rule depends on what the class does."""
+        """No rule depends on the class."""
         return {}
 
     def try_refusals(self) -> None:
-        """There is nothing that must be refused."""
+        """A pool has nothing that must be refused."""
 
     # --- how --------------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class PoolStage:
         self.others.append((name, self._task(function(), f"user of {name}")))
 
     def _task(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """A task of one more user, with a number of its own."""
+        """A task of another user, with a number of its own."""
         self._askers += 1
         context = copy_context()
         context.run(ASKER.set, self._askers)
@@ -182,7 +182,7 @@ class PoolStage:
                 self._judge(task)
 
     def _judge(self, task: asyncio.Task[Any]) -> None:
-        """What a user was told must be something that users are told."""
+        """Users must receive only documented results and errors."""
         if task.cancelled():
             if task not in self.cancelled:
                 self._fail("cancellation_is_honest", f"a {task.get_name()} was cancelled, and nobody had cancelled it")
@@ -204,7 +204,7 @@ class PoolStage:
         self._look_at((ALWAYS, AT_REST))
 
     def _look_at(self, moments: tuple[str, ...]) -> None:
-        """Whether the invariants of the application hold."""
+        """Check the invariants of the application."""
         if finding := self.loop.inside(lambda: broken(self, self._chosen, moments)):  # type: ignore[arg-type]
             self._fail(finding.name, finding.message, finding.cause)
 
@@ -218,7 +218,7 @@ class PoolStage:
         raise error from cause
 
     def close(self) -> None:
-        """Give the loop back, whatever still runs in it."""
+        """Close the loop, or return it, whatever still runs in it."""
         if self.loop.is_closed() or self._closed:
             return
         self._closed = True
@@ -231,6 +231,6 @@ class PoolStage:
                 leave_behind(self.loop.tasks())
             for task in (*(user.task for user in self.users), *(task for _, task in self.others)):
                 if task.done() and not task.cancelled():
-                    task.exception()  # it is told already, or of no use any more
+                    task.exception()  # it was reported already, or does not matter any more
             if self._owns_loop or not emptied:
                 self.loop.close()

@@ -1,4 +1,4 @@
-"""What a user's own code does wrong in a pool, beside what the model tells: bugs, and hooks that never let go."""
+"""Finds mistakes of user code in a pool that the model does not show: bugs, and hooks that never end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PoolWatch:
             self._spinning.append(Spinning(conn, self._loop))
 
     def found(self, records: Sequence[TransitionRecord]) -> Finding | None:
-        """What has gone wrong since the last look."""
+        """The first mistake since the last call."""
         for each in self._spinning:
             if each.task:
                 return Finding("no_livelock", why_it_spins(each))
@@ -78,5 +78,5 @@ class PoolWatch:
         )
 
     def known(self) -> dict[int, str]:
-        """What is no part of the pool, for who compares moments."""
+        """Objects that are no part of the pool, for fingerprints."""
         return {id(self): "watch", **{id(each): "spinning" for each in self._spinning}}
