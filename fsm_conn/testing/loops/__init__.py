@@ -1,1 +1,1 @@
-"""What loops in virtual time are made of."""
+"""The parts of loops in virtual time."""

@@ -1,8 +1,8 @@
-"""An event loop that does nothing but what a loop does: for lives, of which most of the time is their loop's.
+"""An event loop with only the necessary work, for lives, which spend most of their time in the loop.
 
-`asyncio`'s asks at every callback whether it is being debugged, and whether it is closed; and whether there is a
-factory for tasks at every task. This one asks once for all of it; where any of it is so, it does as `asyncio`'s does.
-Its handles are `asyncio`'s, made and cancelled in fewer steps. A contract test compares the two.
+`asyncio`'s loop checks at every callback whether debugging is on and whether it is closed, and at every task whether
+there is a task factory. This loop checks all of this once, and if any is the case, it works as `asyncio`'s does. Its
+handles are `asyncio`'s, created and cancelled in fewer steps. A contract test compares the two loops.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from weakref import ref
 __all__ = ["InterruptedTurn", "LeanLoop"]
 
 FEW = 64
-"""So many tasks are kept in mind before those that have ended are sorted out."""
+"""So many tasks are recorded before finished ones are removed."""
 
 
 class InterruptedTurn(BaseException):
-    """Raised in the midst of what goes on for ever."""
+    """Raised inside code that runs for ever."""
 
 
 class _Soon(asyncio.Handle):
@@ -59,7 +59,7 @@ class _Later(asyncio.TimerHandle):
         return self._when < other._when  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
-        """As any timer's."""
+        """As for any timer."""
         if not self._cancelled:
             self._loop._timer_cancelled_count += self._scheduled
             self._cancelled = True
@@ -67,10 +67,10 @@ class _Later(asyncio.TimerHandle):
 
 
 class LeanLoop(asyncio.SelectorEventLoop):
-    """A selector's loop with lean handles, which keeps its own tasks in mind.
+    """A selector loop with lean handles, which records its own tasks.
 
     Attributes:
-        turns: counts what it has run: as long as that stands still, one and the same task goes on.
+        turns: counts the callbacks that were run. While it does not change, the same task is running.
     """
 
     _ready: Any
@@ -80,11 +80,11 @@ class LeanLoop(asyncio.SelectorEventLoop):
     _task_factory: Any
     _timer_cancelled_count: int
     _busy: int
-    """Which time it is that something is run in it, or from inside it; 0 when nothing is."""
+    """The number of the run that is under way in the loop, or from inside it; 0 when there is none."""
     _thread: int
-    """Where that is."""
+    """The thread of that run."""
     _endless: str
-    """What has gone on for ever meanwhile, and was interrupted; empty when nothing has."""
+    """The code that ran for ever meanwhile and was interrupted; empty if there was none."""
 
     def __init__(self, selector: Any) -> None:
         super().__init__(selector)
@@ -96,7 +96,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """As any loop's."""
+        """As in any loop."""
         if self._debug or self._closed:
             return super().call_soon(callback, *args, context=context)
         handle = _Soon(callback, args, self, context)
@@ -106,7 +106,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
-        """As any loop's."""
+        """As in any loop."""
         if delay is None:
             raise TypeError("delay must not be None")
         return self.call_at(self._now() + delay, callback, *args, context=context)
@@ -114,7 +114,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
-        """As any loop's."""
+        """As in any loop."""
         if self._debug or self._closed or when is None:
             return super().call_at(when, callback, *args, context=context)
         timer = _Later(when, callback, args, self, context)
@@ -122,7 +122,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
         return timer
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """As any loop's."""
+        """As in any loop."""
         if self._debug or self._closed or self._task_factory is not None:
             task: asyncio.Task[Any] = super().create_task(coro, **options)
         else:
@@ -133,11 +133,11 @@ class LeanLoop(asyncio.SelectorEventLoop):
         return task
 
     def _now(self) -> float:
-        """The time, in seconds, without its being noticed that somebody has asked."""
+        """The time, in seconds, without recording that it was read."""
         return self.time()
 
     def _begin(self) -> int:
-        """Something is run in it from here on; what is to be said at its end."""
+        """Begin a run in the loop; return the value to restore at its end."""
         outer = self._busy
         if not outer:
             self._thread = get_ident()
@@ -146,14 +146,14 @@ class LeanLoop(asyncio.SelectorEventLoop):
         return outer
 
     def _living(self) -> list[asyncio.Task[Any]]:
-        """Its tasks that are not done, oldest first; `asyncio.all_tasks` looks at those of all loops."""
+        """Its tasks that are not done, oldest first. `asyncio.all_tasks` would search the tasks of all loops."""
         found = [task for each in self._made if (task := each()) is not None and not task.done()]
         self._made = [ref(task) for task in found]
         self._many = FEW + 2 * len(found)
         return found
 
     def _run_ready(self) -> None:
-        """Run what is ready now, and nothing that comes of it."""
+        """Run what is ready now, but nothing that becomes ready by it."""
         ready = self._ready
         for _ in range(len(ready)):
             handle = ready.popleft()
@@ -169,7 +169,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
                 self.call_exception_handler(told)
 
     def _next_time(self) -> float | None:
-        """When the next timer is due; None when there is none. Those that were cancelled are thrown away."""
+        """When the next timer is due; None when there is none. Cancelled timers are discarded."""
         timers = self._scheduled
         while timers and timers[0]._cancelled:
             heapq.heappop(timers)._scheduled = False

@@ -1,4 +1,4 @@
-"""Who waits in a loop, and where: for errors about those who wait for what nobody will do."""
+"""Lists the tasks that wait in a loop, and where they wait, for errors about waits that nobody will end."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def _tasks_of(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
 
 
 def waiting(loop: asyncio.AbstractEventLoop) -> str:
-    """Every task of `loop` that is not done, and the line at which it waits; the same for the same program.
+    """Every task of `loop` that is not done, and the line at which it waits. Deterministic for the same program.
 
-    Alike tasks are named once: of those that nobody refers to, some may have been collected.
+    Similar tasks are listed once: if nobody refers to them, some may already have been collected.
     """
     lines = sorted({f"  {_called(task)} waits at {_place(task)}" for task in _tasks_of(loop)})
     return "\n".join(lines) or "  no task is left"
 
 
 def waiting_place(loop: asyncio.AbstractEventLoop, name: str, is_mine: Callable[[Any], bool]) -> str:
-    """The line at which the task waits whose name ends so: of code that `is_mine`, if there is some."""
+    """The line at which the task waits whose name ends with `name`: a line of code that `is_mine`, if there is one."""
     task = next((each for each in _tasks_of(loop) if each.get_name().endswith(name)), None)
     if task is None:
         return ""
@@ -41,13 +41,13 @@ def waiting_place(loop: asyncio.AbstractEventLoop, name: str, is_mine: Callable[
 
 
 def _called(task: asyncio.Task[Any]) -> str:
-    """A task's name; that of its coroutine where asyncio has made one of a number that is another in each process."""
+    """A task's name. If asyncio numbered it, the name of its coroutine, because the number varies between processes."""
     name = task.get_name()
     return getattr(task.get_coro(), "__qualname__", "a task") if _NUMBERED.fullmatch(name) else name
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """The innermost line that is not asyncio's own, for that one says what is waited for."""
+    """The innermost line that is not asyncio's own; that line shows what the task waits for."""
     frame = _innermost(task, lambda each: not each.f_code.co_filename.startswith(_ASYNCIO))
     frame = frame or _innermost(task, lambda each: True)
     return "an unknown place" if frame is None else _shown(frame)
