@@ -1,4 +1,4 @@
-"""Has what blocks the event loop be an error, as long as a life is lived: in virtual time nobody would notice it."""
+"""Turns a call that blocks the event loop into an error during a life: in virtual time nobody would notice it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _sleep = time.sleep
 
 
 class BlockingError(RuntimeError):
-    """Something has blocked the event loop."""
+    """A call has blocked the event loop."""
 
 
 class RefusedSleep:
-    """While it is entered, which it may be more than once at a time, `time.sleep` is refused in this thread."""
+    """While entered, refuses `time.sleep` in this thread. It may be entered more than once at a time."""
 
     def __init__(self) -> None:
         self._thread = 0

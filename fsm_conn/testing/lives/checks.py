@@ -1,4 +1,4 @@
-"""What an invariant is, when it holds, and the error that tells of a life in which one does not."""
+"""Invariants, the moments when they must hold, and the error for a life that breaks one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ALWAYS, AT_REST, AT_THE_END = "always", "at rest", "at the end"
 
 EPSILON = 1e-4
-"""Seconds that the sums of virtual time may be off."""
+"""Seconds by which sums of virtual time may be off."""
 
 EvidenceT = TypeVar("EvidenceT", bound=Evidence)
 
@@ -38,11 +38,11 @@ class ViolationError(FsmConnError, AssertionError):
     """A life in which an invariant does not hold.
 
     Attributes:
-        invariant: its name.
-        script: the life that led there; `replay(script)` lives it again.
+        invariant: the name of the invariant.
+        script: the life that led there; `replay(script)` repeats it.
         records: the transitions that were taken.
-        notes: what else is to be told, such as how to find the same life again.
-        suspects: the user's own functions that had a part in it, each with its file and line.
+        notes: further information, such as how to find the same life again.
+        suspects: the user's own functions that took part in it, each with its file and line.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ViolationError(FsmConnError, AssertionError):
 
     @property
     def signature(self) -> tuple[str, str]:
-        """What tells this violation from others: the rule, and whose bug it is where the message says so."""
+        """Identifies this violation: the rule, and the cause where the message names it."""
         blamed, has_bug, _ = self.message.partition(" has a bug: ")
         return self.invariant, blamed if has_bug else ""
 
@@ -78,17 +78,17 @@ class ViolationError(FsmConnError, AssertionError):
 
 @attrs.frozen
 class Finding:
-    """Something that is wrong."""
+    """A mistake that was found."""
 
     name: str
-    """Of the rule."""
+    """The name of the rule."""
     message: str
     cause: BaseException | None = None
 
 
 @attrs.frozen(eq=False)
 class Invariant:
-    """Something that must hold."""
+    """A rule that must hold."""
 
     name: str
     moment: str
@@ -97,7 +97,7 @@ class Invariant:
 
     @property
     def doc(self) -> str:
-        """What it says, in a sentence."""
+        """The rule, as one sentence."""
         return (self.check.__doc__ or "").strip()
 
 
@@ -115,19 +115,19 @@ def invariant(moment: str = AT_REST) -> Callable[[Callable[[EvidenceT], str | No
     return decorate
 
 
-@lru_cache(maxsize=16)  # life after life has the same
+@lru_cache(maxsize=16)  # many lives in a row ask for the same
 def chosen(
     invariants: tuple[Invariant, ...], rules: tuple[str, ...], ignore: tuple[tuple[str, str], ...]
 ) -> dict[str, list[Invariant]]:
     """The invariants to check, by moment.
 
     Args:
-        invariants: all that there are.
-        rules: names of the rules that are checked in the course of a step.
+        invariants: all available invariants.
+        rules: names of the rules that are checked during a step.
         ignore: names of those not to check, each with the reason why.
 
     Raises:
-        ValueError: one to be ignored is unknown, or no reason is given for it.
+        ValueError: a name to ignore is unknown, or has no reason.
     """
     names = {*rules, *(invariant.name for invariant in invariants)}
     for name, reason in ignore:
@@ -153,7 +153,7 @@ def broken(evidence: Evidence, invariants: dict[str, list[Invariant]], moments: 
 
 
 def _looked_at(suspects: Sequence[str], message: str) -> str:
-    """Where to look, unless the message says it."""
+    """Where to look, unless the message already says it."""
     places = [each.rpartition(", ")[2] for each in suspects]
     if not places or any(place.rpartition(":")[0] in message for place in places):
         return ""

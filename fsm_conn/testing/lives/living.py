@@ -1,4 +1,4 @@
-"""What every life can do, for those who live them by the thousand: walk them, choose their steps, make them shorter."""
+"""The interface of every life, for code that walks thousands of them, chooses their steps, or shortens them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Living"]
 
 
 class Living(Protocol):
-    """A life of any kind; the methods are described in `stepping.SteppedLife`, `Life`, `MachineLife` and `PoolLife`."""
+    """A life of any kind. `stepping.SteppedLife`, `Life`, `MachineLife` and `PoolLife` describe the methods."""
 
     script: Script
     machine: Any
@@ -25,28 +25,28 @@ class Living(Protocol):
 
     @property
     def state(self) -> str:
-        """The state that the machine is in."""
+        """The state of the machine."""
 
     def options(self, everything: bool = False) -> list[Step]:
         """The steps that are possible now, each once."""
 
     def offers(self) -> list[Offer]:
-        """The steps to choose from at random, with how often each is offered."""
+        """The steps to choose from at random, each with its weight."""
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
-        """What tells this moment from others, and what could not be compared."""
+        """The fingerprint of this moment, and the objects that could not be compared."""
 
     def cell(self) -> Any:
-        """What kind of moment this is, coarsely."""
+        """A coarse description of this moment."""
 
     def unjudged(self) -> dict[str, str]:
         """Rules that are not applied to this class, each with the reason."""
 
     def try_refusals(self) -> None:
-        """Fire what must be refused."""
+        """Fire the triggers that must be refused."""
 
     def end(self) -> None:
-        """The life ends well, or a `ViolationError` says why not."""
+        """End the life; raise a `ViolationError` if a rule is broken."""
 
     def close(self) -> None:
-        """Give the loop back."""
+        """Close the loop, or return it."""

@@ -1,4 +1,4 @@
-"""What must hold in every life of any machine: about its table, guards, effects, activities and observers."""
+"""The rules for every life of any machine: about its table, guards, effects, activities and observers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ __all__ = [
 _PLAIN = (int, bool, str, bytes, float, type(None))
 _COLLECTIONS = (list, dict, set, deque, bytearray, Counter, defaultdict)
 SIMULATED_BUG = "a bug in the simulated"
-"""How the message of every bug begins that the harness itself has an activity or a link raise."""
+"""The beginning of the message of every bug that the harness simulates in an activity or a link."""
 
 
 class TableFacts:
-    """What the table says, for quick looks.
+    """Facts about a table, precomputed for speed.
 
     Attributes:
-        dests: for each trigger and source, where rows lead; None for an internal one.
+        dests: for each trigger and source, the destinations of the rows; None for an internal row.
         guards: for each state, the guards of the rows that start there.
-        questions: how each guard is asked.
-        own: guards whose code is neither this package's nor a library's.
-        own_guards: for each state, those of its guards.
+        questions: for each guard, a function that calls it.
+        own: guards whose code belongs neither to this package nor to a library.
+        own_guards: for each state, its guards that are in `own`.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -72,7 +72,7 @@ _facts: WeakKeyDictionary[type, TableFacts] = WeakKeyDictionary()
 
 
 def facts_of(life: Evidence) -> TableFacts:
-    """What the table of the machine's class says; found out once for each class."""
+    """The facts about the machine's table, computed once for each class."""
     if life.values:
         return life.part(TableFacts)
     owner = type(life.machine)
@@ -120,7 +120,7 @@ def state_is_in_the_table(life: Evidence) -> str | None:
 def guards_are_pure(life: Evidence) -> str | None:
     """A guard asked twice gives the same answer, which is not None, and changes nothing."""
     facts, machine = facts_of(life), life.machine
-    stayed = life.checked == len(life.records) > 0  # then those of this package, which are the same for all, were asked
+    stayed = life.checked == len(life.records) > 0  # then those of this package, the same for all, were called
     for name in (facts.own_guards if stayed else facts.guards).get(life.state, ()):
         own = name in facts.own
         ask = facts.questions.get(name)
@@ -150,12 +150,12 @@ def _named(machine: Any, name: str) -> str:
 
 
 def _kept(machine: Any) -> dict[str, Any]:
-    """All that a machine has; of lists and dicts what is in them, for that may change while they stay in place."""
+    """All attributes of a machine. Lists and dicts are copied, because they may change in place."""
     return {key: copy(value) if type(value) in _COLLECTIONS else value for key, value in vars(machine).items()}
 
 
 def _within(life: Evidence) -> dict[str, Any]:
-    """What is in the objects that a machine has beside what its base keeps, however deep."""
+    """The contents of the objects that a class adds to its base, at any depth."""
     known = {id(life.machine): "self", id(life.loop): "loop", id(life): "life"}
     return {
         key: Freezer(known).frozen(value, key)
@@ -169,7 +169,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _question(owner: type, name: str, values: Mapping[str, Any]) -> Callable[[Any], Any] | None:
-    """How a guard is asked without a reason; None when it needs data of which there is none."""
+    """A function that calls a guard without a reason; None when the guard needs data that is not available."""
     found = takes(owner, name) or REASON
     if not all(each in values for each in found.needed):
         return None
@@ -200,7 +200,7 @@ def faults_have_a_cause(life: Evidence) -> str | None:
 
 
 def culprit(life: Evidence, record: TransitionRecord) -> str:
-    """Whose bug a fault is: the guard, effect or activity, with its file and line."""
+    """The cause of a fault: the guard, effect or activity, with its file and line."""
     found = blamed(life.machine, record.reason)
     if found:
         return found
@@ -275,12 +275,12 @@ def activities_let_go(life: Evidence) -> str | None:
 
 
 OF_MOVES: tuple[Invariant, ...] = (state_is_in_the_table, moves_are_rows)
-"""What must hold of every table."""
+"""The rules for tables."""
 OF_GUARDS: tuple[Invariant, ...] = (guards_are_pure, faults_have_a_cause)
-"""What users' guards, effects and activities owe."""
+"""The rules for users' guards, effects and activities."""
 OF_OBSERVERS: tuple[Invariant, ...] = (
     plain_observers_saw_everything,
     async_observers_saw_everything,
     observers_raised_nothing,
 )
-"""What observers are told, and owe."""
+"""The rules about observers: what they must receive, and how they must behave."""

@@ -1,4 +1,4 @@
-"""Which rows of a table were taken in many lives, and which guards refused: where to go next, and what was not seen."""
+"""Counts which rows of a table many lives have taken, and which guards have refused: what is covered, what is not."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fsm_conn.machine.table import FAULT
 __all__ = ["Reach"]
 
 Seen = tuple[Any, ...]
-"""Something that a life may show: a row from a state, taken or refused, or two rows that follow one another."""
+"""An event that a life may show: a row from a state, taken or refused, or two rows in sequence."""
 
 
 class Reach:
     """Counts, for a class, what its lives have shown.
 
-    A row is known by its number in the table. Where two rows for one trigger and state lead to the same state, records
-    do not tell them apart: then it listens to the table, within `watching`.
+    A row is identified by its number in the table. If two rows for one trigger and state lead to the same state,
+    records do not distinguish them. Then this listens to the table, within `watching`.
 
     Args:
-        subject: the class; one without a table, or with a table whose rows cannot be told, shows nothing.
+        subject: the class; without a table, or with a table whose rows cannot be identified, nothing is counted.
 
     Attributes:
-        counts: how many lives have shown something.
-        dead_ends: final states that nothing leads out of, and in which nothing is done.
+        counts: how many lives have shown each event.
+        dead_ends: final states without rows out of them and without an activity.
     """
 
     def __init__(self, subject: type) -> None:
@@ -44,7 +44,7 @@ class Reach:
         self.counts: Counter[Seen] = Counter()
 
     def _left(self, table: Any) -> frozenset[str]:
-        """The states that something leads out of, or is done in."""
+        """The states with rows out of them, or with an activity."""
         if table is None:
             return frozenset()
         active = {str(each) for each in table.states if table.has_work(str(each)) or not table.states[each].final}
@@ -57,14 +57,14 @@ class Reach:
         return frozenset([*active, *leading])
 
     def _is_ambiguous(self) -> bool:
-        """Whether there are two rows for one trigger and state that lead to the same state."""
+        """Whether two rows for one trigger and state lead to the same state."""
         return any(
             len({self._rows[index].dest for index in indices}) < len(indices) for indices in self._alternatives.values()
         )
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Where records do not tell which row was taken, listen to the table itself."""
+        """If records do not tell which row was taken, listen to the table itself."""
         if self._table is None:
             yield
             return
@@ -78,7 +78,7 @@ class Reach:
         self.counts["taken" if taken else "refused", place, str(state)] += 1
 
     def note(self, records: Iterable[Any]) -> bool:
-        """Count what these transitions show, each kind once a life; whether any of it was never seen before."""
+        """Count the events of these transitions, each once a life. Return whether one of them is new."""
         if self._table is not None:
             return False
         shown: dict[Seen, None] = {}
@@ -112,11 +112,11 @@ class Reach:
         return ()
 
     def unreached(self) -> tuple[str, ...]:
-        """The rows that were never taken from any of their states, and those with guards that were never refused."""
+        """The rows that were never taken from any of their states, and those whose guards never refused."""
         return tuple(f"{_shown(self._rows[index])} was never {outcome}" for index, outcome, _ in self._missing())
 
     def wanted(self) -> dict[str, set[str]]:
-        """The states in which that may still come about, each with the triggers by which it does."""
+        """The states in which such an event may still happen, each with the triggers that cause it."""
         found: dict[str, set[str]] = {}
         for index, _, sources in self._missing():
             for source in sources:

@@ -1,4 +1,4 @@
-"""Living a script again, and the shortest part of it that still shows the same."""
+"""Replays a script, and finds its shortest part that still shows the same violation."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from fsm_conn.testing.lives.script import Script, Step
 __all__ = ["replay", "shortest"]
 
 PATIENCE = 20_000
-"""Steps that are lived, at most, to make a life shorter: about two seconds."""
+"""The most steps that are taken to shorten a life: about two seconds."""
 ENDLESS = 1000
-"""So many steps count for one in which something went on for ever."""
+"""A step in which code ran for ever counts as so many steps."""
 HURRIED = 1 / 40
-"""How much sooner it is taken for that, once it has been seen to be."""
+"""The share of the usual limit after which code that ran for ever once is interrupted again."""
 
 
 def replay(script: Script, **options: Any) -> Any:
-    """Live a script again, step by step, deterministically, and return the life.
+    """Replay a script step by step, deterministically, and return the life.
 
     Args:
-        script: for instance that of a `ViolationError`.
-        options: keywords of the life instead of, or beside, those of the script.
+        script: the script, for instance that of a `ViolationError`.
+        options: keywords of the life that replace, or add to, those of the script.
 
     Raises:
-        ViolationError: it shows what it showed, which is what a regression test waits for.
+        ViolationError: the violation is still there, which makes a regression test fail.
     """
     life = script.life(script.subject, **{**script.options, **options})
     try:
@@ -44,11 +44,11 @@ def replay(script: Script, **options: Any) -> Any:
 
 
 def shortest(error: ViolationError, **options: Any) -> ViolationError:
-    """The same violation by as few steps, and with as few options of its own, as can be found; none can be left out.
+    """The same violation with as few steps and options as possible: leaving out any other would hide it.
 
     Args:
-        error: what was found.
-        options: keywords of the life that its script does not have, such as `make`.
+        error: the violation.
+        options: keywords of the life that its script does not contain, such as `make`.
     """
     return _Shortening(error, options).run()
 
@@ -65,7 +65,7 @@ class _Shortening:
         return self.best.script
 
     def run(self) -> ViolationError:
-        """Leave out what can be left out, until nothing more can be."""
+        """Leave out steps and options until no more can be left out."""
         if self.best.script is None:
             return self.best
         size = max(len(self.script.steps) // 2, 1)
@@ -77,7 +77,7 @@ class _Shortening:
                 return self.best
 
     def without_chunks(self, size: int) -> bool:
-        """Whether anything could be left out, from the end to the beginning, so many steps at a time."""
+        """Leave out up to `size` steps at a time, from the end to the beginning; return whether that was possible."""
         before, end = len(self.script.steps), len(self.script.steps)
         while end > 0:
             steps = self.script.steps
@@ -88,7 +88,7 @@ class _Shortening:
         return len(self.script.steps) < before
 
     def simplify(self) -> bool:
-        """Whether an option of the script, or the rush of a step, could be left out."""
+        """Leave out an option of the script, or the rush of a step; return whether that was possible."""
         for name in self.script.options:
             if self.try_it(options={key: value for key, value in self.script.options.items() if key != name}):
                 return True
@@ -102,7 +102,7 @@ class _Shortening:
                 yield calm
 
     def try_it(self, **changes: Any) -> bool:
-        """Whether the script shows the same when it is changed so; then it is the best one."""
+        """Whether the changed script shows the same violation; it is then the best script so far."""
         if self.patience <= 0:
             return False
         script = attrs.evolve(self.script, **changes)
@@ -116,11 +116,11 @@ class _Shortening:
             if is_smaller and error.signature == self.best.signature:
                 self.best = error
                 return True
-        except Exception:  # what makes the machine may refuse other options
+        except Exception:  # the function that makes the machine may refuse other options
             return False
         return False
 
 
 def _size(script: Script) -> tuple[int, int, int]:
-    """Steps, options and rush: what the caller gives is an option of every life, and cannot be left out of any."""
+    """The number of steps, options and rushes. Options from the caller apply to every life, and cannot be left out."""
     return len(script.steps), len(script.options), sum(step.rush for step in script.steps)

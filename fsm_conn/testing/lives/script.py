@@ -1,4 +1,4 @@
-"""What was done in a life, as data: a program to read, a table of what came of it, and something to live again."""
+"""The steps of a life as data: a program to read, a table of its transitions, and input for a replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Step:
     rush: bool = False
     """Whether the next step comes before anything else can run."""
     data: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    """What a trigger was fired with."""
+    """The data that a trigger was fired with."""
 
     def __str__(self) -> str:
         arguments = [repr(each) for each in self.arguments]
@@ -29,7 +29,7 @@ class Step:
         return f"life.{self.name}({', '.join(arguments)})"
 
     def take(self, life: Any) -> None:
-        """Do it in a life."""
+        """Take this step in a life."""
         if self.rush:
             getattr(life, self.name)(*self.arguments, **self.data, rush=True)
         else:
@@ -38,7 +38,7 @@ class Step:
 
 @attrs.define
 class Script:
-    """A life to be lived again by `replay`."""
+    """The steps of a life; `replay` repeats them."""
 
     life: type[Any]
     """The kind of life: `Life`, `MachineLife` or `PoolLife`, or one derived from these."""
@@ -49,14 +49,14 @@ class Script:
     steps: list[Step] = attrs.field(factory=list)
 
     def __str__(self) -> str:
-        """The life as a short program, ready to be pasted as a test."""
+        """The life as a short program that can be pasted as a test."""
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         lines = [f"life = {self.life.__name__}({self.subject.__qualname__}{options})", *map(str, self.steps)]
         return "\n".join(lines)
 
 
 def table(records: Sequence[TransitionRecord], last: int = 40) -> str:
-    """The last transitions as lines of time, trigger, what it led to, and why."""
+    """The last transitions as lines of time, trigger, destination and reason."""
     if not records:
         return "  (no transition yet)"
     shown = records[-last:]

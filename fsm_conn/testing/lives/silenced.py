@@ -1,4 +1,4 @@
-"""Silences logs for a while. What goes wrong in a life is found by its rules; logged, it would hide the life itself."""
+"""Silences logs for a while. The rules of a life find its mistakes; log output would only hide the life itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["SilencedLogs"]
 
 
 class SilencedLogs:
-    """While it is entered, which it may be more than once at a time, the loggers of these names say nothing.
+    """While entered, silences the loggers with these names. It may be entered more than once at a time.
 
     Attributes:
-        kept: where the errors go that the first of them would have logged.
+        kept: collects the errors that the first of these loggers would have logged.
     """
 
     def __init__(self, *names: str) -> None:
@@ -35,14 +35,14 @@ class SilencedLogs:
 
 
 class _Keeping(logging.Filter):
-    """Lets nothing pass, and keeps the errors."""
+    """Lets no record pass, and keeps the errors."""
 
     def __init__(self, owner: SilencedLogs) -> None:
         super().__init__()
         self._owner = owner
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Never."""
+        """Return False always, and keep the record if it is an error."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             self._owner.kept.append(error)

@@ -1,8 +1,8 @@
-"""What lives of all kinds have in common: a loop in virtual time, steps, checks after each, and an end.
+"""The common parts of all lives: a loop in virtual time, steps, checks after each step, and an end.
 
-The rules that hold here: a life has a loop of its own and nothing happens in it but by a step; the same steps always
-give the same life; a step that means nothing at the moment does nothing, so that any part of a script is a script.
-Whatever a step meets with ends the life by a `ViolationError` that shows it: what user code raises, too.
+The rules that hold here: a life has a loop of its own, and only steps make anything happen in it. The same steps always
+give the same life. A step that makes no sense at the moment does nothing, so that any part of a script is a script.
+Any error ends the life with a `ViolationError` that shows it, errors of user code included.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 __all__ = ["LIVENESS_BOUND", "Offer", "SteppedLife", "leave_behind"]
 
 LIVENESS_BOUND = 600.0
-"""Seconds within which a machine must come to rest once all goes well."""
+"""Seconds within which a machine must come to rest once its surroundings work."""
 
 TIMES = (0.001, 0.5, 1.0, 2.5, 6.0, 31.0)
 """Seconds that may pass in a step: shorter and longer than every delay and timeout of the usual policies."""
 
 Offer = tuple[Step, int]
-"""A step to choose, and how often it is offered."""
+"""A step to choose, and its weight."""
 
 _silenced, _silenced_loop = SilencedLogs("fsm_conn", "fsm_conn.pool", "fsm_conn.status"), SilencedLogs("asyncio")
 _refused_sleep = RefusedSleep()
 
 
 class SteppedLife(Evidence):
-    """A life of any kind, as far as kinds do not differ.
+    """The common part of all kinds of lives.
 
     Attributes:
-        checking: whether the invariants are checked; no, for who lives again what was checked before.
+        checking: whether the invariants are checked; False for a replay of steps that were checked before.
     """
 
     all_invariants: ClassVar[tuple[Invariant, ...]] = ()
-    """What every life of this kind is checked for."""
+    """The invariants of every life of this kind."""
     rules: ClassVar[Mapping[str, str]] = {}
-    """What is checked in the course of a step, by name, with what it says."""
+    """The rules that are checked during a step: their names, and a sentence about each."""
     endings: ClassVar[tuple[str, ...]] = ("end",)
-    """The steps by which a life may end; those named twice are taken twice as often."""
+    """The steps by which a life may end; a step that appears twice is taken twice as often."""
     most_cpu_time: ClassVar[float] = 10.0
-    """Seconds of CPU time that code may go on without awaiting anything, before it is taken to be for ever."""
+    """Seconds of CPU time after which code that does not await counts as endless."""
     _quiet: ClassVar[frozenset[str]] = frozenset()
-    """Steps which by themselves change nothing of what is checked, unless something runs that they have woken."""
+    """Steps that alone change nothing that is checked, unless they wake other code."""
 
     def __init__(
         self,
@@ -75,25 +75,25 @@ class SteppedLife(Evidence):
         watch_over(self.loop, self.most_cpu_time)
         self._closed = False
         self._turns_at_rest = -1
-        """What the loop's `turns` were when it was last checked at rest; -1 when something was done since."""
+        """The loop's `turns` at the last check at rest; -1 when something was done since."""
         self.checking = True
 
     # --- steps ----------------------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self._step("advance", seconds)
         self._running(lambda: self.loop.advance(seconds))
         self._check(ALWAYS, AT_REST)
 
     def tick(self) -> None:
-        """What is ready runs, once, and nothing that comes of it."""
+        """Run once what is ready, but nothing that becomes ready by it."""
         self._step("tick")
         self._running(self.loop.tick)
         self._check(ALWAYS)
 
     def end(self) -> None:
-        """From now on all goes well: the machine comes to rest, and leaves nothing.
+        """From now on everything succeeds: the machine must come to rest, and leave nothing behind.
 
         Raises:
             ViolationError: an invariant does not hold, now or at the end.
@@ -101,7 +101,7 @@ class SteppedLife(Evidence):
         self._ending("end", self._end)
 
     def close(self) -> None:
-        """Give the loop back, whatever still runs in it."""
+        """Close the loop, or return it, whatever still runs in it."""
         if self._closed:
             return
         self._closed = True
@@ -116,20 +116,20 @@ class SteppedLife(Evidence):
             if self._owns_loop or not emptied:
                 self.loop.close()
 
-    # --- how it is done, by kind ----------------------------------------------------------------------------
+    # --- what depends on the kind ---------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """All goes well from now on, and that is the end."""
+        """Let everything succeed from now on, and come to the end."""
 
     def _after_running(self) -> None:
-        """Something has run: look after those who wait."""
+        """Code has run: check the callers."""
 
     def _emptied(self) -> bool:
-        """Cancel what still runs; whether all has ended."""
+        """Cancel what still runs; return whether everything has ended."""
         return self.loop.cancel_everything()
 
     def _left(self) -> None:
-        """The loop is given back now."""
+        """The loop is about to be returned."""
 
     def _suspects(self) -> tuple[str, ...]:
         """Where to look in the user's code when a rule is broken."""
@@ -140,12 +140,12 @@ class SteppedLife(Evidence):
     # --- how it is done -------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Have the life told of every transition of its machine, as a plain and as an async observer."""
+        """Record every transition of the machine, with a plain and an async observer."""
         self.machine.on_transition(self.seen.append)
         self.machine.on_transition(self._see_slowly)
 
     def _see_slowly(self, record: TransitionRecord) -> Awaitable[None] | None:
-        """An async observer, while that is checked; a plain one otherwise, which costs less."""
+        """An async observer while its notifications are checked; otherwise a plain one, which costs less."""
         if self.checking:
             return self._see_after_a_while(record)
         self.seen_slowly.append(record)
@@ -171,12 +171,12 @@ class SteppedLife(Evidence):
             self._check(ALWAYS, AT_REST)
 
     def _running(self, run: Callable[[], None]) -> None:
-        """Run the loop, and then look after those who wait."""
+        """Run the loop, and then check the callers."""
         self._run(run)
         self._after_running()
 
     def _run(self, run: Callable[[], Any]) -> None:
-        """Run the loop. What goes wrong is found by the invariants; logged, it would hide the life that is shown."""
+        """Run the loop, without logging: the invariants find mistakes, and logs would hide the life that is shown."""
         _silenced.kept = self.logged
         with _silenced, _refused_sleep:
             try:
@@ -185,12 +185,12 @@ class SteppedLife(Evidence):
                 self._fail("no_livelock", str(error))
 
     def _crashed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback has raised: one of the machine's, for nobody else has any here."""
+        """A callback has raised. It belongs to the machine, because no other code has callbacks here."""
         if "handle" in context and isinstance(context.get("exception"), Exception):
             self.crashes.append(context["exception"])
 
     def _inside(self, function: Callable[[], Any]) -> Any:
-        """Call user code as if from inside the loop; what it raises that is none of ours is what ends this life."""
+        """Call user code as if from inside the loop; an error of its own ends this life."""
         _silenced.kept = self.logged
         try:
             with _silenced, _refused_sleep:
@@ -245,6 +245,6 @@ class SteppedLife(Evidence):
 
 
 def leave_behind(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Have tasks that nobody can end outlive the process: thrown away, they would go on for ever, without a loop."""
+    """Keep tasks that cannot be ended until the process ends: destroyed, they would run for ever, without a loop."""
     for task in tasks:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
