@@ -68,7 +68,7 @@ class Hub:
         Args:
             hello: the first message.
             subjects: all present subjects.
-            clock: the clock for the times in the messages.
+            clock: returns the current times, which are sent with each message.
         """
         window = Window()
         window.changed = dict.fromkeys(subjects())

@@ -203,7 +203,7 @@ class PoolMachine(StateMachine):
         else:
             self._closing.limit(until)
 
-    # --- who is served ----------------------------------------------------------------------------------------
+    # --- serving callers --------------------------------------------------------------------------------------
 
     def admit(self) -> asyncio.AbstractEventLoop:
         """The running loop, if the pool serves callers in it.

@@ -1,4 +1,4 @@
-"""Hands out slots and takes them back, for leases and for calls without one, and runs the hooks for that.
+"""Hands out slots and takes them back, for leases and for calls without one, and runs the hooks around that.
 
 The rules that hold here:
 

@@ -59,7 +59,7 @@ class Lookout:
         return self.clock() >= self.due
 
     def look(self, *also: Slot) -> None:
-        """Set aside the free slots, and `also`, just returned ones, until the loop has had its turns."""
+        """Set aside the free slots, and `also`, which was just returned, until the loop has had its turns."""
         slots = self._supervisor.slots
         self._given_back += also
         slots.set_aside += (*slots.free, *also)

@@ -83,7 +83,7 @@ class Targets:
     # --- which is the next ----------------------------------------------------------------------------------------
 
     def place(self, slots: Iterable[Slot]) -> PoolTarget:
-        """The target for one more connection: of those that are not left out, the one with the fewest of `slots`."""
+        """The target for one more connection: the one with the fewest of `slots`, if it is not left out."""
         if len(self._targets) == 1:
             return self._targets[0]
         count = Counter(slot.target for slot in slots if not slot.is_replaced)

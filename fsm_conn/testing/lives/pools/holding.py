@@ -14,7 +14,7 @@ __all__ = ["hold"]
 
 
 async def hold(user: PoolUser, pool: ConnectionPool, model: PoolModel, cancelled: set[Any]) -> None:
-    """Acquire, hold, and give back. The model is told of each. `cancelled` contains tasks that were cancelled."""
+    """Acquire, hold, and give back. The model is told of each. `cancelled` collects the tasks that this cancels."""
     loop = asyncio.get_running_loop()
     user.word = loop.create_future()
     model.arrived(user, loop.time())
