@@ -30,7 +30,7 @@ NO_OPTIONS = CallOptions()
 MOST_REPEATS = 3
 """How often a call is sent again after a lost link. When each link is lost, the call itself may be the cause."""
 FIRST_PAUSE, LONGEST_PAUSE, MOST_REFUSALS = 0.1, 1.6, 6
-"""Seconds before each repeat of a call that was answered with UNAVAILABLE; about three seconds altogether."""
+"""Seconds before each repeat of a call whose peer could not serve; about three seconds altogether."""
 
 
 class Routed(Protocol):
@@ -112,7 +112,7 @@ def is_simple(first: Any, *others: Any) -> bool:
 
 
 def refusal_pause(refusals: int) -> float | None:
-    """Seconds before the repeat of a call that was answered UNAVAILABLE `refusals` times before; None: no more repeats.
+    """Seconds before the repeat of a call whose peer could not serve it `refusals` times; None: no more repeats.
 
     Each pause is shortened at random by up to a half.
     """
