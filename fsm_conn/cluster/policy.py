@@ -25,8 +25,8 @@ class ClusterPolicy:
     slow_start: float = attrs.field(default=10.0, validator=seconds(zero=True))
     """Seconds in which the share of a new member grows from a tenth to the whole."""
     sick_after: int = attrs.field(default=5, validator=whole(1))
-    """How many calls in a row must fail (lost, answered UNAVAILABLE or CANCELLED, or not answered in time) before a member
-    counts as sick."""
+    """How many calls in a row must fail (lost, answered UNAVAILABLE or CANCELLED, or not answered in time) before a
+    member counts as sick."""
     sick_pause: float = attrs.field(default=1.0, validator=seconds(zero=False))
     """Seconds for which a sick member is left out the first time; doubled each further time, until a call is
     answered."""
