@@ -8,6 +8,7 @@ Every module named in `SUITE` is one benchmark: its docstring says what it compa
 
 SUITE: tuple[str, ...] = (
     "calls",
+    "broker",
     "throughput",
     "recovery",
     "prefork",

@@ -22,7 +22,7 @@ __all__ = ["Burner"]
 class Burner(Calculator):
     """Adds up what is asked for, one round of a loop at a time."""
 
-    async def Add(self, request: Operands, context: Any) -> Result:  # noqa: N802  as in the .proto
+    async def Add(self, request: Operands, context: Any) -> Result:
         """Return a + b, which takes b rounds."""
         total = request.a
         for _ in range(int(request.b)):

@@ -52,12 +52,20 @@ class Counter(counter_pb2_grpc.CounterServicer):
     def __init__(self, broker: PluginSideBroker) -> None:
         self._broker = broker
         self._values: dict[str, int] = {}
+        self._adders: dict[int, Any] = {}
+        self._dialling = asyncio.Lock()
+
+    async def _adder(self, number: int) -> Any:
+        """The host's Adder of that number. Its channel is kept: with TLS, to dial takes longer than several calls."""
+        async with self._dialling:
+            if number not in self._adders:
+                self._adders[number] = _generated.AdderStub(await self._broker.dial(number))
+            return self._adders[number]
 
     async def Put(self, request: PutRequest, context: Any) -> Value:
         """Add to a value, by asking the host's Adder."""
-        async with await self._broker.dial(request.adder) as channel:
-            stub: Any = _generated.AdderStub(channel)
-            sum = await stub.Sum(SumRequest(a=self._values.get(request.key, 0), b=request.value))
+        adder = await self._adder(request.adder)
+        sum = await adder.Sum(SumRequest(a=self._values.get(request.key, 0), b=request.value))
         self._values[request.key] = sum.value
         return Value(value=sum.value)
 

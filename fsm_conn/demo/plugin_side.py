@@ -30,9 +30,9 @@ OFFER_LIMIT = 5.0
 def new_certificate() -> tuple[str, str]:
     """A certificate for a plugin that is a server and a client of its host, and its key, as PEM.
 
-    On P-384, which gRPC takes. pyvider-rpcplugin's own certificates are for servers only.
+    On P-256, which gRPC takes, as not every curve. pyvider-rpcplugin's own certificates are for servers only.
     """
-    key = ec.generate_private_key(ec.SECP384R1())
+    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
@@ -70,6 +70,7 @@ class PluginSideBroker(GRPCBrokerServicer):
         self._outgoing: asyncio.Queue[ConnInfo] = asyncio.Queue()
         self._offers: dict[int, asyncio.Future[ConnInfo]] = {}
         self._servers: list[grpc.aio.Server] = []
+        self._channels: list[grpc.aio.Channel] = []
 
     def next_id(self) -> int:
         """A number that this plugin has not used yet."""
@@ -110,20 +111,26 @@ class PluginSideBroker(GRPCBrokerServicer):
         await self._outgoing.put(ConnInfo(service_id=number, network="unix", address=path))
 
     async def dial(self, number: int) -> grpc.aio.Channel:
-        """Connect to what the host serves under a number. The channel is to be closed.
+        """Connect to what the host serves under a number. Keep the channel for all calls; it is closed with the broker.
 
         Raises:
             TimeoutError: it was not offered within five seconds.
         """
         async with asyncio.timeout(OFFER_LIMIT):
             offer = await self._offer(number)
-        target = f"unix:{offer.address}"
+        channel = self._channel(f"unix:{offer.address}")
+        self._channels.append(channel)
+        return channel
+
+    def _channel(self, target: str) -> grpc.aio.Channel:
         if not self._certificate:
             return grpc.aio.insecure_channel(target)
         credentials = grpc.ssl_channel_credentials(self._host, self._key, self._certificate)
         return grpc.aio.secure_channel(target, credentials, [("grpc.ssl_target_name_override", "localhost")])
 
     async def close(self) -> None:
-        """Serve no longer."""
+        """Serve no longer, and close what was dialled."""
+        for channel in self._channels:
+            await channel.close()
         for server in self._servers:
             await server.stop(None)

@@ -22,9 +22,11 @@ __all__ = [
     "checked_command",
     "checked_cwd",
     "checked_digest",
+    "checked_ending",
     "checked_env",
     "checked_metadata",
     "checked_options",
+    "checked_pid",
     "checked_size",
     "checked_versions",
     "command_name",
@@ -255,3 +257,17 @@ def command_name(command: tuple[str, ...]) -> str:
         if rest and not rest[0].startswith("-"):
             return os.path.basename(rest[0])
     return program
+
+
+def checked_ending(wanted: bool) -> bool:
+    """Return whether to end a plugin that was reattached to."""
+    if not isinstance(wanted, bool):
+        raise TypeError(f"end_on_close={wanted!r}: give True or False")
+    return wanted
+
+
+def checked_pid(pid: int | None) -> int | None:
+    """Return the number of a process, or None."""
+    if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31):
+        raise TypeError(f"pid={pid!r}: give the number of a process, or None")
+    return pid

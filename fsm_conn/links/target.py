@@ -224,23 +224,21 @@ class Endpoint:
         return LazyFactory("fsm_conn.links.grpc.endpoint", "EndpointLink", self, services=services)
 
 
-def _pid(pid: int | None) -> int | None:
-    if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31):
-        raise TypeError(f"pid={pid!r}: give the number of a process, or None")
-    return pid
-
-
 @explained_class
 @attrs.frozen
 class Reattach:
-    """A plugin that runs already, for example under a debugger. It is not ended with its link."""
+    """A plugin that runs already, for example under a debugger. It goes on running when its link is closed."""
 
     address: str = attrs.field(converter=_address)
     """Its address: `unix:/tmp/plugin.sock` or `127.0.0.1:1234`."""
-    pid: int | None = attrs.field(default=None, kw_only=True, converter=_pid)
+    pid: int | None = attrs.field(default=None, kw_only=True, converter=checking.checked_pid)
     """Its process id, so that its end is noticed; None: only the connection is watched."""
     version: int = attrs.field(default=1, kw_only=True, validator=whole(0))
     """The version of the application's protocol."""
+    end_on_close: bool = attrs.field(default=False, kw_only=True, converter=checking.checked_ending)
+    """Whether the plugin is ended when its link is closed, as by `disconnect()` and `reconnect()`, and was not lost
+    before (go-plugin: `Kill`). It is asked, gets SIGTERM after two seconds, and is killed one second later. Linux only;
+    needs `pid` and a unix address, so that nobody but the process that listens there gets the signals."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(
         default=(), kw_only=True, converter=_plugin_metadata, repr=False
     )
@@ -251,6 +249,10 @@ class Reattach:
         default=(), kw_only=True, converter=checking.checked_options
     )
     """gRPC's channel arguments. They win over those that a link sets by itself."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.end_on_close and (self.pid is None or not self.address.startswith("unix:")):
+            raise ValueError("end_on_close=True needs pid= and a unix: address, to end no process but the plugin's")
 
     @classmethod
     def from_env(cls, variable: str = "TF_REATTACH_PROVIDERS", plugin: str | None = None) -> Reattach:

@@ -238,6 +238,9 @@ def test_targets_do_not_show_what_is_secret() -> None:
         (lambda: Reattach("h:1", pid=0), "pid=0: give the number of a process"),
         (lambda: Reattach("h:1", pid=2**31), "pid=2147483648: give the number of a process"),
         (lambda: Reattach("h:1", version="6"), "version='6'): give a whole number"),  # type: ignore[arg-type]
+        (lambda: Reattach("unix:/x", end_on_close=1), "end_on_close=1: give True or False"),  # type: ignore[arg-type]
+        (lambda: Reattach("unix:/x", end_on_close=True), "end_on_close=True needs pid= and a unix: address"),
+        (lambda: Reattach("h:1", pid=1, end_on_close=True), "end_on_close=True needs pid= and a unix: address"),
         (lambda: Endpoint("unix:/run/\x1b[2J.sock"), r"'unix:/run/\x1b[2J.sock' is not an address"),
         (lambda: Endpoint("unix:/run/\u202e.sock"), r"'unix:/run/\u202e.sock' is not an address"),
         (lambda: Endpoint("unix:/run/\ud800.sock"), r"'unix:/run/\ud800.sock' is not an address"),

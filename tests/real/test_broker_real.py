@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -125,6 +126,16 @@ async def entries(channel: grpc.aio.Channel) -> list[tuple[str, int]]:
     return [(entry.key, entry.value) async for entry in generated.BrowserStub(channel).Entries(pb.Nothing())]
 
 
+def accepted(path: str) -> set[str]:
+    """The connections that are open at the server's end of a socket, by inode."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {
+        inode
+        for *_, state, inode, where in (line for line in lines if len(line) == 8)
+        if (state, where) == ("03", path)
+    }
+
+
 class TestBothDirections:
     async def test_the_plugin_calls_its_host_and_the_host_what_the_plugin_serves_besides(self, plugin: Plugin) -> None:
         """As go-plugin's example `bidirectional`, and the other way round; numbers of either side's choice.
@@ -150,6 +161,19 @@ class TestBothDirections:
             assert stat.S_IMODE(private.stat().st_mode) == 0o700
             assert {stat.S_IMODE(each.stat().st_mode) for each in private.iterdir()} == {0o600}
         assert not private.exists()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/net/unix")
+    async def test_calls_back_share_a_connection(self, secured: Plugin) -> None:
+        """Neither side makes a connection, with its TLS, for each call."""
+        async with connected(secured) as conn:
+            served = await conn.broker.serve(registers(Adder()))
+            assert isinstance(served, Served)
+            made = []
+            for _ in range(3):
+                await conn.call("Counter.Put", key="a", value=1, adder=served.id)
+                made.append(accepted(served.path))
+            assert made[0]
+            assert made == [made[0]] * 3
 
     async def test_many_at_once(self, secured: Plugin) -> None:
         """Twenty services for the plugin and twenty of it, at the same time, each with its own number."""

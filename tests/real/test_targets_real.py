@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from fsm_conn import ChecksumError, Connection, LinkError, Plugin, Reattach, RetryPolicy
+from fsm_conn.links.plugin import reattach
 from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.links.plugin.reattach import ReattachLink
+from fsm_conn.links.process.foreign import ForeignProcess
 
 from .conftest import PLUGINS, PYTHON, eventually, is_alive
 
@@ -158,6 +160,14 @@ async def test_a_compiled_program_is_compared_too() -> None:
 # ---- reattaching -------------------------------------------------------------------------------------------------------
 
 
+def started(*command: str) -> tuple[subprocess.Popen[bytes], str]:
+    """A plugin that somebody else has started: its process, and where it serves."""
+    env = {**os.environ, "PLUGIN_MAGIC_COOKIE": "test_cookie_value"}
+    popen = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
+    assert popen.stdout is not None
+    return popen, f"unix:{popen.stdout.readline().decode().split('|')[3]}"
+
+
 @pytest.fixture
 def foreign() -> Any:
     """A plugin that somebody else has started: its process, and where it serves."""
@@ -199,3 +209,81 @@ async def test_the_end_of_a_plugin_that_was_reattached_is_noticed(foreign: Any) 
     conn = Connection(Reattach(address), retry=RetryPolicy(max_attempts=1))
     with pytest.raises(Exception, match="cannot reach"):
         await conn.connect()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes")
+class TestEndedWhereThatIsAsked:
+    """go-plugin's `Kill` of a client that was reattached."""
+
+    async def test_it_is_asked_first(self, binary: str, tmp_path: Path) -> None:
+        """So that it can do its work at the end."""
+        popen, address = started(binary, "-goodbye", str(tmp_path / "end"))
+        try:
+            async with asyncio.timeout(60):
+                async with Connection(Reattach(address, pid=popen.pid, end_on_close=True)):
+                    pass
+                await eventually(lambda: popen.poll() is not None)
+            assert popen.returncode == 0
+            assert (tmp_path / "end").read_text() == "cleaned up"
+        finally:
+            popen.kill()
+            popen.communicate()
+
+    @pytest.mark.parametrize(("word", "sign"), [("told", signal.SIGTERM), ("stubborn", signal.SIGKILL)])
+    async def test_then_told_then_killed(
+        self, foreign: Any, monkeypatch: pytest.MonkeyPatch, word: str, sign: signal.Signals
+    ) -> None:
+        """One that cannot be asked, and that ignores SIGTERM or does not."""
+        monkeypatch.setattr(reattach, "TOLD", 60.0 if word == "told" else 0.01)
+        popen, address = foreign
+        link = ReattachLink(Reattach(address, pid=popen.pid, end_on_close=True))
+        await link.open()
+        if word == "stubborn":
+            await link.channel.unary_unary("/odd.Odd/Told")(b"stubborn")
+        async with asyncio.timeout(60):
+            await link.close()
+            await eventually(lambda: popen.poll() is not None)
+        assert popen.returncode == -sign
+
+    async def test_after_a_loss_it_goes_on(self, foreign: Any) -> None:
+        """A link that broke is no reason to end the plugin."""
+        popen, address = foreign
+        link = ReattachLink(Reattach(address, pid=popen.pid, end_on_close=True))
+        await link.open()
+        link.mark_unresponsive()
+        await link.close()
+        async with Connection(Reattach(address, pid=popen.pid)) as conn:
+            await conn.probe()
+        assert popen.poll() is None
+
+    async def test_a_close_that_is_cancelled_kills_it(self, foreign: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """At once."""
+        monkeypatch.setattr(reattach, "TOLD", 1000.0)
+        sent: list[int] = []
+        send = ForeignProcess._send
+        monkeypatch.setattr(ForeignProcess, "_send", lambda process, sign: (sent.append(sign), send(process, sign)))
+        popen, address = foreign
+        link = ReattachLink(Reattach(address, pid=popen.pid, end_on_close=True))
+        await link.open()
+        await link.channel.unary_unary("/odd.Odd/Told")(b"stubborn")
+        closing = asyncio.ensure_future(link.close())
+        await eventually(lambda: sent)
+        closing.cancel()
+        async with asyncio.timeout(60):
+            await asyncio.wait((closing,))
+            assert closing.cancelled()
+            await eventually(lambda: popen.poll() is not None)
+        assert popen.returncode == -signal.SIGKILL
+
+    async def test_nobody_else_is_ended(self, foreign: Any) -> None:
+        """A number of another process, as one has that was used again, is refused before anything is done."""
+        _, address = foreign
+        other = subprocess.Popen(["sleep", "1000"])
+        try:
+            with pytest.raises(LinkError, match=rf"would end process {other.pid}, and at .* listens process") as caught:
+                await ReattachLink(Reattach(address, pid=other.pid, end_on_close=True)).open()
+            assert caught.value.permanent
+            assert other.poll() is None
+        finally:
+            other.kill()
+            other.wait()

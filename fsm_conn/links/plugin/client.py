@@ -22,10 +22,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import grpc
 from pyvider.rpcplugin.client import RPCPluginClient
 from pyvider.rpcplugin.config import rpcplugin_config
-from pyvider.rpcplugin.protocol.grpc_controller_pb2 import Empty as ShutdownRequest
 
 from fsm_conn._util.redact import Redactor, Unshown
 from fsm_conn._util.secret_values import secrets_around, secrets_in
@@ -38,6 +36,7 @@ from fsm_conn.links.plugin import diagnosis
 from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialled, Dialler
+from fsm_conn.links.plugin.ending import ask_to_end
 from fsm_conn.links.plugin.handshake import Address, Handshake, offered_versions
 from fsm_conn.links.plugin.hclog import read_entry
 from fsm_conn.links.plugin.stdio import read_stdio
@@ -319,19 +318,9 @@ class PluginClient(RPCPluginClient):
             await asyncio.wait((reading,))
 
     async def ask_to_end(self, limit: float) -> float | None:
-        """Ask the plugin to end, and return the seconds of `limit` that are left; None: it cannot be asked.
-
-        A server may end before it has answered, so any other failure counts as asked.
-        """
+        """Ask the plugin to end, as `ending.ask_to_end`."""
         assert self._controller_stub is not None
-        clock = asyncio.get_running_loop().time
-        end = clock() + limit
-        try:
-            await self._controller_stub.Shutdown(ShutdownRequest(), timeout=limit)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                return None
-        return max(end - clock(), 0.0)
+        return await ask_to_end(self._controller_stub, limit)
 
     async def stop_process(self, *, wait: float = 0, grace: float = GRACE) -> None:
         """End the plugin, as `PluginProcess.stop`."""

@@ -193,7 +193,7 @@ def test_credentials_follow_the_certificates() -> None:
     assert made.dialler()._own_credentials() is not None
 
 
-def test_client_certificate_is_on_p384() -> None:
+def test_client_certificate_is_on_p256() -> None:
     """The curve that gRPC accepts from a client; made only when wanted."""
     made = client()
     asyncio.run(made._setup_client_certificates())
@@ -203,7 +203,7 @@ def test_client_certificate_is_on_p384() -> None:
     assert made.client_cert is not None
     key = x509.load_pem_x509_certificate(made.client_cert.encode()).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
-    assert key.curve.name == "secp384r1"
+    assert key.curve.name == "secp256r1"
     without = PluginClient(Plugin(("plugin",), mtls=False))
     asyncio.run(without._setup_client_certificates())
     assert without.client_cert is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 
 import grpc
@@ -10,6 +11,9 @@ import grpc.aio
 
 async def told(request, context):
     name = request.decode()
+    if name == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return b""
     if name == "stdin":
         return sys.stdin.buffer.read()
     if name == "metadata":
