@@ -14,7 +14,10 @@ hold here:
 
 - An error of a driver while it connects or is probed is an outage, whatever its class: the policy retries. An error in
   a call is raised to the caller as it is, unless the link was lost during the call.
-- A driver in use is not probed: most drivers do one thing at a time, and a probe would interrupt a long query.
+- Most drivers do one thing at a time. So calls through one link take turns, and a driver in use is not probed: a probe
+  would interrupt a long query.
+- When an exchange is cut off, by a time limit or because its caller was cancelled, its answer may still come, and the
+  next caller would read it. So the link is lost then.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from __future__ import annotations
 import abc
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 from fsm_conn._util.text import named
@@ -43,6 +46,9 @@ class DriverLink(Link, Generic[T]):
 
     poll_interval: float = 0.5
     """Seconds between two calls of `is_lost`, where that is defined."""
+    one_at_a_time: bool = True
+    """Whether calls take turns, and whether the link is lost when a call or a ping is cut off by its time limit or by a
+    cancellation. False is for drivers that do several things at once and can forget one of them."""
 
     def __init__(self) -> None:
         self.users = 0
@@ -50,6 +56,7 @@ class DriverLink(Link, Generic[T]):
         self._gone: asyncio.Future[Exception] | None = None
         self._polling: asyncio.Task[None] | None = None
         self._pinging: asyncio.Future[None] | None = None
+        self._turn = asyncio.Lock()
 
     # --- what there is to define ------------------------------------------------------------------------------
 
@@ -90,11 +97,17 @@ class DriverLink(Link, Generic[T]):
         return self._driver
 
     async def begin_use(self) -> T:
-        """Return the driver's object for use: it is not probed until `end_use`."""
+        """Return the driver's object for use: it is not probed until `end_use`.
+
+        Raises:
+            LinkLostError: the link is lost.
+        """
         self.users += 1
         try:
             if self._pinging is not None:
                 await asyncio.wait({self._pinging})
+            if self._is_gone():
+                raise LinkLostError(f"{type(self).__name__} is lost")
             return self.driver
         except BaseException:
             self.users -= 1
@@ -152,6 +165,9 @@ class DriverLink(Link, Generic[T]):
         pinging = self._pinging = asyncio.get_running_loop().create_future()
         try:
             await self.ping(self.driver)
+        except asyncio.CancelledError:
+            self._cut_off("a ping")
+            raise
         except (OSError, ProbeError):
             raise
         except Exception as error:
@@ -168,22 +184,33 @@ class DriverLink(Link, Generic[T]):
 
         Raises:
             ConnectionLostError: the link was lost during the call; `__cause__` is the driver's error.
+            TimeoutError: the timeout of `options` has passed.
         """
         words = request if isinstance(request, tuple) else () if request is None else (request,)
         limit = asyncio.timeout(None if options is None else options.timeout)
         try:
-            async with limit:
-                function = getattr(await self.begin_use(), method.rpartition(".")[2])
-                try:
-                    outcome = function(*words, **fields)
-                    return await outcome if hasattr(outcome, "__await__") else outcome
-                finally:
-                    self.end_use()
+            async with limit, self._turn if self.one_at_a_time else nullcontext():
+                return await self._called(method, words, fields)
         except Exception as error:
-            if self._is_gone():
+            if self._is_gone() and not limit.expired():
                 text = f"{type(self).__name__}: {method}: the link was lost: {named(error)}"
-                raise ConnectionLostError(text, maybe_executed=True) from error
+                raise ConnectionLostError(text, maybe_executed=not isinstance(error, LinkLostError)) from error
             raise
+
+    async def _called(self, method: str, words: tuple[Any, ...], fields: Mapping[str, Any]) -> Any:
+        driver = await self.begin_use()
+        try:
+            outcome = getattr(driver, method.rpartition(".")[2])(*words, **fields)
+            return await outcome if hasattr(outcome, "__await__") else outcome
+        except asyncio.CancelledError:
+            self._cut_off(method)
+            raise
+        finally:
+            self.end_use()
+
+    def _cut_off(self, what: str) -> None:
+        if self.one_at_a_time:
+            self.mark_lost(LinkLostError(f"{type(self).__name__}: {what} was cut off, and its answer may still come"))
 
     def _is_gone(self) -> bool:
         if self._driver is not None and self.is_lost(self._driver):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
@@ -43,7 +44,11 @@ class DriverLease(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._link is not None:
+        if self._link is None:
+            return
+        if isinstance(error, asyncio.CancelledError) and self._link.one_at_a_time and not _is_reset(type(self._link)):
+            self.discard()  # what it did was cut off, perhaps, and the next user would read its answer
+        else:
             self.release()
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -93,13 +98,18 @@ class DriverPool(ConnectionPool, Generic[T]):
         **options: Any,
     ) -> None:
         makers = target if isinstance(target, Sequence) else (target,)
-        if any(getattr(maker, "reset", None) is not DriverLink.reset for maker in makers):
+        if any(_is_reset(maker) for maker in makers):
             options["on_release"] = _resetting(options.get("on_release"))
         super().__init__(target, pool_size, max_overflow, **options)
 
     def acquire(self, timeout: float | None = None) -> DriverLease[T]:  # type: ignore[override]
         """A lease of a driver's object. Arguments and errors as for `ConnectionPool.acquire`."""
         return DriverLease(super().acquire(timeout))
+
+
+def _is_reset(maker: Any) -> bool:
+    """Whether links are cleaned up after each lease; also if that cannot be told."""
+    return getattr(maker, "reset", None) is not DriverLink.reset
 
 
 def _resetting(also: Callable[[Connection], Any] | None) -> Callable[[Connection], Any]:

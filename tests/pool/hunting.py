@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from fsm_conn import ConnectionPool, PoolPolicy, RetryPolicy
 from fsm_conn.testing import ViolationError
@@ -30,8 +31,8 @@ def policy(rng: random.Random) -> PoolPolicy:
     )
 
 
-def live(pool_class: type[ConnectionPool], seed: int, steps: int = 50) -> None:
-    """One random life to its end.
+def live(seed: int, steps: int = 50, pool_class: type[ConnectionPool] = ConnectionPool) -> None:
+    """One random life of a pool to its end.
 
     Raises:
         ViolationError: a rule does not hold.
@@ -48,11 +49,11 @@ def live(pool_class: type[ConnectionPool], seed: int, steps: int = 50) -> None:
         life.close()
 
 
-def hunt(pool_class: type[ConnectionPool], lives: int) -> ViolationError | None:
+def hunt(live: Callable[[int], None], lives: int) -> ViolationError | None:
     """The first violation in that many lives, or None."""
     for seed in range(lives):
         try:
-            live(pool_class, seed)
+            live(seed)
         except ViolationError as error:
             return error
     return None

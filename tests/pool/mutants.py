@@ -1,12 +1,13 @@
 """Faults of a pool, sown on purpose: small ones, of a kind that a programmer makes. The harness must find every one.
 
-Each function puts one fault in by `patch`, which takes it out again.
+Each function puts one fault in by `patch`, which takes it out again. It says which lives find it, if not those of pools.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
 from threading import get_ident
 from typing import Any
 
@@ -14,9 +15,13 @@ import attrs
 import pytest
 
 from fsm_conn.connection.calling import calls
+from fsm_conn.links.driver import DriverLink
+from fsm_conn.links.errors import ProbeError
+from fsm_conn.links.process.start_limiter import StartLimiter, _Ticket
 from fsm_conn.machine.machine import StateMachine
-from fsm_conn.pool import hooks, options
+from fsm_conn.pool import driver_pool, hooks, options
 from fsm_conn.pool.drain import Drain
+from fsm_conn.pool.driver_pool import DriverLease
 from fsm_conn.pool.leasing import lookout
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.leasing.leases import Leases
@@ -28,6 +33,9 @@ from fsm_conn.pool.slots.slots import Slots
 from fsm_conn.pool.supervisor import Supervisor
 from fsm_conn.pool.targets.moves import Moves
 from fsm_conn.pool.users import current_user
+
+from . import drivers, starts
+from . import hunting as pools
 
 __all__ = ["MUTANTS", "Mutant"]
 
@@ -42,16 +50,18 @@ class Mutant:
     about: str
     """What is wrong, in a sentence."""
     apply: Apply
+    live: Callable[[int], None]
+    """The life of a seed that may find it."""
 
 
 MUTANTS: list[Mutant] = []
 
 
-def mutant(about: str) -> Callable[[Apply], Apply]:
+def mutant(about: str, live: Callable[[int], None] = pools.live) -> Callable[[Apply], Apply]:
     """Put a function on the list."""
 
     def decorate(apply: Apply) -> Apply:
-        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply))
+        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, live))
         return apply
 
     return decorate
@@ -524,3 +534,168 @@ def replaced_while_draining(patch: pytest.MonkeyPatch) -> None:
 @mutant("connections never move to a target that has too few of them")
 def never_evened_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Moves, "clean_up", lambda self, now: [])
+
+
+# --- drivers ------------------------------------------------------------------------------------------------------
+
+
+@mutant("an error of a driver that connects is a bug, which ends all attempts", drivers.live)
+def driver_errors_are_bugs(patch: pytest.MonkeyPatch) -> None:
+    async def open(self: DriverLink[Any]) -> None:
+        self._gone = asyncio.get_running_loop().create_future()
+        self._driver = await self.connect()
+
+    patch.setattr(DriverLink, "open", open)
+
+
+@mutant("an error of a driver that is probed is a bug", drivers.live)
+def ping_errors_are_bugs(patch: pytest.MonkeyPatch) -> None:
+    probe = DriverLink.probe
+
+    async def bare(self: DriverLink[Any], service: str = "") -> bool:
+        try:
+            return await probe(self, service)
+        except ProbeError as error:
+            raise (error.__cause__ or error) from None
+
+    patch.setattr(DriverLink, "probe", bare)
+
+
+@mutant("a driver is probed during a query", drivers.live)
+def probes_cut_queries(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "users", property(lambda self: 0, nothing), raising=False)
+
+
+@mutant("a lease of a driver does not count as use", drivers.live)
+def leases_are_no_use(patch: pytest.MonkeyPatch) -> None:
+    async def enter(self: DriverLease[Any]) -> Any:
+        link: Any = (await self.lease).connection.link
+        return link.driver
+
+    async def leave(self: DriverLease[Any], *error: Any) -> None:
+        self.lease.release()
+
+    patch.setattr(DriverLease, "__aenter__", enter)
+    patch.setattr(DriverLease, "__aexit__", leave)
+
+
+@mutant("a query does not wait for the end of a ping", drivers.live)
+def queries_during_pings(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "_pinging", property(lambda self: None, nothing), raising=False)
+
+
+@mutant("a driver stays in use for ever, and so is never probed again", drivers.live)
+def uses_never_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "end_use", nothing)
+
+
+@mutant("calls through one driver do not take turns", drivers.live)
+def calls_at_the_same_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "_turn", property(lambda self: asyncio.Lock(), nothing), raising=False)
+
+
+@mutant("a driver is used again after its exchange was cut off", drivers.live)
+def cut_off_and_used(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "_cut_off", nothing)
+
+
+@mutant("a driver is leased again after its user was cancelled", drivers.live)
+def cancelled_and_leased(patch: pytest.MonkeyPatch) -> None:
+    async def leave(self: DriverLease[Any], *error: Any) -> None:
+        if self._link is not None:
+            self.release()
+
+    patch.setattr(DriverLease, "__aexit__", leave)
+
+
+@mutant("a link that is marked lost is kept", drivers.live)
+def marked_and_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "mark_lost", nothing)
+
+
+@mutant("nobody asks a driver whether its connection is lost", drivers.live)
+def losses_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    async def poll(self: DriverLink[Any], driver: Any) -> None: ...
+
+    patch.setattr(DriverLink, "_poll", poll)
+
+
+@mutant("a driver is not reset after its lease", drivers.live)
+def never_reset(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(driver_pool, "_resetting", lambda also: also)
+
+
+@mutant("the driver of a link that is closed stays open", drivers.live)
+def drivers_stay_open(patch: pytest.MonkeyPatch) -> None:
+    async def close(self: DriverLink[Any]) -> None:
+        self.mark_lost()
+
+    patch.setattr(DriverLink, "close", close)
+
+
+@mutant("a lease of a driver that is discarded is given back as any other", drivers.live)
+def discarded_drivers_are_leased(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLease, "discard", DriverLease.release)
+
+
+# --- the gate of all starts ---------------------------------------------------------------------------------------
+
+
+@mutant("all starts wait in one queue, whatever they start", starts.live)
+def starts_in_one_queue(patch: pytest.MonkeyPatch) -> None:
+    slot = StartLimiter.slot
+    patch.setattr(StartLimiter, "slot", lambda self, what=None: slot(self))
+
+
+@mutant("what hangs in its start has its turns as all else", starts.live)
+def what_hangs_has_its_turns(patch: pytest.MonkeyPatch) -> None:
+    def advance(self: StartLimiter) -> None:
+        while self._waiting and len(self._out) < self._capacity:
+            what = next(iter(self._waiting))
+            tickets = self._waiting.pop(what)
+            ticket = tickets.popleft()
+            if tickets:
+                self._waiting[what] = tickets
+            if ticket.tell():
+                self._grant(ticket)
+
+    patch.setattr(StartLimiter, "_advance", advance)
+
+
+@mutant("the slot of a start that hangs is never taken back", starts.live)
+def slots_are_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StartLimiter, "_take_back", nothing)
+
+
+@mutant("the slot of a start is taken back as soon as somebody has waited a little", starts.live)
+def slots_are_taken_at_once(patch: pytest.MonkeyPatch) -> None:
+    take_back = StartLimiter._take_back
+    patch.setattr(
+        StartLimiter, "_take_back", lambda self, old, recent, mine: take_back(self, self._serial, self._serial, mine)
+    )
+
+
+@mutant("what is known to hang keeps its slots as long as all else", starts.live)
+def hanging_is_not_known(patch: pytest.MonkeyPatch) -> None:
+    take_back = StartLimiter._take_back
+    patch.setattr(StartLimiter, "_take_back", lambda self, old, recent, mine: take_back(self, old, old, mine))
+
+
+@mutant("what once hung comes after all else for ever", starts.live)
+def hanging_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StartLimiter, "_forget_late", nothing)
+
+
+@mutant("a start that is cancelled as it is let in keeps its slot", starts.live)
+def cancelled_at_the_gate(patch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def slot(self: StartLimiter, what: Hashable = None) -> AsyncIterator[None]:
+        ticket = _Ticket(asyncio.get_running_loop(), what)
+        if not self._enter(ticket):
+            await self._wait(ticket)
+        try:
+            yield
+        finally:
+            self._leave(ticket)
+
+    patch.setattr(StartLimiter, "slot", slot)

@@ -35,7 +35,7 @@ def test_random_lives_kill(mutant: Mutant) -> None:
     begun = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
         mutant.apply(patch)
-        violation = hunt(ConnectionPool, LIVES)
+        violation = hunt(mutant.live, LIVES)
     seconds = time.process_time() - begun
     assert violation is not None, f"survived {LIVES} lives: {mutant.about}"
     print(

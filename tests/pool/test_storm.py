@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from peer import TRANSIENT, Peer
 from fsm_conn import ConnectionPool, FsmConnError, PoolPolicy
 from fsm_conn.testing import pool_test, run_virtually
 
+from . import drivers, hunting, starts
 from .conftest import begun, make, nothing_is_left, settled
-from .hunting import live
 
 TestPool = pool_test(ConnectionPool, max_examples=150)
 
@@ -41,11 +42,12 @@ def test_wrong_use_of_pool_test_is_told() -> None:
     assert isinstance(TestPool.settings, settings)
 
 
+@pytest.mark.parametrize("lives", [hunting, drivers, starts])
 @pytest.mark.parametrize("seed", range(0, 300, 50))
-def test_random_lives_are_survived(seed: int) -> None:
+def test_random_lives_are_survived(seed: int, lives: ModuleType) -> None:
     """The same that kill the mutants."""
     for number in range(seed, seed + 50):
-        live(ConnectionPool, number)
+        lives.live(number)
 
 
 async def storm(seed: int, **options: Any) -> None:
