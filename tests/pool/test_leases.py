@@ -23,7 +23,7 @@ from fsm_conn import (
     PoolUnavailableError,
 )
 
-from .conftest import begun, now, settled
+from .conftest import begun, make, now, settled
 
 
 def lose(peer: Peer, number: int = -1) -> None:
@@ -629,3 +629,13 @@ async def test_a_closed_pool_says_what_to_do(opened: Any) -> None:
     for use in (pool.acquire(), pool.call("a.B"), anext(pool.stream("a.B"))):
         with pytest.raises(PoolClosed, match=r"is closed: 'await pool.initialize\(\)' first, or use 'async with'"):
             await use
+
+
+async def test_a_lease_of_a_pool_that_was_dropped_is_told() -> None:
+    """Who acquires from it, when nobody has it any more, is told which pool it was."""
+    pool = make(Peer(), name="lost")
+    lease = pool.acquire()
+    del pool
+    gc.collect()
+    with pytest.raises(PoolClosed, match=r"^the pool 'lost' is gone$"):
+        await lease
