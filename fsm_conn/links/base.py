@@ -86,7 +86,7 @@ class ReceivedMetadata:
     """The metadata that came with the replies of one call: give one to `CallOptions`, and read it later."""
 
     initial: tuple[tuple[str, str | bytes], ...] = ()
-    """The initial metadata; present once the first reply is. Of a stream that fails before its first reply, gRPC may have
+    """The initial metadata; present once the first reply is. Of a stream that fails before that, gRPC may have
     dropped it."""
     trailing: tuple[tuple[str, str | bytes], ...] = ()
     """The trailing metadata; present once the call has ended, also with an error."""
