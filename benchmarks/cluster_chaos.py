@@ -1,11 +1,13 @@
-"""Five minutes of chaos in a cluster of Dask's: plugins, workers and nannies are killed, and at the end the scheduler.
+"""Five minutes of chaos in a cluster of Dask's: plugins, workers, nannies and the scheduler are killed.
 
-    python -m benchmarks.cluster_chaos [--seconds SECONDS] [--seed N]
+    python -m benchmarks.cluster_chaos [--seconds SECONDS] [--seed N] [--write [FILE]]
 
-Each call has a number of its own, and the plugins write what they execute into a ledger. What callers were told is held
-against it: what is not idempotent is executed at most once, "not executed" is said only of what was not, and what is
-idempotent is answered, as is all else that no fault has hit. `python -m tests.real.cluster_chaos --seconds SECONDS` is
-the same with servers, `fsm-conn serve`, that are killed and ended.
+It goes in rounds of a minute, each with a cluster of its own. In the last ten seconds of each the scheduler is dead;
+nobody can take its place, but calls and kills of plugins go on. Each call has a number of its own, and the plugins
+write what they execute into a ledger. What callers were told is held against it: what is not idempotent is executed at
+most once, "not executed" is said only of what was not, and what is idempotent is answered, as is all else that no fault
+has hit. `python -m tests.real.cluster_chaos --seconds SECONDS` is the same with servers, `fsm-conn serve`, that are
+killed and ended.
 
 Exit status: 0 when every promise was kept, 1 when one was broken.
 """
@@ -14,18 +16,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import distributed
 
+from benchmarks.table import machine
 from fsm_conn import Plugin
 from fsm_conn.cluster import ClusterPolicy, ClusterPool, Recipe, ServeLimits
 from fsm_conn.cluster.dask import DaskMembers
@@ -36,11 +40,18 @@ PLUGINS = 2
 CALLERS = 12
 INTERVAL = 1.0
 """Seconds between two faults."""
-AFTERWARDS = 10.0
-"""Seconds for which calls go on after the scheduler was killed."""
+ROUND, AFTERWARDS = 60.0, 10.0
+"""Seconds of a round, and how many of them are those after the scheduler was killed."""
 PATIENT = 120.0
 Client: Any = distributed.Client
 DIARY = Path(__file__).parents[1] / "tests" / "real" / "plugins" / "diary.py"
+PAGE = Path(__file__).with_name("CLUSTER_CHAOS.md")
+HEAD = """# Chaos in a cluster
+
+Written by `python -m benchmarks.cluster_chaos`, which the [README](README.md) describes: what the callers of a cluster
+of Dask's were told while its plugins, workers, nannies and schedulers were killed, and what the plugins' own ledger
+says that they executed.
+"""
 
 
 class Programs:
@@ -98,13 +109,56 @@ def _children(pid: int, *, plugins: bool) -> list[int]:
     return found
 
 
+@attrs.define
+class Account:
+    """What came of all rounds."""
+
+    faults: Counter[str] = attrs.field(factory=Counter)
+    calls: Counter[tuple[str, str, int]] = attrs.field(factory=Counter)
+    """How many of a kind were told what, and were executed how often."""
+    afterwards: Counter[int] = attrs.field(factory=Counter)
+    """Calls that ended after the scheduler was killed, of each round."""
+    unknown: int = 0
+    """Executions of what nobody called."""
+
+    def problems(self) -> Iterator[str]:
+        """The promises that were broken."""
+        for (kind, told, times), count in sorted(self.calls.items()):
+            if times not in ALLOWED[kind].get(told, ()):
+                yield f"{count} calls, {kind}: told {told!r}, executed {times} times"
+        if self.unknown:
+            yield f"{self.unknown} executions of what nobody called"
+        if missing := {"plugin", "worker", "nanny", "scheduler"} - {*+self.faults}:
+            yield f"too short for: {', '.join(sorted(missing))}"
+        if min(self.afterwards.values(), default=0) < CALLERS:
+            yield "calls ended with the scheduler"
+
+    def page(self, described: Mapping[str, str], run: str) -> str:
+        """All of it, as Markdown."""
+        problems = [*self.problems()]
+        lines = [HEAD, *(f"- {name}: {value}" for name, value in described.items()), f"- run: {run}", ""]
+        lines += ["| killed | times |", "|---|--:|", *(f"| {name} | {n} |" for name, n in sorted(self.faults.items()))]
+        lines += ["", "| calls | its caller was told | executed | calls of these |", "|---|---|--:|--:|"]
+        lines += [f"| {kind} | {told} | {times} x | {n} |" for (kind, told, times), n in sorted(self.calls.items())]
+        lines += ["", f"{self.afterwards.total()} of these calls ended while the scheduler was dead.", ""]
+        lines += [
+            "Every promise was kept." if not problems else "Broken promises:",
+            *(f"- {each}" for each in problems),
+        ]
+        return "\n".join(lines) + "\n"
+
+
 async def strike(programs: Programs, cluster: ClusterPool, rng: random.Random, done: Counter[str]) -> None:
-    """One thing after the other is killed; a nanny only while two others serve, and another takes its place."""
+    """One thing after the other is killed; a nanny only while all serve, and another takes its place.
+
+    Once the scheduler is dead only plugins are killed.
+    """
     deck: list[str] = []
     while True:
         await asyncio.sleep(INTERVAL)
+        has_scheduler = programs.scheduler.poll() is None
         deck = deck or rng.sample(["plugin", "plugin", "worker", "nanny"], 4)
-        fault, victim = deck.pop(), rng.choice(programs.nannies)
+        fault, victim = deck.pop() if has_scheduler else "plugin", rng.choice(programs.nannies)
         if fault == "nanny":
             if cluster.stats()["serving"] < NANNIES * PLUGINS:
                 continue
@@ -117,11 +171,11 @@ async def strike(programs: Programs, cluster: ClusterPool, rng: random.Random, d
             done[fault] += _sent(rng.choice(pids), signal.SIGKILL)
 
 
-async def run(directory: Path, seconds: float, seed: int) -> tuple[Counter[str], list[str], list[str]]:
-    """Let callers call; return the faults, what callers were told, and the broken promises."""
+async def run(directory: Path, seconds: float, rng: random.Random, account: Account) -> None:
+    """Make one round, and add what came of it to the account."""
     diary = directory / "diary"
     diary.touch()
-    programs, told, done = Programs(directory), _Told(), Counter[str]()
+    programs, told, done = Programs(directory), _Told(), account.faults
     plugin = Plugin((sys.executable, str(DIARY)), env={"DIARY": str(diary)})
     recipe = Recipe(plugin=plugin, limits=ServeLimits(announce=0.05))
     is_over = False
@@ -131,16 +185,17 @@ async def run(directory: Path, seconds: float, seed: int) -> tuple[Counter[str],
         policy = ClusterPolicy(slow_start=0.0, wait_timeout=PATIENT)
         async with ClusterPool(members, recipe, policy=policy) as cluster:
             anybody: Any = cluster
-            weather = asyncio.create_task(strike(programs, cluster, random.Random(seed), done))
+            weather = asyncio.create_task(strike(programs, cluster, rng, done))
             callers = [asyncio.create_task(told.go_on(anybody, lambda: is_over)) for _ in range(CALLERS)]
-            await asyncio.wait((*callers, weather), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            weather.cancel()
-            await asyncio.wait((weather,))
+            working = (*callers, weather)
+            await asyncio.wait(working, timeout=seconds - AFTERWARDS, return_when=asyncio.FIRST_COMPLETED)
             before = len(told._outcomes)
             programs.scheduler.kill()
             done["scheduler"] += 1
-            await asyncio.wait(callers, timeout=AFTERWARDS, return_when=asyncio.FIRST_COMPLETED)
-            after = len(told._outcomes) - before
+            await asyncio.wait(working, timeout=AFTERWARDS, return_when=asyncio.FIRST_COMPLETED)
+            account.afterwards[len(account.afterwards)] = len(told._outcomes) - before
+            weather.cancel()
+            await asyncio.wait((weather,))
             is_over = True
             await asyncio.gather(*callers)
             if not weather.cancelled():
@@ -149,18 +204,8 @@ async def run(directory: Path, seconds: float, seed: int) -> tuple[Counter[str],
     finally:
         programs.close()
     executed = Counter(map(int, diary.read_text().split()))
-    lines, problems = [f"{after:7} calls ended after the scheduler was killed"], []
-    for (kind, answer, times), count in sorted(told.held_against(executed).items()):
-        lines.append(f"{count:7} calls, {kind}: told {answer!r}, executed {times} times")
-        if times not in ALLOWED[kind].get(answer, ()):
-            problems.append(lines[-1].strip())
-    if unknown := told.unknown_to(executed):
-        problems.append(f"{unknown} executions of what nobody called")
-    if missing := {"plugin", "worker", "nanny", "scheduler"} - {*+done}:
-        problems.append(f"too short for: {', '.join(sorted(missing))}")
-    if after < CALLERS:
-        problems.append("calls ended with the scheduler")
-    return done, lines, problems
+    account.calls += told.held_against(executed)
+    account.unknown += told.unknown_to(executed)
 
 
 async def _closed(client: Any) -> None:
@@ -170,18 +215,23 @@ async def _closed(client: Any) -> None:
 
 
 def main() -> int:
-    """Make a run, and show what came of it."""
+    """Make the rounds, and show what came of them."""
     parser = argparse.ArgumentParser(description="A cluster of Dask's under kills of everything.")
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--write", type=Path, nargs="?", const=PAGE)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        done, lines, problems = asyncio.run(run(Path(directory), given.seconds, given.seed))
-    print(f"load {os.getloadavg()[0]:.1f}")
-    for name, count in sorted(done.items()):
-        print(f"{count:7} x killed a {name}")
-    print(*lines, *(problems or ["every promise was kept"]), sep="\n")
-    return bool(problems)
+    rng, account = random.Random(given.seed), Account()
+    described = {name: value for name, value in machine().items() if name != "peers"}
+    rounds = max(1, round(given.seconds / ROUND))
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+            asyncio.run(run(Path(directory), given.seconds / rounds, rng, account))
+    page = account.page(described, f"{rounds} x {given.seconds / rounds:g} s, seed {given.seed}")
+    print(page, end="")
+    if given.write:
+        given.write.write_text(page)
+    return bool([*account.problems()])
 
 
 if __name__ == "__main__":

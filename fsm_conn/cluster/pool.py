@@ -182,8 +182,9 @@ class ClusterPool(StateMachine):
         """Call a method with each of many requests, and yield the replies in their order.
 
         At most `limit` calls are under way or wait to be read, and the next request is drawn only when there is room,
-        so memory is bounded however many requests there are and however slowly replies are read. When it ends early, by
-        an error or because its reader stops, the calls under way are cancelled: put `contextlib.aclosing` around it.
+        so memory is bounded however many requests there are and however slowly replies are read. An error of the
+        requests is raised after the replies to those before it. When it ends early, by an error of a call or because
+        its reader stops, the calls under way are cancelled: put `contextlib.aclosing` around it.
 
         Args:
             method: `service.Method`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
@@ -351,62 +350,6 @@ async def test_a_closed_pool_serves_nobody() -> None:
     members["m0"].start()
     async with cluster:
         assert (await cluster.call("work.Do", id=3))["id"] == 3
-
-
-async def test_map_keeps_the_order() -> None:
-    """Results come in the order of the requests, as soon as those before them are there."""
-    members = SimulatedMembers(3)
-    members["m0"].latency = 0.2
-    async with pool(members) as cluster:
-        await settled()
-        requests = ({"id": number} for number in range(500))
-        found = [reply["id"] async for reply in cluster.map("work.Do", requests, limit=20)]
-    assert found == [*range(500)]
-
-
-async def test_map_draws_no_more_than_it_may() -> None:
-    """However many requests there are, and however slow their reader is."""
-    members = SimulatedMembers(3)
-    drawn: list[int] = []
-
-    async def requests() -> AsyncIterator[dict[str, int]]:
-        for number in range(1000):
-            drawn.append(number)
-            yield {"id": number}
-
-    async with pool(members) as cluster:
-        await settled()
-        replies = cluster.map("work.Do", requests(), limit=10)
-        for number in range(5):
-            assert (await anext(replies))["id"] == number
-            await settled()
-            assert len(drawn) <= 10 + number
-        await replies.aclose()
-        assert cluster.stats()["outstanding"] == 0
-
-
-async def test_map_and_errors() -> None:
-    """An error is raised in its place, and cancels what is under way; or stands in its place, if that is wanted."""
-    members = SimulatedMembers(1)
-    async with pool(members) as cluster:
-        await settled()
-
-        def dying() -> Any:
-            for number in range(30):
-                if number == 12:
-                    asyncio.get_running_loop().call_later(0.001, members["m0"].kill)
-                    asyncio.get_running_loop().call_later(1.0, members["m0"].start)
-                yield {"id": number}
-
-        found = [each async for each in cluster.map("work.Do", dying(), limit=4, return_exceptions=True)]
-        assert len(found) == 30
-        assert any(isinstance(each, ConnectionLostError) for each in found)
-        with pytest.raises(ConnectionLostError):
-            async for _ in cluster.map("work.Do", dying(), limit=4):
-                pass
-        assert cluster.stats()["outstanding"] == 0
-        with pytest.raises(ValueError, match="1 or more"):
-            await anext(cluster.map("work.Do", [], limit=0))
 
 
 async def test_a_lease_is_of_one_member() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from typing import Any
+
+from fsm_conn._util.timing import closing
 
 __all__ = ["mapped"]
 
@@ -17,33 +18,45 @@ async def mapped(
     *,
     return_exceptions: bool,
 ) -> AsyncIterator[Any]:
-    """Call with each request, and yield the results in order.
+    """Call with each request, and yield the results in order, each as soon as it and those before it are there.
 
     A request is drawn only when fewer than `limit` results are under way or wait to be read, so that neither a long
-    iterable nor a slow reader fills the memory.
+    iterable nor a slow reader fills the memory. Requests are drawn by a task of its own: one that takes long to come
+    holds back no result. An error of the iterable is raised in its place, after the results of what came before it.
     """
-    drawn = _each(requests)
-    window: deque[asyncio.Task[Any]] = deque()
+    room = asyncio.Semaphore(limit)
+    window: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
+    is_over = False
+
+    async def draw() -> None:
+        try:
+            async with closing(_each(requests)) as drawn:
+                while await room.acquire() and not is_over:
+                    window.put_nowait(asyncio.create_task(_called(call, await anext(drawn))))
+        except StopAsyncIteration:
+            pass
+        finally:
+            window.put_nowait(None)
+
+    drawing = asyncio.create_task(draw())
     try:
-        while True:
-            async for request in drawn:
-                window.append(asyncio.create_task(_called(call, request)))
-                if len(window) == limit:
-                    break
-            if not window:
-                return
-            yield await _result(window.popleft(), return_exceptions)
+        while (task := await window.get()) is not None:
+            result = await _result(task, return_exceptions)
+            room.release()
+            yield result
+        await drawing
     finally:
-        await _cancel(window)
-        await drawn.aclose()
+        is_over = True
+        await _cancel([drawing])
+        await _cancel([task for task in (window.get_nowait() for _ in range(window.qsize())) if task is not None])
 
 
-async def _cancel(window: Collection[asyncio.Task[Any]]) -> None:
-    for task in window:
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
         task.cancel()
-    if window:
-        await asyncio.wait(window)
-    for task in window:
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
         if not task.cancelled():
             task.exception()  # nobody reads it any more
 
