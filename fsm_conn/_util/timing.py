@@ -9,9 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
-__all__ = ["ExpiredError", "closing", "finish", "keep", "now", "within"]
+__all__ = ["NEWS", "ExpiredError", "closing", "finish", "keep", "news_of_loss", "now", "within"]
 
 T = TypeVar("T")
+
+
+NEWS = 10
+"""Turns of the loop after which a loss that has happened is certainly known. The end of a process takes six."""
 
 
 class ExpiredError(TimeoutError):
@@ -37,6 +41,12 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
     finally:
         # It holds the task, which holds its exception, which holds this frame: a cycle, and what they hold.
         del limit
+
+
+async def news_of_loss() -> None:
+    """Wait as many turns of the loop as news of a loss takes. What fails may be told of it before we are."""
+    for _ in range(NEWS):
+        await asyncio.sleep(0)
 
 
 class closing:  # noqa: N801 - as contextlib's

@@ -202,6 +202,8 @@ class LinkHolder:
         self._unclosed = None
         try:
             await within(limit, link.close())
+        except ExpiredError:
+            _log.warning("%r: closing the link did not end within %g s; it was cancelled", owner, limit)
         except Exception:
             _log.warning("%r: closing the link failed", owner, exc_info=True)
 

@@ -140,6 +140,9 @@ class Link(abc.ABC):
     `close` once if and only if `open` returned.
     """
 
+    one_at_a_time: bool = False
+    """Whether it carries one call at a time, so that a pool sends no two calls through it at once."""
+
     may_warm_up: bool = False
     """Whether a new link's peer may still be warming up; where health is watched, it is probed until it is ready."""
 

@@ -24,11 +24,13 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import inspect
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 from fsm_conn._util.text import named
+from fsm_conn._util.timing import news_of_loss
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import ConnectionLostError, LinkError, LinkLostError, ProbeError
 
@@ -45,7 +47,7 @@ class DriverLink(Link, Generic[T]):
     """
 
     poll_interval: float = 0.5
-    """Seconds between two calls of `is_lost`, where that is defined."""
+    """Seconds between two calls of `is_lost`, where you define that."""
     one_at_a_time: bool = True
     """Whether calls take turns, and whether the link is lost when a call or a ping is cut off by its time limit or by a
     cancellation. False is for drivers that do several things at once and can forget one of them."""
@@ -77,8 +79,15 @@ class DriverLink(Link, Generic[T]):
         """Check that the other side is there; any exception means no. Without this method, probes find nothing out."""
 
     def is_lost(self, driver: T, /) -> bool:
-        """Whether the driver knows that its connection is gone; for drivers without a callback for that."""
-        return False
+        """Whether the driver knows that its connection is gone. By default, what its `is_closed` or `closed` says.
+
+        It is asked when the driver is leased, when it is given back and when a call fails. A definition of your own is
+        asked every `poll_interval`, too: for drivers without a callback for a loss.
+        """
+        closed = getattr(driver, "is_closed", getattr(driver, "closed", False))
+        if callable(closed) and not inspect.iscoroutinefunction(closed):
+            closed = closed()
+        return closed is True
 
     async def reset(self, driver: T, /) -> None:
         """Clean up after a lease, such as an unfinished transaction. If it raises, the link is replaced."""
@@ -106,7 +115,7 @@ class DriverLink(Link, Generic[T]):
         try:
             if self._pinging is not None:
                 await asyncio.wait({self._pinging})
-            if self._is_gone():
+            if self.is_gone():
                 raise LinkLostError(f"{type(self).__name__} is lost")
             return self.driver
         except BaseException:
@@ -124,6 +133,12 @@ class DriverLink(Link, Generic[T]):
                 reason = LinkLostError(f"{type(self).__name__}: the driver lost its connection")
             self._gone.set_result(reason)
 
+    def is_gone(self) -> bool:
+        """Whether the connection is lost, as far as the driver or anybody else knows."""
+        if self._driver is not None and self.is_lost(self._driver):
+            self.mark_lost()
+        return self._gone is None or self._gone.done()
+
     # --- what a Link promises ----------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -135,10 +150,11 @@ class DriverLink(Link, Generic[T]):
         except (OSError, LinkError):
             raise
         except Exception as error:
-            raise LinkError(
-                f"{type(self).__name__}: could not connect: {named(error)}; it is retried: if a retry cannot "
-                "help, raise a LinkError with permanent=True in connect()"
-            ) from error
+            failed = LinkError(f"{type(self).__name__}: could not connect: {named(error)}")
+            failed.add_note(
+                "It is retried; where that cannot help, raise a LinkError with permanent=True in connect()."
+            )
+            raise failed from error
         if type(self).is_lost is not DriverLink.is_lost:
             self._polling = loop.create_task(self._poll(self._driver), name=f"{type(self).__name__}.is_lost")
 
@@ -192,7 +208,9 @@ class DriverLink(Link, Generic[T]):
             async with limit, self._turn if self.one_at_a_time else nullcontext():
                 return await self._called(method, words, fields)
         except Exception as error:
-            if self._is_gone() and not limit.expired():
+            if not (self.is_gone() or limit.expired()):
+                await news_of_loss()
+            if self.is_gone() and not limit.expired():
                 text = f"{type(self).__name__}: {method}: the link was lost: {named(error)}"
                 raise ConnectionLostError(text, maybe_executed=not isinstance(error, LinkLostError)) from error
             raise
@@ -211,11 +229,6 @@ class DriverLink(Link, Generic[T]):
     def _cut_off(self, what: str) -> None:
         if self.one_at_a_time:
             self.mark_lost(LinkLostError(f"{type(self).__name__}: {what} was cut off, and its answer may still come"))
-
-    def _is_gone(self) -> bool:
-        if self._driver is not None and self.is_lost(self._driver):
-            self.mark_lost()
-        return self._gone is None or self._gone.done()
 
     async def _poll(self, driver: T) -> None:
         while not self.is_lost(driver):  # noqa: ASYNC110 - drivers that tell it by an event need no poll

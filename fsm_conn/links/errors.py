@@ -38,8 +38,10 @@ class LinkError(FsmConnError, ConnectionError):
 
     permanent = False
 
-    def __init__(self, message: str, *, evidence: str = "") -> None:
+    def __init__(self, message: str, *, evidence: str = "", permanent: bool | None = None) -> None:
         super().__init__(message)
+        if permanent is not None:
+            self.permanent = permanent
         self.message = message
         self.evidence = evidence
 
@@ -89,10 +91,8 @@ class HandshakeError(LinkError):
     """
 
     def __init__(self, message: str, *, evidence: str = "", line: str = "", permanent: bool | None = None) -> None:
-        super().__init__(message, evidence=evidence)
+        super().__init__(message, evidence=evidence, permanent=permanent)
         self.line = line
-        if permanent is not None:
-            self.permanent = permanent
 
 
 class IncompatibleProtocolError(HandshakeError):

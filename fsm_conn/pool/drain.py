@@ -84,7 +84,7 @@ class Drain:
             news.clear()
             left = None if self.until is None else self.until - self._supervisor.now()
             if left is not None and left < SOON:
-                _log.warning("%r: not given back in time, and cut off: %d (leases and calls)", self._gate, users)
+                _log.warning("%r: closed under %d leases and calls, which did not end in time", self._gate, users)
                 return
             with suppress(ExpiredError):
                 await within(left, news.wait())

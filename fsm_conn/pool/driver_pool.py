@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.links.driver import DriverLink
+from fsm_conn.links.errors import LinkLostError
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.pool import ConnectionPool
 
@@ -23,23 +24,34 @@ class DriverLease(Generic[T]):
     Do not keep the object after the block: others use it then.
 
     Args:
+        acquire: as `ConnectionPool.acquire`.
+        timeout: its timeout.
+
+    Attributes:
         lease: the lease of its connection.
     """
 
-    def __init__(self, lease: Lease) -> None:
-        self.lease = lease
+    def __init__(self, acquire: Callable[[float | None], Lease], timeout: float | None) -> None:
+        self.lease = acquire(timeout)
+        self._acquire = acquire
+        self._timeout = timeout
         self._link: DriverLink[T] | None = None
 
     async def __aenter__(self) -> T:
-        lease = await self.lease
-        try:
-            link = cast("DriverLink[T]", lease.connection.link)
-            driver = await link.begin_use()
-        except BaseException:
-            lease.release()
-            raise
-        self._link = link
-        return driver
+        clock = asyncio.get_running_loop().time
+        end = None if self._timeout is None else clock() + self._timeout
+        while True:
+            lease = await self.lease
+            try:
+                link = cast("DriverLink[T]", lease.connection.link)
+                driver = await link.begin_use()
+                self._link = link
+                return driver
+            except BaseException as error:
+                lease.release()
+                if not isinstance(error, LinkLostError):
+                    raise
+            self.lease = self._acquire(None if end is None else max(0.0, end - clock()))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -76,6 +88,8 @@ class DriverLease(Generic[T]):
         link, self._link = self._link, None
         if link is not None:
             link.end_use()
+            if self.lease.is_held and link.is_gone():  # a driver may know of a loss before we do
+                self.lease._doubt()
 
 
 class DriverPool(ConnectionPool, Generic[T]):
@@ -104,7 +118,7 @@ class DriverPool(ConnectionPool, Generic[T]):
 
     def acquire(self, timeout: float | None = None) -> DriverLease[T]:  # type: ignore[override]
         """A lease of a driver's object. Arguments and errors as for `ConnectionPool.acquire`."""
-        return DriverLease(super().acquire(timeout))
+        return DriverLease(super().acquire, timeout)
 
 
 def _is_reset(maker: Any) -> bool:

@@ -6,6 +6,8 @@ The rules that hold here:
 - Every hook has a limit: `on_open` the connection's `start_timeout`, the others the policy's `hook_timeout`. A hook
   that passes its limit is cancelled, and the error and the log name it. If a hook ignores its cancellation and a
   caller of `acquire` would hang with it, the hook is left behind.
+- A hook that fails because its link is lost may know of that first. So its error is raised only when the loss has had
+  time to become known.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from fsm_conn._util.timing import ExpiredError, keep, within
+from fsm_conn._util.timing import ExpiredError, keep, news_of_loss, within
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.errors import HookTimeoutError
 from fsm_conn.pool.users import acting_for, current_user
@@ -87,6 +89,8 @@ async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
         raise HookTimeoutError(f"{name} did not end within {limit:g} s")
     if task.cancelled():
         raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass")
+    if task.exception() is not None:
+        await news_of_loss()
     task.result()
 
 
@@ -116,6 +120,9 @@ async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> 
         await within(limit, outcome)
     except ExpiredError:
         raise HookTimeoutError(f"{name} did not end within {limit:g} s") from None
+    except Exception:
+        await news_of_loss()
+        raise
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
         if task is None or task.cancelling():

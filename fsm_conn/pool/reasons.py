@@ -25,7 +25,7 @@ def closed_for(pool: object, reason: BaseException | None) -> Exception:
     if isinstance(reason, PoolUnavailableError):
         return unavailable(f"{pool!r} could not be opened", reason.causes)
     if reason is None:
-        return PoolClosed(f"{pool!r} was closed, and serves no more callers")
+        return PoolClosed(f"{pool!r} is being closed and serves no more callers")
     error = PoolClosed(f"{pool!r} was closed by an error: {named(reason)}")
     error.__cause__ = reason
     return error

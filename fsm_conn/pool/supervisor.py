@@ -17,8 +17,9 @@ from collections.abc import Callable
 
 from fsm_conn._util.text import said, traced
 from fsm_conn.links.target import Target
-from fsm_conn.pool.errors import PoolUnavailableError
+from fsm_conn.pool.errors import HookTimeoutError, PoolUnavailableError
 from fsm_conn.pool.gate import Gate
+from fsm_conn.pool.leasing.lookout import Lookout
 from fsm_conn.pool.leasing.waiters import CALL, Waiters
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.reasons import unavailable
@@ -50,6 +51,7 @@ class Supervisor:
         slots: the slots.
         moves: moves the slots between targets.
         waiters: the queue of callers.
+        lookout: checks slots before they are handed out, when the loop was blocked.
         is_serving: whether free slots go to callers, rather than being closed.
         is_open: whether all connections have been up once, so that more are started for waiting callers.
         news: set whenever something has changed.
@@ -66,6 +68,7 @@ class Supervisor:
         self.policy = policy
         self.slots = Slots(policy, counts, targets)
         self.waiters = Waiters(counts)
+        self.lookout = Lookout(self)
         self.is_serving = self.is_open = False
         self.news = asyncio.Event()
         self._gate = gate
@@ -73,6 +76,7 @@ class Supervisor:
         self._make = make
         self.moves = Moves(self.slots, targets, self._made, self.retire)
         self._told_last: tuple[str, type, str] | None = None
+        self._told_cause = ""
         self._counts = counts
 
     def begin(self) -> None:
@@ -127,10 +131,20 @@ class Supervisor:
             self.retire(slot)
         self.news.set()
 
+    def gave_up(self, slot: Slot, *, is_news: bool) -> None:
+        """A connection has given up. When several fail alike, only the first log line has all of the error."""
+        text, before = "" if slot.cause is None else said(slot.cause), self._told_cause
+        self._told_cause = text
+        why = "the same error" if text == before else text
+        level = logging.WARNING if is_news else logging.DEBUG
+        _log.log(level, "%r has given up, and is tried again in %.3g s: %s", slot.conn, slot.backoff.wait, why)
+
     def hook_failed(self, slot: Slot, hook: str, error: Exception) -> None:
         """A hook has raised. An error that many slots report alike is logged in full once."""
         told = hook, type(error), str(error)
-        if told != self._told_last:
+        if isinstance(error, HookTimeoutError):  # where it was cancelled, the error does not tell
+            _log.warning("%r: %s, so its link is replaced", slot.conn, error)
+        elif told != self._told_last:
             self._told_last = told
             _log.warning("%r: %s failed, so its link is replaced", slot.conn, hook, exc_info=traced(error))
         else:
@@ -138,6 +152,8 @@ class Supervisor:
 
     def _came_up(self, slot: Slot) -> None:
         slot.target.came_up()
+        self._told_cause = ""
+        self.waiters.calls_share = not slot.is_exclusive or slot.policy.leases_per_connection > 1
         if slot.predecessor is not None:
             if not self.moves.takes_place(slot, slot.predecessor):
                 self.retire(slot)
@@ -213,6 +229,9 @@ class Supervisor:
 
     def put(self, slot: Slot) -> None:
         """Serve waiting callers from a slot, as long as it has room; if room is left, the slot is free."""
+        if slot.is_ready and self.waiters and self.lookout.is_due():
+            self.lookout.look(slot)
+            return
         if slot.is_ready:
             while (wants := self.waiters.head()) is not None:
                 if not (slot.takes_calls if wants & CALL else slot.room) or not self.waiters.serve(slot):

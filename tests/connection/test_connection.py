@@ -597,7 +597,7 @@ async def test_a_cancelled_disconnect_goes_on_closing() -> None:
     nothing_is_left(conn, peer)
 
 
-async def test_a_link_that_never_closes_is_given_up() -> None:
+async def test_a_link_that_never_closes_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     """disconnect() is bounded by close_timeout."""
     peer = Peer(close_delay=1e4)
     conn = connection(peer)
@@ -606,6 +606,8 @@ async def test_a_link_that_never_closes_is_given_up() -> None:
     await conn.disconnect()
     assert now() - begin == conn.close_timeout
     assert conn.state is S.DISCONNECTED
+    assert f"closing the link did not end within {conn.close_timeout:g} s" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_link_that_closes_with_an_error_ends_in_disconnected(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from peer import Peer
 
-from fsm_conn import ConnectionPool, PoolClosed, PoolTimeoutError
+from fsm_conn import ConnectionPool, PoolClosed, PoolPolicy, PoolTimeoutError
 from fsm_conn.pool.leasing.lookout import FRESH
 
 from .conftest import begun, now, settled
@@ -55,6 +55,61 @@ async def test_it_is_not_handed_to_who_waits_either(opened: Any) -> None:
     lose(peer, 0)
     compute(RESTART)
     lease.release()
+    got = await waiter
+    assert got.connection.link is peer.made[1]
+    got.release()
+
+
+@pytest.mark.parametrize("change", ["resize", "remove_target", "expire"])
+async def test_nothing_else_hands_it_out_meanwhile(opened: Any, change: str) -> None:
+    """A change of the pool by which waiting callers are served is made while the lookout still looks."""
+    pool, peer = await opened(1)
+    await asyncio.sleep(RESTART)
+    lose(peer, 0)
+    compute(RESTART)
+    waiter = asyncio.create_task(pool.acquire(timeout=20).__aenter__())
+    await asyncio.sleep(0)
+    if change == "resize":
+        pool.resize(2)
+    elif change == "expire":
+        pool.expire()
+    else:
+        pool.add_target(Peer())
+        await pool.remove_target(pool.targets[1])
+    got = await waiter
+    assert got.connection.link is not peer.made[0]
+    got.release()
+
+
+async def test_a_standby_that_was_lost_as_well_does_not_take_the_place(opened: Any) -> None:
+    """Its loss is told some turns after that of the one which it is to replace."""
+    pool, peer = await opened(1, policy=PoolPolicy(max_overflow=0, standby=1))
+    lease = await pool.acquire()
+    waiter = asyncio.create_task(pool.acquire(timeout=20).__aenter__())
+    await settled()
+    held = peer.made.index(lease.connection.link)
+    compute(RESTART)
+    peer.made[held].gone.set_result(OSError("the peer went away"))
+    lose(peer, 1 - held)
+    got = await waiter
+    assert got.connection.link not in peer.made[:2]
+    got.release()
+
+
+async def test_what_was_cleaned_up_is_looked_at_too(opened: Any) -> None:
+    """`on_release` has ended while the loop was blocked, and the link was lost."""
+    ended = asyncio.Event()
+
+    async def on_release(conn: Any) -> None:
+        await ended.wait()
+
+    pool, peer = await opened(1, on_release=on_release)
+    (await pool.acquire()).release()
+    waiter = asyncio.create_task(pool.acquire(timeout=20).__aenter__())
+    await settled()
+    compute(RESTART)
+    ended.set()
+    lose(peer, 0)
     got = await waiter
     assert got.connection.link is peer.made[1]
     got.release()

@@ -135,7 +135,7 @@ async def test_who_waits_for_a_ping_that_is_cut_off_is_told() -> None:
 @pytest.mark.parametrize("kind", [WireLink, Cleaned])
 async def test_who_is_cancelled_in_a_lease_leaves_nothing_to_the_next(kind: type[WireLink]) -> None:
     """Either the driver is cleaned up, or it is replaced."""
-    async with DriverPool(kind, 1) as pool:
+    async with DriverPool(kind, 1, 0) as pool:
         used: list[Wire] = []
 
         async def use() -> None:

@@ -95,6 +95,21 @@ async def test_who_has_given_up_says_so_in_the_log(opened: Any, caplog: Any) -> 
     assert pool.get_pool_stats()["given_up"] == 1
 
 
+async def test_several_that_give_up_for_one_reason_tell_it_once(opened: Any, caplog: Any) -> None:
+    """It may be long; and it is told in full again after one has been up."""
+    _, peer = await opened(3)
+    for _ in range(2):
+        peer.then = TRANSIENT
+        for link in [each for each in peer.made if each.is_open and not each.gone.done()]:
+            link.gone.set_result(TRANSIENT)
+        await asyncio.sleep(HOUR)
+        told = [text for text in caplog.messages if "has given up" in text]
+        assert [text.endswith("s: the same error") for text in told] == [False, True, True]
+        peer.then = None
+        await asyncio.sleep(HOUR)
+        caplog.clear()
+
+
 async def test_restart_intensity_holds_for_replacements(opened: Any) -> None:
     """Links that live for longer than `stable_after`, and die: as many of them as the connection's policy allows."""
     pool, peer = await opened(1, retry=RetryPolicy(max_restarts=2, restart_window=60, stable_after=1))
@@ -344,6 +359,22 @@ async def test_connections_do_not_keep_the_context_of_whoever_needed_them_first(
 
 
 # --- small things -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_pool_that_is_opened_again_does_not_pause_for_what_failed_before(opened: Any) -> None:
+    """Neither its connections nor its overflow: whoever opens it again has mended what was wrong."""
+    pool, peer = await opened(1, 1, retry=RetryPolicy(max_attempts=1))
+    peer.then = TRANSIENT
+    async with pool.acquire():
+        with pytest.raises(PoolTimeoutError):
+            await pool.acquire(timeout=5)
+    await pool.close_all()
+    peer.then = None
+    await pool.initialize()
+    async with pool.acquire():
+        before = now()
+        async with pool.acquire(timeout=50):
+            assert now() == before
 
 
 async def test_overflow_that_never_came_up_was_not_used(opened: Any) -> None:

@@ -314,7 +314,7 @@ async def test_closing_refuses_wakes_and_waits() -> None:
     (closing,) = begun(pool.close_all(timeout=5))
     # The leases are this task's, and the closing another's.
     await settled()
-    with pytest.raises(PoolClosed, match="was closed, and serves no more callers"):
+    with pytest.raises(PoolClosed, match="is being closed and serves no more callers"):
         await waiter
     with pytest.raises(PoolClosed, match="is being closed and serves no more callers"):
         await pool.acquire()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -498,3 +499,30 @@ def test_a_demo_whose_reader_leaves_ends_quietly() -> None:
         demo.stdout.close()
         assert demo.stderr.read() == b""
         assert demo.wait(timeout=60) == 0
+
+
+def kill_and_block(pid: int) -> None:
+    """The plugin is dead when this returns, and the event loop has had no turn."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    time.sleep(0.15)
+
+
+@pytest.mark.parametrize("kind", ["call", "stream", "waiting"])
+async def test_what_is_called_after_a_blocked_loop_was_not_sent(kind: str) -> None:
+    """The plugin died while a task computed: what is called then was provably not executed, and may go to the next."""
+    async with calculator() as conn:
+        for _ in range(5):
+            assert (await conn.calculator.Add(a=1, b=2)).result == 3
+            kill_and_block(pid(conn))
+            if kind == "waiting":
+                options = CallOptions(wait_for_ready=True, timeout=200)
+                assert (await conn.call("calculator.Add", options, a=1, b=2)).result == 3
+                continue
+            with pytest.raises(ConnectionLostError, match="was not sent: the plugin's process") as caught:
+                if kind == "call":
+                    await conn.calculator.Add(a=1, b=2)
+                else:
+                    _ = [each async for each in conn.calculator.Count(limit=1)]
+            assert not caught.value.maybe_executed
+            await conn.ensure_connected()

@@ -122,8 +122,8 @@ class GrpcCalls:
             return await self._call_with_stream(found, request, fields, options)
         message = message_for(found, request, fields)
         connectivity = self.connectivity
-        if (self._loss.reason is not None or connectivity.is_strict) and connectivity.refuses():
-            raise await self._not_sent(found.name)
+        if not connectivity.is_open():
+            options = await self._sendable(found.name, options)
         connectivity.under_way += 1
         partings, end = connectivity.partings, None if options is None else _end_of(options)
         try:
@@ -179,8 +179,7 @@ class GrpcCalls:
         if not found.server_streaming:
             raise wrong_kind(found)
         message = () if found.client_streaming else (message_for(found, request, fields),)
-        if self.connectivity.refuses():
-            raise await self._not_sent(found.name)
+        options = await self._sendable(found.name, options)
         received = None if options is None else options.received
         crossings, end = 0 if found.client_streaming else MOST_CROSSINGS, _end_of(options)
         while True:
@@ -204,8 +203,7 @@ class GrpcCalls:
     ) -> Any:
         if found.server_streaming:
             raise wrong_kind(found)
-        if self.connectivity.refuses():
-            raise await self._not_sent(found.name)
+        options = await self._sendable(found.name, options)
         async with self._running(found, self._started(found, options), request, fields) as call:
             received = None if options is None else options.received
             reply = await (call if received is None else received_with(call, received))
@@ -221,22 +219,21 @@ class GrpcCalls:
 
     async def _look_up(self, name: str, options: CallOptions | None) -> tuple[Method, CallOptions | None]:
         """Find a method within the time of the call, and return what is left of that time."""
-        if self.connectivity.refuses():
-            raise await self._not_sent(name)
+        options = await self._sendable(name, options)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
             async with asyncio.timeout(None if options is None else options.timeout):
                 found = await self.resolver.method(name, () if options is None else options.metadata)
         except TimeoutError:
-            raise _out_of_time(name) from None
+            raise _out_of_time(name, "was found") from None
         except grpc.aio.AioRpcError as error:
             raise await self._lookup_error(name, error) from error
         if options is None or options.timeout is None:
             return found, options
         left = options.timeout - (clock() - began)
         if left <= 0:
-            raise _out_of_time(name)
+            raise _out_of_time(name, "was found")
         return found, attrs.evolve(options, timeout=left)
 
     async def _lookup_error(self, name: str, error: grpc.aio.AioRpcError) -> CallError:
@@ -247,6 +244,26 @@ class GrpcCalls:
             f"({error.code().name}: {self._show(error.details() or '')}). "
             "Declare them with services= to go without asking."
         )
+
+    async def _sendable(self, name: str, options: CallOptions | None) -> CallOptions | None:
+        """Wait until a call can be sent, if the connection is closed just now; return what is left of its time.
+
+        Raises:
+            ConnectionLostError: the link is lost, and the call was not sent.
+        """
+        connectivity, end = self.connectivity, _end_of(options)
+        if connectivity.refuses():
+            raise await self._not_sent(name)
+        if not connectivity.is_parted():
+            return options
+        try:
+            async with asyncio.timeout_at(end):
+                is_back = await connectivity.is_back()
+        except TimeoutError:
+            raise _out_of_time(name, "could be sent") from None
+        if not is_back:
+            raise await self._not_sent(name)
+        return _what_is_left(options, end)
 
     async def _not_sent(self, name: str) -> ConnectionLostError:
         reason = await self._loss.wait()
@@ -363,11 +380,11 @@ def _unreadable(found: Method) -> Any:
     raise CallError(f"{found.name} was answered, but not with a valid {found.response_class.DESCRIPTOR.full_name}")
 
 
-def _out_of_time(name: str) -> grpc.aio.AioRpcError:
+def _out_of_time(name: str, what: str) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.aio.Metadata(),
         grpc.aio.Metadata(),
-        details=f"the time was up before {shown(name)} was found",
+        details=f"the time was up before {shown(name)} {what}",
         debug_error_string=None,
     )

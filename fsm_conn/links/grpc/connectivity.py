@@ -13,6 +13,8 @@ Rules that hold here:
 - If a connection closes while its calls go on, or without any call under way, the close is orderly: nobody was harmed.
 - A peer that is a process, and remembers what it was told, need not be replaced: the channel connects to it again, and
   the link goes on.
+- A call that begins while the connection is closed waits until the channel is ready again. If the link is lost instead,
+  the call was provably not sent.
 - When a call fails while the channel still seems ready, the cause is checked. The failure may be the peer's own answer,
   even in the same words, or reach us a moment before the channel changes its state. So the peer is asked for a sign of
   life. Calls that fail together, or within a second, ask once; and a peer that refuses every question is alive.
@@ -51,6 +53,8 @@ ASKED_LATELY = 1.0
 """Seconds during which a peer that has answered, or refused to, is not asked again."""
 MOMENT = 0.02
 """Seconds to wait for the channel to change its state instead."""
+BLINK = 0.002
+"""Seconds between two looks whether the channel is ready again. It takes a few milliseconds."""
 RESUMED = 5.0
 """Seconds that the same peer has to accept a connection again. It does, or refuses, at once, unless it hangs."""
 MOST_CROSSINGS = 3
@@ -103,6 +107,7 @@ class Connectivity:
         self._reconnects = reconnects
         self._resumes = resumes
         self.is_strict = not (reconnects or resumes)
+        self._is_lenient = reconnects and not resumes
         self._witnesses = 0
         self._is_parting = False
         self._looking = 0
@@ -118,6 +123,25 @@ class Connectivity:
         if self._reconnects:
             return self._loss.reason is not None and not self._loss.is_going_away
         return self._loss.reason is not None or (self.is_strict and self._channel.get_state() is not READY)
+
+    def is_open(self) -> bool:
+        """Whether a call can be sent at once. A quick test: where it says no, others say what to do."""
+        return self._loss.reason is None and (self._is_lenient or self._channel.get_state() is READY)
+
+    def is_parted(self) -> bool:
+        """Whether the connection is closed, and a call has to wait until the link goes on or is lost."""
+        return self._resumes and self._channel.get_state() is not READY and self._loss.reason is None
+
+    async def is_back(self) -> bool:
+        """Wait until the channel is ready again, or the link is lost; return whether a call can be sent.
+
+        When neither happens in bounded time, the call is sent: gRPC then says what becomes of it.
+        """
+        end = asyncio.get_running_loop().time() + RESUMED + 2 * SETTLE
+        while self._loss.reason is None and self._channel.get_state(try_to_connect=True) is not READY:
+            if await self._loss.is_declared_within(BLINK) or asyncio.get_running_loop().time() > end:
+                break
+        return not self.refuses()
 
     def begin(self) -> None:
         """A call is under way."""

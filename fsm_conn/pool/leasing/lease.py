@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from asyncio import current_task
 from collections.abc import AsyncIterator, Callable, Generator
 from threading import get_ident
@@ -110,6 +111,8 @@ class Lease:
         if slot is not None:
             self._slot = None
             leases, is_mine = self._leases, slot.generation == self._generation
+            if isinstance(error, Exception):
+                self._doubt()
             if (
                 leases.is_slow
                 or leases.waiters.waiting
@@ -139,6 +142,8 @@ class Lease:
         if slot is None:
             raise self._misused("released again" if self._holder is not None else "released before it was acquired")
         self._slot = None
+        if isinstance(sys.exc_info()[1], Exception):
+            self._doubt()
         self._leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
 
     def discard(self) -> None:
@@ -150,6 +155,10 @@ class Lease:
         if self._slot is not None and self.is_held:
             self._leases.spoil(self._slot)
         self.release()
+
+    def _doubt(self) -> None:
+        """Something speaks for a loss of the link: the pool leases no connection before it has looked for losses."""
+        self._leases.lookout.doubt()
 
     @property
     def is_held(self) -> bool:

@@ -27,7 +27,6 @@ from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
 from fsm_conn.pool.gate import Gate
 from fsm_conn.pool.hooks import Hook, Hooks, ask
 from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
-from fsm_conn.pool.leasing.lookout import Lookout
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.slot import Slot
@@ -68,7 +67,7 @@ class Leases:
         self.is_slow = True
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
-        self.lookout = Lookout(supervisor)
+        self.lookout = supervisor.lookout
         self.watched: WeakSet[Any] = WeakSet()
         self.warned: TaskRef | None = None
         self.gate = gate
@@ -217,9 +216,10 @@ class Leases:
                 await ask("on_acquire", self._hooks.on_acquire, slot.conn, self.policy.hook_timeout)
             except BaseException as error:
                 slot.is_doubtful = True
+                is_clean = slot.generation == generation and slot.is_clean  # otherwise its loss has been told already
                 if slot.generation == generation:
                     slot.try_to_fire(SlotTrigger.SPOIL)
-                if isinstance(error, Exception):
+                if isinstance(error, Exception) and is_clean:
                     self._supervisor.hook_failed(slot, "on_acquire", error)
                 self._give_back_of(slot, holder, generation)
                 if is_last or not isinstance(error, Exception):
@@ -332,11 +332,7 @@ class Leases:
         self._settle(slot)
 
     def _settle(self, slot: Slot) -> None:
-        if self.loop is None or self.loop.is_closed():
-            return
-        if self.waiters.waiting and self.lookout.is_due():
-            self.lookout.look(slot)
-        else:
+        if self.loop is not None and not self.loop.is_closed():
             self._supervisor.settle(slot)
 
     def _reset(self, hook: Hook, slot: Slot) -> None:

@@ -1,7 +1,8 @@
 """Delays handing out slots after the event loop was blocked, until the loop has noticed which links were lost.
 
 While a callback or a task computes, the loop receives nothing. A slot that is handed out then may have lost its link
-long ago. So a slot is handed out only within `FRESH` seconds of the last check. After that, free slots are set aside
+long ago. So a slot is handed out only within `FRESH` seconds of the last check. After that, or after an error under a
+lease, which may be the first sign of a loss, free slots are set aside
 for as many turns of the loop as news of a loss takes. Callers wait in the queue meanwhile; then the slots are put
 back.
 """
@@ -12,35 +13,50 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from fsm_conn._util.timing import NEWS
 
 if TYPE_CHECKING:
+    from fsm_conn.pool.leasing.waiters import Waiters
     from fsm_conn.pool.slots.slot import Slot
-    from fsm_conn.pool.supervisor import Supervisor
+    from fsm_conn.pool.slots.slots import Slots
 
-__all__ = ["FRESH", "TURNS", "Lookout"]
+__all__ = ["FRESH", "Lookout"]
 
 FRESH = 0.1
 """Seconds after a check for which slots are handed out without another check."""
-TURNS = 10
-"""Turns of the loop after which a slot has certainly noticed that its link is lost. The end of a process takes six."""
+
+
+class Keeper(Protocol):
+    """The owner of the slots."""
+
+    slots: Slots
+    waiters: Waiters
+    is_serving: bool
+
+    def put(self, slot: Slot) -> None:
+        """Serve waiting callers from a slot, or keep it as a free one."""
+
+    def settle(self, slot: Slot) -> None:
+        """Do what is due to a slot that was given back."""
 
 
 class Lookout:
     """Checks free slots before they are handed out, when the loop may have been blocked.
 
     Args:
-        supervisor: the pool's.
+        keeper: the owner of the slots.
 
     Attributes:
         clock: the loop's clock.
         due: when the next check is due, by that clock.
     """
 
-    __slots__ = ("_given_back", "_is_looking", "_supervisor", "clock", "due")
+    __slots__ = ("_given_back", "_is_looking", "_keeper", "clock", "due")
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
         self._is_looking = False
         self._given_back: list[Slot] = []
         self.clock: Callable[[], float] = time.monotonic
@@ -58,15 +74,19 @@ class Lookout:
         """Whether the loop may have been blocked since the last check."""
         return self.clock() >= self.due
 
+    def doubt(self) -> None:
+        """A lease has ended with an error: perhaps its link is lost, and that is not known yet."""
+        self.due = -math.inf
+
     def look(self, *also: Slot) -> None:
         """Set aside the free slots, and `also`, which was just returned, until the loop has had its turns."""
-        slots = self._supervisor.slots
+        slots = self._keeper.slots
         self._given_back += also
         slots.set_aside += (*slots.free, *also)
         slots.free.clear()
         if not self._is_looking:
             self._is_looking = True
-            self._turn(asyncio.get_running_loop(), TURNS, self.clock())
+            self._turn(asyncio.get_running_loop(), NEWS, self.clock())
 
     async def heard(self) -> None:
         """Wait until nothing is set aside; check first if that is due."""
@@ -79,17 +99,17 @@ class Lookout:
         if left:
             loop.call_soon(self._turn, loop, left - 1, began)
             return
-        slots, self._is_looking = self._supervisor.slots, False
+        slots, self._is_looking = self._keeper.slots, False
         self.due = self.clock() + FRESH
         aside, slots.set_aside = slots.set_aside, []
-        if not self._supervisor.is_serving:
+        if not self._keeper.is_serving:
             return
         given_back, self._given_back = self._given_back, []
         slots.free += [slot for slot in dict.fromkeys(aside) if slot.is_ready and slot.room and slot not in slots.free]
-        waiters = self._supervisor.waiters
+        waiters = self._keeper.waiters
         waiters.counted_before = began
         for slot in reversed(tuple(slots.free)):  # the slot to take first comes last
-            self._supervisor.put(slot)
+            self._keeper.put(slot)
         waiters.counted_before = math.inf
         for slot in given_back:
-            self._supervisor.settle(slot)
+            self._keeper.settle(slot)

@@ -48,9 +48,21 @@ class Waiters:
         counted_before: callers that came later only waited for a check of the slots, which is not counted as waiting.
         waiting: how many callers wait.
         calls: how many of them wait for a call, rather than for a lease.
+        calls_share: whether several calls may go through one slot.
     """
 
-    __slots__ = ("_back", "_counts", "_left", "_queue", "_turns", "calls", "clock", "counted_before", "waiting")
+    __slots__ = (
+        "_back",
+        "_counts",
+        "_left",
+        "_queue",
+        "_turns",
+        "calls",
+        "calls_share",
+        "clock",
+        "counted_before",
+        "waiting",
+    )
 
     def __init__(self, counts: PoolStats) -> None:
         self.clock: Callable[[], float] = time.monotonic
@@ -61,6 +73,7 @@ class Waiters:
         """The callers that came back, by turn."""
         self._left = self._turns = 0
         self.waiting = self.calls = 0
+        self.calls_share = True
 
     def __len__(self) -> int:
         return self.waiting
@@ -72,8 +85,8 @@ class Waiters:
 
     @property
     def demand(self) -> int:
-        """How many leases would serve all callers: one slot is enough for all calls."""
-        return self.leases + (self.calls > 0)
+        """How many leases would serve all callers: one slot is enough for all calls that may share one."""
+        return self.leases + (self.calls > 0 if self.calls_share else self.calls)
 
     def turn(self) -> int:
         """A place for a caller that comes back, behind all places given before. The caller keeps it for later."""

@@ -26,5 +26,8 @@ class SlotOwner(Protocol):
     def slot_in_trouble(self, slot: Any) -> None:
         """An attempt to connect has failed; the slot's `cause` is the error."""
 
+    def gave_up(self, slot: Any, *, is_news: bool) -> None:
+        """The slot's connection has given up, and is tried again after a pause. `is_news`: it was not so before."""
+
     def hook_failed(self, slot: Any, hook: str, error: Exception) -> None:
         """A hook has raised, or taken too long, so its link is closed."""

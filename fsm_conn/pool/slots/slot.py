@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
 from fsm_conn.connection.table import ConnectionState
@@ -77,6 +76,7 @@ class Slot(StateMachine):
         predecessor: the slot that this one replaces when it comes up.
         is_doubtful: whether `on_acquire` refused it, or it was being checked, when it was last to be leased.
         is_retired: whether the slot has left the pool.
+        is_exclusive: whether its link carries one call at a time.
         cause: the connection's last error since it was in service; None when there was none.
         backoff: counts the failures, and computes the pauses.
         expires_at, idle_since: when the link is to be replaced (None: never); since when nobody uses the slot.
@@ -107,7 +107,7 @@ class Slot(StateMachine):
         self.callers: list[TaskRef] = []
         self.generation = self.links = self.leases = 0
         self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = self.is_plain = False
-        self.is_wanted_again = self.is_replaced = self._needs_fresh_link = self.in_service = False
+        self.is_exclusive = self.is_wanted_again = self.is_replaced = self._needs_fresh_link = self.in_service = False
         self.predecessor: Slot | None = None
         self.cause = self.loss = cast("BaseException | None", None)
         self.expires_at: float | None = None
@@ -170,8 +170,9 @@ class Slot(StateMachine):
 
     @property
     def takes_calls(self) -> bool:
-        """Whether its leases permit calls without a lease through the slot."""
-        return not self.holders or self.policy.leases_per_connection > 1
+        """Whether a call without a lease may go through the slot now, beside its leases and calls."""
+        others = self.holders or (self.is_exclusive and self.callers)
+        return not others or self.policy.leases_per_connection > 1
 
     def users(self) -> Iterator[Any]:
         """The tasks that use the slot."""
@@ -263,9 +264,7 @@ class Slot(StateMachine):
         """The connection has given up: the next attempt is made after a pause."""
         self.backoff.failed(now())
         self.note_cause(reason)
-        level = logging.WARNING if self.backoff.failures == 1 else logging.DEBUG
-        why = self.cause and said(self.cause)
-        _log.log(level, "%r has given up, and is tried again in %.3g s: %s", self.conn, self.backoff.wait, why)
+        self._owner.gave_up(self, is_news=self.backoff.failures == 1)
 
     def note_loss(self, reason: BaseException | None) -> None:
         """One more link was lost."""
@@ -278,6 +277,7 @@ class Slot(StateMachine):
         self.cause = None
         if self.conn.link is not self._link:
             self._link = self.conn.link
+            self.is_exclusive = self._link is not None and self._link.one_at_a_time
             self.links += 1
             lifetime = self.policy.lifetime(self._rng)
             self.expires_at = None if lifetime is None else began + lifetime

@@ -99,7 +99,8 @@ class Slots:
         self.overflow_at = now + slot.backoff.wait
 
     def clear(self) -> None:
-        """All slots have left the pool."""
+        """All slots have left the pool: when it is opened again, earlier failures do not count."""
+        self.overflow_failures, self.overflow_at = 0, 0.0
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)

@@ -22,7 +22,7 @@ class Channel:
         self.state = READY
         self.changed = asyncio.Event()
 
-    def get_state(self) -> grpc.ChannelConnectivity:
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         return self.state
 
     async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
@@ -137,4 +137,33 @@ async def test_a_call_that_could_not_be_sent_breaks_no_other() -> None:
     assert type(await asyncio.wait_for(loss.wait(), 30)) is GoingAwayError
     connectivity.end()
     await asyncio.wait_for(connectivity.drained(), 30)
+    await ended(connectivity)
+
+
+async def test_a_call_that_begins_while_the_connection_is_closed() -> None:
+    """It waits: for the next connection, or for the loss of the link, and then it was certainly not sent."""
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=False, resumes=True)
+    assert not connectivity.is_parted()
+    channel.state = IDLE
+    assert connectivity.is_parted()
+    waiting = asyncio.create_task(connectivity.is_back())
+    await asyncio.sleep(0)
+    channel.state = READY
+    assert await waiting
+    channel.state = IDLE
+    waiting = asyncio.create_task(connectivity.is_back())
+    await asyncio.sleep(0)
+    loss.declare(LinkLostError("the process ended"))
+    assert not await waiting
+    await ended(connectivity)
+
+
+async def test_a_call_that_waits_for_no_answer_is_sent_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither comes, gRPC says what becomes of it."""
+    monkeypatch.setattr("fsm_conn.links.grpc.connectivity.RESUMED", 0.0)
+    channel, loss = Channel(), Loss()
+    connectivity = Connectivity(channel, loss, reconnects=False, resumes=True)
+    channel.state = IDLE
+    assert await connectivity.is_back()
     await ended(connectivity)
