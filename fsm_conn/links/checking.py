@@ -8,8 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 from urllib.parse import quote
 
 from fsm_conn._util.secret_values import without_secrets
@@ -27,7 +27,10 @@ __all__ = [
     "checked_metadata",
     "checked_options",
     "checked_pid",
+    "checked_prefork",
+    "checked_sink",
     "checked_size",
+    "checked_stdin",
     "checked_versions",
     "command_name",
     "is_here",
@@ -271,3 +274,29 @@ def checked_pid(pid: int | None) -> int | None:
     if pid is not None and (not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31):
         raise TypeError(f"pid={pid!r}: give the number of a process, or None")
     return pid
+
+
+def checked_sink(sink: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
+    """Return a listener to a plugin's output, or None."""
+    if sink is not None and not callable(sink):
+        raise TypeError(
+            f"{type(sink).__name__} cannot be called: give a function of bytes, such as file.write, or None"
+        )
+    return sink
+
+
+def checked_stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"] | int:
+    """Return what a plugin reads from."""
+    if stdin not in ("null", "inherit") and (not isinstance(stdin, int) or isinstance(stdin, bool) or stdin < 0):
+        raise TypeError(f"stdin={stdin!r}: give 'null', 'inherit', or the number of a file descriptor")
+    return stdin
+
+
+def checked_prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
+    """Return whether a plugin is forked, or the modules that its template imports."""
+    if isinstance(modules, bool):
+        return modules
+    names = () if isinstance(modules, (str, bytes)) or not isinstance(modules, Iterable) else tuple(modules)
+    if not names or not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
+        raise TypeError(f"prefork={modules!r}: give True, or the names of modules to import beforehand, as a list")
+    return names

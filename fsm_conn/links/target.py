@@ -65,29 +65,6 @@ def _mtls(mtls: bool | None) -> bool | None:
     return mtls
 
 
-def _stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"] | int:
-    if stdin not in ("null", "inherit") and (not isinstance(stdin, int) or isinstance(stdin, bool) or stdin < 0):
-        raise TypeError(f"stdin={stdin!r}: give 'null', 'inherit', or the number of a file descriptor")
-    return stdin
-
-
-def _prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
-    if isinstance(modules, bool):
-        return modules
-    names = () if isinstance(modules, (str, bytes)) or not isinstance(modules, Iterable) else tuple(modules)
-    if not names or not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
-        raise TypeError(f"prefork={modules!r}: give True, or the names of modules to import beforehand, as a list")
-    return names
-
-
-def _sink(sink: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
-    if sink is not None and not callable(sink):
-        raise TypeError(
-            f"{type(sink).__name__} cannot be called: give a function of bytes, such as file.write, or None"
-        )
-    return sink
-
-
 def _plugin_metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
     return metadata if callable(metadata) else checked_metadata(metadata, "Plugin")
 
@@ -128,17 +105,23 @@ class Plugin:
     sha256: str | None = attrs.field(default=None, kw_only=True, converter=checking.checked_digest)
     """The SHA-256 digest that the program must have, 64 hexadecimal digits (go-plugin: `SecureConfig`). A sealed copy
     is executed, which nobody can change after it was compared. Linux only."""
-    stdin: Literal["null", "inherit"] | int = attrs.field(default="null", kw_only=True, converter=_stdin)
+    stdin: Literal["null", "inherit"] | int = attrs.field(
+        default="null", kw_only=True, converter=checking.checked_stdin
+    )
     """Its standard input: `"null"`, `"inherit"` (that of this process), or the number of an open file descriptor."""
-    stdout: Callable[[bytes], object] | None = attrs.field(default=None, kw_only=True, converter=_sink, repr=False)
+    stdout: Callable[[bytes], object] | None = attrs.field(
+        default=None, kw_only=True, converter=checking.checked_sink, repr=False
+    )
     """A function that is called in the loop with each chunk of bytes that the plugin prints on stdout after its
     handshake, unredacted; such as the `write` of a binary file. It must not block. (go-plugin: `SyncStdout`.)"""
-    stderr: Callable[[bytes], object] | None = attrs.field(default=None, kw_only=True, converter=_sink, repr=False)
+    stderr: Callable[[bytes], object] | None = attrs.field(
+        default=None, kw_only=True, converter=checking.checked_sink, repr=False
+    )
     """The same for stderr, from its start. (go-plugin: `Stderr` and `SyncStderr`.)"""
     log_levels: bool = attrs.field(default=True, kw_only=True)
     """Whether lines of hclog (JSON or text) are logged at their own level, JSON with its module and fields. All other
     lines are logged at INFO."""
-    prefork: bool | tuple[str, ...] = attrs.field(default=False, kw_only=True, converter=_prefork)
+    prefork: bool | tuple[str, ...] = attrs.field(default=False, kw_only=True, converter=checking.checked_prefork)
     """Whether a Python plugin is forked from a template process that has imported its libraries, where that is
     possible. True: the program's first imports; or the names of the modules to import. Not with `sha256` and
     `stdin`."""
@@ -239,6 +222,16 @@ class Reattach:
     """Whether the plugin is ended when its link is closed, as by `disconnect()` and `reconnect()`, and was not lost
     before (go-plugin: `Kill`). It is asked, gets SIGTERM after two seconds, and is killed one second later. Linux only;
     needs `pid` and a unix address, so that nobody but the process that listens there gets the signals."""
+    stdout: Callable[[bytes], object] | None = attrs.field(
+        default=None, kw_only=True, converter=checking.checked_sink, repr=False
+    )
+    """A function that is called with each chunk of bytes that the plugin prints on stdout, as for `Plugin`."""
+    stderr: Callable[[bytes], object] | None = attrs.field(
+        default=None, kw_only=True, converter=checking.checked_sink, repr=False
+    )
+    """The same for stderr. What it printed before its handshake went to those who started it."""
+    log_levels: bool = attrs.field(default=True, kw_only=True)
+    """Whether lines of hclog are logged at their own level, as for `Plugin`."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(
         default=(), kw_only=True, converter=_plugin_metadata, repr=False
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from fsm_conn import (
 from fsm_conn.demo import counter_pb2 as pb
 from fsm_conn.demo import counter_pb2_grpc
 from fsm_conn.links.plugin.certificates import make_certificate
+from fsm_conn.links.plugin.client import INHERITED_FROM_OUR_HOST
 
 from .conftest import PLUGINS, PYTHON
 
@@ -127,3 +132,89 @@ class TestNegotiation:
         plugin = Plugin([binary, "-versions"], versions=(7,), mtls=False)
         with pytest.raises(ConnectFailedError, match="chose application protocol version 5, and this host offered 7"):
             await Connection(plugin).connect()
+
+
+ODD = str(PLUGINS / "odd_calculator.py")
+
+
+class TestWhereItListens:
+    """go-plugin's `MinPort`, `MaxPort` and `UnixSocketConfig`, by the variables that its servers read."""
+
+    async def test_a_range_of_ports(self) -> None:
+        """The first one is taken here, so it is another."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            low = taken.getsockname()[1]
+            env = {"PLUGIN_MIN_PORT": str(low), "PLUGIN_MAX_PORT": str(low + 50)}
+            async with Connection(Plugin([PYTHON, ODD, "tcp"], env=env, mtls=False)) as conn:
+                network, address = announced(conn)
+                assert network == "tcp"
+                assert low < int(address.removeprefix("127.0.0.1:")) <= low + 50
+                assert await asks(conn, "PLUGIN_MIN_PORT") == str(low)
+
+    @pytest.mark.parametrize("name", ["PLUGIN_UNIX_SOCKET_DIR", "TMPDIR"])
+    async def test_a_directory(self, name: str) -> None:
+        """Named by the user, who makes it and keeps it."""
+        with tempfile.TemporaryDirectory(prefix="d-") as directory:
+            async with Connection(Plugin([PYTHON, ODD], env={name: directory}, mtls=False)) as conn:
+                assert announced(conn)[1].startswith(f"{directory}/" if name != "TMPDIR" else "/")
+                assert await asks(conn, name) == directory
+            assert os.path.isdir(directory)
+
+    async def test_a_group(self) -> None:
+        """May write to the plugin's socket; in the private directory, which only this user may enter."""
+        env = {"PLUGIN_UNIX_SOCKET_GROUP": str(os.getgid())}
+        async with Connection(Plugin([PYTHON, ODD], env=env, mtls=False)) as conn:
+            status = os.stat(announced(conn)[1])
+            assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (os.getgid(), 0o660)
+
+    @pytest.mark.parametrize("name", INHERITED_FROM_OUR_HOST)
+    async def test_what_our_own_host_has_told_us(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Is not for the plugins of a plugin: other versions may be theirs, and another group."""
+        monkeypatch.setenv(name, "17")
+        async with Connection(Plugin([PYTHON, ODD], mtls=False)) as conn:
+            assert await asks(conn, name) == ""
+
+
+class TestMultiplexing:
+    """go-plugin's `GRPCBrokerMultiplex`: its servers say that they can whenever the variable is set, whatever it says."""
+
+    async def test_a_plugin_that_only_says_that_it_can(self) -> None:
+        """Is one like any other."""
+        async with Connection(Plugin([PYTHON, ODD], env={"PLUGIN_MULTIPLEX_GRPC": "false"}, mtls=False)) as conn:
+            assert await asks(conn, "PLUGIN_MULTIPLEX_GRPC") == "false"
+
+    @pytest.mark.parametrize(("ends", "told"), [("", "cannot be reached"), ("exits", "exited with status 0")])
+    async def test_one_that_does(self, ends: str, told: str) -> None:
+        """It ends a connection that does not begin as yamux does, or itself; the error says what may be the reason."""
+        plugin = Plugin([PYTHON, "-c", CLOSES, ends], env={"PLUGIN_MULTIPLEX_GRPC": "true"}, mtls=False)
+        with pytest.raises(ConnectFailedError, match=rf"{told}.*leave PLUGIN_MULTIPLEX_GRPC out of its env"):
+            await Connection(plugin, retry=ONCE).connect()
+
+
+CLOSES = """
+import os, socket, sys
+path = os.path.join(os.environ["TMPDIR"], "s")
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind(path)
+    server.listen()
+    print(f"1|1|unix|{path}|grpc||true", flush=True)
+    while True:
+        connection, _ = server.accept()
+        connection.recv(12)  # yamux: invalid protocol version
+        connection.close()
+        if sys.argv[1]:
+            break
+"""
+
+
+def announced(conn: Connection) -> tuple[str, str]:
+    link: Any = conn.link
+    where: tuple[str, str] = link.announced
+    return where
+
+
+async def asks(conn: Connection, name: str) -> str:
+    """What the plugin has in its environment."""
+    link: Any = conn.link
+    reply: bytes = await link.channel.unary_unary("/odd.Odd/Told")(name.encode())
+    return reply.decode()

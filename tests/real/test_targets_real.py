@@ -211,6 +211,27 @@ async def test_the_end_of_a_plugin_that_was_reattached_is_noticed(foreign: Any) 
         await conn.connect()
 
 
+async def test_what_a_reattached_plugin_prints(binary: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Goes to the application and into the log, at the lines' own levels; what came before, to those who started it."""
+    caplog.set_level("WARNING", "fsm_conn.plugin")
+    popen, address = started(binary, "-prints")
+    heard: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+
+    def hear(stream: str) -> Any:
+        return lambda data: heard.update({stream: heard[stream] + data})
+
+    try:
+        target = Reattach(address, pid=popen.pid, stdout=hear("stdout"), stderr=hear("stderr"))
+        async with Connection(target):
+            await eventually(lambda: b"out\n" in heard["stdout"] and b"err\n" in heard["stderr"])
+        assert [(record.levelname, record.message) for record in caplog.records if "err" in record.message] == [
+            ("ERROR", "[ERROR] err")
+        ]
+    finally:
+        popen.kill()
+        popen.communicate()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes")
 class TestEndedWhereThatIsAsked:
     """go-plugin's `Kill` of a client that was reattached."""

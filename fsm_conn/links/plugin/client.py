@@ -38,10 +38,10 @@ from fsm_conn.links.plugin.certificates import make_certificate
 from fsm_conn.links.plugin.dialing import Dialled, Dialler
 from fsm_conn.links.plugin.ending import ask_to_end
 from fsm_conn.links.plugin.handshake import Address, Handshake, offered_versions
-from fsm_conn.links.plugin.hclog import read_entry
+from fsm_conn.links.plugin.hclog import heard_of
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.plugin.tls_relay import Credentials, TlsRelay
-from fsm_conn.links.process.output import Entry, Heard
+from fsm_conn.links.process.output import Heard
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import DIRECTORY_NAMES, GRACE, PluginProcess
 from fsm_conn.links.target import Plugin
@@ -74,10 +74,15 @@ INHERITED_FROM_OUR_HOST = (
     "PLUGIN_CLIENT_CERT",
     "PLUGIN_CLIENT_KEY",
     "PLUGIN_CLIENT_ROOT_CERTS",
+    "PLUGIN_MAX_PORT",
+    "PLUGIN_MIN_PORT",
     "PLUGIN_MULTIPLEX_GRPC",
+    "PLUGIN_PROTOCOL_VERSIONS",
+    "PLUGIN_UNIX_SOCKET_GROUP",
 )
 """Variables that a host sets for its plugin. When this process is a plugin itself, its own plugins do not get them."""
 
+MULTIPLEXED = " (perhaps it expects a multiplexed connection: leave PLUGIN_MULTIPLEX_GRPC out of its environment)"
 
 MADE_FOR_ONE_LINK = ("PLUGIN_CLIENT_CERT", "PLUGIN_CLIENT_ROOT_CERTS")
 """Variables of a plugin that differ at each start."""
@@ -116,6 +121,7 @@ class PluginClient(RPCPluginClient):
         self.process: PluginProcess | None = None
         self._dialled: Dialled | None = None
         self._broker: PluginBroker | None = None
+        self._may_multiplex = False
         self._plugin = plugin
         self._given = Unshown(plugin.env)
         self._cwd = cwd
@@ -158,6 +164,7 @@ class PluginClient(RPCPluginClient):
         self._transport_name = handshake.network
         self._protocol_version = handshake.app_version
         self._server_cert = handshake.certificate or None
+        self._may_multiplex = handshake.may_multiplex
         self.target_endpoint = handshake.target
 
     async def _setup_client_certificates(self) -> None:
@@ -202,8 +209,7 @@ class PluginClient(RPCPluginClient):
         return env
 
     def _heard(self) -> Heard:
-        read = read_entry if self._plugin.log_levels else Entry
-        return Heard(read, {"stdout": self._plugin.stdout, "stderr": self._plugin.stderr})
+        return heard_of(self._plugin)
 
     def _directories(self) -> list[str]:
         """Where the user told the plugin to put its socket."""
@@ -242,7 +248,7 @@ class PluginClient(RPCPluginClient):
         assert self.process is not None
         connecting = asyncio.ensure_future(self._connect())
         try:
-            await diagnosis.unless_exited(self.process, connecting, "right after its handshake")
+            await diagnosis.unless_exited(self.process, connecting, f"right after its handshake{self._hint}")
             connecting.result()
         finally:
             connecting.cancel()
@@ -272,9 +278,13 @@ class PluginClient(RPCPluginClient):
     def _unreachable(self, why: object) -> HandshakeError:
         return HandshakeError(
             f"the plugin announced {self._transport_name} {self._told(self._address)}, which cannot be reached: "
-            f"{self._told(why)}",
+            f"{self._told(why)}{self._hint}",
             evidence=self._diagnostics(),
         )
+
+    @property
+    def _hint(self) -> str:
+        return MULTIPLEXED if self._may_multiplex else ""
 
     def _told(self, words: object) -> str:
         assert self.process is not None

@@ -1,6 +1,6 @@
 """The one line that a go-plugin plugin prints first, read by a host that does not trust the plugin.
 
-The line is `CORE|APP|network|address|protocol|certificate[|multiplexed]`, as go-plugin's `server.go` prints it.
+The line is `CORE|APP|network|address|protocol|certificate[|can multiplex]`, as go-plugin's `server.go` prints it.
 The line decides where this host connects to and which certificate it believes, so nothing in it is taken on faith.
 
 Rules that hold here:
@@ -66,6 +66,8 @@ class Handshake(Address):
     """The version of the application's protocol that the plugin chose."""
     certificate: str = attrs.field(default="", repr=False)
     """The plugin's certificate, DER in padded base64; empty when it serves without TLS."""
+    may_multiplex: bool = False
+    """Whether it can multiplex its broker. It does so only if `PLUGIN_MULTIPLEX_GRPC` asks for it."""
 
 
 @attrs.frozen
@@ -125,6 +127,7 @@ def parse_handshake(
         network=fields[2],
         address=fields[3],
         certificate=_certificate(fields[5] if len(fields) > 5 else "", refuse),
+        may_multiplex=len(fields) > 6 and fields[6].strip().lower() not in ("", "0", "f", "false"),
     )
 
 
@@ -160,10 +163,6 @@ def _check_protocol(fields: list[str], refuse: _Refusal) -> None:
         )
     if protocol != "grpc":
         refuse.garbage(f"announces the protocol {refuse.field(protocol)}", "only grpc is known")
-    if len(fields) == 7 and fields[6].strip().lower() not in ("", "0", "f", "false"):
-        refuse.incompatible(
-            "turns on gRPC broker multiplexing, which was not asked for", "leave PLUGIN_MULTIPLEX_GRPC out of its env="
-        )
 
 
 def _app_version(text: str, offered: Collection[int], refuse: _Refusal) -> int:

@@ -13,9 +13,10 @@ import logging
 import re
 from typing import Any
 
-from fsm_conn.links.process.output import Entry
+from fsm_conn.links.process.output import Entry, Heard
+from fsm_conn.links.target import Plugin, Reattach
 
-__all__ = ["TRACE", "read_entry"]
+__all__ = ["TRACE", "LineReader", "heard_of"]
 
 TRACE = 5
 """The level of hclog's TRACE, below `logging.DEBUG`."""
@@ -30,16 +31,35 @@ _LEVELS = {
 }
 # The time comes first, unless the plugin turns it off; go-plugin's own host looks only for a level at the beginning.
 _TEXT = re.compile(r"(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?\s+)?\[(TRACE|DEBUG|INFO|WARN|ERROR)\]")
+_CUT = re.compile(r'\{"@level":"(trace|debug|info|warn|error)",')
+"""JSON of hclog's that was too long to be read whole; it begins with its level."""
+_CRASHES = ("panic: ", "fatal error: ")
+"""How Go's runtime begins to tell why it ends a program; a stack trace follows."""
 
 
-def read_entry(line: str) -> Entry:
-    """What a line says: its level, and also its message and fields if it is hclog's JSON."""
-    if line.startswith("{") and '"@message"' in line:
-        found = _of_json(line)
-        if found is not None:
-            return found
-    match = _TEXT.match(line)
-    return Entry(line, _LEVELS[match[1].lower()]) if match else Entry(line)
+class LineReader:
+    """Reads the lines of one plugin. When Go's runtime ends it, all that follows is an error."""
+
+    def __init__(self) -> None:
+        self._crashes = False
+
+    def __call__(self, line: str) -> Entry:
+        """What a line says: its level, and also its message and fields if it is hclog's JSON."""
+        if line.startswith("{") and '"@message"' in line:
+            found = _of_json(line)
+            if found is not None:
+                return found
+        match = _TEXT.match(line) or _CUT.match(line)
+        if match:
+            return Entry(line, _LEVELS[match[1].lower()])
+        self._crashes = self._crashes or line.startswith(_CRASHES)
+        return Entry(line, logging.ERROR) if self._crashes else Entry(line)
+
+
+def heard_of(target: Plugin | Reattach) -> Heard:
+    """Who gets what a plugin prints, and how its lines are read."""
+    sinks = {"stdout": target.stdout, "stderr": target.stderr}
+    return Heard(LineReader(), sinks, logging.ERROR) if target.log_levels else Heard(sinks=sinks)
 
 
 def _of_json(line: str) -> Entry | None:

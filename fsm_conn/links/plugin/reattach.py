@@ -23,6 +23,7 @@ from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.dialing import Dialler
 from fsm_conn.links.plugin.ending import ASKED, TOLD, ask_to_end
+from fsm_conn.links.plugin.hclog import heard_of
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.process.foreign import ForeignProcess
 from fsm_conn.links.process.output import LineLog
@@ -44,6 +45,7 @@ class ReattachLink(GrpcLink):
         super().__init__(Loss())
         self._services = normalize_services(services)
         self._target = target
+        self._heard = heard_of(target)
         self._reading: asyncio.Task[None] | None = None
         self._process = None if target.pid is None else ForeignProcess(target.pid, self._has_ended)
         self._channel: grpc.aio.Channel | None = None
@@ -107,7 +109,8 @@ class ReattachLink(GrpcLink):
 
     def _log_of(self, stream: str) -> LineLog:
         extra = {"plugin_name": self._target.name, "plugin_pid": self._target.pid, "plugin_stream": stream}
-        return LineLog(Redactor(), asyncio.get_running_loop().time, extra)
+        heard, clock = self._heard, asyncio.get_running_loop().time
+        return LineLog(Redactor(), clock, extra, heard.read, heard.sinks.get(stream), heard.loudest)
 
     def _has_ended(self) -> None:
         self._loss.declare(PluginExitedError(f"the plugin's process {self._target.pid} ended"))

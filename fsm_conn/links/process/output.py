@@ -45,8 +45,7 @@ CHUNK = 16 * 1024
 """Bytes that are read and processed in one turn of the loop."""
 DRAIN_LIMIT = 16
 """Chunks to read from a pipe whose process has ended. A descendant that escaped may go on writing without end."""
-TAIL_LINES = 20
-TAIL_BYTES = 8 * 1024
+TAIL_LINES, TAIL_BYTES = 20, 8 * 1024
 LONGEST_LOGGED = 4 * 1024
 """Characters of one line that are logged."""
 LINES_PER_SECOND = 1000
@@ -95,6 +94,8 @@ class Heard:
     """Finds the level and the fields of a line."""
     sinks: Mapping[str, Sink | None] = attrs.field(factory=dict)
     """The application's own listeners, by stream: they get everything as it comes."""
+    loudest: int = logging.INFO
+    """The highest level that a line may have."""
 
 
 class Pipe:
@@ -236,6 +237,7 @@ class LineLog:
         extra: attributes for every log record.
         read: finds the level and the fields of a line.
         sink: the application's own listener. If it raises, it is not called again.
+        loudest: the highest level that a line may have. Where even that is not logged, no line is looked at.
     """
 
     def __init__(
@@ -245,8 +247,10 @@ class LineLog:
         extra: Mapping[str, object],
         read: Callable[[str], Entry] = Entry,
         sink: Sink | None = None,
+        loudest: int = logging.INFO,
     ) -> None:
         self._read = read
+        self._loudest = loudest
         self._sink = sink
         self._redact = redact
         self._clock = clock
@@ -256,14 +260,13 @@ class LineLog:
         self._cut = False
         self._key_lines = 0
         self._window = clock()
-        self._logged = 0
-        self._dropped = 0
+        self._logged = self._dropped = 0
 
     def feed(self, data: bytes) -> None:
         """Take a chunk."""
         if self._sink is not None:
             self._tell(self._sink, data)
-        if not plugin_logger.isEnabledFor(logging.INFO):
+        if not plugin_logger.isEnabledFor(self._loudest):
             # A listener may begin with the next chunk, but not with the rest of a line that had begun before.
             self._before = None
             self._cut, self._partial = not data.endswith(b"\n"), b""

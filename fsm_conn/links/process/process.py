@@ -197,7 +197,8 @@ class PluginProcess:
     def log_of(self, stream: str) -> LineLog:
         """A log for a stream that the plugin prints; `stream` is its name."""
         extra = {"plugin_name": self._name, "plugin_pid": self.pid, "plugin_stream": stream}
-        return LineLog(self.redact, self._loop.time, extra, self._heard.read, self._heard.sinks.get(stream))
+        heard = self._heard
+        return LineLog(self.redact, self._loop.time, extra, heard.read, heard.sinks.get(stream), heard.loudest)
 
     def _on_stdout(self, data: bytes) -> None:
         if rest := self._first.feed(data):

@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm_conn._util.redact import Redactor
-from fsm_conn.links.plugin.hclog import TRACE, read_entry
+from fsm_conn.links.plugin.hclog import TRACE, LineReader
 from fsm_conn.links.process.output import Entry, LineLog
 from fsm_conn.links.target import Plugin
+
+
+def read_entry(line: str) -> Entry:
+    """What the first line of a plugin says."""
+    return LineReader()(line)
+
 
 LEVELS = {
     "trace": TRACE,
@@ -97,6 +103,21 @@ def logged(caplog: pytest.LogCaptureFixture, text: str, redact: Redactor | None 
     return caplog.records
 
 
+def test_a_crash_of_go_is_an_error_to_its_end() -> None:
+    """As go-plugin's own client has it from 1.7 on; a line with a level has its own."""
+    read = LineReader()
+    lines = ["ready", "panic: out of range", "", "goroutine 1 [running]:", "[INFO] bye", "exit status 2"]
+    assert [read(line).level for line in lines] == [20, 40, 40, 40, 20, 40]
+    assert LineReader()("fatal error: all goroutines are asleep - deadlock!").level == logging.ERROR
+    assert LineReader()("do not panic: it is well").level == logging.INFO
+
+
+def test_a_line_of_json_that_was_cut_short_has_its_level() -> None:
+    """Hclog writes that first, and a line may be longer than what is read of it."""
+    line = json.dumps({"@level": "error", "@message": "m", "x": "y" * 9000}, separators=(",", ":"))[:8192]
+    assert read_entry(line) == Entry(line, logging.ERROR)
+
+
 class TestInTheLog:
     def test_level_module_and_fields(self, caplog: pytest.LogCaptureFixture) -> None:
         """The record has the line's level, and the fields as they are."""
@@ -115,6 +136,14 @@ class TestInTheLog:
             ("ERROR", "[ERROR] b"),
             ("INFO", "c"),
         ]
+
+    @pytest.mark.parametrize("listens", [logging.WARNING, logging.ERROR])
+    def test_who_listens_to_errors_alone_hears_them(self, caplog: pytest.LogCaptureFixture, listens: int) -> None:
+        """As by default: the standard library's loggers begin at WARNING."""
+        caplog.set_level(listens, "fsm_conn.plugin")
+        log = LineLog(Redactor(), lambda: 0.0, {}, read=LineReader(), loudest=logging.ERROR)
+        log.feed(b"[INFO] a\n[ERROR] b\nc\n")
+        assert [record.message for record in caplog.records] == ["[ERROR] b"]
 
     def test_secrets_that_json_had_escaped(self, caplog: pytest.LogCaptureFixture) -> None:
         """Neither the message nor a field, however deep, shows what the line had hidden by its escapes."""
