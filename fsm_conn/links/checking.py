@@ -5,6 +5,7 @@ Everything that can be known to be wrong is refused here, without importing grpc
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import os
 import re
@@ -30,6 +31,7 @@ __all__ = [
     "checked_prefork",
     "checked_sink",
     "checked_size",
+    "checked_source",
     "checked_stdin",
     "checked_versions",
     "command_name",
@@ -300,3 +302,13 @@ def checked_prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
     if not names or not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
         raise TypeError(f"prefork={modules!r}: give True, or the names of modules to import beforehand, as a list")
     return names
+
+
+def checked_source(metadata: Any, owner: str) -> Any:
+    """Return metadata as pairs, or the function that makes it; `owner` is named in errors."""
+    if any(map(inspect.iscoroutinefunction, (metadata, getattr(type(metadata), "__call__", None)))):  # noqa: B004
+        raise TypeError(
+            f"{owner}(metadata=...): an async function cannot be waited for at each call: have a task of yours renew "
+            "the token, and give a function that returns the current one"
+        )
+    return metadata if callable(metadata) else checked_metadata(metadata, owner)

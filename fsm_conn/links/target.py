@@ -25,7 +25,7 @@ from fsm_conn._util.secret_values import without_secrets
 from fsm_conn._util.text import listed, quoted
 from fsm_conn._util.validators import whole
 from fsm_conn.links import checking
-from fsm_conn.links.base import Link, checked_metadata
+from fsm_conn.links.base import Link
 from fsm_conn.links.services import normalize_services
 
 __all__ = ["Endpoint", "LazyFactory", "LinkFactory", "Plugin", "Reattach", "Target", "Tls", "resolve_target"]
@@ -66,7 +66,8 @@ def _mtls(mtls: bool | None) -> bool | None:
 
 
 def _plugin_metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
-    return metadata if callable(metadata) else checked_metadata(metadata, "Plugin")
+    source: Pairs | Callable[[], Metadata] = checking.checked_source(metadata, "Plugin")
+    return source
 
 
 def _command(command: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
@@ -166,7 +167,8 @@ def _address(address: str) -> str:
 
 
 def _metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
-    return metadata if callable(metadata) else checked_metadata(metadata, "Endpoint")
+    source: Pairs | Callable[[], Metadata] = checking.checked_source(metadata, "Endpoint")
+    return source
 
 
 @explained_class
@@ -181,7 +183,8 @@ class Endpoint:
     """`Tls`, or `grpc.ChannelCredentials` (which cannot be pickled); None: plain text."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(default=(), kw_only=True, converter=_metadata, repr=False)
     """Metadata for every call, including calls of compiled stubs, health probes and reflection; a call's own value for
-    a key wins. A function is called for each call, for tokens that expire; it must not block."""
+    a key wins. A function is called for each call, for tokens that expire; it must not block. What it raises, the call
+    raises; health probes then go without metadata."""
     authority: str | None = attrs.field(default=None, kw_only=True)
     """The `:authority` of calls; None: gRPC's default, and `localhost` for sockets, which some servers require."""
     max_message: int | None = attrs.field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pathlib
 import pickle
@@ -192,6 +193,13 @@ ENDPOINTS = st.builds(
     metadata=st.dictionaries(st.just("token"), st.from_regex(r"[a-z]{1,8}", fullmatch=True)),
     authority=st.none() | st.just("service.test"),
 )
+
+
+class AsyncToken:
+    async def __call__(self) -> dict[str, str]:
+        return {}
+
+
 REATTACHES = st.builds(Reattach, st.just("unix:/x"), pid=st.none() | st.integers(1, 99), version=st.integers(1, 6))
 
 
@@ -238,6 +246,8 @@ def test_targets_do_not_show_what_is_secret() -> None:
         (lambda: Reattach("h:1", pid=0), "pid=0: give the number of a process"),
         (lambda: Reattach("h:1", pid=2**31), "pid=2147483648: give the number of a process"),
         (lambda: Reattach("h:1", version="6"), "version='6'): give a whole number"),  # type: ignore[arg-type]
+        (lambda: Plugin(["x"], metadata=asyncio.sleep), "Plugin(metadata=...): an async function cannot be waited for"),  # type: ignore[arg-type]
+        (lambda: Endpoint("h:1", metadata=AsyncToken()), "give a function that returns the current one"),  # type: ignore[arg-type]
         (lambda: Reattach("unix:/x", end_on_close=1), "end_on_close=1: give True or False"),  # type: ignore[arg-type]
         (lambda: Reattach("unix:/x", end_on_close=True), "end_on_close=True needs pid= and a unix: address"),
         (lambda: Reattach("h:1", pid=1, end_on_close=True), "end_on_close=True needs pid= and a unix: address"),

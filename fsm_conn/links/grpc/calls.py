@@ -29,7 +29,7 @@ from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.health import Health
 from fsm_conn.links.grpc.loss import Loss
-from fsm_conn.links.grpc.metadata import received_with, streamed_with
+from fsm_conn.links.grpc.metadata import for_own_calls, received_with, streamed_with
 from fsm_conn.links.grpc.methods import Method, message_for, messages_for, wrong_kind
 from fsm_conn.links.grpc.names import shown
 from fsm_conn.links.grpc.services import ServiceResolver
@@ -69,9 +69,10 @@ class GrpcCalls:
         resumes: bool = False,
     ) -> None:
         self.channel = channel
-        self.connectivity = Connectivity(channel, loss, reconnects=reconnects, resumes=resumes)
+        own = for_own_calls(channel)
+        self.connectivity = Connectivity(own, loss, reconnects=reconnects, resumes=resumes)
         self.stub_channel = StubChannel(channel, self.connectivity, loss)
-        self.health = Health(channel, self.connectivity, loss, show)
+        self.health = Health(own, self.connectivity, loss, show)
         self.resolver = ServiceResolver(channel, services, show)
         self._known = self.resolver.known
         self._loss = loss

@@ -152,7 +152,7 @@ class PluginLink(GrpcLink):
     def _take_over(self, client: PluginClient) -> None:
         assert client.process is not None
         assert client.grpc_channel is not None
-        channel = carrying(client.grpc_channel, self._plugin.metadata)
+        channel = carrying(client.grpc_channel, self._plugin.metadata, "Plugin")
         self._calls = GrpcCalls(channel, self._services, self._loss, self._show, resumes=True)
         self._keeper = asyncio.create_task(self._keep(client, client.process))
 

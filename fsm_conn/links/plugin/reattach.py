@@ -20,6 +20,7 @@ from fsm_conn.links.grpc.calls import GrpcCalls
 from fsm_conn.links.grpc.endpoint import open_channel
 from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
+from fsm_conn.links.grpc.metadata import for_own_calls
 from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.dialing import Dialler
 from fsm_conn.links.plugin.ending import ASKED, TOLD, ask_to_end
@@ -98,13 +99,14 @@ class ReattachLink(GrpcLink):
             endpoint = Endpoint(
                 target.address, metadata=target.metadata, max_message=target.max_message, options=target.options
             )
-            self._channel = channel = await open_channel(endpoint)
+            channel = await open_channel(endpoint)
+            self._channel = for_own_calls(channel)
         except BaseException:
             if self._process is not None:
                 self._process.unwatch()
             raise
         self._calls = GrpcCalls(channel, self._services, self._loss, reconnects=True, resumes=True)
-        stub: Any = GRPCStdioStub(channel)  # type: ignore[no-untyped-call,unused-ignore]
+        stub: Any = GRPCStdioStub(self._channel)  # type: ignore[no-untyped-call,unused-ignore]
         self._reading = asyncio.create_task(read_stdio(stub, self._log_of))
 
     def _log_of(self, stream: str) -> LineLog:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from fsm_conn import Connection, HealthPolicy
 from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 from fsm_conn.demo.calculator import Calculator
 from fsm_conn.links.base import CallOptions
@@ -106,6 +107,61 @@ async def test_metadata_that_is_asked_for_at_each_call() -> None:
         assert await add(link) == await add(link) == 3
         await link.close()
         assert [each["token"] for each in served.metadata] == ["1", "2"]
+
+
+class TestAFunctionThatFails:
+    """A service for tokens that is down for a moment."""
+
+    async def test_the_call_raises_what_it_raised(self) -> None:
+        """And nothing is sent; the next one is, when there is a token again."""
+        tokens: list[Any] = [RuntimeError("no token"), RuntimeError("no token"), 3, {"token": "1"}]
+
+        def token() -> Any:
+            told = tokens.pop(0)
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+        async with serving() as served:
+            link = await opened(Endpoint(served.address, metadata=token))
+            with pytest.raises(RuntimeError, match="no token"):
+                await add(link)
+            stub: Any = calculator_pb2_grpc.CalculatorStub(link.channel)  # type: ignore[no-untyped-call]
+            with pytest.raises(RuntimeError, match="no token"):
+                await stub.Add(calculator_pb2.Operands(**ADD))
+            with pytest.raises(TypeError, match=r"Endpoint\(metadata=int\): give a mapping"):
+                await add(link)
+            assert await add(link) == 3
+            await link.close()
+            assert [each.get("token") for each in served.metadata] == ["1"]
+
+    async def test_the_connection_stays(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Health is asked for without metadata, which is told once in a row; an answer is a sign of life."""
+        is_down = True
+
+        def token() -> dict[str, str]:
+            if is_down:
+                raise RuntimeError("no token")
+            return {"authorization": "token"}
+
+        listener = Listening()
+        server, address = await listening(listener)
+        health = HealthPolicy(interval=0.01, timeout=30)
+        async with asyncio.timeout(60):
+            async with Connection(Endpoint(address, metadata=token), services=SERVICES, health=health) as conn:
+                link = conn.link
+                for _ in range(3):
+                    await conn.probe()
+                with pytest.raises(RuntimeError, match="no token"):
+                    await conn.call("calculator.Add", **ADD)
+                is_down = False
+                await conn.probe()
+                assert (await conn.call("calculator.Add", **ADD)).result == 3
+                assert conn.link is link
+        await server.stop(0)
+        checks = {heard.get("authorization") for method, heard in listener.heard if method.endswith("/Check")}
+        assert checks == {None, "token"}
+        assert caplog.text.count("calls for health and the like go without it") == 1
 
 
 def certificates() -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -121,6 +122,29 @@ async def test_a_stream_may_be_left_early(conn: Connection) -> None:
     await replies.aclose()  # type: ignore[attr-defined]
     assert without_grpcs_own(received.initial) == EARLY
     assert received.trailing == ()
+
+
+async def test_one_that_is_used_again_tells_of_the_last_call(conn: Connection) -> None:
+    """And of nothing, if that has told nothing."""
+    received = ReceivedMetadata()
+    await conn.call("calculator.Add", CallOptions(received=received), a=1, b=2)
+    assert_told(received)
+    calling = asyncio.ensure_future(conn.call("calculator.Sum", never(), CallOptions(received=received)))
+    await eventually_empty(received)
+    calling.cancel()
+    await asyncio.wait((calling,))
+    assert (received.initial, received.trailing) == ((), ())
+
+
+async def never() -> AsyncIterator[Any]:
+    await asyncio.Event().wait()
+    yield {}
+
+
+async def eventually_empty(received: ReceivedMetadata) -> None:
+    async with asyncio.timeout(60):
+        while received.initial or received.trailing:
+            await asyncio.sleep(0.005)
 
 
 def test_what_takes_none_is_refused() -> None:
