@@ -18,7 +18,6 @@ OPTIONS = {
     "by Plugin(versions=...) or PLUGIN_PROTOCOL_VERSIONS": "by --version",
     "mtls=True asks for one": "--mtls asks for one",
     "or leave mtls= away": "or leave --mtls away",
-    "out of its env=": "out of --env",
 }
 """The library's remedies, and the command's replacement for each."""
 
