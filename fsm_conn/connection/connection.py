@@ -241,7 +241,7 @@ class Connection(LinkedMachine):
                     ...  # it was cut off and is open again: ask for what was missed
 
         It waits for the connection, and ends with it or when the peer ends the stream. An orderly close is a gap, too.
-        With `CallOptions.retry_unavailable`, an answer of UNAVAILABLE or CANCELLED is a gap.
+        With `CallOptions.retry_unavailable`, so is an answer of UNAVAILABLE or CANCELLED, and an end without a status.
 
         Args:
             method: as for `call`.

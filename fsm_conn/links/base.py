@@ -110,9 +110,10 @@ class CallOptions:
     """Whether executing the request twice does no harm. If so, the call waits for a connection, and after a lost link
     it is sent again on the next one, up to three times."""
     retry_unavailable: bool = attrs.field(default=False, validator=_only_idempotent)
-    """Whether an idempotent call that is answered with UNAVAILABLE, for example by a proxy without a backend, or with
-    CANCELLED, by a server that is being stopped, is sent again, up to six times within its timeout. The pauses begin at
-    0.1 s, double up to 1.6 s, and are each shortened at random by up to a half."""
+    """Whether an idempotent call is sent again, up to six times within its timeout, if it is answered with UNAVAILABLE,
+    for example by a proxy without a backend, or with CANCELLED, by a server that is being stopped, or ends without a
+    status, as a proxy ends it whose backend goes. The pauses begin at 0.1 s, double up to 1.6 s, and are each shortened
+    at random by up to a half."""
     wait_for_ready: bool = attrs.field(default=False, validator=_flag)
     """Whether a call that is made while connecting or reconnecting waits for the connection instead of failing at
     once."""

@@ -25,6 +25,7 @@ from fsm_conn import (
     CallOptions,
     Connection,
     Endpoint,
+    Gap,
     LinkError,
     NotServingError,
     ProbeError,
@@ -36,6 +37,7 @@ from fsm_conn.demo.calculator import Calculator
 from fsm_conn.links.grpc.endpoint import EndpointLink
 
 from .conftest import eventually
+from .faults import PLUGINS
 
 pytestmark = pytest.mark.real
 
@@ -355,12 +357,14 @@ def envoy_program() -> str:
 
 
 @pytest.fixture
-async def proxied(tmp_path: Path, envoy_program: str) -> AsyncIterator[Proxied]:
+async def proxied(request: pytest.FixtureRequest, tmp_path: Path, envoy_program: str) -> AsyncIterator[Proxied]:
     served = Proxied()
     await served.start()
     listener = int(served.address.rpartition(":")[2])
     configuration = tmp_path / "envoy.json"
-    configuration.write_text(json.dumps(envoy_configuration(listener, served.backend, "1.5s")))
+    configuration.write_text(
+        json.dumps(envoy_configuration(listener, served.backend, getattr(request, "param", "1.5s")))
+    )
     process = subprocess.Popen(
         [envoy_program, "-c", str(configuration), "--concurrency", "1", "--log-level", "off", "--disable-hot-restart"],
         stdout=subprocess.DEVNULL,
@@ -432,3 +436,31 @@ async def test_a_backend_that_is_away_for_a_while_under_idempotent_load(proxied:
 
     async with Connection(Endpoint(proxied.address), services=calculator_pb2, retry=PATIENT) as conn:
         await under_load(conn, "calculator.Add", away, a=1, b=2)
+
+
+@pytest.mark.parametrize("proxied", ["3600s"], indirect=True)
+async def test_a_backend_that_is_killed_under_a_subscription(proxied: Proxied) -> None:
+    """The answer has begun, so the proxy can only reset the stream: with the opt-in that is a gap, and it goes on."""
+    await proxied.server.stop(0)
+    address, backends = f"127.0.0.1:{proxied.backend}", list[subprocess.Popen[bytes]]()
+
+    def start() -> None:
+        program = [sys.executable, str(PLUGINS / "plain_server.py"), address]
+        backends.append(subprocess.Popen(program, stdout=subprocess.DEVNULL))
+
+    try:
+        start()
+        await until_served(address)
+        async with asyncio.timeout(300), Connection(Endpoint(proxied.address), services=calculator_pb2) as conn:
+            items = conn.subscribe("calculator.Count", INSISTENT, limit=10**9)
+            assert (await anext(items)).result == 1
+            stopped(backends[0])
+            start()
+            gaps = 0
+            while isinstance(item := await anext(items), Gap) or not gaps:
+                gaps += isinstance(item, Gap)
+            assert item.result == 1
+            await items.aclose()
+    finally:
+        for backend in backends:
+            stopped(backend)

@@ -39,7 +39,7 @@ from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import is_forgotten
 from fsm_conn.links.grpc.loss import Loss
 
-__all__ = ["BROKEN", "MOST_CROSSINGS", "Connectivity", "is_never_sent", "is_turned_away"]
+__all__ = ["MOST_CROSSINGS", "Connectivity", "is_broken", "is_cut", "is_never_sent", "is_turned_away"]
 
 BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """The codes of a call whose connection breaks, or whose peer is shut down during the call."""
@@ -63,7 +63,24 @@ LEAST_LIFE = 0.2
 """Seconds from one connection to the next, at least: a peer may close each one at once."""
 
 
+_CUT = re.compile(
+    r"(Stream removed \()?(RST_STREAM \(|Received RST_STREAM |Data frame with END_STREAM )|No status received$"
+)
 _TURNED_AWAY = re.compile(r"(Stream removed \()?GOAWAY received;")
+
+
+def is_cut(details: str | None) -> bool:
+    """Whether gRPC's words say that a call's stream ended without a status, whatever code gRPC has made of that.
+
+    So servers end their calls when they are stopped, and proxies those of a backend that is gone: where the answer had
+    begun, a proxy can say it in no other way.
+    """
+    return _CUT.match(details or "") is not None
+
+
+def is_broken(error: grpc.aio.AioRpcError) -> bool:
+    """Whether no server has answered a call: it does not serve, it was stopped meanwhile, or there was no status."""
+    return error.code() in BROKEN or is_cut(error.details())
 
 
 def is_turned_away(details: str | None) -> bool:
@@ -237,7 +254,7 @@ class Connectivity:
 
     async def is_lost_after(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether a call failed because the link is lost, rather than because the peer answered so."""
-        if error.code() not in BROKEN and not is_forgotten(error):
+        if not (is_broken(error) or is_forgotten(error)):
             return False
         await self._find_out(error.details())
         return self._loss.reason is not None
@@ -300,7 +317,7 @@ class Connectivity:
             try:
                 await health_service.ask(self._channel, timeout=SIGN_OF_LIFE)
             except grpc.aio.AioRpcError as error:
-                if error.code() in BROKEN:
+                if is_broken(error):
                     turned_away += is_turned_away(error.details())
                     await self._loss.is_declared_within(MOMENT)
                     continue

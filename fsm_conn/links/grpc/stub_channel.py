@@ -23,7 +23,7 @@ import grpc
 import grpc.aio
 
 from fsm_conn.links.base import StubTraffic
-from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity
+from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity, is_cut
 from fsm_conn.links.grpc.feeding import is_being_cancelled
 from fsm_conn.links.grpc.first_status import at_hand
 from fsm_conn.links.grpc.loss import Loss
@@ -92,7 +92,7 @@ class StubChannel(grpc.aio.Channel):
         began = self.traffic.began.pop(call, None)
         if began is None:
             return
-        if code is UNAVAILABLE:
+        if code is UNAVAILABLE or is_cut(details):
             self.connectivity.end_broken(details)
         else:
             self.connectivity.end()
