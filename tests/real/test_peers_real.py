@@ -442,25 +442,20 @@ async def test_a_backend_that_is_away_for_a_while_under_idempotent_load(proxied:
 async def test_a_backend_that_is_killed_under_a_subscription(proxied: Proxied) -> None:
     """The answer has begun, so the proxy can only reset the stream: with the opt-in that is a gap, and it goes on."""
     await proxied.server.stop(0)
-    address, backends = f"127.0.0.1:{proxied.backend}", list[subprocess.Popen[bytes]]()
-
-    def start() -> None:
-        program = [sys.executable, str(PLUGINS / "plain_server.py"), address]
-        backends.append(subprocess.Popen(program, stdout=subprocess.DEVNULL))
-
+    address = f"127.0.0.1:{proxied.backend}"
+    program = [sys.executable, str(PLUGINS / "plain_server.py"), address]
+    backend = subprocess.Popen(program, stdout=subprocess.DEVNULL)
     try:
-        start()
         await until_served(address)
         async with asyncio.timeout(300), Connection(Endpoint(proxied.address), services=calculator_pb2) as conn:
             items = conn.subscribe("calculator.Count", INSISTENT, limit=10**9)
             assert (await anext(items)).result == 1
-            stopped(backends[0])
-            start()
+            stopped(backend)
+            await proxied.start()
             gaps = 0
             while isinstance(item := await anext(items), Gap) or not gaps:
                 gaps += isinstance(item, Gap)
             assert item.result == 1
             await items.aclose()
     finally:
-        for backend in backends:
-            stopped(backend)
+        stopped(backend)
