@@ -4,6 +4,7 @@ Rules that hold here:
 
 - A recipe holds no keys or tokens, only names of files and environment variables. The serving and the connecting
   machine read them.
+- An error shows no value that may be a secret by mistake, such as a key instead of the path of its file.
 - Mistakes are refused when the recipe is created, not on the machine that it is sent to.
 """
 
@@ -33,8 +34,16 @@ SHORTEST_TOKEN = 16
 
 def _path(value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise TypeError(f"{value!r}: give the path of a file")
-    return str(os.fspath(value))
+        raise TypeError(f"{_kind(value)}: give the path of a file")
+    path = str(os.fspath(value))
+    if "-----BEGIN" in path:
+        raise ValueError("this is what a PEM file contains: give the path of the file")
+    return path
+
+
+def _kind(value: object) -> str:
+    """What errors say of a wrong value: it may be the very secret whose place was asked for."""
+    return f"{type(value).__name__}" if value else f"{value!r}"
 
 
 def _read(what: str, path: str) -> str:
@@ -98,7 +107,7 @@ class TlsFiles:
 
 def _named(token: Token, attribute: Any, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
-        raise TypeError(f"Token({attribute.name}={value!r}): give a name, or None")
+        raise TypeError(f"Token({attribute.name}={_kind(value)}): give a name, or None")
 
 
 @explained_class
@@ -160,7 +169,7 @@ def _of(kind: type, *, none: bool = False) -> Any:
     def validate(recipe: Recipe, attribute: Any, value: object) -> None:
         if not (isinstance(value, kind) or (none and value is None)):
             otherwise = ", or None" if none else ""
-            raise TypeError(f"Recipe({attribute.name}={value!r}): give a {kind.__name__}{otherwise}")
+            raise TypeError(f"Recipe({attribute.name}={_kind(value)}): give a {kind.__name__}{otherwise}")
 
     return validate
 

@@ -81,14 +81,21 @@ def checked_metadata(value: Any, owner: str = "CallOptions") -> tuple[tuple[str,
     return metadata
 
 
+def _keys(pairs: tuple[tuple[str, str | bytes], ...]) -> str:
+    return str([key for key, _ in pairs])
+
+
 @attrs.define(eq=False)
 class ReceivedMetadata:
-    """The metadata that came with the replies of one call: give one to `CallOptions`, and read it later."""
+    """The metadata that came with the replies of one call: give one to `CallOptions`, and read it later.
 
-    initial: tuple[tuple[str, str | bytes], ...] = ()
+    Its `repr` shows the keys alone, because the values may be tokens.
+    """
+
+    initial: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), repr=_keys)
     """The initial metadata; present once the first reply is. Of a stream that fails before that, gRPC may have
     dropped it."""
-    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    trailing: tuple[tuple[str, str | bytes], ...] = attrs.field(default=(), repr=_keys)
     """The trailing metadata; present once the call has ended, also with an error."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,24 @@ def test_nothing_is_open_to_other_machines(address: str) -> None:
     serve(Recipe(plugin=COMMAND, tls=TlsFiles(certificate="c", key="k"), token=Token(env="TOKEN")), address)
     serve(COMMAND, "127.0.0.1:0")
     serve(COMMAND, "unix:/run/x.sock")
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQ\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: Recipe(plugin=COMMAND, token="hunter2 in MIIEvQ"),  # type: ignore[arg-type]
+        lambda: Recipe(plugin=COMMAND, tls=PEM),  # type: ignore[arg-type]
+        lambda: Token(env=PEM.encode()),  # type: ignore[arg-type]
+        lambda: TlsFiles(certificate="c.pem", key=PEM),
+        lambda: TlsFiles(certificate="c.pem", key=PEM.encode()),
+        lambda: TlsFiles(certificate=[PEM], key="k.pem"),
+    ],
+)
+def test_a_secret_in_the_place_of_its_source_is_not_shown(mistake: Callable[[], object]) -> None:
+    """The error says what to give."""
+    with pytest.raises((TypeError, ValueError), match="give ") as caught:
+        mistake()
+    assert "MIIEvQ" not in str(caught.value)

@@ -153,3 +153,9 @@ def test_what_takes_none_is_refused() -> None:
         CallOptions(received={})  # type: ignore[arg-type]
     assert CallOptions(received=ReceivedMetadata()) == CallOptions()
     assert hash(CallOptions(received=ReceivedMetadata())) == hash(CallOptions())
+
+
+def test_values_that_may_be_tokens_are_not_shown() -> None:
+    """A `repr` has the keys alone: whoever logs one logs no session."""
+    received = ReceivedMetadata(initial=(("set-cookie", "hunter2"),), trailing=(("next-token-bin", b"hunter3"),))
+    assert repr(received) == "ReceivedMetadata(initial=['set-cookie'], trailing=['next-token-bin'])"
