@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import grpc
@@ -35,6 +36,16 @@ ATTEMPT_MS = 5000
 20 seconds."""
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """The variables in which gRPC looks for a proxy, in this order."""
+_CLOSED = re.compile(r": (Socket closed|recvmsg:Connection reset by peer[ ()0-9]*)$")
+_HINTS = {
+    # A server ends the connection after the handshake, as TLS 1.3 does.
+    "TSI_DATA_CORRUPTED": "perhaps it refused our certificate, or asks for one",
+    "WRONG_VERSION_NUMBER": "perhaps it does not speak TLS: leave credentials= away",
+    "CERTIFICATE_VERIFY_FAILED": "no authority in Tls(roots=...) vouches for its certificate",
+    "Hostname Verification Check failed": "its certificate is for another name: give that as authority=",
+    "Expected SETTINGS frame": "another kind of server listens there",
+}
+"""Parts of gRPC's words, and what they mean."""
 COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
@@ -81,7 +92,7 @@ async def open_channel(endpoint: Endpoint) -> Any:
         while (state := channel.get_state(try_to_connect=True)) is not READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 why = brief(await said_why_not(channel), 400)
-                raise LinkError(f"cannot reach {endpoint.name}{_through_proxy(endpoint)}: {why}{_hint(why)}")
+                raise LinkError(f"cannot reach {endpoint.name}{_through_proxy(endpoint)}: {why}{_hint(why, endpoint)}")
             await channel.wait_for_state_change(state)
     except BaseException:
         await channel.close()
@@ -89,9 +100,11 @@ async def open_channel(endpoint: Endpoint) -> Any:
     return carrying(channel, endpoint.metadata)
 
 
-def _hint(why: str) -> str:
-    """What gRPC's words mean when a server ends the connection after the handshake, as TLS 1.3 does."""
-    return "; perhaps it refused our certificate, or asks for one" if "TSI_DATA_CORRUPTED" in why else ""
+def _hint(why: str, endpoint: Endpoint) -> str:
+    """What gRPC's words mean, and what to do, where they do not say it."""
+    if endpoint.credentials is None and _CLOSED.search(why):
+        return "; perhaps it expects TLS: give credentials=Tls(...)"
+    return next((f"; {hint}" for words, hint in _HINTS.items() if words in why), "")
 
 
 def _through_proxy(endpoint: Endpoint) -> str:

@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -427,5 +428,30 @@ def test_a_certificate_that_was_refused_is_told_in_plain_words() -> None:
     """Those of gRPC are of a library inside it."""
     from fsm_conn.links.grpc.endpoint import _hint
 
-    assert "refused our certificate" in _hint("ipv4:127.0.0.1:33725: Unwrap failed (TSI_DATA_CORRUPTED)")
-    assert _hint("Connection refused") == ""
+    endpoint = Endpoint("127.0.0.1:33725", credentials=Tls())
+    assert "refused our certificate" in _hint("ipv4:127.0.0.1:33725: Unwrap failed (TSI_DATA_CORRUPTED)", endpoint)
+    assert _hint("Connection refused", endpoint) == _hint("Connection refused", Endpoint("127.0.0.1:33725")) == ""
+
+
+async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1000)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    writer.close()
+
+
+async def test_a_server_of_another_kind_is_told_with_the_remedy() -> None:
+    """TLS where plain text is expected, and the other way round; another authority, another name, HTTP/1.1."""
+    certificate, key = certificates()
+    trusting, stranger = Tls(roots=certificate), Tls(roots=certificates()[0])
+    other = await asyncio.start_server(_http1, "127.0.0.1", 0)
+    async with serving() as plain, serving(credentials=grpc.ssl_server_credentials([(key, certificate)])) as secure:
+        for target, hint in (
+            (Endpoint(secure.address), "perhaps it expects TLS: give credentials=Tls"),
+            (Endpoint(plain.address, credentials=trusting), "leave credentials= away"),
+            (Endpoint(secure.address, credentials=stranger), "no authority in Tls(roots=...) vouches for"),
+            (Endpoint(secure.address, credentials=trusting, authority="a.test"), "give that as authority="),
+            (Endpoint(f"127.0.0.1:{other.sockets[0].getsockname()[1]}"), "another kind of server listens there"),
+        ):
+            with pytest.raises(LinkError, match=re.escape(hint)):
+                await EndpointLink(target).open()
+    other.close()
