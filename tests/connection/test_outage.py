@@ -43,6 +43,17 @@ def test_attempts_and_their_pauses() -> None:
     assert not outage.permits(PLAIN, 0.0)
 
 
+def test_the_next_pause_may_depend_on_this_one() -> None:
+    """With decorrelated jitter it is up to three times as long."""
+    policy = RetryPolicy(initial_delay=1.0, max_delay=1000.0, jitter="decorrelated")
+    dice, outage, pauses = random.Random(1), Outage(), list[float]()
+    for _ in range(50):
+        outage.count(policy, dice)
+        assert 1.0 <= outage.next_pause <= max(1.0, 3 * outage.pause)
+        pauses.append(outage.pause)
+    assert max(pauses) > 3.0
+
+
 def test_a_careful_attempt_is_the_only_one() -> None:
     """Its failure ends the outage."""
     outage = Outage(is_half_open=True)

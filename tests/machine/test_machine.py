@@ -231,6 +231,15 @@ async def test_whatever_is_done_first_begins_it(begin: str) -> None:
     await clock.aclose()
 
 
+async def test_who_was_cancelled_while_it_waited_is_forgotten() -> None:
+    """However often it asks, a machine that lives long does not grow."""
+    async with Clock() as clock:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(clock.wait_for_state("stopped"), 0.1)
+        assert not clock._fsm_waiters
+
+
 async def test_a_closed_machine_takes_no_trigger_until_it_is_started_again() -> None:
     """The error says so, who waits is told, and nothing has changed."""
     clock = Clock()

@@ -6,6 +6,7 @@ Each function puts one fault in by `patch`, which takes it out again. It says wh
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from threading import get_ident
@@ -16,7 +17,7 @@ import pytest
 
 from fsm_conn.connection.calling import calls
 from fsm_conn.links.driver import DriverLink
-from fsm_conn.links.errors import ProbeError
+from fsm_conn.links.errors import ConnectionLostError, ProbeError
 from fsm_conn.links.process.start_limiter import StartLimiter, _Ticket
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.pool import driver_pool, hooks, options
@@ -453,6 +454,32 @@ def returned_by_threads_past_the_line(patch: pytest.MonkeyPatch) -> None:
             self.free.append(slot)
 
     patch.setattr(Leases, "returned", slowly)
+
+
+@mutant("a call that was not sent is not sent through another connection")
+def unsent_and_told(patch: pytest.MonkeyPatch) -> None:
+    after_loss = calls._Repeats.after_loss
+
+    def told(self: Any, error: ConnectionLostError) -> None:
+        if not error.maybe_executed:
+            raise error
+        after_loss(self, error)
+
+    patch.setattr(calls._Repeats, "after_loss", told)
+
+
+@mutant("a connection serves before on_open has prepared it")
+def served_unprepared(patch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+
+    async def while_configuring(self: Slot) -> str:
+        outcome = self._on_open(self.conn) if self._on_open is not None else None
+        if inspect.isawaitable(outcome):
+            kept.append(asyncio.ensure_future(outcome))
+        self._configured = self.conn.link
+        return "configured"
+
+    patch.setattr(Slot, "while_configuring", while_configuring)
 
 
 class Here:

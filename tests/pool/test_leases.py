@@ -639,3 +639,13 @@ async def test_a_lease_of_a_pool_that_was_dropped_is_told() -> None:
     gc.collect()
     with pytest.raises(PoolClosed, match=r"^the pool 'lost' is gone$"):
         await lease
+
+
+async def test_a_lease_that_a_closing_pool_did_not_wait_for_is_told(opened: Any) -> None:
+    """It was not the link that was lost."""
+    pool, _ = await opened(1)
+    lease = await pool.acquire()
+    await pool.close_all(timeout=0)
+    with pytest.raises(PoolClosed, match=r"is closed: 'await pool.initialize\(\)' first"):
+        _ = lease.connection
+    lease.release()

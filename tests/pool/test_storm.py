@@ -42,7 +42,7 @@ def test_wrong_use_of_pool_test_is_told() -> None:
     assert isinstance(TestPool.settings, settings)
 
 
-@pytest.mark.parametrize("lives", [hunting, drivers, starts])
+@pytest.mark.parametrize("lives", [hunting, drivers, starts], ids=lambda each: each.__name__.rpartition(".")[2])
 @pytest.mark.parametrize("seed", range(0, 300, 50))
 def test_random_lives_are_survived(seed: int, lives: ModuleType) -> None:
     """The same that kill the mutants."""

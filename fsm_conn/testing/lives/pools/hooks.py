@@ -35,10 +35,17 @@ class SimulatedHooks:
 
     def options(self) -> dict[str, Any]:
         """The keywords for the pool."""
-        return {"on_open": self._hook, "on_acquire": self._ask, "on_release": self._release} if self._kind else {}
+        return {"on_open": self._open, "on_acquire": self._ask, "on_release": self._release} if self._kind else {}
 
-    def _hook(self, conn: Connection) -> Any:
-        return self._slow_hook() if self._kind in ("async", "hanging") else self._fast_hook()
+    def _open(self, conn: Connection) -> Any:
+        if self._kind not in ("async", "hanging"):
+            return self._fast_hook()
+        self._model.unprepared.add(conn.link)
+        return self._prepared(conn.link)
+
+    async def _prepared(self, link: Any) -> None:
+        await self._slow_hook()
+        self._model.unprepared.discard(link)
 
     def _release(self, conn: Connection) -> Any:
         if self._kind not in ("async", "hanging"):

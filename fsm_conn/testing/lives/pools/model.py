@@ -62,6 +62,7 @@ class PoolModel:
         served_since: users that were served since the last check.
         doubtful: links that `on_acquire` has refused, or during whose check it was interrupted.
         asking: links that `on_acquire` is checking, and for how many users.
+        unprepared: links that `on_open` has not finished with.
         unclean: links that `on_release` has yet to finish with, and for how many leases.
         grants, timeouts, refusals, leaked: counts, as in the pool's statistics.
         unavailable: how many users were told since the last check that nothing can connect.
@@ -94,6 +95,7 @@ class PoolModel:
         """The links that calls without a lease use at present."""
         self.asking: Counter[Link | None] = Counter()
         self.doubtful: set[Link | None] = set()
+        self.unprepared: set[Link | None] = set()
         self.unclean: Counter[Link | None] = Counter()
         self.unexpected: BaseException | None = None
 
@@ -113,6 +115,8 @@ class PoolModel:
             self.unexpected = AssertionError("a link that was lost long before, while the loop was blocked")
         if self.unclean[user.link] and lease._leases.policy.leases_per_connection == 1:
             self.unexpected = AssertionError("a link that on_release has not finished with")
+        if user.link in self.unprepared:
+            self.unexpected = AssertionError("a link that on_open has not finished with")
         if user.link in self.doubtful:
             self.unexpected = AssertionError("a link of which nobody knows the state, for its check was broken off")
         self.holding.append(user)

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from typing import Any
 
 from fsm_conn.connection.policy import RetryPolicy
+from fsm_conn.links.errors import ConnectionLostError
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.pool.policy import PoolPolicy
@@ -51,6 +52,7 @@ STEP_RULES = (
     "opening_waits_as_said",
     "permanent_errors_are_final",
     "targets_have_their_share",
+    "unsent_calls_are_repeated",
 )
 """Rules that are checked during a step; all other rules belong to the model."""
 
@@ -190,6 +192,8 @@ class PoolStage:
         elif task.exception() is not None and not self._is_known(task.exception()):
             error = task.exception()
             self._fail("errors_are_ours", f"a {task.get_name()} was told {error!r}", error)
+        elif _was_given_up(task):
+            self._fail("unsent_calls_are_repeated", f"a {task.get_name()} was told {task.exception()!r}")
 
     def _is_known(self, error: BaseException | None) -> bool:
         failed_hook = self.hooks == "failing" and isinstance(error, OSError)
@@ -234,3 +238,10 @@ class PoolStage:
                     task.exception()  # it was reported already, or does not matter any more
             if self._owns_loop or not emptied:
                 self.loop.close()
+
+
+def _was_given_up(task: asyncio.Task[Any]) -> bool:
+    """Whether a call that may be repeated ended because it was not sent once, and the pool was not closed."""
+    error = task.exception()
+    is_unsent = isinstance(error, ConnectionLostError) and not error.maybe_executed
+    return is_unsent and "patiently" in task.get_name() and "disconnect()" not in str(error)
