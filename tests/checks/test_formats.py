@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,6 @@ def test_files_in_sarif_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place(one(file=str(HERE), line=7))["region"] == {"startLine": 7}
     assert place(one(file="/a b/c.py"))["artifactLocation"] == {"uri": "file:///a%20b/c.py"}
     assert place(one(file=str(Path.cwd() / "a b.py")))["artifactLocation"] == {"uri": "a%20b.py"}
+    assert place(one(file=os.fsdecode(os.fsencode(Path.cwd()) + b"/caf\xe9.py")))["artifactLocation"] == {
+        "uri": "caf%E9.py"
+    }

@@ -19,7 +19,7 @@ from http2 import most_streams
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import ServeLimits
 from fsm_conn.cluster.serving.health import MOST_QUESTIONS, HealthServer
-from fsm_conn.cluster.serving.listener import Listener, listen
+from fsm_conn.cluster.serving.listener import Listener, check_address, listen
 
 PATIENT = 60.0
 NO_PLUGINS: Any = None
@@ -50,6 +50,18 @@ def test_other_users_cannot_connect_to_a_socket_of_the_file_system(path: Path) -
         assert stat.S_IMODE(path.stat().st_mode) == mode
         listening.close()
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:", "unix://", "unix:\0abstract", "a..b:0", f"{'a' * 80}:0", "\udce9:0", "[::1:x"]
+)
+def test_no_address_is_refused(address: str) -> None:
+    """Without a path a socket would have a name of the system's, and no mode that keeps other users away."""
+    with pytest.raises(ServeError, match="listen at"):
+        listen(address)
+    if address.startswith("unix:"):
+        with pytest.raises(ServeError, match="give the path of a socket"):
+            check_address(address)
 
 
 async def test_the_file_of_a_socket_goes_with_it(path: Path) -> None:

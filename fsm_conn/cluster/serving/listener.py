@@ -187,7 +187,7 @@ def listen(address: str) -> tuple[socket.socket, str]:
     """
     try:
         if address.startswith("unix:"):
-            path = address.removeprefix("unix:").removeprefix("//")
+            path = _path_of(address)
             found = socket.socket(socket.AF_UNIX)
             with suppress(OSError):  # except on Linux, only the umask keeps others away
                 os.fchmod(found.fileno(), 0o660)
@@ -197,8 +197,8 @@ def listen(address: str) -> tuple[socket.socket, str]:
             family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             found = socket.socket(family)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    except OSError as error:
-        raise ServeError(f"cannot listen at {address}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:
+        raise ServeError(f"cannot listen at {address}: {getattr(error, 'strerror', '') or error}") from None
     try:
         found.setblocking(False)
         if found.family == socket.AF_UNIX:
@@ -244,8 +244,17 @@ def check_address(address: str) -> None:
     Raises:
         ServeError: it is no such address.
     """
-    if not address.startswith("unix:"):
-        _split(address)
+    _path_of(address) if address.startswith("unix:") else _split(address)
+
+
+def _path_of(address: str) -> str:
+    """The path in `unix:/path`. Without one, the socket would be in no file system, where everybody can connect to it."""
+    path = address.removeprefix("unix:").removeprefix("//")
+    if not path or "\0" in path:
+        raise ServeError(
+            f"{address!r} is not an address to listen at: give the path of a socket, such as unix:/run/x.sock"
+        )
+    return path
 
 
 def _split(address: str) -> tuple[str, int]:
