@@ -60,7 +60,7 @@ def test_no_address_is_refused(address: str) -> None:
     with pytest.raises(ServeError, match="listen at"):
         listen(address)
     if address.startswith("unix:"):
-        with pytest.raises(ServeError, match="give the path of a socket"):
+        with pytest.raises(ServeError, match="give a path, such as unix:"):
             check_address(address)
 
 

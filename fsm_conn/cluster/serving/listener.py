@@ -248,12 +248,10 @@ def check_address(address: str) -> None:
 
 
 def _path_of(address: str) -> str:
-    """The path in `unix:/path`. Without one, the socket would be in no file system, where everybody can connect to it."""
+    """The path in `unix:/path`. A socket without one is in no file system: everybody could connect to it."""
     path = address.removeprefix("unix:").removeprefix("//")
     if not path or "\0" in path:
-        raise ServeError(
-            f"{address!r} is not an address to listen at: give the path of a socket, such as unix:/run/x.sock"
-        )
+        raise ServeError(f"{address!r} is not an address to listen at: give a path, such as unix:/run/x.sock")
     return path
 
 
