@@ -31,8 +31,8 @@ _LEVELS = {
 }
 # The time comes first, unless the plugin turns it off; go-plugin's own host looks only for a level at the beginning.
 _TEXT = re.compile(r"(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?\s+)?\[(TRACE|DEBUG|INFO|WARN|ERROR)\]")
-_CUT = re.compile(r'\{"@level":"(trace|debug|info|warn|error)",')
-"""JSON of hclog's that was too long to be read whole; it begins with its level."""
+_CUT = re.compile(r'\{(?:"@caller":"(?:[^"\\]|\\.)*",)?"@level":"(trace|debug|info|warn|error)",')
+"""JSON of hclog's that was too long to be read whole; it begins with where it was written, if at all, and its level."""
 _CRASHES = ("panic: ", "fatal error: ")
 """How Go's runtime begins to tell why it ends a program; a stack trace follows."""
 

@@ -381,7 +381,7 @@ class LineLog:
         extra, text = self._extra, entry.text
         if text is not line:  # it is unescaped now
             text = self._redact(text)
-            extra |= {"plugin_module": self._redact(entry.module), "plugin_fields": self._shown(entry.fields)}
+            extra = extra | {"plugin_module": self._redact(entry.module), "plugin_fields": self._shown(entry.fields)}
         text = text if len(text) <= LONGEST_LOGGED else text[:LONGEST_LOGGED] + "..."
         plugin_logger.log(entry.level, "%s", text, extra=extra)
 

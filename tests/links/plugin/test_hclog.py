@@ -114,8 +114,12 @@ def test_a_crash_of_go_is_an_error_to_its_end() -> None:
 
 def test_a_line_of_json_that_was_cut_short_has_its_level() -> None:
     """Hclog writes that first, and a line may be longer than what is read of it."""
-    line = json.dumps({"@level": "error", "@message": "m", "x": "y" * 9000}, separators=(",", ":"))[:8192]
-    assert read_entry(line) == Entry(line, logging.ERROR)
+    for before in ({}, {"@caller": 'C:\\a "b".go:37'}):  # hclog sorts the names
+        said = {**before, "@level": "error", "@message": "m", "x": "y" * 9000}
+        line = json.dumps(said, separators=(",", ":"))[:8192]
+        assert read_entry(line) == Entry(line, logging.ERROR)
+    other = json.dumps({"@message": "m", "x": '"@level":"error",', "y": "z" * 9000}, separators=(",", ":"))[:8192]
+    assert read_entry(other) == Entry(other)
 
 
 class TestInTheLog:
@@ -125,6 +129,14 @@ class TestInTheLog:
         (record,) = logged(caplog, line + "\n", read=read_entry)
         assert (record.levelname, record.getMessage()) == ("WARNING", 'kv: slow: took=1.5 keys=["a"]')
         assert (record.plugin_module, record.plugin_fields) == ("kv", {"took": 1.5, "keys": ["a"]})
+        assert record.plugin_name == "p"
+
+    def test_fields_are_of_their_own_line(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A line without fields does not have those of the line before."""
+        said = json.dumps({"@level": "warn", "@message": "slow", "@module": "kv", "took": 1.5})
+        _, record = logged(caplog, f"{said}\nplain\n", read=read_entry)
+        assert not hasattr(record, "plugin_fields")
+        assert not hasattr(record, "plugin_module")
         assert record.plugin_name == "p"
 
     def test_what_is_below_the_loggers_level_is_not_logged(self, caplog: pytest.LogCaptureFixture) -> None:
