@@ -6,6 +6,7 @@ only one of the two is refused for the other, with a hint about what to do.
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import shutil
@@ -44,7 +45,7 @@ class Peer:
     env: tuple[tuple[str, str], ...]
     version: tuple[int, ...]
     mtls: bool | None
-    metadata: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str | bytes], ...]
     tls: bool
     cacert: Path | None
     cert: Path | None
@@ -77,14 +78,13 @@ class Peer:
     def _plugin(self) -> Plugin:
         self._refuse(
             "an address, not for a plugin that is started",
-            metadata=self.metadata,
             tls=self.tls,
             cacert=self.cacert,
             cert=self.cert,
             key=self.key,
             authority=self.authority,
         )
-        return Plugin(self.words, env=self.env, versions=self.version, mtls=self.mtls)
+        return Plugin(self.words, env=self.env, versions=self.version, mtls=self.mtls, metadata=self.metadata)
 
     def _refuse(self, kind: str, **options: Any) -> None:
         wrong = [f"--{name}" for name, value in options.items() if value not in (None, False, ())]
@@ -142,10 +142,24 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return tuple((name, value) for name, _, value in pairs)
 
 
-def _headers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """`NAME=VALUE`, or `NAME: VALUE`, as in grpcurl and curl."""
+def _headers(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str | bytes], ...]:
+    """`NAME=VALUE`, or `NAME: VALUE`, as in grpcurl and curl: in any case, and in base64 for names in `-bin`."""
     split = (value.partition(":") if ":" in value.partition("=")[0] else value.partition("=") for value in values)
-    return _pairs(ctx, param, tuple(f"{name}{'=' * bool(sign)}{value.strip()}" for name, sign, value in split))
+    pairs = _pairs(ctx, param, tuple(f"{name}{'=' * bool(sign)}{value.strip()}" for name, sign, value in split))
+    try:
+        return tuple(
+            (name.lower(), _decoded(value) if name.lower().endswith("-bin") else value) for name, value in pairs
+        )
+    except ValueError:
+        raise click.UsageError(
+            f"{param.opts[0]}: the values of names that end in '-bin' must be in base64.", ctx
+        ) from None
+
+
+def _decoded(value: str) -> bytes:
+    return base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
 
 
 def _file(flag: str, help: str) -> Callable[[F], F]:
@@ -175,7 +189,7 @@ _OPTIONS = (
         multiple=True,
         callback=_headers,
         metavar="NAME=VALUE",
-        help="Address: send this metadata with every call.",
+        help="Send this metadata with every call; in base64 for names that end in -bin. May be repeated.",
     ),
     click.option(
         "--tls",

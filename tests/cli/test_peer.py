@@ -61,9 +61,10 @@ def test_an_address(address: str) -> None:
 
 def test_metadata() -> None:
     """As grpcurl's users write it, too."""
-    given = ("--metadata", "authorization=Bearer a=b", "-H", "x-one: 1", "-H", "x-url=http://a")
-    expected = {"authorization": "Bearer a=b", "x-one": "1", "x-url": "http://a"}
+    given = ("--metadata", "Authorization=Bearer a=b", "-H", "X-One: 1", "-H", "x-url=http://a", "-H", "n-bin: AQI")
+    expected = {"authorization": "Bearer a=b", "x-one": "1", "x-url": "http://a", "n-bin": b"\x01\x02"}
     assert target(*given, "--", "a:1") == Endpoint("a:1", metadata=expected)
+    assert target(*given, "--", "p") == Plugin(["p"], metadata=expected)
 
 
 def test_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,10 +91,11 @@ def test_a_file_with_the_name_of_an_address(tmp_path: Path, monkeypatch: pytest.
     ("arguments", "said"),
     [
         (("--env", "A=b", "--mtls", "--", "a:1"), "--env, --mtls: for a plugin that is started, not for an address."),
-        (("--metadata", "a=b", "--tls", "--", "p"), "--metadata, --tls: for an address, not for a plugin"),
+        (("--cacert", "a", "--tls", "--", "p"), "--tls, --cacert: for an address, not for a plugin"),
         (("--metadata", "a", "--", "a:1"), "--metadata takes NAME=VALUE."),
         (("--env", "=b", "--", "p"), "--env takes NAME=VALUE."),
-        (("--metadata", "A=b", "--", "a:1"), "metadata"),
+        (("--metadata", "\u00e4=b", "--", "a:1"), "metadata"),
+        (("--metadata", "a-bin=?", "--", "a:1"), "the values of names that end in '-bin' must be in base64"),
         (("--", "https://user:s3cret@host:1/"), "gRPC's addresses have no https://"),
         ((), "Give the plugin's command after '--', such as '-- python plugin.py', or an address"),
     ],

@@ -19,6 +19,8 @@ __all__ = ["ask", "has_no_answer", "is_serving", "news_of", "watching"]
 _CHECK = "/grpc.health.v1.Health/Check"
 _WATCH = "/grpc.health.v1.Health/Watch"
 _SILENCE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+_NOT_ASKED = "Getting metadata from plugin failed"
+"""GRPC's words (its `plugin_credentials.cc`) when the user's own call credentials fail: the peer was not asked."""
 _STATUS = health_pb2.HealthCheckResponse
 
 
@@ -71,7 +73,7 @@ def has_no_answer(error: grpc.aio.AioRpcError, service: str) -> bool:
             f"the peer's health service knows no service {service!r}; HealthPolicy(service=...) takes its full name, "
             "or nothing for the peer as a whole"
         )
-    return error.code() not in _SILENCE
+    return error.code() not in _SILENCE or (error.details() or "").startswith(_NOT_ASKED)
 
 
 def _method(kind: Any, path: str) -> Any:

@@ -13,10 +13,13 @@ import logging
 import re
 from typing import Any
 
-from fsm_conn.links.process.output import Entry, Heard
+from fsm_conn.links.process.output import Entry, Heard, plugin_logger
 from fsm_conn.links.target import Plugin, Reattach
 
 __all__ = ["TRACE", "LineReader", "heard_of"]
+
+# Without it, Python prints a plugin's warnings on stderr where no logging is set up.
+plugin_logger.addHandler(logging.NullHandler())
 
 TRACE = 5
 """The level of hclog's TRACE, below `logging.DEBUG`."""

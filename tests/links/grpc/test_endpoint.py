@@ -303,6 +303,23 @@ async def test_credentials_for_each_call() -> None:
         assert [each["authorization"] for each in served.metadata] == ["Bearer 1", "Bearer 2"]
 
 
+async def test_credentials_that_cannot_be_had_tell_nothing_of_the_peer() -> None:
+    """A service for tokens that is down for a moment: calls fail as gRPC has it, and the link stays."""
+
+    class Failing(grpc.AuthMetadataPlugin):  # type: ignore[misc,unused-ignore]
+        def __call__(self, context: Any, callback: Any) -> None:
+            raise RuntimeError("no token")
+
+    certificate, key = certificates()
+    async with serving(credentials=grpc.ssl_server_credentials([(key, certificate)])) as served:
+        roots, calls = grpc.ssl_channel_credentials(certificate), grpc.metadata_call_credentials(Failing())
+        link = await opened(Endpoint(served.address, credentials=grpc.composite_channel_credentials(roots, calls)))
+        assert await link.probe() is False
+        with pytest.raises(grpc.aio.AioRpcError, match="no token"):
+            await add(link)
+        await link.close()
+
+
 async def test_the_authority_of_a_server_with_another_name() -> None:
     """TLS goes by it: the certificate is for `other.test`, and the server is called by an address."""
     certificate, key = certificates()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -215,3 +217,10 @@ class TestSink:
         assert "is not called again" in caplog.text
         assert "ZeroDivisionError: mine" in caplog.text
         assert len(calls) == 1
+
+
+def test_nothing_is_printed_where_no_logging_is_set_up() -> None:
+    """What a plugin says is for those who ask for it."""
+    code = "import logging, fsm_conn.links.plugin.hclog; logging.getLogger('fsm_conn.plugin').error('boom')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
