@@ -9,12 +9,7 @@ import grpc
 import grpc.aio
 from pyvider.rpcplugin.protocol.grpc_controller_pb2 import Empty as ShutdownRequest
 
-__all__ = ["ASKED", "TOLD", "ask_to_end"]
-
-ASKED = 2.0
-"""Seconds that a plugin has to end after it was asked; go-plugin's own client waits as long."""
-TOLD = 1.0
-"""Seconds between SIGTERM and SIGKILL for a plugin that was asked before, and did not end."""
+__all__ = ["ask_to_end"]
 
 
 async def ask_to_end(controller: Any, limit: float) -> float | None:

@@ -38,7 +38,6 @@ from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.metadata import carrying
 from fsm_conn.links.plugin import diagnosis
-from fsm_conn.links.plugin.ending import ASKED, TOLD
 from fsm_conn.links.process.paths import absolute
 from fsm_conn.links.process.process import GRACE, PluginProcess
 from fsm_conn.links.process.start_limiter import process_limiter
@@ -48,12 +47,16 @@ from fsm_conn.links.target import Plugin
 if TYPE_CHECKING:
     from fsm_conn.links.plugin.client import PluginClient
 
-__all__ = ["PluginLink"]
+__all__ = ["ASKED", "TOLD", "PluginLink"]
 
 PING = "plugin"
 """The name of go-plugin's servers in their health service (`GRPCServiceName` in its `grpc_server.go`)."""
 HANG_UP = 0.01
 """Seconds in which gRPC certainly hangs up. A server's farewell after that makes gRPC write a line to stderr."""
+ASKED = 2.0
+"""Seconds that a plugin has to end after it was asked; go-plugin's own client waits as long."""
+TOLD = 1.0
+"""Seconds between SIGTERM and SIGKILL for a plugin that was asked before, and did not end."""
 
 
 class PluginLink(GrpcLink):

@@ -23,8 +23,9 @@ from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.metadata import for_own_calls
 from fsm_conn.links.plugin.broker import PluginBroker
 from fsm_conn.links.plugin.dialing import Dialler
-from fsm_conn.links.plugin.ending import ASKED, TOLD, ask_to_end
+from fsm_conn.links.plugin.ending import ask_to_end
 from fsm_conn.links.plugin.hclog import heard_of
+from fsm_conn.links.plugin.link import ASKED, TOLD
 from fsm_conn.links.plugin.stdio import read_stdio
 from fsm_conn.links.process.foreign import ForeignProcess
 from fsm_conn.links.process.output import LineLog
