@@ -19,6 +19,7 @@ from screens import clean_environment
 from fsm_conn import CallOptions, Connection, Plugin
 from fsm_conn.cluster import ClusterPolicy, ClusterPool, NoMemberError, Recipe, ServeLimits
 from fsm_conn.cluster.dask import DaskMembers, local_pool
+from fsm_conn.cluster.dask import hosting as engine_hosting
 from fsm_conn.cluster.dask.hosting import Hosting, _hosted, end, ensure
 from fsm_conn.links.process import prefork
 
@@ -174,8 +175,9 @@ def hosting(**options: Any) -> Hosting:
     )
 
 
-async def test_what_nobody_asks_for_ends() -> None:
+async def test_what_nobody_asks_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that was killed leaves nothing behind for long."""
+    monkeypatch.setattr(engine_hosting, "UNUSED_AFTER", 0.5)
     host, wanted = Host(), hosting(orphaned_after=1.0)
     await eventually(lambda: ensure(wanted, host)["state"] == "serving", LIMIT)
     await eventually(lambda: _state(host) == "closed", LIMIT)
@@ -187,17 +189,23 @@ def _state(host: Host) -> str:
     return str(_hosted[host]["x"].report()["state"])
 
 
-async def test_who_is_connected_is_served_when_the_scheduler_has_gone() -> None:
-    """The end of a host waits for its clients then, as long as was said."""
+async def test_who_is_connected_is_served_when_the_scheduler_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a host waits for its clients then, as long as was said; also for one that has to connect again."""
+    monkeypatch.setattr(engine_hosting, "LOOK", 0.05)
     host, wanted = Host(), hosting()
     ensure(wanted, host)
     await eventually(lambda: _state(host) == "serving", LIMIT)
-    async with Connection(_hosted[host]["x"].report()["address"]) as conn:
+    address = _hosted[host]["x"].report()["address"]
+    async with Connection(address) as conn:
         assert (await conn.call("calculator.Add", a=1, b=1)).result == 2
         ending = asyncio.create_task(end(wanted, host))
         await asyncio.sleep(0.5)
         assert (await conn.call("calculator.Add", a=1, b=2)).result == 3
+    await asyncio.sleep(0.5)
+    async with Connection(address) as conn:
+        assert (await conn.call("calculator.Add", a=1, b=3)).result == 4
         assert not ending.done()
+    monkeypatch.setattr(engine_hosting, "UNUSED_AFTER", 0.0)
     await asyncio.wait_for(ending, LIMIT)
 
 

@@ -34,6 +34,9 @@ FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
 """Seconds until a start that failed is tried again; doubled each time, up to the second."""
 LOOK = 1.0
 """Seconds between two looks at whether anybody still wants it."""
+UNUSED_AFTER = 12.0
+"""Seconds without a connection after which nobody uses it any more. A client whose connection broke, because a plugin
+has ended, tries again within 10 seconds (`MEMBER_RETRY`)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +74,7 @@ class Hosted:
         self.hosting = hosting
         self._host = host
         self._error = ""
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._used_at = asyncio.get_running_loop().time()
         recipe = attrs.evolve(hosting.recipe, plugins=hosting.per_worker)
         self._server = Server(recipe, f"{_address_of(host)}:0")
         self._server.on_transition(lambda record: self._tell())
@@ -119,11 +122,17 @@ class Hosted:
                 await within(LOOK, self._server.wait_closed())
 
     def _is_orphaned(self) -> bool:
-        idle = asyncio.get_running_loop().time() - self._asked_at
-        return idle > self.hosting.orphaned_after and not self._server.stats()["connections"]
+        is_unused = self._is_unused()
+        return is_unused and asyncio.get_running_loop().time() - self._asked_at > self.hosting.orphaned_after
+
+    def _is_unused(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._server.stats()["connections"]:
+            self._used_at = now
+        return now - self._used_at > UNUSED_AFTER
 
     async def stop(self, *, scheduler_is_gone: bool) -> None:
-        """End it; when the scheduler has gone, once nobody is connected."""
+        """End it; when the scheduler has gone, once nobody uses it any more."""
         if scheduler_is_gone:
             with suppress(ExpiredError):
                 await within(self.hosting.outlives, self._until_unused())
@@ -132,7 +141,7 @@ class Hosted:
         await self._server.stop()
 
     async def _until_unused(self) -> None:
-        while self._server.stats()["connections"]:
+        while not self._is_unused():
             with suppress(ExpiredError):
                 await within(LOOK, self._server.wait_closed())
 
