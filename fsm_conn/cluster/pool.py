@@ -20,6 +20,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
 
+import attrs
+
 from fsm_conn._util.keywords import explained
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
@@ -340,7 +342,9 @@ class ClusterPool(StateMachine):
 
     def _target(self, info: MemberInfo) -> Target:
         if self._recipe is not None and isinstance(info.target, str):
-            return self._recipe.endpoint(info.target)
+            endpoint, tls = self._recipe.endpoint(info.target), self._recipe.client_tls or self._recipe.tls
+            # Whoever connects again does so with the files of then.
+            return endpoint if tls is None else attrs.evolve(endpoint, credentials=tls.client_tls)
         return info.target
 
     def _connection(self, info: MemberInfo, name: str) -> Connection:

@@ -57,6 +57,10 @@ def _credentials(credentials: Any) -> Any:
     return credentials
 
 
+def _renewable(credentials: Any) -> Any:
+    return credentials if callable(credentials) else _credentials(credentials)
+
+
 def _mtls(mtls: bool | None) -> bool | None:
     if mtls not in (None, True, False):
         raise TypeError(
@@ -65,6 +69,24 @@ def _mtls(mtls: bool | None) -> bool | None:
     return mtls
 
 
+<<<<<<< HEAD
+=======
+def _stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"] | int:
+    if stdin not in ("null", "inherit") and (not isinstance(stdin, int) or isinstance(stdin, bool) or stdin < 0):
+        raise TypeError(f"stdin={stdin!r}: give 'null', 'inherit', or the number of a file descriptor")
+    return stdin
+
+
+def _prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
+    if isinstance(modules, bool):
+        return modules
+    names = () if isinstance(modules, (str, bytes)) or not isinstance(modules, Iterable) else tuple(modules)
+    if not names or not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
+        raise TypeError(f"prefork={modules!r}: give True, or the names of modules to import beforehand, as a list")
+    return names
+
+
+>>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
 def _plugin_metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
     source: Pairs | Callable[[], Metadata] = checking.checked_source(metadata, "Plugin")
     return source
@@ -179,8 +201,9 @@ class Endpoint:
     address: str = attrs.field(converter=_address)
     """The address: `host:port`, `unix:/run/x.sock`, or another gRPC name, such as `dns:///host:port` or
     `ipv4:10.0.0.1:80,10.0.0.2:80`."""
-    credentials: Any = attrs.field(default=None, kw_only=True, converter=_credentials, repr=False)
-    """`Tls`, or `grpc.ChannelCredentials` (which cannot be pickled); None: plain text."""
+    credentials: Any = attrs.field(default=None, kw_only=True, converter=_renewable, repr=False)
+    """`Tls`, or `grpc.ChannelCredentials` (which cannot be pickled); None: plain text. A function that returns one of
+    these is called at each attempt to connect, for certificates that are replaced; it must not block for long."""
     metadata: Pairs | Callable[[], Metadata] = attrs.field(default=(), kw_only=True, converter=_metadata, repr=False)
     """Metadata for every call, including calls of compiled stubs, health probes and reflection; a call's own value for
     a key wins. A function is called for each call, for tokens that expire; it must not block. What it raises, the call

@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import TlsFiles, _read
+from fsm_conn.cluster.serving.certificates import Renewed
 
 __all__ = ["MOST_QUESTIONS", "HealthServer"]
 
@@ -87,6 +88,14 @@ class HealthServer:
 
 
 def _credentials(tls: TlsFiles) -> Any:
-    authorities = None if tls.authorities is None else _read("authorities", tls.authorities).encode()
-    pair = (_read("key", tls.key).encode(), _read("certificate", tls.certificate).encode())
-    return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+    """For gRPC, which asks for the certificates at each handshake."""
+
+    def read() -> Any:
+        authorities = None if tls.authorities is None else _read("authorities", tls.authorities).encode()
+        pair = (_read("key", tls.key).encode(), _read("certificate", tls.certificate).encode())
+        return grpc.ssl_server_certificate_configuration([pair], authorities)
+
+    renewed = Renewed(tls, read)
+    return grpc.dynamic_ssl_server_credentials(
+        renewed.value(), renewed.value, require_client_authentication=tls.authorities is not None
+    )

@@ -14,9 +14,11 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import ServeLimits
@@ -37,7 +39,7 @@ class Listener:
 
     Args:
         listening: the socket, bound and listening; it is closed by `close`.
-        context: TLS; None: plain text.
+        context: returns the TLS for the next connection; None: plain text.
         token: what clients must show; None: nothing.
         plugins: where connections go.
         limits: the bounds.
@@ -46,7 +48,7 @@ class Listener:
     def __init__(
         self,
         listening: socket.socket,
-        context: ssl.SSLContext | None,
+        context: Callable[[], ssl.SSLContext] | None,
         token: str | None,
         plugins: ServedPlugins,
         limits: ServeLimits,
@@ -120,14 +122,14 @@ class Listener:
         limit = self._limits.handshake_timeout
         plugin: ServedPlugin | None = None
         try:
-            await within(limit, relay.client.prove(self._context))
+            await within(limit, relay.client.prove(None if self._context is None else self._context()))
             plugin = await within(limit, self._plugins.least_used())
             plugin.relays.add(relay)
             where = plugin.where
             assert where is not None
             await within(limit, relay.join(*where))
         except (OSError, ExpiredError) as error:  # an SSLError is an OSError
-            _log.info("a client could not be connected: %s", error)
+            _log.info("%s could not be connected: %s", relay.client.name, said(error))
             relay.abort()
         except BaseException:
             relay.abort()

@@ -16,6 +16,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 from fsm_conn.cluster.serving.frames import Boundaries, goaway
 from fsm_conn.cluster.serving.gate import RefusedError, TokenGate
@@ -27,7 +28,7 @@ _log = logging.getLogger("fsm_conn.serve")
 
 
 class _ClientLeg(Leg):
-    """The client's connection. It is not read before the plugin's connection is there."""
+    """The client's connection. It is not read before the plugin's connection is there. It has a name, for messages."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class _ClientLeg(Leg):
         proved: Callable[[], None],
     ) -> None:
         super().__init__(connection, ended)
+        self.name = _name_of(connection)
         self._gate = gate
         self._proved = proved
         self._has_proved = False
@@ -62,7 +64,7 @@ class _ClientLeg(Leg):
         try:
             passed = self._gate.feed(data)
         except RefusedError as error:
-            _log.info("a client was refused: %s", error)
+            _log.info("%s was refused: %s", self.name, error)
             self.write(error.answer)
             self.finish()
             return
@@ -169,6 +171,14 @@ class Relay:
         if is_closed and not self._is_over:
             self._is_over = True
             self._ended(self)
+
+
+def _name_of(connection: socket.socket) -> str:
+    with suppress(OSError):  # it has gone
+        match connection.getpeername():
+            case (host, port, *_):
+                return f"the client {host} (port {port})"
+    return "a client"
 
 
 async def _connected(network: str, address: str) -> socket.socket:

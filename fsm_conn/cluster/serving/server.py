@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Self
 from fsm_conn._util.text import said
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import Recipe, as_recipe
+from fsm_conn.cluster.serving.certificates import tls_context
 from fsm_conn.cluster.serving.health import HealthServer
 from fsm_conn.cluster.serving.listener import Listener, check_address, listen
 from fsm_conn.cluster.serving.plugins import ServedPlugins
@@ -148,7 +149,7 @@ class Server(StateMachine):
         """Start all plugins, and listen."""
         self._hurry = asyncio.Event()
         recipe = self.recipe
-        context = None if recipe.tls is None else recipe.tls.server_context()
+        context = None if recipe.tls is None else tls_context(recipe.tls)
         token = None if recipe.token is None else recipe.token.read()
         if self._health_at is not None:
             self._health = HealthServer(recipe.tls, token, recipe.limits.max_connections)

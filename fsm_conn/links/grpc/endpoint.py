@@ -6,10 +6,11 @@ import os
 import re
 from typing import Any
 
+import attrs
 import grpc
 import grpc.aio
 
-from fsm_conn._util.text import brief
+from fsm_conn._util.text import brief, said
 from fsm_conn.links.checking import is_here
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.calls import GrpcCalls
@@ -85,8 +86,10 @@ async def open_channel(endpoint: Endpoint) -> Any:
     """Connect, once. If that fails or is cancelled, nothing is left open.
 
     Raises:
-        LinkError: the endpoint cannot be reached.
+        LinkError: the endpoint cannot be reached, or its function for credentials has failed.
     """
+    if callable(endpoint.credentials):
+        endpoint = _with_credentials(endpoint)
     channel: Any = new_channel(endpoint)
     try:
         while (state := channel.get_state(try_to_connect=True)) is not READY:
@@ -100,11 +103,26 @@ async def open_channel(endpoint: Endpoint) -> Any:
     return carrying(channel, endpoint.metadata)
 
 
+<<<<<<< HEAD
 def _hint(why: str, endpoint: Endpoint) -> str:
     """What gRPC's words mean, and what to do, where they do not say it."""
     if endpoint.credentials is None and _CLOSED.search(why):
         return "; perhaps it expects TLS: give credentials=Tls(...)"
     return next((f"; {hint}" for words, hint in _HINTS.items() if words in why), "")
+=======
+def _with_credentials(endpoint: Endpoint) -> Endpoint:
+    try:
+        return attrs.evolve(endpoint, credentials=endpoint.credentials())
+    except Exception as error:  # of the application's function, whatever it is
+        raise LinkError(f"{endpoint.name}: its credentials could not be had: {said(error)}") from error
+
+
+def _hint(why: str, endpoint: Endpoint) -> str:
+    """What gRPC's words mean when a server ends the connection after the handshake, as TLS 1.3 does, or before it."""
+    if "TSI_DATA_CORRUPTED" in why:
+        return "; perhaps it refused our certificate, or asks for one"
+    return "; perhaps it asks for TLS" if endpoint.credentials is None and "onnection reset" in why else ""
+>>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
 
 
 def _through_proxy(endpoint: Endpoint) -> str:
