@@ -10,11 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-<<<<<<< HEAD
 from typing import Any, Literal
-=======
-from typing import Any
->>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
 from urllib.parse import quote
 
 from fsm_conn._util.secret_values import without_secrets
@@ -32,10 +28,7 @@ __all__ = [
     "checked_metadata",
     "checked_options",
     "checked_pid",
-<<<<<<< HEAD
     "checked_prefork",
-=======
->>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
     "checked_sink",
     "checked_size",
     "checked_source",
@@ -286,21 +279,12 @@ def checked_pid(pid: int | None) -> int | None:
 
 
 def checked_sink(sink: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
-<<<<<<< HEAD
     """Return a listener to a plugin's output, or None."""
-=======
-    """What takes a plugin's output.
-
-    Raises:
-        TypeError: it cannot be called.
-    """
->>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
     if sink is not None and not callable(sink):
         raise TypeError(
             f"{type(sink).__name__} cannot be called: give a function of bytes, such as file.write, or None"
         )
     return sink
-<<<<<<< HEAD
 
 
 def checked_stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"] | int:
@@ -328,5 +312,3 @@ def checked_source(metadata: Any, owner: str) -> Any:
             "the token, and give a function that returns the current one"
         )
     return metadata if callable(metadata) else checked_metadata(metadata, owner)
-=======
->>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)

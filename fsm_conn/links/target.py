@@ -69,24 +69,6 @@ def _mtls(mtls: bool | None) -> bool | None:
     return mtls
 
 
-<<<<<<< HEAD
-=======
-def _stdin(stdin: Literal["null", "inherit"] | int) -> Literal["null", "inherit"] | int:
-    if stdin not in ("null", "inherit") and (not isinstance(stdin, int) or isinstance(stdin, bool) or stdin < 0):
-        raise TypeError(f"stdin={stdin!r}: give 'null', 'inherit', or the number of a file descriptor")
-    return stdin
-
-
-def _prefork(modules: bool | Iterable[str]) -> bool | tuple[str, ...]:
-    if isinstance(modules, bool):
-        return modules
-    names = () if isinstance(modules, (str, bytes)) or not isinstance(modules, Iterable) else tuple(modules)
-    if not names or not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
-        raise TypeError(f"prefork={modules!r}: give True, or the names of modules to import beforehand, as a list")
-    return names
-
-
->>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
 def _plugin_metadata(metadata: Metadata | Callable[[], Metadata]) -> Pairs | Callable[[], Metadata]:
     source: Pairs | Callable[[], Metadata] = checking.checked_source(metadata, "Plugin")
     return source

@@ -103,13 +103,6 @@ async def open_channel(endpoint: Endpoint) -> Any:
     return carrying(channel, endpoint.metadata)
 
 
-<<<<<<< HEAD
-def _hint(why: str, endpoint: Endpoint) -> str:
-    """What gRPC's words mean, and what to do, where they do not say it."""
-    if endpoint.credentials is None and _CLOSED.search(why):
-        return "; perhaps it expects TLS: give credentials=Tls(...)"
-    return next((f"; {hint}" for words, hint in _HINTS.items() if words in why), "")
-=======
 def _with_credentials(endpoint: Endpoint) -> Endpoint:
     try:
         return attrs.evolve(endpoint, credentials=endpoint.credentials())
@@ -118,11 +111,10 @@ def _with_credentials(endpoint: Endpoint) -> Endpoint:
 
 
 def _hint(why: str, endpoint: Endpoint) -> str:
-    """What gRPC's words mean when a server ends the connection after the handshake, as TLS 1.3 does, or before it."""
-    if "TSI_DATA_CORRUPTED" in why:
-        return "; perhaps it refused our certificate, or asks for one"
-    return "; perhaps it asks for TLS" if endpoint.credentials is None and "onnection reset" in why else ""
->>>>>>> f8458c2 (Take up certificates that are replaced while they are in use)
+    """What gRPC's words mean, and what to do, where they do not say it."""
+    if endpoint.credentials is None and _CLOSED.search(why):
+        return "; perhaps it expects TLS: give credentials=Tls(...)"
+    return next((f"; {hint}" for words, hint in _HINTS.items() if words in why), "")
 
 
 def _through_proxy(endpoint: Endpoint) -> str:
