@@ -84,7 +84,7 @@ class Roster:
         self._infos: dict[str, MemberInfo] = {}
         self._present: dict[str, list[Member]] = {}
         self._leaving: set[Member] = set()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._is_closed = False
         self._is_due = False
         self._paced_until, self._left = 0.0, 0
@@ -126,11 +126,11 @@ class Roster:
     async def change(self) -> None:
         """Wait until one more connection serves, or the pool is closed."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
 
     def no_member(self, why: str) -> ClusterError:
         """The error for who waited in vain, with what members last failed with."""
@@ -145,7 +145,7 @@ class Roster:
         """No more calls; have all members drain, and wait until they have left."""
         self._is_closed = True
         self._infos = {}
-        self._wake()
+        self.wake()
         self._reconcile()
         left = [member.wait_for_state(MemberState.LEFT) for member in tuple(self._leaving)]
         await asyncio.gather(*left)
@@ -214,7 +214,7 @@ class Roster:
     def _moved(self, member: Member) -> None:
         if member.is_serving:
             self._balancer.add(member, is_local=member.info.is_local)
-            self._wake()
+            self.wake()
         else:
             self._balancer.remove(member)
             self.reason = member.cause or self.reason
@@ -228,7 +228,8 @@ class Roster:
         if not record.internal:
             self._changed(MemberEvent(name, record.source, record.dest, record.reason))
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have all who wait look again, in the order in which they came."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

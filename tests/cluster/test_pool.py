@@ -374,6 +374,42 @@ async def test_a_lease_is_of_one_member() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_lease_is_had_where_one_is_free() -> None:
+    """A member that has given all its leases is left out, however little it has to do; when all have, who came first is
+    served first.
+    """
+    members = SimulatedMembers(2)
+    members["m1"].latency = 60.0
+    loop = asyncio.get_running_loop()
+    served: list[int] = []
+
+    async def lease(number: int) -> None:
+        async with cluster.acquire(timeout=60.0):
+            served.append(number)
+            await asyncio.sleep(2.5)
+
+    async with pool(members, max_leases=1) as cluster:
+        await settled()
+        calls = [asyncio.create_task(cluster.call("work.Do", id=number)) for number in range(12)]
+        await settled()
+        began = loop.time()
+        await asyncio.gather(*(lease(number) for number in range(6)))
+        assert loop.time() - began < 8.0
+        await asyncio.gather(*calls)
+    assert served == [*range(6)]
+
+
+async def test_a_lease_is_had_elsewhere_when_a_member_connects_nobody() -> None:
+    """It may have as many connections as it takes: another member is asked soon."""
+    members = SimulatedMembers(2)
+    async with pool(members) as cluster:
+        await settled()
+        members["m0"].is_up = False
+        for _ in range(4):
+            async with cluster.acquire(timeout=10.0) as lease:
+                assert (await lease.call("work.Do", id=1))["by"] == "m1"
+
+
 async def test_events_tell_of_members() -> None:
     """What an observer raises hurts nobody."""
     members = SimulatedMembers(1)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MemberLeases"]
 
+TURN = 1.0
+"""Seconds for one member to give a lease, before another one is asked: it may take no more connections."""
+
 
 class MemberLeases:
     """The pools for leases.
@@ -33,14 +36,15 @@ class MemberLeases:
         self._roster = roster
         self._make = make
         self._pools: dict[Member, ConnectionPool] = {}
+        self._held: dict[Member, int] = {}
         self._closings: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def lease(self, timeout: float) -> AsyncIterator[Lease]:
-        """A lease on the member that has least to do; on another one, when that has none to give.
+        """A lease on the least loaded member; on another one, when that has none to give.
 
         Raises:
-            NoMemberError: none was to be had in time.
+            NoMemberError: none was available in time.
         """
         tried: list[Member] = []
         loop = asyncio.get_running_loop()
@@ -48,8 +52,9 @@ class MemberLeases:
         async with AsyncExitStack() as stack:
             while True:
                 try:
-                    member = await within(end - loop.time(), self._roster.member(tried))
-                    lease = await self._leased(stack, member, end - loop.time())
+                    member = await within(end - loop.time(), self._with_room(tried))
+                    left = max(0.0, min(TURN, end - loop.time()))
+                    lease = await stack.enter_async_context(self._leased(member, left))
                     break
                 except ExpiredError:
                     raise self._roster.no_member(f"no lease was to be had within {timeout:g} s") from None
@@ -61,20 +66,35 @@ class MemberLeases:
                     await asyncio.sleep(0)
             yield lease
 
-    async def _leased(self, stack: AsyncExitStack, member: Member, left: float) -> Lease:
+    async def _with_room(self, tried: list[Member]) -> Member:
+        """A member with fewer leases than it may have; wait until there is one."""
+        while True:
+            full = [member for member, held in self._held.items() if held >= self._roster.policy.max_leases]
+            member = await self._roster.member([*tried, *full])
+            if member not in full:
+                return member
+            if not tried:
+                await self._roster.change()
+            tried.clear()
+
+    @asynccontextmanager
+    async def _leased(self, member: Member, limit: float) -> AsyncIterator[Lease]:
         pool = self._pools.get(member)
         if pool is None:
             pool = self._pools[member] = self._make(member.info)
             member.on_transition(lambda record: self._forget(member) if record.dest == MemberState.LEFT else None)
-        await pool.initialize(at_least=0)
         member.begin()
+        self._held[member] = self._held.get(member, 0) + 1
         try:
-            lease = await stack.enter_async_context(pool.acquire(max(0.0, left)))
-        except BaseException:
+            await pool.initialize(at_least=0)
+            async with pool.acquire(limit) as lease:
+                yield lease
+        finally:
             member.end()
-            raise
-        stack.callback(member.end)
-        return lease
+            self._held[member] -= 1
+            if not self._held[member]:
+                del self._held[member]
+            self._roster.wake()
 
     def _forget(self, member: Member) -> None:
         pool = self._pools.pop(member, None)
