@@ -18,6 +18,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from importlib.util import cache_from_source
+from pathlib import Path
 from typing import Any
 
 import distributed
@@ -228,6 +230,8 @@ async def busy(client: Any, pool: ClusterPool) -> float:
 
 async def main(quick: bool) -> None:
     """Measure, and print."""
+    if not Path(cache_from_source(distributed.__file__)).exists():
+        print("The libraries are not compiled (python -m compileall): each process spends seconds on compiling them.")
     for prefork, goal in ((False, 4.0), (True, 3.0)):
         began = time.perf_counter()
         async with cluster(prefork=prefork) as (client, pool):

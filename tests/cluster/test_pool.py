@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from fsm_conn import CallOptions, CallTimeoutError, ConnectionLostError
+from fsm_conn import CallOptions, CallTimeoutError, ConnectionLostError, HealthPolicy
 from fsm_conn.cluster import (
     ClusterClosedError,
     ClusterPolicy,
@@ -218,6 +218,17 @@ async def test_a_sick_member_is_left_out_and_tried_again() -> None:
         members["m0"].hangs = False
         await settled(60.0)
         assert states(cluster)["m0"] == MemberState.SERVING
+
+
+async def test_calls_leave_a_silent_member_where_health_is_watched() -> None:
+    """It keeps its connections and answers nothing: probes notice it, long before the calls' deadline."""
+    members = SimulatedMembers(3)
+    health = HealthPolicy(interval=1, timeout=0.5, failure_threshold=2, busy_limit=0)
+    async with pool(members, health=health) as cluster:
+        await settled()
+        members["m0"].hangs = True
+        calls = [cluster.call("work.Do", SAFE, id=number) for number in range(60)]
+        assert {reply["by"] for reply in await asyncio.gather(*calls)} == {"m1", "m2"}
 
 
 async def test_a_new_member_begins_slowly() -> None:
