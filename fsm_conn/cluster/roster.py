@@ -165,7 +165,7 @@ class Roster:
         }
         wanted |= {info.name: info for info in self._infos.values() if info.is_local and not info.is_draining}
         for name, members in tuple(self._present.items()):
-            if name not in wanted or wanted[name].target != members[0].info.target:
+            if wanted.get(name) != members[0].info:
                 self._drain(name)
         for name, info in wanted.items():
             if name not in self._present and (info.is_local or self._may_add()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
@@ -159,6 +160,28 @@ async def test_who_is_not_on_the_list_drains() -> None:
         members.add("m7")
         await settled()
         assert states(cluster) == {"m1": MemberState.SERVING, "m7": MemberState.SERVING}
+
+
+async def test_what_is_said_of_a_member_may_change() -> None:
+    """A server that has one plugin more gets one connection more, and no call is lost for it."""
+    members = SimulatedMembers(1)
+    news = asyncio.Event()
+
+    class Growing:
+        async def watch(self) -> AsyncIterator[list[MemberInfo]]:
+            yield [MemberInfo("m0", target=members["m0"])]
+            await news.wait()
+            yield [MemberInfo("m0", target=members["m0"], connections=2, is_local=True)]
+
+    async with pool(Growing()) as cluster:
+        members["m0"].latency = 1.0
+        call = asyncio.create_task(cluster.call("work.Do", id=1))
+        await settled()
+        news.set()
+        assert (await call)["by"] == "m0"
+        await settled()
+        assert states(cluster) == {"m0#1": "serving", "m0#2": "serving"}
+        assert len(members["m0"].links) == 2
 
 
 async def test_a_peer_that_goes_away_in_good_order_is_left_out_and_back() -> None:
