@@ -228,7 +228,7 @@ class DriverLink(Link, Generic[T]):
 
     def _cut_off(self, what: str) -> None:
         if self.one_at_a_time:
-            self.mark_lost(LinkLostError(f"{type(self).__name__}: {what} was cut off, and its answer may still come"))
+            self.mark_lost(LinkLostError(f"{type(self).__name__}: {what} was cut off before its answer came"))
 
     async def _poll(self, driver: T) -> None:
         while not self.is_lost(driver):  # noqa: ASYNC110 - drivers that tell it by an event need no poll

@@ -29,6 +29,8 @@ __all__ = ["Cleanups", "Hook", "Hooks", "ask", "run"]
 
 _log = logging.getLogger("fsm_conn.pool")
 
+MOMENT = 0.02
+"""Seconds in which the end of a connection arrives after the first sign of it."""
 GRACE = 1.0
 """Seconds in which `on_acquire` may end after it was cancelled."""
 
@@ -90,12 +92,17 @@ async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
     if task.cancelled():
         raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass")
     if task.exception() is not None:
-        await news_of_loss()
+        await _loss_may_be_known()
     task.result()
 
 
 async def _awaited(outcome: Awaitable[None]) -> None:
     await outcome
+
+
+async def _loss_may_be_known() -> None:
+    await news_of_loss()
+    await asyncio.sleep(MOMENT)
 
 
 async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) -> None:
@@ -121,7 +128,7 @@ async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> 
     except ExpiredError:
         raise HookTimeoutError(f"{name} did not end within {limit:g} s") from None
     except Exception:
-        await news_of_loss()
+        await _loss_may_be_known()
         raise
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()

@@ -150,6 +150,24 @@ async def test_a_check_of_a_link_that_was_lost_is_no_failure_of_the_check(caplog
         assert "lost after" in line
 
 
+async def test_a_clean_up_that_fails_a_moment_before_the_loss_is_no_failure(caplog: Any) -> None:
+    """The last words of a server arrive before the end of its connection does."""
+
+    class Dying(CleanLink):
+        async def reset(self, driver: Database, /) -> None:
+            asyncio.get_running_loop().call_later(0.01, driver.link.mark_lost)
+            raise ValueError("terminating connection due to administrator command")
+
+    async with DriverPool(Dying, 1, 0, name="pool", retry=PLAIN) as pool:
+        with caplog.at_level(logging.WARNING):
+            lease = pool.acquire()
+            await lease
+            lease.release()
+            async with pool.acquire(timeout=60) as db:
+                assert db is made[1]
+        assert [text for text in caplog.messages if "failed" in text] == []
+
+
 async def test_a_check_that_fails_is_told(caplog: Any) -> None:
     """Of a link that is not lost."""
     fails = [True]
