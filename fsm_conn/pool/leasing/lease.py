@@ -80,7 +80,7 @@ class Lease:
         leases = self._leases
         task = current_task(leases.loop) if get_ident() == leases.thread else None
         self._holder = holder = ref(task) if task is not None else leases.user()
-        if leases.free and not leases.is_slow and (lookout := leases.lookout).clock() < lookout.due:
+        if leases.free and not leases.is_slow and leases.clock() < leases.due:
             slot = leases.free.pop()
             slot.holders.append(holder)
         else:
@@ -110,15 +110,17 @@ class Lease:
         slot = self._slot
         if slot is not None:
             self._slot = None
-            leases, is_mine = self._leases, slot.generation == self._generation
-            if isinstance(error, Exception):
-                self._doubt()
+            leases = self._leases
             if (
-                leases.is_slow
+                kind is not None
+                or leases.is_slow
                 or leases.waiters.waiting
-                or not (is_mine and slot.is_plain)
+                or slot.generation != self._generation
+                or not slot.is_plain
                 or get_ident() != leases.thread
             ):
+                if isinstance(error, Exception):
+                    self._doubt()
                 leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
             else:  # the same without the call
                 slot.holders.pop()

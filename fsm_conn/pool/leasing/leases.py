@@ -58,6 +58,7 @@ class Leases:
         loop: the loop in which the pool is, or was last, open.
         thread: the thread in which that loop runs.
         lookout: checks slots before they are handed out, when the loop was blocked.
+        clock, due: the loop's clock, and when the next check is due.
         watched: the held leases that are watched.
         warned: the task that was last warned because it waits for a slot that it holds itself.
     """
@@ -68,6 +69,8 @@ class Leases:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.lookout = supervisor.lookout
+        self.lookout.fast = self
+        self.clock, self.due = self.lookout.clock, self.lookout.due
         self.watched: WeakSet[Any] = WeakSet()
         self.warned: TaskRef | None = None
         self.gate = gate
@@ -84,7 +87,7 @@ class Leases:
     def begin(self) -> None:
         """The pool was opened in the running loop."""
         self.loop, self.thread = asyncio.get_running_loop(), get_ident()
-        self.waiters.clock = self.lookout.begin()
+        self.clock = self.waiters.clock = self.lookout.begin()
 
     def hurry(self) -> None:
         """From here on take the fast path for leases, if nothing else is to be done for them."""
@@ -281,10 +284,10 @@ class Leases:
             self._returned_slowly(slot, holder, generation)
         else:
             slot.holders.remove(holder)
-            lookout = self.lookout
-            if self.waiters.waiting and lookout.clock() >= lookout.due and asyncio._get_running_loop() is not None:
-                lookout.look(slot)  # not when the loop was closed: then there are no turns to wait for
-            elif not self.waiters.serve(slot):
+            now = self.clock()
+            if now >= self.due and self.waiters.waiting and asyncio._get_running_loop() is not None:
+                self.lookout.look(slot)  # not when the loop was closed: then there are no turns to wait for
+            elif not self.waiters.serve(slot, now):
                 self.free.append(slot)
             elif slot.callers:
                 self._supervisor.put(slot)  # it may take more calls

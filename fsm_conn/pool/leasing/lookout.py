@@ -42,6 +42,12 @@ class Keeper(Protocol):
         """Do what is due to a slot that was given back."""
 
 
+class Fast(Protocol):
+    """The fast path of leases, which reads the clock and `due` where it has everything else."""
+
+    due: float
+
+
 class Lookout:
     """Checks free slots before they are handed out, when the loop may have been blocked.
 
@@ -51,9 +57,10 @@ class Lookout:
     Attributes:
         clock: the loop's clock.
         due: when the next check is due, by that clock.
+        fast: the fast path of leases, which is told of each change of `due`.
     """
 
-    __slots__ = ("_given_back", "_is_looking", "_keeper", "clock", "due")
+    __slots__ = ("_given_back", "_is_looking", "_keeper", "clock", "due", "fast")
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -61,13 +68,15 @@ class Lookout:
         self._given_back: list[Slot] = []
         self.clock: Callable[[], float] = time.monotonic
         self.due = 0.0
+        self.fast: Fast | None = None
 
     def begin(self) -> Callable[[], float]:
         """The pool was opened in the running loop. Return the loop's clock."""
         loop = asyncio.get_running_loop()
         is_usual = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
         self.clock = time.monotonic if is_usual else loop.time  # the same as loop.time, without a Python frame
-        self.due, self._is_looking, self._given_back = self.clock() + FRESH, False, []
+        self._is_looking, self._given_back = False, []
+        self._set_due(self.clock() + FRESH)
         return self.clock
 
     def is_due(self) -> bool:
@@ -76,7 +85,12 @@ class Lookout:
 
     def doubt(self) -> None:
         """A lease has ended with an error: perhaps its link is lost, and that is not known yet."""
-        self.due = -math.inf
+        self._set_due(-math.inf)
+
+    def _set_due(self, due: float) -> None:
+        self.due = due
+        if self.fast is not None:
+            self.fast.due = due
 
     def look(self, *also: Slot) -> None:
         """Set aside the free slots, and `also`, which was just returned, until the loop has had its turns."""
@@ -86,6 +100,7 @@ class Lookout:
         slots.free.clear()
         if not self._is_looking:
             self._is_looking = True
+            self._set_due(self.clock())
             self._turn(asyncio.get_running_loop(), NEWS, self.clock())
 
     async def heard(self) -> None:
@@ -99,8 +114,12 @@ class Lookout:
         if left:
             loop.call_soon(self._turn, loop, left - 1, began)
             return
+        if self.due == -math.inf:  # there was a doubt meanwhile: news of that takes as many turns
+            self._set_due(self.clock())
+            loop.call_soon(self._turn, loop, NEWS, began)
+            return
         slots, self._is_looking = self._keeper.slots, False
-        self.due = self.clock() + FRESH
+        self._set_due(self.clock() + FRESH)
         aside, slots.set_aside = slots.set_aside, []
         if not self._keeper.is_serving:
             return

@@ -131,13 +131,13 @@ class Waiters:
             waiter, _, _, wants = self._back[0][1] if self._back else self._queue[0]
             if not waiter.done():
                 return wants
-            self._next()
+            _ = self._back.pop(0) if self._back else self._queue.popleft()
         return None
 
-    def serve(self, slot: Slot) -> bool:
-        """Hand `slot` to the first waiting caller; return whether there was one."""
+    def serve(self, slot: Slot, now: float | None = None) -> bool:
+        """Hand `slot` to the first waiting caller; return whether there was one. `now`: by the loop's clock."""
         while self._back or self._queue:
-            waiter, user, since, wants = self._next()
+            waiter, user, since, wants = self._back.pop(0)[1] if self._back else self._queue.popleft()
             if not waiter.done():
                 self.waiting -= 1
                 if wants & CALL:
@@ -150,7 +150,7 @@ class Waiters:
                 except RuntimeError:
                     return True  # the loop was closed: the caller gives the slot back when it is freed
                 if since < self.counted_before:
-                    self._counts.note_wait(self.clock() - since)
+                    self._counts.note_wait((self.clock() if now is None else now) - since)
                 return True
         return False
 
@@ -183,6 +183,3 @@ class Waiters:
     def _keep(self, which: Callable[[Entry], bool]) -> None:
         self._queue = deque(filter(which, self._queue))
         self._back = [each for each in self._back if which(each[1])]
-
-    def _next(self) -> Entry:
-        return self._back.pop(0)[1] if self._back else self._queue.popleft()
