@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.links.driver import DriverLink
@@ -32,10 +32,13 @@ class DriverLease(Generic[T]):
     """
 
     def __init__(self, acquire: Callable[[float | None], Lease], timeout: float | None) -> None:
+        self._link: DriverLink[T] | None = None
         self.lease = acquire(timeout)
         self._acquire = acquire
         self._timeout = timeout
-        self._link: DriverLink[T] | None = None
+
+    if not TYPE_CHECKING:  # type checkers report this mistake before anything runs
+        __enter__, __exit__ = Lease.__enter__, Lease.__exit__
 
     async def __aenter__(self) -> T:
         clock = asyncio.get_running_loop().time
@@ -68,6 +71,9 @@ class DriverLease(Generic[T]):
 
     def __del__(self) -> None:
         self._done()
+
+    def __repr__(self) -> str:
+        return repr(self.lease)
 
     @property
     def is_held(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fsm_conn._util.text import named, said
-from fsm_conn.pool.errors import PoolClosed, PoolUnavailableError
+from fsm_conn.pool.errors import PoolClosed, PoolTimeoutError, PoolUnavailableError
 from fsm_conn.pool.table import PoolState
 
-__all__ = ["closed", "closed_for", "unavailable"]
+__all__ = ["closed", "closed_for", "timed_out", "unavailable"]
 
 
 def closed(pool: object, state: str, *, was_forked: bool) -> PoolClosed:
@@ -29,6 +29,12 @@ def closed_for(pool: object, reason: BaseException | None) -> Exception:
     error = PoolClosed(f"{pool!r} was closed by an error: {named(reason)}")
     error.__cause__ = reason
     return error
+
+
+def timed_out(pool: object, seconds: float, cause: BaseException | None) -> PoolTimeoutError:
+    """The error for a caller whose time is up. `cause`: the last error of a connection that is not in service."""
+    why = "" if cause is None else f"; the last error was: {said(cause)}"
+    return PoolTimeoutError(f"{pool!r}: no connection became free within {seconds:g} s{why}")
 
 
 def unavailable(what: str, causes: Iterable[BaseException]) -> PoolUnavailableError:

@@ -82,7 +82,7 @@ def served_and_cancelled_is_lost(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("waiters are served last come, first served")
 def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
-    def serve(self: Waiters, slot: Slot) -> bool:
+    def serve(self: Waiters, slot: Slot, now: float | None = None) -> bool:
         while self._queue:
             waiter, user, _, wants = self._queue.pop()
             if not waiter.done():
@@ -97,7 +97,7 @@ def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a slot is handed to a waiter that has gone")
 def serves_the_gone(patch: pytest.MonkeyPatch) -> None:
-    def serve(self: Waiters, slot: Slot) -> bool:
+    def serve(self: Waiters, slot: Slot, now: float | None = None) -> bool:
         if not self._queue:
             return False
         waiter, user, _, wants = self._queue.popleft()

@@ -264,3 +264,14 @@ async def test_a_driver_that_cannot_connect_for_good() -> None:
         await Connection(Unknown, retry=PLAIN).connect()
     assert caught.value.attempts == 2
     assert "permanent=True" in "".join(caught.value.reason.__notes__)  # type: ignore[union-attr]
+
+
+async def test_the_lease_of_a_driver_is_as_clear_as_any() -> None:
+    """In its words, and when it is used wrongly."""
+    async with DriverPool(DatabaseLink, 1, 0, name="pool") as pool:
+        lease = pool.acquire()
+        assert repr(lease) == "<lease of 'pool', not acquired yet>"
+        with pytest.raises(TypeError, match="use 'async with pool"), lease:  # type: ignore[attr-defined]
+            pass
+        with pytest.raises(ValueError, match="timeout=-1"):
+            pool.acquire(timeout=-1)

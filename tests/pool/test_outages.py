@@ -95,6 +95,22 @@ async def test_who_has_given_up_says_so_in_the_log(opened: Any, caplog: Any) -> 
     assert pool.get_pool_stats()["given_up"] == 1
 
 
+async def test_who_waits_in_vain_is_told_why_nothing_connects(opened: Any) -> None:
+    """A lease and a call; but nothing of the kind while all are well, and only leased."""
+    pool, peer = await opened(1, policy=PoolPolicy(max_overflow=0, acquire_timeout=5))
+    async with pool.acquire():
+        with pytest.raises(PoolTimeoutError, match=r"within 5 s$"):
+            await pool.acquire()
+    peer.then = TRANSIENT
+    peer.lose()
+    await settled()
+    for work in (pool.acquire(timeout=5), pool.call("a.B", CallOptions(idempotent=True))):
+        with pytest.raises(PoolTimeoutError, match="within 5 s; the last error was: ") as caught:
+            await work
+        assert str(caught.value).endswith(str(TRANSIENT))
+        assert caught.value.__cause__ is TRANSIENT
+
+
 async def test_several_that_give_up_for_one_reason_tell_it_once(opened: Any, caplog: Any) -> None:
     """It may be long; and it is told in full again after one has been up."""
     _, peer = await opened(3)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn.connection.calling.route import RoutedCall
 from fsm_conn.links.errors import ConnectionLostError
-from fsm_conn.pool.errors import PoolError, PoolTimeoutError
+from fsm_conn.pool.errors import PoolError
 from fsm_conn.pool.leasing.leases import Leases
+from fsm_conn.pool.reasons import timed_out
 
 if TYPE_CHECKING:
     from fsm_conn.links.base import CallOptions
@@ -58,7 +59,7 @@ class PoolRoute:
     @property
     def reason(self) -> BaseException | None:
         """The last error of a slot."""
-        return next((slot.cause for slot in self._leases.slots if slot.cause is not None), None)
+        return self._leases.slots.cause
 
     def ready(self) -> None:
         """None: the route has to look for a slot each time."""
@@ -81,7 +82,7 @@ class PoolRoute:
             slot = await within(limit, found)
         except ExpiredError:
             self._counts.timeouts += 1
-            raise PoolTimeoutError(f"{self._leases!r}: no connection became free within {limit:g} s") from None
+            raise timed_out(self._leases, limit or 0.0, self.reason) from self.reason
         except PoolError:
             await asyncio.sleep(0)  # a caller that repeats at once, for ever, must not block the loop
             raise

@@ -29,6 +29,7 @@ from fsm_conn.pool.hooks import Hook, Hooks, ask
 from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
+from fsm_conn.pool.reasons import timed_out
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.table import SlotTrigger
 from fsm_conn.pool.stats import PoolStats
@@ -173,7 +174,7 @@ class Leases:
             return await within(limit, self._agreed_slot(holder, PATIENT))
         except ExpiredError:
             self._counts.timeouts += 1
-            raise PoolTimeoutError(f"{self!r}: no connection became free within {limit:g} s") from None
+            raise timed_out(self, limit, self.slots.cause) from self.slots.cause
 
     async def _slot_at_once(self, holder: TaskRef) -> Slot:
         """A free slot, now. Nothing is started and nothing waits, except for `on_acquire`."""

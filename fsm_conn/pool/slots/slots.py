@@ -132,6 +132,11 @@ class Slots:
         return sorted(regular, key=lambda slot: (slot.in_service, slot.is_used))[: max(0, count)]
 
     @property
+    def cause(self) -> BaseException | None:
+        """The last error of a slot that could not connect."""
+        return next((slot.cause for slot in self._slots if slot.cause is not None), None)
+
+    @property
     def is_spread(self) -> bool:
         """Whether the slots are spread over several targets."""
         return len(self._targets) > 1
