@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from fsm_conn.links.base import CallOptions, Link, StubTraffic
-from fsm_conn.links.errors import LinkLostError, ProbeError
+from fsm_conn.links.errors import CallError, LinkLostError, ProbeError
 from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused, refused_call
 from fsm_conn.links.grpc.connectivity import is_broken
 from fsm_conn.links.grpc.loss import Loss
@@ -84,8 +84,12 @@ class GrpcLink(Link):
         return {service.full_name: tuple(service.methods_by_name) for service in services}
 
     def is_unavailable(self, error: BaseException) -> bool:
-        """Whether a call was answered with UNAVAILABLE or CANCELLED, or ended without an answer, as behind a proxy."""
-        return isinstance(error, grpc.aio.AioRpcError) and is_broken(error)
+        """Whether a call was answered with UNAVAILABLE or CANCELLED, or ended without an answer, as behind a proxy.
+
+        The same holds for the lookup of its method.
+        """
+        answer = error.__cause__ if type(error) is CallError else error
+        return isinstance(answer, grpc.aio.AioRpcError) and is_broken(answer)
 
     def is_answer(self, error: BaseException) -> bool:
         """Whether a call's error is a status that the peer has sent, rather than one that gRPC made on this side."""
