@@ -143,7 +143,8 @@ def _failed(path: str, error: BaseException) -> int:
         message = said(error)
     elif isinstance(error, OSError):
         _drop_output()
-        message = f"cannot write: {error.strerror or said(error)}"
+        what = "write" if error.filename is None else f"open {error.filename!r}"
+        message = f"cannot {what}: {error.strerror or said(error)}"
     else:
         message = f"{_where(error)}: {named(error)}"
         if os.environ.get(TRACEBACK):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import sys
 import tracemalloc
 from pathlib import Path
@@ -177,6 +179,22 @@ def test_one_endless_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     finally:
         tracemalloc.stop()
     assert "longer than" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file whose reading fails")
+def test_a_file_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not said to be one that cannot be written."""
+    assert cli.main(["trace", "/proc/self/mem"]) == 1
+    assert capsys.readouterr().err == "fsm-conn trace: cannot read '/proc/self/mem': Input/output error\n"
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is this one."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.relpath(path))
+        assert cli.main(["trace", str(path)]) == 1
+    assert f"cannot open '{path}': " in capsys.readouterr().err
 
 
 def test_stdin_that_is_no_text(

@@ -16,7 +16,7 @@ import attrs
 import click
 from rich.text import Text
 
-from fsm_conn._util.reading import Recent, lines_within
+from fsm_conn._util.reading import Recent, lines_within, why_unread
 from fsm_conn.cli.drawing import transition_line
 from fsm_conn.cli.machines import Machine
 from fsm_conn.cli.terminal import Console, output
@@ -62,13 +62,18 @@ def command(file: str, machine: type[StateMachine], strict: bool, quiet: bool) -
     timeline = _Timeline(output(), quiet)
     try:
         with _opened(file) as lines:
-            conforms(
-                machine, timeline.shown(lines_of(transitions_in(lines_within(lines, LONGEST_LINE)))), strict=strict
-            )
+            conforms(machine, timeline.shown(lines_of(transitions_in(_read(file, lines)))), strict=strict)
     except ConformanceError as error:
         timeline.blame()
         raise click.ClickException(f"{file}: {error}") from None
     timeline.approve(machine)
+
+
+def _read(file: str, lines: Any) -> Iterator[str]:
+    try:
+        yield from lines_within(lines, LONGEST_LINE)
+    except OSError as error:
+        raise click.ClickException(f"cannot read {file!r}: {why_unread(error)}") from None
 
 
 def _opened(file: str) -> AbstractContextManager[Any]:
