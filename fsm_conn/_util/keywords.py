@@ -1,19 +1,27 @@
-"""Explains a keyword that a constructor does not take: how it is called here, or where it belongs."""
+"""Explains a keyword that a function, a method or a constructor does not take: its name here, or where it belongs."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 from fsm_conn._util.field_docs import FieldDocs
 
-__all__ = ["Places", "advice", "explained", "explained_class"]
+__all__ = [
+    "Places",
+    "advice",
+    "explained",
+    "explained_class",
+    "limits",
+    "named",
+    "refuse_unknown",
+    "taken_by",
+]
 
-P = ParamSpec("P")
-S = TypeVar("S")
+F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
 Places = Mapping[str, Iterable[str]]
 """The places that take other keywords: how to write each, with `{}` for the keyword, and its keywords."""
@@ -22,8 +30,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "action": ("effects",),
     "actions": ("effects",),
     "addr": ("address", "target"),
-    "address": ("target",),
-    "after": ("effects",),
+    "address": ("target", "listen"),
+    "after": ("beside", "effects"),
     "args": ("command", "target"),
     "attempts": ("max_attempts",),
     "backoff": ("initial_delay", "multiplier"),
@@ -32,6 +40,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "base_delay": ("initial_delay",),
     "base_url": ("address", "target"),
     "before": ("effects",),
+    "bind": ("listen",),
     "ca": ("roots",),
     "cafile": ("roots",),
     "cap": ("max_delay",),
@@ -59,37 +68,49 @@ WORDS: dict[str, tuple[str, ...]] = {
     "environ": ("env",),
     "environment": ("env",),
     "every": ("interval",),
+    "examples": ("max_examples", "lives"),
     "exponential_base": ("multiplier",),
     "factor": ("multiplier",),
     "failures": ("failure_threshold",),
+    "file": ("path",),
+    "filename": ("path",),
+    "fmt": ("format",),
     "from_state": ("source",),
+    "grace": ("timeout",),
     "guard": ("guards",),
     "headers": ("metadata",),
     "health_check": ("health",),
     "health_check_interval": ("interval",),
     "health_policy": ("health",),
     "host": ("address", "target"),
+    "ignore": ("accept",),
     "initial_backoff": ("initial_delay",),
     "keepalive": ("options",),
     "keyfile": ("key",),
+    "label": ("name",),
+    "limit": ("seconds", "timeout", "at_least"),
     "magic_cookie": ("env",),
     "max": ("pool_size", "max_overflow"),
     "max_age": ("max_lifetime",),
     "max_backoff": ("max_delay",),
     "max_connections": ("pool_size", "max_overflow"),
+    "max_depth": ("depth",),
     "max_interval": ("max_delay",),
     "max_message_length": ("max_message",),
     "max_retries": ("max_attempts",),
     "max_size": ("pool_size", "size", "max_overflow"),
+    "max_steps": ("steps", "depth"),
     "max_tokens": ("burst",),
     "max_wait": ("max_delay",),
     "max_workers": ("pool_size", "size"),
     "maxsize": ("pool_size", "size", "max_overflow"),
     "min": ("pool_size", "size"),
     "min_size": ("pool_size", "size"),
+    "n": ("lives", "max_examples"),
     "on_connect": ("on_open",),
     "on_enter": ("entry",),
     "on_exit": ("exit",),
+    "output": ("path", "format"),
     "per_second": ("rate",),
     "period": ("interval", "restart_window"),
     "pool_max": ("pool_size", "max_overflow"),
@@ -108,11 +129,13 @@ WORDS: dict[str, tuple[str, ...]] = {
     "retry_policy": ("retry",),
     "root_certificates": ("roots", "credentials"),
     "secure": ("credentials",),
+    "size": ("pool_size",),
     "ssl": ("credentials", "mtls"),
+    "steps": ("depth", "steps"),
     "stop_after": ("max_attempts",),
     "target": ("dest", "address", "command"),
     "threshold": ("failure_threshold",),
-    "timeout": ("start_timeout", "timeout", "acquire_timeout"),
+    "timeout": ("start_timeout", "timeout", "acquire_timeout", "seconds", "until"),
     "tls": ("credentials", "mtls"),
     "to": ("dest",),
     "to_state": ("dest",),
@@ -132,7 +155,8 @@ HOW = {"host": _ADDRESS, "port": _ADDRESS, "cookie": _COOKIE, "magic_cookie": _C
 """What to say beside the keyword to write instead."""
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-_TOO_MANY = re.compile(r"takes (?:from \d+ to )?(\d+) positional arguments? but \d+ were given")
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_TOO_MANY = re.compile(r"takes (?:from \d+ to )?\d+ positional arguments? but \d+ were given")
 
 
 def advice(name: str, own: Iterable[str], places: Places) -> str:
@@ -150,7 +174,7 @@ def advice(name: str, own: Iterable[str], places: Places) -> str:
         if found:
             how = f": {HOW[name]}" if name in HOW else ""
             return f"give {' or '.join(dict.fromkeys(found))}{how}"
-    return f"it takes {', '.join(known)}"
+    return f"it takes {', '.join(known) or 'no keywords'}"
 
 
 def _near(name: str, own: Iterable[str], places: Places) -> list[str]:
@@ -160,35 +184,75 @@ def _near(name: str, own: Iterable[str], places: Places) -> list[str]:
     return difflib.get_close_matches(name, known, n=1, cutoff=0.7)
 
 
-def explained(
-    places: Callable[[], Places] = dict,
-) -> Callable[[Callable[Concatenate[S, P], None]], Callable[Concatenate[S, P], None]]:
-    """Make an `__init__` explain a wrong keyword and say what to write instead.
+def limits() -> Places:
+    """How to give a limit to something that waits and takes none."""
+    return {"'async with asyncio.timeout(seconds):' around it": ("timeout", "deadline")}
+
+
+def explained(places: Callable[[], Places] = dict) -> Callable[[F], F]:
+    """Make a function or a method explain a wrong keyword and say what to write instead.
+
+    It costs a call, so it is not for what is called thousands of times a second. The error of a coroutine function is
+    raised when the coroutine is awaited.
 
     Args:
         places: returns the places that take other keywords; called only on an error.
     """
 
-    def decorate(init: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
-        @functools.wraps(init)
-        def explaining(self: S, *args: P.args, **kwargs: P.kwargs) -> None:
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def explaining(*args: Any, **kwargs: Any) -> Any:
             try:
-                init(self, *args, **kwargs)
+                return function(*args, **kwargs)
             except TypeError as error:
-                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                    raise  # it was raised inside
-                own = list(inspect.signature(init).parameters)[1:]
-                name = type(self).__name__
-                if wrong := _UNEXPECTED.search(str(error)):
-                    raise TypeError(f"{name}({wrong[1]}=...): {advice(wrong[1], own, places())}") from None
-                if many := _TOO_MANY.search(str(error)):
-                    by_name = ", ".join(own[int(many[1]) - 1 :])
-                    raise TypeError(f"{name}(): give these by name: {by_name}") from None
-                raise
+                if (explanation := _explanation(function, args, error, places)) is None:
+                    raise
+                raise explanation from None
 
-        return cast("Callable[Concatenate[S, P], None]", explaining)
+        @functools.wraps(function)
+        async def explaining_coroutine(*args: Any, **kwargs: Any) -> Any:
+            return await explaining(*args, **kwargs)
+
+        return cast("F", explaining_coroutine if inspect.iscoroutinefunction(function) else explaining)
 
     return decorate
+
+
+def _explanation(
+    function: Callable[..., Any], args: tuple[Any, ...], error: TypeError, places: Callable[[], Places]
+) -> TypeError | None:
+    """What to raise instead of an error about the arguments of a function; None for an error of another kind."""
+    traceback = error.__traceback__
+    if traceback is None or traceback.tb_next is not None:
+        return None  # it was raised inside
+    own = named(function)
+    who = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
+    if wrong := _UNEXPECTED.search(str(error)):
+        return TypeError(f"{who}({wrong[1]}=...): {advice(wrong[1], own, places())}")
+    if _TOO_MANY.search(str(error)) and (by_name := named(function, inspect.Parameter.KEYWORD_ONLY)):
+        return TypeError(f"{who}(): give these by name: {', '.join(by_name)}")
+    return None
+
+
+def named(function: Callable[..., Any], *kinds: Any) -> list[str]:
+    """The parameters that a caller can name; with `kinds`, those of these kinds."""
+    parameters = inspect.signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind in (kinds or _NAMED) and each.name not in ("self", "cls")]
+
+
+def taken_by(owner: type) -> Iterator[str]:
+    """The keywords of the constructor of a class, and of the constructors to which it may pass the rest."""
+    for each in owner.__mro__:
+        if "__init__" in vars(each):
+            yield from named(vars(each)["__init__"])
+
+
+def refuse_unknown(who: str, options: Iterable[str], known: Iterable[str], places: Callable[[], Places] = dict) -> None:
+    """Refuse an option that none of those takes to whom it may be passed on."""
+    known = dict.fromkeys(known)
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{who}({name}=...): {advice(name, known, places())}")
 
 
 def explained_class(cls: C) -> C:

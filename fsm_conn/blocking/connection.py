@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.blocking.background import background
 from fsm_conn.blocking.proxies import BlockingService
 from fsm_conn.connection.calling.catalog import attributes
 from fsm_conn.connection.calling.proxies import public_first
 from fsm_conn.connection.connection import Connection as AsyncConnection
+from fsm_conn.connection.options import attempt_limit
 from fsm_conn.links.target import Target
 from fsm_conn.machine.records import TransitionRecord
 
@@ -47,18 +49,22 @@ class Connection:
         self._conn = self._background.call(lambda: connection_class(target, **options))
         self._background.keep(self._conn)
 
+    @explained(attempt_limit)
     def connect(self) -> None:
         """Connect, or join the attempt under way, and return once connected. Raises as the async method."""
         self._background.run(self._conn.connect)
 
+    @explained(attempt_limit)
     def ensure_connected(self) -> None:
         """Return at once when connected, and otherwise connect."""
         self._background.run(self._conn.ensure_connected)
 
+    @explained(attempt_limit)
     def reconnect(self) -> None:
         """Replace the link by a fresh one, now."""
         self._background.run(self._conn.reconnect)
 
+    @explained()
     def disconnect(self) -> None:
         """Close the link, and return once disconnected."""
         self._background.run(self._conn.disconnect)
@@ -102,10 +108,12 @@ class Connection:
     def __dir__(self) -> list[str]:
         return public_first([*super().__dir__(), *attributes(self._conn._offers())])
 
+    @explained()
     def probe(self, timeout: float | None = None) -> float:
         """Probe the peer's health once, and return how long the answer took, in seconds."""
         return self._background.run(self._conn.probe, timeout)
 
+    @explained()
     def wait_for_state(self, *states: str, timeout: float | None = None) -> str:
         """Wait until one of `states` is entered, and return it.
 

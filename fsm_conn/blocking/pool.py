@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.blocking.background import Background, background
 from fsm_conn.blocking.proxies import BlockingService
 from fsm_conn.links.target import Target
@@ -93,10 +94,12 @@ class ConnectionPool:
         self._pool = self._background.call(lambda: AsyncPool(target, pool_size, max_overflow, **options))
         self._background.keep(self._pool)
 
+    @explained()
     def initialize(self) -> None:
         """Open all connections."""
         self._background.run(self._pool.initialize)
 
+    @explained()
     def close_all(self, timeout: float | None = 30.0) -> None:
         """Refuse new callers, wait for the leases that are held, and close all connections.
 
@@ -118,6 +121,7 @@ class ConnectionPool:
     ) -> None:
         self.close_all()
 
+    @explained()
     def acquire(self, timeout: float | None = None) -> Lease:
         """Lease a connection: `with pool.acquire() as client`. Entering waits and raises as the async lease does."""
         return Lease(self._background, self._pool, timeout)

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.keywords import explained
 from fsm_conn.checks import activities, links, names, shape
 from fsm_conn.checks.rules import RULES, Finding
 from fsm_conn.checks.subject import Problem, Subject
@@ -47,6 +48,7 @@ class AcceptanceError(FsmConnError, ValueError):
     """A finding cannot be accepted in this way: the code does not exist, or the reason is missing."""
 
 
+@explained()
 def check(machine: Any, accept: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
     """Find mistakes and probable mistakes in a table, without running it.
 

@@ -120,6 +120,7 @@ class ClusterPool(StateMachine):
 
     # --- opening and closing --------------------------------------------------------------------------------------
 
+    @explained()
     async def open(self, *, at_least: int = 1) -> None:
         """Follow the members, and return when `at_least` connections to them serve.
 
@@ -172,6 +173,7 @@ class ClusterPool(StateMachine):
         """As `call`, for a method that answers with a stream. A broken stream is never sent again."""
         return self._calls().stream(method, args, fields)
 
+    @explained()
     async def map(
         self,
         method: str,

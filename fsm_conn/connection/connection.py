@@ -13,9 +13,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fsm_conn._util.keywords import explained
+from fsm_conn._util.keywords import explained, limits
 from fsm_conn._util.part import Part
 from fsm_conn._util.validators import check_seconds, shown
+from fsm_conn.connection import options as opts
 from fsm_conn.connection.calling.calls import Calls, is_simple
 from fsm_conn.connection.calling.catalog import Catalog, Offers, attributes
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
@@ -25,16 +26,6 @@ from fsm_conn.connection.demand import DISCONNECTING, ENDED, FAILED
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError, NotConnectedError, connect_failed
 from fsm_conn.connection.hooks import OpenHook, checked_hook
 from fsm_conn.connection.linked import LinkedMachine
-from fsm_conn.connection.options import (
-    checked_budget,
-    checked_health,
-    checked_history,
-    checked_name,
-    checked_retry,
-    checked_rng,
-    checked_start_timeout,
-    other_places,
-)
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import ConnectionState, Trigger
@@ -107,7 +98,7 @@ class Connection(LinkedMachine):
     _catalog = Part(Catalog)
     _fsm_without_await = "; fsm_conn.blocking.Connection needs no await"
 
-    @explained(other_places)
+    @explained(opts.other_places)
     def __init__(
         self,
         target: Target,
@@ -125,20 +116,20 @@ class Connection(LinkedMachine):
         rng: random.Random | None = None,
         on_open: OpenHook[Self] | None = None,
     ) -> None:
-        name = None if name is None else checked_name(name)
+        name = None if name is None else opts.checked_name(name)
         self._make_link, self.name = resolve_target(target, env, cwd, mtls, services, name)
         if retry is not None:
-            self.retry = checked_retry(retry)
+            self.retry = opts.checked_retry(retry)
         if health is not None:
-            self.health = checked_health(health)
+            self.health = opts.checked_health(health)
         if budget is not None:
-            self.budget = checked_budget(budget)
+            self.budget = opts.checked_budget(budget)
         if start_timeout is not None:
-            self.start_timeout = checked_start_timeout(start_timeout)
+            self.start_timeout = opts.checked_start_timeout(start_timeout)
         if history != self.history_size:
-            self.history_size = checked_history(history)
+            self.history_size = opts.checked_history(history)
         if rng is not None:
-            self._rng = checked_rng(rng)
+            self._rng = opts.checked_rng(rng)
         if on_open is not None:
             self._open_hook = checked_hook(on_open)
         self.keep_context()
@@ -148,6 +139,7 @@ class Connection(LinkedMachine):
 
     # --- what applications call -----------------------------------------------------------------------------
 
+    @explained(opts.wait_limits)
     async def connect(self) -> None:
         """Connect, or join the attempt under way, and return once connected. All callers share one attempt.
 
@@ -166,6 +158,7 @@ class Connection(LinkedMachine):
         """Return at once when connected; otherwise connect as `connect()`. For use before a call."""
         await self.connect()
 
+    @explained(opts.wait_limits)
     async def reconnect(self) -> None:
         """Replace the link by a fresh one now, without any delay; attempts count from zero.
 
@@ -174,6 +167,7 @@ class Connection(LinkedMachine):
         refuse_from_activity(self, "reconnect")
         await self._settle(Trigger.RECONNECT if self.handles(Trigger.RECONNECT) else Trigger.CONNECT)
 
+    @explained(limits)
     async def disconnect(self) -> None:
         """Close the link, or abandon the attempt, and return once `disconnected`. Nothing reconnects afterwards.
 
@@ -310,6 +304,7 @@ class Connection(LinkedMachine):
         """
         return self._state in self.serving_states
 
+    @explained()
     async def probe(self, timeout: float | None = None) -> float:
         """Probe the peer's health once, and return how long the answer took, in seconds.
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import attrs
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.connection.table import ConnectionState, LinkState
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Others, State, Transition
@@ -27,6 +28,7 @@ class Declares(Protocol):
         """The rows, in order."""
 
 
+@explained()
 def insert_state(
     base: type[StateMachine] | Declares,
     state: str | State,
@@ -82,6 +84,7 @@ def insert_state(
     return (*states, state), (*shared, onward)
 
 
+@explained()
 def add_state(
     base: type[StateMachine] | Declares,
     state: str | State,

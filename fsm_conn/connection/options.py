@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn._util.keywords import Places
+from fsm_conn._util.keywords import Places, limits
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsm_conn.connection.budget import RetryBudget
 
 __all__ = [
+    "attempt_limit",
     "checked_budget",
     "checked_health",
     "checked_history",
@@ -26,6 +27,7 @@ __all__ = [
     "checked_start_timeout",
     "other_places",
     "shared_rng",
+    "wait_limits",
 ]
 
 ATTRIBUTES = (
@@ -52,6 +54,16 @@ def other_places() -> Places:
     }
     given_first = {"address", "command"}
     return {place: attrs.fields_dict(home).keys() - given_first for place, home in homes.items()}
+
+
+def attempt_limit() -> Places:
+    """Where an attempt to connect has its limit."""
+    return {"Connection(target, {})": ("start_timeout",)}
+
+
+def wait_limits() -> Places:
+    """The limit of a wait for a connection, and that of each attempt."""
+    return {**limits(), **attempt_limit()}
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.keywords import explained
 from fsm_conn.diagrams.dot import picture_dot, to_dot
 from fsm_conn.diagrams.drafting import drawing_of
 from fsm_conn.diagrams.drawing import Detail
@@ -126,6 +127,7 @@ def diagram(
 ) -> str | bytes: ...
 
 
+@explained()
 def diagram(
     machine: Any,
     format: str = Format.MERMAID,
@@ -182,6 +184,7 @@ def diagram(
     return to_png(picture) if form is Format.PNG else to_svg(picture, drawing.title, drawing.summary)
 
 
+@explained()
 def write(
     machine: Any,
     path: str | os.PathLike[str],

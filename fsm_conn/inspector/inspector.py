@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.inspector.acting import Acts
 from fsm_conn.inspector.app import PAGE_FILES, Answers
 from fsm_conn.inspector.hub import Hub
@@ -49,6 +50,7 @@ class Inspector:
         ImportError: Starlette is not installed, or uvicorn, for `async with`. Both come with the extra `inspector`.
     """
 
+    @explained()
     def __init__(
         self,
         *,
@@ -93,6 +95,7 @@ class Inspector:
         """
         return self._server.url + ("" if self._token is None else f"#token={self._token}")
 
+    @explained()
     def watch(self, target: StateMachine, *, name: str | None = None) -> Callable[[], None]:
         """Show a machine, a connection, or a pool with all its present and future connections.
 
@@ -133,6 +136,7 @@ class Inspector:
         self._registry.add(walk)
         return walk
 
+    @explained()
     def replay(self, lines: Iterable[Recorded], machine: Any, *, speed: float = 1.0) -> Replay:
         """Show a recorded life, from its beginning. It continues while `Replay.run()` is awaited.
 

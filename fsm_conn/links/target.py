@@ -20,7 +20,7 @@ from typing import Any, Literal
 import attrs
 
 from fsm_conn._util import workers
-from fsm_conn._util.keywords import explained_class
+from fsm_conn._util.keywords import explained, explained_class
 from fsm_conn._util.secret_values import without_secrets
 from fsm_conn._util.text import listed, quoted
 from fsm_conn._util.validators import whole
@@ -256,6 +256,7 @@ class Reattach:
             raise ValueError("end_on_close=True needs pid= and a unix: address, to end no process but the plugin's")
 
     @classmethod
+    @explained()
     def from_env(cls, variable: str = "TF_REATTACH_PROVIDERS", plugin: str | None = None) -> Reattach:
         """Read the JSON that a plugin under a debugger prints, in Terraform's form.
 

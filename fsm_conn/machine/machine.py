@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from fsm_conn._util.keywords import explained, limits
 from fsm_conn._util.timing import now
 from fsm_conn.machine.activity import Run, acting, refuse_own_wait
 from fsm_conn.machine.binding import BoundTable
@@ -140,6 +141,7 @@ class StateMachine(Observed):
         machine._fsm_elapsed = snapshot.elapsed
         return machine
 
+    @explained(limits)
     async def wait_for_state(self, *states: str) -> str:
         """Wait until one of `states` is entered, and return it; at once when it is the current state.
 
@@ -244,10 +246,8 @@ class StateMachine(Observed):
         await self.aclose()
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            f"{self!r} cannot be copied or pickled, because an activity may be running; store its "
-            f"snapshot(), and make another one by {type(self).__name__}.restored(snapshot, ...)"
-        )
+        instead = f"store its snapshot(), and make another one by {type(self).__name__}.restored(snapshot, ...)"
+        raise TypeError(f"{self!r} cannot be copied or pickled, because an activity may be running; {instead}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state}>"

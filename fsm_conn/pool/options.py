@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_conn._util.keywords import advice
+from fsm_conn._util.keywords import Places, refuse_unknown, taken_by
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.options import checked_name, checked_rng, other_places, shared_rng
 from fsm_conn.pool.hooks import Hook
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MakeSlot", "checked_pool_name", "merged", "slot_maker", "target_maker"]
 
-_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 MakeSlot = Callable[[Kind, SlotOwner, PoolTarget], Slot]
 _FEW = 3
 """At most so many targets appear in a pool's default name."""
@@ -51,8 +49,9 @@ def target_maker(
 
         try:
             return PoolTarget(target, connect(None).name, connect, rng or shared_rng())
-        except TypeError as error:
-            _explain(pool, connection_class, options, error)
+        except TypeError:
+            known = (*taken_by(pool), *taken_by(connection_class))
+            refuse_unknown(pool.__name__, options, known, _other_places)
             raise
 
     return make
@@ -98,18 +97,5 @@ def merged(policy: PoolPolicy | None, size: int | None, overflow: int | None) ->
     return policy if overflow is None else attrs.evolve(policy, max_overflow=overflow)
 
 
-def _explain(pool: type, connection_class: type, options: Mapping[str, Any], error: TypeError) -> None:
-    """Raise an error that names an option which neither class takes, if that is the cause."""
-    known = dict.fromkeys(name for each in (pool, connection_class) for name in _options_of(each))
-    for name in options:
-        if name not in known:
-            places = {"policy=PoolPolicy({})": attrs.fields_dict(PoolPolicy), **other_places()}
-            raise TypeError(f"{pool.__name__}({name}=...): {advice(name, known, places)}") from error
-
-
-def _options_of(owner: type) -> Iterator[str]:
-    """The keyword arguments of its constructor, and of the constructors to which it may pass the rest."""
-    for each in owner.__mro__:
-        if "__init__" in vars(each):
-            parameters = inspect.signature(each.__init__).parameters.values()  # type: ignore[misc]
-            yield from (each.name for each in parameters if each.name != "self" and each.kind not in _REST)
+def _other_places() -> Places:
+    return {"policy=PoolPolicy({})": attrs.fields_dict(PoolPolicy), **other_places()}

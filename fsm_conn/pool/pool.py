@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fsm_conn._util.keywords import explained, limits
 from fsm_conn._util.validators import check_seconds, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
@@ -108,6 +109,7 @@ class ConnectionPool(PoolMachine):
 
     # --- opening and closing ----------------------------------------------------------------------------------
 
+    @explained(limits)
     async def initialize(
         self, progress: Callable[[int, int], None] | None = None, *, at_least: int | None = None
     ) -> None:
@@ -141,6 +143,7 @@ class ConnectionPool(PoolMachine):
             raise closed_for(self, record.reason)
         self._opening.is_claimed = True
 
+    @explained()
     async def close_all(self, timeout: float | None = DRAIN_TIMEOUT) -> None:
         """Refuse new callers, wait for the leases that are held, and close all connections.
 
@@ -244,6 +247,7 @@ class ConnectionPool(PoolMachine):
         self.admit()
         self._supervisor.expire_all()
 
+    @explained()
     def resize(self, pool_size: int | None = None, max_overflow: int | None = None) -> None:
         """Change the number of connections. Does not wait: new ones start, and surplus ones are closed when unused.
 
@@ -279,6 +283,7 @@ class ConnectionPool(PoolMachine):
         self._supervisor.add_target(target)
         self._leases.hurry()
 
+    @explained()
     async def remove_target(self, target: Target, timeout: float | None = DRAIN_TIMEOUT) -> None:
         """Remove a target: it serves no new callers, and is disconnected when its leases and calls have ended.
         Others are opened in their places at once. Cancelling the caller ends its wait only.

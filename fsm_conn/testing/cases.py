@@ -13,14 +13,14 @@ from __future__ import annotations
 import secrets
 import unittest
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing._extra import needed
 from fsm_conn.testing.generating import Lived, random_lives
-from fsm_conn.testing.lives.kinds import life_of
+from fsm_conn.testing.lives.kinds import life_for, life_of
 from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.life import PoolLife
 
@@ -119,8 +119,8 @@ def machine_test(
     Raises:
         TypeError: the class is none of these.
     """
-    kind = life_of(subject, who="machine_test")
-    return _case(subject, life or kind, max_examples, steps, options)
+    life_of(subject, who="machine_test")
+    return _case(machine_test, subject, life, max_examples, steps, options)
 
 
 def lifecycle_test(
@@ -137,7 +137,7 @@ def lifecycle_test(
             f"lifecycle_test({connection_class!r}): give a subclass of Connection, "
             "and what makes one, if that takes more, as make="
         )
-    return machine_test(connection_class, max_examples=max_examples, steps=steps, life=life, **options)
+    return _case(lifecycle_test, connection_class, life, max_examples, steps, options)
 
 
 def pool_test(
@@ -164,18 +164,24 @@ def pool_test(
     life = life or PoolLife
     if hooks != HOOKS:
         life = type(life.__name__, (life,), {"hook_kinds": tuple(hooks)})
-    return machine_test(pool_class, max_examples=max_examples, steps=steps, life=life, **options)
+    return _case(pool_test, pool_class, life, max_examples, steps, options)
 
 
 def _case(
-    subject: type, life: type[Any], max_examples: int | None, steps: int | None, options: dict[str, Any]
+    asking: Callable[..., Any],
+    subject: type,
+    life: type[Any] | None,
+    max_examples: int | None,
+    steps: int | None,
+    options: dict[str, Any],
 ) -> type[LivesCase]:
+    kind = life_for(asking, subject, life, options)
     given = {"max_examples": max_examples, "stateful_step_count": steps}
     members = {
         "__module__": subject.__module__,
         "__qualname__": f"{subject.__qualname__}Lives",
         "subject": subject,
-        "life": life,
+        "life": kind,
         "options": options,
         "settings": hypothesis.settings(**{name: value for name, value in given.items() if value is not None}),
     }

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import attrs
 
 from fsm_conn._util.hints import did_you_mean
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.reading import Recent
 from fsm_conn._util.text import listed, quoted
 from fsm_conn.machine.binding import BoundTable
@@ -36,6 +37,7 @@ TOLERANCE = 1e-6
 """Seconds by which times may differ, for traces that went through something that rounds."""
 
 
+@explained()
 def conforms(
     connection_class: type[StateMachine],
     trace: str | os.PathLike[str] | Iterable[str] | Iterable[TraceLine] | Iterable[TransitionRecord],

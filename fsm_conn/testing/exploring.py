@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from fsm_conn.testing.lives.checks import ViolationError
-from fsm_conn.testing.lives.kinds import life_of
+from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
@@ -106,7 +106,7 @@ def explore(
     """
     if depth < 1:
         raise ValueError(f"explore(depth={depth}): give 1 or more")
-    kind = life or life_of(subject, who="explore")
+    kind = life_for(explore, subject, life, options)
     limit = None if seconds is None else time.monotonic() + seconds
     return _Walk(kind, subject, depth, limit, progress, options).run()
 

@@ -18,7 +18,7 @@ import attrs
 
 from fsm_conn.testing.archive import MOST, Archive
 from fsm_conn.testing.lives.checks import ViolationError
-from fsm_conn.testing.lives.kinds import life_of
+from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
@@ -90,7 +90,7 @@ def random_lives(
         life: the kind of life; by default `Life`, `PoolLife` or `MachineLife`, by the class.
         options: keywords of the life. Policies that are not given are chosen at random.
     """
-    kind = life or life_of(subject, who="random_lives")
+    kind = life_for(random_lives, subject, life, options)
     return _Lives(kind, subject, steps, seed, options).run(lives, until, progress or (lambda number: None))
 
 
@@ -98,7 +98,7 @@ def check_make(subject: type, *, life: type[Any] | None = None, **options: Any) 
     """Make one life, and throw it away: whatever is wrong with making a machine of that class is raised."""
     loop = VirtualLoop()
     try:
-        (life or life_of(subject, who="check_make"))(subject, loop=loop, **options).close()
+        life_for(check_make, subject, life, options)(subject, loop=loop, **options).close()
     finally:
         loop.close()
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.cluster.membership.info import MemberInfo
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, LinkError, LinkLostError
@@ -210,6 +211,7 @@ class SimulatedMembers:
     def __len__(self) -> int:
         return len(self._all)
 
+    @explained()
     def add(self, name: str | None = None) -> SimulatedMember:
         """Add a member."""
         member = SimulatedMember(name or f"m{len(self._all)}", self.ledger, self.announce)

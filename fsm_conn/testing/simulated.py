@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import ConnectionLostError, GoingAwayError, LinkError, LinkLostError, NotServingError
 
@@ -124,6 +125,7 @@ class SimulatedPeer:
         """The open link, or None."""
         return next((link for link in reversed(self.links) if link.is_open), None)
 
+    @explained()
     def script(self, what: str, outcomes: Iterable[Outcome | str], then: Outcome | str | None = "ok") -> None:
         """Set the outcomes of the next requests of a kind, and of all later ones; None leaves those pending."""
         if what not in OUTCOMES:
@@ -167,6 +169,7 @@ class SimulatedPeer:
             link.news.put_nowait(well)
         return bool(listeners)
 
+    @explained()
     def answer(self, what: str, outcome: Outcome | str = "ok") -> bool:
         """Decide the oldest pending request of a kind. Return False when there is none."""
         for pending in self.pending:
@@ -242,6 +245,7 @@ class SimulatedLink(Link):
         self.news: asyncio.Queue[bool] | None = None
 
     @classmethod
+    @explained()
     def script(
         cls,
         opens: Iterable[Outcome | str] = (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pydoc
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+import surface
 
 import fsm_conn
 from fsm_conn import (
@@ -26,6 +28,9 @@ from fsm_conn import (
     State,
     Tls,
     Transition,
+    checks,
+    diagrams,
+    testing,
 )
 from fsm_conn._util.keywords import WORDS, explained_class
 
@@ -125,6 +130,13 @@ def test_all_words_lead_somewhere() -> None:
     taken = {name for each in (*SETTINGS, State, Transition) for name in attrs.fields_dict(each)}
     taken |= {*inspect.signature(RetryBudget).parameters, *inspect.signature(Connection).parameters}
     taken |= {*inspect.signature(ConnectionPool).parameters}
+    functions = (
+        testing.explore,
+        testing.random_lives,
+        testing.pool_test,
+        *(each.values[0] for each in _with_options()),
+    )
+    taken |= {name for each in functions for name in inspect.signature(each).parameters}
     assert {word for words in WORDS.values() for word in words} <= taken
     assert all(name in inspect.signature(RetryPolicy).parameters for name in ("max_attempts", "deadline"))
 
@@ -144,3 +156,90 @@ def test_a_class_without_source_has_its_own_docstring() -> None:
     space: dict[str, Any] = {"attrs": attrs, "explained_class": explained_class}
     exec('@explained_class\n@attrs.frozen\nclass Made:\n    "Its own."\n    field: int = 1', space)
     assert space["Made"].__doc__ == "Its own."
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: Connection(["x"]).connect(timeout=1),  # type: ignore[call-arg]
+            "Connection.connect(timeout=...): give 'async with asyncio.timeout(seconds):' around it or Connection(target, ",
+        ),
+        (
+            lambda: Connection(["x"]).disconnect(timeout=1),  # type: ignore[call-arg]
+            "Connection.disconnect(timeout=...): give 'async with asyncio.timeout(seconds):' around it",
+        ),
+        (lambda: Connection(["x"]).disconnect(force=1), "Connection.disconnect(force=...): it takes no keywords"),  # type: ignore[call-arg]
+        (lambda: Connection(["x"]).probe(deadline=1), "Connection.probe(deadline=...): give timeout=..."),  # type: ignore[call-arg]
+        (lambda: ConnectionPool(["x"]).close_all(grace=1), "ConnectionPool.close_all(grace=...): give timeout=..."),  # type: ignore[call-arg]
+        (lambda: ConnectionPool(["x"]).resize(size=1), "ConnectionPool.resize(size=...): give pool_size=..."),  # type: ignore[call-arg]
+        (lambda: diagrams.diagram(Connection, fmt="svg"), "diagram(fmt=...): give format=..."),  # type: ignore[call-overload]
+        (lambda: testing.explore(Connection, steps=3), "explore(steps=...): give depth=..."),
+        (lambda: testing.lifecycle_test(Connection, examples=3), "lifecycle_test(examples=...): give max_examples=..."),
+        (lambda: testing.pool_test(ConnectionPool, size=3), "pool_test(size=...): it takes "),
+        (lambda: testing.Life(Connection, timeout=3), "Life(timeout=...): give start_timeout=..."),  # type: ignore[call-arg]
+        (lambda: checks.check(Connection, ignore={}), "check(ignore=...): give accept=..."),  # type: ignore[call-arg]
+        (
+            lambda: fsm_conn.add_state(Connection, "x", after="connected"),  # type: ignore[call-arg]
+            "add_state(after=...): give beside=...",
+        ),
+    ],
+)
+def test_functions_and_methods_explain_a_wrong_keyword_too(call: Callable[[], Any], told: str) -> None:
+    """What waits explains it when it is awaited."""
+    with pytest.raises(TypeError) as raised:
+        called = call()
+        if inspect.isawaitable(called):
+            called.__await__().send(None)  # type: ignore[attr-defined]
+    assert str(raised.value).startswith(told)
+
+
+UNEXPLAINED = {
+    *("fire", "acquire", "ensure_connected", "mark_lost", "lose"),  # called too often to be wrapped
+    *("Life", "MachineLife", "PoolLife", "Walk", "Report"),  # the steps of a life, and what our tools ask for
+    *(
+        "Broker",
+        "BrokeredService",
+        "Link",
+        "DriverLink",
+        "SimulatedLink.probe",
+        "SimulatedLink.watch",
+        "VirtualLoop",
+    ),  # contracts
+    "main",
+}
+"""Whose wrong keywords are left to Python's own words."""
+
+
+def _with_options() -> list[Any]:
+    """The public functions and methods that take options, and that Python's own words explain."""
+    found = []
+    for package in surface.packages():
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            own = {name: thing} if inspect.isfunction(thing) else surface._own(thing) if inspect.isclass(thing) else {}
+            for each, member in own.items():
+                function = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
+                if each.startswith("_") or UNEXPLAINED & {name, each, f"{name}.{each}"}:
+                    continue
+                if inspect.isfunction(function) and _options_of(function):
+                    found.append(pytest.param(function, id=f"{package}.{name}.{each}"))
+    return found
+
+
+def _options_of(function: Any) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return []
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY or each.default is not each.empty]
+
+
+@pytest.mark.parametrize("function", _with_options())
+def test_nothing_public_that_takes_options_leaves_a_wrong_one_unexplained(function: Any) -> None:
+    """Save what is called too often to be wrapped, and contracts that users fulfil."""
+    needed = [each for each in inspect.signature(function).parameters.values() if each.default is each.empty]
+    args = [object() for each in needed if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    with pytest.raises(TypeError, match=r"\(no_such_thing=\.\.\.\): it takes "):
+        called = function(*args, **{each.name: 1 for each in needed if each.kind is each.KEYWORD_ONLY}, no_such_thing=1)
+        called.__await__().send(None)

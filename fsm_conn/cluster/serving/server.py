@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Self
 
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.text import said
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import Recipe, as_recipe
@@ -236,6 +237,7 @@ def _check_open(recipe: Recipe, address: str) -> None:
     )
 
 
+@explained()
 def serve(recipe: Any, listen: str = "127.0.0.1:0", *, health: str | None = None) -> Server:
     """A `Server`, for `async with`. It takes the same arguments."""
     return Server(recipe, listen, health=health)

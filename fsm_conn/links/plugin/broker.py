@@ -28,6 +28,7 @@ import grpc.aio
 from pyvider.rpcplugin.protocol.grpc_broker_pb2 import ConnInfo
 from pyvider.rpcplugin.protocol.grpc_broker_pb2_grpc import GRPCBrokerStub
 
+from fsm_conn._util.keywords import explained
 from fsm_conn._util.text import brief
 from fsm_conn.links.broker import Broker
 from fsm_conn.links.errors import BrokerError, LinkError, LinkLostError
@@ -199,6 +200,7 @@ class PluginBroker(Broker):
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
+    @explained()
     async def serve(
         self,
         register: Callable[[grpc.aio.Server], object],
@@ -261,6 +263,7 @@ class PluginBroker(Broker):
 
     # -- dialling ----------------------------------------------------------------------------------------------------
 
+    @explained()
     async def dial(self, service_id: int, *, timeout: float = 5.0) -> BrokeredChannel:
         """Connect to what the plugin offers, as `Broker.dial`."""
         number = _checked_id(service_id)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.evidence import Evidence
@@ -101,6 +102,7 @@ class Invariant:
         return (self.check.__doc__ or "").strip()
 
 
+@explained()
 def invariant(moment: str = AT_REST) -> Callable[[Callable[[EvidenceT], str | None]], Invariant]:
     """Make an invariant of a function of an `Evidence`, such as a `Life`, that returns what is wrong, or None.
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import HealthPolicy, RetryPolicy
@@ -72,6 +73,7 @@ class Life(SteppedLife, ConnectionEvidence):
         | {"cancel", "answer", "attend", "neglect", "lose", "go_away"}
     )
 
+    @explained()
     def __init__(
         self,
         connection_class: type[Connection] = Connection,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice, product
 from typing import Any
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError, MachineClosedError
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Finding, Invariant, ViolationError
@@ -98,6 +99,7 @@ class MachineLife(SteppedLife):
     endings = ("end", "end", "end", "loop_ends")
     _quiet = frozenset({"returns", "raises", "lingers", "refuses"})
 
+    @explained()
     def __init__(
         self,
         machine_class: type[StateMachine],

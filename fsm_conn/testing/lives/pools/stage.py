@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
 from typing import Any
 
+from fsm_conn._util.keywords import explained
 from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.links.errors import ConnectionLostError
 from fsm_conn.machine.errors import FsmConnError
@@ -62,6 +63,7 @@ _silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asynci
 class PoolStage:
     """The pool and its surroundings; arguments as for `PoolLife`."""
 
+    @explained()
     def __init__(
         self,
         pool_class: type[ConnectionPool] = ConnectionPool,
