@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from fsm_conn._util.extras import needed
 from fsm_conn._util.forks import after_fork
+from fsm_conn.machine.errors import FsmConnError
 
 __all__ = ["Background", "background"]
 
@@ -57,8 +58,10 @@ class Background:
         future: Future[_T] = self._portal.start_task_soon(function, *args)
         try:
             return future.result()
-        except BaseException:
+        except BaseException as error:
             future.cancel()  # done already, unless it is the wait that was interrupted
+            if isinstance(error, FsmConnError):
+                error.args = tuple(_without_await(each) for each in error.args)
             raise
 
     def call(self, function: Callable[..., _T], *args: Any) -> _T:
@@ -100,7 +103,8 @@ class Background:
             )
         if os.getpid() != self.pid:
             raise RuntimeError(
-                f"this belongs to process {self.pid}, from which this one ({os.getpid()}) was forked; make another"
+                f"this belongs to process {self.pid}, from which this one ({os.getpid()}) was forked; "
+                "make another after the fork, for example in the first request"
             )
 
     def _end(self) -> None:
@@ -117,6 +121,11 @@ class Background:
         closing = [asyncio.ensure_future(each.aclose()) for each in tuple(self._open)]
         if closing:
             await asyncio.wait(closing, timeout=CLOSE_LIMIT)
+
+
+def _without_await(said: Any) -> Any:
+    """What an error advises to async code, for synchronous code."""
+    return said.replace("'await ", "'").replace("'async with", "'with") if isinstance(said, str) else said
 
 
 _lock = threading.Lock()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from fsm_conn._util.keywords import explained
 from fsm_conn.blocking.background import background
-from fsm_conn.blocking.proxies import BlockingService
+from fsm_conn.blocking.proxies import BlockingService, BlockingStub
 from fsm_conn.connection.calling.catalog import attributes
 from fsm_conn.connection.calling.proxies import public_first
 from fsm_conn.connection.connection import Connection as AsyncConnection
@@ -18,6 +18,8 @@ from fsm_conn.links.target import Target
 from fsm_conn.machine.records import TransitionRecord
 
 __all__ = ["Connection"]
+
+_StubT = TypeVar("_StubT")
 
 
 class Connection:
@@ -97,6 +99,11 @@ class Connection:
     def subscribe(self, method: str, /, *args: Any, **fields: Any) -> Iterator[Any]:
         """As `stream`, but opened again on the next link, with a `Gap` among the replies."""
         return self._background.iterate(lambda: self._conn.subscribe(method, *args, **fields))
+
+    def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
+        """A compiled stub that always uses the current link. A method returns the reply, or an iterator of replies."""
+        made = self._background.call(self._conn.stub, stub_class)
+        return cast("_StubT", BlockingStub(self._background, made))
 
     def __getattr__(self, name: str) -> BlockingService:
         if name.startswith("_"):

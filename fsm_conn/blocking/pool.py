@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from fsm_conn._util.keywords import explained
 from fsm_conn.blocking.background import Background, background
-from fsm_conn.blocking.proxies import BlockingService
+from fsm_conn.blocking.proxies import BlockingService, BlockingStub
 from fsm_conn.links.target import Target
 from fsm_conn.pool.errors import LeaseError
 from fsm_conn.pool.leasing.lease import Lease as AsyncLease
 from fsm_conn.pool.pool import ConnectionPool as AsyncPool
 
 __all__ = ["ConnectionPool", "Lease"]
+
+_StubT = TypeVar("_StubT")
 
 
 class Lease:
@@ -61,6 +63,11 @@ class Lease:
         """As `Connection.stream`."""
         lease = self._held()
         return self._background.iterate(lambda: lease.stream(method, *args, **fields))
+
+    def stub(self, stub_class: Callable[[Any], _StubT]) -> _StubT:
+        """As `Connection.stub`, for as long as the lease is held."""
+        made = self._background.call(self._held().stub, stub_class)
+        return cast("_StubT", BlockingStub(self._background, made))
 
     def __getattr__(self, name: str) -> BlockingService:
         if name.startswith("_"):

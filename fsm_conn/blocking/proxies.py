@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fsm_conn.blocking.background import Background
 from fsm_conn.connection.calling.catalog import Offers, methods
 from fsm_conn.connection.calling.proxies import public_first
 
-__all__ = ["BlockingService"]
+__all__ = ["BlockingService", "BlockingStub"]
 
 
 class BlockingService:
@@ -42,3 +43,33 @@ class BlockingService:
 
     def __repr__(self) -> str:
         return f"<service {self._name!r}>"
+
+
+class BlockingStub:
+    """A compiled stub whose methods return the reply, or an iterator of replies."""
+
+    def __init__(self, background: Background, stub: Any) -> None:
+        self._background = background
+        self._stub = stub
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._stub, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            made = self._background.call(lambda: method(*args, **options))
+            if method.kind.endswith("_stream"):
+                return self._background.iterate(lambda: aiter(made))
+            return self._background.run(_answered, made)
+
+        call.__name__ = call.__qualname__ = name
+        return call
+
+    def __dir__(self) -> list[str]:
+        return public_first([*super().__dir__(), *vars(self._stub)])
+
+    def __repr__(self) -> str:
+        return f"<blocking {type(self._stub).__name__}>"
+
+
+async def _answered(call: Awaitable[Any]) -> Any:
+    return await call

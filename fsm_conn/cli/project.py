@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import secrets
-from importlib import resources
+import shlex
+from importlib import metadata, resources
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import click
 from google.protobuf import descriptor_pb2
 
-__all__ = ["write_project"]
+__all__ = ["requirement", "write_project"]
 
 FILES = {
     "README.md": "readme",
@@ -75,7 +78,27 @@ def _words(name: str) -> dict[str, str]:
         raise click.ClickException(f"{name!r} means something in the project's code: choose another name.")
     cookie = f"{name}-{secrets.token_hex(4)}"
     descriptor = repr(_file(module, service).SerializeToString())
-    return {"name": name, "module": module, "service": service, "cookie": cookie, "descriptor": descriptor}
+    return {
+        "name": name,
+        "module": module,
+        "service": service,
+        "cookie": cookie,
+        "descriptor": descriptor,
+        "requirement": requirement(),
+    }
+
+
+def requirement() -> str:
+    """How pip is told to install this package from where it was installed: a directory, or the index (PEP 610)."""
+    try:
+        origin = json.loads(metadata.distribution("fsm_conn").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        origin = {}
+    if "dir_info" not in origin:
+        return "'fsm_conn[cli,testing]'"
+    directory = unquote(urlsplit(origin["url"]).path)
+    editable = "-e " if origin["dir_info"].get("editable") else ""
+    return editable + shlex.quote(f"{directory}[cli,testing]")
 
 
 def _file(module: str, service: str) -> Any:

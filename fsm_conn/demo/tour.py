@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Protocol
 
 from fsm_conn import CallOptions, Connection, ConnectionRecord
 
-__all__ = ["COMMAND", "Page", "tour"]
+__all__ = ["COMMAND", "Page", "activation", "tour"]
 
 COMMAND = [sys.executable, "-m", "fsm_conn.demo.calculator"]
-NEXT = (
+_NEXT = (
     "fsm-conn watch -- python -m fsm_conn.demo.calculator",
     "fsm-conn new my-plugin && python my-plugin/host.py",
     "fsm-conn --help",
@@ -63,8 +66,17 @@ async def tour(page: Page, pause: float = 0.0) -> None:
         await asyncio.sleep(pause)
     page.title("Disconnected. No process is left, and nothing was restarted by hand.")
     page.title("Next:")
-    for command in NEXT:
+    for command in (*activation(), *_NEXT):
         page.did(command)
+
+
+def activation() -> list[str]:
+    """What puts this program's own environment into a shell, where that does not find this program."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    found = shutil.which("fsm-conn")
+    if (found is not None and Path(found).parent == Path(sys.executable).parent) or not script.is_file():
+        return []
+    return [f". {shlex.quote(os.path.relpath(script))}"]
 
 
 async def _kill_and_recover(conn: Connection, page: Page) -> None:

@@ -53,7 +53,7 @@ class ReconnectingChannel:
 class _ReboundMethod:
     """One method of a stub, bound to the channel that was current when it was last called."""
 
-    __slots__ = ("_args", "_bound", "_channel", "_current", "_kind", "_kwargs", "_method")
+    __slots__ = ("_args", "_bound", "_channel", "_current", "_kwargs", "_method", "kind")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class _ReboundMethod:
         kwargs: dict[str, Any],
     ) -> None:
         self._current = current
-        self._kind = kind
+        self.kind = kind
         self._method = method
         self._args = args
         self._kwargs = kwargs
@@ -77,7 +77,7 @@ class _ReboundMethod:
         except ConnectionError as error:
             return RefusedCall(error.with_traceback(None))
         if channel is not self._channel:
-            self._bound = getattr(channel, self._kind)(self._method, *self._args, **self._kwargs)
+            self._bound = getattr(channel, self.kind)(self._method, *self._args, **self._kwargs)
             self._channel = channel
         try:
             return self._bound(*args, **kwargs)
@@ -90,7 +90,7 @@ class _ReboundMethod:
             raise
 
     def __repr__(self) -> str:
-        return f"<{self._kind} {self._method}>"
+        return f"<{self.kind} {self._method}>"
 
 
 class RefusedCall:

@@ -338,7 +338,8 @@ def resolve_target(
             )
     elif callable(target):
         _reject("a callable that makes links, only with a command", env=env, cwd=cwd, mtls=mtls, services=services)
-        return target, name or str(getattr(target, "__name__", type(target).__name__))
+        own = str(getattr(target, "__name__", type(target).__name__))
+        return target, name or ("link" if own == "<lambda>" else own)
     else:
         found = Plugin(target, env=env, cwd=cwd, mtls=mtls)
     name = name or found.name

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 pytest.importorskip("anyio")
@@ -21,10 +22,13 @@ from fsm_conn import (
     IllegalTriggerError,
     LeaseError,
     NotConnectedError,
+    PoolClosed,
     PoolTimeoutError,
     RetryPolicy,
 )
 from fsm_conn.blocking import Connection, ConnectionPool
+from fsm_conn.demo.calculator_pb2 import Limit, Operands
+from fsm_conn.demo.calculator_pb2_grpc import CalculatorStub
 
 PLUGIN = [sys.executable, "-m", "fsm_conn.demo.calculator"]
 
@@ -48,6 +52,26 @@ def test_calls_by_name_and_by_attribute(conn: Connection) -> None:
     assert (conn.state, conn.connected, conn.name) == ("connected", True, "calculator")
     assert conn.probe(30) >= 0
     assert repr(conn).startswith("<blocking <Connection 'calculator' connected")
+
+
+def test_a_compiled_stub_blocks_too(conn: Connection, pool: ConnectionPool) -> None:
+    """Its methods return the reply, or an iterator of replies, and take gRPC's own options."""
+    stub = conn.stub(CalculatorStub)
+    assert stub.Add(Operands(a=5, b=3), timeout=30).result == 8
+    assert [reply.result for reply in stub.Count(Limit(limit=3))] == [1, 2, 3]
+    assert "Add" in dir(stub)
+    with pytest.raises(grpc.RpcError, match="division by zero"):
+        stub.Divide(Operands(a=5, b=0))
+    with pool.acquire(timeout=30) as lease:
+        assert lease.stub(CalculatorStub).Add(Operands(a=5, b=3)).result == 8
+
+
+def test_errors_advise_what_synchronous_code_can_do() -> None:
+    """No `await`, and no `async with`."""
+    with pytest.raises(PoolClosed, match=r"'pool.initialize\(\)' first, or use 'with'"):
+        ConnectionPool(PLUGIN).call("calculator.Add")
+    with pytest.raises(NotConnectedError, match=r"call 'conn.connect\(\)' first, or use 'with'"):
+        Connection(PLUGIN).call("calculator.Add")
 
 
 def test_a_stream_is_an_iterator_and_may_be_left_early(conn: Connection) -> None:

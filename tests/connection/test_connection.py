@@ -40,6 +40,7 @@ from fsm_conn import (
 )
 from fsm_conn.connection.calling.route import present_channel
 from fsm_conn.connection.table import LinkState
+from fsm_conn.links.base import Link
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing import run_virtually
 
@@ -1022,6 +1023,28 @@ async def test_a_maker_that_makes_no_link_is_told_so(caplog: pytest.LogCaptureFi
     """By its name, and by what it made."""
     with pytest.raises(ConnectFailedError, match=r"plug: .*the target made None, which is not a Link"):
         await connection(lambda: None).connect()
+
+
+@pytest.mark.parametrize("method", ["open", "lost"])
+async def test_a_link_whose_method_is_no_coroutine_function_is_told_so(method: str) -> None:
+    """By name: such a method returns nothing that can be awaited."""
+
+    class Plain(Link):
+        async def open(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def lost(self) -> Exception:
+            return ConnectionError("gone")
+
+    setattr(Plain, method, lambda self: None)
+    conn = connection(Plain)
+    with contextlib.suppress(ConnectFailedError):
+        await conn.connect()
+    assert await conn.wait_for_state("failed")
+    assert f"Plain.{method}() returned None: make it an 'async def'" in str(conn.reason)
+    assert connection(lambda: Plain()).name == "plug"
+    assert Connection(lambda: Plain()).name == "link"
 
 
 async def test_a_second_cancel_does_not_end_the_wait_for_the_cleaning_up() -> None:

@@ -23,7 +23,8 @@ def command(directory: Path) -> None:
 
     NAME is the directory to write to, and the project's name. What is written runs as it is.
     """
-    from fsm_conn.cli.project import write_project  # it imports protobuf
+    from fsm_conn.cli.project import requirement, write_project  # it imports protobuf
+    from fsm_conn.demo.tour import activation
 
     written = write_project(directory)
     console = output()
@@ -31,7 +32,10 @@ def command(directory: Path) -> None:
         console.say(f"  {path}")
     console.say("")
     console.say("Next:")
+    for command in activation():
+        console.say(f"  {command}")
     console.say(f"  cd {directory}")
     console.say("  python host.py                  # starts the plugin, and calls it")
-    console.say("  python -m pytest -q             # needs 'fsm_conn[testing]'")
+    console.say(f"  pip install {requirement()} mypy")
+    console.say("  python -m pytest -q")
     console.say("  less README.md                  # how to go on")
