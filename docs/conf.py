@@ -1,7 +1,13 @@
 """How `tox -e docs` builds the documentation: Sphinx, MyST's Markdown, and figures drawn from the tables that run."""
 
 import re
-from typing import Any
+import sys
+from pathlib import Path
+from typing import Any, get_origin
+
+sys.path.insert(0, str(Path(__file__).parent))
+from docutils import nodes
+from generate import PACKAGES
 
 from fsm_conn._util.field_docs import FIELDS
 from fsm_conn.version import __version__
@@ -33,6 +39,8 @@ default_role = "code"
 # Short names of types are in more than one room.
 suppress_warnings = ["ref.python"]
 
+_EXPORTED = [getattr(module, name) for module in PACKAGES.values() for name in module.__all__]
+"""What users import; no other class of ours is a base that they know."""
 _SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
 
 
@@ -51,6 +59,27 @@ def _from_markdown(lines: list[str]) -> None:
         place += 1
 
 
+def _public(base: type) -> list[type]:
+    """A base class that users can name; of one of ours that they cannot, those of its bases that they can."""
+    origin: type = get_origin(base) or base
+    ours = origin.__module__.partition(".")[0] == "fsm_conn"
+    if origin in _EXPORTED or not (ours or origin.__name__.startswith("_")):
+        return [base]
+    return [each for above in origin.__bases__ for each in _public(above)]
+
+
+def _public_bases(app: Any, name: str, obj: Any, options: Any, bases: list[type]) -> None:
+    found = dict.fromkeys(each for base in bases for each in _public(base))
+    bases[:] = [each for each in found if each is not object] or [object]
+
+
+def _without_object(app: Any, doctree: Any) -> None:
+    """Every class has `object` as its base."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext() == "Bases: object":
+            paragraph.parent.remove(paragraph)
+
+
 def setup(app: Any) -> None:
     """Before napoleon, which reads the sections; what stands below an attribute has none, and is left as it is."""
     attributes: dict[str, list[str]] = {}
@@ -66,5 +95,7 @@ def setup(app: Any) -> None:
         if what == "attribute":
             lines[:] = attributes.pop(name)
 
+    app.connect("autodoc-process-bases", _public_bases)
+    app.connect("doctree-read", _without_object)
     app.connect("autodoc-process-docstring", read, priority=100)
     app.connect("autodoc-process-docstring", restore, priority=900)

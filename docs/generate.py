@@ -104,7 +104,8 @@ def names() -> str:
             kind = "autoexception" if inspect.isclass(thing) and issubclass(thing, BaseException) else "autoclass"
             kind = kind if inspect.isclass(thing) else "autofunction" if callable(thing) else "py:data"
             parts.append(f".. {kind}:: {name}")
-            parts += ["   :members:", "   :show-inheritance:"] if kind == "autoclass" else []
+            parts += ["   :members:"] if kind == "autoclass" else []
+            parts += ["   :show-inheritance:"] if inspect.isclass(thing) else []
             parts.append("")
     return "\n".join([*parts, "```"])
 

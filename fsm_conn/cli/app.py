@@ -164,7 +164,11 @@ def _misused(path: str, error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         say_on_stderr(error.ctx.get_help() if error.ctx else said(error))
     else:
-        say_on_stderr(f"{path}: {shortened(in_options(error.format_message()))} See '{path} --help'.")
+        message = " ".join(
+            in_options(error.format_message()).split()
+        )
+        stop = "" if message.endswith((".", "?", ")")) else "."
+        say_on_stderr(f"{path}: {shortened(message)}{stop} See '{path} --help'.")
     return 2
 
 

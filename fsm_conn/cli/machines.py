@@ -59,16 +59,17 @@ class Machine(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 
     def _found(self, value: str, ctx: click.Context | None) -> Any:
         place, name = split(value)
-        if not name:
-            raise click.UsageError(f"{value!r}: give module:Class{_list(offered(imported(place), self.fits))}.", ctx)
         module = imported(place)
         known = offered(module, self.fits)
+        offers = f"{place!r} has {'these: ' + ', '.join(known) if known else f'no {self.kind}'}"
+        if not name:
+            raise click.UsageError(f"{value!r}: give module:Class; {offers}.", ctx)
         try:
             found = member(module, name)
         except NameNotFoundError:
-            raise click.ClickException(f"{place!r} has no {name!r}{did_you_mean(name, known)}{_list(known)}") from None
+            raise click.ClickException(f"{place!r} has no {name!r}{did_you_mean(name, known)}; {offers}") from None
         if not self.fits(found):
-            raise click.ClickException(f"{value!r} is no {self.kind}, but {_kind_of(found)}{_list(known)}")
+            raise click.ClickException(f"{value!r} is {_kind_of(found)}, and not a {self.kind}; {offers}")
         return found
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -136,8 +137,4 @@ def _kind_of(value: Any) -> str:
     if not isinstance(value, type):
         return f"of type {type(value).__name__!r}"
     makes = hasattr(value, "add_transition")  # only an instance of transitions.Machine has a table
-    return "a class of machines; name one that was made" if makes else "another class"
-
-
-def _list(names: list[str]) -> str:
-    return f"; it has: {', '.join(names)}" if names else "; it has none"
+    return "a class of machines, of which one that was made can be named" if makes else "another kind of class"

@@ -91,7 +91,10 @@ def test_version() -> None:
         (("check",), "Missing argument 'MODULE:CLASS...'"),
         (("check", "--accept", "FSM101", "fsm_conn:Connection"), "--accept takes CODE=REASON"),
         (("check", "--accept", "FSM101=", "fsm_conn:Connection"), "--accept takes CODE=REASON"),
-        (("diagram", "fsm_conn"), "'fsm_conn': give module:Class; it has: AutoReconnectClient, Connection"),
+        (
+            ("diagram", "fsm_conn"),
+            "'fsm_conn': give module:Class; 'fsm_conn' has these: AutoReconnectClient, Connection",
+        ),
         (("diagram", "--format", "gif", "fsm_conn:Connection"), "'gif' is not one of"),
         (("trace", "no-such-file"), "'no-such-file' does not exist"),
         (("completion", "tcsh"), "'tcsh' is not one of"),

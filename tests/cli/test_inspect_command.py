@@ -24,7 +24,7 @@ LINE = '{"v":1,"trigger":"connect","source":"disconnected","dest":"connecting","
         (("garbled.jsonl",), 1, "garbled.jsonl: line 1: truncated or garbled"),
         (("long.jsonl",), 1, "long.jsonl: more than 3 transitions; give a part of it"),
         (("fsm_conn:Nothing",), 1, "'fsm_conn' has no 'Nothing'"),
-        (("fsm_conn:RetryPolicy",), 1, "is no state machine"),
+        (("fsm_conn:RetryPolicy",), 1, "and not a state machine"),
         (("--class", "fsm_conn:RetryPolicy", "life.jsonl"), 1, "is no class that lives by a table"),
         (("--speed", "0", "life.jsonl"), 2, "--speed"),
     ],
