@@ -164,9 +164,7 @@ def _misused(path: str, error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         say_on_stderr(error.ctx.get_help() if error.ctx else said(error))
     else:
-        message = " ".join(
-            in_options(error.format_message()).split()
-        )
+        message = " ".join(in_options(error.format_message()).split())
         stop = "" if message.endswith((".", "?", ")")) else "."
         say_on_stderr(f"{path}: {shortened(message)}{stop} See '{path} --help'.")
     return 2

@@ -124,9 +124,9 @@ def test_who_needs_connections_is_content_with_nothing_else() -> None:
     """Neither with a pool, nor with a machine of transitions."""
     assert found("fsm_conn:AutoReconnectClient", ConnectionClass())
     for name in ("ConnectionPool", "light"):
-        with pytest.raises(click.ClickException, match="is no subclass of Connection") as caught:
+        with pytest.raises(click.ClickException, match="and not a subclass of Connection") as caught:
             found(f"app_of_mine:{name}", ConnectionClass())
-        assert caught.value.format_message().endswith("; it has: Connection, Mine")
+        assert caught.value.format_message().endswith("; 'app_of_mine' has these: Connection, Mine")
 
 
 def test_a_working_directory_that_was_deleted(here: Path) -> None:
