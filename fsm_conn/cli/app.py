@@ -35,7 +35,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell.",
     "demo": "Start a real plugin, call it, kill it, and watch the connection come back.",
     "diagram": "Draw a state machine.",
-    "explore": "Test a class by thousands of adversarial lives.",
+    "explore": "Run a class through thousands of adversarial lives.",
     "serve": "Serve plugins of this machine to others.",
     "inspect": "Show a state machine in the browser: a plugin's, a recorded one, or a table to walk.",
     "new": "Write a new project: a plugin and its host, with tests.",

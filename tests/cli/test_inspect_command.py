@@ -25,7 +25,7 @@ LINE = '{"v":1,"trigger":"connect","source":"disconnected","dest":"connecting","
         (("long.jsonl",), 1, "long.jsonl: more than 3 transitions; give a part of it"),
         (("fsm_conn:Nothing",), 1, "'fsm_conn' has no 'Nothing'"),
         (("fsm_conn:RetryPolicy",), 1, "and not a state machine"),
-        (("--class", "fsm_conn:RetryPolicy", "life.jsonl"), 1, "and not a class that lives by a table"),
+        (("--class", "fsm_conn:RetryPolicy", "life.jsonl"), 1, "and not a class with a table of states"),
         (("--speed", "0", "life.jsonl"), 2, "--speed"),
     ],
 )

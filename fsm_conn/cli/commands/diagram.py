@@ -93,7 +93,7 @@ def command(
     title: str | None,
     base: Any,
 ) -> None:
-    """Draw a state machine from the table that runs: a class that lives by one, or a transitions.Machine.
+    """Draw a state machine from the table that runs: that of a StateMachine, a Connection or a transitions.Machine.
 
     MODULE:CLASS may also be path/to/file.py:Class. SVG and PNG need the extra diagrams.
     """

@@ -94,8 +94,8 @@ def command(
     ignore: dict[str, str],
     coverage: Path | None,
 ) -> None:
-    """Live thousands of adversarial lives of a class in virtual time: triggers are fired, activities end in every way,
-    callers come and are cancelled, the peer of a connection refuses, hangs, dies or answers, and after every step the
+    """Run a class through thousands of adversarial lives in virtual time: triggers are fired, activities end in every
+    way, callers come and are cancelled, the peer of a connection refuses, hangs, dies or answers. After every step the
     invariants are checked.
 
     Ends with status 1 when one does not hold, and shows the shortest life that leads there. Needs the extra testing.

@@ -48,7 +48,7 @@ class _Table(Machine):
 
 
 class _Class(Machine):
-    kind = "class that lives by a table"
+    kind = "class with a table of states"
 
     def fits(self, value: Any) -> bool:
         return isinstance(value, type) and issubclass(value, StateMachine)
@@ -65,6 +65,7 @@ Examples:
 @click.argument("what", required=False, metavar="[TRACE | MODULE:CLASS]")
 @click.option(
     "--port",
+    metavar="PORT",
     type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
@@ -86,6 +87,7 @@ Examples:
 )
 @click.option(
     "--speed",
+    metavar="FACTOR",
     type=click.FloatRange(0, 10_000, min_open=True),
     default=1.0,
     show_default=True,
@@ -106,10 +108,10 @@ def command(
 ) -> None:
     """Show a state machine in the browser, until Ctrl-C.
 
-    Give the command of a plugin or an address after --: it is connected to, and supervised. Or TRACE, a file that a
-    fsm_conn.testing.TraceWriter wrote: it is lived again at any speed. Or MODULE:CLASS: its table is walked by hand,
-    and nothing of it is run. The page is served to this machine alone, to who has the address that is printed, and
-    loads nothing from elsewhere.
+    Give one of three. A plugin's command, or an address, after --: the peer is connected to and supervised. TRACE, a
+    file that fsm_conn.testing.TraceWriter wrote: the recorded life is replayed. MODULE:CLASS: you walk the table by
+    hand, and no code of the class runs. Only this machine can open the page, by the address that is printed, and the
+    page loads nothing from elsewhere.
     """
     if (what is None) == (not peer.words):
         raise click.UsageError("Give a trace, a module:Class, or a peer after '--'; one of them.")

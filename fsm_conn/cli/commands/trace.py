@@ -29,7 +29,7 @@ __all__ = ["command"]
 
 
 class _DriverClass(Machine):
-    kind = "class that lives by a table"
+    kind = "class with a table of states"
 
     def fits(self, value: Any) -> bool:
         return isinstance(value, type) and issubclass(value, StateMachine)

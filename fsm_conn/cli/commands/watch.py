@@ -68,7 +68,7 @@ def command(
     """Supervise a plugin: start it, probe its health, start it again when it is lost, and show all of it as it happens.
     A server at an address is watched in the same way, and reached again when it is lost.
 
-    Ends with status 1 when the policy gives up, and with 130, as does the plugin, on Ctrl-C.
+    Ends with status 1 when the policy gives up. Ctrl-C ends the command, with status 130, and the plugin with it.
     """
     if peer.verbose:
         show_plugin_output()
