@@ -61,7 +61,9 @@ class StatusLog:
             self._went_down(conn, reason, since, now())
         if conn.state == ConnectionState.FAILED:
             attempts = "1 attempt" if conn.attempt == 1 else f"{conn.attempt} attempts"
-            _write(logging.ERROR, conn.name, "gave up", f"gave up after {attempts}: {_why(reason)}", reason=reason)
+            _write(
+                logging.ERROR, conn.name, "gave up", f"gave up after {attempts}: {_why(conn, reason)}", reason=reason
+            )
         elif conn.state == ConnectionState.DISCONNECTED:
             self._lost_at = None  # what comes next is the first connect of a new life
 
@@ -81,7 +83,7 @@ class StatusLog:
         if conn.state != ConnectionState.DISCONNECTING:
             self._lost_at = now
         if reason is not None:
-            text = f"lost after {_shown(now - since)} s: {_why(reason)}"
+            text = f"lost after {_shown(now - since)} s: {_why(conn, reason)}"
             _write(logging.WARNING, conn.name, "lost", text, seconds=now - since, reason=reason)
 
 
@@ -103,8 +105,9 @@ def _shown(seconds: float) -> str:
     return f"{seconds:.3g}" if seconds < 1000 else f"{seconds:.0f}"
 
 
-def _why(reason: BaseException | None) -> str:
-    """The first line of an error; the lines below are evidence of any length."""
+def _why(conn: _Conn, reason: BaseException | None) -> str:
+    """The first line of an error, without the name that the line has; the lines below are evidence of any length."""
     if reason is None:
         return "for no known reason"
-    return brief((said(reason) if is_expected(reason) else named(reason)).partition("\n")[0], LONGEST_WHY)
+    text = (said(reason) if is_expected(reason) else named(reason)).partition("\n")[0]
+    return brief(text.removeprefix(f"{conn.name}: "), LONGEST_WHY)

@@ -338,8 +338,7 @@ def resolve_target(
             )
     elif callable(target):
         _reject("a callable that makes links, only with a command", env=env, cwd=cwd, mtls=mtls, services=services)
-        own = str(getattr(target, "__name__", type(target).__name__))
-        return target, name or ("link" if own == "<lambda>" else own)
+        return target, name or str(getattr(target, "__name__", type(target).__name__)).replace("<lambda>", "link")
     else:
         found = Plugin(target, env=env, cwd=cwd, mtls=mtls)
     name = name or found.name
