@@ -52,7 +52,7 @@ def recipe(*command: str, **options: Any) -> Recipe:
 @asynccontextmanager
 async def clustered(workers: int = 2, **options: Any) -> AsyncIterator[Client]:
     """A cluster in this process, and a client."""
-    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None, **options}
+    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
     async with (
         asyncio.timeout(5 * LIMIT),
         LocalCluster(n_workers=workers, asynchronous=True, **options) as cluster,
