@@ -23,7 +23,7 @@ import grpc.aio
 from fsm_conn._util.text import brief
 from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions
-from fsm_conn.links.errors import CallError, ConnectionLostError, LinkLostError
+from fsm_conn.links.errors import CallError, ConnectionLostError, GoingAwayError, LinkLostError
 from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity, is_never_sent
 from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
 from fsm_conn.links.grpc.first_status import FirstStatus
@@ -358,7 +358,9 @@ async def refused(error: Exception) -> AsyncIterator[Any]:
 
 def _cut_off(name: str, reason: Exception, *, maybe_executed: bool) -> ConnectionLostError:
     fate = "it may have been executed" if maybe_executed else "it was not executed"
-    text = f"the link was lost during {shown(name)}, and {fate}: {reason}"
+    broken = maybe_executed and isinstance(reason, GoingAwayError)  # whose own words say that calls are finished
+    why = "the peer closed it in good order, but before the call was finished" if broken else reason
+    text = f"the link was lost during {shown(name)}, and {fate}: {why}"
     return ConnectionLostError(text, maybe_executed=maybe_executed)
 
 

@@ -122,7 +122,7 @@ async def test_a_call_that_outlives_the_grace_of_its_peer() -> None:
         link = await opened(served)
         pending = add(link)
         assert isinstance(await lost(link), GoingAwayError)
-        with pytest.raises(ConnectionLostError) as caught:
+        with pytest.raises(ConnectionLostError, match="closed it in good order, but before the call was") as caught:
             await pending
         assert caught.value.maybe_executed
         await link.close()
