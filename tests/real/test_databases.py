@@ -6,6 +6,7 @@ The servers are Debian's, started on loopback by the test; where they are not in
 
 from __future__ import annotations
 
+import asyncio
 import runpy
 import sys
 from collections.abc import Iterator
@@ -100,3 +101,40 @@ async def test_probes_do_not_cut_a_long_query(server: Any) -> None:
             await db.fetchval("SELECT pg_sleep(0.8)")
         async with pool.acquire() as db:
             assert await db.fetchval("SELECT pg_backend_pid()") == mine
+
+
+STATEMENTS = (
+    "BEGIN",
+    "UPDATE purse SET cents = cents - 10 WHERE name = 'ann'",
+    "UPDATE purse SET cents = cents + 10 WHERE name = 'bob'",
+    "COMMIT",
+)
+
+
+@pytest.mark.parametrize("before", range(len(STATEMENTS)))
+async def test_a_backend_that_is_killed_before_a_statement(server: Any, before: int, caplog: Any) -> None:
+    """All of the transaction or nothing of it; who comes next has another backend, and the log tells of the loss."""
+    asyncpg = pytest.importorskip("asyncpg")
+    admin = await asyncpg.connect(**server)
+    await admin.execute("DROP TABLE IF EXISTS purse; CREATE TABLE purse (name text, cents int)")
+    await admin.execute("INSERT INTO purse VALUES ('ann', 100), ('bob', 0)")
+    async with DriverPool(link_to(server), 1, 0, name="pool") as pool:
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)):
+            async with pool.acquire() as db:
+                mine = await db.fetchval("SELECT pg_backend_pid()")
+                for number, statement in enumerate(STATEMENTS):
+                    if number == before:
+                        await admin.execute(f"SELECT pg_terminate_backend({mine})")
+                    await db.execute(statement)
+        async with pool.acquire(timeout=60) as db:
+            assert await db.fetchval("SELECT pg_backend_pid()") != mine
+            assert [row["cents"] for row in await db.fetch("SELECT cents FROM purse ORDER BY name")] == [100, 0]
+    await admin.close()
+    assert any("lost after" in record.getMessage() for record in caplog.records)
+
+
+async def test_many_calls_at_once_each_have_a_connection(server: Any) -> None:
+    """A second one on the same is refused by asyncpg."""
+    async with DriverPool(link_to(server), 2, 1) as pool:
+        replies = await asyncio.gather(*(pool.call("fetchval", f"SELECT {n}, pg_sleep(0.01)") for n in range(20)))
+        assert replies == list(range(20))
