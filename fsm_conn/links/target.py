@@ -275,6 +275,8 @@ class Reattach:
             several = plugin is None and len(told) > 1
             network, where = found["Addr"]["Network"], found["Addr"]["String"]
             pid, version = found.get("Pid"), found.get("ProtocolVersion", 1)
+            if found.get("Protocol", "grpc") != "grpc":
+                raise ValueError(f"{variable} tells of a plugin that does not serve gRPC: set GRPCServer in it")
             if not several:
                 return cls(f"unix:{where}" if network == "unix" else where, pid=pid, version=version)
         except (KeyError, TypeError, AttributeError, StopIteration):

@@ -273,6 +273,9 @@ def test_a_plugin_under_a_debugger_tells_where_it_is(monkeypatch: pytest.MonkeyP
     for plugin in ("x/y", None):
         with pytest.raises(ValueError, match="OTHER"):
             Reattach.from_env("OTHER", plugin)
+    monkeypatch.setenv("OTHER", json.dumps({"a/b": {**told, "Protocol": "netrpc"}}))
+    with pytest.raises(ValueError, match="does not serve gRPC: set GRPCServer in it"):
+        Reattach.from_env("OTHER")
     for wrong in ("", "[]", "{}", '{"a": 1}'):
         monkeypatch.setenv("OTHER", wrong)
         with pytest.raises(ValueError, match="does not tell where a plugin runs"):

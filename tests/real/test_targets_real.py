@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -160,9 +161,9 @@ async def test_a_compiled_program_is_compared_too() -> None:
 # ---- reattaching -------------------------------------------------------------------------------------------------------
 
 
-def started(*command: str) -> tuple[subprocess.Popen[bytes], str]:
+def started(*command: str, **env: str) -> tuple[subprocess.Popen[bytes], str]:
     """A plugin that somebody else has started: its process, and where it serves."""
-    env = {**os.environ, "PLUGIN_MAGIC_COOKIE": "test_cookie_value"}
+    env = {**os.environ, "PLUGIN_MAGIC_COOKIE": "test_cookie_value", **env}
     popen = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
     assert popen.stdout is not None
     return popen, f"unix:{popen.stdout.readline().decode().split('|')[3]}"
@@ -211,25 +212,57 @@ async def test_the_end_of_a_plugin_that_was_reattached_is_noticed(foreign: Any) 
         await conn.connect()
 
 
-async def test_what_a_reattached_plugin_prints(binary: str, caplog: pytest.LogCaptureFixture) -> None:
+HOST = """
+import asyncio
+from fsm_conn import Connection, Reattach
+async def main():
+    async with Connection(Reattach({address!r}, pid={pid})) as conn:
+        print((await conn.call("calculator.Add", a=1, b=2)).result, flush=True)
+        await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+
+
+async def test_it_goes_on_serving_after_its_hosts_were_killed(binary: str) -> None:
+    """Each host that is started again finds the same process, which nobody has ended."""
+    popen, address = started(binary)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    try:
+        for _ in range(2):
+            command = [PYTHON, "-c", HOST.format(address=address, pid=popen.pid)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as host:
+                assert host.stdout is not None
+                assert host.stdout.readline() == b"3.0\n"
+                host.kill()
+        async with asyncio.timeout(60):
+            async with Connection(Reattach(address, pid=popen.pid)) as conn:
+                assert (await conn.call("calculator.Add", a=5, b=3)).result == 8
+        assert popen.poll() is None
+    finally:
+        popen.kill()
+        popen.communicate()
+
+
+async def test_what_a_reattached_plugin_prints(caplog: pytest.LogCaptureFixture) -> None:
     """Goes to the application and into the log, at the lines' own levels; what came before, to those who started it."""
     caplog.set_level("WARNING", "fsm_conn.plugin")
-    popen, address = started(binary, "-prints")
     heard: dict[str, bytes] = {"stdout": b"", "stderr": b""}
 
     def hear(stream: str) -> Any:
         return lambda data: heard.update({stream: heard[stream] + data})
 
-    try:
-        target = Reattach(address, pid=popen.pid, stdout=hear("stdout"), stderr=hear("stderr"))
-        async with Connection(target):
-            await eventually(lambda: b"out\n" in heard["stdout"] and b"err\n" in heard["stderr"])
-        assert [(record.levelname, record.message) for record in caplog.records if "err" in record.message] == [
-            ("ERROR", "[ERROR] err")
-        ]
-    finally:
-        popen.kill()
-        popen.communicate()
+    with tempfile.TemporaryDirectory(prefix="p-") as directory:
+        popen, address = started(PYTHON, str(PLUGINS / "loud.py"), TMPDIR=directory)
+        try:
+            target = Reattach(address, pid=popen.pid, stdout=hear("stdout"), stderr=hear("stderr"))
+            async with Connection(target):
+                await eventually(lambda: heard["stdout"] and heard["stderr"])
+            assert heard["stdout"] == b"streamed out\n"
+            assert heard["stderr"].endswith(b" [ERROR] streamed err\n")
+            assert [record.levelname for record in caplog.records if record.name == "fsm_conn.plugin"] == ["ERROR"]
+        finally:
+            popen.kill()
+            popen.communicate()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes")

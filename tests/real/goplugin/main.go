@@ -11,7 +11,6 @@
 //	-p521           automatic mTLS as go-plugin has it from 1.4.4 on, so that the plugin can dial its host, too
 //	-goodbye FILE   write FILE at the end
 //	-chatty         log a line by hclog, as JSON
-//	-prints         print a line on stdout and one on stderr, once it serves
 //	-tls DIRECTORY  TLS with certificates of its own
 //	-versions       serve versions 5 and 6, the first without the counter
 //	-no-reflection  serve without reflection, as most plugins in Go do
@@ -293,7 +292,6 @@ func main() {
 	ownCertificates := flag.String("tls", "", "a directory with certificates to serve with")
 	versioned := flag.Bool("versions", false, "serve versions 5 and 6")
 	chatty := flag.Bool("chatty", false, "log a line as JSON")
-	prints := flag.Bool("prints", false, "print a line on stdout and on stderr")
 	flag.Parse()
 	config := &plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
@@ -324,16 +322,6 @@ func main() {
 	if *chatty {
 		config.Logger = hclog.New(&hclog.LoggerOptions{Name: "plugin", Level: hclog.Debug, JSONFormat: true})
 		config.Logger.Named("store").Debug("counting", "from", 1, "to", "ten")
-	}
-	if *prints {
-		handshake := os.Stdout // which go-plugin replaces once it has printed its line
-		go func() {
-			for os.Stdout == handshake {
-				time.Sleep(time.Millisecond)
-			}
-			fmt.Fprintln(os.Stdout, "out")
-			fmt.Fprintln(os.Stderr, "[ERROR] err")
-		}()
 	}
 	plugin.Serve(config)
 	if *goodbye != "" {
