@@ -21,6 +21,7 @@ __all__ = [
     "Options",
     "checked_address",
     "checked_command",
+    "checked_compression",
     "checked_cwd",
     "checked_digest",
     "checked_ending",
@@ -312,3 +313,10 @@ def checked_source(metadata: Any, owner: str) -> Any:
             "the token, and give a function that returns the current one"
         )
     return metadata if callable(metadata) else checked_metadata(metadata, owner)
+
+
+def checked_compression(compression: Any) -> Any:
+    """Return the compression of requests, or None."""
+    if compression is None or compression in ("gzip", "deflate") or type(compression).__name__ == "Compression":
+        return compression
+    raise TypeError(f"compression={compression!r}: give 'gzip', 'deflate', a grpc.Compression, or None")

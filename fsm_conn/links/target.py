@@ -158,12 +158,6 @@ class Plugin:
         return LazyFactory("fsm_conn.links.plugin.link", "PluginLink", self, services=services, name=name)
 
 
-def _compression(compression: Any) -> Any:
-    if compression is None or compression in ("gzip", "deflate") or type(compression).__name__ == "Compression":
-        return compression
-    raise TypeError(f"compression={compression!r}: give 'gzip', 'deflate', a grpc.Compression, or None")
-
-
 def _address(address: str) -> str:
     if not isinstance(address, str):
         raise TypeError(f"{type(address).__name__} is no address: give a string such as '127.0.0.1:50051'")
@@ -196,7 +190,7 @@ class Endpoint:
         default=None, kw_only=True, converter=attrs.converters.optional(checking.checked_size)
     )
     """The size of the largest message in bytes, in both directions; None: gRPC's default, 4 MiB for replies."""
-    compression: Any = attrs.field(default=None, kw_only=True, converter=_compression)
+    compression: Any = attrs.field(default=None, kw_only=True, converter=checking.checked_compression)
     """The compression of requests: `"gzip"`, `"deflate"` or a `grpc.Compression`; None: off."""
     interceptors: tuple[Any, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
     """Interceptors of `grpc.aio`, for every call."""
