@@ -18,6 +18,9 @@ OPTIONS = {
     "by Plugin(versions=...) or PLUGIN_PROTOCOL_VERSIONS": "by --version",
     "mtls=True asks for one": "--mtls asks for one",
     "or leave mtls= away": "or leave --mtls away",
+    "give tls=TlsFiles(certificate=..., key=..., authorities=...), so": "give --cert, --key and --cacert, so",
+    "or tls= and token=; or listen": "or --cert, --key and a token; or listen",
+    "give tls=TlsFiles(certificate=..., key=...) as well": "give --cert and --key as well",
 }
 """The library's remedies, and the command's replacement for each."""
 

@@ -13,7 +13,7 @@ import fsm_conn
 from fsm_conn.cli.own_words import OPTIONS, in_options
 
 PACKAGE = Path(fsm_conn.__file__).parent
-ARGUMENT = re.compile(r"\b(services|env|start_timeout|mtls|versions)=")
+ARGUMENT = re.compile(r"\b(services|env|start_timeout|mtls|versions|tls|token)=")
 """The arguments of the library that commands have options for."""
 WRITTEN_BY_PROGRAMS = (
     "links/checking.py",
@@ -26,8 +26,9 @@ WRITTEN_BY_PROGRAMS = (
 
 
 def sentences() -> Iterator[tuple[str, str]]:
-    """Each text of the rooms that raise while a peer is reached or called, without docstrings."""
-    for path in sorted([*(PACKAGE / "links").rglob("*.py"), *(PACKAGE / "connection").rglob("*.py")]):
+    """Each text of the rooms that raise while a peer is reached, called or served, without docstrings."""
+    rooms = ("links", "connection", "cluster/serving")
+    for path in sorted(path for room in rooms for path in (PACKAGE / room).rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         documents = {
             id(node.value)

@@ -376,7 +376,7 @@ def test_the_command_has_exit_statuses() -> None:
     """1 when the plugin cannot be started, 2 for wrong arguments, each with a line that says what to do."""
     for arguments, command, status, words in (
         ((), ("/nowhere/plugin",), 1, "could not be served"),
-        (("--listen", "0.0.0.0:0"), CALCULATOR, 2, "can be reached by other machines"),
+        (("--listen", "0.0.0.0:0"), CALCULATOR, 2, "give --cert, --key and --cacert"),
         (("--cert", str(PLUGINS / "calculator.py")), CALCULATOR, 2, "Give both --cert and --key"),
         ((), (), 2, "Give the plugin's command"),
     ):
