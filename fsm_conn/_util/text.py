@@ -74,7 +74,10 @@ def _own_words(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """Where in an activity a bug occurred: `in while_sending, upload.py:41`; empty for other errors."""
-    notes = vars(error).get("__notes__", ()) if hasattr(error, "__dict__") else ()
+    try:
+        notes = object.__getattribute__(error, "__notes__")  # a look at its __dict__ would create one, for ever
+    except AttributeError:
+        return ""
     return next((each for each in notes if isinstance(each, str) and each.startswith("in while_")), "")
 
 

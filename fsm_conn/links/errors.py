@@ -37,13 +37,19 @@ class LinkError(FsmConnError, ConnectionError):
     """
 
     permanent = False
+    evidence = ""
 
     def __init__(self, message: str, *, evidence: str = "", permanent: bool | None = None) -> None:
         super().__init__(message)
         if permanent is not None:
             self.permanent = permanent
-        self.message = message
-        self.evidence = evidence
+        if evidence:  # histories keep many errors, and one without attributes of its own has no dictionary
+            self.evidence = evidence
+
+    @property
+    def message(self) -> str:
+        """What happened, without the evidence."""
+        return str(self.args[0])
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.evidence}" if self.evidence else self.message

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Collection
 from contextlib import suppress
 from contextvars import Context, ContextVar
-from functools import partial
 from pathlib import PurePath
+from sys import intern
 from types import CodeType
 from typing import Any, ClassVar, Protocol
 
@@ -30,14 +29,14 @@ from fsm_conn.machine.errors import IllegalTriggerError, StateTimeoutError, is_e
 from fsm_conn.machine.guardian import Guardian, outlast
 from fsm_conn.machine.table import FAULT
 
-__all__ = ["PATIENCE", "Run", "acting", "refuse_own_wait"]
+__all__ = ["PATIENCE", "Run", "refuse_own_wait"]
 
 PATIENCE = 10.0
 """Seconds that an activity may take to end after its state was left. After that it is left behind."""
 
 _log = logging.getLogger("fsm_conn")
-acting: ContextVar[tuple[weakref.ref[Any], int] | None] = ContextVar("fsm_conn_acting", default=None)
-"""The machine and the visit that this context belongs to. A weak reference: a cancelled timer keeps its context."""
+_acting: ContextVar[object] = ContextVar("fsm_conn_acting", default=None)
+"""Marks the contexts of one activity. A mark, because a cancelled timer keeps its context."""
 
 
 class Lived(Protocol):
@@ -81,13 +80,15 @@ class Run:
     __slots__ = (
         "_abandoning",
         "_at_rest",
-        "_context",
         "_deadline",
         "_guardian",
         "_is_closing",
         "_machine",
+        "_mark",
         "_rested_visit",
+        "_visit",
         "activity",
+        "context",
         "loop",
         "task",
     )
@@ -95,7 +96,7 @@ class Run:
     def __init__(self, machine: Lived, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self._machine = machine
         self.loop = loop
-        self._context = context
+        self.context = context
         self.activity: str | None = None
         """The method that runs: that of the current state, or of the last one while it cleans up."""
         self.task: asyncio.Task[Any] | None = None
@@ -104,8 +105,9 @@ class Run:
         self._abandoning: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._at_rest: asyncio.Future[None] | None = None
-        self._rested_visit = -1
+        self._rested_visit = self._visit = -1
         self._is_closing = False
+        self._mark: object = None
 
     @property
     def is_ending(self) -> bool:
@@ -122,6 +124,10 @@ class Run:
     def time_left(self) -> float | None:
         """Seconds until the state's time limit; None when there is none."""
         return None if self._deadline is None else max(0.0, self._deadline.when() - self.loop.time())
+
+    def acts(self) -> bool:
+        """Whether the caller is the current activity, or a task that it created."""
+        return _acting.get() is self._mark is not None and self._visit == self._machine.visit
 
     # --- states -------------------------------------------------------------------------------------------
 
@@ -147,7 +153,7 @@ class Run:
             self._deadline = None
         if limit is not None and not self.is_ending:
             self._deadline = self.loop.call_later(
-                limit, self._expired, self._machine.visit, limit, context=self._context.copy()
+                limit, self._expired, self._machine.visit, limit, context=self.context.copy()
             )
 
     def _expired(self, visit: int, limit: float) -> None:
@@ -168,36 +174,24 @@ class Run:
             self._let_go_if_idle()
             return
         if self._guardian is None:
-            self._guardian = Guardian(self.loop, self._context, f"{machine!r}", self.give_up, self._rest_at_once)
-        self.activity = name
-        self.task = self.loop.create_task(
-            self._perform(name, machine.visit), name=f"{machine!r}.{name}", context=self._context.copy()
-        )
-        self.task.add_done_callback(partial(self._ended, machine.visit), context=self._context)
+            self._guardian = Guardian.of(self.loop, self)
+        self.activity, self._visit, self._mark = name, machine.visit, object()
+        context = self.context.copy()
+        context.run(_acting.set, self._mark)
+        self.task = self.loop.create_task(getattr(machine, name)(), name=intern(f"{machine!r}.{name}"), context=context)
+        self.task.add_done_callback(self._ended, context=self.context)
 
-    async def _perform(self, name: str, visit: int) -> Any:
-        machine = self._machine
-        acting.set((weakref.ref(machine), visit))
-        try:
-            return await getattr(machine, name)()
-        except asyncio.CancelledError as cancelled:
-            if visit == machine.visit and not _is_being_cancelled():
-                raise RuntimeError(
-                    f"{name}() awaited a task that was cancelled, and did not catch the CancelledError"
-                ) from cancelled
-            raise
-
-    def _ended(self, visit: int, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         if task is not self.task:
             return  # left behind
         self.task = self.activity = None
         if self._abandoning is not None:
             self._abandoning.cancel()
             self._abandoning = None
-        if visit != self._machine.visit or self._is_closing:
+        if self._visit != self._machine.visit or self._is_closing:
             self._ended_late(task)
             self._begin()
-        elif not task.cancelled():
+        elif not (task.cancelled() and task.cancelling()):
             self._speak(task)
         elif not self.is_ending:
             self._say(FAULT, RuntimeError(f"{task.get_name()} was cancelled from outside"))
@@ -211,6 +205,8 @@ class Run:
     def _speak(self, task: asyncio.Task[Any]) -> None:
         """Fire what the activity of the present visit has returned or raised."""
         machine, error = self._machine, _error_of(task)
+        if isinstance(error, asyncio.CancelledError):
+            error = _not_ours(error, machine.lifecycle.activities[machine.state])
         if is_expected(error):
             strip_tracebacks(error)
             self._say(machine.lifecycle.states[machine.state].on_error, error)
@@ -270,11 +266,14 @@ class Run:
     def _let_go_if_idle(self) -> None:
         """Release the guardian, and this object, when nothing is left to do."""
         if self.task is None and not self.is_ending:
-            if self._guardian is not None:
-                self._guardian.release()
-                self._guardian = None
+            self._release_guardian()
             if self._deadline is None:
                 self._machine._fsm_let_go(self)
+
+    def _release_guardian(self) -> None:
+        if self._guardian is not None:
+            self._guardian.release(self)
+            self._guardian = None
 
     async def close(self) -> None:
         """End the activity and the time limit, and wait for them for at most `PATIENCE` seconds."""
@@ -289,9 +288,7 @@ class Run:
             while task is self.task and not task.done():
                 await asyncio.wait({task}, timeout=PATIENCE)
             await asyncio.sleep(0)  # for its callback
-        if self._guardian is not None:
-            self._guardian.release()
-            self._guardian = None
+        self._release_guardian()
         self._machine._fsm_let_go(self)
 
     async def give_up(self) -> None:
@@ -303,12 +300,13 @@ class Run:
             await outlast(asyncio.ensure_future(asyncio.sleep(0)))  # for its callback
         self._set_limit(None)
         await outlast(asyncio.ensure_future(self._machine.on_loop_end()))
-        self._rest_at_once()
+        self.rest_at_once()
 
-    def _rest_at_once(self) -> None:
+    def rest_at_once(self) -> None:
+        """The loop has ended before anything could begin: come to rest without awaiting anything."""
         self._machine._fsm_rest_at_once()
-        if self._guardian is not None and not self._guardian.is_cancelled:
-            self._guardian.release()
+        if self._guardian is not None:
+            self._guardian.release(self)
         self._machine._fsm_let_go(self)
 
 
@@ -322,10 +320,11 @@ def refuse_own_wait(machine: Any, states: Collection[str]) -> None:
         )
 
 
-def _is_being_cancelled() -> bool:
-    """Whether the current task is being cancelled. In a frame of its own, so that error and task make no cycle."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _not_ours(cancelled: asyncio.CancelledError, activity: str) -> RuntimeError:
+    """The error of an activity that ended with a cancellation which was meant for another task."""
+    error = RuntimeError(f"{activity}() awaited a task that was cancelled, and did not catch the CancelledError")
+    error.__cause__ = cancelled
+    return error.with_traceback(cancelled.__traceback__)
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:

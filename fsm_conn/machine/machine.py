@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self
 
 from fsm_conn._util.keywords import explained, limits
 from fsm_conn._util.timing import now
-from fsm_conn.machine.activity import Run, acting, refuse_own_wait
+from fsm_conn.machine.activity import Run, refuse_own_wait
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.dispatch import CLOSED, CORE, Step
 from fsm_conn.machine.errors import EndlessDispatchError, MachineClosedError
@@ -31,7 +31,7 @@ from fsm_conn.machine.observers import is_observing
 from fsm_conn.machine.records import Snapshot, TransitionRecord, unwritten
 from fsm_conn.machine.table import FAULT, seconds_of
 from fsm_conn.machine.validation import RowLike, StateLike, one_table
-from fsm_conn.machine.waiters import Waiters
+from fsm_conn.machine.waiters import Waiters, wait_in
 
 __all__ = ["StateMachine"]
 
@@ -277,8 +277,7 @@ class StateMachine(Observed):
 
     def in_activity(self) -> bool:
         """Whether the caller is the current activity, or a task that it created."""
-        found = acting.get()
-        acts = found is not None and found[0]() is self and found[1] == self._fsm_visit
+        acts = self._fsm_run is not None and self._fsm_run.acts()
         return acts and not is_observing(self._fsm_observers)
 
     def rest(self) -> None:
@@ -304,9 +303,7 @@ class StateMachine(Observed):
             return self._fsm_last or unwritten(self)
         if self._fsm_is_closed:
             raise self.closed_error()
-        if self._fsm_waiters is None:
-            self._fsm_waiters = Waiters()
-        return await self._fsm_waiters.wait(states)
+        return await wait_in(self, states)
 
     def check_loop(self) -> None:
         """Check that the running loop is the machine's own.

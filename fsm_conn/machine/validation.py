@@ -260,6 +260,10 @@ class _Validation:
                 self.wrong(name, f"there is no state {state!r}{hint}; add it to states or rename the method")
             if not inspect.iscoroutinefunction(getattr(self.owner, name)):
                 self.wrong(name, f"the activity of a state must be a coroutine; define it as: async def {name}(self)")
+            try:
+                inspect.signature(inspect.getattr_static(self.owner, name).__get__(self, self.owner)).bind()
+            except TypeError as error:
+                self.wrong(name, f"an activity takes no arguments ({error}); define it as: async def {name}(self)")
 
     def errors_are_handled(self) -> None:
         handled = self.alternatives()

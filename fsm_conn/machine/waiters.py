@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from typing import Any
 
 from fsm_conn.machine.records import TransitionRecord
 
-__all__ = ["Waiters"]
+__all__ = ["Waiters", "wait_in"]
 
 
 class Waiters(dict["asyncio.Future[TransitionRecord]", Collection[str]]):
     """For each waiting caller, the states that end its wait. False while nobody waits."""
-
-    async def wait(self, states: Collection[str]) -> TransitionRecord:
-        """Wait until one of `states` is entered, and return the record of that transition."""
-        future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
-        self[future] = states
-        try:
-            return await future
-        finally:
-            self.pop(future, None)
 
     def wake(self, record: TransitionRecord) -> None:
         """Wake the callers that wait for the state that was entered."""
@@ -36,3 +28,16 @@ class Waiters(dict["asyncio.Future[TransitionRecord]", Collection[str]]):
             del self[future]
             if not future.done():
                 future.set_exception(error)
+
+
+async def wait_in(machine: Any, states: Collection[str]) -> TransitionRecord:
+    """Wait until `machine` enters one of `states`, and return the record of that transition."""
+    waiters: Waiters = machine._fsm_waiters or Waiters()
+    future: asyncio.Future[TransitionRecord] = asyncio.get_running_loop().create_future()
+    machine._fsm_waiters, waiters[future] = waiters, states
+    try:
+        return await future
+    finally:
+        waiters.pop(future, None)
+        if not waiters and machine._fsm_waiters is waiters:
+            machine._fsm_waiters = None  # few machines are waited for often

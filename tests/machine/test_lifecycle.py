@@ -232,6 +232,9 @@ def class_with(**members: Any) -> type:
 async def coroutine(self: Any) -> None: ...
 
 
+async def coroutine_of_something(self: Any, something: Any) -> None: ...
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "unknown dest",
@@ -315,6 +318,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "activity that is no coroutine",
         {"owner": class_with(while_on=lambda self: None)},
         r"must be a coroutine; define it as: async def while_on",
+    ),
+    (
+        "activity with arguments",
+        {"owner": class_with(while_on=coroutine_of_something)},
+        r"an activity takes no arguments \(missing a required argument: 'something'\); define it as: async def while_on",
     ),
     (
         "activity whose fault nobody handles",
