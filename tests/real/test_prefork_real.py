@@ -209,7 +209,7 @@ class TestLikeSpawned:
         assert is_forked(caplog)
 
     async def test_signals_are_the_interpreters(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """A library that sets handlers when it is imported sets them in the template; a plugin has the defaults."""
+        """Modules that the program need not import set handlers in the template; a plugin has the defaults."""
         (tmp_path / "handles.py").write_text(
             "import signal\nfor each in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):\n"
             "    signal.signal(each, lambda *_: None)\n"
@@ -513,6 +513,9 @@ CANNOT = {
     "process": ("import subprocess\nheld = subprocess.Popen(['sleep', '3600'], stdin=-3, stdout=-3, stderr=-3)", "a process"),
     "socket": ("import socket\nheld = socket.socket()", "opens a socket, which all plugins would share"),
     "file": ("held = open(__file__)", "opens a file"),
+    "memory": ("import mmap\nheld = mmap.mmap(-1, 4096)", "makes shared memory, which all plugins would share"),
+    "timer": ("import signal\nsignal.setitimer(signal.ITIMER_REAL, 1000)", "sets a timer, which a fork would not have"),
+    "bytes": ("import os\nheld = os.environb[b'TMPDIR']", "(imports_bytes) reads TMPDIR"),
     "channel": ("import grpc\nheld = grpc.insecure_channel('unix:/x')", "a thread"),
     "credentials": ("import grpc\nheld = grpc.local_channel_credentials()", "makes an object of gRPC (ChannelCredentials)"),
     "server": ("import grpc\nheld = grpc.ssl_server_credentials([(b'x', b'y')])", "which a fork would not have"),

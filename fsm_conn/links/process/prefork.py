@@ -85,7 +85,7 @@ class _Job:
     result: Future[Started] = attrs.field(factory=Future)
     path: str = ""
     command: tuple[str, ...] = ()
-    program: Program | None = None
+    program: Program = attrs.field(init=False)
     tries: int = 0
 
     def begin(self) -> bool:
@@ -103,7 +103,6 @@ class _Job:
 
     def fields(self, private: str, cwd: str) -> Iterator[str]:
         """The fields that a template needs to know; see `template.becoming.Order`."""
-        assert self.program is not None
         env = {**self.launch.env, **dict.fromkeys(self.launch.directory_names, private)}
         yield from (str(os.getpid()), cwd, os.path.basename(self.path), self.program.kind, self.program.name)
         for many in (
@@ -127,7 +126,7 @@ def _route(job: _Job) -> None:
             if why := _refused.get(key):
                 raise CannotForkError(why)
             if key not in _templates:
-                _templates[key] = Template(key, job.launch)
+                _templates[key] = Template(key, job)
             _templates[key].add(job)
     except Exception as error:
         if (why := _why_not(error)) is not None:
@@ -168,10 +167,10 @@ class Template:
         pid: its number, once it is started.
     """
 
-    def __init__(self, key: Key, launch: Launch) -> None:
+    def __init__(self, key: Key, first: _Job) -> None:
         self.pid: int | None = None
         self._key = key
-        self._launch = launch
+        self._first = first
         self._jobs: deque[_Job] = deque()
         self._ended: deque[None] = deque()
         self._plugins = 0
@@ -225,7 +224,7 @@ class Template:
             why_not = str(error)
         except TemplateGoneError as gone:
             if not self._is_unwanted:
-                logger.debug("the template %s is given up, for %s", self.pid, gone)
+                logger.debug("the template %s is given up: %s", self.pid, gone)
         finally:
             self._leave(why_not)
 
@@ -241,14 +240,14 @@ class Template:
 
     def _imports(self) -> Iterator[str]:
         yield from (*self._key.program, self._key.beside)
-        for many in (sorted(_varying(self._launch)), self._key.modules):
+        for many in (sorted(_varying(self._first.launch)), self._first.program.arguments, self._key.modules):
             yield str(len(many))
             yield from many
 
     def _spawned(self) -> Started:
         with self._wire.theirs as theirs:
             command = (*self._key.interpreter, PROGRAM, str(theirs.fileno()))
-            launch = attrs.evolve(self._launch, command=command, env=dict(self._key.env), cwd=self._key.cwd)
+            launch = attrs.evolve(self._first.launch, command=command, env=dict(self._key.env), cwd=self._key.cwd)
             return spawner.start(launch, pass_fds=(theirs.fileno(),))
 
     def _is_needed(self) -> bool:
@@ -306,15 +305,16 @@ class Template:
     def _child(self, job: _Job, private: str, birth: Birth) -> ForkedChild:
         self._wire.send([*job.fields(private, self._key.cwd)], birth.theirs)
         birth.close_theirs()
+        told, why = 0, "it did not fork"
         try:
             told = int(self._wire.answer(FORK_LIMIT) or 0)
-        except (TemplateGoneError, ValueError):
+        except (TemplateGoneError, ValueError) as error:
             self._kill()  # The plugin may exist all the same; after this that is known for sure.
-            told = 0
+            why = str(error)
         pid, is_whole = birth.told(FORK_LIMIT)
         pid = pid or told
         if not birth.is_of(pid):
-            raise TemplateGoneError("it did not fork")
+            raise TemplateGoneError(why)
         child = ForkedChild(pid, *birth.take(), self._on_child_end)
         self._plugins += 1
         if not is_whole and not child.was_killed():  # a killed one is reported as if it had died a moment later

@@ -5,7 +5,7 @@ Rules that hold here:
 - A command that cannot be judged for sure is not forked: an interpreter whose name does not say so, an unknown option,
   or a program that comes from anywhere but `-m` or a file.
 - Plugins share a template only if they agree in all that an import could see: interpreter and options, environment
-  (except what differs from start to start), directory, user, limits.
+  (except what differs from start to start), directory, user, limits. An interpreter that was replaced is another one.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ def key_of(path: str, program: Program, env: Mapping[str, str], cwd: str | None,
         if not os.path.isfile(script):
             raise CannotForkError("its program is not a file")
         beside = os.path.dirname(script)
+    binary = os.stat(path)
     return Key(
         interpreter=(path, *program.options),
         env=frozenset(env.items()),
@@ -147,7 +148,7 @@ def key_of(path: str, program: Program, env: Mapping[str, str], cwd: str | None,
         beside=beside,
         program=("", "") if modules else (program.kind, program.name),
         modules=modules,
-        standing=_standing(),
+        standing=(binary.st_ino, binary.st_mtime_ns, *_standing()),
     )
 
 

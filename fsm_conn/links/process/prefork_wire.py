@@ -86,6 +86,8 @@ class Wire:
             said = self._receive(length, end).decode("utf-8", "replace")
         except OSError as error:
             raise TemplateGoneError(f"it does not answer ({type(error).__name__})") from None
+        if said.startswith("!"):
+            raise TemplateGoneError(brief(said[1:], 400))
         if not said.startswith("+"):
             raise CannotForkError(brief(said[1:], 400))
         return said[1:]

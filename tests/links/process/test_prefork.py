@@ -29,9 +29,11 @@ def template() -> Any:
     """The modules of the template, loaded as it loads them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOM))
-        loaded = {name: runpy.run_path(str(ROOM / f"{name}.py")) for name in ("forking", "importing", "becoming")}
+        loaded = {
+            name: runpy.run_path(str(ROOM / f"{name}.py")) for name in ("forking", "importing", "becoming", "sources")
+        }
         loaded["main"] = runpy.run_path(str(ROOM / "__main__.py"))
-        for name in ("forking", "importing", "becoming"):
+        for name in ("forking", "importing", "becoming", "sources"):
             sys.modules.pop(name, None)
     return loaded
 
@@ -94,7 +96,7 @@ class TestKeys:
         (tmp_path / "x.py").touch()
         given: dict[str, Any] = {"words": ("python", "x.py"), "env": {"A": "1"}, "cwd": str(tmp_path), "modules": ()}
         given |= changed
-        return key_of("/bin/python", program_of(given["words"]), given["env"], given["cwd"], given["modules"])
+        return key_of(sys.executable, program_of(given["words"]), given["env"], given["cwd"], given["modules"])
 
     def test_what_an_import_cannot_tell_apart_is_one(self, tmp_path: Path) -> None:
         """Arguments of the plugin are its own."""
@@ -116,6 +118,15 @@ class TestKeys:
         if "words" in changed:
             changed = {**changed, "words": tuple(word.format(tmp_path) for word in changed["words"])}
         assert self.key(tmp_path) != self.key(tmp_path, **changed)
+
+    def test_an_interpreter_that_was_replaced(self, tmp_path: Path) -> None:
+        """Its library may be another one now."""
+        program, python = program_of(("python", "-m", "json")), tmp_path / "python"
+        python.touch()
+        before = key_of(str(python), program, {}, None, ())
+        assert key_of(str(python), program, {}, None, ()) == before
+        os.utime(python, (1, 1))
+        assert key_of(str(python), program, {}, None, ()) != before
 
     def test_what_a_process_inherits(self, tmp_path: Path) -> None:
         """A template that was started under another mask, or other limits, is another's."""
@@ -221,15 +232,15 @@ class TestLeadingImports:
         (package / "__main__.py").write_text("from . import beside\nimport wave\nraise SystemExit(3)\nimport nothing")
         monkeypatch.syspath_prepend(str(tmp_path))
         for name in ("leading_package", "leading_package.__main__"):
-            template["importing"]["run_leading_imports"]("module", name)
+            template["importing"]["run_leading"]("module", name)
             assert sys.modules.pop("leading_package.beside")
             del sys.modules["leading_package"]
         with pytest.raises(ModuleNotFoundError):
-            template["importing"]["run_leading_imports"]("module", "leading_package.none")
+            template["importing"]["run_leading"]("module", "leading_package.none")
 
     def test_the_template_takes_no_name_from_the_plugin(self, template: Any) -> None:
         """The modules that it consists of are not found by their short names."""
-        assert not {"forking", "importing", "becoming"} & sys.modules.keys()
+        assert not {"forking", "importing", "becoming", "sources"} & sys.modules.keys()
 
 
 class TestWire:

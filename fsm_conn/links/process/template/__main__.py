@@ -18,14 +18,15 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fsm_conn.links.process.template import becoming, forking, importing
+    from fsm_conn.links.process.template import becoming, forking, importing, sources
 else:
     import becoming
     import forking
     import importing
+    import sources
 
 # The plugin may have modules of these names.
-for _name in ("becoming", "forking", "importing"):
+for _name in ("becoming", "forking", "importing", "sources"):
     del sys.modules[_name]
 
 LENGTH = struct.Struct("!I")
@@ -58,17 +59,19 @@ def send(channel: socket.socket, text: str) -> None:
 
 def serve(channel: socket.socket) -> becoming.Order:
     """Be the template until the host closes the socket. This returns in each plugin, and only there."""
-    gc.disable()  # as gc.freeze's documentation advises: no collection leaves holes for children to write to
     beginning = becoming.Beginning()
     ours = importing.descriptors()
+    files = sources.Sources()
     try:
         forks = forking.Forks()
         said = becoming.Fields(receive(channel)[0])
         kind, program, directory, beginning.varying = said.one(), said.one(), said.one(), said.many()
-        importing.set_up(kind, program, directory, beginning.varying, said.many())
-        beginning.end_of_imports()
+        imports = importing.Imports(kind, program, directory, beginning.varying)
+        imports.make(said.many(), said.many())
+        beginning.end_of_imports(keeps=bool(kind))
+        files.note(imports.file)
         importing.check(ours)
-        importing.check_grpc()
+        importing.check_memory()
     except forking.CannotForkError as error:
         send(channel, f"-{error}")
         os._exit(0)
@@ -76,11 +79,12 @@ def serve(channel: socket.socket) -> becoming.Order:
     gc.freeze()
     send(channel, "+")
     while True:
-        fields, pipes = receive(channel)
-        if not fields:
+        order, pipes = wait(channel)
+        if files.have_changed():
+            send(channel, "!what it has imported has changed on disk")
             os._exit(0)
-        order = becoming.Order(becoming.Fields(fields))
         try:
+            imports.check_arguments(order.arguments)
             kept = importing.check(ours | {*pipes})
             pid = forks.fork()
         except (forking.CannotForkError, OSError) as error:
@@ -88,12 +92,19 @@ def serve(channel: socket.socket) -> becoming.Order:
         else:
             if pid == 0:
                 os.close(channel.detach())
-                gc.enable()
                 becoming.become(order, pipes, kept, beginning)
                 return order
             send(channel, f"+{pid}")
         for fd in pipes:
             os.close(fd)
+
+
+def wait(channel: socket.socket) -> tuple[becoming.Order, list[int]]:
+    """Wait for the next plugin, and the descriptors for it. The end of the host is the end of the template."""
+    fields, pipes = receive(channel)
+    if not fields:
+        os._exit(0)
+    return becoming.Order(becoming.Fields(fields)), pipes
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -54,15 +55,28 @@ class Beginning:
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.umask = os.umask(0o77)
         os.umask(self.umask)
+        self.directory = _directory()
         self.env = dict(os.environ)
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(0)  # as gc.freeze's documentation advises: no collection leaves holes for children to write to
         self.varying: list[str] = []
         self.printed: dict[int, bytes] = {}
         self._caught = {fd: os.memfd_create("printed", os.MFD_CLOEXEC) for fd in (1, 2)}
         for fd, caught in self._caught.items():
             os.dup2(caught, fd)
 
-    def end_of_imports(self) -> None:
-        """Keep what the imports have printed and set."""
+    def end_of_imports(self, keeps: bool) -> None:
+        """Keep what the imports have printed and set.
+
+        Args:
+            keeps: whether signals and the file mode mask stay as imports have set them, for they are the plugin's own.
+        """
+        self._keeps = keeps
+        self.has_moved = _directory() != self.directory
+        self._collects = gc.isenabled()
+        gc.disable()
+        if not gc.get_threshold()[0]:
+            gc.set_threshold(*self._thresholds)
         _flush()
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for fd, caught in self._caught.items():
@@ -74,7 +88,11 @@ class Beginning:
         self.unset = self.env.keys() - os.environ.keys()
 
     def return_to(self) -> None:
-        """In a plugin: restore the handlers of signals, and the file mode mask."""
+        """In a plugin: restore the garbage collector; and signals and the file mode mask after imports by name."""
+        if self._collects:
+            gc.enable()
+        if self._keeps:
+            return
         signal.set_wakeup_fd(-1)
         for number, handler in self.signals.items():
             if handler is not None and signal.getsignal(number) is not handler:
@@ -85,9 +103,18 @@ class Beginning:
     def environment(self, env: dict[str, str]) -> None:
         """In a plugin: set its own environment, with what imports changed of the variables shared with the template."""
         changed = {name for name in (*self.set, *self.unset) if env.get(name) == self.env.get(name)}
-        os.environ.clear()
-        os.environ.update({name: value for name, value in env.items() if name not in changed})
-        os.environ.update({name: value for name, value in self.set.items() if name in changed})
+        env = {name: value for name, value in env.items() if name not in changed}
+        env |= {name: value for name, value in self.set.items() if name in changed}
+        for name in os.environ.keys() - env.keys():
+            del os.environ[name]
+        for name, value in env.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+
+
+def _directory() -> tuple[int, int]:
+    found = os.stat(".")
+    return found.st_dev, found.st_ino
 
 
 def _flush() -> None:
@@ -118,16 +145,17 @@ def become(order: Order, pipes: list[int], kept: list[int], beginning: Beginning
     _close_all_but({0, 1, 2, told, *kept})
     beginning.return_to()
     try:
-        os.chdir(order.cwd)
+        if not beginning.has_moved:
+            os.chdir(order.cwd)
     except OSError as error:
         os.write(told, str(error.errno).encode())
         os._exit(255)
     beginning.environment(order.env)
-    sys.argv = ["-m" if order.kind == "module" else order.program, *order.arguments]
-    sys.orig_argv = list(order.command)
+    sys.argv[:] = ["-m" if order.kind == "module" else order.program, *order.arguments]
+    sys.orig_argv[:] = order.command
     libc.prctl(PR_SET_NAME, ctypes.c_char_p(os.fsencode(order.name)), *[ctypes.c_long(0)] * 3)
     show_as(order.command, order.env)
-    _start_afresh(beginning.varying)
+    _start_afresh(beginning)
     os.write(told, b"0")
     os.close(told)
     for fd, printed in beginning.printed.items():
@@ -144,33 +172,31 @@ def _write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _start_afresh(varying: list[str]) -> None:
+def _start_afresh(beginning: Beginning) -> None:
     """Drop what was found out before the fork. `random` and OpenSSL notice the fork by themselves."""
-    refresh(varying)
+    refresh(beginning.varying)
     if tempfile := sys.modules.get("tempfile"):
-        vars(tempfile).update(tempdir=None, _name_sequence=None)
+        found = vars(tempfile)
+        found["_name_sequence"] = None
+        if found["tempdir"] in map(beginning.env.get, beginning.varying):
+            found["tempdir"] = None
     if threading := sys.modules.get("threading"):
         threading.main_thread()._set_native_id()
     if numpy := sys.modules.get("numpy.random"):
         numpy.seed()
+    if process := sys.modules.get("multiprocessing.process"):
+        process.current_process().authkey = os.urandom(32)
 
 
 def run(order: Order) -> None:
-    """Run the plugin as the interpreter would, in a `__main__` of its own."""
-    from types import ModuleType
-
-    main = ModuleType("__main__")
-    main.__dict__["__builtins__"] = __builtins__
-    if "__annotations__" in vars(sys.modules["__main__"]):  # as up to Python 3.13
-        main.__dict__.update(__annotations__={})
-    sys.modules["__main__"] = main
+    """Run the plugin as the interpreter would, in the `__main__` that its imports have seen."""
     try:
         if order.kind == "module":
             from runpy import _run_module_as_main  # type: ignore[attr-defined]  # what the interpreter calls for -m
 
             _run_module_as_main(order.program)
         else:
-            _run_script(order.program, main)
+            _run_script(order.program, sys.modules["__main__"])
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -214,7 +240,8 @@ _shown: list[ctypes.Array[ctypes.c_char]] = []
 
 def show_as(command: list[str], env: dict[str, str]) -> None:
     """Have /proc show the plugin's command and environment, and not the template's. Best effort."""
-    fields = open("/proc/self/stat", "rb").read().rpartition(b")")[2].split()  # noqa: SIM115
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
     libc = ctypes.PyDLL(None)
     libc.sbrk.restype = ctypes.c_void_p
     words = [os.fsencode(word) + b"\0" for word in command]

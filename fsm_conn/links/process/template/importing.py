@@ -9,14 +9,17 @@ from __future__ import annotations
 import ast
 import gc
 import os
+import signal
 import stat
 import sys
 from contextlib import contextmanager
+from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+    from typing import Any
 
     from fsm_conn.links.process.template.forking import CannotForkError
 else:
@@ -25,8 +28,12 @@ else:
 REFRESHED = ("pyvider.rpcplugin.config", "pyvider.rpcplugin.defaults")
 """Modules of pyvider's library whose settings are read again in each plugin. They also make defaults from the directory
 for temporary files, which pyvider's servers do not use."""
-PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", "_frozen_importlib", "random"}
-"""Modules that read a variable on behalf of another module."""
+PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", "_frozen_importlib", "random"} | {
+    "argparse",
+    "getopt",
+    "optparse",
+}
+"""Modules that read a variable, or the arguments, on behalf of another module."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 """Devices that may stay open: they have no state that plugins could share."""
 OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQueue", "PollerCompletionQueue"} | {
@@ -36,38 +43,110 @@ OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQu
 }
 
 
-def set_up(kind: str, program: str, directory: str, varying: list[str], modules: list[str]) -> None:
-    """Import modules by name, or else what the program itself imports first.
+class Imports:
+    """The imports of a program, made where and as the program would make them.
 
     Args:
-        kind: `module` or `script`; empty: `modules` names them.
+        kind: `module` or `script`; empty: no program, but modules by name.
         program: its name or path.
         directory: the program's, where modules are looked for first, unless the interpreter is told not to.
         varying: variables that are different for each plugin.
-        modules: to be imported.
 
-    Raises:
-        CannotForkError: the modules cannot be imported, or read one of those variables.
+    Attributes:
+        file: the file of the program; empty: there is none.
     """
-    if getattr(sys.flags, "safe_path", sys.flags.isolated):
-        del sys.path[0]
-    else:
-        sys.path[0] = directory
-    sys.argv = ["-m" if kind == "module" else program]
-    read: dict[str, str] = {}
-    try:
-        with watched(varying, read):
-            if kind:
-                run_leading_imports(kind, program)
-            for name in modules:
-                __import__(name)
-        refresh(varying)
-    except BaseException as error:
-        missing = error.name if isinstance(error, ImportError) else None
-        what = f"{type(error).__name__}: {missing}" if missing else type(error).__name__
-        raise CannotForkError(f"what it imports cannot be imported beforehand ({what})") from None
-    for variable, module in read.items():
-        raise CannotForkError(f"what it imports ({module}) reads {variable}, which is different for each plugin")
+
+    def __init__(self, kind: str, program: str, directory: str, varying: list[str]) -> None:
+        self._kind, self._program, self._varying = kind, program, varying
+        self._arguments: list[str] = []
+        self._argued = ""
+        self.file = ""
+        if getattr(sys.flags, "safe_path", sys.flags.isolated):
+            del sys.path[0]
+        else:
+            sys.path[0] = directory
+        sys.argv = ["-m" if kind == "module" else program]
+        ours, main = vars(sys.modules["__main__"]), ModuleType("__main__")
+        vars(main).update(__builtins__=__builtins__)
+        if "__annotations__" in ours:  # as up to Python 3.13
+            vars(main).update(__annotations__={})
+        sys.modules["__main__"] = main
+
+    def make(self, arguments: list[str], modules: list[str]) -> None:
+        """Import modules by name, or else what the program itself imports first.
+
+        Args:
+            arguments: those of the first plugin.
+            modules: to be imported.
+
+        Raises:
+            CannotForkError: the modules cannot be imported, or read a variable that is different for each plugin.
+        """
+        self._arguments = arguments
+        read: dict[str, str] = {}
+        try:
+            with watched(self._varying, read), self._given():
+                if self._kind:
+                    self.file = run_leading(self._kind, self._program)
+                for name in modules:
+                    __import__(name)
+            refresh(self._varying)
+        except BaseException as error:
+            missing = error.name if isinstance(error, ImportError) else None
+            what = f"{type(error).__name__}: {missing}" if missing else type(error).__name__
+            raise CannotForkError(f"what it imports cannot be imported beforehand ({what})") from None
+        for variable, module in read.items():
+            raise CannotForkError(f"what it imports ({module}) reads {variable}, which is different for each plugin")
+
+    def check_arguments(self, arguments: list[str]) -> None:
+        """Refuse a fork whose arguments are others than those that an import has read."""
+        if self._argued and arguments != self._arguments:
+            raise CannotForkError(f"what it imports ({self._argued}) reads the arguments of another plugin")
+
+    @contextmanager
+    def _given(self) -> Iterator[None]:
+        """Give the imports the arguments, and note which module reads them."""
+        watched = Arguments([*sys.argv, *self._arguments])
+        sys.argv = watched
+        try:
+            yield
+        finally:
+            self._argued = watched.reader
+            plain = list.copy(watched)
+            for holder in gc.get_referrers(watched):  # such as a module that has said `from sys import argv`
+                if isinstance(holder, dict):
+                    holder.update({name: plain for name, value in holder.items() if value is watched})
+
+
+class Arguments(list):  # type: ignore[type-arg]  # which is no class of types before it is run
+    """`sys.argv`, which notes who reads more of it than the first word."""
+
+    reader = ""
+
+    def _note(self) -> None:
+        self.reader = self.reader or _reader(sys._getframe(2)) or "?"
+
+    def __getitem__(self, place: Any) -> Any:
+        if place != 0:
+            self._note()
+        return super().__getitem__(place)
+
+    def __iter__(self) -> Any:
+        self._note()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._note()
+        return super().__len__()
+
+    def __contains__(self, word: object) -> bool:
+        self._note()
+        return super().__contains__(word)
+
+    def copy(self) -> Any:
+        """As of any list."""
+        self._note()
+        return super().copy()
 
 
 @contextmanager
@@ -75,18 +154,20 @@ def watched(varying: list[str], read: dict[str, str]) -> Iterator[None]:
     """Note which of some variables are read meanwhile, and by which module, except where `refresh` reads them again."""
 
     class Watched(os._Environ):  # type: ignore[type-arg]  # which is no class of types before it is run
-        def __getitem__(self, name: str) -> str:
-            if name in varying and (reader := _reader(sys._getframe(1))):
-                read.setdefault(name, reader)
-            value: str = super().__getitem__(name)
-            return value
+        def __getitem__(self, name: Any) -> Any:
+            told = os.fsdecode(name)
+            if told in varying and (reader := _reader(sys._getframe(1))):
+                read.setdefault(told, reader)
+            return super().__getitem__(name)
 
-    plain = type(os.environ)
-    os.environ.__class__ = Watched
+    plain, both = type(os.environ), (os.environ, os.environb)
+    for each in both:
+        each.__class__ = Watched
     try:
         yield
     finally:
-        os.environ.__class__ = plain
+        for each in both:
+            each.__class__ = plain
 
 
 def _reader(frame: FrameType | None) -> str:
@@ -110,12 +191,19 @@ def refresh(varying: list[str]) -> None:
                 setattr(settings, field.name, getattr(anew, field.name))
 
 
-def run_leading_imports(kind: str, program: str) -> None:
-    """Run the statements at the beginning of a program that only import, or set variables of the environment."""
+def run_leading(kind: str, program: str) -> str:
+    """Run the statements at the beginning of a program that only import, or set variables of the environment.
+
+    Returns:
+        The file of the program.
+    """
     name, package, path, source = _source(kind, program)
+    sys.argv[0] = path if kind == "module" else program
+    vars(sys.modules["__main__"]).update(__file__=os.path.abspath(path), __package__=package)
     body = list(leading(ast.parse(source, path).body))
     space = {"__name__": name, "__package__": package, "__file__": path}
     exec(compile(ast.Module(body, []), path, "exec", dont_inherit=True), space)  # noqa: S102 - it is the plugin's own
+    return path
 
 
 def _source(kind: str, program: str) -> tuple[str, str | None, str, bytes]:
@@ -229,8 +317,16 @@ def _has_children() -> bool:
     return True
 
 
-def check_grpc() -> None:
-    """Refuse a fork if an import has made an object of gRPC: gRPC allows no fork after that."""
+def check_memory() -> None:
+    """Refuse a fork if an import has made what no fork has, or what all would share, or an object of gRPC.
+
+    gRPC allows no fork after that.
+    """
+    if any(signal.getitimer(which)[0] for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)):
+        raise CannotForkError("what it imports sets a timer, which a fork would not have")
+    with open("/proc/self/maps", "rb") as file:
+        if any(line.split(None, 2)[1] == b"rw-s" for line in file):
+            raise CannotForkError("what it imports makes shared memory, which all plugins would share")
     for each in gc.get_objects():
         kind = type(each)
         if kind.__name__ in OBJECTS_OF_GRPC and str(kind.__module__).partition(".")[0] == "grpc":
