@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +53,7 @@ DONE = {
         "import sys\nsys.excepthook = lambda kind, error, trace: print('caught', error, file=sys.stderr)",
         "raise ValueError('x')",
     ),
+    "an interrupt": ("import signal", "import os, signal\nsignal.raise_signal(signal.SIGINT)"),
     "a process that has ended": (
         "import subprocess, sys\nOUT = subprocess.check_output([sys.executable, '-S', '-c', 'print(5)'])",
         "print(seen.OUT)",
@@ -75,6 +78,32 @@ async def test_what_imports_have_done(what: str, tmp_path: Path, caplog: pytest.
     command = [*script(tmp_path, "import seen", body), "--level", "5"]
     spawned, *forked = [await ended(*command, prefork=choice) for choice in (False, True, True)]
     assert forked == [spawned, spawned]
+    assert is_forked(caplog)
+
+
+LIBRARY = """
+#include <pthread.h>
+#include <unistd.h>
+static pthread_t thread;
+static volatile int runs, ends;
+static void *work(void *nothing) { while (!ends) usleep(1000); return 0; }
+static void stop(void) { if (runs) { ends = 1; pthread_join(thread, 0); runs = ends = 0; } }
+int start(void) { if (!runs) { runs = 1; pthread_create(&thread, 0, work, 0); } return 1; }
+__attribute__((constructor)) static void begin(void) { pthread_atfork(stop, 0, 0); start(); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+async def test_threads_of_libraries_that_know_of_forks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As numpy's, which are started when it is imported: they end before a fork, and begin again at their next use."""
+    (tmp_path / "library.c").write_text(LIBRARY)
+    build = ["cc", "-shared", "-fPIC", "-pthread", "-o", tmp_path / "library.so", tmp_path / "library.c"]
+    subprocess.run(build, check=True)
+    (tmp_path / "works.py").write_text(f"import ctypes\nlibrary = ctypes.CDLL('{tmp_path}/library.so')")
+    count = "len(os.listdir('/proc/self/task'))"
+    command = script(tmp_path, "import works", "import os", f"print(works.library.start(), {count})")
+    for choice in (False, True, True):
+        assert "'1 2'" in (await ended(*command, prefork=choice))[1]
     assert is_forked(caplog)
 
 

@@ -70,6 +70,7 @@ def serve(channel: socket.socket) -> becoming.Order:
         imports.make(said.many(), said.many())
         beginning.end_of_imports(keeps=bool(kind))
         files.note(imports.file)
+        forks.stop_threads()
         importing.check(ours)
         importing.check_memory()
     except forking.CannotForkError as error:

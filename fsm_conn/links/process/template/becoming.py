@@ -10,6 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType, TracebackType
 
     from fsm_conn.links.process.template.importing import descriptors, refresh
@@ -188,6 +189,16 @@ def _start_afresh(beginning: Beginning) -> None:
         process.current_process().authkey = os.urandom(32)
 
 
+def _telling(hook: Callable[..., object]) -> Callable[..., None]:
+    """A hook for errors that tells the plugin's own one what it would be told without a template."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        error.__traceback__ = _without_ours(trace)
+        hook(kind, error, error.__traceback__)
+
+    return tell
+
+
 def run(order: Order) -> None:
     """Run the plugin as the interpreter would, in the `__main__` that its imports have seen."""
     try:
@@ -197,11 +208,13 @@ def run(order: Order) -> None:
             _run_module_as_main(order.program)
         else:
             _run_script(order.program, sys.modules["__main__"])
-    except (SystemExit, KeyboardInterrupt):
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        sys.excepthook = _telling(sys.excepthook)  # the interpreter ends by the signal, after this
         raise
     except BaseException as error:
-        error.__traceback__ = _without_ours(error.__traceback__)
-        sys.excepthook(type(error), error, error.__traceback__)
+        _telling(sys.excepthook)(type(error), error, error.__traceback__)
         raise SystemExit(1) from None
 
 
@@ -221,9 +234,12 @@ def _run_script(path: str, main: ModuleType) -> None:
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
     """The traceback as it would be without a template."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    whole = trace
+    while trace is not None:
+        if os.path.dirname(trace.tb_frame.f_code.co_filename) == os.path.dirname(__file__):
+            whole = trace.tb_next
         trace = trace.tb_next
-    return trace
+    return whole
 
 
 class _Map(ctypes.Structure):

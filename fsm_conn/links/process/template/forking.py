@@ -2,7 +2,7 @@
 
 That needs the system call itself: clone with CLONE_PARENT. The rest of what `os.fork` and glibc's `fork` do is done
 here, too: Python's hooks, the number of the thread, the list of its robust locks. Handlers of C libraries
-(`pthread_atfork`) are not called: they repair what other threads were doing, and there are no other threads.
+(`pthread_atfork`) are not called: they care for other threads, and there are no other threads (`stop_threads`).
 """
 
 from __future__ import annotations
@@ -71,3 +71,16 @@ class Forks:
         if pid < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return pid
+
+    def stop_threads(self) -> None:
+        """Have C libraries stop their threads, such as numpy's, which start again when they are needed.
+
+        They ask to be told before a fork (`pthread_atfork`). Of a real one they are; its child ends at once.
+        """
+        if len(os.listdir("/proc/self/task")) == 1:
+            return
+        pid = self._libc.fork()
+        if pid == 0:
+            os._exit(0)
+        if pid > 0:
+            os.waitpid(pid, 0)
