@@ -304,7 +304,9 @@ class TestLikeSpawned:
 LIAR = """
 import os, sys
 from time import sleep
-main = sys.modules["__main__"]
+frame = sys._getframe()
+while frame and "receive" not in frame.f_globals: frame = frame.f_back
+main = frame and frame.f_globals
 
 def wait():
     while True: sleep(100)
@@ -315,12 +317,12 @@ def lying(channel):
         other = os.environ["OTHER"]
         if os.environ["TOLD"] == "both": os.write(pipes[2], f"{other} 0".encode())
         for fd in pipes: os.close(fd)
-        main.send(channel, f"+{other}")
+        main["send"](channel, f"+{other}")
         return honest(channel)
     return fields, pipes
 
-if hasattr(main, "receive"):
-    honest, main.receive = main.receive, lying
+if main:
+    honest, main["receive"] = main["receive"], lying
 """
 """A module that has the template of the plugin tell the number of another child of the host, and fork nothing."""
 
