@@ -32,7 +32,13 @@ class CannotForkError(Exception):
 
 
 def executed(path: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """The command that the kernel executes for a program: for a script, that of the interpreter in its `#!` line."""
+    """The command that the kernel executes for a program: for a script, that of the interpreter in its `#!` line.
+
+    Raises:
+        ValueError: an argument contains a NUL, which no system takes.
+    """
+    if any("\0" in argument for argument in arguments):
+        raise ValueError("embedded null byte")
     with open(path, "rb") as file:
         head = file.read(LONGEST_HEAD)
     if not head.startswith(b"#!"):
