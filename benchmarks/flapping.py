@@ -39,16 +39,16 @@ LINEAR = 1.1
 """Among more than the caches of the processor hold, the same work takes a little longer."""
 KILOBYTES = 4
 WHY = (
-    "The work does not grow, the memory that it is spread over does. Counted by valgrind's cachegrind, when a connection "
-    "took 7 kB, a loss takes 786,000 instructions among a hundred and 468,000 among five thousand, where losses share the "
-    "rounds of the loop; but of what it touches, 14 lines are missing in a cache of 2 MB, such as this processor has, "
-    "against 637, most of them where the garbage collector looks through what is old. A hundred connections stay in the "
-    "cache, and ten thousand do not."
+    "The work does not grow, the memory that it is spread over does. Counted by valgrind's cachegrind, when a "
+    "connection took 7 kB, a loss takes 786,000 instructions among a hundred and 468,000 among five thousand, where"
+    " losses share the rounds of the loop; but of what it touches, 14 lines are missing in a cache of 2 MB, such as"
+    " this processor has, against 637, most of them where the garbage collector looks through what is old. A "
+    "hundred connections stay in the cache, and ten thousand do not."
 )
 BYTES = (
-    "Some 1.4 kB of them are of asyncio: the task of the activity, with its coroutines, contexts, future and entry in the "
-    "set of all tasks. The records of eight transitions, and the errors that three of them tell of, are 1.8 kB. The "
-    "connection with its parts is 1.2 kB; the rest is the link of this benchmark."
+    "Some 1.4 kB of them are of asyncio: the task of the activity, with its coroutines, contexts, future and entry "
+    "in the set of all tasks. The records of eight transitions, and the errors that three of them tell of, are 1.8 "
+    "kB. The connection with its parts is 1.2 kB; the rest is the link of this benchmark."
 )
 
 
