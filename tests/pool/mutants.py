@@ -616,9 +616,9 @@ def uses_never_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DriverLink, "end_use", nothing)
 
 
-@mutant("calls through one driver do not take turns", drivers.live)
-def calls_at_the_same_time(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(DriverLink, "_turn", property(lambda self: asyncio.Lock(), nothing), raising=False)
+@mutant("a driver is taken for one that does several things at once", drivers.live)
+def several_things_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DriverLink, "one_at_a_time", False)
 
 
 @mutant("a driver is used again after its exchange was cut off", drivers.live)

@@ -70,6 +70,8 @@ async def test_calls_take_turns() -> None:
     """Two calls through one driver do not cross."""
     async with DriverPool(WireLink, 1) as pool:
         assert await asyncio.gather(pool.call("ask", "one"), pool.call("ask", "two")) == ["one", "two"]
+    async with Connection(WireLink) as conn:
+        assert await asyncio.gather(conn.call("ask", "one"), conn.call("ask", "two")) == ["one", "two"]
 
 
 async def test_a_call_waits_for_its_turn_no_longer_than_it_may() -> None:
