@@ -150,7 +150,7 @@ def overflow_starts_at_once(pool: ConnectionPool, model: PoolModel, now: float) 
     if pool.state != PoolState.OPEN or len(overflow) >= pool.policy.max_overflow:
         return None
     longest = max(pool.policy.replacement.max_delay, *(slot.conn.retry.restart_window for slot in pool.slots))
-    if now < pool._slots.overflow_at < now + longest:
+    if now < pool._slots.overflow_at <= now + longest:
         return None  # it has failed, and pauses
     most = pool.policy.leases_per_connection
     places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
