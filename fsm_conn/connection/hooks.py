@@ -15,7 +15,7 @@ from typing import TypeVar
 from fsm_conn._util.text import named
 from fsm_conn._util.timing import ExpiredError, finish
 from fsm_conn.connection.errors import HookError
-from fsm_conn.connection.link_holder import asked
+from fsm_conn.connection.link_holder import awaitable
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import GoingAwayError, StartTimeoutError
 from fsm_conn.machine.errors import is_expected
@@ -97,7 +97,7 @@ async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) ->
 
 async def _loss_of(link: Link) -> Exception:
     """Wait for the loss of a link, and return the reason. An orderly close is not a loss yet."""
-    reason: Exception = await asked(link, "lost")
+    reason: Exception = await awaitable(link.lost(), link, "lost")
     if isinstance(reason, GoingAwayError):
         await asyncio.get_running_loop().create_future()
     return reason

@@ -14,7 +14,7 @@ from fsm_conn.links.base import Link
 from fsm_conn.links.errors import StartTimeoutError
 from fsm_conn.links.target import LazyFactory
 
-__all__ = ["LinkHolder", "asked"]
+__all__ = ["LinkHolder", "awaitable"]
 
 _log = logging.getLogger("fsm_conn")
 
@@ -202,7 +202,7 @@ class LinkHolder:
     async def _close(self, link: Link, owner: object, limit: float) -> None:
         self._unclosed = None
         try:
-            await within(limit, asked(link, "close"))
+            await within(limit, awaitable(link.close(), link, "close"))
         except ExpiredError:
             _log.warning("%r: closing the link did not end within %g s; it was cancelled", owner, limit)
         except Exception:
@@ -212,16 +212,15 @@ class LinkHolder:
 async def open_in_time(link: Link, limit: float) -> None:
     """Open a link within `limit` seconds."""
     try:
-        await within(limit, asked(link, "open"))
+        await within(limit, awaitable(link.open(), link, "open"))
     except ExpiredError:
         raise StartTimeoutError(
             f"did not open within {limit:g} s: start_timeout= gives it longer", evidence=link.diagnostics()
         ) from None
 
 
-def asked(link: Link, method: str) -> Any:
+def awaitable(answer: Any, link: Link, method: str) -> Any:
     """What a method of a link returned: something to await, or whoever wrote the link is told."""
-    answer: Any = getattr(link, method)()
     if not inspect.isawaitable(answer):
         raise TypeError(f"{type(link).__name__}.{method}() returned {answer!r:.60}: make it an 'async def'")
     return answer

@@ -24,7 +24,7 @@ from fsm_conn.connection.calling.observers import CallCallback, CallObservers
 from fsm_conn.connection.counting.memory import Memory, memory_of
 from fsm_conn.connection.demand import AT_REST, ENDED, Demand
 from fsm_conn.connection.hooks import OPENING, OpenHook, call_hook, run_on_open
-from fsm_conn.connection.link_holder import LinkHolder, asked
+from fsm_conn.connection.link_holder import LinkHolder, awaitable
 from fsm_conn.connection.options import ATTRIBUTES, shared_rng
 from fsm_conn.connection.outage import Losses, Outage, too_late
 from fsm_conn.connection.policy import DEFAULT_RETRY, HealthPolicy, RetryPolicy
@@ -202,7 +202,9 @@ class LinkedMachine(StateMachine):
         """Watch the link until it is lost, and the health of the peer if the policy has an interval."""
         link = self._holder.link
         assert link is not None
-        reason = await (asked(link, "lost") if self.health.interval is None else self._lost_or_ailing(link))
+        reason = await (
+            awaitable(link.lost(), link, "lost") if self.health.interval is None else self._lost_or_ailing(link)
+        )
         if isinstance(reason, GoingAwayError) and self.handles(Trigger.GOING_AWAY):
             return Trigger.GOING_AWAY
         if is_expected(reason):

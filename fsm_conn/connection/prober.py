@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fsm_conn._util.timing import ExpiredError, finish, within
 from fsm_conn.connection.hooks import unless_lost
-from fsm_conn.connection.link_holder import asked
+from fsm_conn.connection.link_holder import awaitable
 from fsm_conn.links.errors import NotServingError, ProbeError, ProbeTimeoutError
 from fsm_conn.machine.errors import is_expected
 
@@ -175,7 +175,7 @@ class Prober:
     async def until_lost(self) -> Exception:
         """Probe until the link is lost, and return the reason."""
         probes = asyncio.ensure_future(self.run())
-        loss: asyncio.Future[Exception] = asyncio.ensure_future(asked(self._link, "lost"))
+        loss: asyncio.Future[Exception] = asyncio.ensure_future(awaitable(self._link.lost(), self._link, "lost"))
         try:
             await asyncio.wait((probes, loss), return_when=asyncio.FIRST_COMPLETED)
             return loss.result() if loss.done() else await probes

@@ -51,7 +51,7 @@ def to_mermaid(drawing: Drawing, theme: Theme) -> str:
             f"{drawing.title}: {excess}, and Mermaid draws {MOST_CHARACTERS:,} characters and {MOST_EDGES} edges by "
             "default; draw it as svg, png or dot, or with less detail",
             DiagramWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return text
 

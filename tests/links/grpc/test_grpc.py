@@ -588,9 +588,16 @@ async def test_cancelling_a_caller_cancels_the_call(link: EndpointLink, peer: Pe
 
 async def test_a_timeout_around_a_call_is_a_timeout(link: EndpointLink, peer: Peer) -> None:
     """`asyncio.timeout` works on a call as on anything else."""
+
+    async def expire() -> None:
+        await peer.odd.started.wait()
+        limit.reschedule(asyncio.get_running_loop().time())
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
+        async with asyncio.timeout(None) as limit:
+            expiring = asyncio.create_task(expire())
             await call(link, "odd.Hang")
+    await expiring
     assert await peer.odd.ended == "cancelled"
 
 
