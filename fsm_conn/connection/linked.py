@@ -202,9 +202,8 @@ class LinkedMachine(StateMachine):
         """Watch the link until it is lost, and the health of the peer if the policy has an interval."""
         link = self._holder.link
         assert link is not None
-        reason = await (
-            awaitable(link.lost(), link, "lost") if self.health.interval is None else self._lost_or_ailing(link)
-        )
+        ailing = None if self.health.interval is None else self._lost_or_ailing(link)
+        reason = await (ailing or awaitable(link.lost(), link, "lost"))
         if isinstance(reason, GoingAwayError) and self.handles(Trigger.GOING_AWAY):
             return Trigger.GOING_AWAY
         if is_expected(reason):
@@ -337,8 +336,7 @@ class LinkedMachine(StateMachine):
         counted = probes.counted
         status, failure = await ask(link, self.health.service, timeout, self.name)
         strip_tracebacks(failure)
-        traffic = self._holder.traffic
-        if visit == self.visit and not is_excused(failure, self.health, traffic, asked_at, self._now()):
+        if visit == self.visit and not is_excused(failure, self.health, self._holder.traffic, asked_at, self._now()):
             probes.status = status
             if failure is None and self.handles(Trigger.PROBE_PASSED):
                 self.fire(Trigger.PROBE_PASSED)

@@ -10,7 +10,7 @@ from fsm_conn.testing import ViolationError
 from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.life import PoolLife
 
-__all__ = ["hunt", "live"]
+__all__ = ["calls_live", "hunt", "live"]
 
 
 def policy(rng: random.Random) -> PoolPolicy:
@@ -31,8 +31,18 @@ def policy(rng: random.Random) -> PoolPolicy:
     )
 
 
-def live(seed: int, steps: int = 50, pool_class: type[ConnectionPool] = ConnectionPool) -> None:
-    """One random life of a pool to its end.
+CALLS = frozenset({"open", "call_patiently", "answer", "lose", "advance"})
+
+
+def calls_live(seed: int) -> None:
+    """One of calls that wait for a connection, and then for their reply."""
+    live(seed, only=CALLS)
+
+
+def live(
+    seed: int, steps: int = 50, pool_class: type[ConnectionPool] = ConnectionPool, only: frozenset[str] | None = None
+) -> None:
+    """One random life of a pool to its end; with `only`, of steps of these names.
 
     Raises:
         ViolationError: a rule does not hold.
@@ -42,8 +52,9 @@ def live(seed: int, steps: int = 50, pool_class: type[ConnectionPool] = Connecti
     life = PoolLife(pool_class, policy=chosen, hooks=rng.choice(HOOKS), seed=seed, targets=rng.choice([1, 1, 2, 3]))
     try:
         for _ in range(steps):
-            steps, weights = zip(*life.offers(), strict=True)
-            rng.choices(steps, weights)[0].take(life)
+            offers = [offer for offer in life.offers() if only is None or offer[0].name in only]
+            offered, weights = zip(*offers, strict=True)
+            rng.choices(offered, weights)[0].take(life)
         life.end()
     finally:
         life.close()

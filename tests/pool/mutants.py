@@ -424,7 +424,7 @@ def calls_are_repeated_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls, "MOST_REPEATS", 1000)
 
 
-@mutant("a call that has waited has all of its time before it")
+@mutant("a call that has waited has all of its time before it", pools.calls_live)
 def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls.Patience, "what_is_left", lambda self: self._options)
 
