@@ -21,6 +21,7 @@ from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
+from fsm_conn.testing.lives.silenced import silenced
 from fsm_conn.testing.virtual import WatchedLoop
 
 __all__ = ["Exploration", "explore"]
@@ -181,7 +182,8 @@ class _Walk:
             path = frontier.popleft()
             if self.progress is not None and len(frontier) % 100 == 0:
                 self.progress(len(path.steps), len(self.known))
-            frontier.extend(self._grown(path))
+            with silenced:
+                frontier.extend(self._grown(path))
 
     def _is_over(self) -> bool:
         over = self.limit is not None and time.monotonic() > self.limit
@@ -203,10 +205,10 @@ class _Walk:
 
     def _lived(self, path: _Path) -> Living:
         life: Living = self.life(self.subject, **{"loop": self._fresh_loop(), **self.options})
-        life.checking = False  # what comes before has been checked on the way to other moments
+        life.checking = self.loop.watches = False  # what comes before was checked on the way to other moments
         for step in path.steps[:-1]:
             step.take(life)
-        life.checking = True
+        life.checking = self.loop.watches = True
         if path.steps:
             self._check_that_it_repeats(life, path)
             path.steps[-1].take(life)
@@ -232,6 +234,7 @@ class _Walk:
             read, self.loop = self.loop.clock_was_read, WatchedLoop()
             self.loop.clock_was_read = read
         self.loop.begin_again()
+        self.loop.watches = True
         return self.loop
 
     def _onward(self, life: Living, path: _Path) -> list[_Path]:

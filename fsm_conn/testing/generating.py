@@ -23,6 +23,7 @@ from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
+from fsm_conn.testing.lives.silenced import silenced
 from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["Lived", "check_make", "random_lives"]
@@ -123,7 +124,8 @@ class _Lives:
         try:
             with self.reach.watching():
                 while lived < lives and violation is None and not (until is not None and time.monotonic() > until):
-                    violation = self.live()
+                    with silenced:
+                        violation = self.live()
                     lived += 1
                     progress(lived)
         finally:

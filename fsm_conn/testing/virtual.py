@@ -284,24 +284,20 @@ class VirtualLoop(LeanLoop):
             while self._ready or self._is_due():
                 self._run_once()
             return
-        rounds = 0
-        while self._collected():
+        rounds, timers, ready = 0, self._scheduled, self._ready
+        limit = self._clock.now + self._clock_resolution
+        while True:  # as `_run_once`, for a loop that has nothing to poll
+            while timers and timers[0]._when < limit:
+                timer = heapq.heappop(timers)
+                timer._scheduled = False
+                ready.append(timer)
+                self._timer_cancelled_count -= timer._cancelled
+            if not ready:
+                return
             rounds += 1
             if rounds > ENDLESS:
                 raise LivelockError(f"something goes on and on, and no time passes:\n{waiting(self)}")
             self._run_ready()
-
-    def _collected(self) -> bool:
-        """As the first half of `_run_once`, for a loop that has nothing to poll: what is due becomes ready."""
-        timers = self._scheduled
-        if timers:
-            limit = self._clock.now + self._clock_resolution
-            while timers and timers[0]._when < limit:
-                timer = heapq.heappop(timers)
-                timer._scheduled = False
-                self._ready.append(timer)
-                self._timer_cancelled_count -= timer._cancelled
-        return bool(self._ready)
 
     def _is_due(self) -> bool:
         if not self._scheduled:
@@ -333,15 +329,17 @@ class WatchedLoop(VirtualLoop):
 
     Attributes:
         clock_was_read: whether any has; only then can it matter at what hour something happens.
+        watches: whether it looks who asks; not needed for what was watched before.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.clock_was_read = False
+        self.watches = True
 
     def time(self) -> float:
         """The virtual time, in seconds."""
-        if not self.clock_was_read:
+        if self.watches and not self.clock_was_read:
             name = sys._getframe(1).f_code.co_filename
             if name not in _waiting_only:
                 if name.startswith(_KNOWN):

@@ -15,12 +15,14 @@ from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.script import Script, table
 
 __all__ = [
+    "AFTER_EVENTS",
     "ALWAYS",
     "AT_REST",
     "AT_THE_END",
     "EPSILON",
     "Finding",
     "Invariant",
+    "OfEvents",
     "ViolationError",
     "broken",
     "chosen",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 ALWAYS, AT_REST, AT_THE_END = "always", "at rest", "at the end"
+AFTER_EVENTS = "at rest, after events"
+"""The moment for `OfEvents`."""
 
 EPSILON = 1e-4
 """Seconds by which sums of virtual time may be off."""
@@ -102,6 +106,11 @@ class Invariant:
         return (self.check.__doc__ or "").strip()
 
 
+@attrs.frozen(eq=False)
+class OfEvents(Invariant):
+    """A rule about events alone, to be checked at rest: only when there was an event since the last check."""
+
+
 @explained()
 def invariant(moment: str = AT_REST) -> Callable[[Callable[[EvidenceT], str | None]], Invariant]:
     """Make an invariant of a function of an `Evidence`, such as a `Life`, that returns what is wrong, or None.
@@ -137,10 +146,10 @@ def chosen(
             raise ValueError(f"ignore: there is no invariant {name!r}; there are {', '.join(sorted(names))}")
         if not reason:
             raise ValueError(f"ignore: say why {name!r} need not hold")
-    found: dict[str, list[Invariant]] = {ALWAYS: [], AT_REST: [], AT_THE_END: []}
+    found: dict[str, list[Invariant]] = {ALWAYS: [], AT_REST: [], AFTER_EVENTS: [], AT_THE_END: []}
     for invariant in invariants:
         if invariant.name not in dict(ignore):
-            found[invariant.moment].append(invariant)
+            found[AFTER_EVENTS if isinstance(invariant, OfEvents) else invariant.moment].append(invariant)
     return found
 
 

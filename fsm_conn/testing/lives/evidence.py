@@ -57,12 +57,16 @@ class Evidence:
     @property
     def state(self) -> str:
         """The machine's state, as plain text."""
-        return str(self.machine.state)
+        return str(self.machine._state)  # asked for so often that the way through `state` and `records` counts
 
     @property
     def records(self) -> Sequence[Any]:
         """All transitions so far."""
-        return self.machine.records  # type: ignore[no-any-return]
+        return self.machine._fsm_records or ()
+
+    def events(self) -> int:
+        """How many events there were so far on which a rule `OfEvents` may depend."""
+        return len(self.records)
 
     def cell(self) -> Any:
         """A coarse description of the moment, used to find moments of other kinds."""

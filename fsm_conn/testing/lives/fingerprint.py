@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fsm_conn.testing.lives.culprits import is_foreign
 from fsm_conn.testing.lives.evidence import Evidence
@@ -187,10 +188,17 @@ def _is_written_in_python(kind: type) -> bool:
 
 def own_attributes(machine: Any) -> Iterator[tuple[str, Any]]:
     """The attributes that a class adds to its base in this package, and the declared ones that users may set."""
-    base, activities = _base_of(type(machine)), machine.lifecycle.activities.values()
+    described = _described.get(type(machine))
+    if described is None:
+        base, activities = _base_of(type(machine)), machine.lifecycle.activities.values()
+        described = _described[type(machine)] = frozenset([*dir(base), *activities])
     for name, value in vars(machine).items():
-        if not hasattr(base, name) and name not in activities:
+        if name not in described:
             yield name, value
+
+
+_described: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+"""The attributes that a class has from its base in this package, and its activities."""
 
 
 def user_functions(owner: type) -> Iterator[FunctionType]:

@@ -10,6 +10,7 @@ import attrs
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.endless import Hurry
 from fsm_conn.testing.lives.script import Script, Step
+from fsm_conn.testing.lives.silenced import silenced
 
 __all__ = ["replay", "shortest"]
 
@@ -108,7 +109,7 @@ class _Shortening:
         script = attrs.evolve(self.script, **changes)
         self.patience -= len(script.steps)
         try:
-            with Hurry(HURRIED if self.best.invariant == "no_livelock" else 1.0):
+            with silenced, Hurry(HURRIED if self.best.invariant == "no_livelock" else 1.0):
                 replay(script, **self.options).close()
         except ViolationError as error:
             self.patience -= ENDLESS * (error.invariant == "no_livelock")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-__all__ = ["SilencedLogs"]
+__all__ = ["SilencedLogs", "silenced"]
 
 
 class SilencedLogs:
-    """While entered, silences the loggers with these names. It may be entered more than once at a time.
+    """While entered, silences the loggers with these names. It may be entered more than once at a time, at little cost.
 
     Attributes:
         kept: collects the errors that the first of these loggers would have logged.
@@ -16,20 +17,27 @@ class SilencedLogs:
 
     def __init__(self, *names: str) -> None:
         self._logs = [logging.getLogger(name) for name in names]
-        self._before: list[tuple[list[bool], list[logging.Filter]]] = []
+        self._depth = 0
+        self._before: tuple[list[bool], Any] = ([], [])
         self._mine: list[logging.Filter] = [_Keeping(self)]
         self.kept: list[BaseException] = []
 
     def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth > 1:
+            return
         first, *others = self._logs
-        self._before.append(([log.disabled for log in others], first.filters))  # type: ignore[arg-type]
+        self._before = [log.disabled for log in others], first.filters
         first.filters = self._mine  # type: ignore[assignment]
         for log in others:
             log.disabled = True
 
     def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
         first, *others = self._logs
-        disabled, first.filters = self._before.pop()  # type: ignore[assignment]
+        disabled, first.filters = self._before
         for log, before in zip(others, disabled, strict=True):
             log.disabled = before
 
@@ -47,3 +55,7 @@ class _Keeping(logging.Filter):
         if error is not None:
             self._owner.kept.append(error)
         return False
+
+
+silenced = SilencedLogs("fsm_conn", "fsm_conn.pool", "fsm_conn.status")
+"""The loggers of this package. What lives many lives enters it around each, so that their steps need not."""

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.blocking import RefusedSleep
-from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Finding, Invariant, ViolationError, broken, chosen
+from fsm_conn.testing.lives.checks import AFTER_EVENTS, ALWAYS, AT_REST, Finding, Invariant, ViolationError, broken, chosen
 from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.script import Script, Step
-from fsm_conn.testing.lives.silenced import SilencedLogs
+from fsm_conn.testing.lives.silenced import SilencedLogs, silenced
 from fsm_conn.testing.lives.suspects import suspects
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
@@ -35,7 +35,7 @@ TIMES = (0.001, 0.5, 1.0, 2.5, 6.0, 31.0)
 Offer = tuple[Step, int]
 """A step to choose, and its weight."""
 
-_silenced, _silenced_loop = SilencedLogs("fsm_conn", "fsm_conn.pool", "fsm_conn.status"), SilencedLogs("asyncio")
+_silenced_loop = SilencedLogs("asyncio")
 _refused_sleep = RefusedSleep()
 
 
@@ -74,6 +74,7 @@ class SteppedLife(Evidence):
         self._owns_loop = loop is None
         watch_over(self.loop, self.most_cpu_time)
         self._closed = False
+        self._events_checked = -1
         self._turns_at_rest = -1
         """The loop's `turns` at the last check at rest; -1 when something was done since."""
         self.checking = True
@@ -105,7 +106,7 @@ class SteppedLife(Evidence):
         if self._closed:
             return
         self._closed = True
-        with _silenced, _silenced_loop:
+        with silenced, _silenced_loop:
             try:
                 emptied = self._emptied()
             except LivelockError:
@@ -177,8 +178,8 @@ class SteppedLife(Evidence):
 
     def _run(self, run: Callable[[], Any]) -> None:
         """Run the loop, without logging: the invariants find mistakes, and logs would hide the life that is shown."""
-        _silenced.kept = self.logged
-        with _silenced, _refused_sleep:
+        silenced.kept = self.logged
+        with silenced, _refused_sleep:
             try:
                 run()
             except LivelockError as error:
@@ -191,9 +192,9 @@ class SteppedLife(Evidence):
 
     def _inside(self, function: Callable[[], Any]) -> Any:
         """Call user code as if from inside the loop; an error of its own ends this life."""
-        _silenced.kept = self.logged
+        silenced.kept = self.logged
         try:
-            with _silenced, _refused_sleep:
+            with silenced, _refused_sleep:
                 return self.loop.inside(function)
         except LivelockError as error:
             self._fail("no_livelock", str(error))
@@ -209,6 +210,9 @@ class SteppedLife(Evidence):
     def _check(self, *moments: str) -> None:
         if not self.checking:
             return
+        is_at_rest, events = AT_REST in moments, self.events()
+        if is_at_rest and events != self._events_checked:
+            moments = (*moments, AFTER_EVENTS)
         try:
             finding = self.loop.inside(lambda: broken(self, self._chosen, moments))
         except LivelockError as error:
@@ -216,8 +220,8 @@ class SteppedLife(Evidence):
         self._fail_for(finding)
         if self.crashes:
             self._fail_by(self.crashes[0])
-        if AT_REST in moments:
-            self.checked = len(self.records)
+        if is_at_rest:
+            self.checked, self._events_checked = len(self.records), events
             self._turns_at_rest = self.loop.turns
 
     def _ending(self, name: str, how: Callable[[], None]) -> None:

@@ -98,6 +98,10 @@ class ConnectionEvidence(Evidence):
         self.links_asked: list[Asked] = []
         self.sign_of_life = 0.0
 
+    def events(self) -> int:
+        """The transitions, and the requests for links."""
+        return len(self.records) + len(self.links_asked)
+
     @property
     def is_serving(self) -> bool:
         """Whether calls are served in the present state."""

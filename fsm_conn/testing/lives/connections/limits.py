@@ -39,17 +39,17 @@ def limit_of(life: ConnectionEvidence, state: str) -> float | None:
         S.RENEWING: conn.start_timeout + RENEWAL_PAUSE,
     }
     limit = limits.get(state)
-    cleaning = any(activity_of(each) in overrides.own for each in conn.lifecycle.states)
-    return None if limit is None else limit + PATIENCE * cleaning
+    return None if limit is None else limit + PATIENCE * bool(overrides.acting)
 
 
 @invariant(AT_REST)
 def waits_are_bounded(life: ConnectionEvidence) -> str | None:
     """No working state lasts longer than its timeouts allow, and no probe longer than its own."""
-    now, since = life.loop.time(), life.conn.snapshot().since
-    limit = None if since is None else limit_of(life, life.state)
-    if since is not None and limit is not None and now - since > limit + EPSILON:
-        return f"{now - since:g} s in {life.state!r}, whose timeouts allow {limit:g} s"
+    now, since = life.loop.time(), life.conn._fsm_since
+    lasted = 0.0 if since is None else now - since
+    limit = limit_of(life, life.state) if lasted else None
+    if limit is not None and lasted > limit + EPSILON:
+        return f"{lasted:g} s in {life.state!r}, whose timeouts allow {limit:g} s"
     for user in life.users:
         waited = now - user.since
         allowed = life.conn.health.timeout
@@ -78,7 +78,7 @@ def waits_have_a_limit(life: ConnectionEvidence) -> str | None:
 @invariant(AT_REST)
 def peers_are_asked(life: ConnectionEvidence) -> str | None:
     """While connected, no more than the interval plus the timeout passes without an answered probe or call."""
-    policy, since = life.conn.health, life.conn.snapshot().since
+    policy, since = life.conn.health, life.conn._fsm_since
     if policy.interval is None or since is None or life.state != S.CONNECTED or life.overrides.has_own(*WATCHING):
         return None
     # A probe leaves no record if it is unanswered while a call is under way, or if it failed together with another one.

@@ -60,6 +60,8 @@ def activity_of(state: str) -> str:
 class Overrides:
     """The differences of one class."""
 
+    acting: frozenset[str]
+    """States with an activity of the class's own."""
     own: frozenset[str]
     """Methods of `Connection` that the class has overridden, and activities that only this class has."""
     own_triggers: tuple[str, ...]
@@ -98,7 +100,7 @@ class Overrides:
 
     def acts_by_itself(self, *states: str) -> bool:
         """Whether any of these states has an activity of the class's own."""
-        return self.has_own(*map(activity_of, states))
+        return not self.acting.isdisjoint(states)
 
 
 _known: WeakKeyDictionary[type[Connection], Overrides] = WeakKeyDictionary()
@@ -121,8 +123,10 @@ def _found_out(owner: type[Connection]) -> Overrides:
     for row, source in rows:
         guards[source] += row.guards
         effects.setdefault((str(row.trigger), source, source if row.dest is None else str(row.dest)), row.effects)
+    own = _own(owner, lifecycle)
     return Overrides(
-        own=_own(owner, lifecycle),
+        acting=frozenset(str(state) for state in lifecycle.states if activity_of(str(state)) in own),
+        own=own,
         own_triggers=tuple(sorted({str(row.trigger) for row, _ in rows} - BASE_TRIGGERS)),
         guards={state: tuple(sorted(set(names))) for state, names in guards.items()},
         effects=effects,

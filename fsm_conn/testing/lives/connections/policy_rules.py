@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fsm_conn.connection.table import ConnectionState, Trigger
-from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, invariant
+from fsm_conn.testing.lives.checks import AT_REST, EPSILON, Invariant, OfEvents, invariant
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
 from fsm_conn.testing.lives.connections.overrides import COUNTING, OPENING
 from fsm_conn.testing.lives.connections.policy_oracle import PolicyOracle
@@ -20,43 +22,47 @@ def _told(life: ConnectionEvidence, name: str) -> str | None:
     return problems.get(name) if problems else None
 
 
-@invariant(AT_REST)
+def _of_events(check: Callable[[ConnectionEvidence], str | None]) -> Invariant:
+    return OfEvents(check.__name__, AT_REST, check)
+
+
+@_of_events
 def attempts_are_counted(life: ConnectionEvidence) -> str | None:
     """No outage has more attempts than the policy allows, each asks for one link, and none is left uncounted."""
     return _told(life, "attempts_are_counted")
 
 
-@invariant(AT_REST)
+@_of_events
 def delays_are_kept(life: ConnectionEvidence) -> str | None:
     """The delays between attempts are exactly those of the policy; the first lost link is replaced at once."""
     return _told(life, "delays_are_kept")
 
 
-@invariant(AT_REST)
+@_of_events
 def attempts_let_time_pass(life: ConnectionEvidence) -> str | None:
     """Whatever the policy and the class's own guards: a peer that refuses is not called in a tight loop."""
     return _told(life, "attempts_let_time_pass")
 
 
-@invariant(AT_REST)
+@_of_events
 def permanent_errors_are_final(life: ConnectionEvidence) -> str | None:
     """After a permanent error there is no further attempt."""
     return _told(life, "permanent_errors_are_final")
 
 
-@invariant(AT_REST)
+@_of_events
 def gives_up_only_when_it_must(life: ConnectionEvidence) -> str | None:
     """As long as the policy allows another attempt, it is made."""
     return _told(life, "gives_up_only_when_it_must")
 
 
-@invariant(AT_REST)
+@_of_events
 def restarts_are_limited(life: ConnectionEvidence) -> str | None:
     """Within `restart_window` no more lost links are replaced than `max_restarts` allows."""
     return _told(life, "restarts_are_limited")
 
 
-@invariant(AT_REST)
+@_of_events
 def recovery_is_careful(life: ConnectionEvidence) -> str | None:
     """After giving up, a connection tries again only if that may help, after the pause, and once."""
     return _told(life, "recovery_is_careful")
@@ -73,7 +79,7 @@ def deadlines_are_kept(life: ConnectionEvidence) -> str | None:
     return oracle.problems.get("deadlines_are_kept")
 
 
-@invariant(AT_REST)
+@_of_events
 def probes_are_counted(life: ConnectionEvidence) -> str | None:
     """A link ends after `failure_threshold` failed probes in a row, and not before."""
     return _told(life, "probes_are_counted")
