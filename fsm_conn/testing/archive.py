@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -22,6 +22,8 @@ CELLS = 40
 """So many ways are kept to each state."""
 WANTED = 40
 """How much rather a life begins in a state in which something is still to be seen."""
+BY_MOMENT = 0.4
+"""How often a life begins by the way to a rare moment, whatever its state."""
 DIRECT = 0.25
 """How often a life begins by the shortest way to a state."""
 LEAST, MOST = 0.05, 5.0
@@ -39,6 +41,9 @@ class Beginning:
     options: dict[str, Any]
     steps: tuple[Step, ...]
     used: int = 0
+    """How many lives have begun by it."""
+    seen: int = 1
+    """How often lives came to a moment of this kind."""
 
 
 class Archive:
@@ -59,16 +64,19 @@ class Archive:
         """A step was taken in a state, and led to where the life is now."""
         now = life.state
         self._visits[now] += 1
-        known = self._tried.setdefault(state, {})
-        led_to, tried = known.get(step, _UNTRIED)
-        found = known[step] = now if now != state or led_to is None else led_to, tried + 1
+        steps = self._tried.setdefault(state, {})
+        led_to, tried = steps.get(step, _UNTRIED)
+        found = steps[step] = now if now != state or led_to is None else led_to, tried + 1
         if state in self._worth:
             self._worth[state][step] = self._worth_of(state, *found)
         ways = self._ways.setdefault(now, {})
         if not life.ended and len(life.script.steps) <= self._most_steps:
             cell = life.cell()
-            if cell not in ways:
+            known = ways.get(cell)
+            if known is None:
                 ways[cell] = Beginning(options, tuple(life.script.steps))
+            else:
+                known.seen += 1
             if len(ways) > CELLS:
                 short = _shortest(ways.values())
                 del ways[max(ways, key=lambda each: (ways[each] is not short, ways[each].used))]
@@ -91,19 +99,32 @@ class Archive:
         return float(min(max(rarity, LEAST), MOST) / (2 + tried) ** 0.5)
 
     def beginning(self, rng: random.Random, wanted: Collection[str]) -> Beginning | None:
-        """The way to a state, the rarer the likelier, rather to one `wanted`; the least used, or the shortest."""
+        """A way to begin: to a rare state, or to a moment that is rare in whatever state; rather to a state `wanted`."""
         self._worth.clear()
         states = [state for state, ways in self._ways.items() if ways]
         if not states:
             return None
-        weights = [(WANTED if each in wanted else 1) / (1 + self._visits[each]) for each in states]
-        state = rng.choices(states, weights)[0]
-        ways = list(self._ways[state].values())
-        least = min(each.used for each in ways)
-        fresh = [each for each in ways if each.used == least]
-        found = _shortest(ways) if rng.random() < DIRECT else rng.choice(fresh)
+        if rng.random() < BY_MOMENT:
+            found = self._way_to_rare_moment(rng, wanted)
+        else:
+            found = self._way_to_rare_state(rng, states, wanted)
         found.used += 1
         return found
+
+    def _way_to_rare_state(self, rng: random.Random, states: Sequence[str], wanted: Collection[str]) -> Beginning:
+        weights = [(WANTED if each in wanted else 1) / (1 + self._visits[each]) for each in states]
+        ways = list(self._ways[rng.choices(states, weights)[0]].values())
+        least = min(each.used for each in ways)
+        fresh = [each for each in ways if each.used == least]
+        return _shortest(ways) if rng.random() < DIRECT else rng.choice(fresh)
+
+    def _way_to_rare_moment(self, rng: random.Random, wanted: Collection[str]) -> Beginning:
+        """What leads to the rest of a table may be a rare moment in a common state: the key that was found before."""
+        ways, weights = [], []
+        for state, some in self._ways.items():
+            ways += some.values()
+            weights += [(WANTED if state in wanted else 1) / ((1 + way.used) * way.seen**0.5) for way in some.values()]
+        return rng.choices(ways, weights)[0]
 
 
 def _shortest(ways: Iterable[Beginning]) -> Beginning:

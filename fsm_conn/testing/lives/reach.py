@@ -32,7 +32,8 @@ class Reach:
     def __init__(self, subject: type) -> None:
         table: Any = getattr(subject, "lifecycle", None)
         self._rows: Sequence[Any] = () if table is None else table.transitions
-        states = () if table is None else table.states
+        states = {} if table is None else table.states
+        self._states = {str(name): state for name, state in states.items()}
         self._alternatives: dict[tuple[str, str], list[int]] = {}
         self._sources = [[str(source) for source in row.sources(states)] for row in self._rows]
         for index, row in enumerate(self._rows):
@@ -116,12 +117,20 @@ class Reach:
         return tuple(f"{_shown(self._rows[index])} was never {outcome}" for index, outcome, _ in self._missing())
 
     def wanted(self) -> dict[str, set[str]]:
-        """The states in which such an event may still happen, each with the triggers that cause it."""
+        """The states in which such an event may still happen, each with the triggers, or the failures, that cause it."""
         found: dict[str, set[str]] = {}
         for index, _, sources in self._missing():
+            trigger = str(self._rows[index].trigger)
             for source in sources:
-                found.setdefault(source, set()).add(str(self._rows[index].trigger))
+                found.setdefault(source, set()).update((trigger, *self._causes(trigger, source)))
         return found
+
+    def _causes(self, trigger: str, source: str) -> Iterator[str]:
+        """The failures of an activity that fire a trigger, as the step `raises` names them."""
+        if trigger == FAULT:
+            yield "bug"
+        if trigger == self._states[source].on_error:
+            yield "error"
 
     def _missing(self) -> Iterator[tuple[int, str, list[str]]]:
         for index, row in enumerate(self._rows):
