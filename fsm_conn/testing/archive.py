@@ -99,7 +99,7 @@ class Archive:
         return float(min(max(rarity, LEAST), MOST) / (2 + tried) ** 0.5)
 
     def beginning(self, rng: random.Random, wanted: Collection[str]) -> Beginning | None:
-        """A way to begin: to a rare state, or to a moment that is rare in whatever state; rather to a state `wanted`."""
+        """A way to a rare state, or to a moment that is rare whatever its state; rather to a state `wanted`."""
         self._worth.clear()
         states = [state for state, ways in self._ways.items() if ways]
         if not states:
@@ -120,7 +120,8 @@ class Archive:
 
     def _way_to_rare_moment(self, rng: random.Random, wanted: Collection[str]) -> Beginning:
         """What leads to the rest of a table may be a rare moment in a common state: the key that was found before."""
-        ways, weights = [], []
+        ways: list[Beginning] = []
+        weights: list[float] = []
         for state, some in self._ways.items():
             ways += some.values()
             weights += [(WANTED if state in wanted else 1) / ((1 + way.used) * way.seen**0.5) for way in some.values()]

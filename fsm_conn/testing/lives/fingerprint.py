@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from itertools import count
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -151,6 +152,7 @@ _WAYS: tuple[tuple[Any, Callable[[Freezer, Any, str], Any]], ...] = (
     (BaseException, Freezer._error),
     ((Context, weakref.ref, logging.Logger), lambda freezer, value, where: None),
     (asyncio.Future, Freezer._future),
+    (count, lambda freezer, value, where: repr(value)),
 )
 """How to freeze objects that consist of more than attributes."""
 
@@ -310,12 +312,22 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
     return key, frozenset(freezer.blind)
 
 
-def fingerprint_of_pool(pool: Any, peer: Any, loop: Any, known: Mapping[int, str]) -> tuple[Any, frozenset[str]]:
-    """The fingerprint of a pool: its data and that of its connections, and the time, because slots have an age."""
-    freezer = Freezer({id(loop): "loop", **known})
-    own = freezer.frozen(pool, "pool"), freezer.frozen(peer, "peer")
+def fingerprint_of_pool(life: Any, known: Mapping[int, str], beside: Any) -> tuple[Any, frozenset[str]]:
+    """The fingerprint of a pool: its data and that of its connections, and the time, because slots have an age.
+
+    Past transitions are left out, except the last one of each machine.
+    """
+    pool, loop = life.pool, life.loop
+    machines = [pool, *(slot.conn for slot in pool.slots)]
+    pasts = {id(each._fsm_records): "past" for each in machines if each._fsm_records is not None}
+    freezer = Freezer({id(loop): "loop", **pasts, **known})
+    own = freezer.frozen(pool, "pool"), freezer.frozen(life.peer, "peer"), freezer.frozen(beside, "users")
+    if any(reads_history(each) for each in {*map(type, machines)}):
+        freezer.blind.add("history")
+    life.sampled |= read_outside(type(pool))
     timers = tuple(sorted(timer.when() for timer in loop._scheduled if not timer.cancelled()))
-    return (own, timers, tuple(sorted(map(hash, _waiting(loop, freezer))))), frozenset(freezer.blind)
+    moment = own, round(loop.time(), 6), timers, tuple(sorted(map(hash, _waiting(loop, freezer))))
+    return moment, frozenset(freezer.blind)
 
 
 def _waiting(loop: VirtualLoop, freezer: Freezer) -> Iterator[Any]:

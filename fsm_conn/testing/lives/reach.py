@@ -117,7 +117,7 @@ class Reach:
         return tuple(f"{_shown(self._rows[index])} was never {outcome}" for index, outcome, _ in self._missing())
 
     def wanted(self) -> dict[str, set[str]]:
-        """The states in which such an event may still happen, each with the triggers, or the failures, that cause it."""
+        """The states in which such an event may still happen, each with the triggers and failures that cause it."""
         found: dict[str, set[str]] = {}
         for index, _, sources in self._missing():
             trigger = str(self._rows[index].trigger)

@@ -15,7 +15,16 @@ from typing import Any, ClassVar
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.blocking import RefusedSleep
-from fsm_conn.testing.lives.checks import AFTER_EVENTS, ALWAYS, AT_REST, Finding, Invariant, ViolationError, broken, chosen
+from fsm_conn.testing.lives.checks import (
+    AFTER_EVENTS,
+    ALWAYS,
+    AT_REST,
+    Finding,
+    Invariant,
+    ViolationError,
+    broken,
+    chosen,
+)
 from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
@@ -217,6 +226,9 @@ class SteppedLife(Evidence):
             finding = self.loop.inside(lambda: broken(self, self._chosen, moments))
         except LivelockError as error:
             finding = Finding("no_livelock", str(error))
+        except Exception as error:  # of a method that a rule has asked, or of a rule of the application's own
+            finding = None
+            self._fail_by(error)
         self._fail_for(finding)
         if self.crashes:
             self._fail_by(self.crashes[0])

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from fsm_conn.links.base import CallOptions
 from fsm_conn.pool.errors import PoolClosed
 from fsm_conn.pool.table import PoolState
-from fsm_conn.testing.lives.checks import AT_THE_END
+from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END
 from fsm_conn.testing.lives.pools.asking import SimulatedTarget
 from fsm_conn.testing.lives.pools.holding import hold
 from fsm_conn.testing.lives.pools.hooks import HOOKS
@@ -52,7 +52,6 @@ class PoolLife(PoolStage):
         records: the transitions of the pool so far.
     """
 
-    endings = ("end",)
     hook_kinds: ClassVar[tuple[str, ...]] = HOOKS
     """The kinds of hooks in random lives."""
 
@@ -64,7 +63,7 @@ class PoolLife(PoolStage):
 
     def open(self) -> None:
         """Open the pool, while the peer does everything it is asked."""
-        self._step("open", (), False)
+        self._step("open")
         self._other("initialize", self.pool.initialize)
         for _ in range(50):
             self._running(self.loop.run_until_blocked)
@@ -87,44 +86,44 @@ class PoolLife(PoolStage):
 
     def acquire(self, timeout: float | None = None, *, rush: bool = False) -> None:
         """A user acquires a lease, and holds it until a step releases or forgets it."""
-        self._step("acquire", (timeout,), rush)
+        self._step("acquire", timeout, rush=rush)
         if len(self.users) < USERS:
             self._begin(PoolUser(timeout), "user of acquire")
         self._settle(rush)
 
     def release(self, number: int = 0, *, rush: bool = False) -> None:
         """Release the held lease with that number, counted from the oldest."""
-        self._step("release", (number,), rush)
+        self._step("release", number, rush=rush)
         self._let_go(number, "release")
         self._settle(rush)
 
     def forget(self, number: int = 0, *, rush: bool = False) -> None:
         """Drop the lease with that number without releasing it."""
-        self._step("forget", (number,), rush)
+        self._step("forget", number, rush=rush)
         self._let_go(number, "forget")
         self._settle(rush)
 
     def release_and_cancel(self, number: int = 0, *, rush: bool = False) -> None:
         """Release the lease with that number, and cancel the user that is served by that before the user can know."""
-        self._step("release_and_cancel", (number,), rush)
+        self._step("release_and_cancel", number, rush=rush)
         self._let_go(number, "release and cancel")
         self._settle(rush)
 
     def release_elsewhere(self, number: int = 0, *, rush: bool = False) -> None:
         """Release the lease with that number in another thread."""
-        self._step("release_elsewhere", (number,), rush)
+        self._step("release_elsewhere", number, rush=rush)
         self._let_go(number, "release elsewhere")
         self._settle(rush)
 
     def discard(self, number: int = 0, *, rush: bool = False) -> None:
         """Discard the lease with that number: nobody may get its link again."""
-        self._step("discard", (number,), rush)
+        self._step("discard", number, rush=rush)
         self._let_go(number, "discard")
         self._settle(rush)
 
     def acquire_elsewhere(self, *, rush: bool = False) -> None:
         """While a task computes, another thread acquires in an event loop of its own, which must be refused."""
-        self._step("acquire_elsewhere", (), rush)
+        self._step("acquire_elsewhere", rush=rush)
         self._other("acquire_elsewhere", self._computing)
         self._settle(rush)
 
@@ -136,7 +135,7 @@ class PoolLife(PoolStage):
             self._running(self.loop.run_until_blocked)
             if not self.peer.answer("open"):
                 self._running(lambda: self.loop.advance(1.0))
-        self._check()
+        self._check(ALWAYS, AT_REST)
 
     def open_partly(self) -> None:
         """A user calls `initialize(at_least=0)`, which waits for nothing if it is the first call."""
@@ -147,31 +146,31 @@ class PoolLife(PoolStage):
 
     def expire(self, *, rush: bool = False) -> None:
         """Have all present links replaced."""
-        self._step("expire", (), rush)
+        self._step("expire", rush=rush)
         if self.pool.state in (PoolState.OPENING, PoolState.OPEN):
             self.model.expired |= {slot.conn.link for slot in self.pool.slots if slot.in_service}
-            self.loop.inside(self.pool.expire)
+            self._inside(self.pool.expire)
         self._settle(rush)
 
     def resize(self, size: int, *, rush: bool = False) -> None:
         """Resize the pool to that many connections."""
-        self._step("resize", (size,), rush)
+        self._step("resize", size, rush=rush)
         if self.pool.state in (PoolState.CLOSED, PoolState.OPEN):
-            self.loop.inside(lambda: self.pool.resize(size))
+            self._inside(lambda: self.pool.resize(size))
             self.model.size = size
         self._settle(rush)
 
     def add_target(self, *, rush: bool = False) -> None:
         """Add a target to the pool."""
-        self._step("add_target", (), rush)
+        self._step("add_target", rush=rush)
         if len(self.pool.targets) < TARGETS:
             self.targets.append(SimulatedTarget(self.peer, len(self.targets)))
-            self.loop.inside(lambda: self.pool.add_target(self.targets[-1]))
+            self._inside(lambda: self.pool.add_target(self.targets[-1]))
         self._settle(rush)
 
     def remove_target(self, number: int = 0, *, rush: bool = False) -> None:
         """A user removes the pool's target with that number; its leases have 5 s."""
-        self._step("remove_target", (number,), rush)
+        self._step("remove_target", number, rush=rush)
         targets = self.pool.targets
         if number < len(targets) > 1 and len(self.others) < USERS:
             self._other("remove_target", lambda: self._removed(targets[number]))
@@ -179,19 +178,19 @@ class PoolLife(PoolStage):
 
     def sicken(self, number: int = 0, *, rush: bool = False) -> None:
         """From now on, no connection to a target can be made."""
-        self._step("sicken", (number,), rush)
+        self._step("sicken", number, rush=rush)
         self.peer.sick.add(number)
         self._settle(rush)
 
     def mend(self, number: int = 0, *, rush: bool = False) -> None:
         """Connections to a target can be made again."""
-        self._step("mend", (number,), rush)
+        self._step("mend", number, rush=rush)
         self.peer.sick.discard(number)
         self._settle(rush)
 
     def cancel(self, number: int = 0, *, rush: bool = False) -> None:
         """Cancel the user with that number, counted from the oldest, whatever it awaits."""
-        self._step("cancel", (number,), rush)
+        self._step("cancel", number, rush=rush)
         if number < len(self.users):
             self.cancelled.add(self.users[number].task)
             self.users[number].task.cancel()
@@ -199,7 +198,7 @@ class PoolLife(PoolStage):
 
     def cancel_other(self, number: int = 0, *, rush: bool = False) -> None:
         """Cancel one of the users that open, close or call."""
-        self._step("cancel_other", (number,), rush)
+        self._step("cancel_other", number, rush=rush)
         if number < len(self.others):
             self.cancelled.add(self.others[number][1])
             self.others[number][1].cancel()
@@ -207,60 +206,31 @@ class PoolLife(PoolStage):
 
     def answer(self, what: str, kind: str = "ok", *, rush: bool = False) -> None:
         """The peer answers its oldest request: `open`, `close` or `call`."""
-        self._step("answer", (what, kind), rush)
+        self._step("answer", what, kind, rush=rush)
         self.model.losses += kind in ("half", "lost")
         self.peer.answer(what, kind)
         self._settle(rush)
 
     def lose(self, number: int = 0, *, rush: bool = False) -> None:
         """The open link with that number, counted from the oldest, is lost."""
-        self._step("lose", (number,), rush)
+        self._step("lose", number, rush=rush)
         self._lose(number)
         self._settle(rush)
 
     def fire(self, trigger: str, number: int = 0, *, rush: bool = False) -> None:
         """Fire a trigger of the connection class's own in one of the connections, if its state handles the trigger."""
-        self._step("fire", (trigger, number), rush)
+        self._step("fire", trigger, number, rush=rush)
         slots = self.pool.slots
         if number < len(slots) and slots[number].conn.lifecycle.handles(slots[number].conn._state, trigger):
             self.model.losses += 1  # a user that gets this link now may have to wait again
-            self.loop.inside(lambda: slots[number].conn.fire(trigger))
+            self._inside(lambda: slots[number].conn.fire(trigger))
         self._settle(rush)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._step("advance", (seconds,), False)
-        self._running(lambda: self.loop.advance(seconds))
-        self._check()
-
-    def tick(self) -> None:
-        """Run once what is ready, but nothing that becomes ready by it."""
-        self._step("tick", (), False)
-        self._running(self.loop.tick)
 
     def block(self, seconds: float, number: int = 0) -> None:
         """Let time pass while a task computes; a link is lost meanwhile, and the loop cannot notice it."""
-        self._step("block", (seconds, number), False)
+        self._step("block", seconds, number)
         self._lose(number)
         self.loop._clock.advance(seconds)
-
-    def end(self) -> None:
-        """From now on all requests succeed: the pool must become complete, serve all users, and leave nothing behind.
-
-        Raises:
-            ViolationError: a rule does not hold, now or at the end.
-        """
-        if self.ended:
-            return
-        self.ended = self._hooks.well = True
-        self._step("end", (), False)
-        try:
-            self.peer.heal()
-            self._all_let_go()
-            self._serve_as_many_as_ever()
-            self._close_for_good()
-        finally:
-            self.close()
 
     # --- possible steps -------------------------------------------------------------------------------------
 
@@ -284,6 +254,13 @@ class PoolLife(PoolStage):
             "targets": rng.choice((1, 1, 2, 3)),
         }
 
+    def _end(self) -> None:
+        self._hooks.well = True
+        self.peer.heal()
+        self._all_let_go()
+        self._serve_as_many_as_ever()
+        self._close_for_good()
+
     def _begin(self, user: PoolUser, name: str) -> None:
         user.task = self._task(hold(user, self.pool, self.model, self.cancelled), name)
         self.users.append(user)
@@ -296,7 +273,7 @@ class PoolLife(PoolStage):
             links[number].lose()
 
     def _call(self, name: str, arguments: tuple[Any, ...], options: CallOptions, rush: bool) -> None:
-        self._step(name, arguments, rush)
+        self._step(name, *arguments, rush=rush)
         if len(self.others) < USERS:
             self._other(name, lambda: self.pool.call("simulated.Call", options, n=1))
             self.model.until = {task: until for task, until in self.model.until.items() if not task.done()}
@@ -344,7 +321,7 @@ class PoolLife(PoolStage):
             self._fail(
                 "nobody_is_forgotten", f"{LIVENESS_BOUND:g} s after all faults stopped, there still wait: {left}"
             )
-        self._check()
+        self._check(ALWAYS, AT_REST)
 
     def _serve_as_many_as_ever(self) -> None:
         if self.pool.state == PoolState.CLOSED:
@@ -356,7 +333,7 @@ class PoolLife(PoolStage):
         served = sum(user.is_holding for user in self.users)
         if served < self.pool.policy.size * self.pool.policy.leases_per_connection:
             self._fail("no_slot_is_lost", f"all is well, and only {served} could be served at once: {self.pool!r}")
-        self._check()
+        self._check(ALWAYS, AT_REST)
         for user in self.users:
             user.word.set_result("release")
         self._running(self.loop.run_until_blocked)
@@ -371,10 +348,10 @@ class PoolLife(PoolStage):
             self._fail("expired_links_are_replaced", f"nobody uses it, and {old[0]!r} has still the link that expired")
         self._other("close_all", lambda: self.pool.close_all(5.0))
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        self._check()
+        self._check(ALWAYS, AT_REST)
         broken = broken_at_the_end(self.pool, self.loop)
         if broken is None and self.peer.open_now:
             broken = "everything_is_closed", f"{self.peer.open_now} links are open"
         if broken is not None:
             self._fail(*broken)
-        self._look_at((AT_THE_END,))
+        self._check(AT_THE_END)

@@ -135,6 +135,12 @@ class PoolModel:
         elif not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
             self.unexpected = error
 
+    def looked_at(self, slots: Iterable[Slot]) -> None:
+        """The pool is at rest, and was compared with this model."""
+        self.waited_before, self.served_since = list(self.waiting), []
+        self.losses = self.unavailable = 0
+        self.links_before = [slot.conn.link for slot in slots if slot.in_service]
+
     def asked(self, slot: Slot) -> int:
         """For how many users `on_acquire` is checking the link of a slot."""
         return 0 if slot.is_retired else self.asking[slot.conn.link]

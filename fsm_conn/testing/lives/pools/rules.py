@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from typing import Any
 
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.table import PoolState
+from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.pools.model import PoolModel
 from fsm_conn.testing.virtual import VirtualLoop
 
-__all__ = ["POOL_RULES", "broken_at_rest", "broken_at_the_end"]
+__all__ = ["POOL_RULES", "broken_at_the_end"]
 
 SLACK = 0.01
 """Seconds by which a deadline may be missed, because timers are no finer."""
@@ -168,7 +170,6 @@ def first_come_first_served(pool: ConnectionPool, model: PoolModel, now: float) 
     """
     still = [user for user in model.waited_before if user in model.waiting]
     served, lost = model.served_since, model.losses
-    model.waited_before, model.served_since, model.losses = list(model.waiting), [], 0
     if not still or not served or lost or pool._leases._hooks.on_acquire is not None:
         return None
     first, last = min(map(model.arrivals.__getitem__, still)), max(map(model.arrivals.__getitem__, served))
@@ -188,7 +189,7 @@ def unavailable_is_unavailable(pool: ConnectionPool, model: PoolModel, now: floa
     """Nobody is told that nothing can connect while a link is in service all along."""
     links = [slot.conn.link for slot in pool.slots if slot.in_service]
     lasted = [link for link in links if link in model.links_before]
-    told, model.unavailable, model.links_before = model.unavailable, 0, links
+    told = model.unavailable
     return f"{told} were told that nothing can connect, and {len(lasted)} links are open" if told and lasted else None
 
 
@@ -246,7 +247,20 @@ def it_is_as_large_as_said(pool: ConnectionPool, model: PoolModel, now: float) -
     return None
 
 
-POOL_RULES: tuple[Rule, ...] = (
+def links_are_used_rightly(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """The contract of links is kept: each is opened once, closed once, and used in between."""
+    return model.peer.faults[0] if model.peer.faults else None
+
+
+def _as_invariant(rule: Rule) -> Invariant:
+    def check(life: Any) -> str | None:
+        return rule(life.pool, life.model, life.loop.time())
+
+    check.__doc__ = rule.__doc__
+    return Invariant(rule.__name__, AT_REST, check)
+
+
+_RULES: tuple[Rule, ...] = (
     a_call_is_sent_a_few_times,
     nothing_is_opened_for_one_user,
     a_removed_target_is_left,
@@ -268,19 +282,10 @@ POOL_RULES: tuple[Rule, ...] = (
     unavailable_is_unavailable,
     closing_keeps_its_limit,
     closed_is_empty,
+    links_are_used_rightly,
 )
+POOL_RULES: tuple[Invariant, ...] = tuple(map(_as_invariant, _RULES))
 """The rules that must hold whenever nothing more can happen at the present time."""
-
-
-def broken_at_rest(
-    pool: ConnectionPool, model: PoolModel, now: float, ignored: Collection[str] = ()
-) -> tuple[str, str] | None:
-    """The name of a broken rule, and what is wrong; None when all rules hold that are not ignored."""
-    for rule in POOL_RULES:
-        message = rule(pool, model, now)
-        if message is not None and rule.__name__ not in ignored:
-            return rule.__name__, message
-    return None
 
 
 def broken_at_the_end(pool: ConnectionPool, loop: VirtualLoop) -> tuple[str, str] | None:

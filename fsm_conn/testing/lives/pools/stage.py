@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
 from typing import Any
@@ -16,52 +15,51 @@ from fsm_conn._util.keywords import explained
 from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.links.errors import ConnectionLostError
 from fsm_conn.machine.errors import FsmConnError
-from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
-from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, Invariant, ViolationError, broken, chosen
+from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
 from fsm_conn.testing.lives.fingerprint import fingerprint_of_pool
 from fsm_conn.testing.lives.pools.asking import ASKER, PoolPeer, SimulatedTarget
 from fsm_conn.testing.lives.pools.hooks import SimulatedHooks
 from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser
 from fsm_conn.testing.lives.pools.offers import USERS
-from fsm_conn.testing.lives.pools.rules import POOL_RULES, broken_at_rest
+from fsm_conn.testing.lives.pools.rules import POOL_RULES
 from fsm_conn.testing.lives.pools.watching import PoolWatch
-from fsm_conn.testing.lives.script import Script, Step
-from fsm_conn.testing.lives.silenced import SilencedLogs
-from fsm_conn.testing.lives.stepping import leave_behind
+from fsm_conn.testing.lives.script import Script
+from fsm_conn.testing.lives.stepping import SteppedLife
 from fsm_conn.testing.simulated import SimulatedLink, is_deadline
-from fsm_conn.testing.virtual import LivelockError, VirtualLoop
+from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["MakePool", "PoolStage"]
 
 MakePool = Callable[[Any, dict[str, Any]], ConnectionPool]
 
 SMALL = PoolPolicy(size=2, max_overflow=1)
-STEP_RULES = (
-    "cancellation_is_honest",
-    "closing_ends_closed",
-    "errors_are_ours",
-    "expired_links_are_replaced",
-    "everything_is_closed",
-    "faults_have_a_cause",
-    "links_are_used_rightly",
-    "no_livelock",
-    "no_slot_is_lost",
-    "nobody_is_forgotten",
-    "opening_waits_as_said",
-    "permanent_errors_are_final",
-    "targets_have_their_share",
-    "unsent_calls_are_repeated",
-)
-"""Rules that are checked during a step; all other rules belong to the model."""
-
-_silenced = SilencedLogs("fsm_conn", "fsm_conn.status", "fsm_conn.pool", "asyncio")
+STEP_RULES: dict[str, str] = {
+    "cancellation_is_honest": "Only a cancelled user gets a `CancelledError`.",
+    "closing_ends_closed": "After `close_all()` the state is `closed`.",
+    "errors_are_ours": "Users get only errors of this package.",
+    "everything_is_closed": "A closed pool has no tasks and no open links.",
+    "expired_links_are_replaced": "A link that expired is replaced when nobody uses it.",
+    "faults_have_a_cause": "`fault` is fired only for bugs, and user code has none.",
+    "no_livelock": "Work without a passing of time comes to an end.",
+    "no_slot_is_lost": "Once all is well, as many users are served at once as ever.",
+    "nobody_is_forgotten": "Once all is well, nobody waits for long.",
+    "opening_waits_as_said": "`initialize(at_least=0)` waits for no connection.",
+    "permanent_errors_are_final": "After a permanent error there is no further attempt.",
+    "targets_have_their_share": "Once all is well, targets have equally many connections.",
+    "unsent_calls_are_repeated": "A call that may be repeated is not given up because it was not sent.",
+}
+"""The rules that are checked during a step; all others are compared with the model at rest."""
 
 
-class PoolStage:
+class PoolStage(SteppedLife):
     """The pool and its surroundings; arguments as for `PoolLife`."""
+
+    all_invariants = POOL_RULES
+    rules = STEP_RULES
+    pool: ConnectionPool
 
     @explained()
     def __init__(
@@ -78,19 +76,12 @@ class PoolStage:
         invariants: Iterable[Invariant] = (),
         loop: VirtualLoop | None = None,
     ) -> None:
-        names = (*STEP_RULES, *(rule.__name__ for rule in POOL_RULES))
-        self._chosen = chosen(tuple(invariants), names, tuple(dict(ignore or {}).items()))
-        self.ignored = frozenset(ignore or ())
         given: tuple[tuple[str, Any, Any], ...] = (("policy", policy, SMALL), ("retry", retry, POLICY))
         given += (("hooks", hooks, ""), ("seed", seed, 0), ("targets", targets, 1))
-        self.script = Script(type(self), pool_class, {name: value for name, value, usual in given if value != usual})
+        script = Script(type(self), pool_class, {name: value for name, value, usual in given if value != usual})
+        super().__init__(script, ignore, invariants, loop)
         self.policy = policy
         self.hooks = hooks
-        self.loop = loop or VirtualLoop()
-        self._owns_loop = loop is None
-        self.checking = True
-        self.steps_in: Counter[str] = Counter()
-        self.sampled: set[str] = set()
         self.peer = PoolPeer()
         self.targets = [SimulatedTarget(self.peer, number) for number in range(targets)]
         self.model = PoolModel(policy.acquire_timeout, self.peer)
@@ -99,18 +90,15 @@ class PoolStage:
         self.others: list[tuple[str, asyncio.Task[Any]]] = []
         """Users that open, close or call."""
         self.cancelled: set[asyncio.Task[Any]] = set()
-        self.records: list[TransitionRecord] = []
-        self.ended = self._closed = False
         self._askers = 0
         options: dict[str, Any] = {"policy": policy, "retry": retry, "start_timeout": START_TIMEOUT, "name": "pool"}
         options["rng"] = random.Random(seed)  # noqa: S311
         self._hooks = SimulatedHooks(hooks, random.Random(seed), self.model)  # noqa: S311
         options |= self._hooks.options()
         given_to = self.targets[0] if targets == 1 else list(self.targets)
-        self.pool = make(given_to, options) if make is not None else pool_class(given_to, **options)
-        self.pool.on_transition(self.records.append)
+        self.pool = self.machine = make(given_to, options) if make is not None else pool_class(given_to, **options)
+        self.pool.history_size = 1_000_000
         self._watch = PoolWatch(self.pool, self.loop)
-        self.machine: Any = self.pool
 
     @property
     def links(self) -> list[SimulatedLink]:
@@ -121,14 +109,14 @@ class PoolStage:
         """The links that are open and not lost, oldest first."""
         return [link for link in self.links if link.is_open and not link.is_lost]
 
-    @property
-    def state(self) -> str:
-        """The pool's state."""
-        return str(self.pool.state)
-
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """The fingerprint of this moment, and the objects that could not be compared."""
-        return fingerprint_of_pool(self.pool, self.peer, self.loop, self._watch.known())
+        beside = (
+            [(user.timeout, user.deadline, user.is_holding, user.word_is_given) for user in self.users],
+            [name for name, _ in self.others],
+            (self.model.removed, self.model.size, self.model.losses, self._hooks),
+        )
+        return fingerprint_of_pool(self, {id(self.model): "model", **self._watch.known()}, beside)
 
     def cell(self) -> Any:
         """A coarse description of this moment."""
@@ -146,7 +134,7 @@ class PoolStage:
     def _use(
         self, name: str, arguments: tuple[Any, ...], function: Callable[[], Coroutine[Any, Any, Any]], rush: bool
     ) -> None:
-        self._step(name, arguments, rush)
+        self._step(name, *arguments, rush=rush)
         if len(self.others) < USERS:
             self._other(name, function)
         self._settle(rush)
@@ -161,23 +149,9 @@ class PoolStage:
         context.run(ASKER.set, self._askers)
         return self.loop.create_task(work, name=name, context=context)
 
-    def _step(self, name: str, arguments: tuple[Any, ...], rush: bool) -> None:
-        self.steps_in[self.state] += 1
-        self.script.steps.append(Step(name, arguments, rush))
-
-    def _settle(self, rush: bool) -> None:
-        if not rush:
-            self._running(self.loop.run_until_blocked)
-            self._check()
-
-    def _running(self, run: Callable[[], None]) -> None:
-        try:
-            with _silenced:
-                run()
-        except LivelockError as error:
-            self._fail("no_livelock", str(error))
+    def _after_running(self) -> None:
         if found := self._watch.found(self.records):
-            self._fail(found.name, found.message, found.cause)
+            self._fail_for(found)
         tasks = [user.task for user in self.users] + [task for _, task in self.others]
         self.users = [user for user in self.users if not user.task.done()]
         self.others = [(name, task) for name, task in self.others if not task.done()]
@@ -201,45 +175,18 @@ class PoolStage:
         failed_hook = self.hooks == "failing" and isinstance(error, OSError)
         return isinstance(error, FsmConnError) or failed_hook or is_deadline(error)
 
-    def _check(self) -> None:
-        found = self.loop.inside(lambda: broken_at_rest(self.pool, self.model, self.loop.time(), self.ignored))
-        if found is None and self.peer.faults:
-            found = "links_are_used_rightly", self.peer.faults[0]
-        if found is not None:
-            self._fail(*found)
-        self._look_at((ALWAYS, AT_REST))
+    def _check(self, *moments: str) -> None:
+        super()._check(*moments)
+        if AT_REST in moments:
+            self.model.looked_at(self.pool.slots)
 
-    def _look_at(self, moments: tuple[str, ...]) -> None:
-        """Check the invariants of the application."""
-        if finding := self.loop.inside(lambda: broken(self, self._chosen, moments)):  # type: ignore[arg-type]
-            self._fail(finding.name, finding.message, finding.cause)
+    def _suspects(self) -> tuple[str, ...]:
+        return self._watch.suspects(self.records, self.state)
 
-    def _fail(self, name: str, message: str, cause: BaseException | None = None) -> None:
-        if name in self.ignored:
-            return
-        self.ended = True
-        error = ViolationError(name, message, self.script, tuple(self.records))
-        error.suspects = self._watch.suspects(self.records, self.state)
-        self.close()
-        raise error from cause
-
-    def close(self) -> None:
-        """Close the loop, or return it, whatever still runs in it."""
-        if self.loop.is_closed() or self._closed:
-            return
-        self._closed = True
-        with _silenced:
-            try:
-                emptied = self.loop.cancel_everything()
-            except LivelockError:
-                emptied = False
-            if not emptied:
-                leave_behind(self.loop.tasks())
-            for task in (*(user.task for user in self.users), *(task for _, task in self.others)):
-                if task.done() and not task.cancelled():
-                    task.exception()  # it was reported already, or does not matter any more
-            if self._owns_loop or not emptied:
-                self.loop.close()
+    def _left(self) -> None:
+        for task in (*(user.task for user in self.users), *(task for _, task in self.others)):
+            if task.done() and not task.cancelled():
+                task.exception()  # it was reported already, or does not matter any more
 
 
 def _was_given_up(task: asyncio.Task[Any]) -> bool:
