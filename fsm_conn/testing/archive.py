@@ -22,9 +22,9 @@ CELLS = 40
 """So many ways are kept to each state."""
 WANTED = 40
 """How much rather a life begins in a state in which something is still to be seen."""
-BY_MOMENT = 0.4
+BY_MOMENT = 0.3
 """How often a life begins by the way to a rare moment, whatever its state."""
-DIRECT = 0.25
+DIRECT = 0.5
 """How often a life begins by the shortest way to a state."""
 LEAST, MOST = 0.05, 5.0
 """How much less, and how much more, a step is offered for where it leads."""
@@ -61,12 +61,12 @@ class Archive:
         self._ways: dict[str, dict[Any, Beginning]] = {}
 
     def note(self, state: str, step: Step, life: Living, options: dict[str, Any]) -> None:
-        """A step was taken in a state, and led to where the life is now."""
+        """A step was taken in a state, and led to where the life is now. What counts is the rarest state it led to."""
         now = life.state
         self._visits[now] += 1
         steps = self._tried.setdefault(state, {})
         led_to, tried = steps.get(step, _UNTRIED)
-        found = steps[step] = now if now != state or led_to is None else led_to, tried + 1
+        found = steps[step] = now if led_to is None or self._visits[now] < self._visits[led_to] else led_to, tried + 1
         if state in self._worth:
             self._worth[state][step] = self._worth_of(state, *found)
         ways = self._ways.setdefault(now, {})
