@@ -25,6 +25,7 @@ from fsm_conn.connection.outage import Losses, Outage
 from fsm_conn.connection.policy import HealthPolicy, Jitter, RetryPolicy
 from fsm_conn.connection.prober import Prober
 from fsm_conn.machine import errors
+from fsm_conn.machine import machine as machines
 from fsm_conn.machine.activity import Run
 from fsm_conn.machine.dispatch import Steps
 from fsm_conn.machine.machine import StateMachine
@@ -859,10 +860,10 @@ def stale_activity_speaks(patch: pytest.MonkeyPatch) -> None:
 def next_activity_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     ended, begin, late = Run._ended, Run._begin, []
 
-    def _ended(self: Any, visit: int, task: Any) -> None:
-        late.append(visit != self._machine.visit)
+    def _ended(self: Any, task: Any) -> None:
+        late.append(self._visit != self._machine.visit)
         try:
-            ended(self, visit, task)
+            ended(self, task)
         finally:
             late.pop()
 
@@ -904,9 +905,10 @@ def wakeup_is_lost_after_an_error(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a waiter that was cancelled stays on the list, and is woken with the others")
 def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
-    async def wait(self: Any, states: Any) -> Any:
+    async def wait_in(machine: Any, states: Any) -> Any:
         future = asyncio.get_running_loop().create_future()
-        self[future] = states
+        machine._fsm_waiters = waiters = machine._fsm_waiters or Waiters()
+        waiters[future] = states
         return await future
 
     def wake(self: Any, record: Any) -> None:
@@ -914,7 +916,7 @@ def waiters_are_not_removed(patch: pytest.MonkeyPatch) -> None:
             del self[future]
             future.set_result(record)
 
-    patch.setattr(Waiters, "wait", wait)
+    patch.setattr(machines, "wait_in", wait_in)
     patch.setattr(Waiters, "wake", wake)
 
 
