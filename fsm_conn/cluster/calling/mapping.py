@@ -80,8 +80,9 @@ async def _result(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
 
 async def _each(requests: Iterable[Any] | AsyncIterable[Any]) -> Any:
     if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
+        async with closing(aiter(requests)) as drawn:
+            async for request in drawn:
+                yield request
     else:
         for request in requests:
             yield request

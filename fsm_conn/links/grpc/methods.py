@@ -19,6 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 from fsm_conn._util.text import brief
+from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, RequestError
 from fsm_conn.links.grpc.names import listing, nearest, shown
@@ -135,8 +136,9 @@ async def messages_for(method: Method, request: Any, fields: Mapping[str, Any]) 
             f"messages or dicts of their fields, not {given}"
         )
     if isinstance(request, AsyncIterable):
-        async for item in request:
-            yield _whole(method, item)
+        async with closing(aiter(request)) as items:
+            async for item in items:
+                yield _whole(method, item)
     else:
         for item in _punctual(method, request):
             yield _whole(method, item)

@@ -693,6 +693,25 @@ async def test_a_caller_cancelled_while_it_feeds_leaves_nothing(link: EndpointLi
     assert released == ["requests"]
 
 
+async def test_a_caller_cancelled_while_a_request_is_written_leaves_nothing(link: EndpointLink, peer: Peer) -> None:
+    """The requests are released before the caller goes on, although nobody waits for the next one."""
+    released: list[str] = []
+
+    async def endless() -> AsyncIterator[dict[str, int]]:
+        try:
+            while True:
+                yield {"number": 7}
+        finally:
+            released.append("requests")
+
+    pending = asyncio.create_task(call(link, "odd.HangOnStream", endless()))
+    await peer.odd.started.wait()
+    pending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pending
+    assert released == ["requests"]
+
+
 async def test_an_iterable_of_requests_that_blocks_the_loop_is_told_of(
     link: EndpointLink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
