@@ -30,6 +30,8 @@ LARGEST_FILE = 1024 * 1024
 """The largest file with certificates or a token, in characters."""
 SHORTEST_TOKEN = 16
 """Characters. A shorter token can be guessed."""
+REFUSED = "fsm-conn-refused"
+"""The header of an answer to a call whose token was refused: no plugin has seen the call."""
 
 
 def _path(value: Any) -> str:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from certificates import Authority
 
-from fsm_conn import CallOptions, Plugin
-from fsm_conn.cluster import ClusterPolicy, ClusterPool, MemberState, Recipe, ServeLimits, StaticMembers, serve
+from fsm_conn import CallError, CallOptions, Plugin
+from fsm_conn.cluster import (
+    ClusterPolicy,
+    ClusterPool,
+    MemberState,
+    Recipe,
+    ServeLimits,
+    StaticMembers,
+    Token,
+    serve,
+)
 
 from . import cluster_chaos
 from .conftest import CALCULATOR, eventually
@@ -66,3 +77,28 @@ async def test_the_end_of_a_server_loses_no_call(no_leaks: None, tmp_path: Path)
 
 def _state(cluster: ClusterPool, name: str) -> str:
     return next(row["state"] for row in cluster.stats()["members"] if row["name"] == name)
+
+
+async def test_a_member_that_refuses_the_token_loses_no_call(no_leaks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has seen none of them: they go to another member, also those that may not be repeated; and it is left out."""
+    monkeypatch.setenv("OURS", "a-token-of-some-length")
+    monkeypatch.setenv("THEIRS", "another-token-of-some-length")
+    ours, theirs = (
+        Recipe(plugin=CALCULATOR, token=Token(env=name), limits=ServeLimits(announce=0.05))
+        for name in ("OURS", "THEIRS")
+    )
+    options = CallOptions(timeout=LIMIT)
+    async with asyncio.timeout(2 * LIMIT), serve(ours) as one, serve(theirs) as two:
+        members, policy = StaticMembers([one.address, two.address]), ClusterPolicy(slow_start=0.0, sick_pause=LIMIT)
+        async with ClusterPool(members, ours, policy=policy) as cluster:
+            await eventually(lambda: cluster.stats()["serving"] == 2, LIMIT)
+            bad = next(member for member in cluster._roster if member.info.name == two.address)
+            for number in itertools.count():
+                assert (await cluster.call("calculator.Add", options, a=number, b=1)).result == number + 1
+                if bad.failures >= policy.sick_after:
+                    break
+            assert bad.state == MemberState.LOST
+            assert "token is wrong" in str(bad.cause)
+        async with ClusterPool(StaticMembers([two.address]), ours) as cluster:  # nobody else: told at once, in its words
+            with pytest.raises((grpc.aio.AioRpcError, CallError), match="token is wrong"):
+                await cluster.call("calculator.Add", options, a=1, b=1)

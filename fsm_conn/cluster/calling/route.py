@@ -4,6 +4,8 @@ The rules that hold here:
 
 - A member counts a call from the moment in which it was chosen until the call has ended, however it ends.
 - What is sent again goes to another member, as long as there is one.
+- A member that refuses our token has not seen the call, which goes to another one; when there is no other, the refusal
+  is what the caller is told.
 - Whether it is sent again is decided by `Calls`, as for a connection and a pool.
 """
 
@@ -13,10 +15,12 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
 from fsm_conn.cluster.errors import ClusterError
+from fsm_conn.cluster.recipe import REFUSED
 from fsm_conn.connection.calling.route import RoutedCall
-from fsm_conn.links.errors import ConnectionLostError
+from fsm_conn.links.errors import CallError, ConnectionLostError
 
 if TYPE_CHECKING:
     from fsm_conn.cluster.membership.member import Member
@@ -87,17 +91,28 @@ class ClusterRoute:
             raise
         return self._chosen(member)
 
+    def has_another(self) -> bool:
+        """Whether a member serves that was not tried."""
+        found = self._roster.present(self._tried)
+        return found is not None and found not in self._tried
+
+    def note_loss(self, member: Member) -> None:
+        """A member was lost under the call."""
+        self._lost.append(member)
+
     def _chosen(self, member: Member) -> MemberCall:
         self._tried.append(member)
-        return MemberCall(member, self._lost)
+        return MemberCall(member, self)
 
 
 class MemberCall:
-    """One call to a member, which counts it from here on. If the member is lost under it, it is added to `lost`."""
+    """One call to a member, which counts it from here on."""
 
-    def __init__(self, member: Member, lost: list[Member]) -> None:
+    __slots__ = ("_member", "_route")
+
+    def __init__(self, member: Member, route: ClusterRoute) -> None:
         self._member = member
-        self._lost = lost
+        self._route = route
         member.begin()
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
@@ -107,6 +122,8 @@ class MemberCall:
             reply = await self._routed().call(method, request, fields, options)
         except Exception as error:
             self._learn_from(error, end)
+            if _has_refused(error) and self._route.has_another():
+                raise ConnectionLostError(f"{self._member.conn.name}: {said(error)}", maybe_executed=False) from error
             raise
         finally:
             self._member.end()
@@ -143,13 +160,20 @@ class MemberCall:
     def _learn_from(self, error: Exception, end: float | None) -> None:
         """Have the member know whether it was its fault."""
         if isinstance(error, ConnectionLostError) and error.maybe_executed:
-            self._lost.append(self._member)
+            self._route.note_loss(self._member)
         is_late = end is not None and asyncio.get_running_loop().time() >= end - _MOMENT
         link = self._member.conn.link
-        if isinstance(error, ConnectionLostError) or is_late or self.is_unavailable(error):
+        if isinstance(error, ConnectionLostError) or is_late or self.is_unavailable(error) or _has_refused(error):
             self._member.went_wrong(error)
         elif link is not None and link.is_answer(error):
             self._member.went_well()
+
+
+def _has_refused(error: BaseException) -> bool:
+    """Whether the server before the plugin refused the token, of the call or of the lookup of its method."""
+    answer = error.__cause__ if type(error) is CallError else error
+    trailing = getattr(answer, "trailing_metadata", None)
+    return trailing is not None and any(name == REFUSED for name, _ in trailing() or ())
 
 
 def _end_of(options: CallOptions | None) -> float | None:

@@ -88,6 +88,7 @@ class MemberLife(StateMachine, abstract=True):
         """A call has failed for a reason of the member's: lost, refused as unavailable, or not answered in time."""
         self.failures += 1
         self._failed_in_a_row += 1
+        self.cause = error
         if self._failed_in_a_row >= self.policy.sick_after and self._state == _S.SERVING:
             self.fire(_T.SICKENED, error)
 
@@ -101,7 +102,7 @@ class MemberLife(StateMachine, abstract=True):
 
     def note_loss(self, reason: BaseException | None) -> None:
         """The connection is lost: as soon as it is there again, it serves; unless calls have failed all the time."""
-        self.cause = reason
+        self.cause = reason or self.cause
         if self._failed_in_a_row >= self.policy.sick_after:
             self.note_sickness(reason)
 
@@ -112,7 +113,7 @@ class MemberLife(StateMachine, abstract=True):
 
     def note_sickness(self, reason: BaseException | None) -> None:
         """It is left out for a while, which is longer each time."""
-        self.cause = reason
+        self.cause = reason or self.cause
         self._pause = min(self.policy.longest_pause, self.policy.sick_pause * 2.0**self._sick_times)
         self._sick_times += 1
 

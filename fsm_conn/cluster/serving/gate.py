@@ -17,6 +17,7 @@ import hmac
 from typing import Any
 
 from fsm_conn._util.extras import needed
+from fsm_conn.cluster.recipe import REFUSED
 from fsm_conn.cluster.serving.frames import CONTINUATION, END_HEADERS, HEAD, HEADERS, PUSH_PROMISE, frame, goaway
 
 __all__ = ["RefusedError", "TokenGate"]
@@ -192,6 +193,7 @@ class TokenGate:
         # The answer adds nothing to the table of headers, which belongs to the plugin.
         headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
         headers += [(b"grpc-status", b"%d" % UNAUTHENTICATED), (b"grpc-message", why.encode())]
+        headers.append((REFUSED.encode(), b"token"))
         never = [self._hpack.NeverIndexedHeaderTuple(*pair) for pair in headers]
         return frame(HEADERS, END_STREAM | END_HEADERS, stream, self._hpack.Encoder().encode(never))
 
