@@ -99,6 +99,8 @@ async def test_a_member_that_refuses_the_token_loses_no_call(no_leaks: None, mon
                     break
             assert bad.state == MemberState.LOST
             assert "token is wrong" in str(bad.cause)
-        async with ClusterPool(StaticMembers([two.address]), ours) as cluster:  # nobody else: told at once, in its words
+        async with ClusterPool(
+            StaticMembers([two.address]), ours
+        ) as cluster:  # nobody else: told at once, in its words
             with pytest.raises((grpc.aio.AioRpcError, CallError), match="token is wrong"):
                 await cluster.call("calculator.Add", options, a=1, b=1)

@@ -84,6 +84,17 @@ async def test_mutual_tls(no_leaks: None, tmp_path: Path) -> None:
         await eventually(lambda: server.stats()["connections"] == 0, LIMIT)
 
 
+async def test_a_server_says_that_its_certificate_has_expired(
+    no_leaks: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At its start, which is allowed, for the certificate can be replaced at any time."""
+    authority = Authority(tmp_path)
+    old = authority.files("server", days=-1)
+    async with served(recipe(tls=old, client_tls=authority.files("client"))):
+        (told,) = [record.getMessage() for record in caplog.records if "refuse this server" in record.getMessage()]
+    assert f"its certificate {old.certificate} expired on 20" in told
+
+
 def _read(path: str) -> bytes:
     return Path(path).read_bytes()
 

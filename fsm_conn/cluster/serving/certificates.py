@@ -9,8 +9,10 @@ import logging
 import os
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Generic, TypeVar
 
+from fsm_conn._util.validity import why_invalid
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import TlsFiles
 
@@ -54,8 +56,18 @@ class Renewed(Generic[T]):
 
 
 def tls_context(tls: TlsFiles) -> Callable[[], ssl.SSLContext]:
-    """A function that returns the TLS context for the next connection. Raises as `TlsFiles.server_context`."""
-    return Renewed(tls, tls.server_context).value
+    """A function that returns the TLS context for the next connection. Raises as `TlsFiles.server_context`.
+
+    The log says so when the certificate is not valid now: all that clients would see is a handshake that fails.
+    """
+
+    def made() -> ssl.SSLContext:
+        context = tls.server_context()
+        if fault := why_invalid(Path(tls.certificate).read_bytes()):
+            _log.warning("clients will refuse this server: its certificate %s %s", tls.certificate, fault)
+        return context
+
+    return Renewed(tls, made).value
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from fsm_conn._util.text import brief, said
+from fsm_conn._util.validity import why_invalid
 from fsm_conn.links.checking import is_here
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.calls import GrpcCalls
@@ -28,7 +29,7 @@ from fsm_conn.links.grpc.link import GrpcLink
 from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.metadata import carrying
 from fsm_conn.links.services import normalize_services
-from fsm_conn.links.target import Endpoint
+from fsm_conn.links.target import Endpoint, Tls
 
 __all__ = ["EndpointLink", "open_channel"]
 
@@ -37,11 +38,12 @@ ATTEMPT_MS = 5000
 20 seconds."""
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """The variables in which gRPC looks for a proxy, in this order."""
-_CLOSED = re.compile(r": (Socket closed|recvmsg:Connection reset by peer[ ()0-9]*)$")
+_CLOSED = re.compile(r": (Socket closed|recvmsg:Connection reset by peer[ ()0-9]*)$|TSI_DATA_CORRUPTED")
+"""A server has ended the connection; the last one, after the handshake, as TLS 1.3 does."""
 _HINTS = {
-    # A server ends the connection after the handshake, as TLS 1.3 does.
-    "TSI_DATA_CORRUPTED": "perhaps it refused our certificate, or asks for one",
     "WRONG_VERSION_NUMBER": "perhaps it does not speak TLS: leave credentials= away",
+    "certificate has expired": "the peer needs a new one, unless the clock of this machine is wrong",
+    "certificate is not yet valid": "perhaps the clock of this machine is wrong",
     "CERTIFICATE_VERIFY_FAILED": "no authority in Tls(roots=...) vouches for its certificate",
     "Hostname Verification Check failed": "its certificate is for another name: give that as authority=",
     "Expected SETTINGS frame": "another kind of server listens there",
@@ -112,8 +114,12 @@ def _with_credentials(endpoint: Endpoint) -> Endpoint:
 
 def _hint(why: str, endpoint: Endpoint) -> str:
     """What gRPC's words mean, and what to do, where they do not say it."""
-    if endpoint.credentials is None and _CLOSED.search(why):
-        return "; perhaps it expects TLS: give credentials=Tls(...)"
+    if _CLOSED.search(why):
+        if endpoint.credentials is None:
+            return "; perhaps it expects TLS: give credentials=Tls(...)"
+        own = endpoint.credentials.certificate if isinstance(endpoint.credentials, Tls) else None
+        fault = "" if own is None else why_invalid(own)
+        return f"; our own certificate {fault}" if fault else "; perhaps it refused our certificate, or asks for one"
     return next((f"; {hint}" for words, hint in _HINTS.items() if words in why), "")
 
 

@@ -165,11 +165,11 @@ class TestAFunctionThatFails:
         assert caplog.text.count("calls for health and the like go without it") == 1
 
 
-def certificates() -> tuple[bytes, bytes]:
-    """A certificate for 127.0.0.1, which is its own authority, and its key."""
+def certificates(begins: float = 0.0) -> tuple[bytes, bytes]:
+    """A certificate for 127.0.0.1, which is its own authority, and its key; it is valid for a day, in `begins` days."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=begins)
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("other.test")])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), 7, now, now + datetime.timedelta(days=1))
@@ -448,6 +448,26 @@ def test_a_certificate_that_was_refused_is_told_in_plain_words() -> None:
     endpoint = Endpoint("127.0.0.1:33725", credentials=Tls())
     assert "refused our certificate" in _hint("ipv4:127.0.0.1:33725: Unwrap failed (TSI_DATA_CORRUPTED)", endpoint)
     assert _hint("Connection refused", endpoint) == _hint("Connection refused", Endpoint("127.0.0.1:33725")) == ""
+
+
+@pytest.mark.parametrize(
+    ("begins", "theirs", "ours"),
+    [
+        (-2, "certificate has expired: OK; the peer needs a new one", "our own certificate expired on 20"),
+        (2, "not yet valid: OK; perhaps the clock", "our own certificate is not valid before 20"),
+    ],
+)
+async def test_a_certificate_out_of_its_time_is_told(begins: int, theirs: str, ours: str) -> None:
+    """The server's, and our own, which the server refuses without a word that gRPC passes on."""
+    (good, key), (bad, bad_key) = certificates(), certificates(begins)
+    async with serving(credentials=grpc.ssl_server_credentials([(bad_key, bad)])) as served:
+        with pytest.raises(LinkError, match=re.escape(theirs)):
+            await EndpointLink(Endpoint(served.address, credentials=Tls(roots=bad))).open()
+    asks = grpc.ssl_server_credentials([(key, good)], bad, require_client_auth=True)
+    async with serving(credentials=asks) as served:
+        mine = Tls(roots=good, certificate=bad, key=bad_key)
+        with pytest.raises(LinkError, match=re.escape(ours)):
+            await EndpointLink(Endpoint(served.address, credentials=mine)).open()
 
 
 async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
