@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from fsm_conn._util.validity import why_invalid
 from fsm_conn.cluster.errors import ServeError
 from fsm_conn.cluster.recipe import TlsFiles
+from fsm_conn.links.grpc.channel import why_invalid
 
 __all__ = ["Renewed", "tls_context"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "keep_grpc_running",
     "message_limits",
     "said_why_not",
+    "why_invalid",
     "without_retries",
 ]
 
@@ -67,6 +69,21 @@ def channel_credentials(given: Any) -> grpc.ChannelCredentials | None:
         found: grpc.ChannelCredentials | None = given
         return found
     return grpc.ssl_channel_credentials(given.roots, given.key, given.certificate)
+
+
+def why_invalid(pem: bytes) -> str:
+    """Why the first certificate in `pem` is not valid now: "expired on ..."; "" if it is, or if it cannot be read."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError:  # whoever uses it says what is wrong with it
+        return ""
+    now = datetime.datetime.now(datetime.UTC)
+    if now > until:
+        return f"expired on {until:%Y-%m-%d at %H:%M} UTC"
+    return f"is not valid before {since:%Y-%m-%d at %H:%M} UTC" if now < since else ""
 
 
 def without_retries(given: Iterable[tuple[str, Any]]) -> dict[str, int]:

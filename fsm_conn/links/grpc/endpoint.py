@@ -11,7 +11,6 @@ import grpc
 import grpc.aio
 
 from fsm_conn._util.text import brief, said
-from fsm_conn._util.validity import why_invalid
 from fsm_conn.links.checking import is_here
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.grpc.calls import GrpcCalls
@@ -23,6 +22,7 @@ from fsm_conn.links.grpc.channel import (
     keep_grpc_running,
     message_limits,
     said_why_not,
+    why_invalid,
     without_retries,
 )
 from fsm_conn.links.grpc.link import GrpcLink
