@@ -23,7 +23,8 @@ from pathlib import Path
 
 from benchmarks.leftovers import Leftovers
 from benchmarks.table import machine
-from tests.real.chaos import IDEMPOTENT, OTHER, Account, run
+from tests.real.chaos import Account, run
+from tests.real.ledger import IDEMPOTENT, OTHER
 
 __all__ = ["main"]
 

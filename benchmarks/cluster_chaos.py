@@ -33,7 +33,7 @@ from benchmarks.table import machine
 from fsm_conn import Plugin
 from fsm_conn.cluster import ClusterPolicy, ClusterPool, Recipe, ServeLimits
 from fsm_conn.cluster.dask import DaskMembers
-from tests.real.chaos import ALLOWED, _sent, _Told
+from tests.real.ledger import Told, broken_promises, sent
 
 NANNIES = 3
 PLUGINS = 2
@@ -125,13 +125,8 @@ class Account:
 
     def problems(self) -> Iterator[str]:
         """The promises that were broken."""
-        for (kind, told, times), count in sorted(self.calls.items()):
-            if times not in ALLOWED[kind].get(told, ()):
-                yield f"{count} calls, {kind}: told {told!r}, executed {times} times"
-        if self.unknown:
-            yield f"{self.unknown} executions of what nobody called"
-        if missing := {"plugin", "worker", "nanny", "scheduler"} - {*+self.faults}:
-            yield f"too short for: {', '.join(sorted(missing))}"
+        missing = {"plugin", "worker", "nanny", "scheduler"} - {*+self.faults}
+        yield from broken_promises(self.calls, self.unknown, missing)
         if min(self.afterwards.values(), default=0) < CALLERS:
             yield "calls ended with the scheduler"
 
@@ -171,14 +166,14 @@ async def strike(programs: Programs, cluster: ClusterPool, rng: random.Random, d
             done[fault] += 1
             programs.add_nanny()
         elif pids := _children(victim.pid, plugins=fault == "plugin"):
-            done[fault] += _sent(rng.choice(pids), signal.SIGKILL)
+            done[fault] += sent(rng.choice(pids), signal.SIGKILL)
 
 
 async def run(directory: Path, seconds: float, rng: random.Random, account: Account) -> None:
     """Make one round, and add what came of it to the account."""
     diary = directory / "diary"
     diary.touch()
-    programs, told, done = Programs(directory), _Told(), account.faults
+    programs, told, done = Programs(directory), Told(), account.faults
     plugin = Plugin((sys.executable, str(DIARY)), env={"DIARY": str(diary)})
     recipe = Recipe(plugin=plugin, limits=ServeLimits(announce=0.05))
     is_over = False
@@ -187,16 +182,15 @@ async def run(directory: Path, seconds: float, rng: random.Random, account: Acco
         members = DaskMembers(client, recipe, per_worker=PLUGINS, interval=1.0)
         policy = ClusterPolicy(slow_start=0.0, wait_timeout=PATIENT)
         async with ClusterPool(members, recipe, policy=policy) as cluster:
-            anybody: Any = cluster
             weather = asyncio.create_task(strike(programs, cluster, rng, done))
-            callers = [asyncio.create_task(told.go_on(anybody, lambda: is_over)) for _ in range(CALLERS)]
+            callers = [asyncio.create_task(told.go_on(cluster, lambda: is_over)) for _ in range(CALLERS)]
             working = (*callers, weather)
             await asyncio.wait(working, timeout=seconds - AFTERWARDS, return_when=asyncio.FIRST_COMPLETED)
-            before = len(told._outcomes)
+            before = len(told)
             programs.scheduler.kill()
             done["scheduler"] += 1
             await asyncio.wait(working, timeout=AFTERWARDS, return_when=asyncio.FIRST_COMPLETED)
-            account.afterwards[len(account.afterwards)] = len(told._outcomes) - before
+            account.afterwards[len(account.afterwards)] = len(told) - before
             weather.cancel()
             await asyncio.wait((weather,))
             is_over = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import random
 import resource
 import signal
@@ -20,9 +19,10 @@ from typing import Any
 
 import attrs
 
-from fsm_conn import CallOptions, ConnectionLostError, ConnectionPool, HealthPolicy, RetryPolicy
+from fsm_conn import ConnectionPool, HealthPolicy, RetryPolicy
 
 from .faults import PLUGINS
+from .ledger import Told, broken_promises, sent
 
 __all__ = ["FAULTS", "Account", "run"]
 
@@ -39,13 +39,6 @@ FAULTS = {
 }
 MEMORY = 48 * 1024
 """KiB by which this process may be larger at the end: allocators keep what they had at the worst moment."""
-IDEMPOTENT = "idempotent"
-OTHER = "not idempotent"
-ALLOWED = {
-    IDEMPOTENT: {"answered": range(1, sys.maxsize)},
-    OTHER: {"answered": range(1, 2), "maybe executed": range(2), "not sent": range(1)},
-}
-"""How often a call may have been executed, after what its caller was told."""
 
 
 @attrs.frozen
@@ -64,13 +57,7 @@ class Account:
 
     def problems(self) -> Iterator[str]:
         """The promises that were broken."""
-        for (kind, told, times), count in sorted(self.calls.items()):
-            if times not in ALLOWED[kind].get(told, ()):
-                yield f"{count} calls, {kind}: told {told!r}, executed {times} times"
-        if self.unknown:
-            yield f"{self.unknown} executions of what nobody called"
-        if missing := FAULTS.keys() - self.faults.keys():
-            yield f"too short for: {', '.join(sorted(missing))}"
+        yield from broken_promises(self.calls, self.unknown, FAULTS.keys() - self.faults.keys())
         if self.grown >= MEMORY:
             yield f"grown by {self.grown} KiB"
 
@@ -92,7 +79,7 @@ async def run(directory: Path, seconds: float, seed: int, tell: Callable[[float]
         start_timeout=60,
     )
     await pool.initialize()
-    told, done, loop = _Told(), Counter[str](), asyncio.get_running_loop()
+    told, done, loop = Told(), Counter[str](), asyncio.get_running_loop()
     await asyncio.gather(*(told.call(pool) for _ in range(200)))
     memory = _resident()
     end = loop.time() + seconds
@@ -108,37 +95,6 @@ async def run(directory: Path, seconds: float, seed: int, tell: Callable[[float]
     return Account(seconds, seed, done, told.held_against(executed), told.unknown_to(executed), grown)
 
 
-class _Told:
-    """What callers were told of each call, by its number. Even ones are idempotent."""
-
-    def __init__(self) -> None:
-        self._outcomes: list[str] = []
-
-    async def call(self, pool: ConnectionPool) -> None:
-        number = len(self._outcomes)
-        self._outcomes.append("nothing")
-        try:
-            options = CallOptions(idempotent=number % 2 == 0, timeout=120)
-            reply = await pool.call("calculator.Add", options, a=number, b=1)
-        except ConnectionLostError as error:
-            self._outcomes[number] = "maybe executed" if error.maybe_executed else "not sent"
-        else:
-            self._outcomes[number] = "answered" if reply.result == number + 1 else "answered wrongly"
-
-    async def go_on(self, pool: ConnectionPool, is_over: Callable[[], bool]) -> None:
-        while not is_over():
-            await self.call(pool)
-
-    def held_against(self, executed: Counter[int]) -> Counter[tuple[str, str, int]]:
-        """How many calls of a kind were told what, and were executed how often."""
-        kinds = (IDEMPOTENT, OTHER)
-        return Counter((kinds[n % 2], told, executed[n]) for n, told in enumerate(self._outcomes))
-
-    def unknown_to(self, executed: Counter[int]) -> int:
-        """The executions that no caller asked for."""
-        return sum(times for number, times in executed.items() if number >= len(self._outcomes))
-
-
 async def _strike(pool: ConnectionPool, rng: random.Random, done: Counter[str], tell: Callable[[], None]) -> None:
     """One plugin after the other has something done to it. At the end all go on."""
     deck: list[str] = []
@@ -149,19 +105,10 @@ async def _strike(pool: ConnectionPool, rng: random.Random, done: Counter[str], 
             if serving := _plugins(pool):
                 deck = deck or rng.sample(tuple(FAULTS), len(FAULTS))
                 name = deck.pop()
-                done[name] += _sent(rng.choice(serving), FAULTS[name])
+                done[name] += sent(rng.choice(serving), FAULTS[name])
     finally:
         for pid in _plugins(pool):
-            _sent(pid, signal.SIGCONT)
-
-
-def _sent(pid: int, number: signal.Signals) -> bool:
-    """Send a signal, unless the process has just gone."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+            sent(pid, signal.SIGCONT)
 
 
 def _plugins(pool: ConnectionPool) -> list[int]:

@@ -23,7 +23,7 @@ import attrs
 
 from fsm_conn.cluster import ClusterPolicy, ClusterPool, MemberInfo
 
-from .chaos import ALLOWED, _sent, _Told
+from .ledger import Told, broken_promises, sent
 
 __all__ = ["FAULTS", "Account", "run"]
 
@@ -49,13 +49,7 @@ class Account:
 
     def problems(self) -> Iterator[str]:
         """The promises that were broken."""
-        for (kind, told, times), count in sorted(self.calls.items()):
-            if times not in ALLOWED[kind].get(told, ()):
-                yield f"{count} calls, {kind}: told {told!r}, executed {times} times"
-        if self.unknown:
-            yield f"{self.unknown} executions of what nobody called"
-        if missing := {*FAULTS} - self.faults.keys():
-            yield f"too short for: {', '.join(sorted(missing))}"
+        return broken_promises(self.calls, self.unknown, {*FAULTS} - self.faults.keys())
 
 
 class Server:
@@ -129,10 +123,10 @@ class Servers:
             fault, victim = deck.pop(), rng.choice(serving)
             if fault == "kill a plugin":
                 plugins = victim.plugins
-                done[fault] += bool(plugins) and _sent(rng.choice(plugins), signal.SIGKILL)
+                done[fault] += bool(plugins) and sent(rng.choice(plugins), signal.SIGKILL)
                 continue
             victim.is_ending = True
-            done[fault] += _sent(victim.process.pid, signal.SIGKILL if fault == "kill a server" else signal.SIGTERM)
+            done[fault] += sent(victim.process.pid, signal.SIGKILL if fault == "kill a server" else signal.SIGTERM)
             replacing = asyncio.create_task(self._replace(victim))
             self._starting.add(replacing)
             replacing.add_done_callback(self._starting.discard)
@@ -149,7 +143,7 @@ class Servers:
         if self._starting:
             await asyncio.wait(tuple(self._starting))
         for each in self._all:
-            _sent(each.process.pid, signal.SIGTERM)
+            sent(each.process.pid, signal.SIGTERM)
         await asyncio.gather(*(each.process.wait() for each in self._all))
 
 
@@ -157,7 +151,7 @@ async def run(directory: Path, seconds: float, seed: int) -> Account:
     """Let callers call for `seconds`, and until every fault has struck; hold what they were told against the ledger."""
     diary = directory / "diary"
     diary.touch()
-    servers, told, done = Servers(diary), _Told(), Counter[str]()
+    servers, told, done = Servers(diary), Told(), Counter[str]()
     loop = asyncio.get_running_loop()
     try:
         await servers.open()
