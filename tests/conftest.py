@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import coverage
@@ -63,6 +64,7 @@ def runs_once(path: Path) -> bool:
     return path not in EVERYWHERE and _is_in(ONCE, path)
 
 
+@cache  # asked for each test, and there are thousands in a few hundred files
 def _is_in(parts: tuple[Path, ...], path: Path) -> bool:
     return any(part == path or part in path.parents for part in parts)
 

@@ -15,8 +15,13 @@ from fsm_conn.version import __version__
 
 from .broken import PAIRS
 
-FINDINGS = tuple(finding for pair in PAIRS.values() for finding in check(pair.broken()))
 HERE = Path(__file__)
+
+
+@pytest.fixture(scope="module")
+def findings() -> tuple[Finding, ...]:
+    """Of every rule."""
+    return tuple(finding for pair in PAIRS.values() for finding in check(pair.broken()))
 
 
 def one(**changes: Any) -> Finding:
@@ -37,17 +42,17 @@ def test_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert to_text([one(file=str(elsewhere), line=1)]) == f"{elsewhere}:1: {told}"
 
 
-def test_for_programs() -> None:
+def test_for_programs(findings: tuple[Finding, ...]) -> None:
     """All that a finding is, and it can be made again of it."""
-    whole = json.loads(to_json(FINDINGS))
+    whole = json.loads(to_json(findings))
     assert (whole["format"], whole["version"]) == ("fsm_conn findings", 1)
-    assert tuple(Finding(**{**each, "severity": Severity(each["severity"])}) for each in whole["findings"]) == FINDINGS
+    assert tuple(Finding(**{**each, "severity": Severity(each["severity"])}) for each in whole["findings"]) == findings
     assert json.loads(to_json([]))["findings"] == []
 
 
-def test_as_sarif() -> None:
+def test_as_sarif(findings: tuple[Finding, ...]) -> None:
     """One run of one tool; each result has its rule, its level, its words and its place."""
-    log = json.loads(to_sarif(FINDINGS))
+    log = json.loads(to_sarif(findings))
     assert (log["version"], log["$schema"].rpartition("/")[2]) == ("2.1.0", "sarif-schema-2.1.0.json")
     (run,) = log["runs"]
     driver = run["tool"]["driver"]
@@ -60,8 +65,8 @@ def test_as_sarif() -> None:
         assert rule["defaultConfiguration"]["level"] == known.severity in ("error", "warning", "note")
         assert rule["name"].isalnum()
         assert "helpUri" not in rule
-    assert len(run["results"]) == len(FINDINGS)
-    for result, finding in zip(run["results"], FINDINGS, strict=True):
+    assert len(run["results"]) == len(findings)
+    for result, finding in zip(run["results"], findings, strict=True):
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == finding.code
         assert result["level"] == finding.severity
         assert finding.message in result["message"]["text"]

@@ -25,34 +25,35 @@ WRITTEN_BY_PROGRAMS = (
 """Where arguments are checked: commands check their own."""
 
 
-def sentences() -> Iterator[tuple[str, str]]:
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[str, str]]:
     """Each text of the rooms that raise while a peer is reached, called or served, without docstrings."""
+    return list(sentences())
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """The same, one after the other."""
     rooms = ("links", "connection", "cluster/serving")
     for path in sorted(path for room in rooms for path in (PACKAGE / room).rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
         documents = {
-            id(node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            id(node.value) for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
                 yield path.relative_to(PACKAGE).as_posix(), node.value
 
 
-TEXTS = list(sentences())
-
-
 @pytest.mark.parametrize("said", OPTIONS)
-def test_the_library_still_says_so(said: str) -> None:
-    assert any(said in text for _, text in TEXTS)
+def test_the_library_still_says_so(said: str, texts: list[tuple[str, str]]) -> None:
+    assert any(said in text for _, text in texts)
 
 
-def test_no_remedy_is_left_in_words_that_commands_do_not_have() -> None:
+def test_no_remedy_is_left_in_words_that_commands_do_not_have(texts: list[tuple[str, str]]) -> None:
     """Every sentence that names such an argument is said in another way, unless only programs can meet it."""
     left = {
         (path, text)
-        for path, text in TEXTS
+        for path, text in texts
         if ARGUMENT.search(in_options(text)) and not any(part in path for part in WRITTEN_BY_PROGRAMS)
     }
     assert left == set()

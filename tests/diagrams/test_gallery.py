@@ -26,7 +26,6 @@ def _gallery() -> Any:
 
 
 gallery = _gallery()
-FILES = dict(gallery.files())
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _PLACES = re.compile(r' (?:d|points|[xy]|[cr][xy]|width|height|viewBox|transform)="[^"]*"')
 ROUNDING = 0.05
@@ -51,24 +50,26 @@ def _shown(svg: str) -> list[str]:
     return sorted(re.findall(r"<(?:title|text|desc)[^>]*>(.*?)</", _PLACES.sub("", svg)))
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_kept_diagram_shows_the_table_as_it_is(name: str) -> None:
-    path = ROOT / "diagrams" / name
-    assert path.exists(), f"{name} is missing; {RENEW}"
-    assert same(path.read_text("utf-8"), FILES[name], path.suffix), f"{name} is stale; {RENEW}"
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    """Each diagram by the name of its file."""
+    return dict(gallery.files())
 
 
-def test_nothing_is_kept_that_nobody_makes() -> None:
-    kept = {path.name for path in (ROOT / "diagrams").iterdir() if path.is_file()}
-    assert kept - set(FILES) <= {"gallery.py", "README.md"}, RENEW
+def test_the_kept_diagrams_show_the_tables_as_they_are(files: dict[str, str]) -> None:
+    kept = {path.name: path.read_text("utf-8") for path in (ROOT / "diagrams").iterdir() if path.is_file()}
+    assert kept.keys() - files.keys() == {"gallery.py", "README.md"}, RENEW
+    assert files.keys() - kept.keys() == set(), RENEW
+    stale = [name for name, made in files.items() if not same(kept[name], made, Path(name).suffix)]
+    assert stale == [], RENEW
 
 
-def test_making_them_twice_gives_the_same() -> None:
-    assert dict(gallery.files()) == FILES
+def test_making_them_twice_gives_the_same(files: dict[str, str]) -> None:
+    assert dict(gallery.files()) == files
 
 
-def test_a_stale_picture_is_noticed_whatever_drew_it() -> None:
-    svg = FILES["ConnectionPool.svg"]
+def test_a_stale_picture_is_noticed_whatever_drew_it(files: dict[str, str]) -> None:
+    svg = files["ConnectionPool.svg"]
     stale = svg.replace(">make_slots<", ">made_slots<").replace("/ make_slots", "/ made_slots")
     assert stale != svg
     assert not same(stale, svg, ".svg")
