@@ -10,7 +10,7 @@ from fsm_conn.testing import ViolationError
 from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.life import PoolLife
 
-__all__ = ["calls_live", "hunt", "live"]
+__all__ = ["calls_live", "hanging_live", "hunt", "live"]
 
 
 def policy(rng: random.Random) -> PoolPolicy:
@@ -39,17 +39,27 @@ def calls_live(seed: int) -> None:
     live(seed, only=CALLS)
 
 
+def hanging_live(seed: int) -> None:
+    """One of a pool with hooks of which some do not end."""
+    live(seed, hooks="hanging")
+
+
 def live(
-    seed: int, steps: int = 50, pool_class: type[ConnectionPool] = ConnectionPool, only: frozenset[str] | None = None
+    seed: int,
+    steps: int = 50,
+    pool_class: type[ConnectionPool] = ConnectionPool,
+    only: frozenset[str] | None = None,
+    hooks: str | None = None,
 ) -> None:
-    """One random life of a pool to its end; with `only`, of steps of these names.
+    """One random life of a pool to its end; with `only`, of steps of these names; with `hooks`, with that kind of them.
 
     Raises:
         ViolationError: a rule does not hold.
     """
     rng = random.Random(seed)
     chosen = policy(rng)
-    life = PoolLife(pool_class, policy=chosen, hooks=rng.choice(HOOKS), seed=seed, targets=rng.choice([1, 1, 2, 3]))
+    kind = rng.choice(HOOKS) if hooks is None else hooks
+    life = PoolLife(pool_class, policy=chosen, hooks=kind, seed=seed, targets=rng.choice([1, 1, 2, 3]))
     try:
         for _ in range(steps):
             offers = [offer for offer in life.offers() if only is None or offer[0].name in only]

@@ -429,7 +429,7 @@ def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls.Patience, "what_is_left", lambda self: self._options)
 
 
-@mutant("hooks have no limit")
+@mutant("hooks have no limit", pools.hanging_live)
 def hooks_without_limit(patch: pytest.MonkeyPatch) -> None:
     async def unbounded(name: str, outcome: Any, limit: float | None) -> None:
         await outcome

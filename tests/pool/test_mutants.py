@@ -20,7 +20,7 @@ LIVES = 600
 """Of this process's CPU: whatever else the machine does."""
 SLIPS = ("TypeError", "AttributeError", "NameError")
 """What a mutant dies of that no longer fits the code which it replaces."""
-FEW = ("served_and_cancelled_is_lost", "returned_past_the_line", "never_tried_again", "waiters_are_not_woken")
+FEW = ("forgotten_is_lost", "returned_past_the_line", "never_tried_again", "waiters_are_not_woken")
 
 
 def test_there_are_enough_mutants_and_each_says_what_is_wrong() -> None:
