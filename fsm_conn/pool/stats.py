@@ -41,12 +41,6 @@ class PoolStats:
         self.waited = 0.0
         self.wait_seconds: deque[float] = deque(maxlen=KEPT_WAITS)
 
-    def note_wait(self, seconds: float) -> None:
-        """Count a connection that was handed to a waiting caller."""
-        self.waits += 1
-        self.waited += seconds
-        self.wait_seconds.append(seconds)
-
     def absorb(self, slot: Slot) -> None:
         """Add the counts of a slot that leaves the pool."""
         self.created += slot.links

@@ -106,6 +106,8 @@ class Supervisor:
 
     def slot_moved(self, slot: Slot, *, was_in_service: bool) -> None:
         """A slot has entered a state."""
+        if slot.in_service is not was_in_service:
+            self.slots.recount()
         if slot.in_service and not was_in_service:
             self._came_up(slot)
         elif was_in_service and not slot.in_service:
@@ -243,7 +245,7 @@ class Supervisor:
 
     def provide(self) -> None:
         """A caller waits: wake or make as many slots as needed, or fail the callers when none can be had."""
-        if not self.slots.is_complete() and self.waiters and self.is_open:
+        if not self.slots.is_complete and self.waiters and self.is_open:
             self.news.set()  # something else may be due now
             self._follow(self.slots.plan(self.waiters.demand, self.now()))
 

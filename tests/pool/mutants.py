@@ -321,7 +321,7 @@ def no_overflow(patch: pytest.MonkeyPatch) -> None:
 @mutant("overflow knows no limit")
 def endless_overflow(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "_room_for_overflow", lambda self, now: 10)
-    patch.setattr(Slots, "is_complete", lambda self: False)
+    patch.setattr(Slots, "recount", nothing)
 
 
 @mutant("what hangs holds back overflow")

@@ -43,6 +43,9 @@ __all__ = ["Lease", "WatchedLease"]
 _log = logging.getLogger("fsm_conn.pool")
 _StubT = TypeVar("_StubT")
 
+_current_task = current_task if sys.version_info >= (3, 12) else asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
+"""On Python 3.11, `current_task` is a Python function, which costs as much as taking a slot."""
+
 
 class Lease:
     """A lease of a pool's connection.
@@ -78,7 +81,7 @@ class Lease:
         if self._holder is not None:
             raise self._misused("acquired a second time")
         leases = self._leases
-        task = current_task(leases.loop) if get_ident() == leases.thread else None
+        task = _current_task(leases.loop) if get_ident() == leases.thread else None
         self._holder = holder = ref(task) if task is not None else leases.user()
         if leases.free and not leases.is_slow and leases.clock() < leases.due:
             slot = leases.free.pop()
@@ -114,7 +117,6 @@ class Lease:
             if (
                 kind is not None
                 or leases.is_slow
-                or leases.waiters.waiting
                 or slot.generation != self._generation
                 or not slot.is_plain
                 or get_ident() != leases.thread
@@ -124,7 +126,10 @@ class Lease:
                 leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
             else:  # the same without the call
                 slot.holders.pop()
-                leases.free.append(slot)
+                if leases.waiters.waiting:
+                    leases.pass_on(slot)
+                else:
+                    leases.free.append(slot)
 
     def __await__(self) -> Generator[Any, None, Lease]:
         return self.__aenter__().__await__()

@@ -118,9 +118,12 @@ class Leases:
             warn_of_deadlock(self, holder)
         if limit is not None:
             return self._slot_in_time(holder, limit)
-        if not self.is_slow:  # so the pool is open, there are no hooks for leases, and nothing is free
+        if not self.is_slow and self.policy.max_waiters is None:  # as `_queue_up`, without the call
             assert self.loop is not None
-            return self._queue_up(holder, self.loop, LEASE)
+            waiter = self.waiters.join(holder, self.loop)
+            if not self.slots.is_complete:
+                self._supervisor.provide()
+            return waiter
         if self._hooks.on_acquire is not None or self.free:
             return self._agreed_slot(holder, LEASE)
         return self._queue_up(holder, self.gate.admit(), LEASE)
@@ -285,13 +288,20 @@ class Leases:
             self._returned_slowly(slot, holder, generation)
         else:
             slot.holders.remove(holder)
-            now = self.clock()
-            if now >= self.due and self.waiters.waiting and asyncio._get_running_loop() is not None:
-                self.lookout.look(slot)  # not when the loop was closed: then there are no turns to wait for
-            elif not self.waiters.serve(slot, now):
+            if self.waiters.waiting:
+                self.pass_on(slot)
+            else:
                 self.free.append(slot)
-            elif slot.callers:
-                self._supervisor.put(slot)  # it may take more calls
+
+    def pass_on(self, slot: Slot) -> None:
+        """Hand a slot that can be leased, and that nobody leases any more, to the first waiting caller."""
+        now = self.clock()
+        if now >= self.due and asyncio._get_running_loop() is not None:
+            self.lookout.look(slot)  # not when the loop was closed: then there are no turns to wait for
+        elif not self.waiters.serve(slot, now):
+            self.free.append(slot)
+        elif slot.callers:
+            self._supervisor.put(slot)  # it may take more calls
 
     def spoil(self, slot: Slot) -> None:
         """The slot is about to be given back, and nobody may use its link again."""

@@ -150,7 +150,10 @@ class Waiters:
                 except RuntimeError:
                     return True  # the loop was closed: the caller gives the slot back when it is freed
                 if since < self.counted_before:
-                    self._counts.note_wait((self.clock() if now is None else now) - since)
+                    seconds, counts = (self.clock() if now is None else now) - since, self._counts
+                    counts.waits += 1
+                    counts.waited += seconds
+                    counts.wait_seconds.append(seconds)
                 return True
         return False
 

@@ -50,6 +50,7 @@ class Slots:
         free: slots that are ready and have room for a lease, in reverse order: the last one is taken first.
         set_aside: slots that were free, and are checked before they are handed out.
         leaving: slots that were retired, and are still being closed.
+        is_complete: whether there is usually nothing that could be started. A quick test: it is asked on every wait.
         overflow_failures: how many times in a row overflow has failed.
         overflow_at: when overflow may be opened again, by the loop's clock.
     """
@@ -59,7 +60,8 @@ class Slots:
         self.free: list[Slot] = []
         self.set_aside: list[Slot] = []
         self.leaving: set[Slot] = set()
-        self.overflow_failures = self._extra = 0
+        self.overflow_failures = 0
+        self.is_complete = False
         self.overflow_at = 0.0
         self._targets = targets
         self._counts = counts
@@ -81,14 +83,14 @@ class Slots:
     def add(self, *slots: Slot) -> None:
         """Add slots."""
         self._slots += slots
-        self._recount()
+        self.recount()
 
     def remove(self, slot: Slot) -> None:
         """Remove a retired slot, and keep its counts."""
         if slot.is_overflow and slot.in_service:
             self.overflow_failures = 0
         self._slots.remove(slot)
-        self._recount()
+        self.recount()
         self.leave_free(slot)
         self._counts.absorb(slot)
         slot.target.absorb(slot)
@@ -104,7 +106,7 @@ class Slots:
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)
-        self._slots, self.set_aside, self._extra = [], [], 0
+        self._slots, self.set_aside, self.is_complete = [], [], False
         self.free.clear()
         self.leaving = set()
 
@@ -113,11 +115,12 @@ class Slots:
         slot.activate(False)
         slot.expire(is_replaced=True)
         self.leave_free(slot)
-        self._recount()
+        self.recount()
 
-    def _recount(self) -> None:
-        """Allow extra slots for those that are leaving, and for those that are to replace others."""
-        self._extra = sum(slot.is_replaced or slot.predecessor is not None for slot in self._slots)
+    def recount(self) -> None:
+        """There are other slots now, or others are in service."""
+        extra = sum(slot.is_replaced or slot.predecessor is not None for slot in self._slots)
+        self.is_complete = self._is_plain and len(self._slots) - extra >= self._most and self._slots[0].in_service
 
     def follow(self, policy: PoolPolicy) -> None:
         """Apply another policy, which may allow more or fewer slots."""
@@ -125,6 +128,7 @@ class Slots:
         self._most = policy.size + policy.standby + policy.max_overflow
         for slot in self._slots:
             slot.policy = policy
+        self.recount()
 
     def to_spare(self, count: int) -> list[Slot]:
         """The `count` regular slots that would be missed least."""
@@ -192,10 +196,6 @@ class Slots:
     def successor(self, old: Slot) -> Slot | None:
         """The slot that is to replace `old`, the last one in service."""
         return next((slot for slot in self._slots if slot.predecessor is old), None)
-
-    def is_complete(self) -> bool:
-        """Whether there is usually nothing that could be started. A quick test, as it is asked on every wait."""
-        return self._is_plain and len(self._slots) - self._extra >= self._most and self._slots[0].in_service
 
     def least_busy(self, avoided: Collection[Slot] = ()) -> Slot | None:
         """The slot for a call without a lease: preferably one whose link is not to be replaced. None: there is no slot.
