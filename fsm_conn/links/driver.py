@@ -34,7 +34,7 @@ from fsm_conn._util.timing import news_of_loss
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import ConnectionLostError, LinkError, LinkLostError, ProbeError
 
-__all__ = ["DriverLink"]
+__all__ = ["DriverLink", "has_reset"]
 
 T = TypeVar("T")
 
@@ -90,7 +90,11 @@ class DriverLink(Link, Generic[T]):
         return closed is True
 
     async def reset(self, driver: T, /) -> None:
-        """Clean up after a lease, such as an unfinished transaction. If it raises, the link is replaced."""
+        """Clean up what a lease left in the session, such as an unfinished transaction, settings or locks.
+
+        Every pool calls it after each lease, before its `on_release`; nobody gets the link before both have ended. If
+        it raises, or takes longer than `hook_timeout`, the link is replaced. Calls without a lease are not cleaned up.
+        """
 
     # --- what may be used -------------------------------------------------------------------------------------
 
@@ -234,3 +238,8 @@ class DriverLink(Link, Generic[T]):
         while not self.is_lost(driver):  # noqa: ASYNC110 - drivers that tell it by an event need no poll
             await asyncio.sleep(self.poll_interval)
         self.mark_lost()
+
+
+def has_reset(link: Link | None) -> bool:
+    """Whether pools clean the link up after each lease: it defines `reset`."""
+    return isinstance(link, DriverLink) and type(link).reset is not DriverLink.reset

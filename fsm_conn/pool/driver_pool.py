@@ -7,8 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from fsm_conn.connection.connection import Connection
-from fsm_conn.links.driver import DriverLink
+from fsm_conn.links.driver import DriverLink, has_reset
 from fsm_conn.links.errors import LinkLostError
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.pool import ConnectionPool
@@ -61,7 +60,7 @@ class DriverLease(Generic[T]):
     ) -> None:
         if self._link is None:
             return
-        if isinstance(error, asyncio.CancelledError) and self._link.one_at_a_time and not _is_reset(type(self._link)):
+        if isinstance(error, asyncio.CancelledError) and self._link.one_at_a_time and not has_reset(self._link):
             self.discard()  # what it did was cut off, perhaps, and the next user would read its answer
         else:
             self.release()
@@ -106,8 +105,7 @@ class DriverPool(ConnectionPool, Generic[T]):
 
     Args:
         target: makes a `DriverLink`: usually the class itself. Or a list of several such.
-        pool_size: as for `ConnectionPool`, and so are all other arguments. The link's `reset` is called after each
-            lease, before the pool's `on_release`.
+        pool_size: as for `ConnectionPool`, and so are all other arguments.
     """
 
     def __init__(
@@ -117,31 +115,8 @@ class DriverPool(ConnectionPool, Generic[T]):
         max_overflow: int | None = None,
         **options: Any,
     ) -> None:
-        makers = target if isinstance(target, Sequence) else (target,)
-        if any(_is_reset(maker) for maker in makers):
-            options["on_release"] = _resetting(options.get("on_release"))
         super().__init__(target, pool_size, max_overflow, **options)
 
     def acquire(self, timeout: float | None = None) -> DriverLease[T]:  # type: ignore[override]
         """A lease of a driver's object. Arguments and errors as for `ConnectionPool.acquire`."""
         return DriverLease(super().acquire, timeout)
-
-
-def _is_reset(maker: Any) -> bool:
-    """Whether links are cleaned up after each lease; also if that cannot be told."""
-    return getattr(maker, "reset", None) is not DriverLink.reset
-
-
-def _resetting(also: Callable[[Connection], Any] | None) -> Callable[[Connection], Any]:
-    async def reset(conn: Connection) -> None:
-        link = cast("DriverLink[Any]", conn.link)
-        driver = await link.begin_use()
-        try:
-            await link.reset(driver)
-            outcome: Any = None if also is None else also(conn)
-            if hasattr(outcome, "__await__"):
-                await outcome
-        finally:
-            link.end_use()
-
-    return reset

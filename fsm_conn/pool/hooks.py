@@ -17,15 +17,17 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import attrs
 
 from fsm_conn._util.timing import ExpiredError, keep, news_of_loss, within
 from fsm_conn.connection.connection import Connection
+from fsm_conn.links.driver import DriverLink
 from fsm_conn.pool.errors import HookTimeoutError
 from fsm_conn.pool.users import acting_for, current_user
 
-__all__ = ["Cleanups", "Hook", "Hooks", "ask", "run"]
+__all__ = ["Cleanups", "Hook", "Hooks", "ask", "run", "using"]
 
 _log = logging.getLogger("fsm_conn.pool")
 
@@ -72,6 +74,18 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
             await outcome
 
     await _bounded(name, call(), limit)
+
+
+async def using(conn: Connection, act: Callable[[DriverLink[Any]], Awaitable[None] | None]) -> None:
+    """Call `act` with a driver's link, which is not probed meanwhile."""
+    link = cast("DriverLink[Any]", conn.link)
+    await link.begin_use()
+    try:
+        outcome = act(link)
+        if inspect.isawaitable(outcome):
+            await outcome
+    finally:
+        link.end_use()
 
 
 async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
@@ -140,30 +154,35 @@ async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> 
 
 
 class Cleanups:
-    """The `on_release` cleanups that are still to run on one connection.
+    """The cleanups after leases that are still to run on one connection.
 
     Args:
         limit: seconds for each; None: no limit.
+
+    Attributes:
+        running: the name of the last one that ran.
     """
 
-    __slots__ = ("_limit", "_waiting")
+    __slots__ = ("_limit", "_waiting", "running")
 
     def __init__(self, limit: float | None) -> None:
         self._limit = limit
-        self._waiting: deque[Awaitable[None]] = deque()
+        self._waiting: deque[tuple[str, Awaitable[None]]] = deque()
+        self.running = ""
 
-    def add(self, cleanup: Awaitable[None]) -> None:
-        """Add the cleanup of one more lease."""
-        self._waiting.append(cleanup)
+    def add(self, name: str, cleanup: Awaitable[None]) -> None:
+        """Add a cleanup of one more lease: `reset` or `on_release`."""
+        self._waiting.append((name, cleanup))
 
     async def run(self) -> None:
         """Wait for one after another. Raises as `run`."""
         while self._waiting:
-            await _bounded("on_release", self._waiting.popleft(), self._limit)
+            self.running, cleanup = self._waiting.popleft()
+            await _bounded(self.running, cleanup, self._limit)
 
     def drop(self) -> None:
         """Close cleanups that were not started: otherwise Python warns of coroutines that were never awaited."""
         while self._waiting:
-            outcome = self._waiting.popleft()
+            _, outcome = self._waiting.popleft()
             if inspect.iscoroutine(outcome):
                 outcome.close()

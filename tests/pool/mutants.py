@@ -20,7 +20,7 @@ from fsm_conn.links.driver import DriverLink
 from fsm_conn.links.errors import ConnectionLostError, ProbeError
 from fsm_conn.links.process.start_limiter import StartLimiter, _Ticket
 from fsm_conn.machine.machine import StateMachine
-from fsm_conn.pool import driver_pool, hooks, options
+from fsm_conn.pool import hooks, options
 from fsm_conn.pool.drain import Drain
 from fsm_conn.pool.driver_pool import DriverLease
 from fsm_conn.pool.leasing import lookout
@@ -29,6 +29,7 @@ from fsm_conn.pool.leasing.leases import Leases
 from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.opening import Opening
 from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.pool.slots import slot as slot_module
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.slots import Slots
 from fsm_conn.pool.supervisor import Supervisor
@@ -195,7 +196,7 @@ def doubtful_is_leased_again(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a slot is leased again before it was reset")
 def leased_before_reset(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Slot, "reset", lambda self, cleanup: cleanup.close())
+    patch.setattr(Slot, "reset", lambda self, name, cleanup: cleanup.close())
     patch.setattr(Slot, "_judge", _judged_in_service)
 
 
@@ -649,7 +650,7 @@ def losses_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a driver is not reset after its lease", drivers.live)
 def never_reset(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(driver_pool, "_resetting", lambda also: also)
+    patch.setattr(slot_module, "has_reset", lambda link: False)
 
 
 @mutant("the driver of a link that is closed stays open", drivers.live)

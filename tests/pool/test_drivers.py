@@ -6,7 +6,17 @@ import asyncio
 
 import pytest
 
-from fsm_conn import CallOptions, Connection, DriverLink, DriverPool, FsmConnError, HealthPolicy, LinkLostError
+from fsm_conn import (
+    CallOptions,
+    Connection,
+    ConnectionPool,
+    DriverLink,
+    DriverPool,
+    FsmConnError,
+    HealthPolicy,
+    LinkLostError,
+    PoolPolicy,
+)
 
 PATIENT = CallOptions(timeout=10, wait_for_ready=True)
 
@@ -185,3 +195,71 @@ async def test_a_lost_link_is_not_called() -> None:
         await link.call("ask", "one", {}, None)
     assert told.value.maybe_executed is False  # type: ignore[attr-defined]
     await link.close()
+
+
+class Counted(DriverLink[list[str]]):
+    """A link whose driver remembers what was done, and that is reset."""
+
+    async def connect(self) -> list[str]:
+        return []
+
+    async def disconnect(self, driver: list[str], /) -> None: ...
+
+    async def reset(self, driver: list[str], /) -> None:
+        await asyncio.sleep(1)
+        driver.append("reset")
+
+
+class Uncleaned(Counted):
+    """The same, without a reset."""
+
+    reset = DriverLink.reset
+
+
+async def test_every_pool_resets_a_driver_after_a_lease_and_before_the_next() -> None:
+    """Also one that leases connections; first the link's own `reset`, then the pool's `on_release`."""
+
+    def on_release(conn: Connection) -> None:
+        conn.link.driver.append("on_release")  # type: ignore[union-attr]
+
+    async with ConnectionPool(Counted, 1, 0, on_release=on_release) as pool:
+        for number in range(3):
+            async with pool.acquire() as client:
+                assert client.connection.link.driver == ["reset", "on_release"] * number  # type: ignore[union-attr]
+
+
+async def test_a_target_that_is_added_later_is_reset_too() -> None:
+    """Each link says for itself whether it is."""
+    async with DriverPool(Uncleaned, 2, 0) as pool:
+        pool.add_target(Counted)
+        async with pool.acquire() as one, pool.acquire() as other:
+            assert one == other == []  # and both are given back, so that one of them may leave
+        while not any(type(slot.conn.link) is Counted and slot.in_service for slot in pool.slots):
+            await asyncio.sleep(1)
+        for number in range(4):
+            async with pool.acquire() as one, pool.acquire() as other:
+                assert sorted([one, other]) == [[], ["reset"] * number]
+
+
+async def test_a_reset_that_fails_or_hangs_has_its_link_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    """And the log says that it was the reset."""
+
+    class Broken(Counted):
+        hangs = False
+
+        async def reset(self, driver: list[str], /) -> None:
+            if self.hangs:
+                await asyncio.get_running_loop().create_future()
+            raise ValueError("cannot be reset")
+
+    class Hanging(Broken):
+        hangs = True
+
+    for kind, said in ((Broken, "reset failed"), (Hanging, "reset did not end within 3 s")):
+        caplog.clear()
+        async with ConnectionPool(kind, 1, 0, policy=PoolPolicy(hook_timeout=3), name="pool") as pool:
+            async with pool.acquire() as client:
+                before = client.connection.link
+            async with pool.acquire(timeout=60) as client:
+                assert client.connection.link is not before
+        assert any(said in message and "on_release" not in message for message in caplog.messages), caplog.messages

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fsm_conn import (
+    ConnectionPool,
     DriverPool,
     HealthPolicy,
     LinkError,
@@ -101,6 +103,39 @@ async def test_probes_do_not_cut_a_long_query(server: Any) -> None:
             await db.fetchval("SELECT pg_sleep(0.8)")
         async with pool.acquire() as db:
             assert await db.fetchval("SELECT pg_backend_pid()") == mine
+
+
+@pytest.mark.parametrize("make", [ConnectionPool, DriverPool])
+@pytest.mark.parametrize("end", ["leave", "raise"])
+async def test_what_a_lease_leaves_in_its_session_does_not_reach_the_next(server: Any, make: Any, end: str) -> None:
+    """Settings, locks and an open transaction: the link's `reset` ends them, in every pool."""
+    asyncpg = pytest.importorskip("asyncpg")
+    admin = await asyncpg.connect(**server)
+    await admin.execute("DROP TABLE IF EXISTS purse; CREATE TABLE purse (name text, cents int)")
+
+    @asynccontextmanager
+    async def session() -> AsyncIterator[Any]:
+        async with pool.acquire(timeout=60) as lease:
+            yield lease if make is DriverPool else lease.connection.link.driver
+
+    async with make(link_to(server), 1, 0) as pool:
+        with suppress(ZeroDivisionError):
+            async with session() as db:
+                mine = await db.fetchval("SELECT pg_backend_pid()")
+                usual = await db.fetchval("SHOW work_mem")
+                await db.execute("SET work_mem = '7MB'")
+                await db.execute("SELECT pg_advisory_lock(17)")
+                await db.execute("BEGIN")
+                await db.execute("INSERT INTO purse VALUES ('ann', 100)")
+                if end == "raise":
+                    raise ZeroDivisionError
+        async with session() as db:
+            assert await db.fetchval("SELECT pg_backend_pid()") == mine, "it was reset, not replaced"
+            assert await db.fetchval("SHOW work_mem") == usual
+            assert await db.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+            assert not db.is_in_transaction()
+            assert await db.fetchval("SELECT count(*) FROM purse") == 0
+    await admin.close()
 
 
 STATEMENTS = (

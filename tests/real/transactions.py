@@ -188,14 +188,13 @@ async def _moved(
 ) -> tuple[int, int]:
     make: Any = ConnectionPool if kind == "calls" else DriverPool
     move = by_calls if kind == "calls" else by_driver
-    options: dict[str, Any] = {"on_release": _clean} if kind == "calls" else {}
     health, clock, kills = HealthPolicy(interval=0.2, timeout=5.0), asyncio.get_running_loop().time, 0
 
     async def use() -> None:
         while clock() < end:
             await move(pool, ledger, rng)
 
-    async with make(link_to(server), SIZE, 2, health=health, retry=RetryPolicy(stable_after=0.5), **options) as pool:
+    async with make(link_to(server), SIZE, 2, health=health, retry=RetryPolicy(stable_after=0.5)) as pool:
         end = clock() + seconds
         users = [asyncio.create_task(use()) for _ in range(USERS)]
         # However slow the machine is: until something was moved, and something was killed.
@@ -210,8 +209,3 @@ async def _moved(
         while (capacity := pool.get_pool_stats()["available_in_pool"]) < SIZE and clock() < end:
             await asyncio.sleep(0.05)
     return kills, capacity
-
-
-async def _clean(conn: Any) -> None:
-    """End what a lease has begun and not ended."""
-    await conn.link.driver.reset()

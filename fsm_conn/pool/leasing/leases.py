@@ -25,7 +25,7 @@ from weakref import WeakSet
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
 from fsm_conn.pool.gate import Gate
-from fsm_conn.pool.hooks import Hook, Hooks, ask
+from fsm_conn.pool.hooks import Hooks, ask, using
 from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
@@ -316,8 +316,8 @@ class Leases:
             self._call_soon(slot, holder, generation)  # what is to be done needs the loop
             return
         try:
-            if self._hooks.on_release is not None and self._supervisor.is_serving and slot.is_clean:
-                self._reset(self._hooks.on_release, slot)
+            if self._supervisor.is_serving and slot.is_clean:
+                self._reset(slot)
         finally:
             self.give_back(slot, holder)
 
@@ -349,10 +349,18 @@ class Leases:
         if self.loop is not None and not self.loop.is_closed():
             self._supervisor.settle(slot)
 
-    def _reset(self, hook: Hook, slot: Slot) -> None:
-        """Have `on_release` clean up; nobody gets the slot before that has ended."""
+    def _reset(self, slot: Slot) -> None:
+        """Have the link's `reset` and `on_release` clean up; nobody gets the slot before they have ended."""
+        conn, hook = slot.conn, self._hooks.on_release
+        if slot.has_reset:
+            slot.reset("reset", using(conn, lambda link: link.reset(link.driver)))
+        if hook is None:
+            return
+        if slot.has_reset:
+            slot.reset("on_release", using(conn, lambda link: hook(conn)))
+            return
         try:
-            outcome = hook(slot.conn)
+            outcome = hook(conn)
         except BaseException as error:
             slot.try_to_fire(SlotTrigger.SPOIL)
             if not isinstance(error, Exception):
@@ -360,7 +368,7 @@ class Leases:
             self._supervisor.hook_failed(slot, "on_release", error)
             return
         if inspect.isawaitable(outcome):
-            slot.reset(outcome)
+            slot.reset("on_release", outcome)
 
     # --- leases that are not released -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
 from fsm_conn.connection.table import ConnectionState
+from fsm_conn.links.driver import has_reset
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 from fsm_conn.pool.hooks import Cleanups, Hook, run
@@ -70,13 +71,13 @@ class Slot(StateMachine):
         in_service: whether a link is open and `on_open` has finished with it.
         is_active: whether the slot can be leased, rather than being standby.
         is_ready: whether the slot may be leased, apart from the leases that it has already.
-        is_plain: whether the slot is ready, not overflow, and not old.
+        is_plain: whether the slot is ready, not overflow, not old, and its link has no `reset`.
         is_old: whether the link is to be replaced once nobody uses it and another slot serves.
         is_replaced: whether another slot has taken this one's place, so that this one leaves when nobody uses it.
         predecessor: the slot that this one replaces when it comes up.
         is_doubtful: whether `on_acquire` refused it, or it was being checked, when it was last to be leased.
         is_retired: whether the slot has left the pool.
-        is_exclusive: whether its link carries one call at a time.
+        is_exclusive, has_reset: whether its link carries one call at a time; whether it is cleaned up after a lease.
         cause: the connection's last error since it was in service; None when there was none.
         backoff: counts the failures, and computes the pauses.
         expires_at, idle_since: when the link is to be replaced (None: never); since when nobody uses the slot.
@@ -108,7 +109,7 @@ class Slot(StateMachine):
         self.generation = self.links = self.leases = 0
         self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = self.is_plain = False
         self.is_exclusive = self.is_wanted_again = self.is_replaced = self._needs_fresh_link = self.in_service = False
-        self.predecessor: Slot | None = None
+        self.has_reset, self.predecessor = False, cast("Slot | None", None)
         self.cause = self.loss = cast("BaseException | None", None)
         self.expires_at: float | None = None
         self.idle_since = self._began = 0.0
@@ -198,9 +199,9 @@ class Slot(StateMachine):
         if self.in_service:
             self.expire()
 
-    def reset(self, cleanup: Awaitable[None]) -> None:
-        """A lease is over: nobody gets the slot before `cleanup`, which `on_release` returned, has ended."""
-        self._cleanups.add(cleanup)
+    def reset(self, name: str, cleanup: Awaitable[None]) -> None:
+        """A lease is over: nobody gets the slot before `cleanup` has ended."""
+        self._cleanups.add(name, cleanup)
         self.fire(_T.RESET)
 
     def try_to_fire(self, trigger: SlotTrigger) -> None:
@@ -278,6 +279,7 @@ class Slot(StateMachine):
         if self.conn.link is not self._link:
             self._link = self.conn.link
             self.is_exclusive = self._link is not None and self._link.one_at_a_time
+            self.has_reset = has_reset(self._link)
             self.links += 1
             lifetime = self.policy.lifetime(self._rng)
             self.expires_at = None if lifetime is None else began + lifetime
@@ -334,7 +336,7 @@ class Slot(StateMachine):
         try:
             await self._cleanups.run()
         except Exception as error:  # of the application, of any kind
-            self._owner.hook_failed(self, "on_release", error)
+            self._owner.hook_failed(self, self._cleanups.running, error)
             return _T.SPOIL
         return _T.RESET_DONE
 
@@ -354,8 +356,6 @@ class Slot(StateMachine):
         """Close the connection."""
         await self.conn.disconnect()
         return _T.DISCONNECTED
-
-    # --- how it is done -------------------------------------------------------------------------------------------
 
     def _conn_moved(self, record: TransitionRecord) -> None:
         """The connection moved: take the slot out of service at once, whatever else runs in the loop first."""
@@ -388,7 +388,7 @@ class Slot(StateMachine):
 
     def _judge(self) -> None:
         self.is_ready = self._state == _S.READY and self.is_active and not self.is_replaced
-        self.is_plain = self.is_ready and not self.is_overflow and not self.is_old
+        self.is_plain = self.is_ready and not (self.is_overflow or self.is_old or self.has_reset)
 
     async def on_loop_end(self) -> None:
         """Close the connection."""
