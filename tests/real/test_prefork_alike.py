@@ -126,6 +126,24 @@ async def test_keys_are_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert is_forked(caplog)
 
 
+async def test_nothing_is_imported_twice_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is imported only when the certificate of a plugin is made, the template has imported."""
+    lines = (
+        "import sys",
+        "from pyvider.rpcplugin.server import RPCPluginServer",
+        "from provide.foundation.crypto import Certificate",
+        "known = set(sys.modules)",
+        "Certificate.create_self_signed_server_cert('localhost', 'x', 1)",
+        "print(sorted(name for name in set(sys.modules) - known if name.startswith('cryptography')))",
+    )
+    command = script(tmp_path, *lines)
+    _, spawned, _ = await ended(*command, prefork=False)
+    _, forked, why = await ended(*command)
+    assert "cryptography" in spawned
+    assert "'[]'" in forked, why
+    assert is_forked(caplog)
+
+
 async def test_classes_of_the_program_are_pickled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Processes of its own find them in its `__main__`."""
     command = script(

@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 TYPE_CHECKING = False
@@ -36,6 +36,8 @@ PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", 
 """Modules that read a variable, or the arguments, on behalf of another module."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 """Devices that may stay open: they have no state that plugins could share."""
+IMPORTED_LATER = {"cryptography.x509": "cryptography.hazmat.backends.openssl"}
+"""What libraries import when they are first used, which each plugin would do after the fork: all that speak TLS, here."""
 OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQueue", "PollerCompletionQueue"} | {
     "ChannelCredentials",
     "ServerCredentials",
@@ -90,6 +92,7 @@ class Imports:
                     self.file = run_leading(self._kind, self._program)
                 for name in modules:
                     __import__(name)
+                import_later()
             refresh(self._varying)
         except BaseException as error:
             missing = error.name if isinstance(error, ImportError) else None
@@ -179,6 +182,14 @@ def _reader(frame: FrameType | None) -> str:
     if any(name.startswith(REFRESHED) for name in names):
         return ""
     return next((name for name in names if name.partition(".")[0] not in PASSING_ON), "?")
+
+
+def import_later() -> None:
+    """Import what the libraries that are imported by now import only when they are used."""
+    for library, later in IMPORTED_LATER.items():
+        if library in sys.modules:
+            with suppress(ImportError):
+                __import__(later)
 
 
 def refresh(varying: list[str]) -> None:
