@@ -8,8 +8,9 @@ leases the task with the most of them had for each of the one with the fewest.
 On real plugins: all seven of the documented default pool are leased at once; the only slot is killed while one stands
 by, and the next idempotent call is timed; fifty callers go on while one of two slots is killed every half second; and
 calls that keep a core busy go through two plugins and through one, in turn. Then many are opened by one pool: how long
-that takes, against the CPU time of one start, in the plugin and here, for each of them on all cores; how late the loop
-runs what is due meanwhile; and how long closing takes.
+that takes, against the CPU time of one start, in the plugin and here, for each of them on all cores; what part of the
+time in which a start has its turn its plugin neither runs nor waits for a core, which does not depend on what others do
+on the machine; how late the loop runs what is due meanwhile; and how long closing takes.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.core import Progress, Row, against, row_of, turns
 from benchmarks.leftovers import children
 from benchmarks.peers import PEERS, SIZE, Acquire, installed
 from benchmarks.plugin import COMMAND
 from fsm_conn import CallOptions, Connection, ConnectionPool, Link, PoolPolicy
+from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.links.process.system import usable_cores
 
 PAIRS = 2000
@@ -44,6 +46,22 @@ ROUNDS = 400_000
 """Of the loop of one call that keeps a core busy: some 20 ms."""
 BURNING = 240
 """Such calls of one turn, by eight callers."""
+
+
+class Timed(PluginLink):
+    """A plugin that notes which part of its turn among the starts its main thread has slept, or was not there yet."""
+
+    slept: ClassVar[list[float]] = []
+
+    @asynccontextmanager
+    async def start_slot(self) -> AsyncIterator[None]:
+        """As any plugin's."""
+        async with super().start_slot():
+            began = time.perf_counter()
+            yield
+            took = time.perf_counter() - began
+            running, waiting = map(int, Path(f"/proc/{self.pid}/schedstat").read_text().split()[:2])
+            self.slept.append(1 - (running + waiting) / 1e9 / took)
 
 
 class Nothing(Link):
@@ -269,7 +287,8 @@ async def _many(count: int, progress: Progress) -> list[Row]:
     cores = usable_cores()
     one = statistics.median([await _cpu_of_one_start() for _ in range(5)])
     lags: list[float] = []
-    pool = ConnectionPool(COMMAND, count, 0)
+    Timed.slept.clear()
+    pool = ConnectionPool(lambda: Timed(COMMAND), count, 0)
     watcher = asyncio.create_task(_watch(lags))
     began, taken = time.perf_counter(), _taken_by_others()
     await pool.initialize(lambda ready, of: progress.at(ready, of, "starts"))
@@ -289,8 +308,17 @@ async def _many(count: int, progress: Progress) -> list[Row]:
             detail=f"{opening:.2f} against {least:.2f} s; others had {taken / cores / opening:.0%} of the cores",
             why=(
                 "What there is above 1 is that starts are slower beside one another than alone, by the caches that "
-                "they share, and some 40 ms of each in which its slot waits for this process."
+                "they share, and the part of its turn in which each plugin sleeps."
             ),
+        ),
+        Row(
+            name="part of its turn that a start sleeps",
+            work=f"{work}: its plugin neither runs nor waits for a core",
+            value=statistics.median(Timed.slept),
+            unit="",
+            goal=0.1,
+            detail=f"at most {max(Timed.slept):.3f}",
+            why="It is not there yet, or waits for this process to connect to it.",
         ),
         Row(name="loop lag while opening many", work=work, value=max(lags) * 1e3, unit="ms", goal=100, strict=True),
         Row(name="closing many", work=work, value=closing, unit="s", goal=3),

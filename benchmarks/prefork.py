@@ -4,7 +4,9 @@ The calculator is connected, killed with -9 and called again, with `prefork` and
 own start, which does not close its plugin in the measured time. The template is warm, but for the pools: a pool of
 sixty-four is opened in turn either way, and the time of the forked one begins when not even its template is there.
 While they are open the memory of all the plugins is added up, as shares (PSS): a page that several processes have in
-common counts for each by its part. The template's own share is added to that of the forked ones.
+common counts for each by its part. The template's own share is added to that of the forked ones. So is its CPU time to
+theirs: the CPU time that opening takes, of this process and of all plugins, says more than the time where the machine
+is busy with other things, too.
 
 Last, one of four forked plugins of a pool is killed every 0.3 s for a minute, while twenty callers call on and on.
 """
@@ -50,6 +52,8 @@ class Times:
     forked_again: list[float] = attrs.field(factory=list)
     spawned_pool: list[float] = attrs.field(factory=list)
     forked_pool: list[float] = attrs.field(factory=list)
+    spawned_cpu: list[float] = attrs.field(factory=list)
+    forked_cpu: list[float] = attrs.field(factory=list)
     spawned_memory: list[float] = attrs.field(factory=list)
     forked_memory: list[float] = attrs.field(factory=list)
     calls: list[float] = attrs.field(factory=list)
@@ -111,15 +115,24 @@ async def _life(forked: bool, started: list[float], again: list[float]) -> None:
 
 async def _pool(times: Times, plugins: int, *, forked: bool) -> None:
     before = children()
-    began = time.perf_counter()
+    began, ours = time.perf_counter(), time.process_time()
     async with ConnectionPool(_target(forked), plugins, 0, start_timeout=LIMIT) as pool:
         while pool.get_pool_stats()["total_connections"] < plugins:
             await asyncio.sleep(0.01)
-        took = time.perf_counter() - began
+        took, ours = time.perf_counter() - began, time.process_time() - ours
+        started = children() - before
+        cpu = ours + sum(map(_cpu, started))
         await asyncio.sleep(PAUSE)
-        memory = float(sum(map(_share, children() - before)))
+        memory = float(sum(map(_share, started)))
     (times.forked_pool if forked else times.spawned_pool).append(took)
+    (times.forked_cpu if forked else times.spawned_cpu).append(cpu)
     (times.forked_memory if forked else times.spawned_memory).append(memory)
+
+
+def _cpu(pid: int) -> float:
+    """The seconds of CPU time that a process has had."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _share(pid: int) -> int:
@@ -168,6 +181,7 @@ def _table(times: Times, plugins: int) -> list[Row]:
         _ratio("kill -9 to the next answer", times.forked_again, times.cold, f"{work}, against a cold start", 0.12),
         _ratio("kill -9 to the next answer", times.forked_again, times.spawned_again, against_spawned, None),
         _ratio("pool, open", times.forked_pool, times.spawned_pool, f"{shared}, none warm, against spawned", 0.15),
+        _ratio("pool, CPU of opening", times.forked_cpu, times.spawned_cpu, f"{shared}, against spawned", 0.15),
         row_of(
             against(times.forked_memory, times.spawned_memory),
             name="memory of the plugins",
