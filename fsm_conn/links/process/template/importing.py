@@ -37,7 +37,7 @@ PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 """Devices that may stay open: they have no state that plugins could share."""
 IMPORTED_LATER = {"cryptography.x509": "cryptography.hazmat.backends.openssl"}
-"""What libraries import when they are first used. Each plugin would do so after the fork: here, those that speak TLS."""
+"""What libraries import only when they are used. Each plugin would do so after the fork: here, those that speak TLS."""
 OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQueue", "PollerCompletionQueue"} | {
     "ChannelCredentials",
     "ServerCredentials",
