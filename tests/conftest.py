@@ -34,7 +34,8 @@ ONCE = tuple(
         *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
         *("connection/test_beside.py", "connection/test_serving.py", "pool/test_mutants.py", "pool/test_storm.py"),
         *("links/test_fuzz_files.py", "links/grpc/test_fuzz_requests.py", "links/process/test_fuzz_output.py"),
-        *("test_benchmarks.py", "test_layers.py", "test_platforms.py", "test_security_document.py", "test_surface.py"),
+        *("test_benchmarks.py", "test_layers.py", "test_patience.py", "test_platforms.py", "test_security_document.py"),
+        "test_surface.py",
     )
 )
 """What one interpreter shows for all: texts, pictures, documents, pages, searches by chance and for seeded faults, and

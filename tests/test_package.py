@@ -22,7 +22,7 @@ PACKAGE = Path(fsm_conn.__file__).parent
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 def test_importing_the_package_imports_neither_grpc_nor_pyvider() -> None:

@@ -35,13 +35,13 @@ PLUGIN = [sys.executable, "-m", "fsm_conn.demo.calculator"]
 
 @pytest.fixture(scope="module")
 def conn() -> Iterator[Connection]:
-    with Connection(PLUGIN, name="calculator", start_timeout=60) as conn:
+    with Connection(PLUGIN, name="calculator", start_timeout=200) as conn:
         yield conn
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ConnectionPool]:
-    with ConnectionPool(PLUGIN, 2, 0, start_timeout=60) as pool:
+    with ConnectionPool(PLUGIN, 2, 0, start_timeout=200) as pool:
         yield pool
 
 
@@ -57,12 +57,12 @@ def test_calls_by_name_and_by_attribute(conn: Connection) -> None:
 def test_a_compiled_stub_blocks_too(conn: Connection, pool: ConnectionPool) -> None:
     """Its methods return the reply, or an iterator of replies, and take gRPC's own options."""
     stub = conn.stub(CalculatorStub)
-    assert stub.Add(Operands(a=5, b=3), timeout=30).result == 8
+    assert stub.Add(Operands(a=5, b=3), timeout=200).result == 8
     assert [reply.result for reply in stub.Count(Limit(limit=3))] == [1, 2, 3]
     assert "Add" in dir(stub)
     with pytest.raises(grpc.RpcError, match="division by zero"):
         stub.Divide(Operands(a=5, b=0))
-    with pool.acquire(timeout=30) as lease:
+    with pool.acquire(timeout=200) as lease:
         assert lease.stub(CalculatorStub).Add(Operands(a=5, b=3)).result == 8
 
 
@@ -148,7 +148,7 @@ def test_many_threads_share_one_pool(pool: ConnectionPool) -> None:
 
 def test_a_lease_ends_with_its_block(pool: ConnectionPool) -> None:
     """Also when the block raises; afterwards it is refused."""
-    lease = pool.acquire(timeout=30)
+    lease = pool.acquire(timeout=200)
     with pytest.raises(ZeroDivisionError), lease:
         1 / 0
     with pytest.raises(LeaseError, match="not held"):
@@ -197,7 +197,7 @@ def test_what_is_left_open_is_closed_when_the_interpreter_ends() -> None:
     code = """
     import sys
     from fsm_conn.blocking import Connection
-    conn = Connection([sys.executable, "-m", "fsm_conn.demo.calculator"], start_timeout=60)
+    conn = Connection([sys.executable, "-m", "fsm_conn.demo.calculator"], start_timeout=200)
     conn.connect()
     print(conn.pid)
     """
@@ -213,9 +213,9 @@ def test_ctrl_c_ends_a_wait_at_once() -> None:
     import signal, sys
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from fsm_conn.blocking import Connection
-    with Connection([sys.executable, "-m", "fsm_conn.demo.calculator"], start_timeout=60) as conn:
-        print("waiting", flush=True)
+    with Connection([sys.executable, "-m", "fsm_conn.demo.calculator"], start_timeout=200) as conn:
         try:
+            print("waiting", flush=True)
             conn.wait_for_state("failed", timeout=3600)
         except KeyboardInterrupt:
             print("interrupted", conn.calculator.Add(a=1, b=1).result)

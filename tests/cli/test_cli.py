@@ -23,7 +23,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
         env=clean_environment(**environment),
     )
@@ -35,7 +35,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
         shell=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
         env=clean_environment(),
     )
@@ -138,7 +138,7 @@ def test_a_reader_that_has_gone_is_no_error(command: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=writing,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=200,
         check=False,
         env=clean_environment(),
     )
@@ -248,6 +248,6 @@ def test_the_package_and_the_help_import_no_more_than_they_need() -> None:
         " or name.startswith('fsm_conn.cli.') and name.rpartition('.')[2] in cli.app.COMMANDS])"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200
     ).stdout.splitlines()
     assert (shown[0], shown[-1]) == ("set()", "[]")

@@ -50,7 +50,7 @@ def test_the_script_of_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -
     script = capsys.readouterr().out
     assert f"_FSM_CONN_COMPLETE={shell}_complete" in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=200)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
@@ -79,6 +79,6 @@ echo "${{COMPREPLY[*]}}"
 """
     environment = clean_environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     result = subprocess.run(
-        ["bash", "--norc", "-c", program], capture_output=True, text=True, timeout=60, check=True, env=environment
+        ["bash", "--norc", "-c", program], capture_output=True, text=True, timeout=200, check=True, env=environment
     )
     assert (result.stdout, result.stderr) == (f"{expected}\n", "")

@@ -300,7 +300,7 @@ def test_completions(name: str, words: str, tmp_path: Path) -> None:
     line = f"fsm-conn {words.format('hostile')}"
     asked = {"_FSM_CONN_COMPLETE": "zsh_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
     ended = subprocess.run(
-        COMMAND, capture_output=True, check=False, env=clean_environment(**asked), cwd=tmp_path, timeout=60
+        COMMAND, capture_output=True, check=False, env=clean_environment(**asked), cwd=tmp_path, timeout=200
     )
     assert_harmless(ended.stdout + ended.stderr)
 

@@ -237,7 +237,7 @@ def test_the_same_bytes_whatever_the_hash_seed_and_whatever_ran_before() -> None
     for seed, arguments in (("0", []), ("1", ["reversed"]), ("4711", [])):
         env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *arguments], env=env, capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", SCRIPT, *arguments], env=env, capture_output=True, text=True, check=True, timeout=200
         )
         told.add(tuple(sorted(set(done.stdout.splitlines()))))
     assert len(told) == 1

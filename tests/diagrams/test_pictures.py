@@ -177,14 +177,14 @@ for format in ("svg", "png"):
     except ImportError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)
     said = "drawing SVG or PNG needs 'pygraphviz', which is not installed: pip install 'fsm_conn[diagrams]'"
     assert done.stdout.splitlines() == [said, said]
 
 
 def test_drawing_imports_nothing_heavy() -> None:
     code = "import fsm_conn.diagrams, sys; print([m for m in ('pygraphviz', 'sphinx', 'grpc', 'hypothesis') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)
     assert done.stdout.strip() == "[]"
 
 
@@ -200,5 +200,5 @@ def test_a_closed_stderr_is_no_hindrance() -> None:
     """Daemons have none."""
     code = "import os; os.close(2); from fsm_conn import Connection; from fsm_conn.diagrams import diagram; "
     code += "print(diagram(Connection, 'svg')[:4])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert done.stdout == "<svg\n"

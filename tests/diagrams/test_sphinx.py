@@ -155,5 +155,5 @@ def test_a_module_that_lacks_another_says_so_itself(tmp_path: Path, monkeypatch:
 def test_without_sphinx_the_error_says_what_to_install(lacking: str) -> None:
     """Whichever of its modules is looked for first."""
     code = f"import sys; sys.modules[{lacking!r}] = None\ntry:\n    import fsm_conn.diagrams.sphinx\nexcept ImportError as e:\n    print(e)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert done.stdout == "fsm_conn.diagrams.sphinx needs 'sphinx', which is not installed: pip install sphinx\n"

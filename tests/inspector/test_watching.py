@@ -167,7 +167,7 @@ async def test_it_can_be_closed_twice_and_before_it_was_opened() -> None:
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 def test_it_costs_nothing_until_it_is_used() -> None:

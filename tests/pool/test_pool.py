@@ -924,7 +924,7 @@ def test_a_forked_child_must_not_use_its_parents_pool() -> None:
     from pathlib import Path
 
     code = textwrap.dedent(FORKING).format(tests=str(Path(__file__).parent.parent))
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert (run.stdout, run.returncode) == ("fine\n", 0), run.stderr
 
 

@@ -77,7 +77,7 @@ class Fault:
     timeout: float | None = None
     """Seconds of the call."""
     start_timeout: float = 120.0
-    limit: float = 60.0
+    limit: float = 200.0
     """Seconds until the error must be there, on a machine that is busy with other things."""
     health: HealthPolicy | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-__all__ = ["free_port", "postgres", "redis"]
+from ..ports import free_port
+
+__all__ = ["postgres", "redis"]
 
 PATIENCE = 200.0
 """Seconds for a server to listen."""
@@ -30,13 +32,6 @@ def _program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed: apt-get install postgresql redis-server")
     return found
-
-
-def free_port() -> int:
-    """A port of loopback on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _user() -> dict[str, Any]:
@@ -66,7 +61,7 @@ def _running(command: list[str], directory: Path, port: int) -> Iterator[None]:
     finally:
         server.terminate()
         try:
-            server.wait(20)
+            server.wait(100)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()

@@ -43,7 +43,7 @@ pytestmark = [
 ]
 
 generated: Any = counter_pb2_grpc
-PATIENT = 60.0
+PATIENT = 200.0
 NEVER = 0.2
 """Seconds for an offer that is never made."""
 

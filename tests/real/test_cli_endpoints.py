@@ -164,7 +164,7 @@ def test_the_log_of_a_service(tmp_path: Path) -> None:
         "from fsm_conn import Connection\n"
         "logging.basicConfig(level=logging.INFO, format='%(levelname)s %(name)s %(message)s')\n"
         "async def main():\n"
-        "    async with Connection([sys.executable, '-m', 'fsm_conn.demo.calculator'], name='calc', start_timeout=60) as conn:\n"
+        "    async with Connection([sys.executable, '-m', 'fsm_conn.demo.calculator'], name='calc', start_timeout=200) as conn:\n"
         "        os.kill(conn.pid, signal.SIGKILL)\n"
         "        await conn.wait_for_state('reconnecting')\n"
         "        await conn.wait_for_state('connected')\n"

@@ -151,10 +151,10 @@ async def test_a_plugin_that_was_stopped_is_noticed_killed_at_once_and_replaced(
 ) -> None:
     """It cannot hear SIGTERM: who waited for that would wait for an hour here."""
     monkeypatch.setattr(rpcplugin, "GRACE", 3600.0)
-    health = HealthPolicy(interval=0.2, timeout=0.5, failure_threshold=1)
+    health = HealthPolicy(interval=0.2, timeout=5, failure_threshold=1)  # a busy plugin answers sooner
     client = HealthMonitoredClient(CALCULATOR, health=health)
     client.close_timeout = 3600.0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         await client.connect()
         stopped = pid(client)
         os.kill(stopped, signal.SIGSTOP)
@@ -176,7 +176,7 @@ async def test_a_plugin_that_announces_its_illness_is_replaced_at_once() -> None
     """Long before a probe is due; and the reason is its own word, not its silence."""
     health = HealthPolicy(interval=3600, failure_threshold=1)
     client = HealthMonitoredClient([PYTHON, str(PLUGINS / "ailing.py"), "watch"], health=health)
-    async with asyncio.timeout(60), client:
+    async with asyncio.timeout(200), client:
         ill = pid(client)
         os.kill(ill, signal.SIGUSR1)
         await client.wait_for_state(S.RECONNECTING)
@@ -193,7 +193,7 @@ async def test_a_plugin_without_a_health_service_is_reported_as_one() -> None:
     client = HealthMonitoredClient(
         [PYTHON, str(PLUGINS / "ailing.py"), "none"], health=HealthPolicy(interval=0.05, failure_threshold=1)
     )
-    async with asyncio.timeout(60), client:
+    async with asyncio.timeout(200), client:
         await eventually(lambda: client.health_report().passed_probes >= 2)
         report = client.get_health_report()
         assert (report["health"], report["failed_probes"], report["losses"]) == ("no health service", 0, 0)
@@ -248,7 +248,7 @@ async def test_under_load_with_the_plugin_killed_every_half_second_nothing_is_lo
         [PYTHON, str(PLUGINS / "diary.py")],
         env={"DIARY": str(diary)},
         retry=RetryPolicy(max_attempts=None, initial_delay=0.0, stable_after=0.0),
-        start_timeout=60,
+        start_timeout=200,
     )
     outcomes: dict[bool, dict[int, str]] = {True: {}, False: {}}
     await client.connect()

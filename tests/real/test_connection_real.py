@@ -136,7 +136,7 @@ async def test_an_idempotent_call_survives_a_kill() -> None:
     async with calculator() as conn:
         for _ in range(3):
             os.kill(pid(conn), signal.SIGKILL)
-            reply = await conn.call("calculator.Add", CallOptions(idempotent=True, timeout=30), a=5, b=3)
+            reply = await conn.call("calculator.Add", CallOptions(idempotent=True, timeout=200), a=5, b=3)
             assert reply.result == 8
 
 
@@ -214,7 +214,7 @@ async def test_a_plugin_that_exits_is_retried_and_its_last_words_are_quoted() ->
 async def test_a_plugin_that_prints_its_handshake_and_exits_is_an_error_at_once() -> None:
     """No timeout has to pass."""
     conn = Connection(hostile("handshake-exit"), retry=ONCE)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         with pytest.raises(ConnectFailedError, match="died of shame") as caught:
             await conn.connect()
     assert isinstance(caught.value.reason, PluginExitedError)
@@ -222,7 +222,7 @@ async def test_a_plugin_that_prints_its_handshake_and_exits_is_an_error_at_once(
 
 async def test_a_silent_plugin_ends_by_its_start_timeout_with_its_stderr() -> None:
     """What it said meanwhile explains why it took so long."""
-    conn = Connection(hostile("silent"), retry=ONCE, start_timeout=4)
+    conn = Connection(["/bin/sh", "-c", "echo starting >&2; exec sleep 100"], retry=ONCE, start_timeout=4)
     with pytest.raises(ConnectFailedError, match=r"(?s)did not open within 4 s.*starting") as caught:
         await conn.connect()
     assert isinstance(caught.value.reason, StartTimeoutError)
@@ -251,7 +251,7 @@ async def test_secrets_do_not_appear_in_errors() -> None:
 @pytest.mark.parametrize("moment", range(30))
 async def test_connect_cancelled_at_thirty_moments_leaves_nothing(moment: int, leftovers: Leftovers) -> None:
     """Spread over a start: no process, task, descriptor or file is left by the time the cancellation goes on."""
-    conn = calculator(start_timeout=60)
+    conn = calculator(start_timeout=200)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(moment * 0.01):
             await conn.connect()
@@ -265,11 +265,11 @@ async def test_connect_cancelled_at_thirty_moments_leaves_nothing(moment: int, l
 async def test_disconnect_during_a_start_is_immediate_and_final() -> None:
     """A plugin that never answers is gone at once."""
     before = children()
-    conn = Connection(hostile("silent"), start_timeout=60)
+    conn = Connection(hostile("silent"), start_timeout=200)
     waiting = asyncio.create_task(conn.connect())
     while children() == before:
         await asyncio.sleep(0.01)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         await conn.disconnect()
     with pytest.raises(ConnectionError):
         await waiting
@@ -278,10 +278,10 @@ async def test_disconnect_during_a_start_is_immediate_and_final() -> None:
 
 async def test_sixteen_plugins_at_once_leave_the_threads_to_the_application() -> None:
     """All come up, more than the default executor has threads, and `to_thread` still works."""
-    conns = [calculator(start_timeout=60) for _ in range(16)]
+    conns = [calculator(start_timeout=200) for _ in range(16)]
     await asyncio.gather(*(conn.connect() for conn in conns))
     assert {conn.state for conn in conns} == {ConnectionState.CONNECTED}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         assert await asyncio.to_thread(lambda: 1) == 1
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]) == 1
     await asyncio.get_running_loop().shutdown_default_executor()
@@ -321,7 +321,7 @@ def test_the_end_of_the_loop_at_any_moment_of_a_start_leaves_nothing(moment: int
     """No process, not even a zombie, no descriptor and no directory, while the host lives on."""
 
     async def main(seconds: float) -> Connection:
-        conn = calculator(start_timeout=60)
+        conn = calculator(start_timeout=200)
         globals()["started"] = asyncio.ensure_future(conn.connect())
         await asyncio.sleep(seconds)
         return conn
@@ -498,7 +498,7 @@ def test_a_demo_whose_reader_leaves_ends_quietly() -> None:
         demo.stdout.readline()
         demo.stdout.close()
         assert demo.stderr.read() == b""
-        assert demo.wait(timeout=60) == 0
+        assert demo.wait(timeout=200) == 0
 
 
 def kill_and_block(pid: int) -> None:

@@ -136,14 +136,15 @@ async def test_what_cannot_be_served_is_told(caplog: pytest.LogCaptureFixture) -
     """Dask itself is silent about a setup that fails on a new worker."""
     async with clustered(1) as client:
         members = DaskMembers(client, recipe("/nowhere/plugin"), per_worker=1, interval=0.2)
-        pool = ClusterPool(members, members.hosting.recipe, policy=ClusterPolicy(wait_timeout=2.0))
+        pool = ClusterPool(members, members.hosting.recipe, policy=ClusterPolicy(wait_timeout=LIMIT))
         opening = asyncio.create_task(pool.open())
         await eventually(lambda: any(each["error"] for each in members.reports.values()), LIMIT)
         (report,) = members.reports.values()
         assert "/nowhere/plugin does not exist" in report["error"]
         assert "cannot be served there" in caplog.text
-        with pytest.raises(NoMemberError):
-            await opening
+        assert not opening.done()
+        opening.cancel()
+        await asyncio.wait((opening,))
 
 
 async def test_a_start_that_takes_long_holds_back_no_task() -> None:
@@ -177,9 +178,9 @@ def hosting(**options: Any) -> Hosting:
 
 async def test_what_nobody_asks_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that was killed leaves nothing behind for long."""
-    monkeypatch.setattr(engine_hosting, "UNUSED_AFTER", 0.5)
     host, wanted = Host(), hosting(orphaned_after=1.0)
     await eventually(lambda: ensure(wanted, host)["state"] == "serving", LIMIT)
+    monkeypatch.setattr(engine_hosting, "UNUSED_AFTER", 0.5)
     await eventually(lambda: _state(host) == "closed", LIMIT)
     await end(wanted, host)
     assert ensure(wanted, host)["state"] == "closed", "a late question must not begin it again"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from fsm_conn import (
     ConnectionPool,
@@ -25,7 +26,7 @@ from fsm_conn import (
     RetryPolicy,
 )
 
-from .servers import free_port, postgres, redis
+from .servers import postgres, redis
 from .transactions import KINDS, link_to, run
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -96,13 +97,11 @@ async def test_a_server_that_is_not_there_is_an_outage_with_its_reason(server: A
 
 async def test_probes_do_not_cut_a_long_query(server: Any) -> None:
     """A driver that is leased is not asked meanwhile whether it is well."""
-    health = HealthPolicy(interval=0.05, timeout=0.2, failure_threshold=1)
-    async with DriverPool(link_to(server), 1, health=health) as pool:
-        async with pool.acquire() as db:
-            mine = await db.fetchval("SELECT pg_backend_pid()")
-            await db.fetchval("SELECT pg_sleep(0.8)")
-        async with pool.acquire() as db:
-            assert await db.fetchval("SELECT pg_backend_pid()") == mine
+    health = HealthPolicy(interval=0.5, timeout=0.2, failure_threshold=1)
+    async with DriverPool(link_to(server), 1, health=health) as pool, pool.acquire() as db:
+        mine = await db.fetchval("SELECT pg_backend_pid()")
+        await db.fetchval("SELECT pg_sleep(1.5)")
+        assert await db.fetchval("SELECT pg_backend_pid()") == mine
 
 
 @pytest.mark.parametrize("make", [ConnectionPool, DriverPool])

@@ -95,7 +95,7 @@ async def met(fault: Fault, outside: Outside) -> tuple[BaseException | None, str
     async with asyncio.timeout(fault.limit):
         error = await meet(conn, fault)
     seen = f"{conn!r} {conn.link!r} {conn.history} {conn.reason!r} {conn.reason}"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         await conn.disconnect()
     assert conn.state is ConnectionState.DISCONNECTED
     return error, f"{seen} {conn!r} {'' if error is None else f'{error!r} {error} {traced(error)}'}"
@@ -198,7 +198,7 @@ async def test_what_it_says_last_is_heard_when_it_dies_while_it_is_closed(monkey
     conn.close_timeout = 60.0
     await conn.connect()
     link: Any = conn.link
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         await conn.disconnect()
     assert "exited with status 9" in repr(link)
     assert "cannot save" in link.diagnostics()
@@ -234,7 +234,7 @@ async def test_a_child_that_escapes_with_the_pipes_holds_nobody_up() -> None:
     await conn.connect()
     child = child_of(conn)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             await conn.disconnect()
     finally:
         os.kill(child, signal.SIGKILL)
@@ -249,7 +249,7 @@ async def test_a_plugin_outlives_the_thread_in_which_it_was_connected() -> None:
         done: list[Any] = []
         thread = threading.Thread(target=lambda: done.append(loop.run_until_complete(work)))
         thread.start()
-        thread.join(30)
+        thread.join(200)
         return done[0]
 
     in_a_thread(conn.connect())

@@ -152,9 +152,9 @@ async def test_the_command_shows_a_plugin_and_takes_it_along(no_leaks: None) -> 
         writer.write(asking.encode())
         feed = b""
         while b'"connection","Connection","connected"' not in feed:
-            feed += await asyncio.wait_for(reader.read(65536), 90)
+            feed += await asyncio.wait_for(reader.read(65536), 200)
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 90) == 130
+        assert await asyncio.wait_for(process.wait(), 200) == 130
         writer.close()
     finally:
         if process.returncode is None:

@@ -17,7 +17,7 @@ from fsm_conn.cluster.recipe import TlsFiles
 from fsm_conn.cluster.serving.legs import CHUNK, MOST_READ, MOST_UNSENT, Leg
 from fsm_conn.cluster.serving.relay import Relay
 
-PATIENT = 60.0
+PATIENT = 200.0
 MUCH = 8 * 1024 * 1024
 SMALL = 64 * 1024
 """Bytes of the system's buffers, so that not all is delivered before it is closed."""

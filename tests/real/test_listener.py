@@ -21,7 +21,7 @@ from fsm_conn.cluster.recipe import ServeLimits
 from fsm_conn.cluster.serving.health import MOST_QUESTIONS, HealthServer
 from fsm_conn.cluster.serving.listener import Listener, check_address, listen
 
-PATIENT = 60.0
+PATIENT = 200.0
 NO_PLUGINS: Any = None
 
 

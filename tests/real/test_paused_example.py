@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "paused.py"
 
 def test_the_example_is_paused_killed_and_back() -> None:
     """The plugin that dies while nobody is served is replaced, and serves."""
-    done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr.partition(" after ")[0]) == (0, "calculator: lost")
     lines = done.stdout.splitlines()
     assert lines[1].startswith("calculator: no calls in state 'paused'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from ports import free_port
 
 from fsm_conn import (
     CallOptions,
@@ -28,12 +28,6 @@ from fsm_conn.demo.calculator_pb2_grpc import CalculatorServicer, CalculatorStub
 
 S = ConnectionState
 QUICK = RetryPolicy(max_attempts=None, initial_delay=0.02, max_delay=0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def serve(port: int, *options: tuple[str, Any]) -> grpc.aio.Server:
@@ -68,7 +62,7 @@ async def test_an_endpoint_is_connected_again_soon_after_its_return_and_nobody_a
         waiting = asyncio.create_task(conn.call("calculator.Add", CallOptions(wait_for_ready=True), a=1, b=2))
         await asyncio.sleep(0.1)
         server = await serve(port)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             assert (await waiting).result == 3
     await server.stop(None)
 
@@ -139,7 +133,7 @@ async def test_a_peer_that_vanished_is_noticed_by_the_first_call_that_ran_into_i
             relay.fall_silent()
             with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE_EXCEEDED"):
                 await add(conn, 0.5)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(200):
                 await conn.wait_for_state(S.RECONNECTING)
             assert any(isinstance(record.reason, ProbeTimeoutError) for record in conn.history)
             relay.fall_silent(False)
@@ -172,7 +166,7 @@ async def test_a_server_that_limits_the_age_of_connections_breaks_no_call() -> N
                     broken.append(error)
                 await asyncio.sleep(0.05)
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             await asyncio.gather(
                 use(lambda: conn.call("calculator.Add", a=1, b=2)),
                 use(lambda: stub.Add(calculator_pb2.Operands(a=1, b=2))),

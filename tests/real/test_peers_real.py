@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ import grpc.aio
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from ports import free_port
 
 from fsm_conn import (
     CallOptions,
@@ -42,16 +42,8 @@ from .faults import PLUGINS
 pytestmark = pytest.mark.real
 
 PATIENT = RetryPolicy(max_attempts=None, initial_delay=0.05, max_delay=0.5)
-IDEMPOTENT = CallOptions(idempotent=True, timeout=60)
+IDEMPOTENT = CallOptions(idempotent=True, timeout=200)
 INSISTENT = CallOptions(idempotent=True, retry_unavailable=True, timeout=120)
-
-
-def port() -> int:
-    """One that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
 
 
 def stopped(process: subprocess.Popen[bytes]) -> None:
@@ -62,7 +54,7 @@ def stopped(process: subprocess.Popen[bytes]) -> None:
 async def until_served(address: str) -> None:
     """Wait until somebody listens."""
     link = EndpointLink(Endpoint(address))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while True:
             try:
                 await link.open()
@@ -106,8 +98,8 @@ class Etcd:
         if self.program is None:
             pytest.skip("needs etcd (Debian's etcd-server)")
         self.folder = folder
-        self.address = f"127.0.0.1:{port()}"
-        self.peers = f"http://127.0.0.1:{port()}"
+        self.address = f"127.0.0.1:{free_port()}"
+        self.peers = f"http://127.0.0.1:{free_port()}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, name: str = "default", cluster: str = "") -> None:
@@ -174,7 +166,7 @@ async def test_etcd_is_restarted_under_idempotent_load(etcd: Etcd, how: signal.S
         before = answered
         await eventually(lambda: answered > before + 20)
         ended.set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             await asyncio.gather(*tasks)
         assert failed == []
 
@@ -225,7 +217,7 @@ class Cluster:
                 with suppress(LinkError):
                     await link.open()
                     try:
-                        status = await link.call("Maintenance.Status", None, {}, CallOptions(timeout=30))
+                        status = await link.call("Maintenance.Status", None, {}, CallOptions(timeout=200))
                         if status.leader and status.leader == status.header.member_id:
                             return member
                     finally:
@@ -337,8 +329,8 @@ class Proxied:
     """A server behind Envoy."""
 
     def __init__(self) -> None:
-        self.address = f"127.0.0.1:{port()}"
-        self.backend = port()
+        self.address = f"127.0.0.1:{free_port()}"
+        self.backend = free_port()
         self.server: Any = None
 
     async def start(self) -> None:
@@ -406,7 +398,7 @@ async def test_a_backend_that_is_away(proxied: Proxied) -> None:
     await proxied.server.stop(0)
     for _ in range(5):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await link.call("calculator.Add", None, {"a": 1, "b": 2}, CallOptions(timeout=30))
+            await link.call("calculator.Add", None, {"a": 1, "b": 2}, CallOptions(timeout=200))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(ProbeError) as ill:
         await link.probe()
@@ -416,13 +408,13 @@ async def test_a_backend_that_is_away(proxied: Proxied) -> None:
     async def answered() -> None:
         while True:
             try:
-                await link.call("calculator.Add", None, {"a": 1, "b": 2}, CallOptions(timeout=30))
+                await link.call("calculator.Add", None, {"a": 1, "b": 2}, CallOptions(timeout=200))
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
             else:
                 return
 
-    await asyncio.wait_for(answered(), 60)
+    await asyncio.wait_for(answered(), 200)
     await link.close()
 
 

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,8 @@ class TestLost:
     async def test_channel_broken_while_the_process_lives(self) -> None:
         """A server that goes away under a process that stays is a loss, too, and says so."""
         link = await opened(PluginLink([PYTHON, str(PLUGINS / "stops_serving.py")], env=ENV))
+        assert link.pid is not None
+        os.kill(link.pid, signal.SIGUSR1)
         async with asyncio.timeout(QUICK):
             reason = await link.lost()
         assert isinstance(reason, LinkLostError)
@@ -559,9 +562,9 @@ class TestEndOfLoop:
     async def test_during_open(self) -> None:
         """A loop that ends while a link opens leaves no plugin."""
         then = "kept.append(asyncio.create_task(PluginLink(sys.argv[1:]).open())); await asyncio.sleep(0.6)"
-        done = await run_host(then, *hostile("handshake-hang"))
+        ours = f"hangs-for-{uuid.uuid4()}"  # tests beside this one, and other runs, have some of that kind, too
+        done = await run_host(then, *hostile("handshake-hang", ours))
         assert (done.returncode, done.stderr) == (0, b"")
-        ours = f"{PLUGINS}/hostile.py handshake-hang"
         running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert ours not in running
 

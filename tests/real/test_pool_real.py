@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import signal
 import subprocess
@@ -87,7 +88,7 @@ def test_the_documented_usage_runs_as_printed(tmp_path: Path) -> None:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert run.returncode == 0, run.stderr
     assert "Operation 7: 7 + 14 = 21.0" in run.stdout
@@ -128,23 +129,25 @@ async def test_standby_serves_when_a_slot_is_killed() -> None:
 
 
 async def test_idempotent_calls_are_all_answered_while_slots_are_killed() -> None:
-    """By 50 callers at a time, one kill every half second."""
-    answered = 0
+    """By 50 callers at a time; each of them has an answer between two kills, for no call is repeated without end."""
+    answers, is_over = [0] * 50, asyncio.Event()
 
-    async def call(until: float) -> None:
-        nonlocal answered
-        while time.monotonic() < until or answered <= 100:
-            assert (await pool.call("calculator.Add", IDEMPOTENT, a=answered, b=1)).result > 0
-            answered += 1
+    async def call(number: int) -> None:
+        while not is_over.is_set():
+            assert (await pool.call("calculator.Add", IDEMPOTENT, a=number, b=1)).result == number + 1
+            answers[number] += 1
 
-    async with pool_of(2, policy=PoolPolicy(standby=1)) as pool:
-        until = time.monotonic() + 3
-        callers = [asyncio.create_task(call(until)) for _ in range(50)]
-        while time.monotonic() < until:
+    async def kill() -> None:
+        for _ in range(6):
             await asyncio.sleep(0.5)
             for pid in pids(pool)[:1]:  # none, while all of them start anew
                 os.kill(pid, signal.SIGKILL)
-        await asyncio.gather(*callers)
+            before = [*answers]
+            await eventually(lambda before=before: all(map(operator.gt, answers, before)))
+        is_over.set()
+
+    async with pool_of(2, policy=PoolPolicy(standby=1)) as pool:
+        await asyncio.gather(kill(), *map(call, range(len(answers))))
         await eventually(lambda: pool.get_pool_stats()["total_connections"] == 3)
         assert pool.get_pool_stats()["leased"] == 0
 

@@ -6,12 +6,12 @@ import asyncio
 import errno
 import json
 import logging
+import operator
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -442,17 +442,22 @@ class TestTemplates:
 
     async def test_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One that is stopped is ended, and another one forks the plugin; meanwhile others start."""
-        monkeypatch.setattr(prefork, "FORK_LIMIT", 0.3)
+        monkeypatch.setattr(prefork, "FORK_LIMIT", QUICK)
         one, _ = await printed(*hostile("stubborn"))
         (template,) = prefork.templates()
-        os.kill(template.pid or 0, signal.SIGSTOP)
+        assert template.pid is not None
+        os.kill(template.pid, signal.SIGSTOP)
         waiting = asyncio.create_task(printed(*hostile("stubborn")))
         other, _ = await printed("sh", "-c", "echo; exec sleep 100", prefork=False)
         assert not waiting.done()
-        two, line = await waiting
+        os.kill(template.pid, signal.SIGCONT)
+        two, _ = await waiting
+        os.kill(template.pid, signal.SIGSTOP)
+        monkeypatch.setattr(prefork, "FORK_LIMIT", 0.3)
+        three, line = await printed(*hostile("stubborn"))
         assert line == "ready"
         assert template not in prefork.templates()
-        for process in (one, two, other):
+        for process in (one, two, three, other):
             await process.stop(0)
 
     async def test_its_imports_hang(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -697,33 +702,30 @@ class TestConnections:
 
     async def test_pool_under_fire(self) -> None:
         """One of the plugins is killed every now and then: each idempotent call is answered."""
-        answered, unanswered = [], []
-        options = CallOptions(idempotent=True, timeout=60)
+        answers, unanswered, is_over = [0] * 20, [], asyncio.Event()
+        options = CallOptions(idempotent=True, timeout=QUICK)
         async with ConnectionPool(forked([*DEMO]), 4, 0, name="pool") as pool:
-            end = time.monotonic() + 3
 
-            async def caller() -> None:
-                while time.monotonic() < end:
+            async def caller(number: int) -> None:
+                while not is_over.is_set():
                     try:
-                        answered.append((await pool.call("calculator.Add", options, a=5, b=3)).result)
+                        assert (await pool.call("calculator.Add", options, a=5, b=3)).result == 8
                     except Exception as error:
                         unanswered.append(error)
+                    answers[number] += 1
 
             async def killer() -> None:
-                while time.monotonic() < end:
+                for _ in range(10):
                     await asyncio.sleep(0.3)
-                    (template,) = prefork.templates()
-                    victims = _plugins() - {template.pid}
-                    if victims:
-                        os.kill(min(victims), signal.SIGKILL)
+                    links: list[Any] = [slot.conn.link for slot in pool.slots if slot.in_service]
+                    if links:
+                        os.kill(links[0].pid, signal.SIGKILL)
+                    before = [*answers]  # no call is under way for two of the kills
+                    await eventually(lambda before=before: all(map(operator.gt, answers, before)))
+                is_over.set()
 
-            await asyncio.gather(killer(), *(caller() for _ in range(20)))
+            await asyncio.gather(killer(), *map(caller, range(len(answers))))
         assert unanswered == []
-        assert set(answered) == {8}
-
-
-def _plugins() -> set[int]:
-    return {pid for pid in children() if is_alive(pid)}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=by_name)

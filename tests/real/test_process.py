@@ -353,7 +353,7 @@ class TestOutput:
         process, _ = await printed(*hostile("flood", fd, 100))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         worst, busy = 0.0, time.thread_time  # what else the machine does is no work of the loop's
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while "flooded" not in process.diagnostics():
                 then = busy()
                 await asyncio.sleep(0.005)
@@ -367,7 +367,7 @@ class TestOutput:
         """Somebody who listens is not buried: lines over the limit are counted."""
         caplog.set_level(logging.INFO, "fsm_conn.plugin")
         process, _ = await printed(*hostile("flood", 2, 5))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while "flooded" not in process.diagnostics():
                 await asyncio.sleep(0.005)
         await process.stop(0)

@@ -82,7 +82,7 @@ async def test_a_server_that_closes_its_connections_in_good_order() -> None:
     await server.start()
     async with Connection(f"127.0.0.1:{port}", retry=RETRY) as conn:
         gaps: list[Gap] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             async for item in conn.subscribe("calculator.Count", limit=1):
                 if isinstance(item, Gap):
                     gaps.append(item)

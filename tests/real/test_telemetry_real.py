@@ -59,7 +59,7 @@ def test_the_example_shows_the_kill() -> None:
     """In its log, and in what is scraped."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     example = str(ROOT / "examples" / "observed.py")
-    result = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=60, check=True, env=env)
+    result = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=200, check=True, env=env)
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert any(line.startswith("WARNING calculator: connected -> reconnecting on lost, attempt 2: ") for line in lines)

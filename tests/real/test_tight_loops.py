@@ -128,7 +128,7 @@ async def spin(call: Call, owner: Any, conn: Connection, kill: Callable[[], Awai
     try:
         await turns.take(20)
         killing = asyncio.create_task(kill())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while not (losses and killing.done()):
                 await turns.take(1)
         await turns.take(TURNS)

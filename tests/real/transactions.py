@@ -128,7 +128,7 @@ async def by_calls(pool: Any, ledger: Ledger, rng: random.Random) -> None:
         "COMMIT",
     )
     try:
-        async with pool.acquire(timeout=30) as client:
+        async with pool.acquire(timeout=200) as client:
             for statement in statements:
                 committing = statement == "COMMIT"
                 await client.call("execute", statement)
@@ -146,7 +146,7 @@ async def by_driver(pool: Any, ledger: Ledger, rng: random.Random) -> None:
     number, committing = ledger.next(), False
     one, other = rng.sample(range(ACCOUNTS), 2)
     try:
-        async with pool.acquire(timeout=30) as db:
+        async with pool.acquire(timeout=200) as db:
             transaction = db.transaction()
             await transaction.start()
             await db.execute("UPDATE accounts SET cents = cents - 1 WHERE number = $1", one)

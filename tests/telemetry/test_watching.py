@@ -153,7 +153,7 @@ def test_the_type_of_an_error_is_its_class_by_its_full_name() -> None:
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 def test_it_costs_nothing_when_absent() -> None:

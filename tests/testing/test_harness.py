@@ -557,7 +557,7 @@ def test_only_connections_can_be_tested() -> None:
 def test_a_missing_extra_is_named(missing: str) -> None:
     """The error says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None\ntry:\n    from fsm_conn.testing import lifecycle_test\nexcept ImportError as e:\n    print(e)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert (
         result.stdout
         == f"fsm_conn.testing needs {missing!r}, which is not installed: pip install 'fsm_conn[testing]'\n"

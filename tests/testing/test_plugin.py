@@ -506,7 +506,7 @@ def test_what_the_testing_package_offers_is_there() -> None:
 def test_what_only_reads_and_writes_needs_no_machine(name: str) -> None:
     """A report can be read, and a trace be written in production, by programs that want nothing else of this package."""
     program = f"import sys; from fsm_conn.testing import {name}; print(sorted({{'fsm_conn.machine.machine', 'transitions', 'hypothesis'}} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
     assert result.stdout == "[]\n"
 
 

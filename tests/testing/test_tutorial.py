@@ -39,7 +39,7 @@ def test_the_readme_has_something_to_check() -> None:
 @pytest.mark.parametrize(("command", "shown"), SESSIONS, ids=[command for command, _ in SESSIONS])
 def test_what_the_readme_shows_is_what_is_printed(command: str, shown: str) -> None:
     """Letter by letter."""
-    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == shown
 

@@ -46,7 +46,7 @@ def test_threads_are_waited_for_and_no_time_passes() -> None:
 
     async def main() -> tuple[int, float]:
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(None, lambda: may_end.wait(30) and 5)
+        work = loop.run_in_executor(None, lambda: may_end.wait(200) and 5)
         other = asyncio.create_task(asyncio.sleep(10))
         loop.call_soon(may_end.set)
         result = await work

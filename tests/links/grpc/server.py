@@ -207,6 +207,6 @@ def turning_away(path: str = "", last: int = 0) -> Iterator[str]:
             yield f"unix:{path}" if path else f"127.0.0.1:{listening.getsockname()[1]}"
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
+            thread.join(200)
             for connection in held:
                 connection.close()

@@ -57,8 +57,8 @@ async def test_a_call_that_breaks_before_the_channel_changes(*, reconnects: bool
     await asyncio.sleep(0)
     assert connectivity.under_way == 1
     channel.leave()
-    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
-    await asyncio.wait_for(connectivity.drained(), 30)
+    assert type(await asyncio.wait_for(loss.wait(), 200)) is LinkLostError
+    await asyncio.wait_for(connectivity.drained(), 200)
     await ended(connectivity)
     assert connectivity.under_way == 0
 
@@ -70,7 +70,7 @@ async def test_a_call_that_breaks_after_the_channel_changed() -> None:
     channel.leave()
     connectivity.end_broken("Socket closed")
     assert connectivity.under_way == 0
-    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    assert type(await asyncio.wait_for(loss.wait(), 200)) is LinkLostError
     await ended(connectivity)
 
 
@@ -81,12 +81,12 @@ async def test_a_call_that_breaks_when_the_channel_has_connected_again() -> None
     await asyncio.sleep(0)
     connectivity.begin()
     channel.leave()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(200):
         while not connectivity.partings:
             await asyncio.sleep(0)
     channel.state = READY
     connectivity.end_broken("Socket closed")
-    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    assert type(await asyncio.wait_for(loss.wait(), 200)) is LinkLostError
     await ended(connectivity)
 
 
@@ -99,7 +99,7 @@ async def test_a_call_that_is_looked_into_when_the_channel_has_connected_again()
     connectivity.end_broken("Socket closed")
     await asyncio.sleep(0)
     channel.changed.set()
-    assert type(await asyncio.wait_for(loss.wait(), 30)) is LinkLostError
+    assert type(await asyncio.wait_for(loss.wait(), 200)) is LinkLostError
     await ended(connectivity)
 
 
@@ -110,7 +110,7 @@ async def test_a_call_that_ends_well_before_the_channel_changes() -> None:
     connectivity.begin()
     connectivity.end()
     channel.leave()
-    assert type(await asyncio.wait_for(loss.wait(), 30)) is GoingAwayError
+    assert type(await asyncio.wait_for(loss.wait(), 200)) is GoingAwayError
     await ended(connectivity)
 
 
@@ -120,7 +120,7 @@ async def test_closing_while_a_broken_call_is_looked_into() -> None:
     connectivity.begin()
     connectivity.end_broken("Socket closed")
     await asyncio.sleep(0)
-    await asyncio.wait_for(ended(connectivity), 30)
+    await asyncio.wait_for(ended(connectivity), 200)
     assert connectivity.under_way == 0
 
 
@@ -134,9 +134,9 @@ async def test_a_call_that_could_not_be_sent_breaks_no_other() -> None:
     channel.leave()
     connectivity.end_broken("failed to connect to all addresses; last error: ...")
     assert loss.reason is None
-    assert type(await asyncio.wait_for(loss.wait(), 30)) is GoingAwayError
+    assert type(await asyncio.wait_for(loss.wait(), 200)) is GoingAwayError
     connectivity.end()
-    await asyncio.wait_for(connectivity.drained(), 30)
+    await asyncio.wait_for(connectivity.drained(), 200)
     await ended(connectivity)
 
 

@@ -95,9 +95,9 @@ async def test_a_call_that_nobody_has_answered(kind: Any, cut: Any) -> None:
         wire, calls = await wires.get(), asyncio.Queue[int]()
         answering = asyncio.create_task(answering_health(wire, calls))
         pending = asyncio.create_task(kind(link))
-        cut(wire, await asyncio.wait_for(calls.get(), 60))
+        cut(wire, await asyncio.wait_for(calls.get(), 200))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asyncio.wait_for(pending, 60)
+            await asyncio.wait_for(pending, 200)
         assert link.is_unavailable(caught.value)
         assert link._loss.reason is None
         answering.cancel()
@@ -111,9 +111,9 @@ async def test_an_answer_is_no_cut(code: grpc.StatusCode, words: str) -> None:
     async with wired() as (link, wires):
         wire = await wires.get()
         pending = asyncio.create_task(unary(link))
-        wire.refuse(await asyncio.wait_for(wire.streams.get(), 60), code.value[0], words)
+        wire.refuse(await asyncio.wait_for(wire.streams.get(), 200), code.value[0], words)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asyncio.wait_for(pending, 60)
+            await asyncio.wait_for(pending, 200)
         assert not link.is_unavailable(caught.value)
 
 
@@ -123,12 +123,12 @@ async def test_a_connection_that_goes_right_after_its_calls_were_reset(kind: Any
     async with wired() as (link, wires):
         wire = await wires.get()
         pending = asyncio.create_task(kind(link))
-        reset_late(wire, await asyncio.wait_for(wire.streams.get(), 60))
+        reset_late(wire, await asyncio.wait_for(wire.streams.get(), 200))
         await asyncio.wait((pending, asyncio.create_task(wire.streams.get())), return_when=asyncio.FIRST_COMPLETED)
         wire.abort()
         with pytest.raises(ConnectionLostError):
-            await asyncio.wait_for(pending, 60)
-        assert type(await asyncio.wait_for(link.lost(), 60)) is LinkLostError
+            await asyncio.wait_for(pending, 200)
+        assert type(await asyncio.wait_for(link.lost(), 200)) is LinkLostError
 
 
 async def test_a_stub_call_that_was_reset_right_before_the_connection_went() -> None:
@@ -136,8 +136,8 @@ async def test_a_stub_call_that_was_reset_right_before_the_connection_went() -> 
     async with wired() as (link, wires):
         wire = await wires.get()
         call = calculator_pb2_grpc.CalculatorStub(link.channel).Add(calculator_pb2.Operands(a=1, b=2))
-        reset_late(wire, await asyncio.wait_for(wire.streams.get(), 60))
+        reset_late(wire, await asyncio.wait_for(wire.streams.get(), 200))
         with pytest.raises(grpc.aio.AioRpcError):
-            await asyncio.wait_for(call, 60)
+            await asyncio.wait_for(call, 200)
         wire.abort()
-        assert type(await asyncio.wait_for(link.lost(), 60)) is LinkLostError
+        assert type(await asyncio.wait_for(link.lost(), 200)) is LinkLostError

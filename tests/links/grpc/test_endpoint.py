@@ -36,7 +36,7 @@ NAMES = ("calculator.Calculator", reflection.SERVICE_NAME)
 
 async def opened(endpoint: Endpoint, services: Any = SERVICES) -> EndpointLink:
     link = EndpointLink(endpoint, services=services)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(200):
         await link.open()
     return link
 
@@ -148,7 +148,7 @@ class TestAFunctionThatFails:
         listener = Listening()
         server, address = await listening(listener)
         health = HealthPolicy(interval=0.01, timeout=30)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             async with Connection(Endpoint(address, metadata=token), services=SERVICES, health=health) as conn:
                 link = conn.link
                 for _ in range(3):
@@ -374,7 +374,7 @@ async def test_a_service_config_may_spread_calls() -> None:
             options=service_config(loadBalancingConfig=[{"round_robin": {}}]),
         )
         link = await opened(endpoint)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while not (one.metadata and other.metadata):
                 await add(link)
         before = len(one.metadata), len(other.metadata)
@@ -394,7 +394,7 @@ async def test_keepalive_notices_a_server_that_is_silent() -> None:
     }
     async with wired(options=options) as (link, wires):
         wire = await wires.get()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while wire.pings < 2:  # answered by h2
                 await asyncio.sleep(0.05)
             wire.is_silent = True

@@ -356,7 +356,7 @@ async def test_a_deadline_covers_the_lookup(tmp_path: Path) -> None:
 
 async def test_what_is_left_of_the_deadline_is_the_calls(link: EndpointLink) -> None:
     """A first call with a timeout, lookup included, is an ordinary call."""
-    assert (await call(link, "calculator.Add", None, CallOptions(timeout=30), a=1, b=2)).result == 3
+    assert (await call(link, "calculator.Add", None, CallOptions(timeout=200), a=1, b=2)).result == 3
 
 
 async def test_a_reply_that_cannot_be_read_is_an_error(link: EndpointLink) -> None:
@@ -781,12 +781,12 @@ async def test_the_peer_s_own_word_on_its_health(link: EndpointLink, peer: Peer)
     peer.health.words = [0, 3, 1, 2]  # unknown, unknown service, serving, not serving
     assert [await anext(watch) for _ in range(4)] == [False, False, True, False]
     await watch.aclose()
-    await asyncio.wait_for(peer.health.unwatched.wait(), 60)
+    await asyncio.wait_for(peer.health.unwatched.wait(), 200)
     assert peer.health.watched == ["calculator"]
     peer.health.words = []
     watch = link.watch()
     pending = asyncio.ensure_future(anext(watch, "the end"))
-    await asyncio.wait_for(peer.health.rewatched.wait(), 60)
+    await asyncio.wait_for(peer.health.rewatched.wait(), 200)
     peer.cut()
     assert await pending == "the end"
     assert [word async for word in link.watch()] == []
@@ -804,7 +804,7 @@ async def test_closing_ends_a_watch(link: EndpointLink, peer: Peer) -> None:
     """Its reader is not cancelled for that."""
     watch: Any = link.watch()
     pending = asyncio.ensure_future(anext(watch, "the end"))
-    await asyncio.wait_for(peer.health.rewatched.wait(), 60)
+    await asyncio.wait_for(peer.health.rewatched.wait(), 200)
     await link.close()
     assert await pending == "the end"
 

@@ -142,7 +142,7 @@ async def never() -> AsyncIterator[Any]:
 
 
 async def eventually_empty(received: ReceivedMetadata) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while received.initial or received.trailing:
             await asyncio.sleep(0.005)
 

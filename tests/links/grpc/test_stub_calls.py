@@ -108,7 +108,7 @@ async def test_who_is_cancelled_is_told_so() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         assert call.cancelled()
-        await asyncio.wait_for(link.drained(), 60)
+        await asyncio.wait_for(link.drained(), 200)
         await link.close()
 
 
@@ -126,7 +126,7 @@ async def test_all_four_kinds_are_answered() -> None:
         assert isinstance(dropped, grpc.aio.UnaryStreamCall)
         del dropped
         gc.collect()
-        await asyncio.wait_for(link.drained(), 60)
+        await asyncio.wait_for(link.drained(), 200)
         await link.close()
 
 
@@ -151,7 +151,7 @@ async def test_calls_that_nobody_awaits_are_seen_to_end() -> None:
             while not call._call.done():  # gRPC's own, for to ask ours would be to be told
                 await asyncio.sleep(0)
         assert len(traffic.began) <= stub_channel.FEW + 1
-        await asyncio.wait_for(link.drained(), 60)
+        await asyncio.wait_for(link.drained(), 200)
         assert traffic.began == {}
         asked = stub.Add(calculator_pb2.Operands(a=1, b=1))
         assert await asked.code() is grpc.StatusCode.OK

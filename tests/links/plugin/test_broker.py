@@ -39,7 +39,7 @@ from fsm_conn.links.target import Tls
 from ..grpc.server import turning_away
 from .test_tls_relay import identity
 
-PATIENT = 60.0
+PATIENT = 200.0
 NEVER = 0.05
 add_broker: Any = add_GRPCBrokerServicer_to_server
 

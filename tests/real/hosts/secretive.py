@@ -171,7 +171,7 @@ async def bad(command: list[str], **env: str) -> None:
 async def telltale() -> None:
     """A plugin that comes up, and repeats what it was given. The causes of errors are its own answers, as they are."""
     command = [sys.executable, str(PLUGINS / "telltale.py")]
-    conn = Connection(command, env=SECRETS, retry=RetryPolicy(max_attempts=1), start_timeout=60, name="telltale")
+    conn = Connection(command, env=SECRETS, retry=RetryPolicy(max_attempts=1), start_timeout=200, name="telltale")
     await watched(conn).connect()
     for question in (conn.call("x.Y.Do"), conn.probe()):
         try:

@@ -1,7 +1,8 @@
-"""Serves for a moment, then stops serving and lives on."""
+"""Serves until it gets SIGUSR1, then stops serving and lives on."""
 
 import asyncio
 import os
+import signal
 
 import grpc.aio
 
@@ -11,8 +12,10 @@ async def main():
     server = grpc.aio.server()
     server.add_insecure_port(f"unix:{path}")
     await server.start()
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
     print(f"1|1|unix|{path}|grpc|", flush=True)
-    await asyncio.sleep(0.7)
+    await told.wait()
     await server.stop(None)
     await asyncio.sleep(3600)
 
