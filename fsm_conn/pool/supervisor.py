@@ -200,13 +200,14 @@ class Supervisor:
 
     def _renew(self, slot: Slot) -> bool:
         """Nobody uses the slot: replace its link or close it, if that is due. Return whether it was."""
-        is_spare = slot.is_overflow and (self.policy.overflow_linger == 0 or slot.is_old) and not self.waiters
+        is_extra = slot.is_overflow and self.slots.serving() > 0  # overflow that alone serves is kept
+        is_spare = is_extra and (self.policy.overflow_linger == 0 or slot.is_old) and not self.waiters
         if slot.is_replaced or is_spare:
             self.retire(slot)
-        elif slot.is_stale or (slot.is_old and (slot.is_overflow or self.slots.may_replace(slot))):
+        elif slot.is_stale or (slot.is_old and (is_extra or self.slots.may_replace(slot))):
             slot.try_to_fire(SlotTrigger.REPLACE)
         else:
-            if slot.is_old and self.slots.serving() <= 1:
+            if slot.is_old and not slot.is_overflow and self.slots.serving() <= 1:
                 self._have_succeeded(slot)
             return False
         return True
@@ -359,7 +360,7 @@ class Supervisor:
         """When a slot will have been idle for too long, if nobody uses it from now on; None: never."""
         since = now if slot.is_used else slot.idle_since
         if slot.is_overflow:
-            return since + self.policy.overflow_linger
+            return since + self.policy.overflow_linger if self.slots.serving() else None
         if self.policy.max_idle is None or self.slots.serving() <= self.policy.min_idle + self.policy.standby:
             return None
         return since + self.policy.max_idle

@@ -335,6 +335,23 @@ def closed_overflow_is_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "retire", lambda self, slot: slot.fire("retire"))
 
 
+@mutant("a slot that was closed stays on the list of those that leave")
+def closed_and_leaving(patch: pytest.MonkeyPatch) -> None:
+    slot_moved = Supervisor.slot_moved
+
+    def moved(self: Supervisor, slot: Slot, *, was_in_service: bool) -> None:
+        leaving = set(self.slots.leaving)
+        slot_moved(self, slot, was_in_service=was_in_service)
+        self.slots.leaving |= leaving
+
+    patch.setattr(Supervisor, "slot_moved", moved)
+
+
+@mutant("what another thread gives back is lost")
+def threads_give_nothing_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Leases, "_call_soon", nothing)
+
+
 @mutant("who waits is not told that nothing can connect")
 def hope_against_hope(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "is_hopeless", lambda self: False)
@@ -529,6 +546,11 @@ def never_larger(patch: pytest.MonkeyPatch) -> None:
         self.slots.follow(policy)
 
     patch.setattr(Supervisor, "resize", resize)
+
+
+@mutant("a pool that is to be smaller keeps all connections")
+def never_smaller(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slots, "to_spare", lambda self, count: [])
 
 
 @mutant("an acquire that does not wait does")

@@ -459,3 +459,25 @@ async def test_a_check_that_cannot_be_cancelled_holds_nobody_up(opened: Any, cap
     assert "ignores its cancellation and is left behind" in caplog.text
     stuck.set()
     await settled()
+
+
+@pytest.mark.parametrize("linger", [0, 2])
+@pytest.mark.parametrize("is_old", [False, True])
+async def test_overflow_that_alone_serves_is_kept(opened: Any, linger: float, is_old: bool) -> None:
+    """However long it is idle, and though it is to be replaced; until a connection of the pool's own serves again."""
+    policy = PoolPolicy(size=1, max_overflow=1, overflow_linger=linger)
+    pool, peer = await opened(1, 1, retry=RetryPolicy(max_attempts=1), policy=policy)
+    async with pool.acquire(), pool.acquire() as extra:
+        overflow = extra.connection
+        peer.then = TRANSIENT
+        peer.made[0].gone.set_result(TRANSIENT)
+        await asyncio.sleep(1)
+        if is_old:
+            pool.expire()
+    await asyncio.sleep(30)
+    async with pool.acquire(timeout=0) as client:
+        assert client.connection is overflow
+    peer.then = None
+    await asyncio.sleep(HOUR)
+    (slot,) = pool.slots
+    assert not slot.is_overflow

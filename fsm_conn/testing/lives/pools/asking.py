@@ -27,6 +27,7 @@ class SimulatedTarget:
     """
 
     def __init__(self, peer: PoolPeer, number: int) -> None:
+        peer.targets += 1
         self.__name__ = f"target{number}"
         self.number = number
         self._peer = peer
@@ -40,6 +41,7 @@ class PoolPeer(SimulatedPeer):
     """A peer with several targets.
 
     Attributes:
+        targets: how many targets there were.
         made: the links that were made and are not closed, oldest first.
         target_of: the number of the target of each link.
         sick: the targets to which no connection can be made.
@@ -50,6 +52,7 @@ class PoolPeer(SimulatedPeer):
 
     def __init__(self) -> None:
         super().__init__()
+        self.targets = 0
         self.made: list[SimulatedLink] = []
         self.target_of: dict[SimulatedLink, int] = {}
         self.sick: set[int] = set()

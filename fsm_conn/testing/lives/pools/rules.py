@@ -8,6 +8,7 @@ from typing import Any
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
+from fsm_conn.pool.slots.table import SlotState
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.pools.model import PoolModel
@@ -46,7 +47,8 @@ def slots_are_as_many_as_said(pool: ConnectionPool, model: PoolModel, now: float
     regular = [slot for slot in pool.slots if not slot.is_overflow]
     expected = 0 if pool.state == PoolState.CLOSED else policy.size + policy.standby
     instead = sum(slot.predecessor is not None or slot.is_replaced for slot in regular)
-    least = 0 if pool.state == PoolState.DRAINING else expected  # slots of a removed target may have left first
+    may_leave = pool.state == PoolState.DRAINING and model.peer.targets > 1  # slots of a removed target leave first
+    least = 0 if may_leave else expected
     if not least <= len(regular) <= expected + instead:
         return f"{len(regular)} regular slots instead of {expected}"
     if len(pool.slots) - len(regular) > policy.max_overflow:
@@ -151,8 +153,9 @@ def overflow_starts_at_once(pool: ConnectionPool, model: PoolModel, now: float) 
     overflow = [slot for slot in pool.slots if slot.is_overflow]
     if pool.state != PoolState.OPEN or len(overflow) >= pool.policy.max_overflow:
         return None
-    longest = max(pool.policy.replacement.max_delay, *(slot.conn.retry.restart_window for slot in pool.slots))
-    if now < pool._slots.overflow_at <= now + longest:
+    limits = {slot.conn.retry for slot in pool.slots if slot.conn.retry.max_restarts is not None}
+    longest = max((pool.policy.replacement.max_delay, *(retry.restart_window for retry in limits)))
+    if now < pool._slots.overflow_at <= now + longest:  # the longest pause begins at this moment
         return None  # it has failed, and pauses
     most = pool.policy.leases_per_connection
     places = pool.policy.size - sum(slot.is_active and not slot.is_overflow for slot in pool.slots)
@@ -213,6 +216,14 @@ def closed_is_empty(pool: ConnectionPool, model: PoolModel, now: float) -> str |
         return None
     if pool.slots or pool._slots.leaving:
         return f"it is closed, and has {pool.slots or pool._slots.leaving}"
+    return f"it is closed, and {model.peer.open_now} links are open" if model.peer.open_now else None
+
+
+def what_leaves_is_closed(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """A slot that has left the pool is being closed, and the pool knows it no longer than that."""
+    for slot in pool._slots.leaving:
+        if slot in pool.slots or not slot.is_retired or slot.state != SlotState.CLOSING:
+            return f"{slot!r} is leaving, and is not being closed"
     return None
 
 
@@ -282,6 +293,7 @@ _RULES: tuple[Rule, ...] = (
     unavailable_is_unavailable,
     closing_keeps_its_limit,
     closed_is_empty,
+    what_leaves_is_closed,
     links_are_used_rightly,
 )
 POOL_RULES: tuple[Invariant, ...] = tuple(map(_as_invariant, _RULES))
