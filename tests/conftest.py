@@ -76,6 +76,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if left_out and collection_path.name.startswith("test_") else None
 
 
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of libraries: each is read once for all tests of types."""
+    return tmp_path_factory.mktemp("mypy")
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: who collects garbage need not look at it again."""
     gc.collect()

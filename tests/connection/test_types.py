@@ -37,20 +37,20 @@ def pyright(file: Path, folder: Path) -> str:
     return done.stdout
 
 
-def test_an_application_passes_mypy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_application_passes_mypy(tmp_path: Path, mypy_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In strict mode, every public name in use."""
     monkeypatch.setenv("MYPYPATH", "" if SOURCES.name == "site-packages" else str(SOURCES))  # mypy looks there anyway
-    assert mypy(APPLICATION, tmp_path) == ""
+    assert mypy(APPLICATION, mypy_cache) == ""
     wrong = tmp_path / "wrong.py"
     wrong.write_text(
         "from fsm_conn import Connection\nx: int = Connection(['x']).state\ny: str = Connection(['x']).pid\n"
     )
-    told = mypy(wrong, tmp_path)
+    told = mypy(wrong, mypy_cache)
     assert told.count("error: Incompatible types in assignment") == 2
     assert 'has type "int | None", variable has type "str"' in told
 
 
-def test_the_project_of_the_tutorial_passes_mypy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_project_of_the_tutorial_passes_mypy(monkeypatch: pytest.MonkeyPatch, mypy_cache: Path) -> None:
     """With its own configuration, which is strict."""
     api = pytest.importorskip("mypy.api")
     greeter = Path(__file__).parents[2] / "examples" / "tutorial" / "greeter"
@@ -58,7 +58,7 @@ def test_the_project_of_the_tutorial_passes_mypy(monkeypatch: pytest.MonkeyPatch
         assert (greeter / f"{name}.py").is_file()
     monkeypatch.setenv("MYPYPATH", "" if SOURCES.name == "site-packages" else str(SOURCES))
     monkeypatch.chdir(greeter)
-    told: tuple[str, str, int] = api.run(["--no-error-summary", "--cache-dir", str(tmp_path), "."])
+    told: tuple[str, str, int] = api.run(["--no-error-summary", "--cache-dir", str(mypy_cache), "."])
     assert told == ("", "", 0)
 
 

@@ -64,7 +64,7 @@ def test_its_table_is_sound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [str(finding) for finding in check(example(name, monkeypatch))] == []
 
 
-def test_mypy_has_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mypy_has_nothing_to_say(tmp_path: Path, mypy_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In strict mode; and a state is a string, and a record's data are anything's."""
     api = pytest.importorskip("mypy.api")
     beside = [] if SOURCES.name == "site-packages" else [str(SOURCES)]  # where mypy looks anyway
@@ -72,7 +72,7 @@ def test_mypy_has_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     wrong = tmp_path / "wrong.py"
     wrong.write_text("from door import Door\nx: int = Door('1').state\nDoor('1').fire('push', 5)\n")
     files = [str(EXAMPLES / f"{name}.py") for name in NAMES]
-    options = ["--strict", "--no-error-summary", "--cache-dir", str(tmp_path), "--config-file", ""]
+    options = ["--strict", "--no-error-summary", "--cache-dir", str(mypy_cache), "--config-file", ""]
     assert api.run([*options, *files])[:2] == ("", "")
     told = api.run([*options, str(wrong)])[0]
     assert 'expression has type "str", variable has type "int"' in told
