@@ -24,6 +24,7 @@ from fsm_conn import (
     NotConnectedError,
     PoolClosed,
     PoolTimeoutError,
+    RequestError,
     RetryPolicy,
 )
 from fsm_conn.blocking import Connection, ConnectionPool
@@ -72,6 +73,12 @@ def test_errors_advise_what_synchronous_code_can_do() -> None:
         ConnectionPool(PLUGIN).call("calculator.Add")
     with pytest.raises(NotConnectedError, match=r"call 'conn.connect\(\)' first, or use 'with'"):
         Connection(PLUGIN).call("calculator.Add")
+
+
+def test_a_stream_by_attribute_is_told_what_to_write(conn: Connection) -> None:
+    """The error names the method that works here, and says that `async for` is for async code."""
+    with pytest.raises(RequestError, match=r"use stream\(\), or in async code"):
+        conn.calculator.Count(limit=3)
 
 
 def test_a_stream_is_an_iterator_and_may_be_left_early(conn: Connection) -> None:

@@ -298,14 +298,14 @@ async def test_requests_may_depend_on_replies(link: EndpointLink) -> None:
 @pytest.mark.parametrize("name", ["calculator.Count", "calculator.Accumulate"])
 async def test_call_refuses_what_answers_with_a_stream(link: EndpointLink, name: str) -> None:
     """And says which call to make instead."""
-    with pytest.raises(RequestError, match=r"use stream\(\), or 'async for' by attribute"):
+    with pytest.raises(RequestError, match=r"use stream\(\), or in async code 'async for' by attribute"):
         await call(link, name)
 
 
 @pytest.mark.parametrize("name", ["calculator.Add", "calculator.Sum"])
 async def test_stream_refuses_what_answers_once(link: EndpointLink, name: str) -> None:
     """And says which call to make instead."""
-    with pytest.raises(RequestError, match=r"use call\(\), or 'await' by attribute"):
+    with pytest.raises(RequestError, match=r"use call\(\), or in async code 'await' by attribute"):
         await results(stream(link, name))
 
 
