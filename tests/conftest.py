@@ -51,7 +51,8 @@ HUNTS = tuple(
     HERE / name
     for name in (
         *("checks/test_answers.py", "cli/test_explore_command.py", "connection/test_beside.py"),
-        *("connection/test_serving.py", "diagrams/test_rendered.py", "pool/test_mutants.py", "pool/test_storm.py"),
+        *("connection/test_long_life.py", "connection/test_serving.py", "diagrams/test_rendered.py"),
+        *("pool/test_mutants.py", "pool/test_storm.py"),
         *("testing/test_careless.py", "testing/test_cases.py", "testing/test_exploring.py"),
         *("testing/test_machine_lives.py", "testing/test_mutants.py", "testing/test_own_ways.py"),
         "testing/test_users_faults.py",
