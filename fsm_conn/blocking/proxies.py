@@ -1,4 +1,4 @@
-"""Services and methods by attribute: `conn.calculator.Add(a=5, b=3)` returns the reply. Streams are read by `stream`."""
+"""Services by attribute: `conn.calculator.Add(a=5, b=3)` returns the reply. Streams are read by `stream`."""
 
 from __future__ import annotations
 

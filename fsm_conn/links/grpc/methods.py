@@ -101,8 +101,10 @@ def _arity(streaming: bool) -> str:
 def wrong_kind(method: Method) -> RequestError:
     """The error for a call that expects a stream where the method answers with one message, or the other way round."""
     if method.server_streaming:
-        return RequestError(f"{method.name} answers with a stream: use stream(), or in async code 'async for' by attribute")
-    return RequestError(f"{method.name} answers with one message: use call(), or in async code 'await' by attribute")
+        right = "a stream: use stream(), or in async code 'async for' by attribute"
+    else:
+        right = "one message: use call(), or in async code 'await' by attribute"
+    return RequestError(f"{method.name} answers with {right}")
 
 
 def message_for(method: Method, request: Any, fields: Mapping[str, Any]) -> Message:
