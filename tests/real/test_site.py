@@ -49,12 +49,15 @@ const contrast = (text, ground) => {
     const seen = await load("/" + page, width), view = seen.defaultView, root = seen.documentElement;
     const foreign = [...seen.querySelectorAll("script[src], link[rel=stylesheet], img")]
       .map(each => each.src || each.href).filter(url => !url.startsWith(location.origin) && !url.startsWith("data:"));
-    const themes = {};
+    const themes = {}, underlined = theme => [...seen.querySelectorAll("article .highlight pre span")]
+      .filter(each => !each.closest("a") && view.getComputedStyle(each).textDecorationLine !== "none")
+      .map(each => theme + ": " + each.textContent);
     for (const theme of ["light", "dark"]) {
       seen.body.dataset.theme = theme;
       const looks = view.getComputedStyle(seen.querySelector("article") || seen.body);
       const ground = view.getComputedStyle(seen.body).backgroundColor;
       themes[theme] = {contrast: contrast(looks.color, ground), ground: light(ground)};
+      themes[theme].underlined = underlined(theme).slice(0, 3);
       themes[theme].pictures = [...seen.querySelectorAll("img")].filter(img => img.offsetParent).length;
     }
     found.pages.push({page, width, over: root.scrollWidth - root.clientWidth, foreign, themes});
@@ -150,6 +153,12 @@ def test_dark_is_dark_and_light_is_light(found: dict[str, Any]) -> None:
         assert dark["ground"] < 0.1, each
         assert min(light["contrast"], dark["contrast"]) >= 4.5, each
         assert light["pictures"] == dark["pictures"], each
+
+
+def test_no_code_looks_like_a_link(found: dict[str, Any]) -> None:
+    """Styles of code may underline names; on a page that means a link."""
+    looks = [(each["page"], theme["underlined"]) for each in found["pages"] for theme in each["themes"].values()]
+    assert [(page, words) for page, words in looks if words] == []
 
 
 def test_the_search_finds_a_page(found: dict[str, Any]) -> None:
