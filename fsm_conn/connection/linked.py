@@ -212,11 +212,13 @@ class LinkedMachine(StateMachine):
 
     async def while_renewing(self) -> Annotated[str, Fires(Trigger.OPENED, steps=OPENING)]:
         """Open the next link beside the one that closes, which finishes its calls in any case."""
+        leaving = self._holder.link
         try:
             await asyncio.sleep(max(0.0, self._holder.traffic.opened_at + RENEWAL_PAUSE - self._now()))
             await self._open_link()
         except Exception:
-            self._holder.retire(self, self.drain_timeout, self.close_timeout)
+            if self._holder.link is leaving:  # not the next one, which `on_open` refused: that is closed first
+                self._holder.retire(self, self.drain_timeout, self.close_timeout)
             raise
         return Trigger.OPENED
 

@@ -29,14 +29,15 @@ from fsm_conn.machine.errors import IllegalTriggerError, StateTimeoutError, is_e
 from fsm_conn.machine.guardian import Guardian, outlast
 from fsm_conn.machine.table import FAULT
 
-__all__ = ["PATIENCE", "Run", "refuse_own_wait"]
+__all__ = ["PATIENCE", "Run", "acting_for", "refuse_own_wait"]
 
 PATIENCE = 10.0
 """Seconds that an activity may take to end after its state was left. After that it is left behind."""
 
 _log = logging.getLogger("fsm_conn")
-_acting: ContextVar[object] = ContextVar("fsm_conn_acting", default=None)
-"""Marks the contexts of one activity. A mark, because a cancelled timer keeps its context."""
+_acting: ContextVar[tuple[int, int, str] | None] = ContextVar("fsm_conn_acting", default=None)
+"""Marks the contexts of one activity: whose it is, its visit, and its state. No reference to the machine, because a
+cancelled timer keeps its context."""
 
 
 class Lived(Protocol):
@@ -107,7 +108,7 @@ class Run:
         self._at_rest: asyncio.Future[None] | None = None
         self._rested_visit = self._visit = -1
         self._is_closing = False
-        self._mark: object = None
+        self._mark: tuple[int, int, str] | None = None
 
     @property
     def is_ending(self) -> bool:
@@ -175,7 +176,8 @@ class Run:
             return
         if self._guardian is None:
             self._guardian = Guardian.of(self.loop, self)
-        self.activity, self._visit, self._mark = name, machine.visit, object()
+        self.activity, self._visit = name, machine.visit
+        self._mark = id(self.context), self._visit, machine.state
         context = self.context.copy()
         context.run(_acting.set, self._mark)
         self.task = self.loop.create_task(getattr(machine, name)(), name=intern(f"{machine!r}.{name}"), context=context)
@@ -308,6 +310,16 @@ class Run:
         if self._guardian is not None:
             self._guardian.release(self)
         self._machine._fsm_let_go(self)
+
+
+def acting_for(context: Context | None) -> tuple[int, str] | None:
+    """The visit, and its state, whose activity the caller is, or has started the caller; None when there is none.
+
+    Args:
+        context: the context that the activities of the machine run in.
+    """
+    mark = _acting.get()
+    return None if mark is None or mark[0] != id(context) else mark[1:]
 
 
 def refuse_own_wait(machine: Any, states: Collection[str]) -> None:

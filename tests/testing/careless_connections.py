@@ -299,15 +299,15 @@ def over(link: type[Around]) -> Callable[..., Connection]:
     return lambda links, options: Connection(lambda: link(links()), **options)
 
 
-def _linked(name: str, link: type[Around], *guilty: str) -> None:
-    careless(*guilty, link.__name__, make=over(link))(type(name, (Connection,), {"__module__": __name__}))
+def linked(name: str, link: type[Around], *guilty: str) -> None:
+    careless(*guilty, link.__name__, make=over(link))(type(name, (Connection,), {"__module__": link.__module__}))
 
 
-_linked("OverUnclosed", Unclosed, "close", "lost")
-_linked("OverPersistent", Persistent, "open")
-_linked("OverDeaf", Deaf, "lost")
-_linked("OverRaising", Raising, "lost")
-_linked("OverBlurting", Blurting, "open")
+linked("OverUnclosed", Unclosed, "close", "lost")
+linked("OverPersistent", Persistent, "open")
+linked("OverDeaf", Deaf, "lost")
+linked("OverRaising", Raising, "lost")
+linked("OverBlurting", Blurting, "open")
 
 
 # --- pools --------------------------------------------------------------------------------------------------------

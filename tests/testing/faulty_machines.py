@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fsm_conn import Fires, State, StateMachine, Transition
 from fsm_conn.machine.records import TransitionRecord
@@ -432,7 +432,7 @@ class CountsInItsClass(Upload):
 
 @found_by("lives_can_be_repeated")
 class SharesAList(Upload):
-    names: list[str] = []
+    names: ClassVar[list[str]] = []
 
     def count(self) -> None:
         super().count()

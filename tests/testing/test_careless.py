@@ -13,10 +13,16 @@ import attrs
 import pytest
 
 from fsm_conn.testing import Script, ViolationError, random_lives, replay
-from tests.testing import careless_activities, careless_connections, careless_machines, careless_orders
+from tests.testing import (
+    careless_activities,
+    careless_connections,
+    careless_machines,
+    careless_orders,
+    careless_tasks,
+)
 from tests.testing.careless import CASES, Case
 
-DECLARED_IN = (careless_activities, careless_connections, careless_machines, careless_orders)
+DECLARED_IN = (careless_activities, careless_connections, careless_machines, careless_orders, careless_tasks)
 SEED = 1
 named = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -264,6 +264,27 @@ class Configured(Connection):
         await asyncio.sleep(1)
 
 
+def test_a_link_that_is_lost_while_it_is_prepared_beside_another_is_closed_before_the_next() -> None:
+    """It was the next one, and not the one that finishes its calls: closing it is waited for."""
+    life = Life(Prepared)
+    life.attend("open")
+    life.connect()
+    life.advance(6.0)
+    life.go_away(rush=True)
+    life.neglect("open")
+    life.answer("open", "half")
+    assert life.state == "reconnecting"
+    assert life.peer.open_now == 0
+    life.end()
+
+
+class Prepared(Connection):
+    """Has nothing to prepare, and says so."""
+
+    async def on_open(self) -> None:
+        """Nothing."""
+
+
 def test_the_lives_of_a_class_that_prepares_its_links_are_lived() -> None:
     """What it asks its peer may go wrong as any call may, which is a failed attempt; and nothing is wrong with that."""
     life = Life(Configured)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsm_conn.machine.table import ACTIVITY_PREFIX
 
-__all__ = ["blamed", "blamed_row", "is_foreign", "line_of", "place", "role_of", "where_defined"]
+__all__ = ["blamed", "blamed_row", "is_foreign", "is_foreign_file", "line_of", "place", "role_of", "where_defined"]
 
 _OURS = (os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep,)
 _OTHERS = tuple(os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "purelib", "platlib"))
@@ -22,10 +22,14 @@ def is_foreign(code: CodeType) -> bool:
     """Whether code belongs neither to this package nor to a library, and so is the user's own."""
     found = _known.get(id(code))
     if found is None or found[0] is not code:
-        name = code.co_filename
-        ours = name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # a dispatch
-        found = _known[id(code)] = code, not ours and not os.path.realpath(name).startswith(_OTHERS)
+        found = _known[id(code)] = code, is_foreign_file(code.co_filename)
     return found[1]
+
+
+def is_foreign_file(name: str) -> bool:
+    """Whether a file belongs neither to this package nor to a library."""
+    ours = name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # a dispatch
+    return not ours and not os.path.realpath(name).startswith(_OTHERS)
 
 
 def blamed(machine: Any, error: BaseException | None) -> str:
@@ -77,8 +81,13 @@ def place(path: str, line: int) -> str:
 
 
 def _frames(error: BaseException | None) -> Iterator[tuple[CodeType, int, Any]]:
-    """The code, line and `self` of each frame that an error has passed, innermost first; then those of its cause."""
+    """The code, line and `self` of each frame that an error has passed, innermost first; then those of its cause.
+
+    Before those of a group come those of its parts.
+    """
     while error is not None:
+        for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+            yield from _frames(part)
         found = []
         traceback: TracebackType | None = error.__traceback__
         while traceback is not None:

@@ -35,6 +35,7 @@ class Evidence:
         sampled: descriptions of choices where `options` offered only some of many values.
         ignored: names of invariants that are not checked.
         logged: errors that the package has logged.
+        late: listens to triggers that are fired too late; None where no code of the user's own could do so.
         steps_in: how many steps were begun in each state.
     """
 
@@ -52,6 +53,7 @@ class Evidence:
         self.ignored: frozenset[str] = frozenset()
         self.steps_in: Counter[str] = Counter()
         self.logged: list[BaseException] = []
+        self.late: Any = None
         self._parts: dict[type[Any], Any] = {}
 
     @property

@@ -29,6 +29,7 @@ __all__ = [
     "bugs_are_not_hidden",
     "culprit",
     "no_task_is_left",
+    "nobody_speaks_late",
 ]
 
 _PLAIN = (int, bool, str, bytes, float, type(None))
@@ -251,6 +252,12 @@ def bugs_are_not_hidden(life: Evidence) -> str | None:
             whose = blamed(life.machine, error) or "something fired from inside the machine"
             return f"{whose} failed, and nobody but the log was told: {error!r}"
     return None
+
+
+@invariant(ALWAYS)
+def nobody_speaks_late(life: Evidence) -> str | None:
+    """What an activity has started fires no trigger in a later visit to the same state."""
+    return None if life.late is None else life.late.told
 
 
 @invariant(AT_THE_END)

@@ -19,6 +19,7 @@ from fsm_conn.testing.lives.checks import (
     AFTER_EVENTS,
     ALWAYS,
     AT_REST,
+    AT_THE_END,
     Finding,
     Invariant,
     ViolationError,
@@ -29,7 +30,9 @@ from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.script import Script, Step
+from fsm_conn.testing.lives.sharing import Shared
 from fsm_conn.testing.lives.silenced import SilencedLogs, silenced
+from fsm_conn.testing.lives.strays import LateSpeech, has_own_code, read_all, unread_error, whose_error
 from fsm_conn.testing.lives.suspects import suspects
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
@@ -75,8 +78,10 @@ class SteppedLife(Evidence):
     ) -> None:
         super().__init__()
         self.crashes: list[BaseException] = []
+        self._unread: list[tuple[Any, BaseException]] = []
         self._chosen = chosen((*self.all_invariants, *invariants), tuple(self.rules), tuple(dict(ignore or {}).items()))
         self.ignored = frozenset(ignore or ())
+        self._shared = None if "objects_share_nothing" in self.ignored else Shared(script.subject)
         self.script = script
         self.loop = loop or VirtualLoop()
         self.loop.set_exception_handler(self._crashed)
@@ -123,6 +128,8 @@ class SteppedLife(Evidence):
             if not emptied:
                 leave_behind(self.loop.tasks())
             self._left()
+            read_all(self.machine, self.loop)
+            self.loop.set_exception_handler(_ignore)
             if self._owns_loop or not emptied:
                 self.loop.close()
 
@@ -149,8 +156,13 @@ class SteppedLife(Evidence):
 
     # --- how it is done -------------------------------------------------------------------------------------
 
-    def watch(self) -> None:
-        """Record every transition of the machine, with a plain and an async observer."""
+    def watch(self, *, hears: bool = True) -> None:
+        """Record every transition of the machine, with a plain and an async observer.
+
+        `hears`: also listen to who fires late, where the activities are the user's own.
+        """
+        if hears and has_own_code(type(self.machine)):
+            self.late = LateSpeech(self.machine)
         self.machine.on_transition(self.seen.append)
         self.machine.on_transition(self._see_slowly)
 
@@ -195,9 +207,13 @@ class SteppedLife(Evidence):
                 self._fail("no_livelock", str(error))
 
     def _crashed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback has raised. It belongs to the machine, because no other code has callbacks here."""
-        if "handle" in context and isinstance(context.get("exception"), Exception):
-            self.crashes.append(context["exception"])
+        """A callback has raised, or an error was dropped unread. No code but the machine's has either here."""
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            if "handle" in context:
+                self.crashes.append(error)
+            else:
+                self._unread.append((context.get("future"), error))
 
     def _inside(self, function: Callable[[], Any]) -> Any:
         """Call user code as if from inside the loop; an error of its own ends this life."""
@@ -232,9 +248,25 @@ class SteppedLife(Evidence):
         self._fail_for(finding)
         if self.crashes:
             self._fail_by(self.crashes[0])
+        self._check_what_lies_beside(AT_THE_END in moments)
         if is_at_rest:
             self.checked, self._events_checked = len(self.records), events
             self._turns_at_rest = self.loop.turns
+
+    def _check_what_lies_beside(self, is_the_end: bool) -> None:
+        """Check what no invariant sees: errors that nobody reads, and what all objects of the class share."""
+        unread = None
+        if self._unread:
+            future, error = self._unread[0]
+            unread = whose_error(self.machine, future, error), error
+        elif is_the_end:
+            unread = unread_error(self.machine, self.loop)
+        if unread is not None:
+            whose, error = unread
+            self._fail("errors_are_read", f"{whose} failed, and nobody reads it: {error!r}; await the task", error)
+        changed = None if self._shared is None else self._shared.changed()
+        if changed is not None:
+            self._fail("objects_share_nothing", changed)
 
     def _ending(self, name: str, how: Callable[[], None]) -> None:
         if self.ended:
@@ -258,6 +290,10 @@ class SteppedLife(Evidence):
         error.suspects = self._suspects()
         self.close()
         raise error from cause
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The life is over."""
 
 
 def leave_behind(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -66,10 +66,37 @@ class _Later(asyncio.TimerHandle):
             self._callback = self._args = None  # type: ignore[assignment]
 
 
+class _Task(asyncio.Task[Any]):
+    """A task that tells its loop of an error that a cancellation silences: asyncio takes that for reading it."""
+
+    _loop: LeanLoop
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.done() and self._log_traceback:  # type: ignore[attr-defined]
+            self._loop.silenced[self] = None
+        return super().cancel(msg)
+
+    def result(self) -> Any:
+        self._loop.silenced.pop(self, None)
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        self._loop.silenced.pop(self, None)
+        return super().exception()
+
+    def __await__(self) -> Any:
+        self._loop.silenced.pop(self, None)
+        return super().__await__()
+
+
+_Task.__name__ = _Task.__qualname__ = "Task"
+
+
 class LeanLoop(asyncio.SelectorEventLoop):
     """A selector loop with lean handles, which records its own tasks.
 
     Attributes:
+        silenced: tasks that had failed before they were cancelled, and whose errors nobody has read, oldest first.
         turns: counts the callbacks that were run. While it does not change, the same task is running.
     """
 
@@ -90,6 +117,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         self._made: list[ref[asyncio.Task[Any]]] = []
         self._many = FEW
+        self.silenced: dict[asyncio.Task[Any], None] = {}
         self.turns = self._busy = self._thread = self._times = 0
         self._endless = ""
 
@@ -126,7 +154,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
         if self._debug or self._closed or self._task_factory is not None:
             task: asyncio.Task[Any] = super().create_task(coro, **options)
         else:
-            task = asyncio.Task(coro, loop=self, **options)
+            task = _Task(coro, loop=self, **options)
         self._made.append(ref(task))
         if len(self._made) > self._many:
             self._living()
@@ -147,10 +175,16 @@ class LeanLoop(asyncio.SelectorEventLoop):
 
     def _living(self) -> list[asyncio.Task[Any]]:
         """Its tasks that are not done, oldest first. `asyncio.all_tasks` would search the tasks of all loops."""
-        found = [task for each in self._made if (task := each()) is not None and not task.done()]
-        self._made = [ref(task) for task in found]
-        self._many = FEW + 2 * len(found)
+        made = [task for each in self._made if (task := each()) is not None]
+        found = [task for task in made if not task.done()]
+        self._made = [ref(task) for task in made if not task.done() or task._log_traceback]  # type: ignore[attr-defined]
+        self._many = FEW + 2 * len(self._made)
         return found
+
+    def unread(self) -> list[asyncio.Task[Any]]:
+        """Its tasks that have ended with an error which nobody has read yet, oldest first."""
+        made = [task for each in self._made if (task := each()) is not None]
+        return [*self.silenced, *(task for task in made if task._log_traceback)]  # type: ignore[attr-defined]
 
     def _run_ready(self) -> None:
         """Run what is ready now, but nothing that becomes ready by it."""

@@ -30,6 +30,7 @@ from fsm_conn.testing.lives.machine_rules import (
     faults_have_a_cause,
     guards_are_pure,
     no_task_is_left,
+    nobody_speaks_late,
     observers_raised_nothing,
     plain_observers_saw_everything,
 )
@@ -215,6 +216,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_CALLERS,
     *OF_TIME,
     bugs_are_not_hidden,
+    nobody_speaks_late,
     all_links_are_closed,
     no_task_is_left,
 )
@@ -224,6 +226,8 @@ RULES_OF_STEPS: dict[str, str] = {
     "no_livelock": "Work without a passing of time comes to an end.",
     "refusals_change_nothing": "A trigger that the state does not handle is refused, and changes nothing.",
     "cancellation_is_honest": "Only a cancelled caller gets a `CancelledError`.",
+    "errors_are_read": "An error that a task of user code ends with is read by somebody.",
+    "objects_share_nothing": "No object changes what all objects of its class share.",
     "errors_are_ours": "Callers get only errors of this package.",
     "liveness": "Once the peer answers everything, the connection soon comes to rest.",
     "nothing_outlives_the_loop": "When the loop ends, all tasks end, all links are closed, and it is at rest.",

@@ -27,6 +27,7 @@ from fsm_conn.testing.lives.machine_rules import (
     activities_let_go,
     bugs_are_not_hidden,
     no_task_is_left,
+    nobody_speaks_late,
 )
 from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
 from fsm_conn.testing.lives.machines.callers import MOST_CALLERS, Callers, cancelled_callers_go, methods_of
@@ -47,6 +48,7 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
     something_follows,
     failures_let_time_pass,
     bugs_are_not_hidden,
+    nobody_speaks_late,
     no_task_is_left,
 )
 """The invariants of every life of a machine, unless one is ignored for a reason."""
@@ -94,6 +96,8 @@ class MachineLife(SteppedLife):
         "nothing_outlives_the_loop": "When the loop ends, all tasks end.",
         "it_can_be_closed": "`aclose()` ends, and soon.",
         "cancellation_is_honest": "Only a caller that was cancelled is told so; who waits for a state is told of it.",
+        "errors_are_read": "An error that a task of user code ends with is read by somebody.",
+        "objects_share_nothing": "No object changes what all objects of its class share.",
         "lives_can_be_repeated": "The same steps lead to the same state.",
     }
     endings = ("end", "end", "end", "loop_ends")
@@ -120,7 +124,7 @@ class MachineLife(SteppedLife):
         table = self.machine.lifecycle
         self._has_callers = table.needs_loop or bool(methods_of(type(self.machine)))
         self._waited_for = tuple(map(str, table.states))[:WAITED_FOR]
-        self.watch()
+        self.watch(hears=self.activities is None)
         self._inside(self.machine.start)
 
     # --- steps ----------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from fsm_conn.testing.lives.connections.overrides import overrides_of
 from fsm_conn.testing.lives.connections.spinning import Spinning
 from fsm_conn.testing.lives.connections.verdicts import why_it_spins
 from fsm_conn.testing.lives.culprits import blamed
-from fsm_conn.testing.lives.fingerprint import user_functions
 from fsm_conn.testing.lives.machine_rules import SIMULATED_BUG
+from fsm_conn.testing.lives.strays import LateSpeech, has_own_code
 from fsm_conn.testing.lives.suspects import suspects, suspects_in_class
 from fsm_conn.testing.virtual import VirtualLoop
 
@@ -39,7 +39,8 @@ class PoolWatch:
         self._loop = loop
         self._kinds: dict[type[Connection], None] = {}
         self._spinning: list[Spinning] = []
-        self._has_hooks = any(user_functions(type(pool)))
+        self._has_hooks = has_own_code(type(pool))
+        self._late = [LateSpeech(pool)] if self._has_hooks else []
         self._seen = 0
         pool.on_connection(self._met)
 
@@ -47,6 +48,8 @@ class PoolWatch:
         self._kinds[type(conn)] = None
         if self._has_hooks:
             self._spinning.append(Spinning(conn, self._loop))
+        if self._has_hooks or has_own_code(type(conn)):
+            self._late.append(LateSpeech(conn))
 
     def found(self, records: Sequence[TransitionRecord]) -> Finding | None:
         """The first mistake since the last call."""
@@ -57,6 +60,9 @@ class PoolWatch:
             if record.trigger == FAULT and record.reason is not None and SIMULATED_BUG not in str(record.reason):
                 whose = blamed(self._pool, record.reason) or type(self._pool).__name__
                 return Finding("faults_have_a_cause", f"{whose} has a bug: {record.reason!r}", record.reason)
+        for late in self._late:
+            if late.told is not None:
+                return Finding("nobody_speaks_late", late.told)
         self._seen = len(records)
         return self._tried_in_vain()
 
@@ -79,4 +85,4 @@ class PoolWatch:
 
     def known(self) -> dict[int, str]:
         """Objects that are no part of the pool, for fingerprints."""
-        return {id(self): "watch", **{id(each): "spinning" for each in self._spinning}}
+        return {id(self): "watch", **{id(each): "spinning" for each in (*self._spinning, *self._late)}}
