@@ -29,10 +29,10 @@ from fsm_conn.testing.lives.checks import (
 from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
+from fsm_conn.testing.lives.machines.sharing import Shared
+from fsm_conn.testing.lives.machines.strays import LateSpeech, has_own_code, read_all, unread_error, whose_error
 from fsm_conn.testing.lives.script import Script, Step
-from fsm_conn.testing.lives.sharing import Shared
 from fsm_conn.testing.lives.silenced import SilencedLogs, silenced
-from fsm_conn.testing.lives.strays import LateSpeech, has_own_code, read_all, unread_error, whose_error
 from fsm_conn.testing.lives.suspects import suspects
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
@@ -78,7 +78,7 @@ class SteppedLife(Evidence):
     ) -> None:
         super().__init__()
         self.crashes: list[BaseException] = []
-        self._unread: list[tuple[Any, BaseException]] = []
+        self._unread: list[tuple[str, BaseException]] = []
         self._chosen = chosen((*self.all_invariants, *invariants), tuple(self.rules), tuple(dict(ignore or {}).items()))
         self.ignored = frozenset(ignore or ())
         self._shared = None if "objects_share_nothing" in self.ignored else Shared(script.subject)
@@ -212,8 +212,8 @@ class SteppedLife(Evidence):
         if isinstance(error, Exception):
             if "handle" in context:
                 self.crashes.append(error)
-            else:
-                self._unread.append((context.get("future"), error))
+            elif whose := whose_error(self.machine, context.get("future"), error):
+                self._unread.append((whose, error))
 
     def _inside(self, function: Callable[[], Any]) -> Any:
         """Call user code as if from inside the loop; an error of its own ends this life."""
@@ -255,11 +255,8 @@ class SteppedLife(Evidence):
 
     def _check_what_lies_beside(self, is_the_end: bool) -> None:
         """Check what no invariant sees: errors that nobody reads, and what all objects of the class share."""
-        unread = None
-        if self._unread:
-            future, error = self._unread[0]
-            unread = whose_error(self.machine, future, error), error
-        elif is_the_end:
+        unread = self._unread[0] if self._unread else None
+        if unread is None and is_the_end:
             unread = unread_error(self.machine, self.loop)
         if unread is not None:
             whose, error = unread

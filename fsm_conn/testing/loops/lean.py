@@ -72,7 +72,7 @@ class _Task(asyncio.Task[Any]):
     _loop: LeanLoop
 
     def cancel(self, msg: Any = None) -> bool:
-        if self.done() and self._log_traceback:  # type: ignore[attr-defined]
+        if self.done() and self._log_traceback:
             self._loop.silenced[self] = None
         return super().cancel(msg)
 
@@ -177,14 +177,14 @@ class LeanLoop(asyncio.SelectorEventLoop):
         """Its tasks that are not done, oldest first. `asyncio.all_tasks` would search the tasks of all loops."""
         made = [task for each in self._made if (task := each()) is not None]
         found = [task for task in made if not task.done()]
-        self._made = [ref(task) for task in made if not task.done() or task._log_traceback]  # type: ignore[attr-defined]
+        self._made = [ref(task) for task in made if not task.done() or task._log_traceback]
         self._many = FEW + 2 * len(self._made)
         return found
 
     def unread(self) -> list[asyncio.Task[Any]]:
         """Its tasks that have ended with an error which nobody has read yet, oldest first."""
         made = [task for each in self._made if (task := each()) is not None]
-        return [*self.silenced, *(task for task in made if task._log_traceback)]  # type: ignore[attr-defined]
+        return [*self.silenced, *(task for task in made if task._log_traceback)]
 
     def _run_ready(self) -> None:
         """Run what is ready now, but nothing that becomes ready by it."""

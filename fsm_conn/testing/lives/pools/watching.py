@@ -15,7 +15,7 @@ from fsm_conn.testing.lives.connections.spinning import Spinning
 from fsm_conn.testing.lives.connections.verdicts import why_it_spins
 from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.machine_rules import SIMULATED_BUG
-from fsm_conn.testing.lives.strays import LateSpeech, has_own_code
+from fsm_conn.testing.lives.machines.strays import LateSpeech, has_own_code
 from fsm_conn.testing.lives.suspects import suspects, suspects_in_class
 from fsm_conn.testing.virtual import VirtualLoop
 

@@ -72,18 +72,23 @@ def _foreign_line() -> str:
 
 
 def whose_error(machine: Any, future: Any, error: BaseException) -> str:
-    """Whose error it is that nobody has read: a function of the user's, with its file and line, or a task."""
+    """The function of the user's that an unread error comes from, with its file and line; empty if there is none."""
     code = getattr(getattr(future, "get_coro", lambda: None)(), "cr_code", None)
-    named = "" if code is None else f"{code.co_qualname}(), {place(code.co_filename, code.co_firstlineno)},"
-    return blamed(machine, error) or named or "something"
+    named = (
+        ""
+        if code is None or not is_foreign(code)
+        else f"{code.co_qualname}(), {place(code.co_filename, code.co_firstlineno)},"
+    )
+    return blamed(machine, error) or named
 
 
 def unread_error(machine: Any, loop: LeanLoop) -> tuple[str, BaseException] | None:
     """Whose error nobody has read until the end, and the error; None when there is none."""
     for future in (*loop.unread(), *_unread_in(vars(machine).values())):
         error = future.exception()
-        if isinstance(error, Exception):
-            return whose_error(machine, future, error), error
+        whose = whose_error(machine, future, error) if isinstance(error, Exception) else ""
+        if error is not None and whose:
+            return whose, error
     return None
 
 
@@ -97,5 +102,5 @@ def _unread_in(values: Iterable[Any]) -> Iterator[asyncio.Future[Any]]:
     """The futures among attributes, or in lists of them, which have ended with an error that nobody has read."""
     for value in values:
         for each in value if type(value) in (list, set, tuple) else (value,):
-            if isinstance(each, asyncio.Future) and each._log_traceback:  # type: ignore[attr-defined]
+            if isinstance(each, asyncio.Future) and each._log_traceback:
                 yield each
