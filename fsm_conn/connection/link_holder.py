@@ -147,8 +147,10 @@ class LinkHolder:
                     # The loop ends, and the task was cancelled before it had begun.
                     await self._close(link, owner, limit)
 
-    def retire(self, owner: object, drain_timeout: float, close_timeout: float) -> None:
-        """Retire the link, if there is one: it is closed when its calls have ended or the time is up."""
+    def retire(self, owner: object, drain_timeout: float, close_timeout: float, only: Link | None = None) -> None:
+        """Retire the link, if there is one, or `only` that one: it is closed when its calls have ended or time is up."""
+        if only is not None and self.link is not only:
+            return
         link, self.link = self.link, None
         self.noted = self.route = None
         if link is not None:

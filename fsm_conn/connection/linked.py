@@ -202,8 +202,7 @@ class LinkedMachine(StateMachine):
         """Watch the link until it is lost, and the health of the peer if the policy has an interval."""
         link = self._holder.link
         assert link is not None
-        ailing = None if self.health.interval is None else self._lost_or_ailing(link)
-        reason = await (ailing or awaitable(link.lost(), link, "lost"))
+        reason = await (self._lost_or_ailing(link) if self.health.interval else awaitable(link.lost(), link, "lost"))
         if isinstance(reason, GoingAwayError) and self.handles(Trigger.GOING_AWAY):
             return Trigger.GOING_AWAY
         if is_expected(reason):
@@ -217,8 +216,7 @@ class LinkedMachine(StateMachine):
             await asyncio.sleep(max(0.0, self._holder.traffic.opened_at + RENEWAL_PAUSE - self._now()))
             await self._open_link()
         except Exception:
-            if self._holder.link is leaving:  # not the next one, which `on_open` refused: that is closed first
-                self._holder.retire(self, self.drain_timeout, self.close_timeout)
+            self._holder.retire(self, self.drain_timeout, self.close_timeout, leaving)
             raise
         return Trigger.OPENED
 
