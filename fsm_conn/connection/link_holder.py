@@ -148,7 +148,7 @@ class LinkHolder:
                     await self._close(link, owner, limit)
 
     def retire(self, owner: object, drain_timeout: float, close_timeout: float, only: Link | None = None) -> None:
-        """Retire the link, if there is one, or `only` that one: it is closed when its calls have ended or time is up."""
+        """Retire the link, if there is one, or `only` that one: it is closed when its calls end, or time is up."""
         if only is not None and self.link is not only:
             return
         link, self.link = self.link, None
