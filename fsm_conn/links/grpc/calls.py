@@ -25,7 +25,7 @@ from fsm_conn._util.timing import closing
 from fsm_conn.links.base import CallOptions
 from fsm_conn.links.errors import CallError, ConnectionLostError, GoingAwayError, LinkLostError
 from fsm_conn.links.grpc.connectivity import MOST_CROSSINGS, Connectivity, is_never_sent
-from fsm_conn.links.grpc.feeding import feed, is_being_cancelled, raise_fault
+from fsm_conn.links.grpc.feeding import Feeder, is_being_cancelled
 from fsm_conn.links.grpc.first_status import FirstStatus
 from fsm_conn.links.grpc.health import Health
 from fsm_conn.links.grpc.loss import Loss
@@ -301,9 +301,7 @@ class _Running:
         self._first = FirstStatus(call)
         self._partings = calls.connectivity.partings
         self.may_cross = False
-        self._feeder: asyncio.Task[None] | None = None
-        if found.client_streaming:
-            self._feeder = asyncio.create_task(feed(call, messages_for(found, request, fields)))
+        self._feeder = Feeder(call, messages_for(found, request, fields)) if found.client_streaming else None
         calls._streams.add(call)
         calls.connectivity.begin()
 
@@ -315,7 +313,8 @@ class _Running:
     ) -> bool:
         try:
             if isinstance(error, asyncio.CancelledError):
-                raise_fault(self._feeder)
+                if self._feeder is not None:
+                    self._feeder.raise_fault()
                 self._calls._raise_if_closed(self._found.name)
             elif isinstance(error, grpc.aio.AioRpcError):
                 return await self._is_over(error)
@@ -325,8 +324,7 @@ class _Running:
             self._calls._streams.discard(self._call)
             self._call.cancel()
             if self._feeder is not None:
-                self._feeder.cancel()
-                await asyncio.wait((self._feeder,))
+                await self._feeder.end()
 
     async def _is_over(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether the peer had ended its stream without an error; if not, raise why the call failed."""

@@ -4,25 +4,59 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 
-__all__ = ["feed", "is_being_cancelled", "raise_fault"]
+__all__ = ["Feeder", "is_being_cancelled"]
+
+CLOSING = 1.0
+"""Seconds that a generator of requests may take to close."""
 
 
-async def feed(call: Any, messages: AsyncGenerator[Any, None]) -> None:
-    """Write requests until there are no more, or the peer wants no more. A faulty request cancels the call."""
-    try:
-        async with aclosing(messages):
-            async for message in messages:
-                if not await _written(call, message):
-                    return
-        await call.done_writing()
-    except BaseException:
-        call.cancel()
-        raise
+class Feeder:
+    """The task that writes the requests of a call until there are no more, or the peer wants no more.
+
+    A faulty request cancels the call. The generator of requests is closed in any case, and is not interrupted while it
+    closes: it may have things to put away that take a while, up to `CLOSING` seconds.
+    """
+
+    __slots__ = ("_call", "_is_closing", "_messages", "_task")
+
+    def __init__(self, call: Any, messages: AsyncGenerator[Any, None]) -> None:
+        self._call = call
+        self._messages = messages
+        self._is_closing = False
+        self._task = asyncio.create_task(self._feed())
+
+    async def _feed(self) -> None:
+        call = self._call
+        try:
+            try:
+                async for message in self._messages:
+                    if not await _written(call, message):
+                        return
+            finally:
+                self._is_closing = True
+                await self._messages.aclose()
+            await call.done_writing()
+        except BaseException:
+            call.cancel()
+            raise
+
+    async def end(self) -> None:
+        """Stop, and wait until the generator of requests is closed."""
+        if self._is_closing:
+            await asyncio.wait((self._task,), timeout=CLOSING)
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+
+    def raise_fault(self) -> None:
+        """Raise what the generator of requests raised, if that is what cancelled the call."""
+        if not self._task.done() or self._task.cancelled() or is_being_cancelled():
+            return
+        if (fault := self._task.exception()) is not None:
+            raise fault
 
 
 async def _written(call: Any, message: Any) -> bool:
@@ -31,14 +65,6 @@ async def _written(call: Any, message: Any) -> bool:
     except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
         return False  # the call has ended: the caller that waits for its reply learns how
     return True
-
-
-def raise_fault(feeder: asyncio.Task[None] | None) -> None:
-    """Raise what the iterator of requests raised, if that is what cancelled the call."""
-    if feeder is None or not feeder.done() or feeder.cancelled() or is_being_cancelled():
-        return
-    if (fault := feeder.exception()) is not None:
-        raise fault
 
 
 def is_being_cancelled() -> bool:

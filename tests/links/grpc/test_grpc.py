@@ -29,7 +29,7 @@ from fsm_conn.links.errors import (
     ProbeError,
     RequestError,
 )
-from fsm_conn.links.grpc import methods
+from fsm_conn.links.grpc import feeding, methods
 from fsm_conn.links.grpc.endpoint import EndpointLink
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -710,6 +710,58 @@ async def test_a_caller_cancelled_while_a_request_is_written_leaves_nothing(link
     with pytest.raises(asyncio.CancelledError):
         await pending
     assert released == ["requests"]
+
+
+@pytest.mark.parametrize("end", ["refused", "answered early", "lost"])
+async def test_requests_may_take_a_while_to_put_their_things_away(link: EndpointLink, peer: Peer, end: str) -> None:
+    """Nothing interrupts them meanwhile, and the call ends after them."""
+    ended: list[str] = []
+
+    async def careful() -> AsyncIterator[dict[str, int]]:
+        try:
+            while True:
+                yield {"number": 7}
+        finally:
+            try:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                ended.append("in good order")
+            except asyncio.CancelledError:
+                ended.append("interrupted")
+
+    if end == "refused":
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(link, "odd.RefuseAll", careful())
+    elif end == "answered early":
+        assert [reply.number async for reply in stream(link, "odd.EndEarly", careful())] == [7]
+    else:
+        pending = asyncio.create_task(call(link, "odd.HangOnStream", careful()))
+        await peer.odd.started.wait()
+        peer.cut()
+        assert (await lost_by(pending)).maybe_executed
+    assert ended == ["in good order"]
+
+
+async def test_requests_that_do_not_close_in_time_are_interrupted(
+    link: EndpointLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep no caller."""
+    monkeypatch.setattr(feeding, "CLOSING", 0.01)
+    ended: list[str] = []
+
+    async def stubborn() -> AsyncIterator[dict[str, int]]:
+        try:
+            while True:
+                yield {"number": 7}
+        finally:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                ended.append("interrupted")
+
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(link, "odd.RefuseAll", stubborn())
+    assert ended == ["interrupted"]
 
 
 async def test_an_iterable_of_requests_that_blocks_the_loop_is_told_of(
