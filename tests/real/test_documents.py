@@ -64,6 +64,7 @@ PRINTED = {
     "prefork=True": "8.0",
     "conn.broker.serve": "3 apples 3",
     "CalculatorStub": "8.0 28.0 1.0 2.0 3.0 7.0 2.0",
+    '"calculator.Accumulate", numbers()': "3.0 6.0 1.0 3.0 6.0",
     "on its successor": "8.0 1.0 2.0 3.0 28.0",
     "received=received": "8.0 None {}",
     "isinstance(item, Gap)": "1.0 2.0 3.0",
@@ -75,7 +76,7 @@ PRINTED = {
     "remove_target": "3.0 5.0 1",
     "ConnectionPool, PoolPolicy": "3.0 4.0 2",
     "run_coroutine_threadsafe": "8.0",
-    "ClusterPool, Recipe, StaticMembers": "3.0 [1, 2, 3, 4]",
+    "cluster.map(": "3.0 [1, 2, 3, 4]",
     "DaskMembers, local_pool": "3.0 5.0",
     "Recipe, serve": "8.0 2",
 }
