@@ -31,7 +31,7 @@ from benchmarks.core import Progress, Row, against, row_of, turns
 from benchmarks.leftovers import children
 from benchmarks.peers import PEERS, SIZE, Acquire, installed
 from benchmarks.plugin import COMMAND
-from fsm_conn import CallOptions, Connection, ConnectionPool, Link, PoolPolicy
+from fsm_conn import CallOptions, Connection, ConnectionPool, Link, PoolPolicy, RetryPolicy
 from fsm_conn.links.plugin.link import PluginLink
 from fsm_conn.links.process.system import usable_cores
 
@@ -194,7 +194,8 @@ async def _taken(pool: ConnectionPool) -> Any:
 
 async def _standby(kills: int, progress: Progress) -> Row:
     taken = []
-    async with ConnectionPool(COMMAND, 1, 0, policy=PoolPolicy(standby=1)) as pool:
+    retry = RetryPolicy(stable_after=0.0)  # or a plugin that is killed every second is taken for one that cannot live
+    async with ConnectionPool(COMMAND, 1, 0, policy=PoolPolicy(standby=1), retry=retry) as pool:
         for done in range(kills):
             progress.at(done, kills, "kills")
             while pool.get_pool_stats()["standby"] < 1:

@@ -18,6 +18,7 @@ from fsm_conn.cluster.membership.table import MEMBER_STATES, MEMBER_TRANSITIONS,
 from fsm_conn.cluster.policy import ClusterPolicy
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
 from fsm_conn.connection.table import Trigger
+from fsm_conn.links.errors import GoingAwayError
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 
@@ -102,7 +103,7 @@ class MemberLife(StateMachine, abstract=True):
 
     def note_loss(self, reason: BaseException | None) -> None:
         """The connection is lost: as soon as it is there again, it serves; unless calls have failed all the time."""
-        self.cause = reason or self.cause
+        self._blame(reason)
         if self._failed_in_a_row >= self.policy.sick_after:
             self.note_sickness(reason)
 
@@ -113,9 +114,14 @@ class MemberLife(StateMachine, abstract=True):
 
     def note_sickness(self, reason: BaseException | None) -> None:
         """It is left out for a while, which is longer each time."""
-        self.cause = reason or self.cause
+        self._blame(reason)
         self._pause = min(self.policy.longest_pause, self.policy.sick_pause * 2.0**self._sick_times)
         self._sick_times += 1
+
+    def _blame(self, reason: BaseException | None) -> None:
+        """The error behind what happens, unless there is none: a connection that closes in good order is none."""
+        if reason is not None and not isinstance(reason, GoingAwayError):
+            self.cause = reason
 
     def entered(self, reason: BaseException | None) -> None:
         """Tell the pool."""
@@ -198,8 +204,7 @@ class Member(MemberLife):
 
     def _conn_moved(self, record: TransitionRecord) -> None:
         """The connection moved: left out at once, whoever wins the race for the loop."""
-        if record.reason is not None:
-            self.cause = record.reason
+        self._blame(record.reason)
         if record.trigger in (Trigger.OPENED, Trigger.OPEN_FAILED):
             self._is_unreachable = record.trigger == Trigger.OPEN_FAILED
             if self._is_unreachable and self._state != _S.SERVING:
