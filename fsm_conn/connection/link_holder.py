@@ -26,7 +26,8 @@ class LinkHolder:
         link: the open link; None when there is none.
         incoming: a link that is open and still being prepared, with its calls.
         traffic: the calls through `link`.
-        retired: links that closed in good order and finish their calls, each with the task that closes it afterwards.
+        retired: links that closed in good order and finish their calls, each with the task that closes it afterwards;
+            None until there is one.
         up_since: when a state with this link first served calls, by the loop's clock; None: not yet.
         noted: the link whose compiled stubs' calls count in the traffic.
         route: the route that callers reuse; None after any change.
@@ -49,7 +50,7 @@ class LinkHolder:
         self.link: Link | None = None
         self.incoming: tuple[Link, Traffic] | None = None
         self.traffic = Traffic(0.0)
-        self.retired: dict[Link, asyncio.Task[None]] = {}
+        self.retired: dict[Link, asyncio.Task[None]] | None = None
         self.up_since: float | None = None
         self.noted: Link | None = None
         self.route: Any = None
@@ -156,6 +157,8 @@ class LinkHolder:
         if link is not None:
             self._stop_suspecting()
             drained = self._drain(link, owner, drain_timeout, close_timeout)
+            if self.retired is None:
+                self.retired = {}
             self.retired[link] = asyncio.get_running_loop().create_task(drained, name=f"{owner!r}.drain")
 
     async def release_all(self, owner: object, limit: float) -> None:
@@ -163,10 +166,10 @@ class LinkHolder:
         try:
             await self.release(owner, limit)
         finally:
-            for link, task in tuple(self.retired.items()):
+            for link, task in tuple((self.retired or {}).items()):
                 task.cancel()
                 await finish(asyncio.gather(task, return_exceptions=True))
-                if self.retired.pop(link, None) is not None:
+                if self._was_retired(link):
                     await self._close(link, owner, limit)  # it was cancelled before it had begun
 
     async def _drain(self, link: Link, owner: object, drain_timeout: float, close_timeout: float) -> None:
@@ -175,8 +178,12 @@ class LinkHolder:
         except ExpiredError:
             _log.warning("%r: calls on a retired link took more than %g s and are broken off", owner, drain_timeout)
         finally:
-            self.retired.pop(link, None)
+            self._was_retired(link)
             await self._close(link, owner, close_timeout)
+
+    def _was_retired(self, link: Link) -> bool:
+        """Whether a link is among the retired ones, which it leaves."""
+        return self.retired is not None and self.retired.pop(link, None) is not None
 
     def _stop_suspecting(self) -> None:
         if self._suspicion is not None:
@@ -185,7 +192,7 @@ class LinkHolder:
     def let_go(self) -> None:
         """Drop the links: their loop was closed, and nothing can be awaited in it."""
         self.link = self.incoming = self.noted = self.route = self._closing = self._suspicion = None
-        self.retired.clear()
+        self.retired = None
 
     def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:
         """Note since when the link is up, when a state is entered; return the earlier value."""

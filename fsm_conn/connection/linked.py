@@ -144,12 +144,12 @@ class LinkedMachine(StateMachine):
 
     def begin_outage(self, reason: BaseException | None) -> None:
         """Start an outage: attempts are counted, and the deadline runs, from here."""
-        self._outage = Outage(self._now())
+        self._outage.begin(self._now())
         self.attempt = 0
 
     def begin_half_open(self, reason: BaseException | None) -> None:
         """Start a half-open outage, which ends at the first failure; from now on the policy wants the connection."""
-        self._outage = Outage(self._now(), is_half_open=True)
+        self._outage.begin(self._now(), is_half_open=True)
         self.attempt = 0
         self._demand.is_used = True
 
@@ -169,7 +169,7 @@ class LinkedMachine(StateMachine):
 
     def forget_losses(self, reason: BaseException | None) -> None:
         """Count losses from zero: a caller asks for the connection."""
-        self._losses = Losses()
+        self._losses.forget()
 
     def note_opened(self, reason: BaseException | None) -> None:
         """Count one more link that came up in this outage."""

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 ATTRIBUTES = (
-    *("_make_link", "name", "retry", "_fsm_context", "_fsm_dispatching", "_fsm_visit", "_fsm_since", "_fsm_last"),
+    *("_make_link", "name", "retry", "_fsm_context", "_fsm_dispatching", "_fsm_visit", "_fsm_since"),
     *("_fsm_records", "_fsm_run", "_fsm_waiters", "_fsm_reason", "_state", "_entry_reason", "attempt", "_rng"),
     *("_demand", "_outage", "_losses", "_holder", "_status_log", "_probes", "_calls"),
 )

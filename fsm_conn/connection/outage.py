@@ -36,6 +36,12 @@ class Outage:
     opened: int = attrs.field(default=0, init=False)
     """Links that came up."""
 
+    def begin(self, now: float, *, is_half_open: bool = False) -> None:
+        """Begin another outage in the place of this one."""
+        self.since, self.is_half_open = now, is_half_open
+        self.attempts = self.opened = 0
+        self.pause = self.next_pause = 0.0
+
     def count(self, policy: RetryPolicy, rng: random.Random) -> int:
         """Count an attempt that begins; return its number."""
         self.attempts += 1
@@ -69,16 +75,19 @@ class Losses:
     __slots__ = ("_times",)
 
     def __init__(self) -> None:
-        self._times: list[float] = []  # a deque begins with 600 bytes
+        self._times: tuple[float, ...] = ()
 
     def note(self, policy: RetryPolicy, now: float) -> None:
         """Count one more loss. Losses beyond what the policy needs are not remembered."""
         if policy.max_restarts is None:
             return
         since = now - policy.restart_window
-        while self._times and (self._times[0] <= since or len(self._times) > policy.max_restarts):
-            del self._times[0]
-        self._times.append(now)
+        recent = [at for at in self._times if at > since]
+        self._times = (*recent[-policy.max_restarts :], now) if policy.max_restarts else (now,)
+
+    def forget(self) -> None:
+        """Count from zero."""
+        self._times = ()
 
     def recent(self, policy: RetryPolicy, now: float) -> int:
         """How many lie within the policy's window."""

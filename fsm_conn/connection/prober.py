@@ -36,6 +36,7 @@ LEAST_PAUSE = 1.0
 """The pause in seconds before a probe that was announced; a tenth of the interval where that is shorter."""
 
 
+NEVER = float("-inf")
 _BLOCKED = 0.02
 """Seconds. A time limit that is noticed this much late shows that the loop was blocked."""
 _TRIES = 3
@@ -75,7 +76,7 @@ class Probes:
     def __init__(self) -> None:
         self.failed = self.counted = 0
         self.status = HealthStatus.UNKNOWN
-        self.verified_at = float("-inf")
+        self.verified_at = NEVER
 
 
 async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[HealthStatus, ProbeError | None]:

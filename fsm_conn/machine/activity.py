@@ -36,7 +36,7 @@ PATIENCE = 10.0
 
 _log = logging.getLogger("fsm_conn")
 _acting: ContextVar[tuple[int, int, str] | None] = ContextVar("fsm_conn_acting", default=None)
-"""Marks the contexts of one activity: whose it is, its visit, and its state. No reference to the machine, because a
+"""Marks the contexts of one activity: whose it is, its visit, and its name. No reference to the machine, because a
 cancelled timer keeps its context."""
 
 
@@ -177,7 +177,7 @@ class Run:
         if self._guardian is None:
             self._guardian = Guardian.of(self.loop, self)
         self.activity, self._visit = name, machine.visit
-        self._mark = id(self.context), self._visit, machine.state
+        self._mark = id(self.context), self._visit, name
         context = self.context.copy()
         context.run(_acting.set, self._mark)
         self.task = self.loop.create_task(getattr(machine, name)(), name=intern(f"{machine!r}.{name}"), context=context)
@@ -313,7 +313,7 @@ class Run:
 
 
 def acting_for(context: Context | None) -> tuple[int, str] | None:
-    """The visit, and its state, whose activity the caller is, or has started the caller; None when there is none.
+    """The visit, and its activity, which the caller is, or which has started the caller; None when there is none.
 
     Args:
         context: the context that the activities of the machine run in.

@@ -27,7 +27,7 @@ import attrs
 
 from fsm_conn.machine.errors import MissingDataError
 from fsm_conn.machine.observers import begun
-from fsm_conn.machine.records import NO_DATA
+from fsm_conn.machine.records import NO_DATA, TransitionRecord, unfolded
 from fsm_conn.machine.signature import Takes, takes
 from fsm_conn.machine.table import State, Transition, seconds_of
 
@@ -147,7 +147,7 @@ class _Compiler:
         self.state: State = table.states[state]
         self.trigger = trigger
         self.aloud = aloud
-        self.kept = table.owner.record_type._fields[len(_KEPT_BY_ALL) :]
+        self.kept = table.owner.record_type._fields[len(TransitionRecord._fields) :]
         self.places = table.places(state, trigger)
         self.names: dict[str, Any] = {
             "TRIGGER": self._row(self.places[0]).trigger,
@@ -155,7 +155,7 @@ class _Compiler:
             "RECORD": table.owner.record_type,
             "begun": begun,
             "NO_DATA": NO_DATA,
-            "new": tuple.__new__,
+            "unfolded": unfolded,
             "missing": _missing,
             "seconds_of": seconds_of,
             "log": CORE,
@@ -230,7 +230,7 @@ class _Compiler:
             yield "if self._fsm_since is None:"
             yield "    self.start()"
         yield "since = self._fsm_since"
-        yield from self._recorded("SOURCE", "True")
+        yield from self._recorded("STAY", self.state, internal=True)
         yield "records.note(record)"
         yield from self._told()
 
@@ -245,7 +245,8 @@ class _Compiler:
         yield from self._said("info", f"Finished processing state {self.state.name} exit callbacks.")
         if isinstance(dest.timeout, str):
             yield f"limit = seconds_of(self, {dest.timeout!r})"
-        dest_name = self._constant(f"DEST{list(self.table.states).index(dest.name)}", dest.name)
+        number = list(self.table.states).index(dest.name)
+        dest_name = self._constant(f"DEST{number}", dest.name)
         yield f"self._state = {dest_name}"
         yield "self._fsm_visit += 1"
         yield from self._said("debug", f"Entering state {dest.name}. Processing callbacks...")
@@ -253,11 +254,11 @@ class _Compiler:
         yield from self._said("info", f"Finished processing state {dest.name} enter callbacks.")
         yield "since = self._fsm_since"
         yield "self._fsm_since = now"
-        yield from self._recorded(dest_name, "False")
+        yield from self._recorded(f"MOVE{number}", dest, internal=False)
         yield "records.append(record)"
         yield from self._turned(dest)
         yield "if self._fsm_waiters:"
-        yield "    self._fsm_waiters.wake(record)"
+        yield "    self._fsm_waiters.wake(unfolded(RECORD, record))"
         yield from self._told()
 
     def _entered(self, entering: list[_Call]) -> Iterator[str]:
@@ -287,11 +288,11 @@ class _Compiler:
             yield "if self._fsm_run is not None:"
             yield "    self._fsm_turn()"
 
-    def _recorded(self, dest: str, internal: str) -> Iterator[str]:
+    def _recorded(self, name: str, dest: State, internal: bool) -> Iterator[str]:
+        move = self._constant(name, (self.names["TRIGGER"], self.state.name, dest.name, internal))
         kept = "".join(f", self.{name}" for name in self.kept)
         yield "dwell = self._fsm_elapsed if since is None else now - since"
-        fields = f"TRIGGER, SOURCE, {dest}, {internal}, reason, dwell, now, data or NO_DATA{kept}"
-        yield f"self._fsm_last = record = new(RECORD, ({fields}))"
+        yield f"record = {move}, reason, dwell, now, data or NO_DATA{kept}"
         yield "records = self._fsm_records"
         yield "if records is None:"
         yield "    records = self._fsm_records = begun(self)"
@@ -301,7 +302,7 @@ class _Compiler:
     def _told(self) -> Iterator[str]:
         ending = "self.is_ending()" if self.table.needs_loop else "False"
         yield "if self._fsm_observers is not None:"
-        yield f"    self._fsm_observers.publish(record, {ending})"
+        yield f"    self._fsm_observers.publish(unfolded(RECORD, record), {ending})"
 
     def _needed(self, calls: Iterable[_Call]) -> Iterator[str]:
         for call in calls:
@@ -336,10 +337,6 @@ class _Compiler:
         found = takes(self.table.owner, name)
         assert found is not None  # or the table would have been refused
         return _Call(kind, name, found)
-
-
-_KEPT_BY_ALL = ("trigger", "source", "dest", "internal", "reason", "dwell", "at", "data")
-"""The fields of every record; those that a kind of record adds are read from the machine."""
 
 
 def _indented(lines: Iterable[str], depth: int = 1) -> Iterator[str]:

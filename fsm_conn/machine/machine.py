@@ -300,7 +300,7 @@ class StateMachine(Observed):
         if self._fsm_since is None and not self._fsm_is_closed and self.lifecycle.has_work(self._state):
             self.start()
         if self._state in states:
-            return self._fsm_last or unwritten(self)
+            return self.last_record or unwritten(self)
         if self._fsm_is_closed:
             raise self.closed_error()
         return await wait_in(self, states)

@@ -32,7 +32,6 @@ class Observed:
     _fsm_context: Context | None = None
     _fsm_observers: Observers | None = None
     _fsm_records: History | None = None
-    _fsm_last: TransitionRecord | None = None
     _fsm_reason: BaseException | None = None
 
     _fsm_without_await: ClassVar[str] = ""
@@ -75,7 +74,7 @@ class Observed:
     @property
     def last_record(self) -> TransitionRecord | None:
         """The last record, internal transitions included; None when nothing has happened yet."""
-        return self._fsm_last
+        return None if self._fsm_records is None else self._fsm_records.last
 
     @property
     def reason(self) -> BaseException | None:

@@ -57,7 +57,7 @@ def begun(machine: Any) -> History:
             tell(machine)
         except Exception:
             _log.exception("%r, which is called for each new machine, failed on %r", tell, machine)
-    return History(machine.history_size)
+    return History(machine.history_size, machine.record_type)
 
 
 def is_observing(observers: Observers | None) -> bool:

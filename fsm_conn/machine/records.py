@@ -5,12 +5,12 @@ Records hold no machine, so that keeping them keeps nothing else alive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import attrs
 
-__all__ = ["NO_DATA", "History", "Snapshot", "TransitionRecord", "unwritten"]
+__all__ = ["MOVE", "NO_DATA", "History", "Snapshot", "TransitionRecord", "Written", "unfolded", "unwritten"]
 
 
 class _NoData(Mapping[str, Any]):
@@ -40,7 +40,7 @@ NO_DATA = _NoData()
 class TransitionRecord(NamedTuple):
     """One transition, written at the moment it was taken.
 
-    A named tuple and not an attrs class because one is made inside every dispatch: it costs a quarter.
+    A named tuple and not an attrs class because an observer gets one at every dispatch: it costs a quarter.
     """
 
     trigger: str
@@ -66,6 +66,17 @@ class TransitionRecord(NamedTuple):
         return f"{arrow} on {self.trigger}{why}"
 
 
+MOVE = ("trigger", "source", "dest", "internal")
+"""The fields of a record that are the same whenever the same row is taken in the same state."""
+Written = Sequence[Any]
+"""A record as dispatch writes it: those four as one tuple, which all such records share, and then each other field."""
+
+
+def unfolded(kind: type[TransitionRecord], written: Written) -> TransitionRecord:
+    """The record that was written."""
+    return tuple.__new__(kind, (*written[0], *written[1:]))
+
+
 @attrs.frozen(kw_only=True)
 class Snapshot:
     """The condition of a machine at one moment, as plain values. Store it, and continue from it with `restored`."""
@@ -85,57 +96,90 @@ class Snapshot:
     """Seconds until the time limit of the state; None when there is no limit."""
 
 
-class History(list[TransitionRecord]):
-    """The last `size` records, oldest first; at most a quarter of them are internal.
+class History(Sequence[TransitionRecord]):
+    """The last `maxlen` records, oldest first; at most a quarter of them are internal.
 
     Successful probes come by the thousand and explain nothing. So once the internal records fill their quarter, a new
     one replaces the oldest internal one. A history of fewer than four records keeps none of them. All other records
     are appended.
+
+    What dispatch writes stands in one flat list, and a record is made of it when it is read: as an object of its own,
+    each would take twice the memory, and every full garbage collection would look at it.
+
+    Args:
+        maxlen: how many to keep.
+        kind: the class of the records.
+        fields: those that are kept already, as they stand in the list.
     """
 
-    __slots__ = ("_internal", "_most_internal", "maxlen")
+    __slots__ = ("_fields", "_internal", "_kind", "_passing", "_width", "maxlen")
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.maxlen = size
-        self._internal = 0
+    def __init__(
+        self, maxlen: int, kind: type[TransitionRecord] = TransitionRecord, fields: Iterable[Any] = ()
+    ) -> None:
+        self.maxlen = maxlen
+        self._kind = kind
+        self._width = len(kind._fields) - len(MOVE) + 1
+        self._fields = list(fields)
+        self._passing: Written | None = None
+        """The last record, if it was not kept."""
+        self._internal = len(self._internal_ones())
         """An upper bound of the internal records: appending another record may have pushed one out."""
-        self._most_internal = size // 4
+
+    def __len__(self) -> int:
+        return len(self._fields) // self._width
+
+    @overload
+    def __getitem__(self, index: int) -> TransitionRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TransitionRecord]: ...
+    def __getitem__(self, index: int | slice) -> TransitionRecord | Sequence[TransitionRecord]:
+        found = range(0, len(self._fields), self._width)[index]
+        return self._at(found) if isinstance(found, int) else [self._at(each) for each in found]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.maxlen,), {"_internal": self._internal}, iter(self)
+        return type(self), (self.maxlen, self._kind, tuple(self._fields))
 
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self._internal = state["_internal"]
+    @property
+    def last(self) -> TransitionRecord:
+        """The last record, whether it was kept or not; there is one from the first transition on."""
+        return self[-1] if self._passing is None else unfolded(self._kind, self._passing)
 
-    def __copy__(self) -> History:
-        found = History(self.maxlen)
-        found.extend(self)
-        found._internal = self._internal
-        return found
-
-    copy = __copy__
-
-    def append(self, record: TransitionRecord) -> None:
+    def append(self, written: Written) -> None:
         """Keep a record, and drop the oldest one when there are too many."""
-        list.append(self, record)  # a list, for a deque begins with 600 bytes
-        if len(self) > self.maxlen:
-            del self[0]
+        fields = self._fields
+        fields += written
+        self._passing = None
+        if len(fields) > self.maxlen * self._width:
+            del fields[: self._width]
+            if not fields:
+                self._passing = written
 
-    def note(self, record: TransitionRecord) -> None:
-        """Keep a record, and drop the oldest internal one when there are too many."""
-        if record.internal:
-            if self._internal >= self._most_internal and not self._make_room():
-                return
-            self._internal += 1
-        self.append(record)
+    def note(self, written: Written) -> None:
+        """Keep an internal record, and drop the oldest internal one when there are too many."""
+        if self._internal >= self.maxlen // 4 and not self._make_room():
+            self._passing = written
+            return
+        self._internal += 1
+        self.append(written)
 
     def _make_room(self) -> bool:
-        kept = [index for index, each in enumerate(self) if each.internal]
-        if len(kept) >= self._most_internal and kept:
-            del self[kept.pop(0)]
+        most, kept = self.maxlen // 4, self._internal_ones()
+        if len(kept) >= most and kept:
+            oldest = kept.pop(0)
+            del self._fields[oldest : oldest + self._width]
         self._internal = len(kept)
-        return self._internal < self._most_internal
+        return self._internal < most
+
+    def _internal_ones(self) -> list[int]:
+        """Where in the list internal records begin."""
+        return [place for place in range(0, len(self._fields), self._width) if self._fields[place][-1]]
+
+    def _at(self, place: int) -> TransitionRecord:
+        return unfolded(self._kind, self._fields[place : place + self._width])
 
 
 def unwritten(machine: Any) -> TransitionRecord:

@@ -16,8 +16,12 @@ from fsm_conn import Connection, ConnectionState, HealthPolicy, NotServingError,
 from fsm_conn.machine.records import History, TransitionRecord
 
 
-def record(number: int, internal: bool) -> TransitionRecord:
-    return TransitionRecord("t", "a", "a" if internal else "b", internal, None, 0.0, float(number))
+def write(history: History, number: int, internal: bool) -> TransitionRecord:
+    """As dispatch does; returns the record."""
+    made = TransitionRecord("t", "a", "a" if internal else "b", internal, None, 0.0, float(number))
+    (history.note if internal else history.append)((made[:4], *made[4:]))
+    assert history.last == made
+    return made
 
 
 async def test_probes_that_pass_do_not_push_out_how_the_connection_came_about() -> None:
@@ -48,7 +52,7 @@ def test_internal_ones_have_a_quarter(size: int, kept: list[int]) -> None:
     """Rounded down, however few there are of the others."""
     history = History(size)
     for number in range(10):
-        history.note(record(number, internal=True))
+        write(history, number, internal=True)
     assert [each.at for each in history] == kept
 
 
@@ -57,9 +61,7 @@ def test_internal_ones_have_a_quarter(size: int, kept: list[int]) -> None:
 def test_what_is_kept(size: int, kinds: list[bool]) -> None:
     """In order, the last internal ones of a quarter, and of the others the last that there is room for."""
     history = History(size)
-    given_ = [record(number, internal) for number, internal in enumerate(kinds)]
-    for each in given_:
-        history.note(each)
+    given_ = [write(history, number, internal) for number, internal in enumerate(kinds)]
     kept = list(history)
     assert kept == sorted(kept, key=lambda each: each.at)
     assert len(kept) <= size
@@ -69,6 +71,40 @@ def test_what_is_kept(size: int, kinds: list[bool]) -> None:
     assert internal == _last([each for each in given_ if each.internal], len(internal))
     assert changes == _last([each for each in given_ if not each.internal], len(changes))
     assert len(changes) >= min(sum(not each for each in kinds), size - size // 4)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 20), st.integers(-45, 45), st.integers(-3, 3))
+def test_it_is_read_as_a_list_is(kinds: list[bool], size: int, place: int, step: int) -> None:
+    """By place, in part, from either end, and as text."""
+    history = History(size)
+    for number, internal in enumerate(kinds):
+        write(history, number, internal)
+    kept = list(history)
+    assert list(reversed(history)) == kept[::-1]
+    assert (repr(history), bool(history)) == (repr(kept), bool(kept))
+    assert history[place : place + 5] == kept[place : place + 5]
+    assert history[:: step or 1] == kept[:: step or 1]
+    if -len(kept) <= place < len(kept):
+        assert history[place] == kept[place]
+    else:
+        with pytest.raises(IndexError):
+            history[place]
+
+
+async def test_records_of_many_losses_cost_little() -> None:
+    """Kept as objects of their own, they would be what a connection that flaps is made of, and what slows it down."""
+    peer = Peer()
+    conn = Connection(peer)
+    await conn.connect()
+    gc.collect()
+    before = sum(isinstance(each, TransitionRecord) for each in gc.get_objects())
+    for _ in range(10):
+        peer.lose()
+        await conn.wait_for_state("reconnecting")
+        await conn.ensure_connected()
+    assert len(conn.history) == len(conn.records) >= 22
+    assert sum(isinstance(each, TransitionRecord) for each in gc.get_objects()) == before
+    await conn.disconnect()
 
 
 def _last(records: list[Any], count: int) -> list[Any]:

@@ -163,7 +163,10 @@ class RoutedCall:
         Raises:
             GoingAwayError: it was replaced.
         """
-        limit, leavers = asyncio.timeout(0 if self._traffic.is_left else None), self._traffic.leavers
+        traffic = self._traffic
+        if (leavers := traffic.leavers) is None:
+            leavers = traffic.leavers = {}
+        limit = asyncio.timeout(0 if traffic.is_left else None)
         try:
             async with limit:
                 leavers[limit] = None

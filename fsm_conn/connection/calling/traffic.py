@@ -22,14 +22,14 @@ class Traffic:
         look: called before the calls under way are counted; it removes those of stubs that have ended.
         ran_out: called with the time at which a stub's call began whose deadline has passed.
         is_left: whether another link serves in its place, after its peer began to close it in good order.
-        leavers: the time limits of the calls that move to the other link.
+        leavers: the time limits of the calls that move to the other link; None until there is one.
     """
 
     __slots__ = ("_number", "began", "heard_at", "is_left", "leavers", "look", "opened_at", "ran_out")
 
     def __init__(self, now: float) -> None:
         self.is_left = False
-        self.leavers: dict[asyncio.Timeout, None] = {}
+        self.leavers: dict[asyncio.Timeout, None] | None = None
         self.opened_at = self.heard_at = now
         self.began: dict[Any, float] = {}
         self.look: Callable[[], object] = int
@@ -49,7 +49,7 @@ class Traffic:
     def leave(self) -> None:
         """Note that another link serves in its place."""
         self.is_left = True
-        for limit in self.leavers:
+        for limit in self.leavers or ():
             limit.reschedule(0)
 
     def ages(self, now: float) -> tuple[float, ...]:

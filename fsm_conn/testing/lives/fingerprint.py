@@ -321,7 +321,9 @@ def fingerprint_of_pool(life: Any, known: Mapping[int, str], beside: Any) -> tup
     machines = [pool, *(slot.conn for slot in pool.slots)]
     pasts = {id(each._fsm_records): "past" for each in machines if each._fsm_records is not None}
     freezer = Freezer({id(loop): "loop", **pasts, **known})
-    own = freezer.frozen(pool, "pool"), freezer.frozen(life.peer, "peer"), freezer.frozen(beside, "users")
+    lasts = [each.last_record for each in machines]
+    parts = (pool, "pool"), (lasts, "records"), (life.peer, "peer"), (beside, "users")
+    own = tuple(freezer.frozen(part, name) for part, name in parts)
     if any(reads_history(each) for each in {*map(type, machines)}):
         freezer.blind.add("history")
     life.sampled |= read_outside(type(pool))

@@ -214,7 +214,7 @@ def culprit(life: Evidence, record: TransitionRecord) -> str:
 def plain_observers_saw_everything(life: Evidence) -> str | None:
     """Plain observers were notified of every transition, once and in order."""
     seen, records = life.seen, life.records
-    if len(seen) != len(records) or any(seen[index] is not records[index] for index in range(life.checked, len(seen))):
+    if len(seen) != len(records) or any(seen[index] != records[index] for index in range(life.checked, len(seen))):
         return f"an observer was told of {len(seen)} transitions, and there were {len(records)}"
     return None
 

@@ -51,9 +51,10 @@ class LateSpeech:
         acting = acting_for(machine._fsm_context)
         if acting is None or self.told is not None:
             return
-        visit, state = acting
-        if state == record.source and visit != machine.visit - (not record.internal):
-            where = _foreign_line() or where_defined(getattr(type(machine), machine.lifecycle.activities[state], None))
+        visit, activity = acting
+        state = record.source
+        if activity == machine.lifecycle.activities.get(state) and visit != machine.visit - (not record.internal):
+            where = _foreign_line() or where_defined(getattr(type(machine), activity, None))
             self.told = (
                 f"{str(record.trigger)!r} was fired by what an earlier visit to {str(state)!r} had started"
                 f"{where and ', '}{where}, and ended this visit, too; end it with its activity, by "
