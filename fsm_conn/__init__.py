@@ -9,10 +9,9 @@ first link that needs them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fsm_conn._util.lazy import lazily
 
+TYPE_CHECKING = False  # type checkers take the name for true; importing `typing` for it takes ten times all the rest
 if TYPE_CHECKING:
     from fsm_conn.connection.budget import RetryBudget as RetryBudget
     from fsm_conn.connection.calling.records import CallOutcome as CallOutcome
