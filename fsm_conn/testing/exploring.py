@@ -27,6 +27,10 @@ from fsm_conn.testing.virtual import WatchedLoop
 __all__ = ["Exploration", "explore"]
 
 
+AT_FIRST = Step("advance", (0.0,))
+"""Lets what begins by itself begin, before anything else happens: without it, the first moment is not judged."""
+
+
 @attrs.frozen
 class Exploration:
     """The result of `explore`.
@@ -253,7 +257,8 @@ class _Walk:
             self.unjudged = life.unjudged()
         here = life.state, len(life.records)
         longer = len(path.steps) < self.depth
-        following = [_Path((*path.steps, step), here) for step in life.options()] if longer else []
+        first = [] if path.steps else [AT_FIRST]
+        following = [_Path((*path.steps, step), here) for step in (*first, *life.options())] if longer else []
         self.sampled |= life.sampled
         self._end(life)
         return following
