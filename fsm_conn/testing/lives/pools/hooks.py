@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
+from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
+import attrs
+
 from fsm_conn.connection.connection import Connection
+from fsm_conn.pool.hooks import Hook
+from fsm_conn.pool.pool import ConnectionPool
+from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.testing.lives.pools.model import PoolModel
 
 __all__ = ["HOOKS", "SimulatedHooks"]
@@ -25,17 +33,48 @@ class SimulatedHooks:
 
     Attributes:
         well: whether they do not fail any more.
+        are_own: whether the class has an `on_acquire` of its own.
+        has_refused: whether that has refused a connection.
     """
 
     def __init__(self, kind: str, rng: random.Random, model: PoolModel) -> None:
         self._kind = kind
         self._rng = rng
         self._model = model
-        self.well = False
+        self.well = self.are_own = self.has_refused = False
 
     def options(self) -> dict[str, Any]:
         """The keywords for the pool."""
         return {"on_open": self._open, "on_acquire": self._ask, "on_release": self._release} if self._kind else {}
+
+    def join(self, pool: ConnectionPool) -> None:
+        """Have the model know of all that `on_acquire` does, also if it is one of the class's own."""
+        leases = pool._leases
+        hook = leases._hooks.on_acquire
+        if hook is None:
+            return
+        self.are_own = hook != self._ask
+        if self.are_own:
+            leases._hooks = attrs.evolve(leases._hooks, on_acquire=partial(self._ask_own, hook))
+        leases._is_agreed = partial(self._agreed, leases._is_agreed)  # type: ignore[method-assign]
+
+    async def _agreed(self, is_agreed: Any, slot: Slot, *given: Any, **options: Any) -> bool:
+        """As in any pool; the model knows as long as it lasts."""
+        link = slot.conn.link
+        self._model.asking[link] += 1
+        try:
+            return await is_agreed(slot, *given, **options)  # type: ignore[no-any-return]
+        finally:
+            self._model.asking[link] -= 1
+
+    def _ask_own(self, hook: Hook, conn: Connection) -> Any:
+        link = conn.link
+        try:
+            outcome = hook(conn)
+        except BaseException:
+            self._refused(link)
+            raise
+        return self._asked(link, outcome) if inspect.isawaitable(outcome) else None
 
     def _open(self, conn: Connection) -> Any:
         if self._kind not in ("async", "hanging"):
@@ -63,24 +102,24 @@ class SimulatedHooks:
 
     def _ask(self, conn: Connection) -> Any:
         if self._kind in ("async", "hanging"):
-            return self._asked_slowly(conn)
+            return self._asked(conn.link, self._slow_hook())
         try:
             self._fast_hook()
         except OSError:
-            self._model.doubtful.add(conn.link)
+            self._refused(conn.link)
             raise
         return None
 
-    async def _asked_slowly(self, conn: Connection) -> None:
-        link = conn.link
-        self._model.asking[link] += 1
+    async def _asked(self, link: Any, outcome: Awaitable[None]) -> None:
         try:
-            await self._slow_hook()
+            await outcome
         except BaseException:
-            self._model.doubtful.add(link)
+            self._refused(link)
             raise
-        finally:
-            self._model.asking[link] -= 1
+
+    def _refused(self, link: Any) -> None:
+        self._model.doubtful.add(link)
+        self.has_refused = self.are_own
 
     async def _slow_hook(self) -> None:
         if self._kind == "hanging" and not self.well and self._rng.random() < 0.2:

@@ -293,7 +293,7 @@ class PoolLife(PoolStage):
     def _acquired_elsewhere(self) -> None:
         loop = VirtualLoop()
         try:
-            loop.run_until_complete(self.pool.acquire(timeout=1.0).__aenter__())
+            loop.run_until_complete(self._acquired_in_time())
             self.model.unexpected = AssertionError("a lease, in another event loop than the pool's")
         except (RuntimeError, PoolClosed):
             pass
@@ -301,6 +301,9 @@ class PoolLife(PoolStage):
             self.model.unexpected = error
         finally:
             loop.close()
+
+    async def _acquired_in_time(self) -> None:
+        await self.pool.acquire(timeout=1.0)
 
     def _let_go(self, number: int, word: str) -> None:
         held = [user for user in self.users if user.is_holding]
@@ -327,11 +330,13 @@ class PoolLife(PoolStage):
         if self.pool.state == PoolState.CLOSED:
             self._other("initialize", self.pool.initialize)
             self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        for _ in range(self.pool.policy.size * self.pool.policy.leases_per_connection):
+        most = self.pool.policy.size * self.pool.policy.leases_per_connection
+        self._hooks.has_refused = False
+        for _ in range(most):
             self._begin(PoolUser(None), "user at the end")
         self._running(lambda: self.loop.advance(LIVENESS_BOUND))
-        served = sum(user.is_holding for user in self.users)
-        if served < self.pool.policy.size * self.pool.policy.leases_per_connection:
+        served = sum(user.is_holding for user in self.users) + self.model.held_by_strangers()
+        if served < most and not self._hooks.has_refused:
             self._fail("no_slot_is_lost", f"all is well, and only {served} could be served at once: {self.pool!r}")
         self._check(ALWAYS, AT_REST)
         for user in self.users:

@@ -1,7 +1,7 @@
 """A simple model of what a pool must be at every moment. It is so simple that it cannot be wrong.
 
 The model knows which users wait, in which order, which hold a lease, and how many were served or refused. It consists
-of lists and counters that the users keep themselves. `rules` compares it with the pool.
+of lists and counters that the users, and their leases, keep themselves. `rules` compares it with the pool.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import ref
 
 import attrs
 
@@ -25,18 +26,30 @@ STALE = 0.3
 """Seconds after which no user may get a lost link any more, however long the loop was blocked."""
 
 
+def _nothing() -> None:
+    """No lease."""
+
+
 @attrs.define(eq=False)
 class PoolUser:
-    """A user that has a lease, or waits for one."""
+    """Somebody who has a lease, or waits for one."""
 
     timeout: float | None
+    is_stranger: bool = False
+    """Whether this is code of the class's own, rather than a user in a step of the life."""
     task: asyncio.Task[Any] = attrs.field(init=False)
     word: asyncio.Future[str] = attrs.field(init=False)
     """Done when the user is to give the lease back; its result says how."""
     deadline: float | None = None
-    lease: Lease | None = None
     link: Link | None = None
     """The link of the lease at the time when it was acquired."""
+    reference: Callable[[], Lease | None] = _nothing
+    """The lease, referred to weakly: one that is dropped must be seen to be dropped."""
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease; None when there is none, or it was dropped."""
+        return self.reference()
 
     @property
     def is_holding(self) -> bool:
@@ -59,6 +72,7 @@ class PoolModel:
     Attributes:
         waiting: users that wait, in the order in which they came.
         holding: users that hold a lease.
+        coming: users that are about to ask for a lease, by their task.
         served_since: users that were served since the last check.
         doubtful: links that `on_acquire` has refused, or during whose check it was interrupted.
         asking: links that `on_acquire` is checking, and for how many users.
@@ -85,6 +99,7 @@ class PoolModel:
         self.lost_at: dict[Link, float] = {}
         self.waiting: list[PoolUser] = []
         self.holding: list[PoolUser] = []
+        self.coming: dict[Any, PoolUser] = {}
         self.waited_before: list[PoolUser] = []
         self.served_since: list[PoolUser] = []
         self.arrivals: dict[PoolUser, int] = {}
@@ -99,16 +114,18 @@ class PoolModel:
         self.unclean: Counter[Link | None] = Counter()
         self.unexpected: BaseException | None = None
 
-    def arrived(self, user: PoolUser, now: float) -> None:
-        """The user asks for a lease."""
-        timeout = self.acquire_timeout if user.timeout is None else user.timeout
+    def arrived(self, timeout: float | None, task: asyncio.Task[Any] | None, now: float) -> PoolUser:
+        """A task asks for a lease: that of a user, or one of the class's own."""
+        user = self.coming.pop(task, None) or PoolUser(timeout, is_stranger=True)
+        timeout = self.acquire_timeout if timeout is None else timeout
         user.deadline = None if timeout is None else now + timeout
         self.arrivals[user] = len(self.arrivals)
         self.waiting.append(user)
+        return user
 
     def served(self, user: PoolUser, lease: Lease, now: float) -> None:
         """The user got a lease."""
-        user.lease = lease
+        user.reference = ref(lease)
         user.link = lease.connection.link if lease.is_held else None
         self.waiting.remove(user)
         if user.link is not None and now > self.lost_at.get(user.link, now) + STALE:
@@ -135,10 +152,19 @@ class PoolModel:
         elif not isinstance(error, (PoolError, asyncio.CancelledError, OSError)):
             self.unexpected = error
 
+    def given(self, user: PoolUser, lease: Lease) -> None:
+        """The user was given this lease, perhaps not the first one that its task has acquired."""
+        first = next((each for each in self.holding if each.lease is lease), user)
+        first.reference, user.reference = user.reference, first.reference
+        first.link, user.link = user.link, first.link
+        if user not in self.holding:
+            self.holding[self.holding.index(first)] = user
+
     def looked_at(self, slots: Iterable[Slot]) -> None:
         """The pool is at rest, and was compared with this model."""
         self.waited_before, self.served_since = list(self.waiting), []
         self.losses = self.unavailable = 0
+        self.holding = [each for each in self.holding if not each.is_stranger or _is_held(each)]
         self.links_before = [slot.conn.link for slot in slots if slot.in_service]
 
     def asked(self, slot: Slot) -> int:
@@ -148,4 +174,12 @@ class PoolModel:
     def let_go(self, user: PoolUser) -> None:
         """The user does not hold the lease any more."""
         self.holding.remove(user)
-        user.lease = user.link = None
+        user.reference, user.link = _nothing, None
+
+    def held_by_strangers(self) -> int:
+        """How many leases code of the class's own holds."""
+        return sum(each.is_stranger and _is_held(each) for each in self.holding)
+
+
+def _is_held(user: PoolUser) -> bool:
+    return user.lease is not None and user.lease.is_held

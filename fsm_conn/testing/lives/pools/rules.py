@@ -94,10 +94,11 @@ def a_lease_is_of_one_link(pool: ConnectionPool, model: PoolModel, now: float) -
 
 
 def leases_are_exclusive(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """No call without a lease goes through a connection that somebody leases, unless leases share it, too."""
+    """No call without a lease goes through a connection that a user leases, unless leases share it, too."""
     if pool.policy.leases_per_connection > 1:
         return None
-    leased = {user.link for user in model.holding if user.lease is not None and user.lease.is_held}
+    users = [user for user in model.holding if not user.is_stranger]  # a class calls through its own leases, too
+    leased = {user.link for user in users if user.lease is not None and user.lease.is_held}
     called = [link for link in model.called() if link in leased]
     return f"calls without a lease go through {len(called)} links that are leased" if called else None
 

@@ -14,16 +14,17 @@ from typing import Any
 from fsm_conn._util.keywords import explained
 from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.links.errors import ConnectionLostError
-from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.machine.errors import FsmConnError, is_expected
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
-from fsm_conn.testing.lives.fingerprint import fingerprint_of_pool
 from fsm_conn.testing.lives.pools.asking import ASKER, PoolPeer, SimulatedTarget
+from fsm_conn.testing.lives.pools.holding import tell_of_leases
 from fsm_conn.testing.lives.pools.hooks import SimulatedHooks
 from fsm_conn.testing.lives.pools.model import PoolModel, PoolUser
 from fsm_conn.testing.lives.pools.offers import USERS
+from fsm_conn.testing.lives.pools.remembered import fingerprint_of
 from fsm_conn.testing.lives.pools.rules import POOL_RULES
 from fsm_conn.testing.lives.pools.watching import PoolWatch
 from fsm_conn.testing.lives.script import Script
@@ -101,6 +102,8 @@ class PoolStage(SteppedLife):
         given_to = self.targets[0] if targets == 1 else list(self.targets)
         self.pool = self.machine = make(given_to, options) if make is not None else pool_class(given_to, **options)
         self.pool.history_size = 1_000_000
+        tell_of_leases(self.pool, self.model)
+        self._hooks.join(self.pool)
         self._watch = PoolWatch(self.pool, self.loop)
 
     @property
@@ -114,12 +117,7 @@ class PoolStage(SteppedLife):
 
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """The fingerprint of this moment, and the objects that could not be compared."""
-        beside = (
-            [(user.timeout, user.deadline, user.is_holding, user.word_is_given) for user in self.users],
-            [name for name, _ in self.others],
-            (self.model.removed, self.model.size, self.model.losses, self._hooks),
-        )
-        return fingerprint_of_pool(self, {id(self.model): "model", **self._watch.known()}, beside)
+        return fingerprint_of(self, self._watch.known())
 
     def cell(self) -> Any:
         """A coarse description of this moment."""
@@ -176,7 +174,8 @@ class PoolStage(SteppedLife):
 
     def _is_known(self, error: BaseException | None) -> bool:
         failed_hook = self.hooks == "failing" and isinstance(error, OSError)
-        return isinstance(error, FsmConnError) or failed_hook or is_deadline(error)
+        own_hook = self._hooks.are_own and is_expected(error)
+        return isinstance(error, FsmConnError) or failed_hook or own_hook or is_deadline(error)
 
     def _check(self, *moments: str) -> None:
         super()._check(*moments)
