@@ -15,8 +15,8 @@ from fsm_conn.machine.table import FAULT
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Invariant, invariant
 from fsm_conn.testing.lives.culprits import blamed, is_foreign, where_defined
 from fsm_conn.testing.lives.evidence import Evidence
-from fsm_conn.testing.lives.fingerprint import own_attributes
-from fsm_conn.testing.lives.freezing import Freezer
+from fsm_conn.testing.lives.moments.fingerprint import own_attributes
+from fsm_conn.testing.lives.moments.freezing import Freezer
 from fsm_conn.testing.simulated import is_deadline
 from fsm_conn.testing.virtual import waiting
 

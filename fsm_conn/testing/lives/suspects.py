@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fsm_conn.testing.lives.culprits import is_foreign, place, where_defined
-from fsm_conn.testing.lives.fingerprint import user_functions
+from fsm_conn.testing.lives.moments.fingerprint import user_functions
 
 __all__ = ["suspects", "suspects_in_class"]
 

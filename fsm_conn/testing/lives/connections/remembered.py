@@ -11,7 +11,7 @@ from typing import Any
 from fsm_conn.connection.policy import Jitter
 from fsm_conn.testing.lives.connections.caller_oracle import CallerOracle
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
-from fsm_conn.testing.lives.fingerprint import fingerprint
+from fsm_conn.testing.lives.moments.fingerprint import fingerprint
 
 __all__ = ["fingerprint_of", "turning_points"]
 

@@ -19,7 +19,6 @@ from fsm_conn._util.keywords import explained
 from fsm_conn.machine.errors import FsmConnError, IllegalTriggerError, MachineClosedError
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END, Finding, Invariant, ViolationError
-from fsm_conn.testing.lives.fingerprint import clock_times, fingerprint, own_attributes
 from fsm_conn.testing.lives.machine_rules import (
     OF_GUARDS,
     OF_MOVES,
@@ -33,6 +32,7 @@ from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivitie
 from fsm_conn.testing.lives.machines.callers import MOST_CALLERS, Callers, cancelled_callers_go, methods_of
 from fsm_conn.testing.lives.machines.following import failures_let_time_pass, something_follows
 from fsm_conn.testing.lives.machines.values import Data, values_for
+from fsm_conn.testing.lives.moments.fingerprint import clock_times, fingerprint, own_attributes
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, TIMES, Offer, SteppedLife
 from fsm_conn.testing.virtual import VirtualLoop

@@ -21,8 +21,8 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from fsm_conn.testing.lives.culprits import is_foreign_file, place, where_defined
-from fsm_conn.testing.lives.fingerprint import user_functions
-from fsm_conn.testing.lives.freezing import Freezer
+from fsm_conn.testing.lives.moments.fingerprint import user_functions
+from fsm_conn.testing.lives.moments.freezing import Freezer
 
 __all__ = ["Shared"]
 

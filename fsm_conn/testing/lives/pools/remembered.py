@@ -15,13 +15,13 @@ from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.observers import Observers
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.leasing.waiters import Waiters
-from fsm_conn.testing.lives.fingerprint import functions_read, pending_work, read_outside, reads_history
-from fsm_conn.testing.lives.freezing import Freezer
+from fsm_conn.testing.lives.moments.fingerprint import functions_read, pending_work, read_outside, reads_history
+from fsm_conn.testing.lives.moments.freezing import Freezer
 
 __all__ = ["fingerprint_of"]
 
 _LEFT_OUT = frozenset(
-    {"_fsm_visit", "_fsm_records", "_fsm_last", "_visit", "_rested_visit", "_mark", "_guardian", "_queued", "_told_of"}
+    {"_fsm_visit", "_fsm_records", "_visit", "_rested_visit", "_mark", "_guardian", "_queued", "_told_of"}
     | {"generation", "_generation", "links", "leases", "_counts", "_queue", "_back", "_turns", "_left"}
 )
 """Attributes of this package's objects that only count, or tell who is who; see `_INSTEAD`."""

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from fsm_conn.testing.lives.culprits import is_foreign
 from fsm_conn.testing.lives.evidence import Evidence
-from fsm_conn.testing.lives.freezing import Freezer, called, then_called
+from fsm_conn.testing.lives.moments.freezing import Freezer, called, then_called
 from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""Which moments of lives are one: what can matter later, as values that can be compared."""
