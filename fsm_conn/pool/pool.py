@@ -102,7 +102,7 @@ class ConnectionPool(PoolMachine):
         make = slot_maker(name, targets, merged_policy, on_open, rng)
         super().__init__(checked_pool_name(name, targets), merged_policy, targets, make, hooks)
         watched = merged_policy.lease_limit is not None or merged_policy.track_leases
-        self._lease_class: type[Lease] = WatchedLease if watched else Lease
+        self._leases.lease_class = WatchedLease if watched else Lease
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled; make another pool for the same target")
@@ -204,10 +204,11 @@ class ConnectionPool(PoolMachine):
             check_seconds(
                 f"acquire(timeout={shown(timeout)})", timeout, zero=True, otherwise=", or None for the policy's"
             )
-        lease = self._lease_class()  # it has no constructor: that would cost as much as taking a slot
-        lease._leases = self._leases
+        leases = self._leases
+        make = leases.lease_class  # it has no constructor: that would cost as much as taking a slot
+        lease: Lease = make()
+        lease._generation = leases.before
         lease._timeout = timeout
-        lease._slot = lease._holder = None
         return lease
 
     async def call(self, method: str, /, *args: Any, **fields: Any) -> Any:

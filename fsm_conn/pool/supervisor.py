@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from fsm_conn._util.text import said, traced
 from fsm_conn.links.target import Target
@@ -55,7 +56,10 @@ class Supervisor:
         is_serving: whether free slots go to callers, rather than being closed.
         is_open: whether all connections have been up once, so that more are started for waiting callers.
         news: set whenever something has changed.
+        lender: hands out the slots, and takes them back.
     """
+
+    lender: Any
 
     def __init__(
         self,

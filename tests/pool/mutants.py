@@ -30,6 +30,7 @@ from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.opening import Opening
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots import slot as slot_module
+from fsm_conn.pool.slots.generation import Generation
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.slots import Slots
 from fsm_conn.pool.supervisor import Supervisor
@@ -124,7 +125,7 @@ def _always_returned(patch: pytest.MonkeyPatch, returned: Any) -> None:
 
 @mutant("a returned slot is put back while somebody waits")
 def returned_past_the_line(patch: pytest.MonkeyPatch) -> None:
-    def returned(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+    def returned(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         if slot.generation == generation:
             slot.holders.remove(holder)
             if slot.is_ready and slot not in self.free:
@@ -135,7 +136,7 @@ def returned_past_the_line(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a returned slot is put back also when its link is not to be used again")
 def spoilt_slots_are_free(patch: pytest.MonkeyPatch) -> None:
-    def returned(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+    def returned(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         if slot.generation == generation:
             slot.holders.remove(holder)
             if not self.waiters.serve(slot):
@@ -146,7 +147,7 @@ def spoilt_slots_are_free(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a lease whose link was lost gives the next one's slot back")
 def given_back_twice(patch: pytest.MonkeyPatch) -> None:
-    def returned(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+    def returned(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         self.give_back(slot, holder)
         if slot.is_ready and slot.room and slot not in self.free:
             self.free.append(slot)
@@ -176,7 +177,13 @@ def slots_hold_leases(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a slot that on_acquire has refused is not given back")
 def refused_is_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Leases, "_give_back_of", nothing)
+    give_back = Leases.give_back
+
+    def unless_refused(self: Leases, slot: Slot, holder: Any) -> None:
+        if not slot.is_doubtful:
+            give_back(self, slot, holder)
+
+    patch.setattr(Leases, "give_back", unless_refused)
 
 
 @mutant("a link that on_acquire has refused, or was interrupted with, is leased again")
@@ -464,7 +471,7 @@ def foreign_loops_are_served(patch: pytest.MonkeyPatch) -> None:
 def returned_by_threads_past_the_line(patch: pytest.MonkeyPatch) -> None:
     returned = Leases.returned
 
-    def slowly(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+    def slowly(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         if get_ident() == self.thread:
             returned(self, slot, holder, generation)
         elif slot.generation == generation:

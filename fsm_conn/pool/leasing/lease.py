@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from fsm_conn.connection.connection import Connection
     from fsm_conn.pool.leasing.leases import Leases
+    from fsm_conn.pool.slots.generation import Generation
     from fsm_conn.pool.slots.slot import Slot
     from fsm_conn.pool.users import TaskRef
 
@@ -62,13 +63,11 @@ class Lease:
     A lease that is garbage-collected unreleased is released then, with a warning in the log.
     """
 
-    __slots__ = ("__weakref__", "_generation", "_holder", "_leases", "_slot", "_timeout")
+    __slots__ = ("__weakref__", "_generation", "_holder", "_timeout")
 
-    _leases: Leases
     _timeout: float | None
-    _slot: Slot | None
-    _generation: int
-    _holder: TaskRef | None
+    _generation: Generation
+    _holder: TaskRef
 
     if not TYPE_CHECKING:  # type checkers report this mistake before anything runs
 
@@ -78,15 +77,18 @@ class Lease:
         def __exit__(self, *reason: object) -> None: ...
 
     async def __aenter__(self) -> Lease:
-        if self._holder is not None:
+        before = self._generation
+        leases: Leases = before.lender
+        if before is not leases.before:
             raise self._misused("acquired a second time")
-        leases = self._leases
         task = _current_task(leases.loop) if get_ident() == leases.thread else None
-        self._holder = holder = ref(task) if task is not None else leases.user()
-        if leases.free and not leases.is_slow and leases.clock() < leases.due:
-            slot = leases.free.pop()
+        holder = ref(task) if task is not None else leases.user()
+        free, clock = leases.free, leases.clock  # a function in a local costs less to call than an attribute
+        if free and not leases.is_slow and clock() < leases.due:
+            slot = free.pop()
             slot.holders.append(holder)
         else:
+            self._generation = leases.after
             try:
                 awaited = leases.slot_for(holder, self._timeout)
                 try:
@@ -98,32 +100,27 @@ class Lease:
                 if not slot.is_ready and (slot.is_stale or not slot.in_service):
                     slot = await leases.another_slot(slot, holder)
             except BaseException as error:
-                self._holder = None
+                self._generation = before
                 if isinstance(error, PoolError):
                     await asyncio.sleep(0)  # a caller that retries in a tight loop must not starve the loop
                 raise
         slot.leases += 1
+        self._holder = holder
         self._generation = slot.generation
-        self._slot = slot
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        slot = self._slot
+        generation = self._generation
+        slot = generation.slot
         if slot is not None:
-            self._slot = None
-            leases = self._leases
-            if (
-                kind is not None
-                or leases.is_slow
-                or slot.generation != self._generation
-                or not slot.is_plain
-                or get_ident() != leases.thread
-            ):
+            leases: Leases = generation.lender
+            self._generation = leases.after
+            if kind is not None or leases.is_slow or not generation.is_plain or get_ident() != leases.thread:
                 if isinstance(error, Exception):
                     self._doubt()
-                leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
+                leases.returned(slot, self._holder, generation)
             else:  # the same without the call
                 slot.holders.pop()
                 if leases.waiters.waiting:
@@ -135,9 +132,9 @@ class Lease:
         return self.__aenter__().__await__()
 
     def __del__(self) -> None:
-        if self._slot is not None and self._holder is not None:
+        if (slot := self._slot) is not None:
             what = f"{self!r} was never released{self._place()}"
-            self._leases.forgotten(self._slot, self._holder, self._generation, what)
+            self._leases.forgotten(slot, self._holder, self._generation, what)
 
     def release(self) -> None:
         """Release the connection. Does not wait.
@@ -145,13 +142,13 @@ class Lease:
         Raises:
             LeaseError: it was released already, or not acquired yet.
         """
-        slot = self._slot
-        if slot is None:
-            raise self._misused("released again" if self._holder is not None else "released before it was acquired")
-        self._slot = None
+        generation, leases = self._generation, self._leases
+        if generation.slot is None:
+            raise self._misused("released before it was acquired" if self._is_new else "released again")
+        self._generation = leases.after
         if isinstance(sys.exc_info()[1], Exception):
             self._doubt()
-        self._leases.returned(slot, self._holder, self._generation)  # type: ignore[arg-type]
+        leases.returned(generation.slot, self._holder, generation)
 
     def discard(self) -> None:
         """Release the connection and have its link replaced, so that nobody else gets this link. Does not wait.
@@ -159,9 +156,21 @@ class Lease:
         Raises:
             LeaseError: as `release`.
         """
-        if self._slot is not None and self.is_held:
-            self._leases.spoil(self._slot)
+        if (slot := self._slot) is not None and self.is_held:
+            self._leases.spoil(slot)
         self.release()
+
+    @property
+    def _leases(self) -> Leases:
+        return self._generation.lender  # type: ignore[no-any-return]
+
+    @property
+    def _slot(self) -> Slot | None:
+        return self._generation.slot
+
+    @property
+    def _is_new(self) -> bool:
+        return self._generation is self._leases.before
 
     def _doubt(self) -> None:
         """Something speaks for a loss of the link: the pool leases no connection before it has looked for losses."""
@@ -170,7 +179,7 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether the connection can be used: it was acquired, not released, and its link was not lost."""
-        return self._slot is not None and self._slot.generation == self._generation
+        return self._slot is not None and not self._generation.is_over
 
     def is_connected(self) -> bool:
         """As `Connection.is_connected`; False when the lease is not held."""
@@ -187,10 +196,8 @@ class Lease:
         """
         slot = self._slot
         if slot is None:
-            raise self._misused(
-                "used after it had been released" if self._holder is not None else "used before it was acquired"
-            )
-        if slot.generation != self._generation:
+            raise self._misused("used before it was acquired" if self._is_new else "used after it had been released")
+        if self._generation.is_over:
             raise self._lost(slot)
         return slot.conn
 
@@ -225,17 +232,15 @@ class Lease:
         return public_first([*super().__dir__(), *attributes(self._offers())])
 
     def _offers(self) -> Offers:
-        return self._slot.conn._offers() if self._slot is not None else {}
+        return {} if (slot := self._slot) is None else slot.conn._offers()
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled: it is released once")
 
     def __repr__(self) -> str:
-        if self._slot is not None:
-            return f"<lease of {self._slot.conn!r}>"
-        return (
-            f"<lease of {self._leases.gate.name!r}, {'released' if self._holder is not None else 'not acquired yet'}>"
-        )
+        if (slot := self._slot) is not None:
+            return f"<lease of {slot.conn!r}>"
+        return f"<lease of {self._leases.gate.name!r}, {'not acquired yet' if self._is_new else 'released'}>"
 
     def _calls(self) -> Calls:
         conn = self.connection
@@ -253,7 +258,7 @@ class Lease:
                 f"{slot.conn.name}: its target was removed from the pool, and its leases have had their time: "
                 "release this one, and begin again with another"
             )
-        known = slot.loss if slot.generation == self._generation + 1 else None
+        known = self._generation.loss
         why = "" if known is None else f": {said(known)}"
         error = LeaseLostError(
             f"{slot.conn.name}: the link of this lease was lost{why}; what was under way on it is lost too: "

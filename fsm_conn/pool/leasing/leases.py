@@ -30,6 +30,7 @@ from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.reasons import timed_out
+from fsm_conn.pool.slots.generation import Generation
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.table import SlotTrigger
 from fsm_conn.pool.stats import PoolStats
@@ -56,11 +57,12 @@ class Leases:
         waiters: the queue of callers.
         free: the slots that can be leased at once.
         is_slow: whether a lease may need more than taking a free slot and giving it back.
-        loop: the loop in which the pool is, or was last, open.
-        thread: the thread in which that loop runs.
+        loop, thread: the loop in which the pool is, or was last, open, and the thread in which it runs.
         lookout: checks slots before they are handed out, when the loop was blocked.
         clock, due: the loop's clock, and when the next check is due.
         watched: the held leases that are watched.
+        lease_class: the class of its leases.
+        before, after: the generations of leases that are not acquired yet, and that were released.
         warned: the task that was last warned because it waits for a slot that it holds itself.
     """
 
@@ -76,6 +78,9 @@ class Leases:
         self.warned: TaskRef | None = None
         self.gate = gate
         self.slots = supervisor.slots
+        supervisor.lender = self
+        self.lease_class: Any = None
+        self.before, self.after = Generation(self), Generation(self)
         self._supervisor = supervisor
         self.policy: PoolPolicy = supervisor.policy
         self.waiters = supervisor.waiters
@@ -223,19 +228,20 @@ class Leases:
                 await ask("on_acquire", self._hooks.on_acquire, slot.conn, self.policy.hook_timeout)
             except BaseException as error:
                 slot.is_doubtful = True
-                is_clean = slot.generation == generation and slot.is_clean  # otherwise its loss has been told already
-                if slot.generation == generation:
+                if not generation.is_over:  # otherwise its loss has been told already
+                    was_clean = slot.is_clean
                     slot.try_to_fire(SlotTrigger.SPOIL)
-                if isinstance(error, Exception) and is_clean:
-                    self._supervisor.hook_failed(slot, "on_acquire", error)
-                self._give_back_of(slot, holder, generation)
+                    if was_clean and isinstance(error, Exception):
+                        self._supervisor.hook_failed(slot, "on_acquire", error)
+                    self.give_back(slot, holder)
                 if is_last or not isinstance(error, Exception):
                     raise
                 return False
             slot.is_doubtful = False
-        if slot.generation == generation and slot.is_clean:
-            return True
-        self._give_back_of(slot, holder, generation)
+        if not generation.is_over:
+            if slot.is_clean:
+                return True
+            self.give_back(slot, holder)
         return False
 
     def _take_free(self, holder: TaskRef) -> Slot:
@@ -278,13 +284,13 @@ class Leases:
 
     # --- giving back --------------------------------------------------------------------------------------------
 
-    def returned(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+    def returned(self, slot: Slot, holder: TaskRef, generation: Generation) -> None:
         """A lease is over."""
         if get_ident() != self.thread:
             self._call_soon(slot, holder, generation)
-        elif slot.generation != generation:
+        elif generation.is_over:
             return  # the lease ended when its link was lost
-        elif self.is_slow or not slot.is_plain:
+        elif self.is_slow or not generation.is_plain:
             self._returned_slowly(slot, holder, generation)
         else:
             slot.holders.remove(holder)
@@ -295,7 +301,8 @@ class Leases:
 
     def pass_on(self, slot: Slot) -> None:
         """Hand a slot that can be leased, and that nobody leases any more, to the first waiting caller."""
-        now = self.clock()
+        clock = self.clock
+        now = clock()
         if now >= self.due and asyncio._get_running_loop() is not None:
             self.lookout.look(slot)  # not when the loop was closed: then there are no turns to wait for
         elif not self.waiters.serve(slot, now):
@@ -311,7 +318,7 @@ class Leases:
         else:
             slot.try_to_fire(SlotTrigger.SPOIL)
 
-    def _returned_slowly(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+    def _returned_slowly(self, slot: Slot, holder: TaskRef, generation: Generation) -> None:
         if self.loop is not None and not self.loop.is_closed() and not _is_running(self.loop):
             self._call_soon(slot, holder, generation)  # what is to be done needs the loop
             return
@@ -321,11 +328,11 @@ class Leases:
         finally:
             self.give_back(slot, holder)
 
-    def _call_soon(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+    def _call_soon(self, slot: Slot, holder: TaskRef, generation: Generation) -> None:
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._returned_here, slot, holder, generation)
 
-    def _returned_here(self, slot: Slot, holder: TaskRef, generation: int) -> None:
+    def _returned_here(self, slot: Slot, holder: TaskRef, generation: Generation) -> None:
         """Give back the slot in the loop, in whatever thread the loop runs by now."""
         self.thread = get_ident()
         self.returned(slot, holder, generation)
@@ -335,10 +342,6 @@ class Leases:
         if holder in slot.holders:
             slot.holders.remove(holder)
         self._settle(slot)
-
-    def _give_back_of(self, slot: Slot, holder: TaskRef, generation: int) -> None:
-        if slot.generation == generation:
-            self.give_back(slot, holder)
 
     def end_call(self, slot: Slot, caller: TaskRef) -> None:
         """A call that went through the slot has ended."""
@@ -374,16 +377,14 @@ class Leases:
 
     def overdue(self, lease: object, place: str) -> None:
         """A lease has been held for longer than its limit."""
-        limit = self.policy.lease_limit
-        _log.warning("%r has been held for %g s, and is perhaps forgotten%s", lease, limit, place)
+        _log.warning("%r has been held for %g s, and is perhaps forgotten%s", lease, self.policy.lease_limit, place)
 
-    def forgotten(self, slot: Slot, holder: TaskRef, generation: int, what: str) -> None:
+    def forgotten(self, slot: Slot, holder: TaskRef, generation: Generation, what: str) -> None:
         """A lease was dropped: recover its slot. Called from any thread, because garbage is collected in any."""
-        if slot.generation != generation:
-            return
-        self._counts.leaked += 1
-        _log.error("%s; use 'async with pool.acquire()'", what)
-        self._call_soon(slot, holder, generation)
+        if not generation.is_over:
+            self._counts.leaked += 1
+            _log.error("%s; use 'async with pool.acquire()'", what)
+            self._call_soon(slot, holder, generation)
 
 
 def _is_running(loop: asyncio.AbstractEventLoop) -> bool:

@@ -109,7 +109,8 @@ class Waiters:
         if wants & CALL:
             self.calls += 1
         if turn is None:
-            self._queue.append((waiter, user, self.clock(), wants))
+            clock = self.clock
+            self._queue.append((waiter, user, clock(), wants))
         else:
             insort(self._back, (turn, (waiter, user, self.clock(), wants)), key=itemgetter(0))
         return waiter

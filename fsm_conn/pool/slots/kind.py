@@ -18,7 +18,13 @@ class Kind(StrEnum):
 
 
 class SlotOwner(Protocol):
-    """The owner to which a slot reports."""
+    """The owner to which a slot reports.
+
+    Attributes:
+        lender: hands out its slots, and takes them back.
+    """
+
+    lender: Any
 
     def slot_moved(self, slot: Any, *, was_in_service: bool) -> None:
         """The slot has entered a state."""

@@ -24,6 +24,7 @@ from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 from fsm_conn.pool.hooks import Cleanups, Hook, run
 from fsm_conn.pool.slots.backoff import Backoff, now
+from fsm_conn.pool.slots.generation import Generation
 from fsm_conn.pool.slots.kind import Kind, SlotOwner
 from fsm_conn.pool.slots.subscribers import Subscribers
 from fsm_conn.pool.slots.table import IN_SERVICE, SLOT_STATES, SLOT_TRANSITIONS, STARTING, SlotState, SlotTrigger
@@ -66,12 +67,11 @@ class Slot(StateMachine):
         holders: the tasks that lease the present link.
         callers: the tasks that make calls through it without a lease.
         subscribers: those callers that wait for a reply of a subscription.
-        generation: how many times all leases ended at once, because the link was lost or the pool closed.
+        generation: what the leases of the present link have in common.
         links, leases: how many links came into service, and how many leases the slot had.
         in_service: whether a link is open and `on_open` has finished with it.
         is_active: whether the slot can be leased, rather than being standby.
         is_ready: whether the slot may be leased, apart from the leases that it has already.
-        is_plain: whether the slot is ready, not overflow, not old, and its link has no `reset`.
         is_old: whether the link is to be replaced once nobody uses it and another slot serves.
         is_replaced: whether another slot has taken this one's place, so that this one leaves when nobody uses it.
         predecessor: the slot that this one replaces when it comes up.
@@ -106,11 +106,11 @@ class Slot(StateMachine):
         self.is_overflow = kind is Kind.OVERFLOW
         self.holders: list[TaskRef] = []
         self.callers: list[TaskRef] = []
-        self.generation = self.links = self.leases = 0
-        self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = self.is_plain = False
+        self.generation, self.links, self.leases = Generation(owner.lender, self), 0, 0
+        self.is_active = self.is_ready = self.is_old = self.is_doubtful = self.is_retired = False
         self.is_exclusive = self.is_wanted_again = self.is_replaced = self._needs_fresh_link = self.in_service = False
         self.has_reset, self.predecessor = False, cast("Slot | None", None)
-        self.cause = self.loss = cast("BaseException | None", None)
+        self.cause: BaseException | None = None
         self.expires_at: float | None = None
         self.idle_since = self._began = 0.0
         self.policy = policy
@@ -300,7 +300,7 @@ class Slot(StateMachine):
     def cut_off(self, reason: BaseException | None) -> None:
         """The slot has left the pool, whoever holds it."""
         self.is_retired = True
-        self.generation += 1
+        self.generation = self.generation.end(None)
 
     # --- activities -----------------------------------------------------------------------------------------------
 
@@ -370,8 +370,8 @@ class Slot(StateMachine):
     def _end_leases(self, reason: BaseException | None) -> None:
         """The link is gone: end its leases."""
         if self.holders:
-            self.generation += 1
-            self.holders, self.loss = [], reason
+            self.generation = self.generation.end(reason)
+            self.holders = []
 
     def entered(self, reason: BaseException | None) -> None:
         """Tell the owner."""
@@ -388,7 +388,7 @@ class Slot(StateMachine):
 
     def _judge(self) -> None:
         self.is_ready = self._state == _S.READY and self.is_active and not self.is_replaced
-        self.is_plain = self.is_ready and not (self.is_overflow or self.is_old or self.has_reset)
+        self.generation.is_plain = self.is_ready and not (self.is_overflow or self.is_old or self.has_reset)
 
     async def on_loop_end(self) -> None:
         """Close the connection."""
