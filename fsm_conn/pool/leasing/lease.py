@@ -166,7 +166,7 @@ class Lease:
 
     @property
     def _slot(self) -> Slot | None:
-        return self._generation.slot
+        return self._generation.slot  # type: ignore[no-any-return]
 
     @property
     def _is_new(self) -> bool:

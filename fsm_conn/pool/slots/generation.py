@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fsm_conn.pool.slots.slot import Slot
+from typing import Any
 
 __all__ = ["Generation"]
 
@@ -28,7 +25,7 @@ class Generation:
 
     __slots__ = ("is_over", "is_plain", "lender", "loss", "slot")
 
-    def __init__(self, lender: Any, slot: Slot | None = None) -> None:
+    def __init__(self, lender: Any, slot: Any = None) -> None:
         self.lender, self.slot = lender, slot
         self.is_over = self.is_plain = False
         self.loss: BaseException | None = None
