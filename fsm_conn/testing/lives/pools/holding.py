@@ -26,10 +26,10 @@ _kinds: dict[type[Lease], type[Lease]] = {}
 def tell_of_leases(pool: ConnectionPool, model: PoolModel) -> None:
     """From now on the model is told when a lease is asked for, and what comes of it."""
     _models[pool._leases] = model
-    kind = pool._lease_class
+    kind = pool._leases.lease_class
     if kind not in _kinds:
         _kinds[kind] = _told(kind)
-    pool._lease_class = _kinds[kind]
+    pool._leases.lease_class = _kinds[kind]
 
 
 def _told(kind: type[Lease]) -> type[Lease]:

@@ -30,7 +30,7 @@ _COUNTS = frozenset({"get_pool_stats", "generation", "links", "leases", "visit"}
 _INSTEAD: Mapping[type, Callable[[Any], Any]] = {
     Run: lambda run: (run._visit == run._machine.visit, run.is_resting),
     Observers: lambda observers: observers._queued - observers._told_of,
-    Lease: lambda lease: lease.is_held,
+    Lease: lambda lease: (lease.is_held, lease._slot),
     Waiters: lambda waiters: [
         (waiter, user, wants)
         for waiter, user, _, wants in (*(entry for _, entry in waiters._back), *waiters._queue)
