@@ -24,6 +24,18 @@ COMPLETE = "_FSM_CONN_COMPLETE"
 _NEEDED = ("click", "rich")
 
 
+class SignalError(Exception):
+    """A signal ended the command. It stands here because whoever asks for help should not wait for asyncio.
+
+    Attributes:
+        number: the number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by signal {number}")
+        self.number = number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
     with plain_streams(for_good=arguments is None):

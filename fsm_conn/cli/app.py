@@ -20,8 +20,7 @@ import click
 
 from fsm_conn._util.hints import did_you_mean
 from fsm_conn._util.text import named, said, shortened
-from fsm_conn.cli import COMPLETE
-from fsm_conn.cli.ending import SignalError
+from fsm_conn.cli import COMPLETE, SignalError
 from fsm_conn.cli.own_words import in_options
 from fsm_conn.cli.streams import say_on_stderr
 from fsm_conn.machine.errors import FsmConnError

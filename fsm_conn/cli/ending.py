@@ -12,23 +12,12 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from fsm_conn.cli import SignalError
 from fsm_conn.cli.system import on_end_of_reader, on_signals
 
-__all__ = ["SignalError", "run_to_end"]
+__all__ = ["run_to_end"]
 
 T = TypeVar("T")
-
-
-class SignalError(Exception):
-    """A signal ended the command.
-
-    Attributes:
-        number: the number of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by signal {number}")
-        self.number = number
 
 
 def run_to_end(work: Coroutine[Any, Any, T], *, while_read: bool = False) -> T:

@@ -27,7 +27,7 @@ import attrs
 
 from fsm_conn.machine.errors import MissingDataError
 from fsm_conn.machine.observers import begun
-from fsm_conn.machine.records import NO_DATA, TransitionRecord, unfolded
+from fsm_conn.machine.records import NO_DATA, TransitionRecord
 from fsm_conn.machine.signature import Takes, takes
 from fsm_conn.machine.table import State, Transition, seconds_of
 
@@ -155,7 +155,7 @@ class _Compiler:
             "RECORD": table.owner.record_type,
             "begun": begun,
             "NO_DATA": NO_DATA,
-            "unfolded": unfolded,
+            "new": tuple.__new__,
             "missing": _missing,
             "seconds_of": seconds_of,
             "log": CORE,
@@ -258,7 +258,7 @@ class _Compiler:
         yield "records.append(record)"
         yield from self._turned(dest)
         yield "if self._fsm_waiters:"
-        yield "    self._fsm_waiters.wake(unfolded(RECORD, record))"
+        yield "    self._fsm_waiters.wake(new(RECORD, record[0] + record[1:]))"
         yield from self._told()
 
     def _entered(self, entering: list[_Call]) -> Iterator[str]:
@@ -302,7 +302,7 @@ class _Compiler:
     def _told(self) -> Iterator[str]:
         ending = "self.is_ending()" if self.table.needs_loop else "False"
         yield "if self._fsm_observers is not None:"
-        yield f"    self._fsm_observers.publish(unfolded(RECORD, record), {ending})"
+        yield f"    self._fsm_observers.publish(new(RECORD, record[0] + record[1:]), {ending})"
 
     def _needed(self, calls: Iterable[_Call]) -> Iterator[str]:
         for call in calls:

@@ -122,26 +122,25 @@ class Observers:
         """
         if plain_only:
             self._drop_what_waits()
-        slow: _Slow = deque()
+        slow: _Slow | None = None  # an empty queue would cost as much as all else here
+        callbacks = self._callbacks
         try:
-            for key, callback in tuple(self._callbacks.items()):
-                if key in self._callbacks:
-                    outcome = self._call(callback, record)
-                    if outcome is not None and inspect.isawaitable(outcome):
-                        slow.append((key, callback, outcome))
+            for key, callback in tuple(callbacks.items()):
+                if key not in callbacks:
+                    continue
+                try:
+                    outcome = callback(record)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException:  # an observer cannot hurt, whatever it raises
+                    self._failed(callback, record)
+                    continue
+                if outcome is not None and inspect.isawaitable(outcome):
+                    slow = slow or deque()
+                    slow.append((key, callback, outcome))
         finally:
-            if plain_only:
-                _drop(slow)
-            elif slow:
-                self._enqueue(record, slow)
-
-    def _call(self, callback: TransitionCallback, record: TransitionRecord) -> Any:
-        try:
-            return callback(record)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # an observer cannot hurt, whatever it raises
-            self._failed(callback, record)
+            if slow is not None:
+                self._enqueue(record, slow, plain_only)
 
     async def flush(self) -> None:
         """Wait until all callbacks have been notified of everything so far, for at most `FLUSH_PATIENCE` seconds.
@@ -155,7 +154,10 @@ class Observers:
         with contextlib.suppress(ExpiredError):
             await within(FLUSH_PATIENCE, told)
 
-    def _enqueue(self, record: TransitionRecord, slow: _Slow) -> None:
+    def _enqueue(self, record: TransitionRecord, slow: _Slow, is_too_late: bool) -> None:
+        if is_too_late:
+            _drop(slow)
+            return
         if len(self._pending) >= BACKLOG:
             _drop(slow)
             self._failed("the slowest of them", record, f"{BACKLOG} transitions are waiting already")

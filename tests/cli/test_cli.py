@@ -251,3 +251,10 @@ def test_the_package_and_the_help_import_no_more_than_they_need() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200
     ).stdout.splitlines()
     assert (shown[0], shown[-1]) == ("set()", "[]")
+
+
+def test_the_help_imports_no_asyncio() -> None:
+    """Which would be a third of its time."""
+    code = "import sys; from fsm_conn import cli; cli.main(['--help']); print('asyncio' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200).stdout
+    assert shown.splitlines()[-1] == "False"
