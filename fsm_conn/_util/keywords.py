@@ -205,9 +205,8 @@ def explained(places: Callable[[], Places] = dict) -> Callable[[F], F]:
             try:
                 return function(*args, **kwargs)
             except TypeError as error:
-                if (explanation := _explanation(function, args, error, places)) is None:
-                    raise
-                raise explanation from None
+                _explain(function, args, error, places)
+                raise
 
         @functools.wraps(function)
         async def explaining_coroutine(*args: Any, **kwargs: Any) -> Any:
@@ -218,20 +217,19 @@ def explained(places: Callable[[], Places] = dict) -> Callable[[F], F]:
     return decorate
 
 
-def _explanation(
+def _explain(
     function: Callable[..., Any], args: tuple[Any, ...], error: TypeError, places: Callable[[], Places]
-) -> TypeError | None:
-    """What to raise instead of an error about the arguments of a function; None for an error of another kind."""
+) -> None:
+    """Raise a better error about the arguments of a function; return if the error is of another kind."""
     traceback = error.__traceback__
     if traceback is None or traceback.tb_next is not None:
-        return None  # it was raised inside
+        return  # it was raised inside
     own = named(function)
     who = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
     if wrong := _UNEXPECTED.search(str(error)):
-        return TypeError(f"{who}({wrong[1]}=...): {advice(wrong[1], own, places())}")
+        raise TypeError(f"{who}({wrong[1]}=...): {advice(wrong[1], own, places())}") from None
     if _TOO_MANY.search(str(error)) and (by_name := named(function, inspect.Parameter.KEYWORD_ONLY)):
-        return TypeError(f"{who}(): give these by name: {', '.join(by_name)}")
-    return None
+        raise TypeError(f"{who}(): give these by name: {', '.join(by_name)}") from None
 
 
 def named(function: Callable[..., Any], *kinds: Any) -> list[str]:

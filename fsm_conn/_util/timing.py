@@ -100,7 +100,10 @@ async def finish(task: asyncio.Future[Any]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled
 
 
 _kept: set[asyncio.Future[Any]] = set()

@@ -138,7 +138,10 @@ class ClusterPool(StateMachine):
             failure = self._roster.no_member(f"fewer than {at_least} served within {self.policy.wait_timeout:g} s")
             await self.close()
             if isinstance(error, ExpiredError):
-                raise failure from None
+                try:
+                    raise failure from None
+                finally:
+                    del failure
             raise
 
     async def close(self) -> None:

@@ -331,7 +331,10 @@ class Connection(LinkedMachine):
             raise
         failure = await self._probe(link, timeout)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure
         return self._now() - since
 
     def __repr__(self) -> str:

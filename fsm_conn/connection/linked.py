@@ -6,8 +6,6 @@ The rules that hold here:
 - They work on parts with their own modules: the outage, the losses, the link, the probes and the demand. A part is
   created at its first use, so a connection that was never connected has none.
 - Time is the loop's. Random numbers come from `_rng`, and only effects and activities draw them, never guards.
-
-The methods for applications are in `connection`.
 """
 
 from __future__ import annotations
@@ -123,8 +121,7 @@ class LinkedMachine(StateMachine):
         """Whether the policy permits one more attempt. Never after a permanent error."""
         if getattr(reason, "permanent", False):
             return False
-        outage = Outage(self._now()) if self._has_been_stable() else self._outage
-        return outage.permits(self.retry, self._now())
+        return (Outage(self._now()) if self._has_been_stable() else self._outage).permits(self.retry, self._now())
 
     def may_restart(self, reason: BaseException | None) -> bool:
         """Whether the policy permits replacing a lost link, so soon after earlier losses."""
@@ -133,8 +130,8 @@ class LinkedMachine(StateMachine):
     def may_recover(self, reason: BaseException | None) -> bool:
         """Whether one more attempt may help: not after a bug or a permanent error."""
         cause = self._entry_reason
-        is_hopeless = cause is not None and (not is_expected(cause) or getattr(cause, "permanent", False))
-        return self._may_come_back() and not is_hopeless
+        may_help = cause is None or (is_expected(cause) and not getattr(cause, "permanent", False))
+        return self._may_come_back() and may_help
 
     def is_unhealthy(self, reason: BaseException | None) -> bool:
         """Whether this failed probe reaches the policy's `failure_threshold`."""
@@ -205,9 +202,12 @@ class LinkedMachine(StateMachine):
         reason = await (self._lost_or_ailing(link) if self.health.interval else awaitable(link.lost(), link, "lost"))
         if isinstance(reason, GoingAwayError) and self.handles(Trigger.GOING_AWAY):
             return Trigger.GOING_AWAY
-        if is_expected(reason):
-            raise reason
-        raise LinkLostError(f"the link was lost: {named(reason)}") from reason
+        try:
+            if is_expected(reason):
+                raise reason
+            raise LinkLostError(f"the link was lost: {named(reason)}") from reason
+        finally:
+            del reason
 
     async def while_renewing(self) -> Annotated[str, Fires(Trigger.OPENED, steps=OPENING)]:
         """Open the next link beside the one that closes, which finishes its calls in any case."""

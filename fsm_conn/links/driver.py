@@ -154,11 +154,7 @@ class DriverLink(Link, Generic[T]):
         except (OSError, LinkError):
             raise
         except Exception as error:
-            failed = LinkError(f"{type(self).__name__}: could not connect: {named(error)}")
-            failed.add_note(
-                "It is retried; where that cannot help, raise a LinkError with permanent=True in connect()."
-            )
-            raise failed from error
+            raise _not_connected(self, error) from error
         if type(self).is_lost is not DriverLink.is_lost:
             self._polling = loop.create_task(self._poll(self._driver), name=f"{type(self).__name__}.is_lost")
 
@@ -243,3 +239,9 @@ class DriverLink(Link, Generic[T]):
 def has_reset(link: Link | None) -> bool:
     """Whether pools clean the link up after each lease: it defines `reset`."""
     return isinstance(link, DriverLink) and type(link).reset is not DriverLink.reset
+
+
+def _not_connected(link: Link, error: Exception) -> LinkError:
+    failed = LinkError(f"{type(link).__name__}: could not connect: {named(error)}")
+    failed.add_note("It is retried; where that cannot help, raise a LinkError with permanent=True in connect().")
+    return failed

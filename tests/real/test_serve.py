@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import pytest
 from certificates import Authority
 from screens import COMMAND, clean_environment
 
-from fsm_conn import CallOptions, ConnectFailedError, Connection, Endpoint, NotServingError, RetryPolicy
+from fsm_conn import CallOptions, ConnectFailedError, Connection, Endpoint, FsmConnError, NotServingError, RetryPolicy
 from fsm_conn.cluster import Recipe, ServeError, ServeLimits, Server, ServerState, Token, serve
+from fsm_conn.demo import calculator_pb2, calculator_pb2_grpc
 
 from .conftest import CALCULATOR, PLUGINS, PYTHON, children, eventually, is_alive
 
@@ -52,6 +54,31 @@ async def test_calls_of_all_kinds(no_leaks: None) -> None:
         assert await conn.probe() > 0
         with pytest.raises(grpc.aio.AioRpcError, match="division by zero"):
             await conn.call("calculator.Divide", a=1, b=0)
+
+
+async def test_calls_that_failed_hold_no_connection(no_leaks: None) -> None:
+    """A closed channel hangs up at once, and not when the garbage collector comes by the errors of its calls."""
+    gc.disable()
+    try:
+        async with served(recipe()) as server:
+            async with Connection(server.address, services=calculator_pb2) as conn:
+                stub = conn.stub(calculator_pb2_grpc.CalculatorStub)
+                failing: list[Callable[[], Any]] = [
+                    lambda: conn.call("calculator.Divide", a=1, b=0),
+                    lambda: conn.call("calculator.Divide", CallOptions(timeout=LIMIT, idempotent=True), a=1, b=0),
+                    lambda: conn.call("calculator.Nothing"),
+                    lambda: conn.call("calculator.Sum", iter([{"value": "no number"}])),
+                    lambda: anext(conn.stream("calculator.Count", limit=-1)),
+                    lambda: stub.Divide(calculator_pb2.Operands(a=1, b=0)),
+                    lambda: conn.probe(timeout=1e-9),
+                ]
+                for call in failing:
+                    with suppress(grpc.aio.AioRpcError, FsmConnError, ValueError, TypeError, StopAsyncIteration):
+                        await call()
+                assert server.stats()["connections"] == 1
+            await eventually(lambda: server.stats()["connections"] == 0, LIMIT)
+    finally:
+        gc.enable()
 
 
 async def test_connections_go_to_the_plugin_that_has_the_fewest(no_leaks: None) -> None:
@@ -120,18 +147,23 @@ async def test_a_token(no_leaks: None, tmp_path: Path, monkeypatch: pytest.Monke
             )
             async with grpc_channel(other) as channel:
                 method = channel.unary_unary("/calculator.Calculator/Add")
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await method(b"", timeout=LIMIT)
-                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-                assert "token" in (caught.value.details() or "")
+                assert "token" in await unauthenticated(method)
         bare = Endpoint(server.address, credentials=endpoint.credentials, options=endpoint.options)
         async with grpc_channel(bare) as channel:  # as a proxy has one for all its clients
             method = channel.unary_unary("/calculator.Calculator/Add")
             for _ in range(2):
                 await method(b"", timeout=LIMIT, metadata=endpoint.metadata, wait_for_ready=True)
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await method(b"", timeout=LIMIT)
-                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+                await unauthenticated(method)
+
+
+async def unauthenticated(method: Any) -> str:
+    """What the server says to a call that it refuses. The error is not kept: the connection would be kept with it."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await method(b"", timeout=LIMIT)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    said = caught.value.details() or ""
+    del caught
+    return said
 
 
 def grpc_channel(endpoint: Endpoint) -> Any:

@@ -213,7 +213,10 @@ class _Repeats:
     def after_loss(self, error: ConnectionLostError) -> None:
         """The link was lost during the call, or before it was sent."""
         if not self._repeatable or (error.maybe_executed and not self._options.idempotent):
-            raise error
+            try:
+                raise error
+            finally:
+                del error
         self._sent = error if error.maybe_executed else self._sent
         if self._endings != self._route.endings:
             # `disconnect()` was called: the call must not begin anew.
@@ -232,7 +235,10 @@ class _Repeats:
         """The peer answered that it cannot serve at present: wait a while, if there is time left."""
         pause = refusal_pause(self._refusals)
         if not self._repeatable or pause is None or (left is not None and left <= pause):
-            raise error
+            try:
+                raise error
+            finally:
+                del error
         self._refusals += 1
         await asyncio.sleep(pause)
 

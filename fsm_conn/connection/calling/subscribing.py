@@ -144,7 +144,10 @@ class Subscription:
         refused = self._options.retry_unavailable and routed.is_unavailable(error)
         is_cut = isinstance(error, (ConnectionLostError, GoingAwayError)) or routed.is_gone
         if not self._may_reopen or not (is_cut or refused):
-            raise error
+            try:
+                raise error
+            finally:
+                del error
         if self._endings != self._route.endings:
             raise ConnectionLostError(
                 f"{said(error)}; and disconnect() was called, so the subscription has ended"
@@ -154,6 +157,9 @@ class Subscription:
         if not is_cut:
             pause = refusal_pause(self._refusals)
             if pause is None or (left is not None and left <= pause):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error
             self._refusals += 1
             await asyncio.sleep(pause)

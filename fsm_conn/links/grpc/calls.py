@@ -35,7 +35,7 @@ from fsm_conn.links.grpc.names import shown
 from fsm_conn.links.grpc.services import ServiceResolver
 from fsm_conn.links.grpc.stub_channel import StubChannel
 
-__all__ = ["GrpcCalls", "not_open", "refused", "refused_call"]
+__all__ = ["GrpcCalls", "not_open", "refused_call", "refused_stream"]
 
 
 class GrpcCalls:
@@ -165,7 +165,10 @@ class GrpcCalls:
             except grpc.aio.AioRpcError as again:
                 error = again
         await self._raise_if_lost(found.name, error)
-        raise error
+        try:
+            raise error
+        finally:
+            del error
 
     async def stream(
         self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None
@@ -334,7 +337,10 @@ class _Running:
         await self._calls._raise_if_lost(self._found.name, cause)
         if cause.code() is grpc.StatusCode.OK and self._found.server_streaming:
             return True
-        raise cause from None
+        try:
+            raise cause from None
+        finally:
+            del cause
 
 
 def not_open(method: str) -> ConnectionLostError:
@@ -342,15 +348,15 @@ def not_open(method: str) -> ConnectionLostError:
     return ConnectionLostError(f"{shown(method)} was not sent: the link is not open", maybe_executed=False)
 
 
-async def refused_call(error: Exception) -> Any:
-    """A call that fails at once."""
-    raise error
+async def refused_call(method: str) -> Any:
+    """A call that is made before the link is open."""
+    raise not_open(method)
 
 
-async def refused(error: Exception) -> AsyncIterator[Any]:
-    """A stream that fails at once."""
-    if error:
-        raise error
+async def refused_stream(method: str) -> AsyncIterator[Any]:
+    """A stream that is begun before the link is open."""
+    if method:
+        raise not_open(method)
     yield
 
 

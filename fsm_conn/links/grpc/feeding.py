@@ -50,13 +50,17 @@ class Feeder:
             await asyncio.wait((self._task,), timeout=CLOSING)
         self._task.cancel()
         await asyncio.wait((self._task,))
+        del self._task  # its error refers to where it was raised, and so to this object
 
     def raise_fault(self) -> None:
         """Raise what the generator of requests raised, if that is what cancelled the call."""
         if not self._task.done() or self._task.cancelled() or is_being_cancelled():
             return
         if (fault := self._task.exception()) is not None:
-            raise fault
+            try:
+                raise fault
+            finally:
+                del fault
 
 
 async def _written(call: Any, message: Any) -> bool:

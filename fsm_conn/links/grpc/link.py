@@ -10,7 +10,7 @@ import grpc.aio
 
 from fsm_conn.links.base import CallOptions, Link, StubTraffic
 from fsm_conn.links.errors import CallError, LinkLostError, ProbeError
-from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused, refused_call
+from fsm_conn.links.grpc.calls import GrpcCalls, not_open, refused_call, refused_stream
 from fsm_conn.links.grpc.connectivity import is_broken
 from fsm_conn.links.grpc.loss import Loss
 from fsm_conn.links.grpc.names import is_infrastructure
@@ -66,7 +66,7 @@ class GrpcLink(Link):
     ) -> Coroutine[Any, Any, Any]:
         """As `GrpcCalls.call`."""
         if self._calls is None:
-            return refused_call(not_open(method))
+            return refused_call(method)
         return self._calls.call(method, request, fields, options)
 
     def stream(
@@ -74,7 +74,7 @@ class GrpcLink(Link):
     ) -> AsyncIterator[Any]:
         """As `GrpcCalls.stream`."""
         if self._calls is None:
-            return refused(not_open(method))
+            return refused_stream(method)
         return self._calls.stream(method, request, fields, options)
 
     async def offers(self) -> Mapping[str, tuple[str, ...]]:

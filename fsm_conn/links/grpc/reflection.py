@@ -132,7 +132,10 @@ class Reflection:
         except grpc.aio.AioRpcError as error:
             if (cause := first.of(error)).code() is grpc.StatusCode.OK:
                 raise _unanswered() from None
-            raise cause from None
+            try:
+                raise cause from None
+            finally:
+                del cause
         finally:
             stream.cancel()
 

@@ -64,11 +64,9 @@ class _Passage:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(lambda: self.outer, connection)
-            if (error := await self.outer.verdict) is not None:
-                raise error
+            await self.outer.proved()
             await loop.create_unix_connection(lambda: self.inner, path)
-            if (error := await self.inner.verdict) is not None:
-                raise error
+            await self.inner.proved()
             self.inner.join(self.outer)
             self.outer.join(self.inner)
         except BaseException:

@@ -141,8 +141,7 @@ class _Passage:
         else:
             host, _, port = address.rpartition(":")
             await self._reach_tcp(int(port), *LOCALHOST if host == "localhost" else (host.strip("[]"),))
-        if (error := await self.server.verdict) is not None:
-            raise error
+        await self.server.proved()
 
     async def _reach_tcp(self, port: int, address: str, *others: str) -> None:
         """Connect to the first address that can be reached; if none can, raise the error of the first one."""
@@ -307,7 +306,10 @@ class TlsRelay:
         """
         outcome = await self._accepted
         if isinstance(outcome, OSError):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome
         await self._first.join(outcome)
 
     def _stop_listening(self) -> None:

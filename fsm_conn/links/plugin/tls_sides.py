@@ -112,7 +112,6 @@ class TlsSide(Side):
         accepts: whether the plugin has connected to us, rather than we to the plugin.
 
     Attributes:
-        verdict: resolves when the handshake is done, to what went wrong, or None.
         fault: why the connection has ended.
     """
 
@@ -124,8 +123,17 @@ class TlsSide(Side):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         name = None if accepts else SERVER_NAME
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=accepts, server_hostname=name)
-        self.verdict: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._verdict: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.fault: Exception | None = None
+
+    async def proved(self) -> None:
+        """Wait until the handshake is done; raise what went wrong with it."""
+        error = await self._verdict
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is made: begin the handshake."""
@@ -146,7 +154,7 @@ class TlsSide(Side):
     def _advance(self) -> None:
         """Process what has come in: go on with the handshake, or read the data after it."""
         try:
-            if not self.verdict.done():
+            if not self._verdict.done():
                 self._shake_hands()
             elif self._other is not None:
                 self._read()
@@ -162,7 +170,7 @@ class TlsSide(Side):
             raise ssl.SSLCertVerificationError("the plugin's certificate is not the one that was announced")
         self._flush()
         self.pause_reading()
-        self.verdict.set_result(None)
+        self._verdict.set_result(None)
 
     def _read(self) -> None:
         """Deliver all that can be read; then raise SSLWantReadError."""
@@ -205,6 +213,6 @@ class TlsSide(Side):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is closed; the handshake may still have been waiting."""
         self.fault = self.fault or error or ConnectionResetError("the plugin closed the connection")
-        if not self.verdict.done():
-            self.verdict.set_result(self.fault)
+        if not self._verdict.done():
+            self._verdict.set_result(self.fault)
         super().connection_lost(error)

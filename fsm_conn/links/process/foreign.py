@@ -79,12 +79,11 @@ class ForeignProcess:
             listener = system.connected_process(connection)
         if self._descriptor is None or listener != self.pid:
             whose = f"process {listener}" if listener else "a process that this system does not tell"
-            error = LinkError(
+            raise LinkError(
                 f"end_on_close=True would end process {self.pid}, and at {path} listens {whose}: give its number as "
-                "pid=, or leave end_on_close= away"
+                "pid=, or leave end_on_close= away",
+                permanent=True,
             )
-            error.permanent = True
-            raise error
 
     async def end(self, wait: float, grace: float) -> None:
         """Wait `wait` seconds, send SIGTERM, wait `grace` seconds, and kill it. A cancel kills it at once."""

@@ -286,7 +286,10 @@ class SteppedLife(Evidence):
         error = ViolationError(name, message, self.script, tuple(self.records))
         error.suspects = self._suspects()
         self.close()
-        raise error from cause
+        try:
+            raise error from cause
+        finally:
+            del error
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
