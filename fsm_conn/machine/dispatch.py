@@ -232,7 +232,7 @@ class _Compiler:
         yield "since = self._fsm_since"
         yield from self._recorded("STAY", self.state, internal=True)
         yield "records.note(record)"
-        yield from self._told()
+        yield from self._told("STAY")
 
     def _external(self, dest: State, effects: list[_Call]) -> Iterator[str]:
         leaving = [self._call("exit effect", name) for name in self.state.exit]
@@ -254,12 +254,13 @@ class _Compiler:
         yield from self._said("info", f"Finished processing state {dest.name} enter callbacks.")
         yield "since = self._fsm_since"
         yield "self._fsm_since = now"
-        yield from self._recorded(f"MOVE{number}", dest, internal=False)
+        move = f"MOVE{number}"
+        yield from self._recorded(move, dest, internal=False)
         yield "records.append(record)"
         yield from self._turned(dest)
         yield "if self._fsm_waiters:"
-        yield "    self._fsm_waiters.wake(new(RECORD, record[0] + record[1:]))"
-        yield from self._told()
+        yield f"    self._fsm_waiters.wake(new(RECORD, {move} + record[1:]))"
+        yield from self._told(move)
 
     def _entered(self, entering: list[_Call]) -> Iterator[str]:
         """Call the `entry` effects in the new state. If one raises, the state was not entered."""
@@ -299,10 +300,10 @@ class _Compiler:
         yield "if reason is not None:"
         yield "    self._fsm_reason = reason"
 
-    def _told(self) -> Iterator[str]:
+    def _told(self, move: str) -> Iterator[str]:
         ending = "self.is_ending()" if self.table.needs_loop else "False"
         yield "if self._fsm_observers is not None:"
-        yield f"    self._fsm_observers.publish(new(RECORD, record[0] + record[1:]), {ending})"
+        yield f"    self._fsm_observers.publish(new(RECORD, {move} + record[1:]), {ending})"
 
     def _needed(self, calls: Iterable[_Call]) -> Iterator[str]:
         for call in calls:

@@ -81,6 +81,7 @@ class Observers:
         "_context",
         "_flushing",
         "_mark",
+        "_order",
         "_pending",
         "_queued",
         "_task",
@@ -93,6 +94,8 @@ class Observers:
         self._mark = object()
         self._context.run(_observing.set, self._mark)
         self._callbacks: dict[object, TransitionCallback] = {}
+        self._order: tuple[tuple[object, TransitionCallback], ...] = ()
+        """The same as a tuple, to go through while callbacks come and go."""
         self._pending: deque[tuple[TransitionRecord, _Slow]] = deque()
         self._queued = self._told_of = 0
         self._flushing: list[tuple[int, asyncio.Future[None]]] = []
@@ -105,9 +108,11 @@ class Observers:
             raise TypeError(f"an observer must be callable, not {callback!r}")
         key = object()
         self._callbacks[key] = callback
+        self._order = (*self._order, (key, callback))
 
         def unsubscribe() -> None:
             self._callbacks.pop(key, None)
+            self._order = tuple(self._callbacks.items())
 
         return unsubscribe
 
@@ -125,7 +130,7 @@ class Observers:
         slow: _Slow | None = None  # an empty queue would cost as much as all else here
         callbacks = self._callbacks
         try:
-            for key, callback in tuple(callbacks.items()):
+            for key, callback in self._order:
                 if key not in callbacks:
                     continue
                 try:
