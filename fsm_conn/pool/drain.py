@@ -84,7 +84,9 @@ class Drain:
             news.clear()
             left = None if self.until is None else self.until - self._supervisor.now()
             if left is not None and left < SOON:
-                _log.warning("%r: closed under %d leases and calls, which did not end in time", self._gate, users)
+                _log.warning(
+                    "%r: %d leases and calls did not end in time, and lose their connections", self._gate, users
+                )
                 return
             with suppress(ExpiredError):
                 await within(left, news.wait())

@@ -102,12 +102,17 @@ async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
         raise
     if not done:
         await _cancelled(name, conn, task)
-        raise HookTimeoutError(f"{name} did not end within {limit:g} s")
+        raise _too_slow(name, limit)
     if task.cancelled():
         raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass")
     if task.exception() is not None:
         await _loss_may_be_known()
     task.result()
+
+
+def _too_slow(name: str, limit: float | None) -> HookTimeoutError:
+    option = "start_timeout" if name == "on_open" else "hook_timeout"
+    return HookTimeoutError(f"{name} did not end within {limit:g} s, its {option}")
 
 
 async def _awaited(outcome: Awaitable[None]) -> None:
@@ -140,7 +145,7 @@ async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> 
     try:
         await within(limit, outcome)
     except ExpiredError:
-        raise HookTimeoutError(f"{name} did not end within {limit:g} s") from None
+        raise _too_slow(name, limit) from None
     except Exception:
         await _loss_may_be_known()
         raise

@@ -56,8 +56,8 @@ class ConnectionPool(PoolMachine):
             may take `start_timeout` seconds. If it raises, the link is closed and the connection tries again after a
             pause; while the pool is being opened, the opening fails.
         on_acquire: called with the connection before it is leased: to check it. If it raises, the link is replaced and
-            the caller gets another connection, or the error after `pool_size + 1` of them. It counts towards the
-            timeout of `acquire`.
+            the caller gets another connection, or the error after one more than the pool has, overflow and standby
+            included. It counts towards the timeout of `acquire`.
         on_release: called with the connection after a lease: to clean up, before others get the connection. If it
             raises, the link is replaced. It is not called for a lost link, nor while the pool is being closed.
         name: the name of this pool in messages; by default the program or the address.

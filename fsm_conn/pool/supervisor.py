@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -79,7 +80,7 @@ class Supervisor:
         self._targets = targets
         self._make = make
         self.moves = Moves(self.slots, targets, self._made, self.retire)
-        self._told_last: tuple[str, type, str] | None = None
+        self._told: deque[tuple[str, type, str]] = deque(maxlen=8)
         self._told_cause = ""
         self._counts = counts
 
@@ -142,16 +143,16 @@ class Supervisor:
         text, before = "" if slot.cause is None else said(slot.cause), self._told_cause
         self._told_cause = text
         why = "the same error" if text == before else text
-        level = logging.WARNING if is_news else logging.DEBUG
-        _log.log(level, "%r has given up, and is tried again in %.3g s: %s", slot.conn, slot.backoff.wait, why)
+        then = f", and is tried again in {slot.backoff.wait:.3g} s" if self.is_open else ""  # or the pool gives up, too
+        _log.log(logging.WARNING if is_news else logging.DEBUG, "%r has given up%s: %s", slot.conn, then, why)
 
     def hook_failed(self, slot: Slot, hook: str, error: Exception) -> None:
         """A hook has raised. An error that many slots report alike is logged in full once."""
         told = hook, type(error), str(error)
         if isinstance(error, HookTimeoutError):  # where it was cancelled, the error does not tell
             _log.warning("%r: %s, so its link is replaced", slot.conn, error)
-        elif told != self._told_last:
-            self._told_last = told
+        elif told not in self._told:
+            self._told.append(told)
             _log.warning("%r: %s failed, so its link is replaced", slot.conn, hook, exc_info=traced(error))
         else:
             _log.warning("%r: %s failed as before: %s", slot.conn, hook, said(error))

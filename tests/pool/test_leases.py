@@ -168,7 +168,7 @@ async def test_a_lease_that_is_dropped_comes_back_and_is_reported(opened: Any, c
     pool, _ = await opened(1, policy=PoolPolicy(track_leases=True))
     await pool.acquire()
     gc.collect()
-    assert "was never released; it was acquired at" in caplog.text
+    assert "was never released: use 'async with pool.acquire()'; it was acquired at" in caplog.text
     assert "await pool.acquire()" in caplog.text
     assert "fsm_conn/pool" not in caplog.text
     async with pool.acquire(timeout=1):
@@ -470,6 +470,25 @@ async def test_when_on_acquire_refuses_all_its_error_is_raised(opened: Any) -> N
     allowed = True
     await settled()
     assert pool.get_pool_stats()["available_in_pool"] == 2
+
+
+@pytest.mark.parametrize(("size", "overflow", "standby"), [(1, 2, 0), (1, 0, 2), (5, 2, 1)])
+async def test_all_links_may_be_stale(opened: Any, size: int, overflow: int, standby: int) -> None:
+    """Also overflow and standby, as after a failover: each is refused and replaced, and the caller gets a fresh one."""
+    stale: set[Any] = set()
+
+    def check(conn: Any) -> None:
+        if conn.link in stale:
+            raise OSError("stale")
+
+    policy = PoolPolicy(standby=standby, overflow_linger=60)
+    pool, _ = await opened(size, overflow, on_acquire=check, policy=policy)
+    for timeout in (None, 5.0):
+        for lease in [await pool.acquire() for _ in range(size + overflow)]:
+            lease.release()
+        stale |= {conn.link for conn in pool.connections}
+        async with pool.acquire(timeout) as client:
+            assert client.connection.link not in stale
 
 
 async def test_on_acquire_has_the_time_of_the_acquire(opened: Any) -> None:

@@ -249,7 +249,7 @@ async def test_on_release_that_hangs_costs_its_limit_and_not_the_slot(opened: An
     async with pool.acquire(timeout=60):
         assert now() - began == pytest.approx(5, abs=0.1)
     assert peer.opened == 2
-    assert "on_release did not end within 5 s, so its link is replaced" in caplog.text
+    assert "on_release did not end within 5 s, its hook_timeout, so its link is replaced" in caplog.text
     assert "Traceback" not in caplog.text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import threading
 import time
 from contextlib import suppress
@@ -124,6 +125,39 @@ async def test_several_that_give_up_for_one_reason_tell_it_once(opened: Any, cap
         peer.then = None
         await asyncio.sleep(HOUR)
         caplog.clear()
+
+
+async def test_an_opening_that_fails_does_not_promise_another_attempt(caplog: Any) -> None:
+    """The pool gives up, too; and each cause is told once, whatever the connections are called."""
+
+    async def hang(conn: Any) -> None:
+        await asyncio.sleep(HOUR)
+
+    pool = make(Peer(), 2, on_open=hang, retry=RetryPolicy(max_attempts=1), start_timeout=3)
+    with pytest.raises(PoolUnavailableError, match=r"opened: on_open did not end within 3 s, its start_timeout$"):
+        await pool.initialize()
+    told = [text for text in caplog.messages if "has given up" in text]
+    assert [text.rpartition(": ")[2] for text in told] == [
+        "on_open did not end within 3 s, its start_timeout",
+        "the same error",
+    ]
+    assert "is tried again" not in caplog.text
+
+
+async def test_errors_of_hooks_that_take_turns_are_each_shown_once(opened: Any, caplog: Any) -> None:
+    """Their tracebacks: of one that came before, only what it says."""
+    count = itertools.count()
+
+    def check(conn: Any) -> None:
+        raise OSError(f"stale {next(count) % 2}")
+
+    pool, _ = await opened(3, on_acquire=check)
+    for _ in range(3):
+        with pytest.raises(OSError, match="stale"):
+            await pool.acquire()
+    told = [record for record in caplog.records if "on_acquire failed" in record.getMessage()]
+    assert len(told) == 12
+    assert [bool(record.exc_info) for record in told] == [True, True] + 10 * [False]
 
 
 async def test_restart_intensity_holds_for_replacements(opened: Any) -> None:

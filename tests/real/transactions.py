@@ -32,6 +32,8 @@ KINDS = ("calls", "driver")
 USERS, SIZE = 8, 4
 KILLS_EACH = 0.05
 """Seconds between two kills."""
+KILLED = RetryPolicy(stable_after=0.0)
+"""No pauses because of the kills: the faster the machine, the sooner the pool would have nothing open that can be killed."""
 HEALED = 120.0
 """Seconds for all connections to be back."""
 
@@ -194,7 +196,7 @@ async def _moved(
         while clock() < end:
             await move(pool, ledger, rng)
 
-    async with make(link_to(server), SIZE, 2, health=health, retry=RetryPolicy(stable_after=0.5)) as pool:
+    async with make(link_to(server), SIZE, 2, health=health, retry=KILLED) as pool:
         end = clock() + seconds
         users = [asyncio.create_task(use()) for _ in range(USERS)]
         # However slow the machine is: until something was moved, and something was killed.

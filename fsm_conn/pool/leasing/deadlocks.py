@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import traceback
@@ -14,13 +15,14 @@ __all__ = ["callers_frames", "shown_frames", "warn_of_deadlock"]
 
 _log = logging.getLogger("fsm_conn.pool")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+_ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 FRAMES = 8
 """Lines of a traceback that are shown."""
 
 
 def callers_frames() -> list[traceback.FrameSummary]:
-    """The stack of the application, without the frames of this package."""
-    return [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_PACKAGE)]
+    """The stack of the application, without the frames of this package and of asyncio."""
+    return [frame for frame in traceback.extract_stack() if not frame.filename.startswith((_PACKAGE, _ASYNCIO))]
 
 
 def shown_frames(frames: list[traceback.FrameSummary]) -> str:
@@ -46,8 +48,8 @@ def warn_of_deadlock(leases: Watching, me: TaskRef) -> None:
     held = [lease for lease in leases.watched if lease._holder == me and lease.is_held and lease._where]
     since = "".join("it holds one since\n" + shown_frames(lease._where) for lease in held)
     _log.warning(
-        "%r: this task holds all connections, and waits for one more, which only another task can give back for it; "
-        "it waits at\n%s%s",
+        "%r: this task holds all connections, and waits for one more, perhaps for ever: release one first, or use the "
+        "one that it has. It waits at\n%s%s",
         leases,
         shown_frames(callers_frames()),
         since or "PoolPolicy(track_leases=True) tells where it got them",

@@ -133,7 +133,7 @@ class Lease:
 
     def __del__(self) -> None:
         if (slot := self._slot) is not None:
-            what = f"{self!r} was never released{self._place()}"
+            what = f"{self!r} was never released: use 'async with pool.acquire()'{self._place()}"
             self._leases.forgotten(slot, self._holder, self._generation, what)
 
     def release(self) -> None:

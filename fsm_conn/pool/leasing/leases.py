@@ -200,7 +200,7 @@ class Leases:
         """A slot in service that `on_acquire` has accepted. `back`: it replaces one that was refused or lost."""
         # The hook may take longer for some callers than for others, so callers keep the order in which they came.
         turn = self.waiters.turn() if back or self._hooks.on_acquire is not None else 0
-        refusals = 0
+        refusals, most = 0, len(self.slots)
         while True:
             loop = self.gate.admit()
             if self.free:
@@ -212,7 +212,7 @@ class Leases:
                 except BaseException:
                     self.leave(waiter, holder, wants)
                     raise
-            if holder in slot.holders and await self._is_agreed(slot, holder, is_last=refusals >= self.policy.size):
+            if holder in slot.holders and await self._is_agreed(slot, holder, is_last=refusals >= most):
                 return slot
             refusals += 1
             turn = turn or self.waiters.turn()
@@ -383,7 +383,7 @@ class Leases:
         """A lease was dropped: recover its slot. Called from any thread, because garbage is collected in any."""
         if not generation.is_over:
             self._counts.leaked += 1
-            _log.error("%s; use 'async with pool.acquire()'", what)
+            _log.error("%s", what)
             self._call_soon(slot, holder, generation)
 
 

@@ -321,7 +321,7 @@ class Slot(StateMachine):
         conn = self.conn
         link = conn.link
         try:
-            await run(f"{conn.name}: on_open", self._on_open, conn, conn.start_timeout)
+            await run("on_open", self._on_open, conn, conn.start_timeout)
             if self._meddling:
                 raise ConnectAbandonedError(f"{conn.name}: {self._meddling} while on_open ran")
         except Exception as error:  # of the application, of any kind
