@@ -180,6 +180,27 @@ async def test_a_task_that_waits_for_itself_is_warned_of_without_tracking_too(op
     assert "this task holds all" not in caplog.text
 
 
+async def test_who_waits_for_what_is_being_opened_does_not_wait_for_itself(opened: Any, caplog: Any) -> None:
+    """However long that has taken, and whatever has failed: it comes without anybody's giving something back."""
+    pool, peer = await opened(2)
+    peer.then = TRANSIENT
+    peer.made[0].gone.set_result(OSError("lost"))
+    await settled()
+    async with pool.acquire():
+        with pytest.raises(PoolTimeoutError):
+            await pool.acquire(timeout=5)
+    assert "this task holds all" not in caplog.text
+
+
+async def test_what_stands_by_saves_nobody_from_waiting_for_himself(opened: Any, caplog: Any) -> None:
+    """It cannot be leased while as many are as the pool has."""
+    pool, _ = await opened(1, policy=PoolPolicy(standby=1))
+    async with pool.acquire():
+        with pytest.raises(PoolTimeoutError):
+            await pool.acquire(timeout=5)
+    assert "this task holds all" in caplog.text
+
+
 async def _use_two(pool: Any) -> None:
     async with pool.acquire(), pool.acquire():
         pass

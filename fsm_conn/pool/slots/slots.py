@@ -159,16 +159,18 @@ class Slots:
             self.free.remove(slot)
 
     def are_held_by(self, holder: TaskRef) -> bool:
-        """Whether one task holds all slots in service, so that no other task could release one. Asked on every wait."""
+        """Whether one task holds all active slots, and none is being opened: it would wait for itself."""
         is_any = False
         for slot in self._slots:
-            if slot.in_service:
+            if slot.is_active:
                 is_any = True
                 if not slot.holders or slot.callers:
                     return False
                 for each in slot.holders:
                     if each is not holder:
                         return False
+            elif not (slot.in_service or slot.is_asleep):
+                return False
         return is_any
 
     # --- active slots ---------------------------------------------------------------------------------------------
