@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from pathlib import PurePath
@@ -35,9 +35,10 @@ PATIENCE = 10.0
 """Seconds that an activity may take to end after its state was left. After that it is left behind."""
 
 _log = logging.getLogger("fsm_conn")
-_acting: ContextVar[tuple[int, int, str] | None] = ContextVar("fsm_conn_acting", default=None)
-"""Marks the contexts of one activity: whose it is, its visit, and its name. No reference to the machine, because a
-cancelled timer keeps its context."""
+_acting: ContextVar[int | None] = ContextVar("fsm_conn_acting", default=None)
+"""Marks the contexts of one activity: its visit, and below `_WHOSE` whose it is. No reference to the machine, because a
+cancelled timer keeps its context; and a number, because the garbage collector does not look at numbers."""
+_WHOSE = 1 << 64
 
 
 class Lived(Protocol):
@@ -88,6 +89,7 @@ class Run:
         "_mark",
         "_rested_visit",
         "_visit",
+        "_when_ended",
         "activity",
         "context",
         "loop",
@@ -108,7 +110,9 @@ class Run:
         self._at_rest: asyncio.Future[None] | None = None
         self._rested_visit = self._visit = -1
         self._is_closing = False
-        self._mark: tuple[int, int, str] | None = None
+        self._mark: int | None = None
+        self._when_ended: Callable[[asyncio.Task[Any]], None] | None = None
+        """`_ended`, made once for all activities, while there are any."""
 
     @property
     def is_ending(self) -> bool:
@@ -177,11 +181,13 @@ class Run:
         if self._guardian is None:
             self._guardian = Guardian.of(self.loop, self)
         self.activity, self._visit = name, machine.visit
-        self._mark = id(self.context), self._visit, name
+        self._mark = self._visit * _WHOSE + id(self.context)
         context = self.context.copy()
         context.run(_acting.set, self._mark)
         self.task = self.loop.create_task(getattr(machine, name)(), name=intern(f"{machine!r}.{name}"), context=context)
-        self.task.add_done_callback(self._ended, context=self.context)
+        if self._when_ended is None:
+            self._when_ended = self._ended
+        self.task.add_done_callback(self._when_ended, context=self.context)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if task is not self.task:
@@ -270,7 +276,11 @@ class Run:
         if self.task is None and not self.is_ending:
             self._release_guardian()
             if self._deadline is None:
-                self._machine._fsm_let_go(self)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._when_ended = None  # which refers to this
+        self._machine._fsm_let_go(self)
 
     def _release_guardian(self) -> None:
         if self._guardian is not None:
@@ -291,7 +301,7 @@ class Run:
                 await asyncio.wait({task}, timeout=PATIENCE)
             await asyncio.sleep(0)  # for its callback
         self._release_guardian()
-        self._machine._fsm_let_go(self)
+        self._let_go()
 
     async def give_up(self) -> None:
         """The loop ends: end the activity, release what must not outlive the loop, and come to rest."""
@@ -309,17 +319,17 @@ class Run:
         self._machine._fsm_rest_at_once()
         if self._guardian is not None:
             self._guardian.release(self)
-        self._machine._fsm_let_go(self)
+        self._let_go()
 
 
-def acting_for(context: Context | None) -> tuple[int, str] | None:
-    """The visit, and its activity, which the caller is, or which has started the caller; None when there is none.
+def acting_for(context: Context | None) -> int | None:
+    """The visit whose activity the caller is, or has started the caller; None when there is none.
 
     Args:
         context: the context that the activities of the machine run in.
     """
     mark = _acting.get()
-    return None if mark is None or mark[0] != id(context) else mark[1:]
+    return None if mark is None or mark % _WHOSE != id(context) else mark // _WHOSE
 
 
 def refuse_own_wait(machine: Any, states: Collection[str]) -> None:

@@ -43,18 +43,19 @@ class LateSpeech:
 
     def __init__(self, machine: Any) -> None:
         self._machine = machine
+        self._states = {machine.visit: machine.state}
         self.told: str | None = None
         machine.on_transition(self._heard)
 
     def _heard(self, record: TransitionRecord) -> None:
         machine = self._machine
-        acting = acting_for(machine._fsm_context)
-        if acting is None or self.told is not None:
+        if not record.internal:
+            self._states[machine.visit] = record.dest
+        visit, state = acting_for(machine._fsm_context), record.source
+        if visit is None or self.told is not None:
             return
-        visit, activity = acting
-        state = record.source
-        if activity == machine.lifecycle.activities.get(state) and visit != machine.visit - (not record.internal):
-            where = _foreign_line() or where_defined(getattr(type(machine), activity, None))
+        if state == self._states.get(visit) and visit != machine.visit - (not record.internal):
+            where = _foreign_line() or where_defined(getattr(type(machine), machine.lifecycle.activities[state], None))
             self.told = (
                 f"{str(record.trigger)!r} was fired by what an earlier visit to {str(state)!r} had started"
                 f"{where and ', '}{where}, and ended this visit, too; end it with its activity, by "
