@@ -19,7 +19,7 @@ FLAP = 10.0
 WHY = (
     "This is no ratio, but the time of a processor whose speed differs by a half from one quarter of an hour to the "
     "next, with what its neighbours do. Most of a step is the connection itself: a step makes some 390 calls of Python "
-    "functions, spread so evenly that none takes more than a few percent."
+    "functions, in a random life 460, spread so evenly that none takes more than a few percent."
 )
 
 
@@ -40,6 +40,7 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
             unit="us",
             goal=80.0,
             detail="of which the interpreter allows little less",
+            why=WHY,
         ),
         row_of(
             walks,
