@@ -41,7 +41,8 @@ class DriverLease(Generic[T]):
 
     async def __aenter__(self) -> T:
         clock = asyncio.get_running_loop().time
-        end = None if self._timeout is None else clock() + self._timeout
+        limit = self.lease._leases.policy.acquire_timeout if self._timeout is None else self._timeout
+        end = None if limit is None else clock() + limit
         while True:
             lease = await self.lease
             try:

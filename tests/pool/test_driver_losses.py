@@ -20,7 +20,7 @@ from fsm_conn import (
     PoolTimeoutError,
 )
 
-from .conftest import PLAIN, settled
+from .conftest import PLAIN, now, settled
 
 
 class Database:
@@ -166,6 +166,23 @@ async def test_a_clean_up_that_fails_a_moment_before_the_loss_is_no_failure(capl
             async with pool.acquire(timeout=60) as db:
                 assert db is made[1]
         assert [text for text in caplog.messages if "failed" in text] == []
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+async def test_links_that_are_lost_as_they_are_leased_do_not_move_the_deadline(timeout: float | None) -> None:
+    """Neither the caller's nor the policy's."""
+
+    class Dying(DatabaseLink):
+        async def begin_use(self) -> Database:
+            self.mark_lost()
+            return await super().begin_use()
+
+    policy = PoolPolicy(size=1, max_overflow=0, acquire_timeout=5.0)
+    async with DriverPool(Dying, name="pool", policy=policy, retry=PLAIN) as pool:
+        began = now()
+        with pytest.raises(PoolTimeoutError):
+            await pool.acquire(timeout)
+        assert now() - began == pytest.approx(5, abs=0.1)
 
 
 async def test_a_check_that_fails_is_told(caplog: Any) -> None:
