@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.links.driver import DriverLink, has_reset
 from fsm_conn.links.errors import LinkLostError
 from fsm_conn.pool.leasing.lease import Lease
@@ -47,11 +48,13 @@ class DriverLease(Generic[T]):
             lease = await self.lease
             try:
                 link = cast("DriverLink[T]", lease.connection.link)
-                driver = await link.begin_use()
+                driver = await within(None if not limit or end is None else end - clock(), link.begin_use())
                 self._link = link
                 return driver
             except BaseException as error:
                 lease.release()
+                if isinstance(error, ExpiredError):  # it was probed all the time
+                    raise lease._leases.timed_out(limit or 0.0) from None
                 if not isinstance(error, LinkLostError):
                     raise
             self.lease = self._acquire(None if end is None else max(0.0, end - clock()))

@@ -234,7 +234,7 @@ class ConnectionPool(PoolMachine):
         Raises: as `Connection.subscribe`, and
             PoolClosed: the pool is not open, or is being closed.
         """
-        return Subscription(SubscriptionRoute(self._leases, self._counts), method, args, fields).items()
+        return Subscription(SubscriptionRoute(self._leases), method, args, fields).items()
 
     def expire(self) -> None:
         """Replace all links, for example after new credentials: one after the other, when nobody uses them.
@@ -379,4 +379,4 @@ class ConnectionPool(PoolMachine):
     def _calls(self, method: str, args: tuple[Any, ...]) -> Calls:
         options = split_arguments(method, args)[1]
         waits = options is not None and (options.idempotent or options.wait_for_ready or options.timeout is not None)
-        return Calls(PoolRoute(self._leases, self._counts, waits_through_outage=waits))
+        return Calls(PoolRoute(self._leases, waits_through_outage=waits))

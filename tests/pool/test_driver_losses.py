@@ -15,6 +15,7 @@ from fsm_conn import (
     ConnectionPool,
     DriverLink,
     DriverPool,
+    HealthPolicy,
     LinkError,
     PoolPolicy,
     PoolTimeoutError,
@@ -183,6 +184,26 @@ async def test_links_that_are_lost_as_they_are_leased_do_not_move_the_deadline(t
         with pytest.raises(PoolTimeoutError):
             await pool.acquire(timeout)
         assert now() - began == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize("timeout", [None, 2.0])
+async def test_a_probe_that_hangs_does_not_move_the_deadline(timeout: float | None) -> None:
+    """A driver does one thing at a time, so whoever leases it waits until a probe has ended, but not for longer."""
+
+    class Mute(DatabaseLink):
+        async def ping(self, driver: Database, /) -> None:
+            await asyncio.sleep(1000)
+
+    policy = PoolPolicy(size=1, max_overflow=0, acquire_timeout=2.0)
+    health = HealthPolicy(interval=1.0, timeout=30.0)
+    async with DriverPool(Mute, name="pool", policy=policy, retry=PLAIN, health=health) as pool:
+        await asyncio.sleep(5)
+        began = now()
+        with pytest.raises(PoolTimeoutError, match="within 2 s"):
+            await pool.acquire(timeout)
+        assert now() - began == pytest.approx(2, abs=0.1)
+        stats = pool.get_pool_stats()
+        assert (stats["stats"]["timeouts"], stats["leased"], stats["available_in_pool"]) == (1, 0, 1)
 
 
 async def test_a_check_that_fails_is_told(caplog: Any) -> None:

@@ -17,12 +17,10 @@ from fsm_conn.connection.calling.route import RoutedCall
 from fsm_conn.links.errors import ConnectionLostError
 from fsm_conn.pool.errors import PoolError
 from fsm_conn.pool.leasing.leases import Leases
-from fsm_conn.pool.reasons import timed_out
 
 if TYPE_CHECKING:
     from fsm_conn.links.base import CallOptions
     from fsm_conn.pool.slots.slot import Slot
-    from fsm_conn.pool.stats import PoolStats
     from fsm_conn.pool.users import TaskRef
 
 __all__ = ["PoolRoute", "SlotCall"]
@@ -33,11 +31,10 @@ class PoolRoute:
 
     Args:
         leases: hands out the slots.
-        counts: the pool's.
         waits_through_outage: whether the call waits through an outage, rather than failing at once.
     """
 
-    __slots__ = ("_counts", "_leases", "_tried", "_waits_through_outage")
+    __slots__ = ("_leases", "_tried", "_waits_through_outage")
 
     is_patient = True
     """Every call waits for a slot; its timeout covers that."""
@@ -45,9 +42,8 @@ class PoolRoute:
     endings = excused = 0
     """A call need not observe any: a closed pool serves nobody."""
 
-    def __init__(self, leases: Leases, counts: PoolStats, *, waits_through_outage: bool) -> None:
+    def __init__(self, leases: Leases, *, waits_through_outage: bool) -> None:
         self._leases = leases
-        self._counts = counts
         self._waits_through_outage = waits_through_outage
         self._tried: list[Slot] = []
 
@@ -81,8 +77,7 @@ class PoolRoute:
             found = self._leases.slot_for_call(caller, is_patient=self._waits_through_outage, avoided=self._tried)
             slot = await within(limit, found)
         except ExpiredError:
-            self._counts.timeouts += 1
-            raise timed_out(self._leases, limit or 0.0, self.reason) from self.reason
+            raise self._leases.timed_out(limit or 0.0) from self.reason
         except PoolError:
             await asyncio.sleep(0)  # a caller that repeats at once, for ever, must not block the loop
             raise

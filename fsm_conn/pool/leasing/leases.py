@@ -181,8 +181,12 @@ class Leases:
         try:
             return await within(limit, self._agreed_slot(holder, PATIENT))
         except ExpiredError:
-            self._counts.timeouts += 1
-            raise timed_out(self, limit, self.slots.cause) from self.slots.cause
+            raise self.timed_out(limit) from self.slots.cause
+
+    def timed_out(self, limit: float) -> PoolTimeoutError:
+        """The error for a caller whose time is up, who is counted."""
+        self._counts.timeouts += 1
+        return timed_out(self, limit, self.slots.cause)
 
     async def _slot_at_once(self, holder: TaskRef) -> Slot:
         """A free slot, now. Nothing is started and nothing waits, except for `on_acquire`."""
@@ -262,16 +266,13 @@ class Leases:
         self, user: TaskRef, loop: asyncio.AbstractEventLoop, wants: int, *, turn: int | None = None
     ) -> asyncio.Future[Slot]:
         """Wait for a slot that is given back, or for one that is started now."""
-        if self.policy.max_waiters is not None and turn is None and not wants & CALL:
-            self._refuse_beyond(self.policy.max_waiters, loop.time())
+        most = None if turn is not None or wants & CALL else self.policy.max_waiters
+        if most is not None and self.waiters.leases >= most + self.slots.to_come(loop.time()):
+            self._counts.refused += 1
+            raise PoolFullError(f"{self!r}: {most} wait for a connection already, and max_waiters allows no more")
         waiter = self.waiters.join(user, loop, wants, turn=turn)
         self._supervisor.provide()
         return waiter
-
-    def _refuse_beyond(self, most: int, now: float) -> None:
-        if self.waiters.leases >= most + self.slots.to_come(now):
-            self._counts.refused += 1
-            raise PoolFullError(f"{self!r}: {most} wait for a connection already, and max_waiters allows no more")
 
     def leave(self, waiter: asyncio.Future[Slot], user: TaskRef, wants: int = LEASE) -> None:
         """The waiter was refused or cancelled, perhaps in the moment in which it was served."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fsm_conn.links.base import CallOptions
     from fsm_conn.pool.leasing.leases import Leases
     from fsm_conn.pool.slots.slot import Slot
-    from fsm_conn.pool.stats import PoolStats
     from fsm_conn.pool.users import TaskRef
 
 __all__ = ["SubscriptionRoute"]
@@ -33,13 +32,12 @@ class SubscriptionRoute(PoolRoute):
 
     Args:
         leases: hands out the slots.
-        counts: the pool's.
     """
 
     __slots__ = ()
 
-    def __init__(self, leases: Leases, counts: PoolStats) -> None:
-        super().__init__(leases, counts, waits_through_outage=True)
+    def __init__(self, leases: Leases) -> None:
+        super().__init__(leases, waits_through_outage=True)
 
     async def next(self, end: float | None) -> SubscribedSlot:
         """As `PoolRoute.next`, but through another slot than before, if there is one."""
