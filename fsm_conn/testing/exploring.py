@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from fsm_conn.testing.lives.checks import ViolationError
+from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.reach import Reach
@@ -157,7 +158,7 @@ class _Walk:
         try:
             while True:
                 hour_mattered = self.loop.clock_was_read
-                with self.reach.watching():
+                with self.reach.watching(), rarely_collected:
                     self.walk()
                 if self.loop.clock_was_read == hour_mattered or self.violation is not None:
                     break
@@ -205,6 +206,7 @@ class _Walk:
             return self._onward(life, path)
         finally:
             life.close()
+            rarely_collected.lived()
             self.steps += sum(life.steps_in.values())
 
     def _lived(self, path: _Path) -> Living:

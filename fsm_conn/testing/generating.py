@@ -18,6 +18,7 @@ import attrs
 
 from fsm_conn.testing.archive import MOST, Archive
 from fsm_conn.testing.lives.checks import ViolationError
+from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
 from fsm_conn.testing.lives.reach import Reach
@@ -122,11 +123,12 @@ class _Lives:
     def run(self, lives: int, until: float | None, progress: Callable[[int], None]) -> Lived:
         lived, violation = 0, None
         try:
-            with self.reach.watching():
+            with self.reach.watching(), rarely_collected:
                 while lived < lives and violation is None and not (until is not None and time.monotonic() > until):
                     with silenced:
                         violation = self.live()
                     lived += 1
+                    rarely_collected.lived()
                     progress(lived)
         finally:
             self.loop.close()

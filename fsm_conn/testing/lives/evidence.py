@@ -55,6 +55,8 @@ class Evidence:
         self.logged: list[BaseException] = []
         self.late: Any = None
         self._parts: dict[type[Any], Any] = {}
+        self._kept: list[Any] = []
+        self._read = 0
 
     @property
     def state(self) -> str:
@@ -64,7 +66,11 @@ class Evidence:
     @property
     def records(self) -> Sequence[Any]:
         """All transitions so far."""
-        return self.machine._fsm_records or ()
+        kept, history = self._kept, self.machine._fsm_records
+        if history is not None and len(history._fields) != self._read:  # it makes a record anew whenever it is read
+            self._read = len(history._fields)
+            kept.extend(history[index] for index in range(len(kept), len(history)))
+        return kept
 
     def events(self) -> int:
         """How many events there were so far on which a rule `OfEvents` may depend."""

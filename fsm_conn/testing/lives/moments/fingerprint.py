@@ -8,8 +8,9 @@ variables of waiting user code, the timers, and the base's own data. Objects tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,9 +33,14 @@ __all__ = [
 _DURATIONS = frozenset({"snapshot", "since", "elapsed", "dwell"})
 _CLOCKS = _DURATIONS | {"time"}
 _LONGEST = 1e6
-_FRAMES = "cr_frame", "ag_frame", "gi_frame"
-_AWAITED = "cr_await", "ag_await", "gi_yieldfrom"
-"""Of coroutines, async generators and generators: where it runs, and what it awaits."""
+_FRAMES: Mapping[type, Callable[[Any], tuple[Any, Any]]] = {
+    CoroutineType: attrgetter("cr_frame", "cr_await"),
+    AsyncGeneratorType: attrgetter("ag_frame", "ag_await"),
+    GeneratorType: attrgetter("gi_frame", "gi_yieldfrom"),
+}
+"""Where a coroutine or a generator runs, and what it awaits."""
+
+
 _HISTORY = frozenset({"history", "records", "last_record"})
 """The past. User code must not read it if moments are to be compared."""
 _CLOCK, _CHANCE = "the wall clock", "chance without a seed"
@@ -204,12 +210,12 @@ def _waiting(task: asyncio.Task[Any], freezer: Freezer) -> Any:
     places = []
     awaited: Any = task.get_coro()
     while awaited is not None:
-        frame = next(filter(None, (getattr(awaited, name, None) for name in _FRAMES)), None)
+        look = _FRAMES.get(type(awaited))
+        frame, awaited = (None, None) if look is None else look(awaited)
         if frame is not None:
             code = frame.f_code
             variables = _variables(frame, freezer) if is_foreign(code) else ()
             places.append((code, frame.f_lasti, variables))
-        awaited = next(filter(None, (getattr(awaited, name, None) for name in _AWAITED)), None)
     return freezer.met(task), tuple(places), task.cancelling()
 
 
