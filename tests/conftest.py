@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
-from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 
-import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -47,18 +44,6 @@ EVERYWHERE = tuple(
 """What of that depends on the interpreter: its processes, its forks, its event loop."""
 LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutants.py", "inspector", "diagrams"))
 """What takes longest begins first, so that no worker has it left when the others are done."""
-HUNTS = tuple(
-    HERE / name
-    for name in (
-        *("checks/test_answers.py", "cli/test_explore_command.py", "connection/test_beside.py"),
-        *("connection/test_long_life.py", "connection/test_serving.py", "diagrams/test_rendered.py"),
-        *("pool/test_mutants.py", "pool/test_storm.py"),
-        *("testing/test_careless.py", "testing/test_cases.py", "testing/test_exploring.py"),
-        *("testing/test_machine_lives.py", "testing/test_mutants.py", "testing/test_own_ways.py"),
-        "testing/test_users_faults.py",
-    )
-)
-"""Searches that run the same lines thousands of times: what they cover is not counted, for they would take twice as long."""
 
 
 def runs_once(path: Path) -> bool:
@@ -87,21 +72,6 @@ def pytest_collection_finish() -> None:
     """What was imported stays: who collects garbage need not look at it again."""
     gc.collect()
     gc.freeze()
-    for name in ("COVERAGE_PROCESS_START", "COVERAGE_FILE"):  # programs that are run are not measured
-        os.environ.pop(name, None)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Count no lines where they are run too often."""
-    measured = coverage.Coverage.current() if _is_in(HUNTS, item.path) else None
-    if measured is None:
-        return (yield)
-    measured.stop()
-    try:
-        return (yield)
-    finally:
-        measured.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

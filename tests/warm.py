@@ -6,6 +6,7 @@ how it ends, what it leaves behind and what it warns of at its end is as of a pr
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -16,6 +17,7 @@ import tempfile
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 IMPORTED = ("fsm_conn.cli.app", "fsm_conn.links.plugin.client", "fsm_conn.links.plugin.link", "fsm_conn.pool.pool")
@@ -43,10 +45,15 @@ class Warm:
 
 
 @contextmanager
-def started(env: dict[str, str] | None = None) -> Iterator[Warm]:
-    """A process that has imported what most programs import, with an environment."""
+def started(env: dict[str, str] | None = None, *also: str, measured: bool = False) -> Iterator[Warm]:
+    """A process that has imported what most programs import, and some modules more, with an environment.
+
+    `measured`: the lines that its programs run are counted, where those of the tests are (see `lines`).
+    """
     env = {**(env or os.environ), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, __file__]
+    if not measured:
+        env.pop("LINES_SEEN", None)
+    command = [sys.executable, __file__, *also]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
         yield Warm(process)
         process.stdin.close()
@@ -77,7 +84,11 @@ def forked(job: dict[str, object]) -> None:
 
 def main() -> None:
     """Fork for each line of standard input, and tell on standard output how the program has ended."""
-    for name in IMPORTED:
+    if "LINES_SEEN" in os.environ:
+        import lines
+
+        os.register_at_fork(after_in_child=partial(atexit.register, lines.write))
+    for name in (*IMPORTED, *sys.argv[1:]):
         __import__(name)
     gc.freeze()
     for line in sys.stdin.buffer:

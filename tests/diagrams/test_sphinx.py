@@ -3,52 +3,48 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import warm
 
 from fsm_conn import Connection, ConnectionPool
 from fsm_conn._util.lookup import NameNotFoundError, object_named
 from fsm_conn.diagrams import diagram
 
-
-def build(folder: Path, page: str, builder: str = "html", path: Path | None = None) -> tuple[str, str]:
-    """Build one page in a process of its own, for Sphinx leaves traces; what it says, and the page."""
-    source = folder / "source"
-    source.mkdir(exist_ok=True)
-    (source / "conf.py").write_text("extensions = ['fsm_conn.diagrams.sphinx']\n")
-    (source / "index.rst").write_text(f"Page\n====\n\n{page}\n")
-    said = build_only(folder, builder, path)
-    made = folder / builder / ("index.txt" if builder == "text" else "index.html")
-    return said, made.read_text()
+Build = Callable[..., tuple[str, str]]
+CONFIGURATION = """
+import os, sys
+sys.path.insert(0, os.path.dirname(__file__))
+extensions = ['fsm_conn.diagrams.sphinx']
+"""
 
 
-def build_only(folder: Path, builder: str, path: Path | None = None) -> str:
-    """Of what was read before, if anything was."""
-    doctrees = ["-d", str(folder / "doctrees")]
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        *doctrees,
-        "-b",
-        builder,
-        str(folder / "source"),
-        str(folder / builder),
-    ]
-    paths = os.pathsep.join(filter(None, [path and str(path), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": paths}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+@pytest.fixture(scope="module")
+def build() -> Iterator[Build]:
+    """Builds one page in a process of its own, for Sphinx leaves traces; returns what it says, and the page."""
+    also = ("sphinx.cmd.build", "sphinx.builders.html", "fsm_conn.diagrams.sphinx")
+    with warm.started(None, *also, measured=True) as process:
+
+        def built(folder: Path, page: str, builder: str = "html") -> tuple[str, str]:
+            source = folder / "source"
+            source.mkdir(exist_ok=True)
+            (source / "conf.py").write_text(CONFIGURATION)
+            (source / "index.rst").write_text(f"Page\n====\n\n{page}\n")
+            arguments = ("-q", "-d", str(folder / "doctrees"), "-b", builder, str(source), str(folder / builder))
+            done = process.run("-m", "sphinx", *arguments)
+            assert done.returncode == 0, done.stderr
+            made = folder / builder / ("index.txt" if builder == "text" else "index.html")
+            return done.stderr, made.read_text() if made.exists() else ""
+
+        yield built
 
 
-def test_pictures_tables_and_text(tmp_path: Path) -> None:
+def test_pictures_tables_and_text(build: Build, tmp_path: Path) -> None:
     said, page = build(
         tmp_path,
         """
@@ -85,18 +81,20 @@ See :ref:`pool`.
     assert page.count("<table") == 2
 
 
-def test_a_builder_without_inline_pictures_gets_the_words(tmp_path: Path) -> None:
+def test_a_builder_without_inline_pictures_gets_the_words(build: Build, tmp_path: Path) -> None:
     said, page = build(tmp_path, ".. fsm-conn-diagram:: fsm_conn:ConnectionPool", "text")
     assert said == ""
     assert "State machine of 4 states" in page
 
 
 @pytest.mark.parametrize(("builder", "page"), [("latex", "*.tex"), ("texinfo", "*.texi")])
-def test_a_builder_without_svg_gets_pictures_that_it_can_use(tmp_path: Path, builder: str, page: str) -> None:
+def test_a_builder_without_svg_gets_pictures_that_it_can_use(
+    build: Build, tmp_path: Path, builder: str, page: str
+) -> None:
     """Also when the pages were read for another builder before."""
     text = ".. fsm-conn-diagram:: fsm_conn:ConnectionPool\n   :detail: states\n   :title: A pool\n   :base: fsm_conn:ConnectionPool"
     build(tmp_path, text)
-    said = build_only(tmp_path, builder)
+    said, _ = build(tmp_path, text, builder)
     assert said == ""
     made = tmp_path / builder
     (picture,) = made.rglob("*.png")
@@ -114,7 +112,7 @@ def test_a_builder_without_svg_gets_pictures_that_it_can_use(tmp_path: Path, bui
         ("fsm_conn:State", "has no table"),
     ],
 )
-def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, directive: str, told: str) -> None:
+def test_what_is_wrong_is_said_where_it_is(build: Build, tmp_path: Path, directive: str, told: str) -> None:
     said, page = build(tmp_path, f".. fsm-conn-diagram:: {directive}")
     assert "index.rst:4" in said
     assert told in said
@@ -122,10 +120,10 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, directive: str, told:
 
 
 @pytest.mark.parametrize("raised", ["ValueError('not today')", "SystemExit('not today')"])
-def test_a_module_that_cannot_be_imported_does_not_end_the_build(tmp_path: Path, raised: str) -> None:
+def test_a_module_that_cannot_be_imported_does_not_end_the_build(build: Build, tmp_path: Path, raised: str) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "broken_module.py").write_text(f"raise {raised}\n")
-    said, page = build(tmp_path, ".. fsm-conn-diagram:: broken_module:X\n\nGoes on.", path=tmp_path / "source")
+    said, page = build(tmp_path, ".. fsm-conn-diagram:: broken_module:X\n\nGoes on.")
     assert "index.rst:4" in said
     assert f"cannot import 'broken_module:X': {raised.partition('(')[0]}: not today" in said
     assert "Goes on." in page

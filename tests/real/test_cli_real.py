@@ -35,7 +35,7 @@ def hostile(*words: str) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """`fsm-conn`, without a terminal."""
-    with warm.started(clean_environment()) as process:
+    with warm.started(clean_environment(), measured=True) as process:
         yield partial(process.run, *COMMAND[1:])
 
 

@@ -1,0 +1,68 @@
+"""Which lines and branches of the package run in the tests: `LINES_SEEN=FOLDER python -m pytest -p lines` (`tox -e py311`).
+
+SlipCover takes its marks away where a line has been seen, so that searches that run the same lines thousands of times
+take no longer for it. Each process of the tests writes what it has seen into a file of that folder, and so does each
+program that `warm` forks for a test that asks for it; `python tests/lines.py FOLDER PERCENT` puts all together.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from slipcover import FileMatcher, ImportManager, Slipcover, merge_coverage, print_coverage
+
+NOT_COUNTED = ["if TYPE_CHECKING:", r"\.\.\.$", "@overload"]
+OMITTED = ["*_pb2*.py"]
+
+
+def package() -> str:
+    """The folder of the package that is tested, which is not imported for that."""
+    found = importlib.util.find_spec("fsm_conn")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return found.submodule_search_locations[0]
+
+
+def watched() -> Slipcover:
+    """What watches the package from now on: before anything has imported it, pytest's plugins included."""
+    seen = Slipcover(branch=True, exclude_lines=NOT_COUNTED)
+    ImportManager(seen, FileMatcher([package()], OMITTED)).__enter__()
+    return seen
+
+
+FOLDER = os.environ.get("LINES_SEEN")
+SEEN = watched() if FOLDER else None
+
+
+def write() -> None:
+    """Write down what this process has seen."""
+    if SEEN is not None and FOLDER is not None:
+        Path(FOLDER).mkdir(parents=True, exist_ok=True)
+        (Path(FOLDER) / f"{os.getpid()}.json").write_text(json.dumps(SEEN.get_coverage()))
+
+
+pytest_sessionfinish = write
+
+
+def pytest_configure() -> None:
+    """What pytest was told so that it finds this module is not for the programs that tests run."""
+    os.environ.pop("PYTHONPATH", None)
+
+
+def main(folder: str, least: str) -> int:
+    """Print what was not run, file by file; exit status 1 where it is too much."""
+    everything = Slipcover(branch=True, source=[package()], omit=OMITTED, exclude_lines=NOT_COUNTED).get_coverage()
+    for file in Path(folder).glob("*.json"):
+        merge_coverage(everything, json.loads(file.read_text()))
+    print_coverage(everything, skip_covered=True, missing_width=60)
+    covered = everything["summary"]["percent_covered"]
+    print(f"TOTAL {covered:.2f} % of lines and branches were run; it must be {least} %")
+    return int(covered < float(least))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
