@@ -81,14 +81,14 @@ def secured(request: pytest.FixtureRequest) -> Plugin:
 def made(request: pytest.FixtureRequest) -> Plugin:
     peer = PEERS[request.param]
     if not peer.go:
-        return Plugin([PYTHON, "-m", "fsm_conn.demo.counter"], mtls=peer.mtls)
+        return Plugin([PYTHON, "-m", "fsm_conn.demo.counter"], mtls=peer.mtls, prefork=True)
     return Plugin([request.getfixturevalue("binary"), *peer.arguments], mtls=peer.mtls)
 
 
 @pytest.fixture
 def counter() -> Plugin:
     """The one in Python, with TLS."""
-    return Plugin([PYTHON, "-m", "fsm_conn.demo.counter"], mtls=True)
+    return Plugin([PYTHON, str(PLUGINS / "measured.py"), "fsm_conn.demo.counter"], mtls=True)
 
 
 @asynccontextmanager

@@ -16,12 +16,13 @@ from fsm_conn import Connection, ConnectionState, RequestError, UnknownNameError
 
 ROOT = Path(__file__).parents[2]
 CALCULATOR = [sys.executable, "-m", "fsm_conn.demo.calculator"]
+MEASURED = [sys.executable, str(Path(__file__).parent / "plugins" / "measured.py"), "fsm_conn.demo.calculator"]
 
 
 async def test_a_life_with_a_real_plugin() -> None:
     """Answers, errors of the plugin, wrong calls, a kill; spans and metrics agree."""
     otel, prometheus = Otel(), Prometheus()
-    conn = Connection(CALCULATOR, name="calc")
+    conn = Connection(MEASURED, name="calc", start_timeout=200)
     otel.observer.attach(conn)
     prometheus.observer.attach(conn)
     async with conn:
