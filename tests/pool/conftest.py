@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -44,8 +45,8 @@ def nothing_is_left(pool: ConnectionPool, peer: Peer) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@pytest.fixture
-async def opened() -> AsyncIterator[Callable[..., Any]]:
+@asynccontextmanager
+async def opening() -> AsyncIterator[Callable[..., Any]]:
     """Makes a pool, opens it, and closes it at the end; then nothing must be left."""
     pools: list[tuple[ConnectionPool, Peer]] = []
 
@@ -63,3 +64,10 @@ async def opened() -> AsyncIterator[Callable[..., Any]]:
             await asyncio.sleep(0)
         assert pool.slots == ()
         assert peer.open_now == 0
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[..., Any]]:
+    """As `opening`."""
+    async with opening() as open_one:
+        yield open_one

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from fsm_conn import ConnectionPool, PoolPolicy, RetryPolicy
 from fsm_conn.testing import ViolationError
+from fsm_conn.testing.lives.connections.life import POLICY
 from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.life import PoolLife
+from fsm_conn.testing.lives.pools.offers import IMPATIENT
 
 __all__ = ["calls_live", "hanging_live", "hunt", "live"]
 
@@ -59,7 +61,14 @@ def live(
     rng = random.Random(seed)
     chosen = policy(rng)
     kind = rng.choice(HOOKS) if hooks is None else hooks
-    life = PoolLife(pool_class, policy=chosen, hooks=kind, seed=seed, targets=rng.choice([1, 1, 2, 3]))
+    life = PoolLife(
+        pool_class,
+        policy=chosen,
+        hooks=kind,
+        seed=seed,
+        targets=rng.choice([1, 1, 2, 3]),
+        retry=IMPATIENT if seed % 3 == 2 else POLICY,
+    )
     try:
         for _ in range(steps):
             offers = [offer for offer in life.offers() if only is None or offer[0].name in only]

@@ -30,9 +30,11 @@ from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.opening import Opening
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots import slot as slot_module
+from fsm_conn.pool.slots.backoff import Backoff
 from fsm_conn.pool.slots.generation import Generation
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.slots import Slots
+from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.supervisor import Supervisor
 from fsm_conn.pool.targets.moves import Moves
 from fsm_conn.pool.users import current_user
@@ -390,6 +392,84 @@ def sleeps_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "_places", lambda self, now: 0)
 
 
+@mutant("what maintains the pool is not woken by those who wait")
+def waiting_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    def provide(self: Supervisor) -> None:
+        if not self.slots.is_complete and self.waiters and self.is_open:
+            self._follow(self.slots.plan(self.waiters.demand, self.now()))
+
+    patch.setattr(Supervisor, "provide", provide)
+
+
+@mutant("what maintains the pool does not look at the clock")
+def nothing_is_ever_due(patch: pytest.MonkeyPatch) -> None:
+    clean_up = Supervisor.clean_up
+    patch.setattr(Supervisor, "clean_up", lambda self: clean_up(self) and None)
+
+
+@mutant("the only link that serves is closed for its age")
+def the_last_is_too_old(patch: pytest.MonkeyPatch) -> None:
+    def may_replace(self: Slots, old: Slot) -> bool:
+        return all(each.in_service for each in self if not (each is old or each.is_overflow or each.is_asleep))
+
+    patch.setattr(Slots, "may_replace", may_replace)
+
+
+@mutant("a link is closed for its age while another does not serve")
+def all_are_too_old_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slots, "may_replace", lambda self, old: self.serving() > 1)
+
+
+@mutant("what does not serve counts for the minimum of idle connections")
+def idle_beside_what_fails(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slots, "serving", lambda self: sum(not slot.is_overflow for slot in self))
+
+
+@mutant("overflow that alone serves is closed for being idle")
+def overflow_that_serves_is_idle(patch: pytest.MonkeyPatch) -> None:
+    idle_until = Supervisor._idle_until
+
+    def until(self: Supervisor, slot: Slot, now: float) -> float | None:
+        if not slot.is_overflow:
+            return idle_until(self, slot, now)
+        return (now if slot.is_used else slot.idle_since) + self.policy.overflow_linger
+
+    patch.setattr(Supervisor, "_idle_until", until)
+
+
+@mutant("a connection that has lost too many links is tried again as soon as any other")
+def restarts_are_not_limited(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Backoff, "_until_restart", lambda self, now: 0.0)
+
+
+@mutant("a connection that has lost too many links waits for longer than its policy says")
+def restarts_wait_too_long(patch: pytest.MonkeyPatch) -> None:
+    until = Backoff._until_restart
+    patch.setattr(Backoff, "_until_restart", lambda self, now: 3 * until(self, now))
+
+
+@mutant("overflow that never came up was used")
+def overflow_is_used_in_vain(patch: pytest.MonkeyPatch) -> None:
+    absorb = PoolStats.absorb
+
+    def count(self: PoolStats, slot: Slot) -> None:
+        absorb(self, slot)
+        self.overflow_used += slot.is_overflow and not slot.links
+
+    patch.setattr(PoolStats, "absorb", count)
+
+
+@mutant("nobody waits for the end of a slot that has left")
+def left_and_forgotten(patch: pytest.MonkeyPatch) -> None:
+    retire = Supervisor.retire
+
+    def forget(self: Supervisor, slot: Slot) -> None:
+        retire(self, slot)
+        self.slots.leaving.discard(slot)
+
+    patch.setattr(Supervisor, "retire", forget)
+
+
 # --- the life -----------------------------------------------------------------------------------------------------
 
 
@@ -449,6 +529,11 @@ def calls_are_repeated_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls, "MOST_REPEATS", 1000)
 
 
+@mutant("a call that ends its links is sent again once more than it may be")
+def calls_are_repeated_once_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(calls, "MOST_REPEATS", calls.MOST_REPEATS + 1)
+
+
 @mutant("a call that has waited has all of its time before it", pools.calls_live)
 def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls.Patience, "what_is_left", lambda self: self._options)
@@ -479,6 +564,15 @@ def returned_by_threads_past_the_line(patch: pytest.MonkeyPatch) -> None:
             self.free.append(slot)
 
     patch.setattr(Leases, "returned", slowly)
+
+
+@mutant("what another thread gives back does not wake the loop")
+def threads_do_not_wake_the_loop(patch: pytest.MonkeyPatch) -> None:
+    def call_soon(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon(self._returned_here, slot, holder, generation)
+
+    patch.setattr(Leases, "_call_soon", call_soon)
 
 
 @mutant("a call that was not sent is not sent through another connection")
@@ -591,6 +685,16 @@ def replaced_while_draining(patch: pytest.MonkeyPatch) -> None:
 @mutant("connections never move to a target that has too few of them")
 def never_evened_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Moves, "clean_up", lambda self, now: [])
+
+
+@mutant("a target that is added is forgotten")
+def added_and_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Supervisor, "add_target", nothing)
+
+
+@mutant("a target that was left out is never tried again")
+def left_out_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Moves, "_is_tried_by", lambda self, slot, target: True)
 
 
 # --- drivers ------------------------------------------------------------------------------------------------------

@@ -160,6 +160,15 @@ async def test_the_least_loaded_target_is_leased_first() -> None:
 async def test_calls_go_to_the_least_loaded_target() -> None:
     """Leases are load, too."""
     pool, backends = await spread(2, 4)
+    for kept in range(2):
+        pair = sorted([await pool.acquire(), await pool.acquire()], key=lambda lease: lease.connection.name)
+        pair[1 - kept].release()
+        before = [len(backend.calls) for backend in backends]
+        await pool.call("a.B")
+        assert [len(backend.calls) - count for backend, count in zip(backends, before, strict=True)] == [kept, 1 - kept]
+        pair[kept].release()
+    for backend in backends:
+        backend.calls.clear()
     held = [await pool.acquire() for _ in range(3)]
     free = next(each for each in pool.slots if not each.holders)
     await pool.call("a.B")

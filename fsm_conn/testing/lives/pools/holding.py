@@ -69,7 +69,7 @@ async def hold(user: PoolUser, pool: ConnectionPool, model: PoolModel, cancelled
             model.doubtful.add(user.link)
         model.let_go(user)
         if word != "forget":
-            _give_back(lease, word)
+            _give_back(lease, word, model)
             if word == "release and cancel" and (others := [each for each in model.waiting if not each.is_stranger]):
                 cancelled.add(others[0].task)
                 others[0].task.cancel()
@@ -77,12 +77,24 @@ async def hold(user: PoolUser, pool: ConnectionPool, model: PoolModel, cancelled
             model.leaked += 1
 
 
-def _give_back(lease: Lease, word: str) -> None:
+def _give_back(lease: Lease, word: str, model: PoolModel) -> None:
     if word == "discard":
         lease.discard()
     elif word == "release elsewhere":
-        thread = threading.Thread(target=lease.release)
+        thread = threading.Thread(target=_release_elsewhere, args=(lease, model, asyncio.get_running_loop()))
         thread.start()
         thread.join()
     else:
         lease.release()
+
+
+def _release_elsewhere(lease: Lease, model: PoolModel, loop: asyncio.AbstractEventLoop) -> None:
+    """Release a lease in a thread. A loop that debugs refuses callbacks of other threads which do not wake it."""
+    was_debugging = loop.get_debug()
+    loop.set_debug(True)
+    try:
+        lease.release()
+    except BaseException as error:
+        model.unexpected = error
+    finally:
+        loop.set_debug(was_debugging)

@@ -14,11 +14,12 @@ from fsm_conn.links.base import CallOptions
 from fsm_conn.pool.errors import PoolClosed
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import ALWAYS, AT_REST, AT_THE_END
+from fsm_conn.testing.lives.connections.life import POLICY
 from fsm_conn.testing.lives.pools.asking import SimulatedTarget
 from fsm_conn.testing.lives.pools.holding import hold
 from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.model import PoolUser
-from fsm_conn.testing.lives.pools.offers import TARGETS, USERS, also, offers, options, pool_policy
+from fsm_conn.testing.lives.pools.offers import IMPATIENT, TARGETS, USERS, also, offers, options, pool_policy
 from fsm_conn.testing.lives.pools.rules import broken_at_the_end
 from fsm_conn.testing.lives.pools.stage import MakePool, PoolStage
 from fsm_conn.testing.lives.script import Step
@@ -166,6 +167,7 @@ class PoolLife(PoolStage):
         if len(self.pool.targets) < TARGETS:
             self.targets.append(SimulatedTarget(self.peer, len(self.targets)))
             self._inside(lambda: self.pool.add_target(self.targets[-1]))
+            self.model.targets.add(self.targets[-1].number)
         self._settle(rush)
 
     def remove_target(self, number: int = 0, *, rush: bool = False) -> None:
@@ -252,6 +254,7 @@ class PoolLife(PoolStage):
             "hooks": rng.choice(cls.hook_kinds),
             "seed": rng.randrange(4),
             "targets": rng.choice((1, 1, 2, 3)),
+            "retry": rng.choice((POLICY, POLICY, IMPATIENT)),
         }
 
     def _end(self) -> None:
@@ -282,6 +285,7 @@ class PoolLife(PoolStage):
 
     async def _removed(self, target: Any) -> None:
         if target in self.pool.targets and len(self.pool.targets) > 1:
+            self.model.targets.discard(target.number)
             await self.pool.remove_target(target, timeout=5)
             self.model.removed.add(target.number)
 

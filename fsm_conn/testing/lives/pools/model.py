@@ -83,7 +83,10 @@ class PoolModel:
         links_before: the links that were in service at the last check.
         losses: links that were lost since the last check.
         expired: links that are to be replaced as soon as possible.
-        removed: numbers of targets that were removed.
+        targets: numbers of the targets that the pool was given and that were not removed.
+        removed: numbers of targets that were removed, and whose links are closed.
+        slots: the slots that the pool has, or had.
+        overflow: how many slots of overflow came into service.
         size: the size to which the pool was resized; None: it was not resized.
         until: the deadlines of calls without a lease.
         lost_at: when links were lost.
@@ -93,7 +96,10 @@ class PoolModel:
         self.acquire_timeout = acquire_timeout
         self.peer = peer
         self.expired: set[Link | None] = set()
+        self.targets: set[int] = set()
         self.removed: set[int] = set()
+        self.slots: Callable[[], Iterable[Slot]] = tuple
+        self.overflow: Callable[[], int] = int
         self.size: int | None = None
         self.until: dict[asyncio.Task[Any], float] = {}
         self.lost_at: dict[Link, float] = {}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any, Protocol
 
+import attrs
+
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.policy import RetryPolicy
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.table import PoolState
+from fsm_conn.testing.lives.connections.life import POLICY
 from fsm_conn.testing.lives.connections.overrides import overrides_of
 from fsm_conn.testing.lives.pools.asking import PoolPeer
 from fsm_conn.testing.lives.pools.model import PoolUser
@@ -17,13 +20,15 @@ from fsm_conn.testing.lives.script import Step
 from fsm_conn.testing.lives.stepping import TIMES, Offer
 from fsm_conn.testing.simulated import OUTCOMES, SimulatedLink
 
-__all__ = ["TARGETS", "USERS", "also", "offers", "options", "pool_policy"]
+__all__ = ["IMPATIENT", "TARGETS", "USERS", "also", "offers", "options", "pool_policy"]
 
 USERS = 7
 """The most users at a time: more of them would reveal no more mistakes."""
 
 UNHURRIED = ("block", "call_that_kills", "open", "open_partly")
 """Steps that cannot be rushed."""
+IMPATIENT = attrs.evolve(POLICY, max_restarts=1, restart_window=20.0)
+"""A policy of connections that give up when they lose a second link within 20 s."""
 TARGETS = 3
 """The most targets at a time."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from fsm_conn.connection.table import ConnectionState, Trigger
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
-from fsm_conn.pool.slots.table import SlotState
+from fsm_conn.pool.slots.table import SlotState, SlotTrigger
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.pools.model import PoolModel
@@ -37,6 +38,7 @@ def counts_are_equal(pool: ConnectionPool, model: PoolModel, now: float) -> str 
         "timeouts": (counted["timeouts"] >= model.timeouts, True),
         "refused": (counted["refused"] >= model.refusals, True),
         "leaked": (counted["leaked"], model.leaked),
+        "overflow": (counted["overflow_used"], model.overflow()),
     }
     return next((f"{what}: {one}, and the users say {two}" for what, (one, two) in pairs.items() if one != two), None)
 
@@ -104,10 +106,22 @@ def leases_are_exclusive(pool: ConnectionPool, model: PoolModel, now: float) -> 
 
 
 def attempts_have_pauses(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
-    """A connection that has given up is not connected again before a pause."""
+    """A connection that has given up is not connected again before a pause, nor more often than its policy allows, and
+    no pause is longer than both say.
+    """
     least = 0.5 * pool.policy.replacement.initial_delay
     for slot in pool.slots:
-        given_up = None
+        given_up, retry = None, slot.conn.retry
+        longest = pool.policy.replacement.max_delay + (0 if retry.max_restarts is None else retry.restart_window)
+        last = slot.last_record
+        is_pausing = slot.state == SlotState.BACKING_OFF and slot.conn.state != ConnectionState.DISCONNECTING
+        if is_pausing and last is not None and now - last.at > longest + SLACK:
+            return f"{slot!r} has paused for {now - last.at:g} s"
+        if (
+            retry.max_restarts is not None
+            and (span := _span(slot, retry.max_restarts + 2)) < retry.restart_window - SLACK
+        ):
+            return f"{slot!r} has lost {retry.max_restarts + 2} links within {span:g} s"
         for record in slot.conn.history:
             if record.internal:
                 continue
@@ -116,6 +130,12 @@ def attempts_have_pauses(pool: ConnectionPool, model: PoolModel, now: float) -> 
                 return f"{slot!r} was connected again {record.at - given_up:g} s after it had given up"
             given_up = record.at if record.dest == ConnectionState.FAILED else None
     return None
+
+
+def _span(slot: Slot, count: int) -> float:
+    """The shortest time within which a slot has lost that many links."""
+    lost = [record.at for record in slot.history if record.trigger == SlotTrigger.LOST]
+    return min((then - first for first, then in zip(lost, lost[count - 1 :], strict=False)), default=math.inf)
 
 
 def free_is_what_can_be_leased(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
@@ -225,6 +245,9 @@ def what_leaves_is_closed(pool: ConnectionPool, model: PoolModel, now: float) ->
     for slot in pool._slots.leaving:
         if slot in pool.slots or not slot.is_retired or slot.state != SlotState.CLOSING:
             return f"{slot!r} is leaving, and is not being closed"
+    for slot in model.slots():
+        if not (slot.state == SlotState.CLOSED or slot in pool.slots or slot in pool._slots.leaving):
+            return f"{slot!r} has left, and nobody waits for its end"
     return None
 
 
@@ -259,6 +282,14 @@ def it_is_as_large_as_said(pool: ConnectionPool, model: PoolModel, now: float) -
     return None
 
 
+def it_has_the_targets_that_it_was_given(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """Those that it was made with, and those that were added; not those that were removed."""
+    numbers = {target.number for target in pool.targets if hasattr(target, "number")}
+    if numbers and numbers != model.targets:
+        return f"it has the targets {sorted(numbers)}, and was given {sorted(model.targets)}"
+    return None
+
+
 def links_are_used_rightly(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """The contract of links is kept: each is opened once, closed once, and used in between."""
     return model.peer.faults[0] if model.peer.faults else None
@@ -278,6 +309,7 @@ _RULES: tuple[Rule, ...] = (
     a_removed_target_is_left,
     calls_keep_their_deadlines,
     it_is_as_large_as_said,
+    it_has_the_targets_that_it_was_given,
     errors_are_documented,
     counts_are_equal,
     slots_are_as_many_as_said,

@@ -53,6 +53,7 @@ STEP_RULES: dict[str, str] = {
     "opening_waits_as_said": "`initialize(at_least=0)` waits for no connection.",
     "permanent_errors_are_final": "After a permanent error there is no further attempt.",
     "targets_have_their_share": "Once all is well, targets have equally many connections.",
+    "what_serves_is_kept": "No link is closed for its age, or for being unused, while nothing else serves.",
     "unsent_calls_are_repeated": "A call that may be repeated is not given up because it was not sent.",
 }
 """The rules that are checked during a step; all others are compared with the model at rest."""
@@ -89,6 +90,7 @@ class PoolStage(SteppedLife):
         self.peer = PoolPeer()
         self.targets = [SimulatedTarget(self.peer, number) for number in range(targets)]
         self.model = PoolModel(policy.acquire_timeout, self.peer)
+        self.model.targets = {target.number for target in self.targets}
         self.model.called = lambda: [each.link for each in self.peer.unanswered() if each.what == "call"]
         self.users: list[PoolUser] = []
         self.others: list[tuple[str, asyncio.Task[Any]]] = []
@@ -105,6 +107,8 @@ class PoolStage(SteppedLife):
         tell_of_leases(self.pool, self.model)
         self._hooks.join(self.pool)
         self._watch = PoolWatch(self.pool, self.loop)
+        self.model.slots = lambda: tuple(self._watch.serving.slots)
+        self.model.overflow = lambda: len(self._watch.serving.overflow)
 
     @property
     def links(self) -> list[SimulatedLink]:

@@ -16,6 +16,7 @@ from fsm_conn.testing.lives.connections.verdicts import why_it_spins
 from fsm_conn.testing.lives.culprits import blamed
 from fsm_conn.testing.lives.machine_rules import SIMULATED_BUG
 from fsm_conn.testing.lives.machines.strays import LateSpeech, has_own_code
+from fsm_conn.testing.lives.pools.serving import Serving
 from fsm_conn.testing.lives.suspects import suspects, suspects_in_class
 from fsm_conn.testing.virtual import VirtualLoop
 
@@ -32,9 +33,13 @@ class PoolWatch:
     Args:
         pool: the pool, before it was opened.
         loop: the loop in which it lives.
+
+    Attributes:
+        serving: watches its slots.
     """
 
     def __init__(self, pool: ConnectionPool, loop: VirtualLoop) -> None:
+        self.serving = Serving(pool)
         self._pool = pool
         self._loop = loop
         self._kinds: dict[type[Connection], None] = {}
@@ -46,6 +51,7 @@ class PoolWatch:
 
     def _met(self, conn: Connection) -> None:
         self._kinds[type(conn)] = None
+        self._loop.call_soon(self.serving.look)  # its slot is not on the list yet
         if self._has_hooks:
             self._spinning.append(Spinning(conn, self._loop))
         if self._has_hooks or has_own_code(type(conn)):
@@ -60,6 +66,8 @@ class PoolWatch:
             if record.trigger == FAULT and record.reason is not None and SIMULATED_BUG not in str(record.reason):
                 whose = blamed(self._pool, record.reason) or type(self._pool).__name__
                 return Finding("faults_have_a_cause", f"{whose} has a bug: {record.reason!r}", record.reason)
+        if self.serving.told is not None:
+            return Finding("what_serves_is_kept", self.serving.told)
         for late in self._late:
             if late.told is not None:
                 return Finding("nobody_speaks_late", late.told)
@@ -85,4 +93,4 @@ class PoolWatch:
 
     def known(self) -> dict[int, str]:
         """Objects that are no part of the pool, for fingerprints."""
-        return {id(self): "watch", **{id(each): "spinning" for each in (*self._spinning, *self._late)}}
+        return {id(self): "watch", **{id(each): "spinning" for each in (self.serving, *self._spinning, *self._late)}}
