@@ -31,6 +31,7 @@ class Peer:
         self.closed = 0
         self.tried = 0
         self.calls: list[tuple[str, Any, dict[str, Any]]] = []
+        self.streams: list[tuple[str, Any, dict[str, Any]]] = []
         self.options: list[CallOptions | None] = []
         self.call_outcomes: list[Any] = []
         self.probe_outcomes: list[Any] = []
@@ -127,6 +128,7 @@ class PeerLink(Link):
         return outcome
 
     async def stream(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
+        self.peer.streams.append((method, request, dict(fields)))
         for item in (1, 2, 3):
             yield item
 

@@ -1496,6 +1496,16 @@ async def test_a_stream_waits_for_the_connection_when_it_is_asked_to() -> None:
     await conn.disconnect()
 
 
+@pytest.mark.parametrize("options", [(), (CallOptions(),), (CallOptions(wait_for_ready=True),)])
+async def test_a_stream_is_sent_as_it_was_asked_for(options: tuple[CallOptions, ...]) -> None:
+    """With its method, its request and its fields, whether or not it may wait."""
+    conn, peer = await in_state("connected")
+    assert await collected(conn.stream("s.M", *options, n=1)) == [1, 2, 3]
+    assert await collected(conn.stream("s.M", {"a": 2}, *options)) == [1, 2, 3]
+    assert peer.streams == [("s.M", None, {"n": 1}), ("s.M", {"a": 2}, {})]
+    await conn.disconnect()
+
+
 async def collected(stream: Any) -> list[Any]:
     return [item async for item in stream]
 
