@@ -109,7 +109,7 @@ def groups_are_told_as_groups(patch: pytest.MonkeyPatch) -> None:
     by(test_one_link.test_one_failure_of_many_slots_is_told_at_length_once),
 )
 def tracebacks_of_all(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Supervisor, "_told_last", property(lambda self: None, nothing), raising=False)
+    patch.setattr(Supervisor, "_told", property(lambda self: [], nothing), raising=False)
 
 
 @mutant(
