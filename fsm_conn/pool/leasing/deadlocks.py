@@ -31,18 +31,19 @@ def shown_frames(frames: list[traceback.FrameSummary]) -> str:
 
 
 class Watching(Protocol):
-    """An object that knows which leases are watched, and which task was warned last."""
+    """An object that knows the slots, which leases are watched, and which task was warned last."""
 
     warned: TaskRef | None
+    slots: Any
 
     @property
     def watched(self) -> Iterable[Any]:
         """The watched leases."""
 
 
-def warn_of_deadlock(leases: Watching, me: TaskRef) -> None:
-    """Log that a task which is about to wait holds all connections, and where it acquired them and waits."""
-    if leases.warned == me:
+def warn_of_deadlock(leases: Watching, me: TaskRef, now: float) -> None:
+    """Log when a task that is about to wait holds all connections, and where it acquired them and waits."""
+    if leases.warned == me or not leases.slots.are_held_by(me) or leases.slots.to_come(now):
         return  # each task is warned once
     leases.warned = me
     held = [lease for lease in leases.watched if lease._holder == me and lease.is_held and lease._where]

@@ -84,8 +84,7 @@ class Leases:
         self._supervisor = supervisor
         self.policy: PoolPolicy = supervisor.policy
         self.waiters = supervisor.waiters
-        self._hooks = hooks
-        self._counts = counts
+        self._hooks, self._counts = hooks, counts
 
     def __repr__(self) -> str:
         return repr(self.gate)
@@ -119,8 +118,9 @@ class Leases:
             self.gate.admit()
             self.lookout.look()
         limit = self.policy.acquire_timeout if timeout is None else timeout
-        if limit != 0 and self.slots.are_held_by(holder) and not self.slots.to_come(self._supervisor.now()):
-            warn_of_deadlock(self, holder)
+        first = self.slots.first  # usually another task holds it, which is the quickest answer
+        if limit != 0 and (first is None or not first.is_active or holder in first.holders):
+            warn_of_deadlock(self, holder, self._supervisor.now())
         if limit is not None:
             return self._slot_in_time(holder, limit)
         if not self.is_slow and self.policy.max_waiters is None:  # as `_queue_up`, without the call

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sized
+from typing import cast
 
 import attrs
 
@@ -50,6 +51,7 @@ class Slots:
         free: slots that are ready and have room for a lease, in reverse order: the last one is taken first.
         set_aside: slots that were free, and are checked before they are handed out.
         leaving: slots that were retired, and are still being closed.
+        first: one of the slots, if there are any.
         is_complete: whether there is usually nothing that could be started. A quick test: it is asked on every wait.
         overflow_failures: how many times in a row overflow has failed.
         overflow_at: when overflow may be opened again, by the loop's clock.
@@ -61,7 +63,7 @@ class Slots:
         self.set_aside: list[Slot] = []
         self.leaving: set[Slot] = set()
         self.overflow_failures = 0
-        self.is_complete = False
+        self.is_complete, self.first = False, cast("Slot | None", None)
         self.overflow_at = 0.0
         self._targets = targets
         self._counts = counts
@@ -106,7 +108,7 @@ class Slots:
         for slot in self._slots:
             self._counts.absorb(slot)
             slot.target.absorb(slot)
-        self._slots, self.set_aside, self.is_complete = [], [], False
+        self._slots, self.set_aside, self.is_complete, self.first = [], [], False, None
         self.free.clear()
         self.leaving = set()
 
@@ -119,6 +121,7 @@ class Slots:
 
     def recount(self) -> None:
         """There are other slots now, or others are in service."""
+        self.first = next(iter(self._slots), None)
         extra = sum(slot.is_replaced or slot.predecessor is not None for slot in self._slots)
         self.is_complete = self._is_plain and len(self._slots) - extra >= self._most and self._slots[0].in_service
 
