@@ -29,7 +29,13 @@ ONCE = tuple(
     HERE / name
     for name in (
         *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
-        *("connection/test_beside.py", "connection/test_serving.py", "pool/test_mutants.py", "pool/test_storm.py"),
+        *(
+            "connection/test_beside.py",
+            "connection/test_serving.py",
+            "pool/test_merging.py",
+            "pool/test_mutants.py",
+            "pool/test_storm.py",
+        ),
         *("links/test_fuzz_files.py", "links/grpc/test_fuzz_requests.py", "links/process/test_fuzz_output.py"),
         *("test_benchmarks.py", "test_layers.py", "test_patience.py", "test_platforms.py", "test_security_document.py"),
         "test_surface.py",
@@ -38,9 +44,7 @@ ONCE = tuple(
 """What one interpreter shows for all: texts, pictures, documents, pages, searches by chance and for seeded faults, and
 peers that others wrote. None of that asks more of the interpreter than the tests of machines, connections and pools do.
 """
-EVERYWHERE = tuple(
-    HERE / "real" / f"test_{name}.py" for name in ("connection_real", "plugin_link", "prefork_real", "process")
-)
+EVERYWHERE = tuple(HERE / "real" / f"test_{name}.py" for name in ("connection_real", "prefork_real", "process"))
 """What of that depends on the interpreter: its processes, its forks, its event loop."""
 LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutants.py", "inspector", "diagrams"))
 """What takes longest begins first, so that no worker has it left when the others are done."""

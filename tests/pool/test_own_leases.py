@@ -12,6 +12,7 @@ from fsm_conn.testing import PoolLife, random_lives
 from fsm_conn.testing.lives.pools.stage import SMALL
 
 LIVES = 12
+BY_LEASES = {"unsent_calls_are_repeated": "a call through a lease never is"}
 
 
 class CallsThroughLeases(ConnectionPool):
@@ -99,8 +100,7 @@ class Refuses(ConnectionPool):
 )
 def test_who_uses_its_own_leases_raises_no_alarm(own: type[ConnectionPool]) -> None:
     """The model counts all leases, whoever asks for them."""
-    ignore = {"unsent_calls_are_repeated": "a call through a lease never is"}
-    lived = random_lives(own, lives=LIVES, hooks="", targets=1, policy=SMALL, ignore=ignore)
+    lived = random_lives(own, lives=LIVES, hooks="", targets=1, policy=SMALL, ignore=BY_LEASES)
     assert lived.violation is None, lived.violation
 
 
@@ -124,7 +124,7 @@ class Mistrusts(ChecksSlowly):
 @pytest.mark.parametrize(("own", "rule"), [(Forgets, "counts_are_equal"), (Mistrusts, "errors_are_ours")])
 def test_a_lease_that_a_class_forgets_and_a_bug_of_its_hook_are_found(own: type[ConnectionPool], rule: str) -> None:
     """Its own leases are judged as those of others are."""
-    lived = random_lives(own, lives=LIVES, hooks="", targets=1, policy=SMALL)
+    lived = random_lives(own, lives=LIVES, hooks="", targets=1, policy=SMALL, ignore=BY_LEASES)
     assert lived.violation is not None
     assert lived.violation.invariant == rule
 
