@@ -25,7 +25,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
@@ -34,7 +34,7 @@ from fsm_conn._util.timing import news_of_loss
 from fsm_conn.links.base import CallOptions, Link
 from fsm_conn.links.errors import ConnectionLostError, LinkError, LinkLostError, ProbeError
 
-__all__ = ["DriverLink", "has_reset"]
+__all__ = ["DriverLink", "has_reset", "probed_since", "watch_probes"]
 
 T = TypeVar("T")
 
@@ -58,6 +58,8 @@ class DriverLink(Link, Generic[T]):
         self._gone: asyncio.Future[Exception] | None = None
         self._polling: asyncio.Task[None] | None = None
         self._pinging: asyncio.Future[None] | None = None
+        self._probed_since: float | None = None
+        self._on_probe: Callable[[], None] | None = None
         self._turn = asyncio.Lock()
 
     # --- what there is to define ------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ class DriverLink(Link, Generic[T]):
         """
         self.users += 1
         try:
-            if self._pinging is not None:
+            if self._pinging is not None and self.one_at_a_time:
                 await asyncio.wait({self._pinging})
             if self.is_gone():
                 raise LinkLostError(f"{type(self).__name__} is lost")
@@ -178,7 +180,9 @@ class DriverLink(Link, Generic[T]):
         """As `ping` does, unless the driver is in use."""
         if self.users or type(self).ping is DriverLink.ping:
             return False
-        pinging = self._pinging = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        pinging = self._pinging = loop.create_future()
+        self._tell_of_probe(loop.time())
         try:
             await self.ping(self.driver)
         except asyncio.CancelledError:
@@ -191,6 +195,8 @@ class DriverLink(Link, Generic[T]):
         finally:
             self._pinging = None
             pinging.set_result(None)
+            if not self.is_gone():  # otherwise a pool would lease it before it knows of the loss
+                self._tell_of_probe(None)
         return True
 
     async def call(self, method: str, request: Any, fields: Mapping[str, Any], options: CallOptions | None) -> Any:
@@ -226,6 +232,11 @@ class DriverLink(Link, Generic[T]):
         finally:
             self.end_use()
 
+    def _tell_of_probe(self, since: float | None) -> None:
+        self._probed_since = since
+        if self._on_probe is not None:
+            self._on_probe()
+
     def _cut_off(self, what: str) -> None:
         if self.one_at_a_time:
             self.mark_lost(LinkLostError(f"{type(self).__name__}: {what} was cut off before its answer came"))
@@ -239,6 +250,17 @@ class DriverLink(Link, Generic[T]):
 def has_reset(link: Link | None) -> bool:
     """Whether pools clean the link up after each lease: it defines `reset`."""
     return isinstance(link, DriverLink) and type(link).reset is not DriverLink.reset
+
+
+def probed_since(link: Link | None) -> float | None:
+    """Since when a driver that does one thing at a time is probed, by the loop's clock; None: it is not."""
+    return link._probed_since if isinstance(link, DriverLink) and link.one_at_a_time else None
+
+
+def watch_probes(link: Link | None, told: Callable[[], None]) -> None:
+    """Have `told` called when a probe of a driver has begun, and when it has ended."""
+    if isinstance(link, DriverLink):
+        link._on_probe = told
 
 
 def _not_connected(link: Link, error: Exception) -> LinkError:

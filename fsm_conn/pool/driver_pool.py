@@ -42,19 +42,20 @@ class DriverLease(Generic[T]):
 
     async def __aenter__(self) -> T:
         clock = asyncio.get_running_loop().time
-        limit = self.lease._leases.policy.acquire_timeout if self._timeout is None else self._timeout
+        leases = self.lease._leases
+        limit = leases.policy.acquire_timeout if self._timeout is None else self._timeout
         end = None if limit is None else clock() + limit
         while True:
             lease = await self.lease
             try:
                 link = cast("DriverLink[T]", lease.connection.link)
-                driver = await within(None if not limit or end is None else end - clock(), link.begin_use())
+                driver = await within(None if end is None else max(0.0, end - clock()), link.begin_use())
                 self._link = link
                 return driver
             except BaseException as error:
                 lease.release()
                 if isinstance(error, ExpiredError):  # it was probed all the time
-                    raise lease._leases.timed_out(limit or 0.0) from None
+                    raise leases.timed_out(limit or 0.0) from None
                 if not isinstance(error, LinkLostError):
                     raise
             self.lease = self._acquire(None if end is None else max(0.0, end - clock()))

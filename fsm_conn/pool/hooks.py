@@ -27,7 +27,7 @@ from fsm_conn.links.driver import DriverLink
 from fsm_conn.pool.errors import HookTimeoutError
 from fsm_conn.pool.users import acting_for, current_user
 
-__all__ = ["Cleanups", "Hook", "Hooks", "ask", "run", "using"]
+__all__ = ["Cleanups", "Hook", "Hooks", "ask", "begun", "run", "using"]
 
 _log = logging.getLogger("fsm_conn.pool")
 
@@ -69,7 +69,7 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
     """
 
     async def call() -> None:
-        outcome = hook(conn)
+        outcome = begun(hook, conn)
         if inspect.isawaitable(outcome):
             await outcome
 
@@ -90,7 +90,7 @@ async def using(conn: Connection, act: Callable[[DriverLink[Any]], Awaitable[Non
 
 async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
     """As `run`, but an async hook has a task of its own, so one that ignores its cancellation does not block this."""
-    outcome = hook(conn)
+    outcome = begun(hook, conn)
     if not inspect.isawaitable(outcome):
         return
     task = asyncio.ensure_future(_awaited(outcome))
@@ -108,6 +108,11 @@ async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
     if task.exception() is not None:
         await _loss_may_be_known()
     task.result()
+
+
+def begun(hook: Hook, conn: Connection) -> Awaitable[None] | None:
+    """Call a hook; a driver's link is not probed meanwhile."""
+    return using(conn, lambda link: hook(conn)) if isinstance(conn.link, DriverLink) else hook(conn)
 
 
 def _too_slow(name: str, limit: float | None) -> HookTimeoutError:

@@ -70,19 +70,15 @@ class Supervisor:
         make: Callable[[Kind, Supervisor, PoolTarget], Slot],
         counts: PoolStats,
     ) -> None:
-        self.policy = policy
         self.slots = Slots(policy, counts, targets)
         self.waiters = Waiters(counts)
         self.lookout = Lookout(self)
         self.is_serving = self.is_open = False
         self.news = asyncio.Event()
-        self._gate = gate
-        self._targets = targets
-        self._make = make
+        self.policy, self._gate, self._targets, self._make = policy, gate, targets, make
         self.moves = Moves(self.slots, targets, self._made, self.retire)
         self._told: deque[tuple[str, type, str]] = deque(maxlen=8)
-        self._told_cause = ""
-        self._counts = counts
+        self._told_cause, self._counts = "", counts
 
     def begin(self) -> None:
         """Start to make slots, which may then be woken."""
@@ -129,14 +125,19 @@ class Supervisor:
         """An attempt to connect has failed."""
         is_gone = self.is_serving and self.moves.in_trouble(slot, self.now(), self.policy)
         self.provide()
+        self.news.set()
         if is_gone:
-            self.news.set()
             return
         if slot.is_overflow and slot.backoff.failures:
             self.slots.pause_overflow(slot, self.now())
         if slot.is_overflow and slot in self.slots and not self.waiters:
             self.retire(slot)
-        self.news.set()
+
+    def slot_probed(self, slot: Slot) -> None:
+        """A probe of the slot's driver, which cannot be leased meanwhile, has begun or ended."""
+        if self.is_serving:
+            self.put(slot)
+            self.news.set()
 
     def gave_up(self, slot: Slot, *, is_news: bool) -> None:
         """A connection has given up. When several fail alike, only the first log line has all of the error."""
@@ -300,8 +301,8 @@ class Supervisor:
                     chore(slot)
         if self.waiters:
             self._follow(self.slots.plan(self.waiters.demand, now))
-            slow = [slot.slow_at for slot in self.slots if slot.slow_at is not None]
-            later += [due for due in (*slow, self.slots.overflow_at) if due > now + SOON]
+            slow = [slot.slow_at for slot in self.slots]
+            later += [due for due in (*slow, self.slots.overflow_at) if due is not None and due > now + SOON]
         return min(later, default=None)
 
     def _expire(self, slot: Slot) -> None:

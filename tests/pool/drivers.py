@@ -11,7 +11,16 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from fsm_conn import Connection, DriverLink, DriverPool, FsmConnError, HealthPolicy, PoolPolicy, RetryPolicy
+from fsm_conn import (
+    Connection,
+    DriverLink,
+    DriverPool,
+    FsmConnError,
+    HealthPolicy,
+    PoolPolicy,
+    PoolTimeoutError,
+    RetryPolicy,
+)
 from fsm_conn.connection.table import Trigger
 from fsm_conn.testing import ViolationError, VirtualLoop
 from fsm_conn.testing.lives.script import Script
@@ -22,6 +31,8 @@ __all__ = ["live"]
 HEALTH = HealthPolicy(interval=5.0, timeout=1.0, failure_threshold=2)
 RETRY = RetryPolicy(max_attempts=3, initial_delay=1.0, max_delay=4.0)
 POLL = 0.5
+SLACK = 0.01
+"""Seconds by which a deadline may be missed, because timers are no finer."""
 USERS = 5
 HEALED = 60.0
 """Seconds in which a database that is well again is connected to everywhere."""
@@ -40,7 +51,7 @@ class Driver:
         self.database = database
         self.doing = ""
         self.closes = 0
-        self.is_dirty = self.is_torn = self.is_mute = False
+        self.is_dirty = self.is_torn = self.is_mute = self.is_sick = False
         self.lost_at: float | None = None
         self.tell: Callable[[], None] = lambda: None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,6 +134,8 @@ class Told(DriverLink[Driver]):
 
     async def ping(self, driver: Driver) -> None:
         await driver.do("a ping", 0.3)
+        if driver.is_sick:
+            raise DriverError("the database is read only")
 
 
 class Polled(Told):
@@ -144,6 +157,12 @@ async def clean(link: Any, driver: Driver) -> None:
     driver.is_dirty = False
 
 
+async def check(conn: Connection) -> None:
+    """The `on_acquire` of pools that have one."""
+    link: Any = conn.link
+    await link.driver.do("a check", 0.1)
+
+
 class DriverLife:
     """A pool of one to three drivers, and its users."""
 
@@ -158,9 +177,10 @@ class DriverLife:
         link: Any = type("Link", (self.rng.choice([Told, Polled]),), own)
         policy = PoolPolicy(size=self.rng.choice([1, 2, 3]), replacement=RetryPolicy(max_attempts=None, max_delay=4.0))
         self.script = Script(type(self), DriverPool, {"seed": seed})
-        self.pool: DriverPool[Driver] = self.loop.inside(
-            lambda: DriverPool(link, policy=policy, retry=RETRY, health=HEALTH, rng=random.Random(seed), name="pool")
-        )
+        self.checks = self.rng.random() < 0.3
+        options: dict[str, Any] = {"on_acquire": check} if self.checks else {}
+        options |= {"retry": RETRY, "health": HEALTH, "rng": random.Random(seed), "name": "pool"}
+        self.pool: DriverPool[Driver] = self.loop.inside(lambda: DriverPool(link, policy=policy, **options))
         self.pool.on_connection(self._watch)
         self.users: list[asyncio.Task[Any]] = []
         self.cancelled: set[asyncio.Task[Any]] = set()
@@ -175,19 +195,29 @@ class DriverLife:
 
     # --- what users do ----------------------------------------------------------------------------------------
 
-    async def use(self, seconds: float, then: str) -> None:
+    async def use(self, seconds: float, then: str, timeout: float = 30.0) -> None:
         """Lease a driver for a query, and end the lease in one of several ways."""
-        async with (lease := self.pool.acquire(30.0)) as driver:
-            self._leased(driver)
-            try:
-                await driver.query(seconds)
-                if then == "mark":
-                    await self._marked(driver, lease)
-            finally:
-                self.leased.remove(driver)
-            if then == "discard":
-                driver.lost_at = now() if driver.lost_at is None else driver.lost_at
-                lease.discard()
+        until = now() + timeout
+        try:
+            async with (lease := self.pool.acquire(timeout)) as driver:
+                self._in_time(until, timeout)
+                self._leased(driver)
+                try:
+                    await driver.query(seconds)
+                    if then == "mark":
+                        await self._marked(driver, lease)
+                finally:
+                    self.leased.remove(driver)
+                if then == "discard":
+                    driver.lost_at = now() if driver.lost_at is None else driver.lost_at
+                    lease.discard()
+        except PoolTimeoutError:
+            self._in_time(until, timeout)
+            raise
+
+    def _in_time(self, until: float, timeout: float) -> None:
+        if now() > until + SLACK and (timeout or not self.checks):  # only `on_acquire` takes its time
+            self.database.note("deadlines_are_kept", f"an acquire ended {now() - until:g} s beyond its deadline")
 
     def _leased(self, driver: Driver) -> None:
         self.leased.append(driver)
@@ -210,13 +240,14 @@ class DriverLife:
         rng, drivers = self.rng, [each for each in self.database.drivers if not each.closes]
         step = rng.choice(["use", "use", "call", "advance", "advance", "advance", "lose", "mute", "down", "cancel"])
         if step == "use" and len(self.users) < USERS:
-            self._begin(self.use(rng.choice([0.0, 0.5, 3.0, 20.0]), rng.choice(["", "", "", "mark", "discard"])))
+            seconds, then = rng.choice([0.0, 0.5, 3.0, 20.0]), rng.choice(["", "", "", "mark", "discard"])
+            self._begin(self.use(seconds, then, rng.choice([0.0, 0.2, 30.0, 30.0, 30.0])))
         elif step == "call" and len(self.users) < USERS:
             self._begin(self.pool.call("do", what="a query", seconds=rng.choice([0.1, 8.0])))
         elif step == "lose" and drivers:
             self.loop.inside(rng.choice(drivers).lose)
         elif step == "mute" and drivers and rng.random() < 0.5:
-            rng.choice(drivers).is_mute = True
+            setattr(rng.choice(drivers), rng.choice(["is_mute", "is_sick"]), True)
         elif step == "cancel" and self.users:
             self.cancelled.add(task := rng.choice(self.users))
             task.cancel()

@@ -20,7 +20,7 @@ from fsm_conn.links.driver import DriverLink
 from fsm_conn.links.errors import ConnectionLostError, ProbeError
 from fsm_conn.links.process.start_limiter import StartLimiter, _Ticket
 from fsm_conn.machine.machine import StateMachine
-from fsm_conn.pool import hooks, options
+from fsm_conn.pool import driver_pool, hooks, options
 from fsm_conn.pool.drain import Drain
 from fsm_conn.pool.driver_pool import DriverLease
 from fsm_conn.pool.leasing import lookout
@@ -742,7 +742,19 @@ def leases_are_no_use(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("a query does not wait for the end of a ping", drivers.live)
 def queries_during_pings(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(slot_module, "probed_since", nothing)
     patch.setattr(DriverLink, "_pinging", property(lambda self: None, nothing), raising=False)
+
+
+@mutant("who does not wait for a lease waits for the end of a ping", drivers.live)
+def probed_drivers_are_free(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(slot_module, "probed_since", nothing)
+    patch.setattr(driver_pool, "within", lambda seconds, awaitable: awaitable)
+
+
+@mutant("a driver is probed while on_acquire checks it", drivers.live)
+def checked_during_pings(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hooks, "begun", lambda hook, conn: hook(conn))
 
 
 @mutant("a driver stays in use for ever, and so is never probed again", drivers.live)

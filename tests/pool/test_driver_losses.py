@@ -203,7 +203,116 @@ async def test_a_probe_that_hangs_does_not_move_the_deadline(timeout: float | No
             await pool.acquire(timeout)
         assert now() - began == pytest.approx(2, abs=0.1)
         stats = pool.get_pool_stats()
-        assert (stats["stats"]["timeouts"], stats["leased"], stats["available_in_pool"]) == (1, 0, 1)
+        assert (stats["stats"]["timeouts"], stats["leased"], stats["available_in_pool"]) == (1, 0, 0)
+
+
+class Muted(DatabaseLink):
+    """The ping of the first one hangs."""
+
+    async def ping(self, driver: Database, /) -> None:
+        if driver is made[0]:
+            await asyncio.sleep(1000)
+
+
+PROBED = HealthPolicy(interval=1.0, timeout=30.0, failure_threshold=1)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.01])
+async def test_a_small_timeout_does_not_wait_for_a_probe(timeout: float) -> None:
+    """Who does not wait is told at once, and when the probe is over everything is as before."""
+    policy = PoolPolicy(size=1, max_overflow=0)
+    async with DriverPool(Muted, name="pool", policy=policy, retry=PLAIN, health=PROBED) as pool:
+        await asyncio.sleep(5)
+        began = now()
+        with pytest.raises(PoolTimeoutError):
+            await pool.acquire(timeout)
+        assert now() - began == pytest.approx(timeout, abs=0.001)
+        stats = pool.get_pool_stats()
+        assert (stats["stats"]["timeouts"], stats["leased"]) == (1, 0)
+        await asyncio.sleep(40)
+        async with pool.acquire(timeout=0) as db:
+            assert db is made[1]
+
+
+@pytest.mark.parametrize("timeout", [0.0, 5.0, None])
+@pytest.mark.parametrize("rounds", range(3))
+async def test_a_free_driver_comes_before_one_that_is_probed(timeout: float | None, rounds: int) -> None:
+    """Whichever of them would have been the next; a call without a lease takes the free one, too."""
+    async with DriverPool(Muted, 2, 0, name="pool", retry=PLAIN, health=PROBED) as pool:
+        for _ in range(rounds):
+            async with pool.acquire():
+                pass
+        await asyncio.sleep(5)
+        began = now()
+        assert await pool.call("run", "SELECT 1") == "SELECT 1"
+        async with pool.acquire(timeout) as db:
+            assert db is made[1]
+        assert now() - began < 0.1
+
+
+async def test_who_waits_for_the_end_of_a_probe_gets_the_driver_that_is_free_first() -> None:
+    """A lease that is given back, or the one whose probe has ended."""
+    async with DriverPool(Muted, 2, 0, name="pool", retry=PLAIN, health=PROBED) as pool:
+        first = pool.acquire()
+        while await first is not made[1]:
+            first.release()
+            await asyncio.sleep(0.7)
+            first = pool.acquire()
+        await asyncio.sleep(5)
+        waiting = asyncio.create_task(pool.acquire().__aenter__())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        first.release()
+        await settled()
+        assert waiting.done()
+
+
+async def test_a_probe_that_takes_long_is_no_capacity() -> None:
+    """Overflow is opened beside it, but not for a probe that is answered soon."""
+    for seconds, opened in ((0.5, 1), (20.0, 2)):
+        made.clear()
+
+        class Slow(DatabaseLink):
+            async def ping(self, driver: Database, /, seconds: float = seconds) -> None:
+                await asyncio.sleep(seconds)
+
+        async with DriverPool(Slow, 1, 1, name="pool", retry=PLAIN, health=PROBED) as pool:
+            await asyncio.sleep(1.2)
+            began = now()
+            async with pool.acquire():
+                assert now() - began < 1.5
+            assert len(made) == opened
+
+
+async def test_a_driver_is_not_probed_while_on_acquire_checks_it() -> None:
+    """It does one thing at a time."""
+
+    class Busy(Database):
+        running = 0
+
+        async def run(self, statement: str) -> str:
+            assert not self.running, "another operation is in progress"
+            self.running += 1
+            await asyncio.sleep(3.0)
+            self.running -= 1
+            return statement
+
+    class BusyLink(DatabaseLink):
+        async def connect(self) -> Database:
+            made.append(Busy(self))
+            return made[-1]
+
+    async def check(conn: Connection) -> None:
+        link: Any = conn.link
+        await link.driver.run("SELECT 1")
+
+    health = HealthPolicy(interval=1.0, timeout=30.0)
+    async with DriverPool(BusyLink, 1, 0, name="pool", retry=PLAIN, health=health, on_acquire=check) as pool:
+        for pause in (0.5, 1.5, 0.1, 4.5):
+            await asyncio.sleep(pause)
+            async with pool.acquire():
+                pass
+        assert len(made) == 1
 
 
 async def test_a_check_that_fails_is_told(caplog: Any) -> None:

@@ -25,7 +25,7 @@ from weakref import WeakSet
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.pool.errors import PoolFullError, PoolTimeoutError
 from fsm_conn.pool.gate import Gate
-from fsm_conn.pool.hooks import Hooks, ask, using
+from fsm_conn.pool.hooks import Hooks, ask, begun, using
 from fsm_conn.pool.leasing.deadlocks import warn_of_deadlock
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
@@ -360,11 +360,8 @@ class Leases:
             slot.reset("reset", using(conn, lambda link: link.reset(link.driver)))
         if hook is None:
             return
-        if slot.has_reset:
-            slot.reset("on_release", using(conn, lambda link: hook(conn)))
-            return
         try:
-            outcome = hook(conn)
+            outcome = begun(hook, conn)
         except BaseException as error:
             slot.try_to_fire(SlotTrigger.SPOIL)
             if not isinstance(error, Exception):

@@ -32,6 +32,9 @@ class SlotOwner(Protocol):
     def slot_in_trouble(self, slot: Any) -> None:
         """An attempt to connect has failed; the slot's `cause` is the error."""
 
+    def slot_probed(self, slot: Any) -> None:
+        """A probe of the slot's driver, which cannot be leased meanwhile, has begun or ended."""
+
     def gave_up(self, slot: Any, *, is_news: bool) -> None:
         """The slot's connection has given up, and is tried again after a pause. `is_news`: it was not so before."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 from fsm_conn._util.timing import ExpiredError, within
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
 from fsm_conn.connection.table import ConnectionState
-from fsm_conn.links.driver import has_reset
+from fsm_conn.links.driver import has_reset, probed_since, watch_probes
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.table import Fires, State
 from fsm_conn.pool.hooks import Cleanups, Hook, run
@@ -113,13 +113,11 @@ class Slot(StateMachine):
         self.cause: BaseException | None = None
         self.expires_at: float | None = None
         self.idle_since = self._began = 0.0
-        self.policy = policy
-        self._owner, self._rng, self._on_open = owner, rng, on_open
+        self.policy, self._owner, self._rng, self._on_open = policy, owner, rng, on_open
         self.backoff = Backoff(policy.replacement, conn.retry, rng)
         self.subscribers = Subscribers()
         self._link = self._outdated = self._configured = self._condemned = cast("Link | None", None)
-        self._cleanups = Cleanups(policy.hook_timeout)
-        self._meddling = ""
+        self._cleanups, self._meddling = Cleanups(policy.hook_timeout), ""
         self.keep_context()
         self._unsubscribe = conn.on_transition(self._conn_moved)
 
@@ -150,13 +148,14 @@ class Slot(StateMachine):
         return self.in_service or (self.cause is None and (self._state in STARTING or self.is_wanted_again))
 
     def is_coming(self, at: float) -> bool:
-        """Whether the slot is being opened and can be counted on: nothing has failed, and it does not hang."""
-        return self.is_hopeful and not self.in_service and at + SOON < self._began + SLOW_START
+        """Whether the slot is being opened or probed, and can be counted on: nothing failed, and it does not hang."""
+        return (slow_at := self.slow_at) is not None and at + SOON < slow_at
 
     @property
     def slow_at(self) -> float | None:
-        """When the slot will not be counted on any more, by the loop's clock; None when it is not being opened."""
-        return self._began + SLOW_START if self.is_hopeful and not self.in_service else None
+        """When an opening, or a probe, will not be counted on any more, by the loop's clock; None: there is none."""
+        since = probed_since(self._link) if self.in_service else self._began if self.is_hopeful else None
+        return None if since is None else since + SLOW_START
 
     @property
     def is_used(self) -> bool:
@@ -166,14 +165,14 @@ class Slot(StateMachine):
     @property
     def room(self) -> int:
         """How many more leases the slot could have: one at most, unless the policy allows several."""
-        most = self.policy.leases_per_connection
+        most = self.policy.leases_per_connection if probed_since(self._link) is None else 0
         return max(0, most - len(self.holders) - (most == 1 and bool(self.callers)))
 
     @property
     def takes_calls(self) -> bool:
         """Whether a call without a lease may go through the slot now, beside its leases and calls."""
         others = self.holders or (self.is_exclusive and self.callers)
-        return not others or self.policy.leases_per_connection > 1
+        return probed_since(self._link) is None and (not others or self.policy.leases_per_connection > 1)
 
     def users(self) -> Iterator[Any]:
         """The tasks that use the slot."""
@@ -280,6 +279,7 @@ class Slot(StateMachine):
             self._link = self.conn.link
             self.is_exclusive = self._link is not None and self._link.one_at_a_time
             self.has_reset = has_reset(self._link)
+            watch_probes(self._link, lambda: self._owner.slot_probed(self))
             self.links += 1
             lifetime = self.policy.lifetime(self._rng)
             self.expires_at = None if lifetime is None else began + lifetime
