@@ -222,8 +222,9 @@ class VirtualLoop(LeanLoop):
         try:
             return function()
         finally:
+            self._busy = outer
             asyncio._set_running_loop(None)
-            self._finish(outer)
+            self._finish()
 
     def run_forever(self) -> None:
         """As any loop's, but a deadlock is an error that shows who waits for what."""
@@ -233,16 +234,16 @@ class VirtualLoop(LeanLoop):
         except _AllWaitError:
             raise DeadlockError(f"everybody waits, and nobody will act:\n{waiting(self)}") from None
         finally:
-            self._finish(outer)
+            self._busy = outer
+            self._finish()
 
-    def _finish(self, outer: int) -> None:
-        """What was begun has ended, in one way or another.
+    def _finish(self) -> None:
+        """What was begun has ended, in one way or another. `_busy` was set first, so nothing is interrupted any more.
 
         Raises:
             LivelockError: something had to be interrupted.
         """
-        self._busy = outer
-        if self._endless and not outer:
+        if self._endless and not self._busy:
             told, self._endless = self._endless, ""
             raise LivelockError(told) from None
 
@@ -256,14 +257,16 @@ class VirtualLoop(LeanLoop):
         try:
             run()
         finally:
+            self._busy = outer
             self._thread_id = None
             asyncio._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
-            self._finish(outer)
+            self._finish()
 
     def _run_once(self) -> None:
         self.turns += 1
         super()._run_once()  # type: ignore[misc]
+        self.turns += 1  # what `run_forever` does at its end is not to be interrupted
 
     def _run_until(self, end: float) -> None:
         self._run_what_is_due()

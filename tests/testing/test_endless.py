@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 
 from fsm_conn import Connection, State, StateMachine, Transition
 from fsm_conn.testing import Life, MachineLife, ViolationError, explore, random_lives
+from fsm_conn.testing.lives.endless import _interrupt
+from fsm_conn.testing.loops.lean import InterruptedTurn
+from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
 
 class Soon(MachineLife):
@@ -149,3 +153,65 @@ def spin() -> None:
     life = Soon(EffectSpins)
     for _ in range(3):
         life.fire("add")
+
+
+class Turns:
+    """A loop with short turns, and a note of each that was interrupted although another was meant."""
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.meant = 0
+        self.wrong: list[str] = []
+
+    def turn(self) -> None:
+        """Compute for a moment."""
+        number = self.loop.turns
+        try:
+            sum(each for each in range(20))
+        except InterruptedTurn:
+            if self.meant != number:
+                self.wrong.append(f"{number} instead of {self.meant}")
+
+    def watch(self, ended: threading.Event) -> None:
+        """Interrupt each turn once, as late as possible."""
+        while not ended.is_set():
+            busy, number = self.loop._busy, self.loop.turns
+            if busy and number > self.meant:
+                self.meant = number
+                _interrupt(self.loop, (busy, number), "it goes on and on")
+
+
+def test_a_turn_that_has_ended_is_not_interrupted() -> None:
+    """It ends while the watcher decides: what runs afterwards is left alone, and nothing is told of it."""
+    loop = VirtualLoop()
+    turns: list[tuple[int, int]] = []
+
+    def interrupt() -> None:
+        _interrupt(loop, turns[0], "it goes on and on")
+
+    loop.call_soon(lambda: turns.append((loop._busy, loop.turns)))
+    loop.run_until_blocked()
+    interrupt()
+    loop.call_soon(interrupt)
+    loop.run_until_blocked()
+    loop.inside(interrupt)
+    loop.close()
+
+
+def test_no_other_turn_is_interrupted_than_the_one_that_was_meant() -> None:
+    """However the threads of the loop and of its watcher take turns: in thousands of turns that are about to end."""
+    turns, ended = Turns(), threading.Event()
+    usual, watcher = sys.getswitchinterval(), threading.Thread(target=turns.watch, args=(ended,))
+    sys.setswitchinterval(1e-6)
+    watcher.start()
+    try:
+        for _ in range(3_000):
+            turns.loop.call_soon(turns.turn)
+            with contextlib.suppress(LivelockError, InterruptedTurn):
+                turns.loop.run_until_blocked()
+    finally:
+        ended.set()
+        watcher.join()
+        sys.setswitchinterval(usual)
+        turns.loop.close()
+    assert turns.wrong == []

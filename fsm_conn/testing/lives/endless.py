@@ -99,11 +99,19 @@ def _look_at(loop: LeanLoop, limit: float, marks: Any) -> None:
 
 
 def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
-    thread = ctypes.c_ulong(loop._thread)
-    loop._endless = loop._endless or told
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(InterruptedTurn))
-    if (loop._busy, loop.turns) != turn:  # the turn has ended meanwhile
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
+    """Raise in the loop's thread, unless the turn has ended.
+
+    Another turn must never be interrupted. The interpreter changes threads only when a function begins, a loop jumps
+    back or a call has returned. So between the check and `PyThreadState_SetAsyncExc` nothing may be called; then the
+    exception is raised as soon as the loop's thread goes on, and that is within the turn.
+    """
+    busy, number = turn
+    thread, interrupted = ctypes.c_ulong(loop._thread), ctypes.py_object(InterruptedTurn)
+    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    told = loop._endless or told
+    if loop._busy == busy and loop.turns == number:
+        loop._endless = told
+        interrupt(thread, interrupted)
 
 
 def _cpu_time(thread: int) -> float:
