@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from fsm_conn import Connection, State, StateMachine, Transition
-from fsm_conn.testing import Life, MachineLife, ViolationError, explore, random_lives
+from fsm_conn.testing import Life, MachineLife, ViolationError, VirtualLoop, explore, random_lives
+from fsm_conn.testing.lives import endless
 from fsm_conn.testing.lives.endless import _interrupt
 from fsm_conn.testing.loops.lean import InterruptedTurn
-from fsm_conn.testing.virtual import LivelockError, VirtualLoop
+from fsm_conn.testing.virtual import LivelockError
 
 
 class Soon(MachineLife):
@@ -215,3 +216,50 @@ def test_no_other_turn_is_interrupted_than_the_one_that_was_meant() -> None:
         sys.setswitchinterval(usual)
         turns.loop.close()
     assert turns.wrong == []
+
+
+class Unseen:
+    """`sys._current_frames`, where nobody may look."""
+
+    looks = 0
+
+    def __call__(self) -> dict[int, Any]:
+        """Count, and show nothing."""
+        self.looks += 1
+        return {}
+
+
+def test_frames_are_looked_at_only_when_a_turn_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at the frames of a thread that runs risks its life: once the interpreter died of it."""
+    unseen = Unseen()
+    monkeypatch.setattr(endless.sys, "_current_frames", unseen)
+    marks: dict[Any, Any] = {}
+    loop = VirtualLoop()
+    try:
+
+        async def busy() -> None:
+            begun = loop._cpu_time()
+            while loop._cpu_time() - begun < 0.2:
+                endless._look_at(loop, 1000.0, marks)
+            assert unseen.looks == 0
+            endless._look_at(loop, 0.0, marks)
+
+        loop.run_until_complete(busy())
+    finally:
+        loop.close()
+    assert unseen.looks == 1
+
+
+def test_the_clock_of_a_thread_that_has_ended_is_refused() -> None:
+    """To ask for it by the thread's number would end the interpreter."""
+    loop = VirtualLoop()
+    try:
+        thread = threading.Thread(target=loop._begin)
+        thread.start()
+        thread.join()
+        with contextlib.suppress(OSError):  # where the system keeps it a while
+            assert loop._cpu_time() >= 0
+        assert endless._look_at(loop, 0.0, {}) is None
+    finally:
+        loop._busy = 0
+        loop.close()

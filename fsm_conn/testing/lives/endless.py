@@ -85,16 +85,16 @@ def _look_at(loop: LeanLoop, limit: float, marks: Any) -> None:
     if not turn[0]:
         marks.pop(loop, None)
         return
-    frame = sys._current_frames().get(loop._thread)
-    if frame is None:
-        return
-    used = _cpu_time(loop._thread)
+    try:
+        used = loop._cpu_time()
+    except OSError:
+        return  # the thread has ended within a turn
     if mark is None or mark.turn != turn:
         marks[loop] = _Mark(turn, used)
     elif used - mark.cpu >= limit:
-        place = _place(frame)
         mark.cpu += limit / LOOKS
-        if place:
+        # Not before: each look at the frames of a thread that runs is a risk, and it costs that thread its turn.
+        if place := _place(sys._current_frames().get(loop._thread)):
             _interrupt(loop, turn, f"{place} goes on and on and awaits nothing, so nothing else can run")
 
 
@@ -112,12 +112,6 @@ def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
     if loop._busy == busy and loop.turns == number:
         loop._endless = told
         interrupt(thread, interrupted)
-
-
-def _cpu_time(thread: int) -> float:
-    """The CPU time of the thread in seconds, or of the process where threads have no clock of their own."""
-    clock_of, read = getattr(time, "pthread_getcpuclockid", None), getattr(time, "clock_gettime", None)
-    return time.process_time() if clock_of is None or read is None else float(read(clock_of(thread)))
 
 
 def _place(frame: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from contextvars import Context, copy_context
 from threading import get_ident
 from typing import Any
@@ -18,6 +19,8 @@ __all__ = ["InterruptedTurn", "LeanLoop"]
 
 FEW = 64
 """So many tasks are recorded before finished ones are removed."""
+_clock_of: Any = getattr(time, "pthread_getcpuclockid", None)
+_read: Any = getattr(time, "clock_gettime", None)
 
 
 class InterruptedTurn(BaseException):
@@ -118,7 +121,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
         self._made: list[ref[asyncio.Task[Any]]] = []
         self._many = FEW
         self.silenced: dict[asyncio.Task[Any], None] = {}
-        self.turns = self._busy = self._thread = self._times = 0
+        self.turns = self._busy = self._thread = self._times = self._cpu_clock = 0
         self._endless = ""
 
     def call_soon(  # type: ignore[override]
@@ -169,9 +172,19 @@ class LeanLoop(asyncio.SelectorEventLoop):
         outer = self._busy
         if not outer:
             self._thread = get_ident()
+            if _clock_of is not None:
+                self._cpu_clock = _clock_of(self._thread)
             self._times += 1
             self._busy = self._times
         return outer
+
+    def _cpu_time(self) -> float:
+        """Seconds of CPU of the thread of the run, or of the process where threads have no clock of their own.
+
+        Raises:
+            OSError: the thread has ended. To ask for the clock of such a thread would end the process.
+        """
+        return time.process_time() if _clock_of is None else float(_read(self._cpu_clock))
 
     def _living(self) -> list[asyncio.Task[Any]]:
         """Its tasks that are not done, oldest first. `asyncio.all_tasks` would search the tasks of all loops."""
