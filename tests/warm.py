@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import logging
 import os
 import runpy
 import subprocess
@@ -84,6 +85,8 @@ def forked(job: dict[str, object]) -> None:
 
 def main() -> None:
     """Fork for each line of standard input, and tell on standard output how the program has ended."""
+    # In development mode asyncio tells of turns of the loop that take long; but that is the machine's affair.
+    logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
     if "LINES_SEEN" in os.environ:
         import lines
 

@@ -76,7 +76,8 @@ def _replace_closed_streams() -> None:
     """Replace closed streams: their numbers must not be reused for other files, and output needs a destination."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+            # Left open at the end, as Python leaves the streams that it opens itself.
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, closefd=False))  # noqa: SIM115
 
 
 def _write_what_can_be_written() -> None:

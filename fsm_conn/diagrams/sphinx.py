@@ -127,11 +127,12 @@ class _Fallback(SphinxPostTransform):
 
     default_priority = 90
     """Before Sphinx makes files of images that stand in a page themselves."""
+    sphinx: Sphinx
 
     def run(self, **options: Any) -> None:
         """Replace the pictures of this page."""
         svg, png = _IMAGES[Format.SVG], _IMAGES[Format.PNG]
-        known = self.app.builder.supported_image_types
+        known = self.sphinx.builder.supported_image_types
         for node in self.document.findall(nodes.image):
             if "fsm_conn" in node and svg not in known and png in known and node["uri"].startswith(f"data:{svg}"):
                 told = dict(node["fsm_conn"])
@@ -148,5 +149,5 @@ def _inline(kind: str, drawn: bytes) -> str:
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Make the directive known."""
     app.add_directive("fsm-conn-diagram", FsmConnDiagram)
-    app.add_post_transform(_Fallback)
+    app.add_post_transform(type("Fallback", (_Fallback,), {"sphinx": app}))
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}

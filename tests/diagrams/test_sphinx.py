@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,7 @@ extensions = ['fsm_conn.diagrams.sphinx']
 def build() -> Iterator[Build]:
     """Builds one page in a process of its own, for Sphinx leaves traces; returns what it says, and the page."""
     also = ("sphinx.cmd.build", "sphinx.builders.html", "fsm_conn.diagrams.sphinx")
-    with warm.started(None, *also, measured=True) as process:
+    with warm.started({**os.environ, "PYTHONWARNINGS": "default"}, *also, measured=True) as process:
 
         def built(folder: Path, page: str, builder: str = "html") -> tuple[str, str]:
             source = folder / "source"

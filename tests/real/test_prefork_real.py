@@ -171,7 +171,8 @@ class TestLikeSpawned:
             "atexit.register(lambda: print('bye', file=sys.stderr))",
             end,
         )
-        spawned, forked = [await ended(*command, prefork=choice) for choice in (False, True)]
+        env = {**os.environ, "PYTHONDEVMODE": ""}  # which would print the stack, with that of whoever forks
+        spawned, forked = [await ended(*command, prefork=choice, env=env) for choice in (False, True)]
         if "Keyboard" in end:  # which is not caught on the way, so its traceback is longer
             spawned, forked = ((code, first, words[-30:]) for code, first, words in (spawned, forked))
         assert forked == spawned

@@ -154,7 +154,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """As in any loop."""
-        if self._debug or self._closed or self._task_factory is not None:
+        if self._closed or self._task_factory is not None:
             task: asyncio.Task[Any] = super().create_task(coro, **options)
         else:
             task = _Task(coro, loop=self, **options)
