@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Any
 
-from fsm_conn import Connection, ConnectionPool, Fires, State, StateMachine, Transition, Trigger
+from fsm_conn import Connection, ConnectionPool, Fires, FsmConnError, State, StateMachine, Transition, Trigger
 from tests.testing.careless import careless
 from tests.testing.careless_connections import Around, linked
 
@@ -218,6 +219,45 @@ class Reminded(Parcel):
     def _remind(self) -> None:
         if self.handles("arrived"):
             self.fire("arrived")
+
+
+@careless("note", "_remind")
+class Alarmed(Parcel):
+    """A timer that an effect has set goes off in the next visit, which has set its own."""
+
+    def note(self) -> None:
+        asyncio.get_running_loop().call_later(20, self._remind)
+
+    def _remind(self) -> None:
+        with suppress(FsmConnError):  # it is not being sent any more
+            self.fire("arrived")
+
+
+@careless("expect", "_give_up", make=lambda: Expecting())
+class Expecting(Parcel):
+    """The same by an effect of the state, and a timer of which only the last is cancelled, and only by success."""
+
+    states = (
+        State("here", initial=True),
+        State("sending", entry="expect", on_error="broken", timeout=60, on_timeout="broken"),
+        State("sent", entry="relax"),
+    )
+    timer: asyncio.TimerHandle | None = None
+
+    def expect(self) -> None:
+        self.timer = asyncio.get_running_loop().call_later(30, lambda: self._give_up())
+
+    def relax(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _give_up(self) -> None:
+        with suppress(FsmConnError):
+            self.fire("broken")
+
+    async def while_sending(self) -> Annotated[str, Fires("arrived")]:
+        await asyncio.sleep(50)
+        return "arrived"
 
 
 @careless("_age")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,21 @@ from typing import Any
 import attrs
 import pytest
 
-from fsm_conn import Connection, ConnectionState, RetryPolicy, Transition, Trigger, insert_state
+from fsm_conn import (
+    Connection,
+    ConnectionState,
+    FsmConnError,
+    RetryPolicy,
+    StateMachine,
+    Transition,
+    Trigger,
+    insert_state,
+)
 from fsm_conn.connection.records import ConnectionRecord
 from fsm_conn.connection.table import LinkState
 from fsm_conn.links.errors import LinkError
 from fsm_conn.machine.table import State
-from fsm_conn.testing import Life, ViolationError, explore
+from fsm_conn.testing import Life, ViolationError, explore, random_lives
 from fsm_conn.testing.lives.connections.life import START_TIMEOUT
 from fsm_conn.testing.lives.connections.policy_oracle import REASONS_TO_GIVE_UP, Decision
 
@@ -300,3 +310,92 @@ def test_the_lives_of_a_class_that_prepares_its_links_are_lived() -> None:
     assert "on_open did not end within 12 s" in str(life.records[-1].reason)
     life.end()
     assert explore(Configured, depth=5).violation is None
+
+
+class Rings(StateMachine):
+    """Sets a timer as a state is entered, and cancels it as the state is left."""
+
+    states = (State("off", initial=True), State("on", entry="set_timer", exit="cancel_timer"))
+    transitions = (
+        Transition("switch", "off", "on"),
+        Transition("switch", "on", "off"),
+        Transition("rang", "on", "off"),
+        Transition("note", "on", None, effects="note"),
+    )
+    timer: asyncio.TimerHandle | None = None
+
+    def set_timer(self) -> None:
+        """It rings in 20 s."""
+        self.timer = asyncio.get_running_loop().call_later(20, self.ring)
+
+    def cancel_timer(self) -> None:
+        """Not any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def note(self) -> None:
+        """Nothing is noted."""
+
+    def ring(self) -> None:
+        """Time is up."""
+        with contextlib.suppress(FsmConnError):
+            self.fire("rang")
+
+
+class RingsOnce(Rings):
+    """Its deadline is that of its whole life, whatever it does meanwhile."""
+
+    def set_timer(self) -> None:
+        """It rings 20 s after it was entered first."""
+        self.timer = self.timer or asyncio.get_running_loop().call_later(20, self.ring)
+
+    def cancel_timer(self) -> None:
+        """It stays."""
+
+
+class RingsForEach(Rings):
+    """Each time it is meant for something else."""
+
+    count = 0
+
+    def set_timer(self) -> None:
+        """It rings for the next."""
+        self.count += 1
+        asyncio.get_running_loop().call_later(20, self.ring_for, self.count)
+
+    def cancel_timer(self) -> None:
+        """They stay."""
+
+    def ring_for(self, number: int) -> None:
+        """Time is up for one."""
+        self.ring()
+
+
+class RingsForNotes(RingsOnce):
+    """Reminds of whatever is noted while it stays in its state."""
+
+    def note(self) -> None:
+        """Remind of it."""
+        asyncio.get_running_loop().call_later(20, self.ring)
+
+
+class RingsAgain(Rings):
+    """Forgets the timer as the state is left."""
+
+    def cancel_timer(self) -> None:
+        """It stays."""
+
+
+@pytest.mark.parametrize("own_way", [Rings, RingsOnce, RingsForEach, RingsForNotes])
+def test_a_timer_of_an_effect_is_late_only_beside_one_of_the_present_visit(own_way: type[StateMachine]) -> None:
+    """Not when it is cancelled, nor when it is meant for more than one visit, or for something else."""
+    assert random_lives(own_way, lives=300).violation is None
+    assert explore(own_way, depth=4).violation is None
+
+
+def test_a_timer_that_goes_off_beside_that_of_the_present_visit_is_late() -> None:
+    """And the line is named."""
+    violation = random_lives(RingsAgain).violation
+    assert violation is not None
+    assert violation.invariant == "nobody_speaks_late", str(violation)
+    assert "test_own_ways.py" in violation.message

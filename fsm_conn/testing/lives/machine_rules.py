@@ -260,7 +260,7 @@ def _is_told(error: BaseException, records: Iterable[TransitionRecord]) -> bool:
 
 @invariant(ALWAYS)
 def nobody_speaks_late(life: Evidence) -> str | None:
-    """What an activity has started fires no trigger in a later visit to the same state."""
+    """What one visit to a state has started fires no trigger in a later visit to it."""
     return None if life.late is None else life.late.told
 
 

@@ -156,12 +156,9 @@ class SteppedLife(Evidence):
 
     # --- how it is done -------------------------------------------------------------------------------------
 
-    def watch(self, *, hears: bool = True) -> None:
-        """Record every transition of the machine, with a plain and an async observer.
-
-        `hears`: also listen to who fires late, where the activities are the user's own.
-        """
-        if hears and has_own_code(type(self.machine)):
+    def watch(self) -> None:
+        """Record every transition of the machine, with a plain and an async observer; listen to who fires late."""
+        if has_own_code(type(self.machine)):
             self.late = LateSpeech(self.machine)
         self.machine.on_transition(self.seen.append)
         self.machine.on_transition(self._see_slowly)

@@ -124,7 +124,7 @@ class MachineLife(SteppedLife):
         table = self.machine.lifecycle
         self._has_callers = table.needs_loop or bool(methods_of(type(self.machine)))
         self._waited_for = tuple(map(str, table.states))[:WAITED_FOR]
-        self.watch(hears=self.activities is None)
+        self.watch()
         self._inside(self.machine.start)
 
     # --- steps ----------------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
         None if reason is None else (type(reason), freezer.frozen(reason.args, "reason")),
         pending_work(life.loop, freezer),
         _hours(machine, life.loop) if reads_clock(type(machine)) else None,
+        None if life.late is None else life.late.remembered(life.loop._now()),
         beside,
     )
     return key, frozenset(freezer.blind)

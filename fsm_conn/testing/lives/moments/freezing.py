@@ -18,7 +18,7 @@ from typing import Any
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.lives.culprits import is_foreign
 
-__all__ = ["Freezer", "called", "then_called"]
+__all__ = ["Freezer", "called", "closed_over_by", "is_set_by_user", "then_called"]
 
 _PLAIN = (int, str, bytes, type(None))
 _IDENTITIES = (type, ModuleType, CodeType, property)
@@ -117,7 +117,7 @@ class Freezer:
         return tuple((name, self.frozen(each, f"{where}.{name}")) for name, each in sorted(found.items()))
 
     def _function(self, value: FunctionType, where: str) -> Any:
-        cells = tuple(self.frozen(_cell(cell), f"{where}()") for cell in value.__closure__ or ())
+        cells = tuple(self.frozen(closed_over_by(cell), f"{where}()") for cell in value.__closure__ or ())
         return "function", value.__code__, cells, self.frozen(value.__defaults__, where)
 
     def _future(self, value: asyncio.Future[Any], where: str) -> Any:
@@ -156,7 +156,8 @@ _WAYS: tuple[tuple[Any, Callable[[Freezer, Any, str], Any]], ...] = (
 """How to freeze objects that consist of more than attributes."""
 
 
-def _cell(cell: Any) -> Any:
+def closed_over_by(cell: Any) -> Any:
+    """What a function finds there; None when nothing is there yet."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -186,16 +187,17 @@ def _is_written_in_python(kind: type) -> bool:
 
 def called(callback: Any, args: Any, freezer: Freezer) -> Any:
     """What will be called, as far as the user has set it. The rest is known by the tasks that wait for it."""
-    return freezer.frozen((callback, args), "a callback") if _is_set_by_user(callback) else None
+    return freezer.frozen((callback, args), "a callback") if is_set_by_user(callback) else None
 
 
-def _is_set_by_user(callback: Any) -> bool:
+def is_set_by_user(callback: Any) -> bool:
+    """Whether a callback is the user's own, or a method of a machine."""
     if isinstance(callback, partial):
-        return _is_set_by_user(callback.func)
+        return is_set_by_user(callback.func)
     owner = getattr(callback, "__self__", None)
     code = getattr(getattr(callback, "__func__", callback), "__code__", None)
     if code is None:
-        return is_foreign(getattr(type(callback).__call__, "__code__", _is_set_by_user.__code__)) or (
+        return is_foreign(getattr(type(callback).__call__, "__code__", is_set_by_user.__code__)) or (
             isinstance(callback, BuiltinFunctionType) and not isinstance(owner, (ModuleType, asyncio.Future))
         )
     is_ours = type(owner).__module__.startswith(("fsm_conn.", "asyncio.timeouts"))
@@ -204,4 +206,4 @@ def _is_set_by_user(callback: Any) -> bool:
 
 def then_called(future: Any, freezer: Freezer) -> Any:
     """What the user has set to be called when it is done."""
-    return tuple(called(callback, (), freezer) for callback, _ in future._callbacks or () if _is_set_by_user(callback))
+    return tuple(called(callback, (), freezer) for callback, _ in future._callbacks or () if is_set_by_user(callback))

@@ -47,7 +47,7 @@ STEP_RULES: dict[str, str] = {
     "expired_links_are_replaced": "A link that expired is replaced when nobody uses it.",
     "faults_have_a_cause": "`fault` is fired only for bugs, and user code has none.",
     "no_livelock": "Work without a passing of time comes to an end.",
-    "nobody_speaks_late": "What an activity has started fires no trigger in a later visit to the same state.",
+    "nobody_speaks_late": "What one visit to a state has started fires no trigger in a later visit to it.",
     "no_slot_is_lost": "Once all is well, as many users are served at once as ever.",
     "nobody_is_forgotten": "Once all is well, nobody waits for long.",
     "opening_waits_as_said": "`initialize(at_least=0)` waits for no connection.",
