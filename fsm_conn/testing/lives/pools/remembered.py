@@ -75,6 +75,7 @@ def fingerprint_of(life: Any, known: Mapping[int, str]) -> tuple[Any, frozenset[
         freezer.frozen(life._hooks, "hooks"),
         round(loop.time(), 6),
         pending_work(loop, freezer),
+        life._watch.remembered(loop.time()),
     )
     if any(map(reads_history, owners)):
         freezer.blind.add("history")

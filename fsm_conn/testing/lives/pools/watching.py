@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fsm_conn.connection.connection import Connection
 from fsm_conn.connection.table import ConnectionState
@@ -90,6 +91,10 @@ class PoolWatch:
         return suspects(type(self._pool), *moved, state) or tuple(
             each for kind in self._kinds for each in suspects_in_class(kind)
         )
+
+    def remembered(self, now: float) -> Any:
+        """What matters later of the timers that are set."""
+        return tuple(sorted(told for late in self._late if (told := late.remembered(now))))
 
     def known(self) -> dict[int, str]:
         """Objects that are no part of the pool, for fingerprints."""
