@@ -30,7 +30,9 @@ class PoolPolicy:
     size: int = attrs.field(default=5, validator=whole(1))
     """Connections that the pool keeps."""
     max_overflow: int = attrs.field(default=2, validator=whole(0))
-    """Connections beyond `size` that are opened at once when all others are leased."""
+    """Connections beyond `size` that are opened at once when all others are leased. A server that limits its
+    connections has to allow `size + standby + max_overflow + 1`, and those that are just being closed: the last link
+    that serves is closed when its successor is open, and what leaves the pool is closed beside the others."""
     standby: int = attrs.field(default=0, validator=whole(0))
     """Spare connections beyond `size`, which are kept open and leased only when another one is lost."""
     leases_per_connection: int = attrs.field(default=1, validator=whole(1))

@@ -12,7 +12,7 @@ from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.life import PoolLife
 from fsm_conn.testing.lives.pools.offers import IMPATIENT
 
-__all__ = ["calls_live", "hanging_live", "hunt", "live"]
+__all__ = ["calls_live", "hanging_live", "hunt", "leases_live", "live", "refusing_live"]
 
 
 def policy(rng: random.Random) -> PoolPolicy:
@@ -39,6 +39,19 @@ CALLS = frozenset({"open", "call_patiently", "answer", "lose", "advance"})
 def calls_live(seed: int) -> None:
     """One of calls that wait for a connection, and then for their reply."""
     live(seed, only=CALLS)
+
+
+LEASES = frozenset({"open", "acquire", "release", "answer", "lose", "expire", "advance"})
+
+
+def leases_live(seed: int) -> None:
+    """One of leases, of a pool that keeps its size and its targets."""
+    live(seed, only=LEASES)
+
+
+def refusing_live(seed: int) -> None:
+    """One of leases, of a pool whose hooks fail now and then."""
+    live(seed, hooks="failing", only=LEASES - {"lose", "expire"})
 
 
 def hanging_live(seed: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
+from fsm_conn._util import timing
 from fsm_conn.connection.calling import calls
 from fsm_conn.links.driver import DriverLink
 from fsm_conn.links.errors import ConnectionLostError, ProbeError
@@ -23,6 +24,7 @@ from fsm_conn.machine.machine import StateMachine
 from fsm_conn.pool import driver_pool, hooks, options
 from fsm_conn.pool.drain import Drain
 from fsm_conn.pool.driver_pool import DriverLease
+from fsm_conn.pool.leasing import leases as leases_module
 from fsm_conn.pool.leasing import lookout
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.leasing.leases import Leases
@@ -34,6 +36,7 @@ from fsm_conn.pool.slots.backoff import Backoff
 from fsm_conn.pool.slots.generation import Generation
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.slots import Slots
+from fsm_conn.pool.slots.table import SlotState
 from fsm_conn.pool.stats import PoolStats
 from fsm_conn.pool.supervisor import Supervisor
 from fsm_conn.pool.targets.moves import Moves
@@ -224,6 +227,44 @@ def reset_for_ever(patch: pytest.MonkeyPatch) -> None:
 @mutant("a slot that is lost stays among the free ones")
 def lost_and_free(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "_went_down", lambda self, slot: slot.activate(False))
+
+
+@mutant("as many refusals of on_acquire as the pool has regular slots reach the caller", pools.refusing_live)
+def overflow_is_not_asked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slots, "__len__", lambda self: self.policy.size)
+
+
+@mutant("who is late is told at leisure")
+def late_and_later(patch: pytest.MonkeyPatch) -> None:
+    async def within(limit: float, slot: Any) -> Any:
+        try:
+            return await timing.within(limit, slot)
+        except timing.ExpiredError:
+            await asyncio.sleep(0.05)
+            raise
+
+    patch.setattr(leases_module, "within", within)
+
+
+@mutant("all links that expire have successors at once", pools.leases_live)
+def successors_of_all(patch: pytest.MonkeyPatch) -> None:
+    def expire_all(self: Supervisor) -> None:
+        for slot in tuple(self.slots):
+            slot.outdate()
+            self._have_succeeded(slot)
+
+    patch.setattr(Supervisor, "expire_all", expire_all)
+
+
+@mutant("a clean-up that takes long is counted on", pools.leases_live)
+def long_cleanups_are_coming(patch: pytest.MonkeyPatch) -> None:
+    coming = Slots.coming
+
+    def with_all(self: Slots, now: float) -> int:
+        late = [each for each in self if each.state == SlotState.RESETTING and not each.is_coming(now)]
+        return coming(self, now) + sum(each.room for each in late)
+
+    patch.setattr(Slots, "coming", with_all)
 
 
 @mutant("a timeout is forgotten")

@@ -253,6 +253,22 @@ async def test_on_release_that_hangs_costs_its_limit_and_not_the_slot(opened: An
     assert "Traceback" not in caplog.text
 
 
+async def test_overflow_is_opened_beside_on_release_that_hangs(opened: Any) -> None:
+    """It is no capacity after a second, as an opening that takes long."""
+
+    async def hang(conn: Any) -> None:
+        await asyncio.sleep(1000)
+
+    policy = PoolPolicy(size=1, max_overflow=1, hook_timeout=30.0)
+    pool, peer = await opened(None, None, on_release=hang, policy=policy)
+    async with pool.acquire():
+        pass
+    began = now()
+    async with pool.acquire(timeout=60):
+        assert now() - began == pytest.approx(1, abs=0.1)
+    assert peer.open_now == 2
+
+
 async def test_on_release_that_hangs_ends_with_its_link(opened: Any) -> None:
     """What it cleans up is gone."""
     pool, peer = await opened(1, on_release=lambda conn: asyncio.sleep(10_000), policy=PoolPolicy(hook_timeout=None))

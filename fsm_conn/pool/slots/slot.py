@@ -148,13 +148,14 @@ class Slot(StateMachine):
         return self.in_service or (self.cause is None and (self._state in STARTING or self.is_wanted_again))
 
     def is_coming(self, at: float) -> bool:
-        """Whether the slot is being opened or probed, and can be counted on: nothing failed, and it does not hang."""
+        """Whether the slot will be free soon: it is opened, cleaned up or probed, without failing or hanging."""
         return (slow_at := self.slow_at) is not None and at + SOON < slow_at
 
     @property
     def slow_at(self) -> float | None:
-        """When an opening, or a probe, will not be counted on any more, by the loop's clock; None: there is none."""
-        since = probed_since(self._link) if self.in_service else self._began if self.is_hopeful else None
+        """When an opening, a clean-up or a probe takes too long to be counted on, by the loop's clock."""
+        is_plain = self.in_service and self._state != _S.RESETTING
+        since = probed_since(self._link) if is_plain else self._began if self.is_hopeful else None
         return None if since is None else since + SLOW_START
 
     @property
@@ -281,8 +282,7 @@ class Slot(StateMachine):
             self.has_reset = has_reset(self._link)
             watch_probes(self._link, lambda: self._owner.slot_probed(self))
             self.links += 1
-            lifetime = self.policy.lifetime(self._rng)
-            self.expires_at = None if lifetime is None else began + lifetime
+            self.expires_at = None if (life := self.policy.lifetime(self._rng)) is None else began + life
             self.is_old = self._link is self._outdated
 
     def end_service(self, reason: BaseException | None) -> None:
@@ -375,7 +375,7 @@ class Slot(StateMachine):
 
     def entered(self, reason: BaseException | None) -> None:
         """Tell the owner."""
-        if self._state == _S.OPENING:
+        if self._state in (_S.OPENING, _S.RESETTING):
             self._began = now()
         elif self._state == _S.CLOSED:
             self._unsubscribe()

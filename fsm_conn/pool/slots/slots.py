@@ -260,7 +260,7 @@ class Slots:
         fresh = [slot for slot in coming if not slot.in_service]
         rooms = [slot.room for slot in fresh if not slot.is_overflow][: max(0, self.policy.size - self.active())]
         rooms += [slot.room for slot in fresh if slot.is_overflow]
-        rooms += [slot.room for slot in self._slots if slot.state == SlotState.RESETTING]
+        rooms += [slot.room for slot in coming if slot.state == SlotState.RESETTING]
         rooms += [slot.room for slot in self.set_aside if slot.is_ready]
         rooms += [self.policy.leases_per_connection for slot in coming if slot.in_service and slot.is_ready]  # probed
         return sum(rooms)

@@ -42,7 +42,7 @@ def _told(kind: type[Lease]) -> type[Lease]:
             try:
                 lease: Lease = await super().__aenter__()
             except BaseException as error:
-                model.refused(user, error)
+                model.refused(user, error, loop.time())
                 raise
             model.served(user, lease, loop.time())
             return lease

@@ -15,7 +15,7 @@ from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.hooks import Hook
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
-from fsm_conn.testing.lives.pools.model import PoolModel
+from fsm_conn.testing.lives.pools.model import HOOK_FAILED, PoolModel
 
 __all__ = ["HOOKS", "SimulatedHooks"]
 
@@ -60,12 +60,16 @@ class SimulatedHooks:
 
     async def _agreed(self, is_agreed: Any, slot: Slot, *given: Any, **options: Any) -> bool:
         """As in any pool; the model knows as long as it lasts."""
-        link = slot.conn.link
+        link, task = slot.conn.link, asyncio.current_task()
         self._model.asking[link] += 1
+        agreed: bool = False
         try:
-            return await is_agreed(slot, *given, **options)  # type: ignore[no-any-return]
+            agreed = await is_agreed(slot, *given, **options)
         finally:
             self._model.asking[link] -= 1
+            if not agreed:
+                self._model.refused_one(task)
+        return agreed
 
     def _ask_own(self, hook: Hook, conn: Connection) -> Any:
         link = conn.link
@@ -98,7 +102,7 @@ class SimulatedHooks:
 
     def _fast_hook(self) -> None:
         if self._kind == "failing" and not self.well and self._rng.random() < 0.2:
-            raise OSError("the hook failed")
+            raise OSError(HOOK_FAILED)
 
     def _ask(self, conn: Connection) -> Any:
         if self._kind in ("async", "hanging"):

@@ -233,6 +233,7 @@ class PoolLife(PoolStage):
         self._step("block", seconds, number)
         self._lose(number)
         self.loop._clock.advance(seconds)
+        self.model.blocked(self.loop.time())
 
     # --- possible steps -------------------------------------------------------------------------------------
 

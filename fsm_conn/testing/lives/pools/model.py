@@ -20,7 +20,12 @@ from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.testing.lives.pools.asking import PoolPeer
 
-__all__ = ["PoolModel", "PoolUser"]
+__all__ = ["HOOK_FAILED", "SLACK", "PoolModel", "PoolUser"]
+
+HOOK_FAILED = "the hook failed"
+"""What a simulated hook says."""
+SLACK = 0.01
+"""Seconds by which a deadline may be missed, because timers are no finer."""
 
 STALE = 0.3
 """Seconds after which no user may get a lost link any more, however long the loop was blocked."""
@@ -41,6 +46,10 @@ class PoolUser:
     word: asyncio.Future[str] = attrs.field(init=False)
     """Done when the user is to give the lease back; its result says how."""
     deadline: float | None = None
+    stale: int = 0
+    """How many links were in service when the user came: all of them may be stale."""
+    refusals: int = 0
+    """How many links `on_acquire` has refused for the user."""
     link: Link | None = None
     """The link of the lease at the time when it was acquired."""
     reference: Callable[[], Lease | None] = _nothing
@@ -125,15 +134,32 @@ class PoolModel:
         user = self.coming.pop(task, None) or PoolUser(timeout, is_stranger=True)
         timeout = self.acquire_timeout if timeout is None else timeout
         user.deadline = None if timeout is None else now + timeout
+        user.stale = sum(slot.in_service for slot in self.slots())
         self.arrivals[user] = len(self.arrivals)
         self.waiting.append(user)
         return user
+
+    def refused_one(self, task: asyncio.Task[Any] | None) -> None:
+        """`on_acquire` has refused a link for the user with this task."""
+        for user in self.waiting:
+            user.refusals += getattr(user, "task", None) is task
+
+    def blocked(self, now: float) -> None:
+        """The loop was blocked until now: nobody could be told in time."""
+        for user in self.waiting:
+            user.deadline = None if user.deadline is None else max(user.deadline, now)
+
+    def _ended(self, user: PoolUser, now: float) -> None:
+        """An acquire has ended."""
+        if user.timeout != 0 and user.deadline is not None and now > user.deadline + SLACK:
+            self.unexpected = AssertionError(f"an acquire ended {now - user.deadline:g} s after its deadline")
 
     def served(self, user: PoolUser, lease: Lease, now: float) -> None:
         """The user got a lease."""
         user.reference = ref(lease)
         user.link = lease.connection.link if lease.is_held else None
         self.waiting.remove(user)
+        self._ended(user, now)
         if user.link is not None and now > self.lost_at.get(user.link, now) + STALE:
             self.unexpected = AssertionError("a link that was lost long before, while the loop was blocked")
         if self.unclean[user.link] and lease._leases.policy.leases_per_connection == 1:
@@ -146,9 +172,14 @@ class PoolModel:
         self.served_since.append(user)
         self.grants += 1
 
-    def refused(self, user: PoolUser, error: BaseException) -> None:
+    def refused(self, user: PoolUser, error: BaseException, now: float) -> None:
         """The user got an error, or was cancelled."""
         self.waiting.remove(user)
+        self._ended(user, now)
+        if str(error) == HOOK_FAILED and user.refusals <= user.stale and not user.is_stranger:
+            self.unexpected = AssertionError(
+                f"{error}, and {user.stale} links may be stale, {user.refusals} were refused"
+            )
         self.timeouts += isinstance(error, PoolTimeoutError)
         self.refusals += isinstance(error, (PoolClosed, PoolFullError, PoolUnavailableError))
         self.unavailable += isinstance(error, PoolUnavailableError) and "has no connection" in str(error)

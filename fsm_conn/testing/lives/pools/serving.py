@@ -59,7 +59,15 @@ class Serving:
         elif slot.is_overflow and not slot.target.is_leaving:
             if record.trigger in (SlotTrigger.REPLACE, SlotTrigger.RETIRE) and not serving:
                 self.told = f"{slot!r} was closed, and it alone served"
-        elif record.trigger == SlotTrigger.REPLACE and not all(each.in_service or each.is_asleep for each in others):
+        elif record.trigger == SlotTrigger.REPLACE and not all(
+            each.in_service or _was_asleep(each, record) for each in others
+        ):
             self.told = f"the link of {slot!r} was closed for its age, and another does not serve"
         elif record.trigger == SlotTrigger.REPLACE and not serving:
             self.told = f"the link of {slot!r} was closed for its age, and it alone served"
+
+
+def _was_asleep(slot: Slot, record: TransitionRecord) -> bool:
+    """Whether the slot was asleep when another moved: it may have been woken because of that."""
+    last = slot.last_record
+    return slot.is_asleep or (last is not None and last.trigger == SlotTrigger.WAKE and last.at >= record.at)
