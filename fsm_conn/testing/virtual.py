@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fsm_conn.machine.errors import FsmConnError
-from fsm_conn.testing.loops.lean import LeanLoop
+from fsm_conn.testing.loops.lean import InterruptedTurn, LeanLoop
 from fsm_conn.testing.loops.waiting import waiting, waiting_place
 
 __all__ = [
@@ -223,7 +223,10 @@ class VirtualLoop(LeanLoop):
             return function()
         finally:
             self._busy = outer
-            asyncio._set_running_loop(None)
+            try:  # noqa: SIM105 -- `suppress()` would be the next call, see `_finish`
+                asyncio._set_running_loop(None)
+            except InterruptedTurn:
+                pass
             self._finish()
 
     def run_forever(self) -> None:
@@ -238,7 +241,10 @@ class VirtualLoop(LeanLoop):
             self._finish()
 
     def _finish(self) -> None:
-        """What was begun has ended, in one way or another. `_busy` was set first, so nothing is interrupted any more.
+        """What was begun has ended, in one way or another.
+
+        `_busy` was set first, so nothing is interrupted any more. From Python 3.13 on, what was to be interrupted at
+        that very moment is interrupted after the next call, which has caught it.
 
         Raises:
             LivelockError: something had to be interrupted.
@@ -259,7 +265,10 @@ class VirtualLoop(LeanLoop):
         finally:
             self._busy = outer
             self._thread_id = None
-            asyncio._set_running_loop(None)
+            try:  # noqa: SIM105 -- `suppress()` would be the next call, see `_finish`
+                asyncio._set_running_loop(None)
+            except InterruptedTurn:
+                pass
             sys.set_asyncgen_hooks(*hooks)
             self._finish()
 

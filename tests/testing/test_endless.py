@@ -199,6 +199,21 @@ def test_a_turn_that_has_ended_is_not_interrupted() -> None:
     loop.close()
 
 
+def test_nothing_else_runs_once_a_turn_was_interrupted_as_it_ended() -> None:
+    """The exception may come a moment later than the end of the turn: the next one has not begun by then."""
+    loop = VirtualLoop()
+    ran: list[int] = []
+    loop.call_soon(setattr, loop, "_endless", "it goes on and on")
+    loop.call_soon(ran.append, 1)
+    with pytest.raises(LivelockError, match="it goes on and on"):
+        loop.run_until_blocked()
+    assert ran == []
+    loop.call_soon(ran.append, 2)
+    loop.run_until_blocked()
+    assert ran == [2]
+    loop.close()
+
+
 def test_no_other_turn_is_interrupted_than_the_one_that_was_meant() -> None:
     """However the threads of the loop and of its watcher take turns: in thousands of turns that are about to end."""
     turns, ended = Turns(), threading.Event()

@@ -103,7 +103,8 @@ def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
 
     Another turn must never be interrupted. The interpreter changes threads only when a function begins, a loop jumps
     back or a call has returned. So between the check and `PyThreadState_SetAsyncExc` nothing may be called; then the
-    exception is raised as soon as the loop's thread goes on, and that is within the turn.
+    exception is raised as soon as the loop's thread goes on, and that is within the turn. From Python 3.13 on, it is
+    raised at the next such place, so the loop begins no other turn before.
     """
     busy, number = turn
     thread, interrupted = ctypes.c_ulong(loop._thread), ctypes.py_object(InterruptedTurn)

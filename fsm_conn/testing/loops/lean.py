@@ -207,6 +207,8 @@ class LeanLoop(asyncio.SelectorEventLoop):
             if handle._cancelled:
                 continue
             self.turns += 1
+            if self._endless:  # the last turn was interrupted as it ended, which this one must not be told of
+                raise InterruptedTurn
             try:
                 handle._context.run(handle._callback, *handle._args)
             except (SystemExit, KeyboardInterrupt):
