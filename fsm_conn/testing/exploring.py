@@ -3,7 +3,8 @@
 Walks every interleaving of what callers, the world and time can do, breadth first, so that the first violation found is
 also the shortest. Moments that cannot be told apart by anything that matters later are visited once; what cannot be
 compared is named, and so is what has more values than can be tried; then nothing is promised. A life cannot be copied,
-so each path is lived from its beginning.
+so each path is lived from its beginning. Each life serves for one edge: where it leads to a new moment, the life is
+brought to its end there. To go on from known moments with edges left would spare a tenth of the steps, and no more.
 """
 
 from __future__ import annotations
