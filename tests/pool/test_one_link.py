@@ -12,6 +12,7 @@ from fsm_conn import (
     CallOptions,
     Connection,
     ConnectionLostError,
+    GoingAwayError,
     LeaseLostError,
     LinkLostError,
     NotConnectedError,
@@ -433,3 +434,31 @@ async def test_a_cleanup_that_a_pause_breaks_off_has_the_link_replaced(opened: A
     assert (lease.connection.link is peer.made[1], peer.opened) == (True, 2)
     go.set()
     lease.release()
+
+
+async def test_a_lease_whose_peer_goes_away_is_told_so_at_once(opened: Any) -> None:
+    """Rather than that its next link is not ready, which it never gets; who comes next gets another link."""
+    peer = Peer(delay=2.0)
+    pool, _ = await opened(1, 0, peer=peer)
+    async with pool.acquire() as lease:
+        peer.lose(GoingAwayError("the peer is updated"))
+        await settled()
+        for _ in range(2):
+            with pytest.raises(LeaseLostError, match="begin again with another"):
+                await lease.call("a.B")
+            await asyncio.sleep(5)
+    async with pool.acquire(timeout=5) as lease:
+        assert await lease.call("a.B") == "reply"
+
+
+async def test_a_lease_that_outlives_its_link_waits_when_its_peer_goes_away(opened: Any) -> None:
+    """It goes on through the next link."""
+    peer = Peer(delay=2.0)
+    pool, _ = await opened(None, None, peer=peer, policy=PoolPolicy(size=1, lease_outlives_link=True))
+    async with pool.acquire() as lease:
+        peer.lose(GoingAwayError("the peer is updated"))
+        await settled()
+        with pytest.raises(NotConnectedError):
+            await lease.call("a.B")
+        await asyncio.sleep(5)
+        assert await lease.call("a.B") == "reply"

@@ -25,6 +25,7 @@ from fsm_conn.connection.calling.catalog import Offers, attributes
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services, public_first
 from fsm_conn.connection.calling.route import RoutedCall, present_channel, present_link
 from fsm_conn.connection.errors import NotConnectedError
+from fsm_conn.connection.table import ConnectionState
 from fsm_conn.links.stubs import ReconnectingChannel
 from fsm_conn.pool.errors import LeaseError, LeaseLostError, PoolError
 from fsm_conn.pool.leasing.deadlocks import callers_frames, shown_frames
@@ -302,6 +303,11 @@ class LeaseRoute:
         """The link of the lease. Raises, after a turn of the loop, when it cannot be used."""
         try:
             conn, slot = self._lease.connection, self._lease._slot
+            if conn.state == ConnectionState.RENEWING and slot is not None and not slot.policy.lease_outlives_link:
+                raise LeaseLostError(
+                    f"{conn.name}: the peer closes the link of this lease, and takes no more calls through it: "
+                    "release the lease, and begin again with another"
+                )
             if slot is not None and not slot.in_service:
                 raise NotConnectedError(f"{conn.name}: its next link is not ready yet", state=conn.state)
             return RoutedCall(conn, present_link(conn))
