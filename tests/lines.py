@@ -11,9 +11,13 @@ import importlib.util
 import json
 import os
 import sys
+from fnmatch import fnmatch
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
-from slipcover import FileMatcher, ImportManager, Slipcover, merge_coverage, print_coverage
+from slipcover import Slipcover, merge_coverage, print_coverage
+from slipcover.importer import SlipcoverLoader
 
 NOT_COUNTED = ["if TYPE_CHECKING:", r"\.\.\.$", "@overload"]
 OMITTED = ["*_pb2*.py"]
@@ -27,15 +31,22 @@ def package() -> str:
     return found.submodule_search_locations[0]
 
 
-def watched() -> Slipcover:
-    """What watches the package from now on: before anything has imported it, pytest's plugins included."""
-    seen = Slipcover(branch=True, exclude_lines=NOT_COUNTED)
-    ImportManager(seen, FileMatcher([package()], OMITTED)).__enter__()
-    return seen
+class Finder(PathFinder):
+    """Has the package watched as it is imported: also where pytest, whose plugin it has, would rewrite its asserts."""
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """What finds a module of the package; None for any other module."""
+        found = super().find_spec(fullname, path, target) if fullname.partition(".")[0] == "fsm_conn" else None
+        if found is not None and SEEN is not None and not fnmatch(found.name, "*_pb2*"):
+            found.loader = SlipcoverLoader(SEEN, found.loader, found.origin)
+        return found
 
 
 FOLDER = os.environ.get("LINES_SEEN")
-SEEN = watched() if FOLDER else None
+SEEN = Slipcover(branch=True, exclude_lines=NOT_COUNTED) if FOLDER else None
+if SEEN is not None:
+    sys.meta_path.insert(0, Finder)
 
 
 def write() -> None:
