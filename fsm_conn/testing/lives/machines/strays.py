@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
+from types import CodeType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,8 +25,8 @@ from fsm_conn.testing.loops.lean import LeanLoop
 
 __all__ = ["LateSpeech", "has_own_code", "read_all", "unread_error", "whose_error"]
 
-_RUNS = LeanLoop._run_ready.__code__
-"""Runs the callbacks of a loop, each of which is `handle` there."""
+_RUNS = LeanLoop._run_ready.__qualname__, LeanLoop._run_ready.__code__.co_filename
+"""Runs the callbacks of a loop, each of which is `handle` there. By name: what counts lines may exchange the code."""
 _has_own_code: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -133,10 +134,14 @@ class LateSpeech:
                 self._timers[id(timer)] = _SetTimer(timer, visit)
 
 
+def _runs_callbacks(code: CodeType) -> bool:
+    return (code.co_qualname, code.co_filename) == _RUNS
+
+
 def _foreign_line() -> str:
     """The innermost line of the user's own code that the loop runs; empty when there is none."""
     frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code is not _RUNS:
+    while frame is not None and not _runs_callbacks(frame.f_code):
         if is_foreign(frame.f_code):
             return place(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
@@ -146,7 +151,7 @@ def _foreign_line() -> str:
 def _running_timer() -> Any:
     """The callback that the loop runs."""
     frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code is not _RUNS:
+    while frame is not None and not _runs_callbacks(frame.f_code):
         frame = frame.f_back
     return None if frame is None else frame.f_locals["handle"]
 
