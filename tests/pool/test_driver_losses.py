@@ -284,8 +284,8 @@ async def test_a_probe_that_takes_long_is_no_capacity() -> None:
             assert len(made) == opened
 
 
-async def test_a_driver_is_not_probed_while_on_acquire_checks_it() -> None:
-    """It does one thing at a time."""
+def busy(seconds: float) -> type[DatabaseLink]:
+    """Links of a driver that does one thing at a time, each of which takes so many seconds."""
 
     class Busy(Database):
         running = 0
@@ -293,7 +293,7 @@ async def test_a_driver_is_not_probed_while_on_acquire_checks_it() -> None:
         async def run(self, statement: str) -> str:
             assert not self.running, "another operation is in progress"
             self.running += 1
-            await asyncio.sleep(3.0)
+            await asyncio.sleep(seconds)
             self.running -= 1
             return statement
 
@@ -302,12 +302,18 @@ async def test_a_driver_is_not_probed_while_on_acquire_checks_it() -> None:
             made.append(Busy(self))
             return made[-1]
 
+    return BusyLink
+
+
+async def test_a_driver_is_not_probed_while_on_acquire_checks_it() -> None:
+    """It does one thing at a time."""
+
     async def check(conn: Connection) -> None:
         link: Any = conn.link
         await link.driver.run("SELECT 1")
 
     health = HealthPolicy(interval=1.0, timeout=30.0)
-    async with DriverPool(BusyLink, 1, 0, name="pool", retry=PLAIN, health=health, on_acquire=check) as pool:
+    async with DriverPool(busy(3.0), 1, 0, name="pool", retry=PLAIN, health=health, on_acquire=check) as pool:
         for pause in (0.5, 1.5, 0.1, 4.5):
             await asyncio.sleep(pause)
             async with pool.acquire():
@@ -333,23 +339,7 @@ async def test_a_check_that_fails_is_told(caplog: Any) -> None:
 
 async def test_calls_through_a_driver_do_not_share_it() -> None:
     """Each has a connection of its own: a free one, one beyond the size, or it waits."""
-
-    class Busy(Database):
-        running = 0
-
-        async def run(self, statement: str) -> str:
-            assert not self.running, "another operation is in progress"
-            self.running += 1
-            await asyncio.sleep(0.1)
-            self.running -= 1
-            return statement
-
-    class BusyLink(DatabaseLink):
-        async def connect(self) -> Database:
-            made.append(Busy(self))
-            return made[-1]
-
-    async with ConnectionPool(BusyLink, 2, 1, name="pool", retry=PLAIN) as pool:
+    async with ConnectionPool(busy(0.1), 2, 1, name="pool", retry=PLAIN) as pool:
         replies = await asyncio.gather(*(pool.call("run", str(number)) for number in range(9)))
         assert replies == [str(number) for number in range(9)]
         assert len(made) == 3
