@@ -210,6 +210,19 @@ def test_what_is_raised_is_not_kept_by_who_raises_it() -> None:
     assert [(name, f.name, found) for name, f in functions for found in kept(f, frozenset())] == []
 
 
+def test_who_looks_through_all_objects_asks_nothing_of_them() -> None:
+    """`isinstance` and attributes run a stranger's code: a proxy's, which wakes it, or a hostile one's; `type` does not."""
+    looks = [
+        (path.name, ast.unparse(node))
+        for path in (*MODULES.values(), *Path(__file__).parent.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for loop in (node, *getattr(node, "generators", ()))
+        if ast.unparse(getattr(loop, "iter", ast.Constant(0))) == "gc.get_objects()"
+    ]
+    assert looks
+    assert [(name, text) for name, text in looks if "isinstance(" in text] == []
+
+
 def test_a_generator_closes_what_it_reads() -> None:
     """Otherwise the event loop closes it, some time after whoever stopped reading has gone on."""
     ours = [name for name in MODULES if not name.startswith("demo")]
