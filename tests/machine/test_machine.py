@@ -853,6 +853,23 @@ async def test_a_bug_in_an_activity_is_told_as_what_it_is_and_where(caplog: pyte
     assert (said(KeyError("x")), named(KeyError("x"))) == ("'x'", "KeyError: 'x'")
 
 
+async def test_so_it_is_beside_a_tool_that_exchanges_code_while_it_runs() -> None:
+    """As counters of lines do: a frame keeps the code that it began with, and the function has another."""
+
+    class Buggy(Upload):
+        async def while_sending(self) -> str:
+            Buggy.while_sending.__code__ = Buggy.while_sending.__code__.replace()
+            raise KeyError("x")
+
+    begun_with = Buggy.while_sending.__code__
+    async with Buggy() as job:
+        job.fire("send")
+        await job.wait_for_state("failed")
+    assert Buggy.while_sending.__code__ is not begun_with
+    assert job.reason is not None
+    assert job.reason.__notes__ == [f"in while_sending, test_machine.py:{begun_with.co_firstlineno + 2}"]
+
+
 async def test_so_is_one_of_a_connection() -> None:
     """Whoever waits for it learns which bug it was, and where."""
 
