@@ -51,6 +51,8 @@ class Mutant:
     """Puts the fault in; returns the class to be tried, or None for the subject."""
     subject: type[Connection]
     """The class without the fault."""
+    seed: int
+    """Of the life that found it last, where the first ones do not. It is lived first, before all others are."""
 
 
 MUTANTS: list[Mutant] = []
@@ -73,11 +75,11 @@ SUBJECTS: tuple[type[Connection], ...] = (Connection, Greeting)
 """The classes that the mutants are mutants of; they have no fault."""
 
 
-def mutant(about: str, subject: type[Connection] = Connection) -> Callable[[Apply], Apply]:
+def mutant(about: str, subject: type[Connection] = Connection, seed: int = 0) -> Callable[[Apply], Apply]:
     """Put a function on the list."""
 
     def decorate(apply: Apply) -> Apply:
-        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, subject))
+        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, subject, seed))
         return apply
 
     return decorate
@@ -163,9 +165,9 @@ def lived(connection_class: type[Connection], seed: int) -> str:
     return "\n".join([str(life.script), *lines, repr(sorted(life.answered.items()))])
 
 
-def hunt(connection_class: type[Connection], lives: int, **options: Any) -> ViolationError | None:
-    """The first violation in that many random lives, or None."""
-    for seed in range(lives):
+def hunt(connection_class: type[Connection], lives: int, first: int = 0, **options: Any) -> ViolationError | None:
+    """A violation in that many random lives, of which one is lived first, or None."""
+    for seed in dict.fromkeys((first, *range(lives))):
         try:
             live(connection_class, seed, **options)
         except ViolationError as error:
@@ -346,7 +348,7 @@ def nothing_is_forgiven(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "reset_if_stable", lambda self, reason: None)
 
 
-@mutant("every link that comes up is replaced without a delay when it is lost")
+@mutant("every link that comes up is replaced without a delay when it is lost", seed=38)
 def every_opened_link_clears_the_delay(patch: pytest.MonkeyPatch) -> None:
     def note_opened(self: Any, reason: BaseException | None) -> None:
         self._outage.opened += 1
@@ -387,7 +389,7 @@ def attempts_run_past_the_deadline(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_time_to_open", lambda self: self.start_timeout)
 
 
-@mutant("delays do not grow")
+@mutant("delays do not grow", seed=27)
 def delays_do_not_grow(patch: pytest.MonkeyPatch) -> None:
     right = RetryPolicy.delay
     patch.setattr(
@@ -595,7 +597,7 @@ def calls_are_served_everywhere(patch: pytest.MonkeyPatch) -> None:
 # --- callers -------------------------------------------------------------------------------------------------
 
 
-@mutant("an attempt whose last caller was cancelled goes on")
+@mutant("an attempt whose last caller was cancelled goes on", seed=19)
 def attempts_are_not_abandoned(patch: pytest.MonkeyPatch) -> None:
     async def _abandon_if_last(self: Any) -> None:
         return None
@@ -623,7 +625,7 @@ def claims_are_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_abandon_if_last", _abandon_if_last)
 
 
-@mutant("a claim is never given up, so that later attempts are not abandoned")
+@mutant("a claim is never given up, so that later attempts are not abandoned", seed=26)
 def claim_is_not_reset(patch: pytest.MonkeyPatch) -> None:
     class Clinging(Demand):
         __slots__ = ("kept",)
@@ -680,7 +682,7 @@ def disconnect_does_not_wait(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "disconnect", disconnect)
 
 
-@mutant("disconnect is not final: a connect() that waited for the end begins anew")
+@mutant("disconnect is not final: a connect() that waited for the end begins anew", seed=150)
 def disconnect_is_not_final(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Demand, "heed", lambda self, endings, owner: None)
 
@@ -718,18 +720,18 @@ def stale_probe_speaks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_probe", _probe)
 
 
-@mutant("the restart intensity is not asked")
+@mutant("the restart intensity is not asked", seed=23)
 def restarts_have_no_limit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "may_restart", lambda self, reason: True)
 
 
-@mutant("one loss fewer than the restart intensity allows is made good")
+@mutant("one loss fewer than the restart intensity allows is made good", seed=17)
 def restarts_are_limited_too_soon(patch: pytest.MonkeyPatch) -> None:
     right = Losses.recent
     patch.setattr(Losses, "recent", lambda self, policy, now: right(self, policy, now) + 1)
 
 
-@mutant("losses are never forgotten, however long ago they were")
+@mutant("losses are never forgotten, however long ago they were", seed=136)
 def losses_never_grow_old(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Losses, "recent", lambda self, policy, now: len(self))
 
@@ -741,17 +743,17 @@ def losses_survive_a_connect(patch: pytest.MonkeyPatch) -> type[Connection]:
     )
 
 
-@mutant("losses are not noted")
+@mutant("losses are not noted", seed=23)
 def losses_are_not_noted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "note_loss", lambda self, reason: None)
 
 
-@mutant("a careful attempt has as many successors as any")
+@mutant("a careful attempt has as many successors as any", seed=15)
 def trials_are_not_careful(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "begin_half_open", Connection.begin_outage)
 
 
-@mutant("the mark of a careful attempt outlives it")
+@mutant("the mark of a careful attempt outlives it", seed=62)
 def trials_never_end(patch: pytest.MonkeyPatch) -> None:
     right = Connection.begin_outage
 

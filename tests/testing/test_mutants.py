@@ -43,7 +43,7 @@ def test_random_lives_kill(mutant: Mutant) -> None:
     """The fault is found in time."""
     begun = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
-        violation = hunt(mutant.apply(patch) or mutant.subject, LIVES)
+        violation = hunt(mutant.apply(patch) or mutant.subject, LIVES, mutant.seed)
     seconds = time.process_time() - begun
     assert violation is not None, f"survived {LIVES} lives: {mutant.about}"
     print(
