@@ -92,9 +92,9 @@ def live(
         life.close()
 
 
-def hunt(live: Callable[[int], None], lives: int) -> ViolationError | None:
-    """The first violation in that many lives, or None."""
-    for seed in range(lives):
+def hunt(live: Callable[[int], None], lives: int, first: int) -> ViolationError | None:
+    """A violation in that many lives, of which one is lived first, or None."""
+    for seed in dict.fromkeys((first, *range(lives))):
         try:
             live(seed)
         except ViolationError as error:

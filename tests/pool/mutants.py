@@ -60,16 +60,18 @@ class Mutant:
     apply: Apply
     live: Callable[[int], None]
     """The life of a seed that may find it."""
+    seed: int
+    """Of the life that found it last, where the first ones do not. It is lived first, before all others are."""
 
 
 MUTANTS: list[Mutant] = []
 
 
-def mutant(about: str, live: Callable[[int], None] = pools.live) -> Callable[[Apply], Apply]:
+def mutant(about: str, live: Callable[[int], None] = pools.live, seed: int = 0) -> Callable[[Apply], Apply]:
     """Put a function on the list."""
 
     def decorate(apply: Apply) -> Apply:
-        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, live))
+        MUTANTS.append(Mutant(getattr(apply, "__name__", ""), about, apply, live, seed))
         return apply
 
     return decorate
@@ -82,12 +84,12 @@ def nothing(*args: Any, **options: Any) -> None:
 # --- leases and waiters -------------------------------------------------------------------------------------------
 
 
-@mutant("a waiter that is cancelled as it is served keeps the slot")
+@mutant("a waiter that is cancelled as it is served keeps the slot", seed=46)
 def served_and_cancelled_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "leave", lambda self, waiter, holder, wants=0: self.waiters.leave(waiter, wants))
 
 
-@mutant("waiters are served last come, first served")
+@mutant("waiters are served last come, first served", seed=13)
 def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
     def serve(self: Waiters, slot: Slot, now: float | None = None) -> bool:
         while self._queue:
@@ -102,7 +104,7 @@ def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Waiters, "serve", serve)
 
 
-@mutant("a slot is handed to a waiter that has gone")
+@mutant("a slot is handed to a waiter that has gone", seed=13)
 def serves_the_gone(patch: pytest.MonkeyPatch) -> None:
     def serve(self: Waiters, slot: Slot, now: float | None = None) -> bool:
         if not self._queue:
@@ -128,7 +130,7 @@ def _always_returned(patch: pytest.MonkeyPatch, returned: Any) -> None:
     patch.setattr(Lease, "__aexit__", leave)
 
 
-@mutant("a returned slot is put back while somebody waits")
+@mutant("a returned slot is put back while somebody waits", seed=17)
 def returned_past_the_line(patch: pytest.MonkeyPatch) -> None:
     def returned(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         if slot.generation == generation:
@@ -139,7 +141,7 @@ def returned_past_the_line(patch: pytest.MonkeyPatch) -> None:
     _always_returned(patch, returned)
 
 
-@mutant("a returned slot is put back also when its link is not to be used again")
+@mutant("a returned slot is put back also when its link is not to be used again", seed=7)
 def spoilt_slots_are_free(patch: pytest.MonkeyPatch) -> None:
     def returned(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         if slot.generation == generation:
@@ -150,7 +152,7 @@ def spoilt_slots_are_free(patch: pytest.MonkeyPatch) -> None:
     _always_returned(patch, returned)
 
 
-@mutant("a lease whose link was lost gives the next one's slot back")
+@mutant("a lease whose link was lost gives the next one's slot back", seed=17)
 def given_back_twice(patch: pytest.MonkeyPatch) -> None:
     def returned(self: Leases, slot: Slot, holder: Any, generation: Generation) -> None:
         self.give_back(slot, holder)
@@ -163,12 +165,12 @@ def given_back_twice(patch: pytest.MonkeyPatch) -> None:
     _always_returned(patch, returned)
 
 
-@mutant("a lease that was dropped never comes back")
+@mutant("a lease that was dropped never comes back", seed=11)
 def forgotten_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "forgotten", nothing)
 
 
-@mutant("the slot keeps its leases alive, so that none is ever seen to be dropped")
+@mutant("the slot keeps its leases alive, so that none is ever seen to be dropped", seed=11)
 def slots_hold_leases(patch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
     entered = Lease.__aenter__
@@ -180,7 +182,7 @@ def slots_hold_leases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lease, "__aenter__", enter)
 
 
-@mutant("a slot that on_acquire has refused is not given back")
+@mutant("a slot that on_acquire has refused is not given back", seed=13)
 def refused_is_lost(patch: pytest.MonkeyPatch) -> None:
     give_back = Leases.give_back
 
@@ -191,7 +193,7 @@ def refused_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "give_back", unless_refused)
 
 
-@mutant("a link that on_acquire has refused, or was interrupted with, is leased again")
+@mutant("a link that on_acquire has refused, or was interrupted with, is leased again", seed=13)
 def doubtful_is_leased_again(patch: pytest.MonkeyPatch) -> None:
     agreed = Leases._is_agreed
 
@@ -206,7 +208,7 @@ def doubtful_is_leased_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "_is_agreed", is_agreed)
 
 
-@mutant("a slot is leased again before it was reset")
+@mutant("a slot is leased again before it was reset", seed=6)
 def leased_before_reset(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "reset", lambda self, name, cleanup: cleanup.close())
     patch.setattr(Slot, "_judge", _judged_in_service)
@@ -229,7 +231,7 @@ def lost_and_free(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "_went_down", lambda self, slot: slot.activate(False))
 
 
-@mutant("as many refusals of on_acquire as the pool has regular slots reach the caller", pools.refusing_live)
+@mutant("as many refusals of on_acquire as the pool has regular slots reach the caller", pools.refusing_live, seed=338)
 def overflow_is_not_asked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "__len__", lambda self: self.policy.size)
 
@@ -256,7 +258,7 @@ def successors_of_all(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "expire_all", expire_all)
 
 
-@mutant("a clean-up that takes long is counted on", pools.leases_live)
+@mutant("a clean-up that takes long is counted on", pools.leases_live, seed=13)
 def long_cleanups_are_coming(patch: pytest.MonkeyPatch) -> None:
     coming = Slots.coming
 
@@ -289,7 +291,7 @@ def leases_outlive_links(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "_end_leases", nothing)
 
 
-@mutant("a call without a lease goes through a connection that somebody leases")
+@mutant("a call without a lease goes through a connection that somebody leases", seed=6)
 def calls_through_leases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "takes_calls", property(lambda self: True))
     patch.setattr(Slots, "least_busy", lambda self, avoided=(): next((each for each in self if each.in_service), None))
@@ -354,7 +356,7 @@ def only_the_present_counts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "is_hopeful", property(lambda self: self.in_service))
 
 
-@mutant("nobody takes the place of an active slot that is lost")
+@mutant("nobody takes the place of an active slot that is lost", seed=12)
 def standby_sleeps(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "standby", nothing)
 
@@ -397,7 +399,7 @@ def closed_and_leaving(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "slot_moved", moved)
 
 
-@mutant("what another thread gives back is lost")
+@mutant("what another thread gives back is lost", seed=11)
 def threads_give_nothing_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "_call_soon", nothing)
 
@@ -407,7 +409,7 @@ def hope_against_hope(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "is_hopeless", lambda self: False)
 
 
-@mutant("who waits is told that nothing can connect as soon as one connection cannot")
+@mutant("who waits is told that nothing can connect as soon as one connection cannot", seed=44)
 def gives_up_at_the_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "is_hopeless", lambda self: any(slot.cause is not None for slot in self))
 
@@ -433,7 +435,7 @@ def sleeps_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "_places", lambda self, now: 0)
 
 
-@mutant("what maintains the pool is not woken by those who wait")
+@mutant("what maintains the pool is not woken by those who wait", seed=9)
 def waiting_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
     def provide(self: Supervisor) -> None:
         if not self.slots.is_complete and self.waiters and self.is_open:
@@ -442,7 +444,7 @@ def waiting_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "provide", provide)
 
 
-@mutant("what maintains the pool does not look at the clock")
+@mutant("what maintains the pool does not look at the clock", seed=9)
 def nothing_is_ever_due(patch: pytest.MonkeyPatch) -> None:
     clean_up = Supervisor.clean_up
     patch.setattr(Supervisor, "clean_up", lambda self: clean_up(self) and None)
@@ -466,7 +468,7 @@ def idle_beside_what_fails(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "serving", lambda self: sum(not slot.is_overflow for slot in self))
 
 
-@mutant("overflow that alone serves is closed for being idle")
+@mutant("overflow that alone serves is closed for being idle", seed=40)
 def overflow_that_serves_is_idle(patch: pytest.MonkeyPatch) -> None:
     idle_until = Supervisor._idle_until
 
@@ -478,12 +480,12 @@ def overflow_that_serves_is_idle(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "_idle_until", until)
 
 
-@mutant("a connection that has lost too many links is tried again as soon as any other")
+@mutant("a connection that has lost too many links is tried again as soon as any other", seed=44)
 def restarts_are_not_limited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Backoff, "_until_restart", lambda self, now: 0.0)
 
 
-@mutant("a connection that has lost too many links waits for longer than its policy says")
+@mutant("a connection that has lost too many links waits for longer than its policy says", seed=29)
 def restarts_wait_too_long(patch: pytest.MonkeyPatch) -> None:
     until = Backoff._until_restart
     patch.setattr(Backoff, "_until_restart", lambda self, now: 3 * until(self, now))
@@ -532,7 +534,7 @@ def free_while_draining(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ConnectionPool, "end_service", end_service)
 
 
-@mutant("closing waits for leases without regard to its limit")
+@mutant("closing waits for leases without regard to its limit", seed=9)
 def drains_for_ever(patch: pytest.MonkeyPatch) -> None:
     async def returned(self: Drain) -> None:
         while self._awaited():
@@ -565,12 +567,12 @@ def counted_twice(patch: pytest.MonkeyPatch) -> None:
 # --- calls, hooks, threads --------------------------------------------------------------------------------------------
 
 
-@mutant("an idempotent call that ends its links is sent again for ever")
+@mutant("an idempotent call that ends its links is sent again for ever", seed=13)
 def calls_are_repeated_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls, "MOST_REPEATS", 1000)
 
 
-@mutant("a call that ends its links is sent again once more than it may be")
+@mutant("a call that ends its links is sent again once more than it may be", seed=13)
 def calls_are_repeated_once_more(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls, "MOST_REPEATS", calls.MOST_REPEATS + 1)
 
@@ -580,7 +582,7 @@ def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls.Patience, "what_is_left", lambda self: self._options)
 
 
-@mutant("hooks have no limit", pools.hanging_live)
+@mutant("hooks have no limit", pools.hanging_live, seed=12)
 def hooks_without_limit(patch: pytest.MonkeyPatch) -> None:
     async def unbounded(name: str, outcome: Any, limit: float | None) -> None:
         await outcome
@@ -588,12 +590,12 @@ def hooks_without_limit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hooks, "_bounded", unbounded)
 
 
-@mutant("another event loop is served")
+@mutant("another event loop is served", seed=20)
 def foreign_loops_are_served(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "user", lambda self: current_user())
 
 
-@mutant("what another thread gives back goes past those who wait")
+@mutant("what another thread gives back goes past those who wait", seed=58)
 def returned_by_threads_past_the_line(patch: pytest.MonkeyPatch) -> None:
     returned = Leases.returned
 
@@ -616,7 +618,7 @@ def threads_do_not_wake_the_loop(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "_call_soon", call_soon)
 
 
-@mutant("a call that was not sent is not sent through another connection")
+@mutant("a call that was not sent is not sent through another connection", seed=34)
 def unsent_and_told(patch: pytest.MonkeyPatch) -> None:
     after_loss = calls._Repeats.after_loss
 
@@ -658,7 +660,7 @@ def contexts_of_users(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(options, "copy_context", Here)
 
 
-@mutant("what was lost while the loop was blocked is handed out")
+@mutant("what was lost while the loop was blocked is handed out", seed=67)
 def nobody_looks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lookout, "FRESH", 1e9)
 
@@ -666,12 +668,12 @@ def nobody_looks(patch: pytest.MonkeyPatch) -> None:
 # --- what people ask for ----------------------------------------------------------------------------------------------
 
 
-@mutant("a lease that is discarded is given back as any other")
+@mutant("a lease that is discarded is given back as any other", seed=44)
 def discarded_and_leased(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "spoil", nothing)
 
 
-@mutant("what is in use when all links expire is forgotten")
+@mutant("what is in use when all links expire is forgotten", seed=15)
 def expired_and_kept(patch: pytest.MonkeyPatch) -> None:
     def expire_all(self: Supervisor) -> None:
         for slot in self.slots:
@@ -713,7 +715,7 @@ def removed_and_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Drain, "removed", removed)
 
 
-@mutant("a target that is removed while the pool is closed has its connections replaced")
+@mutant("a target that is removed while the pool is closed has its connections replaced", seed=5)
 def replaced_while_draining(patch: pytest.MonkeyPatch) -> None:
     def remove_target(self: Supervisor, target: Any) -> list[Slot]:
         gone = self._targets.remove(target)
@@ -723,7 +725,7 @@ def replaced_while_draining(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "remove_target", remove_target)
 
 
-@mutant("connections never move to a target that has too few of them")
+@mutant("connections never move to a target that has too few of them", seed=7)
 def never_evened_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Moves, "clean_up", lambda self, now: [])
 
@@ -733,7 +735,7 @@ def added_and_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "add_target", nothing)
 
 
-@mutant("a target that was left out is never tried again")
+@mutant("a target that was left out is never tried again", seed=7)
 def left_out_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Moves, "_is_tried_by", lambda self, slot, target: True)
 
@@ -787,13 +789,13 @@ def queries_during_pings(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DriverLink, "_pinging", property(lambda self: None, nothing), raising=False)
 
 
-@mutant("who does not wait for a lease waits for the end of a ping", drivers.live)
+@mutant("who does not wait for a lease waits for the end of a ping", drivers.live, seed=20)
 def probed_drivers_are_free(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(slot_module, "probed_since", nothing)
     patch.setattr(driver_pool, "within", lambda seconds, awaitable: awaitable)
 
 
-@mutant("a driver is probed while on_acquire checks it", drivers.live)
+@mutant("a driver is probed while on_acquire checks it", drivers.live, seed=21)
 def checked_during_pings(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hooks, "begun", lambda hook, conn: hook(conn))
 

@@ -36,7 +36,7 @@ def test_random_lives_kill(mutant: Mutant) -> None:
     begun = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
         mutant.apply(patch)
-        violation = hunt(mutant.live, LIVES)
+        violation = hunt(mutant.live, LIVES, mutant.seed)
     seconds = time.process_time() - begun
     assert violation is not None, f"survived {LIVES} lives: {mutant.about}"
     print(
