@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
+import os
 import signal
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -68,8 +71,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session")
 def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What mypy knows of libraries: each is read once for all tests of types."""
-    return tmp_path_factory.mktemp("mypy")
+    """What mypy knows of libraries: each is read once for all tests of types, and by `tox -e types` before them."""
+    known = os.environ.get("MYPY_CACHE_DIR")
+    return Path(known).absolute() if known else tmp_path_factory.mktemp("mypy")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Of the workers, one collects before the others: what it has compiled they only read."""
+    with open(__file__) as lock:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+        return (yield)
 
 
 def pytest_collection_finish() -> None:

@@ -420,7 +420,7 @@ def patience_is_not_heeded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Waiters, "refuse", lambda self, why, *, patient_too=True: refuse(self, why))
 
 
-@mutant("a slot that came up while others waited is not given to them")
+@mutant("a slot that came up while others waited is not given to them", seed=3)
 def offered_and_forgotten(patch: pytest.MonkeyPatch) -> None:
     def came_up(self: Supervisor, slot: Slot) -> None:
         slot.activate(slot.is_overflow or self.slots.active() < self.policy.size)
