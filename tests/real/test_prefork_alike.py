@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import PYTHON
 from .test_prefork_real import ended, is_forked, nothing_said, printed, script, short_linger, started
 
 pytestmark = [
@@ -62,6 +63,29 @@ DONE = {
         "import asyncio\nasyncio.run(asyncio.sleep(0))",
         "import asyncio\nprint(asyncio.run(asyncio.sleep(0, 5)))",
     ),
+    "stdout closed": ("import sys\nsys.stdout.close()", "import sys\nprint(sys.stdout.closed, file=sys.stderr)"),
+    "builtins": ("", "print(__builtins__.len('ab'))"),
+    "main's attributes": (
+        "import __main__ as m\nSEEN = m.__loader__.path, m.__spec__, m.__package__, m.__cached__",
+        "print(seen.SEEN)",
+    ),
+    "a file that nobody closes": (
+        "import pathlib\nPATH = pathlib.Path(__file__).parent / 'unclosed'",
+        "import atexit\natexit.register(lambda: None)\nheld = open(seen.PATH, 'w')\nheld.write('all of it')\ndef f(): return held",
+    ),
+    "what is left at the end": (
+        "class Left:\n    def __del__(self): print('ended', file=error)\nkept = []",
+        "import sys\nseen.error = sys.stderr\nmine = seen.Left()\ndef f(): return mine\nseen.kept.append(seen.Left())",
+    ),
+    "the last error": (
+        "import atexit, sys, traceback",
+        "import atexit, sys, traceback\natexit.register(lambda: traceback.print_last())\ndef f(): 1 / 0\nf()",
+    ),
+    "a hook and what it sees": (
+        "import sys\nsys.excepthook = lambda *_: print('told', sys.exc_info(), file=sys.stderr)",
+        "raise ValueError",
+    ),
+    "a copy of the command": ("import sys\nWORDS = list(sys.orig_argv)[-2:]", "print(seen.WORDS)"),
     "a database in memory": (
         "import sqlite3\nBASE = sqlite3.connect(':memory:')\nBASE.execute('create table t(a)')",
         "print(seen.BASE.execute('select count(*) from t').fetchall())",
@@ -76,9 +100,130 @@ async def test_what_imports_have_done(what: str, tmp_path: Path, caplog: pytest.
     module, body = DONE[what]
     (tmp_path / "seen.py").write_text(module)
     command = [*script(tmp_path, "import seen", body), "--level", "5"]
-    spawned, *forked = [await ended(*command, prefork=choice) for choice in (False, True, True)]
-    assert forked == [spawned, spawned]
+    unclosed = tmp_path / "unclosed"
+    seen = []
+    for choice in (False, True, True):
+        end = await ended(*command, prefork=choice)
+        seen.append((*end, unclosed.read_text() if unclosed.exists() else ""))
+        unclosed.unlink(missing_ok=True)
+    assert seen == [seen[0]] * 3
     assert is_forked(caplog)
+
+
+CHANGED = {
+    "an argument removed": ("import sys\nsys.argv.remove('--level')", "print(sys.argv)", "changes the arguments"),
+    "other arguments": ("import sys\nsys.argv = sys.argv[:1]", "print(sys.argv)", "changes the arguments"),
+    "another name": ("import sys\nsys.argv[0] = 'name'", "print(sys.argv)", "changes the arguments"),
+    "stderr": (
+        "import os\nwith open(__file__ + '.txt', 'w') as file: os.dup2(file.fileno(), 2)",
+        "print('lost', file=sys.stderr)",
+        "closes or redirects a standard stream",
+    ),
+    "stdout for stderr": ("import os\nos.dup2(2, 1)", "print('x')", "closes or redirects a standard stream"),
+    "no stdin": ("import os\nos.close(0)", "print(os.path.exists('/proc/self/fd/0'))", "closes or redirects"),
+    "no stdout": ("import os\nos.close(1)", "print('x', file=sys.stderr)", "closes or redirects"),
+    "long words": ("import os\nfor _ in range(99): os.write(2, b'x' * 1000)\nos.write(2, b'end')", "", "prints more"),
+}
+"""What a module does to a process that a copy of it could not have: and why the plugin is spawned."""
+
+
+@pytest.mark.parametrize("what", CHANGED)
+async def test_what_imports_do_that_no_copy_has(what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The plugin is spawned, and the log says why."""
+    module, body, why = CHANGED[what]
+    (tmp_path / "seen.py").write_text(module)
+    command = [*script(tmp_path, "import seen", "import os, sys", body), "--level", "5"]
+    spawned, *others = [await ended(*command, prefork=choice) for choice in (False, True, True)]
+    assert others == [spawned, spawned]
+    (told,) = [record.message for record in caplog.records]
+    assert why in told
+
+
+READ = [
+    "repr(sys.argv)",
+    "sys.argv + []",
+    "sys.argv == []",
+    "[*reversed(sys.argv)]",
+    "sys.argv.index('5')",
+    "sys.orig_argv[-1]",
+]
+
+
+@pytest.mark.parametrize("read", READ)
+async def test_each_way_to_read_arguments(read: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A plugin with other arguments is not given those of the first one."""
+    (tmp_path / "seen.py").write_text(f"import sys\ntry: SEEN = {read}\nexcept ValueError: SEEN = None")
+    command = script(tmp_path, "import seen, time", "print(seen.SEEN, flush=True)", "time.sleep(600)")
+    processes = [await printed(*command, level, prefork=choice) for choice in (True, False) for level in "56"]
+    lines = [line for _, line in processes]
+    assert lines[:2] == lines[2:]
+    assert "(seen) reads the arguments of another plugin" in caplog.text
+    for process, _ in processes:
+        await process.stop(0)
+
+
+@pytest.mark.parametrize("name", ["ast", "signal", "socket", "array"])
+async def test_a_module_of_its_own(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The template has imported the library's one of that name; the plugin gets its own."""
+    (tmp_path / f"{name}.py").write_text("OWN = 'its own'")
+    command = script(tmp_path, f"import {name}", f"print({name}.OWN)")
+    for choice in (False, True):
+        assert "'its own'" in (await ended(*command, prefork=choice))[1]
+    assert f"has a module {name} of its own" in caplog.text
+
+
+async def test_a_directory_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that is named relative to the directory is found, wherever its imports have gone."""
+    (tmp_path / "leaves.py").write_text("import os\nos.chdir('/')")
+    command = [PYTHON, Path(script(tmp_path, "import leaves, os", "print(os.getcwd(), __file__)")[1]).name]
+    spawned, forked = [await ended(*command, prefork=choice, cwd=str(tmp_path)) for choice in (False, True)]
+    assert forked == spawned
+    assert is_forked(caplog)
+
+
+async def test_a_module_that_imports_the_program(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said of what the plugin did not do: the interpreter warns of it only where it is done before."""
+    package = tmp_path / "package"
+    package.mkdir()
+    for early in (False, True):
+        (package / "__init__.py").write_text("from . import program" if early else "")
+        (package / "other.py").write_text("import package.program")
+        (package / "program.py").write_text("from . import other")
+        command = [PYTHON, "-W", "always", "-m", "package.program"]
+        spawned, forked = [await ended(*command, prefork=choice, cwd=str(tmp_path)) for choice in (False, True)]
+        assert forked == spawned
+        assert ("RuntimeWarning" in forked[2]) == early
+    assert is_forked(caplog)
+
+
+class TestWhatTheInterpreterDoesAtItsStart:
+    async def test_the_environment(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """What `sitecustomize` sets, a plugin has; and the locale that the interpreter chooses."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os\nos.environ.update(NEW='new', OLD='changed')\ndel os.environ['GONE']\n"
+        )
+        names = "('NEW', 'OLD', 'GONE', 'LC_CTYPE')"
+        command = script(tmp_path, "import os", f"print([os.environ.get(name) for name in {names}])")
+        env = {
+            "PYTHONPATH": str(tmp_path),
+            "LANG": "C",
+            "OLD": "old",
+            "GONE": "gone",
+            "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+        }
+        spawned, forked = [await ended(*command, prefork=choice, env=env) for choice in (False, True)]
+        assert forked == spawned
+        assert "'new', 'changed', None, 'C.UTF-8'" in forked[1]
+        assert is_forked(caplog)
+
+    async def test_a_file(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """What it opens, a plugin has."""
+        (tmp_path / "sitecustomize.py").write_text("held = open(__file__)")
+        command = script(tmp_path, "import sitecustomize", "print(sitecustomize.held.read())")
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        spawned, forked = [await ended(*command, prefork=choice, env=env) for choice in (False, True)]
+        assert forked == spawned
+        assert "opens a file, which all plugins would share" in caplog.text
 
 
 LIBRARY = """

@@ -519,6 +519,7 @@ def _open(pid: int) -> Iterator[Path]:
 CANNOT = {
     "thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(100,), daemon=True).start()", "a thread"),
     "process": ("import subprocess\nheld = subprocess.Popen(['sleep', '3600'], stdin=-3, stdout=-3, stderr=-3)", "a process"),
+    "loop": ("import asyncio\nheld = asyncio.new_event_loop()", "opens an event loop, which all plugins would share"),
     "socket": ("import socket\nheld = socket.socket()", "opens a socket, which all plugins would share"),
     "file": ("held = open(__file__)", "opens a file"),
     "memory": ("import mmap\nheld = mmap.mmap(-1, 4096)", "makes shared memory, which all plugins would share"),

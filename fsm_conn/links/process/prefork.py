@@ -105,11 +105,7 @@ class _Job:
         """The fields that a template needs to know; see `template.becoming.Order`."""
         env = {**self.launch.env, **dict.fromkeys(self.launch.directory_names, private)}
         yield from (str(os.getpid()), cwd, os.path.basename(self.path), self.program.kind, self.program.name)
-        for many in (
-            self.program.arguments,
-            self.command,
-            [f"{name}={value}" for name, value in env.items()],
-        ):
+        for many in (self.program.arguments, self.command, [f"{name}={value}" for name, value in env.items()]):
             yield str(len(many))
             yield from many
 
@@ -240,7 +236,8 @@ class Template:
 
     def _imports(self) -> Iterator[str]:
         yield from (*self._key.program, self._key.beside)
-        for many in (sorted(_varying(self._first.launch)), self._first.program.arguments, self._key.modules):
+        command, arguments = self._first.command, self._first.program.arguments
+        for many in (sorted(_varying(self._first.launch)), command, arguments, self._key.modules):
             yield str(len(many))
             yield from many
 

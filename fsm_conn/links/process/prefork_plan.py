@@ -159,13 +159,18 @@ def key_of(path: str, program: Program, env: Mapping[str, str], cwd: str | None,
 
 
 def _standing() -> tuple[object, ...]:
-    """What else a process inherits from its parent: its user and groups, umask, limits, priority and cores."""
+    """What else a process inherits from its parent.
+
+    User and groups, session, file mode mask, ignored signals, limits, priority, cores, control groups, and whom the
+    kernel kills first for memory.
+    """
     import resource  # which not every system has
 
     numbers = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})
-    status = re.search(r"^Umask:\s*(\S+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    status = tuple(re.findall(r"^(?:Umask|SigIgn):\s*(\S+)$", Path("/proc/self/status").read_text(), re.MULTILINE))
+    groups = tuple(Path(f"/proc/self/{name}").read_text() for name in ("cgroup", "oom_score_adj"))
     limits = tuple(map(resource.getrlimit, numbers))
     return (
-        *(os.getresuid(), os.getresgid(), tuple(os.getgroups())),
-        *(status and status[1], limits, os.getpriority(os.PRIO_PROCESS, 0), frozenset(os.sched_getaffinity(0))),
+        *(os.getresuid(), os.getresgid(), tuple(os.getgroups()), os.getsid(0)),
+        *(status, groups, limits, os.getpriority(os.PRIO_PROCESS, 0), frozenset(os.sched_getaffinity(0))),
     )

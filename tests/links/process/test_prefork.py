@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import runpy
+import signal
 import socket
 import struct
 import sys
@@ -137,11 +138,18 @@ class TestKeys:
         finally:
             os.umask(mask)
         assert self.key(tmp_path) == before
+        handler = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        try:
+            assert self.key(tmp_path) != before
+        finally:
+            signal.signal(signal.SIGUSR1, handler)
+        assert self.key(tmp_path) == before
 
-    def test_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nor is one of another user, when this process has changed its own."""
+    @pytest.mark.parametrize("what", ["getsid", "getresuid"])
+    def test_another_user_or_session(self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nor is one of another user or session, when this process has changed its own."""
         before = self.key(tmp_path)
-        monkeypatch.setattr(os, "getresuid", lambda: (1, 2, 3))
+        monkeypatch.setattr(os, what, lambda *_: (1, 2, 3))
         assert self.key(tmp_path) != before
 
     def test_named_modules_are_shared_by_all_programs(self, tmp_path: Path) -> None:
@@ -207,6 +215,9 @@ class TestLeadingImports:
             "with x: import a",
             "raise SystemExit",
             "monkey.patch_all()",
+            "@register\ndef g(): pass",
+            "class L(Base): pass",
+            "class L(metaclass=M): pass",
         ],
     )
     def test_up_to_the_first_that_does_something(self, template: Any, stop: str) -> None:

@@ -59,19 +59,18 @@ def send(channel: socket.socket, text: str) -> None:
 
 def serve(channel: socket.socket) -> becoming.Order:
     """Be the template until the host closes the socket. This returns in each plugin, and only there."""
-    beginning = becoming.Beginning()
-    ours = importing.descriptors()
+    beginning = becoming.Beginning(channel.fileno())
     files = sources.Sources()
     try:
         forks = forking.Forks()
         said = becoming.Fields(receive(channel)[0])
         kind, program, directory, beginning.varying = said.one(), said.one(), said.one(), said.many()
         imports = importing.Imports(kind, program, directory, beginning.varying)
-        imports.make(said.many(), said.many())
+        imports.make(said.many(), said.many(), said.many())
         beginning.end_of_imports(keeps=bool(kind))
         files.note(imports.file)
         forks.stop_threads()
-        importing.check(ours)
+        importing.check(beginning.ours)
         importing.check_memory()
     except forking.CannotForkError as error:
         send(channel, f"-{error}")
@@ -86,7 +85,7 @@ def serve(channel: socket.socket) -> becoming.Order:
             os._exit(0)
         try:
             imports.check_arguments(order.arguments)
-            kept = importing.check(ours | {*pipes})
+            kept = importing.check(beginning.ours | {*pipes})
             pid = forks.fork()
         except (forking.CannotForkError, OSError) as error:
             send(channel, f"-{error}")

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType, TracebackType
 
-    from fsm_conn.links.process.template.importing import descriptors, refresh
+    from fsm_conn.links.process.template.forking import CannotForkError
+    from fsm_conn.links.process.template.importing import descriptors, main_of_script, refresh
 else:
-    from importing import descriptors, refresh
+    from forking import CannotForkError
+    from importing import descriptors, main_of_script, refresh
 
 MOST_PRINTED = 65536
 """Bytes printed by imports that each plugin prints again, for each stream."""
@@ -49,15 +51,20 @@ class Order:
 
 
 class Beginning:
-    """The state before anything was imported, which each plugin gets back."""
+    """The state before anything was imported, which each plugin gets back.
 
-    def __init__(self) -> None:
+    Attributes:
+        ours: the descriptors of the template itself. Others were opened by the interpreter's start, such as by
+            `sitecustomize`, and are a plugin's as much as those that imports open.
+    """
+
+    def __init__(self, channel: int) -> None:
         self.signals = {number: signal.getsignal(number) for number in signal.valid_signals()}
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.umask = os.umask(0o77)
         os.umask(self.umask)
         self.directory = _directory()
-        self.env = dict(os.environ)
+        self.env = _environment()
         self._thresholds = gc.get_threshold()
         gc.set_threshold(0)  # as gc.freeze's documentation advises: no collection leaves holes for children to write to
         self.varying: list[str] = []
@@ -65,12 +72,17 @@ class Beginning:
         self._caught = {fd: os.memfd_create("printed", os.MFD_CLOEXEC) for fd in (1, 2)}
         for fd, caught in self._caught.items():
             os.dup2(caught, fd)
+        self.ours = {0, 1, 2, channel, *self._caught.values()}
+        self._streams = [_opened(fd) for fd in (0, 1, 2)]
 
     def end_of_imports(self, keeps: bool) -> None:
         """Keep what the imports have printed and set.
 
         Args:
             keeps: whether signals and the file mode mask stay as imports have set them, for they are the plugin's own.
+
+        Raises:
+            CannotForkError: a plugin would have other standard streams, or would not print all of it.
         """
         self._keeps = keeps
         self.has_moved = _directory() != self.directory
@@ -79,9 +91,13 @@ class Beginning:
         if not gc.get_threshold()[0]:
             gc.set_threshold(*self._thresholds)
         _flush()
+        if [_opened(fd) for fd in (0, 1, 2)] != self._streams:
+            raise CannotForkError("what it imports closes or redirects a standard stream")
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for fd, caught in self._caught.items():
-            self.printed[fd] = os.pread(caught, MOST_PRINTED, 0)
+            self.printed[fd] = os.pread(caught, MOST_PRINTED + 1, 0)
+            if len(self.printed[fd]) > MOST_PRINTED:
+                raise CannotForkError(f"what it imports prints more than {MOST_PRINTED} bytes")
             os.dup2(nowhere, fd)
             os.close(caught)
         os.close(nowhere)
@@ -113,6 +129,21 @@ class Beginning:
                 os.environ[name] = value
 
 
+def _environment() -> dict[str, str]:
+    """What the host gave: `sitecustomize`, or the interpreter for its locale, may have changed it since."""
+    with open("/proc/self/environ", "rb") as file:
+        entries = map(os.fsdecode, file.read().split(b"\0"))
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def _opened(fd: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _directory() -> tuple[int, int]:
     found = os.stat(".")
     return found.st_dev, found.st_ino
@@ -123,7 +154,7 @@ def _flush() -> None:
         if stream is not None:
             try:
                 stream.flush()
-            except OSError:
+            except (OSError, ValueError):
                 continue
     ctypes.PyDLL(None).fflush(None)
 
@@ -193,7 +224,7 @@ def _telling(hook: Callable[..., object]) -> Callable[..., None]:
     """A hook for errors that tells the plugin's own one what it would be told without a template."""
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        error.__traceback__ = _without_ours(trace)
+        error.__traceback__ = sys.last_traceback = _without_ours(trace)
         hook(kind, error, error.__traceback__)
 
     return tell
@@ -207,28 +238,25 @@ def run(order: Order) -> None:
 
             _run_module_as_main(order.program)
         else:
-            _run_script(order.program, sys.modules["__main__"])
+            _run_script(os.path.join(order.cwd, order.program), sys.modules["__main__"])
     except SystemExit:
         raise
-    except KeyboardInterrupt:
-        sys.excepthook = _telling(sys.excepthook)  # the interpreter ends by the signal, after this
+    except BaseException:
+        if callable(getattr(sys, "excepthook", None)):
+            sys.excepthook = _telling(sys.excepthook)  # the interpreter calls it, after this
         raise
-    except BaseException as error:
-        _telling(sys.excepthook)(type(error), error, error.__traceback__)
-        raise SystemExit(1) from None
+    finally:
+        gc.unfreeze()  # or nobody would finalize what modules hold, such as files with unwritten data
 
 
-def _run_script(path: str, main: ModuleType) -> None:
-    from importlib.machinery import SourceFileLoader
-
-    whole = os.path.abspath(path)
+def _run_script(whole: str, main: ModuleType) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(whole, "rb") as file:
             source = file.read()
     except OSError as error:
         print(f"{sys.executable}: can't open file {whole!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
-    main.__dict__.update(__file__=whole, __cached__=None, __loader__=SourceFileLoader("__main__", whole))
+    main.__dict__.update(main_of_script(whole))
     exec(compile(source, whole, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - it is the plugin itself
 
 

@@ -7,6 +7,7 @@ or opens what plugins would share, or reads a variable that is different for eac
 from __future__ import annotations
 
 import ast
+import builtins
 import gc
 import os
 import signal
@@ -17,7 +18,7 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -34,6 +35,9 @@ PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", 
     "optparse",
 }
 """Modules that read a variable, or the arguments, on behalf of another module."""
+OPERATIONS = ("getitem", "iter", "reversed", "len", "contains", "repr", "eq", "ne", "add", "mul")
+READING = (*map("__{}__".format, OPERATIONS), "copy", "count", "index")
+"""Methods of a list that tell what is in it."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 """Devices that may stay open: they have no state that plugins could share."""
 IMPORTED_LATER = {"cryptography.x509": "cryptography.hazmat.backends.openssl"}
@@ -62,32 +66,36 @@ class Imports:
         self._kind, self._program, self._varying = kind, program, varying
         self._arguments: list[str] = []
         self._argued = ""
+        self._keeps_arguments = True
         self.file = ""
         if getattr(sys.flags, "safe_path", sys.flags.isolated):
             del sys.path[0]
         else:
             sys.path[0] = directory
+            check_names(directory)
         sys.argv = ["-m" if kind == "module" else program]
         ours, main = vars(sys.modules["__main__"]), ModuleType("__main__")
-        vars(main).update(__builtins__=__builtins__)
+        vars(main).update(__builtins__=builtins)
         if "__annotations__" in ours:  # as up to Python 3.13
             vars(main).update(__annotations__={})
         sys.modules["__main__"] = main
 
-    def make(self, arguments: list[str], modules: list[str]) -> None:
+    def make(self, command: list[str], arguments: list[str], modules: list[str]) -> None:
         """Import modules by name, or else what the program itself imports first.
 
         Args:
-            arguments: those of the first plugin.
+            command: the whole command of the first plugin.
+            arguments: those of its program.
             modules: to be imported.
 
         Raises:
-            CannotForkError: the modules cannot be imported, or read a variable that is different for each plugin.
+            CannotForkError: the modules cannot be imported, or read a variable that is different for each plugin, or
+                change the arguments.
         """
         self._arguments = arguments
         read: dict[str, str] = {}
         try:
-            with watched(self._varying, read), self._given():
+            with watched(self._varying, read), self._given(command):
                 if self._kind:
                     self.file = run_leading(self._kind, self._program)
                 for name in modules:
@@ -98,6 +106,8 @@ class Imports:
             missing = error.name if isinstance(error, ImportError) else None
             what = f"{type(error).__name__}: {missing}" if missing else type(error).__name__
             raise CannotForkError(f"what it imports cannot be imported beforehand ({what})") from None
+        if not self._keeps_arguments:
+            raise CannotForkError("what it imports changes the arguments")
         for variable, module in read.items():
             raise CannotForkError(f"what it imports ({module}) reads {variable}, which is different for each plugin")
 
@@ -107,49 +117,48 @@ class Imports:
             raise CannotForkError(f"what it imports ({self._argued}) reads the arguments of another plugin")
 
     @contextmanager
-    def _given(self) -> Iterator[None]:
-        """Give the imports the arguments, and note which module reads them."""
-        watched = Arguments([*sys.argv, *self._arguments])
-        sys.argv = watched
+    def _given(self, command: list[str]) -> Iterator[None]:
+        """Give the imports the arguments, and note which module reads or changes them."""
+        argv = sys.argv = Arguments([*sys.argv, *self._arguments])
+        both = argv, Arguments(command)
+        sys.orig_argv = both[1]
         try:
             yield
         finally:
-            self._argued = watched.reader
-            plain = list.copy(watched)
-            for holder in gc.get_referrers(watched):  # such as a module that has said `from sys import argv`
-                if isinstance(holder, dict):
-                    holder.update({name: plain for name, value in holder.items() if value is watched})
+            self._argued = both[0].reader or both[1].reader
+            first, *rest = list.copy(argv) or [None]
+            is_first = first in ("-m" if self._kind == "module" else self._program, self.file)
+            self._keeps_arguments = sys.argv is argv and is_first and rest == self._arguments
+            for each in both:
+                each.become_plain()
 
 
 class Arguments(list):  # type: ignore[type-arg]  # which is no class of types before it is run
-    """`sys.argv`, which notes who reads more of it than the first word."""
+    """`sys.argv`, or `sys.orig_argv`, which notes who reads more of it than the first word."""
 
     reader = ""
 
-    def _note(self) -> None:
-        self.reader = self.reader or _reader(sys._getframe(2)) or "?"
+    def become_plain(self) -> None:
+        """Put a plain list in its place, also in a module that has said `from sys import argv`."""
+        plain = list.copy(self)
+        for holder in gc.get_referrers(self):
+            if isinstance(holder, dict):
+                holder.update({name: plain for name, value in holder.items() if value is self})
 
-    def __getitem__(self, place: Any) -> Any:
-        if place != 0:
-            self._note()
-        return super().__getitem__(place)
 
-    def __iter__(self) -> Any:
-        self._note()
-        return super().__iter__()
+def _noting(name: str) -> Callable[..., Any]:
+    read = getattr(list, name)
 
-    def __len__(self) -> int:
-        self._note()
-        return super().__len__()
+    def note(self: Arguments, *given: Any) -> Any:
+        if name != "__getitem__" or given != (0,):
+            self.reader = self.reader or _reader(sys._getframe(1)) or "?"
+        return read(self, *given)
 
-    def __contains__(self, word: object) -> bool:
-        self._note()
-        return super().__contains__(word)
+    return note
 
-    def copy(self) -> Any:
-        """As of any list."""
-        self._note()
-        return super().copy()
+
+for _name in READING:
+    setattr(Arguments, _name, _noting(_name))
 
 
 @contextmanager
@@ -184,6 +193,18 @@ def _reader(frame: FrameType | None) -> str:
     return next((name for name in names if name.partition(".")[0] not in PASSING_ON), "?")
 
 
+def check_names(directory: str) -> None:
+    """Refuse a program whose directory has a module of a name that the template has imported from elsewhere."""
+    from importlib.machinery import PathFinder
+
+    for name, module in [*sys.modules.items()]:
+        ours = getattr(getattr(module, "__spec__", None), "origin", None)
+        if name != "__main__" and "." not in name and ours not in (None, "built-in", "frozen"):
+            found = PathFinder.find_spec(name, [directory])
+            if found is not None and found.origin not in (None, ours):
+                raise CannotForkError(f"its directory has a module {name} of its own, as the template has another one")
+
+
 def import_later() -> None:
     """Import what the libraries that are imported by now import only when they are used."""
     for library, later in IMPORTED_LATER.items():
@@ -208,19 +229,33 @@ def run_leading(kind: str, program: str) -> str:
     Returns:
         The file of the program.
     """
-    name, package, path, source = _source(kind, program)
-    sys.argv[0] = path if kind == "module" else program
-    vars(sys.modules["__main__"]).update(__file__=os.path.abspath(path), __package__=package)
+    name, main, source = _source(kind, program)
+    path = main["__file__"]
+    was_imported = name in sys.modules
+    if kind == "module":
+        sys.argv[0] = path
+    vars(sys.modules["__main__"]).update(main)
     body = list(leading(ast.parse(source, path).body))
-    space = {"__name__": name, "__package__": package, "__file__": path}
-    exec(compile(ast.Module(body, []), path, "exec", dont_inherit=True), space)  # noqa: S102 - it is the plugin's own
-    return path
+    exec(compile(ast.Module(body, []), path, "exec", dont_inherit=True), {**main, "__name__": name})  # noqa: S102 - it is the plugin's own
+    if kind == "module" and name in sys.modules and not was_imported:
+        import warnings  # which warn of a program that was imported before it runs, as it is here by its own imports
+
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
+    return str(path)
 
 
-def _source(kind: str, program: str) -> tuple[str, str | None, str, bytes]:
+def main_of_script(whole: str) -> dict[str, Any]:
+    """The attributes of `__main__` that the interpreter sets for a script."""
+    from importlib.machinery import SourceFileLoader
+
+    return {"__file__": whole, "__cached__": None, "__loader__": SourceFileLoader("__main__", whole)}
+
+
+def _source(kind: str, program: str) -> tuple[str, dict[str, Any], bytes]:
+    """The name of a program's module, the attributes of its `__main__`, and its source."""
     if kind == "script":
         with open(program, "rb") as file:
-            return "__main__", None, program, file.read()
+            return "__main__", main_of_script(os.path.abspath(program)), file.read()
     from importlib.util import find_spec
 
     spec = find_spec(program)
@@ -228,8 +263,9 @@ def _source(kind: str, program: str) -> tuple[str, str | None, str, bytes]:
         spec = find_spec(program + ".__main__")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(name=program)
+    main = {"__file__": spec.origin, "__cached__": spec.cached, "__loader__": spec.loader}
     with open(spec.origin, "rb") as file:
-        return spec.name, spec.parent, spec.origin, file.read()
+        return spec.name, {**main, "__package__": spec.parent, "__spec__": spec}, file.read()
 
 
 def leading(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -266,7 +302,11 @@ def _only_defines(node: ast.stmt) -> bool:
         return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") and not node.orelse
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
-    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass))
+    if isinstance(node, ast.ClassDef):
+        return not (node.bases or node.keywords or node.decorator_list)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return not node.decorator_list
+    return isinstance(node, ast.Pass)
 
 
 def _sets_environment(node: ast.stmt) -> bool:
@@ -315,7 +355,7 @@ def check(ours: set[int]) -> list[int]:
     more = descriptors() - ours
     if shared := [fd for fd in more if not is_stateless(fd)]:
         what = os.readlink(f"/proc/self/fd/{shared[0]}").partition(":")[0]
-        kind = "a file" if what.startswith("/") else f"a {what}"
+        kind = "a file" if what.startswith("/") else {"anon_inode": "an event loop"}.get(what, f"a {what}")
         raise CannotForkError(f"what it imports opens {kind}, which all plugins would share")
     return sorted(more)
 
