@@ -251,6 +251,7 @@ class VirtualLoop(LeanLoop):
         """
         if self._endless and not self._busy:
             told, self._endless = self._endless, ""
+            sys.unraisablehook = self._unraisable or sys.unraisablehook
             raise LivelockError(told) from None
 
     def _drive(self, run: Callable[[], None]) -> None:

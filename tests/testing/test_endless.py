@@ -123,6 +123,35 @@ def test_an_endless_loop_is_told_as_a_life(subject: type[Any], search: Any) -> N
     assert len(violation.script.steps) <= 4, str(violation)
 
 
+class Clumsy:
+    """Takes long to go away."""
+
+    def __del__(self) -> None:
+        for _ in range(10_000):
+            pass
+
+
+def test_what_is_interrupted_while_it_is_freed_is_told_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter tells nobody of finalizers that are interrupted, and of others it does, then and later."""
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda about: told.append(about.exc_type))
+
+    class Fails:
+        def __del__(self) -> None:
+            raise KeyError
+
+    class Frees(Counts):
+        def count(self) -> None:
+            Fails()
+            while True:
+                Clumsy()
+
+    with pytest.raises(ViolationError, match="no_livelock"):
+        Soon(Frees).fire("add")
+    Fails()
+    assert told == [KeyError, KeyError]
+
+
 def test_the_usual_limit_is_generous() -> None:
     """What only computes for a while is left alone: a limit is of CPU time, and says nothing of a slow machine."""
     assert MachineLife.most_cpu_time == Life.most_cpu_time == 10.0

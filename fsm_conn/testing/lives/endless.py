@@ -11,6 +11,7 @@ import ctypes
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -109,10 +110,25 @@ def _interrupt(loop: LeanLoop, turn: tuple[int, int], told: str) -> None:
     busy, number = turn
     thread, interrupted = ctypes.c_ulong(loop._thread), ctypes.py_object(InterruptedTurn)
     interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    usual, is_first = sys.unraisablehook, not loop._endless
     told = loop._endless or told
+    if is_first:
+        loop._unraisable, sys.unraisablehook = usual, _but_interruptions(usual)
     if loop._busy == busy and loop.turns == number:
         loop._endless = told
         interrupt(thread, interrupted)
+    elif is_first:
+        sys.unraisablehook = usual
+
+
+def _but_interruptions(usual: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A finalizer that is interrupted is part of what runs for ever, which is told in the end."""
+
+    def tell(about: Any) -> None:
+        if about.exc_type is not InterruptedTurn:
+            usual(about)
+
+    return tell
 
 
 def _place(frame: Any) -> str:

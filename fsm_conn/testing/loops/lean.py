@@ -115,6 +115,8 @@ class LeanLoop(asyncio.SelectorEventLoop):
     """The thread of that run."""
     _endless: str
     """The code that ran for ever meanwhile and was interrupted; empty if there was none."""
+    _unraisable: Any
+    """The hook that told until then of what is raised where nobody can catch it."""
 
     def __init__(self, selector: Any) -> None:
         super().__init__(selector)
@@ -122,7 +124,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
         self._many = FEW
         self.silenced: dict[asyncio.Task[Any], None] = {}
         self.turns = self._busy = self._thread = self._times = self._cpu_clock = 0
-        self._endless = ""
+        self._endless, self._unraisable = "", None
 
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
