@@ -7,13 +7,17 @@ import fcntl
 import gc
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+import traces
 from hypothesis import HealthCheck, settings
 
+import fsm_conn
 from fsm_conn.testing import VirtualLoop
 
 # How long an example takes is the machine's affair, and no property of what is tested.
@@ -69,11 +73,55 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if left_out and collection_path.name.startswith("test_") else None
 
 
+@pytest.fixture(autouse=True, scope="module")
+def as_the_file_found_it(scratch: str) -> Iterator[None]:
+    """A file of tests leaves the process as it found it: which files share one differs from run to run."""
+    yield from _as_it_was(traces.of_a_file, scratch)
+
+
+@pytest.fixture(autouse=True)
+def as_the_test_found_it(scratch: str) -> Iterator[None]:
+    """So does each test: which of them share a worker is chance."""
+    yield from _as_it_was(traces.of_a_test, scratch)
+
+
+def _as_it_was(look: Callable[[], traces.Traces], scratch: str) -> Iterator[None]:
+    before = look()
+    yield
+    if left := [*traces.changes(before, look(), scratch)]:
+        pytest.fail("the process is not as it was found: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Below it is every file that tests write."""
+    return str(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(scope="session")
 def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What mypy knows of libraries: each is read once for all tests of types, and by `tox -e types` before them."""
     known = os.environ.get("MYPY_CACHE_DIR")
     return Path(known).absolute() if known else tmp_path_factory.mktemp("mypy")
+
+
+@pytest.fixture(scope="session")
+def mypy(mypy_cache: Path) -> Callable[..., str]:
+    """What mypy says of files, in a process of its own: it sets the collector and the recursion limit as it likes them.
+
+    The package is one that is installed, modules in `beside` are not.
+    """
+    pytest.importorskip("mypy")
+    installed = Path(fsm_conn.__file__).parents[1]
+
+    def run(*arguments: object, beside: Iterable[Path] = (), cwd: Path | None = None) -> str:
+        command = [sys.executable, "-m", "mypy", "--no-error-summary", "--cache-dir", mypy_cache, *arguments]
+        env = {**os.environ, "PYTHONPATH": str(installed), "MYPYPATH": os.pathsep.join(map(str, beside))}
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+        assert done.returncode in (0, 1), done.stderr
+        return done.stdout + done.stderr
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

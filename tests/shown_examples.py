@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from traces import removed
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -21,14 +23,7 @@ def module_of(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    others = {*sys.modules}
-    sys.path.insert(0, str(path.parent))  # as when it is run
-    try:
+    with removed(str(path.parent)):  # other examples may have modules of the same names
+        sys.path.insert(0, str(path.parent))  # as when it is run
         spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-        # Other examples may have modules of the same names.
-        for name in sys.modules.keys() - others:
-            if Path(getattr(sys.modules[name], "__file__", None) or "").parent == path.parent:
-                del sys.modules[name]
     return module

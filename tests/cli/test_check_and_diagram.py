@@ -6,7 +6,6 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -31,13 +30,11 @@ class Trapped(Connection):
 
 
 @pytest.fixture(autouse=True)
-def trapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def trapped(tmp_path: Path) -> str:
     """A class with mistakes, as an argument."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "trapped_app.py"
     file.write_text(APP)
-    yield f"{file}:Trapped"
-    sys.modules.pop("trapped_app", None)
+    return f"{file}:Trapped"
 
 
 def test_a_machine_without_mistakes(capsys: pytest.CaptureFixture[str]) -> None:

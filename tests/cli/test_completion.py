@@ -33,7 +33,6 @@ def test_what_a_shell_is_told(
     line: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the protocol of zsh, which takes words as they are; nothing is ever said on stderr."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("COMP_WORDS", f"fsm-conn {line}")
     monkeypatch.setenv("COMP_CWORD", str(len(line.split())))
     monkeypatch.setenv("_FSM_CONN_COMPLETE", "zsh_complete")

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from screens import Terminal
 
+import fsm_conn
 from fsm_conn import cli
 from fsm_conn.testing import Report
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "examples" / "tutorial"
-
-
-@pytest.fixture(autouse=True)
-def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test imports from a file is not found by the next."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-    yield
-    for name in {"before", "after", "authenticated", "mine"} & (set(sys.modules) - before):
-        del sys.modules[name]
 
 
 def test_a_class_that_is_in_order(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -113,6 +103,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(
     for module in [each for each in sys.modules if each == name or each.startswith(("fsm_conn.testing", f"{name}."))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.delitem(sys.modules, "fsm_conn.cli.lives", raising=False)
+    monkeypatch.setattr(fsm_conn, "testing", fsm_conn.testing)  # which becomes another one until the end of the test
     monkeypatch.setitem(sys.modules, name, None)
     assert cli.main(["explore", "fsm_conn:Connection"]) == 1
     assert capsys.readouterr().err == (

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from shown_examples import EXAMPLES, example
 
 import fsm_conn
 from fsm_conn.checks import check
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SOURCES = Path(fsm_conn.__file__).parents[1]
-SETTINGS = Path(__file__).parents[2] / "setup.cfg"
+SETTINGS = ("--config-file", Path(__file__).parents[2] / "setup.cfg")
 NAMES = ("door", "order", "upload")
 
 SAID = {
@@ -47,11 +45,6 @@ failed after 3 attempts
 }
 
 
-def example(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return getattr(import_module(name), name.title())
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs(name: str) -> None:
     """And says what it did."""
@@ -60,22 +53,17 @@ def test_it_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_table_is_sound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_table_is_sound(name: str) -> None:
     """No check finds anything that is not meant."""
-    assert [str(finding) for finding in check(example(name, monkeypatch))] == []
+    assert [str(finding) for finding in check(getattr(example(name), name.title()))] == []
 
 
-def test_mypy_has_nothing_to_say(tmp_path: Path, mypy_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mypy_has_nothing_to_say(tmp_path: Path, mypy: Callable[..., str]) -> None:
     """In strict mode; and a state is a string, and a record's data are anything's."""
-    api = pytest.importorskip("mypy.api")
-    beside = [] if SOURCES.name == "site-packages" else [str(SOURCES)]  # where mypy looks anyway
-    monkeypatch.setenv("MYPYPATH", os.pathsep.join([*beside, str(EXAMPLES)]))
     wrong = tmp_path / "wrong.py"
     wrong.write_text("from door import Door\nx: int = Door('1').state\nDoor('1').fire('push', 5)\n")
-    files = [str(EXAMPLES / f"{name}.py") for name in NAMES]
-    options = ["--no-error-summary", "--cache-dir", str(mypy_cache), "--config-file", str(SETTINGS)]
-    assert api.run([*options, *files])[:2] == ("", "")
-    told = api.run([*options, str(wrong)])[0]
+    assert mypy(*SETTINGS, *(EXAMPLES / f"{name}.py" for name in NAMES), beside=[EXAMPLES]) == ""
+    told = mypy(*SETTINGS, wrong, beside=[EXAMPLES])
     assert 'expression has type "str", variable has type "int"' in told
     assert 'Argument 2 to "fire" of "StateMachine" has incompatible type "int"' in told
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from traces import removed
 
 from fsm_conn.links.process import prefork, prefork_child
 from fsm_conn.links.process.prefork_child import Birth, ForkedChild, is_child
@@ -242,11 +243,12 @@ class TestLeadingImports:
         (package / "beside.py").touch()
         (package / "__main__.py").write_text("from . import beside\nimport wave\nraise SystemExit(3)\nimport nothing")
         monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(sys, "argv", [*sys.argv])
         for name in ("leading_package", "leading_package.__main__"):
-            template["importing"]["run_leading"]("module", name)
-            assert sys.modules.pop("leading_package.beside")
-            del sys.modules["leading_package"]
-        with pytest.raises(ModuleNotFoundError):
+            with removed(str(tmp_path)):
+                template["importing"]["run_leading"]("module", name)
+                assert "leading_package.beside" in sys.modules
+        with pytest.raises(ModuleNotFoundError), removed(str(tmp_path)):
             template["importing"]["run_leading"]("module", "leading_package.none")
 
     def test_the_template_takes_no_name_from_the_plugin(self, template: Any) -> None:

@@ -1,0 +1,172 @@
+"""A test leaves the process as it found it.
+
+Which files share a worker differs from run to run, so that what one test leaves behind is met by another one only now
+and then. `of_a_test` is compared before and after each test, and takes a tenth of a millisecond; `of_a_file`, before and
+after each file. Libraries that are imported late, caches and workers that serve for long are no traces. Warnings are not
+looked at: pytest itself puts them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import gc
+import locale
+import logging
+import operator
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+Traces = dict[str, Any]
+
+EXAMPLES = str(Path(__file__).parents[1] / "examples")
+SIGNALS = sorted(
+    {each for each in signal.valid_signals() if each < signal.SIGRTMIN} - {signal.SIGALRM}
+)  # pytest-timeout's
+PATCHED = (asyncio, builtins, gc, os, random, shutil, signal, socket, subprocess, tempfile, threading, time)
+"""What tests may put something else into, beside the package itself."""
+CODE = (
+    FunctionType,
+    BuiltinFunctionType,
+    type,
+    ModuleType,
+    property,
+    classmethod,
+    staticmethod,
+    int,
+    float,
+    str,
+    tuple,
+    frozenset,
+)
+"""What a module or a class is made of. What else it holds are caches, and what was made when it was first needed."""
+REGISTRIES = (
+    ("fsm_conn.machine.binding", "on_bound"),
+    ("fsm_conn.machine.observers", "on_begun"),
+    ("fsm_conn.testing.coverage", "_counting"),
+)
+LASTING = ("fsm", "MainThread", "Thread-", "execnet", "asyncio_", "mermaidx", "grpc")
+"""How threads are called that stay once they were needed."""
+
+
+def of_a_test() -> Traces:
+    """What is looked at after each test."""
+    policy = getattr(asyncio.events, "_event_loop_policy", None)
+    loggers = [logging.root, *map(logging.getLogger, ("fsm_conn", "asyncio"))]
+    return {
+        "sys.modules": sys.modules.copy(),
+        "os.environ": {
+            **os.environ._data,
+            b"PYTEST_CURRENT_TEST": b"",
+        },  # as it is kept, which takes a hundredth of the time
+        "the working directory": os.getcwd(),
+        "sys.path": [*sys.path],
+        "sys.argv": [*sys.argv],
+        "what imports": [*sys.meta_path, *sys.path_hooks, builtins.__import__],
+        "signals": [*map(signal.getsignal, SIGNALS), _wakeup()],
+        "the event loop": [policy, getattr(getattr(policy, "_local", None), "_loop", None)],
+        "hooks": [sys.excepthook, threading.excepthook, sys.unraisablehook, sys.displayhook, *sys.get_asyncgen_hooks()],
+        "the interpreter": [sys.gettrace(), sys.getprofile(), sys.getswitchinterval(), sys.getrecursionlimit()],
+        "the collector": [gc.isenabled(), gc.get_threshold(), gc.get_debug(), *filter(_ours, gc.callbacks)],
+        "the locale": [locale.setlocale(locale.LC_ALL), time.tzname],
+        "tempfile.tempdir": tempfile.tempdir,
+        "logging": [logging.root.manager.disable, logging.lastResort, logging.raiseExceptions],
+        "loggers": [
+            (each.level, *filter(_ours, each.handlers), *each.filters, each.propagate, each.disabled)
+            for each in loggers
+        ],
+        "registries": {f"{name}.{each}": [*getattr(sys.modules.get(name), each, ())] for name, each in REGISTRIES},
+    }
+
+
+def _wakeup() -> int:
+    number = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(number)
+    return number
+
+
+def _ours(hook: object) -> bool:
+    """Whether neither Hypothesis nor pytest has put it there, as they do for as long as they run."""
+    return not getattr(hook, "__module__", "").startswith(("hypothesis", "_pytest"))
+
+
+def of_a_file() -> Traces:
+    """What is looked at after each file."""
+    modules = [each for name, each in [*sys.modules.items()] if name.partition(".")[0] == "fsm_conn"]
+    found: Traces = {}
+    for module in (*modules, *PATCHED):
+        if isinstance(module, ModuleType):  # and no stranger's proxy
+            classes = [
+                each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__
+            ]
+            for owner in (module, *classes):
+                found |= {
+                    f"{_name(owner)}.{name}": each for name, each in vars(owner).items() if isinstance(each, CODE)
+                }
+    for name in filter(str.isupper, dir(resource)):
+        if name.startswith("RLIMIT_"):
+            found[name] = resource.getrlimit(getattr(resource, name))
+    mask = os.umask(0o77)
+    os.umask(mask)
+    return {**of_a_test(), "umask": mask, "what is frozen": gc.get_freeze_count() > 0, "code": found}
+
+
+def _name(owner: ModuleType | type) -> str:
+    return owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__module__}.{owner.__qualname__}"
+
+
+def changes(before: Traces, now: Traces, *scratch: str) -> Iterator[str]:
+    """What is not as it was, in words. Modules whose files are below `scratch`, or are examples, may not stay."""
+    for name, was in before.items():
+        if name == "sys.modules":
+            yield from _modules(was, now[name], *scratch)
+        elif isinstance(was, dict):
+            each_now = now[name]
+            yield from (
+                f"{name}: {each} was {was.get(each)!r:.80}, is {each_now.get(each)!r:.80}"
+                for each in ({**was} if name == "code" else {**was, **each_now})  # code may be imported late
+                if each_now.get(each) is not was.get(each) != each_now.get(each)
+            )
+        elif now[name] != was:
+            yield f"{name}: was {was!r:.300}, is {now[name]!r:.300}"
+
+
+def _modules(was: dict[str, object], now: dict[str, object], *scratch: str) -> Iterator[str]:
+    yield from (f"the module {name}" for name in now.keys() - was if is_written(now[name], *scratch))
+    if len(was) != len(now) or any(map(operator.is_not, was.values(), now.values())):
+        yield from (f"another or no module {name}" for name, each in was.items() if now.get(name, was) is not each)
+
+
+def is_written(module: object, *scratch: str) -> bool:
+    """Whether a test wrote it, or it is an example. A hostile one is asked nothing."""
+    if not issubclass(type(module), ModuleType):
+        return True
+    file = ModuleType.__getattribute__(module, "__dict__").get("__file__")
+    return type(file) is str and file.startswith((EXAMPLES, *scratch))
+
+
+@contextlib.contextmanager
+def removed(*scratch: str) -> Iterator[None]:
+    """What is imported in this block from examples, or from files that a test wrote, is forgotten after it."""
+    path, known = [*sys.path], {*sys.modules}
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in sys.modules.keys() - known:
+            if is_written(sys.modules[name], *scratch):
+                del sys.modules[name]
