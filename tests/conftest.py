@@ -38,18 +38,22 @@ ONCE = tuple(
         *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
         *(
             "connection/test_beside.py",
+            "connection/test_patience.py",
             "connection/test_serving.py",
+            "pool/test_exploring.py",
             "pool/test_merging.py",
             "pool/test_mutants.py",
             "pool/test_storm.py",
         ),
-        *("links/test_fuzz_files.py", "links/grpc/test_fuzz_requests.py", "links/process/test_fuzz_output.py"),
+        *("links/test_fuzz_files.py", "links/grpc/test_fuzz_reflection.py", "links/grpc/test_fuzz_requests.py"),
+        *("links/plugin/test_hclog.py", "links/process/test_fuzz_output.py"),
         *("test_benchmarks.py", "test_layers.py", "test_patience.py", "test_platforms.py", "test_security_document.py"),
         "test_surface.py",
     )
 )
-"""What one interpreter shows for all: texts, pictures, documents, pages, searches by chance and for seeded faults, and
-peers that others wrote. None of that asks more of the interpreter than the tests of machines, connections and pools do.
+"""What one interpreter shows for all: texts, pictures, documents, pages, searches by chance and for seeded faults, days
+of virtual time, and peers that others wrote. None of that asks more of the interpreter than the tests of machines,
+connections and pools do. In files of those, the longest tests of that kind have the mark themselves.
 """
 EVERYWHERE = tuple(HERE / "real" / f"test_{name}.py" for name in ("connection_real", "prefork_real", "process"))
 """What of that depends on the interpreter: its processes, its forks, its event loop."""

@@ -1222,6 +1222,7 @@ async def test_an_observer_that_was_unsubscribed_by_another_is_told_nothing_more
     await conn.disconnect()
 
 
+@pytest.mark.once
 async def test_a_slow_observer_of_a_flapping_link_delays_nobody_without_bound(caplog: pytest.LogCaptureFixture) -> None:
     """connect() waits for what has happened so far, and the backlog is bounded."""
 

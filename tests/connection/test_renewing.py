@@ -112,6 +112,7 @@ async def test_calls_on_the_old_link_have_a_limit() -> None:
         assert peer.open_now == 1
 
 
+@pytest.mark.once
 async def test_servers_that_close_idle_links_do_not_wear_a_connection_out() -> None:
     """A day of it, a link every two seconds: connected, and not one attempt, loss or restart."""
     peer = LinkPeer()

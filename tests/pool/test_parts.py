@@ -54,6 +54,7 @@ def test_pauses_grow_until_a_link_has_lasted() -> None:
     assert waits == [1, 2, 4, 8, 1, 2]
 
 
+@pytest.mark.once
 @given(st.integers(0, 4), st.lists(st.floats(0, 30), min_size=1, max_size=40))
 def test_no_more_links_than_the_restart_intensity_allows(most: int, lives: list[float]) -> None:
     """In any window, whatever each link has lived for."""

@@ -136,6 +136,7 @@ class Book:
             self.line.leave(one)
 
 
+@pytest.mark.once
 @given(
     st.lists(
         st.sampled_from(
