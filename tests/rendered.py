@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -116,9 +117,16 @@ class Seen:
         ]
 
 
+@cache
+def _drawn_by_mermaid(source: str) -> str:
+    """Kept, for it takes seconds to draw a connection."""
+    picture: str = mermaidx.render(source).svg()
+    return picture
+
+
 def by_mermaid(machine: Any, **options: Any) -> Seen:
     """As Mermaid draws it."""
-    root = ElementTree.fromstring(mermaidx.render(diagram(machine, **options)).svg())
+    root = ElementTree.fromstring(_drawn_by_mermaid(diagram(machine, **options)))
     seen = Seen([], [], [_words(each) for each in root.iter(f"{XHTML}div")])
     _see(root, 0.0, 0.0, seen)
     return seen
