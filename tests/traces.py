@@ -34,9 +34,9 @@ from typing import Any
 Traces = dict[str, Any]
 
 EXAMPLES = str(Path(__file__).parents[1] / "examples")
-SIGNALS = sorted(
-    {each for each in signal.valid_signals() if each < signal.SIGRTMIN} - {signal.SIGALRM}
-)  # pytest-timeout's
+SIGNALS = tuple(
+    getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "HUP", "QUIT", "CHLD", "PIPE", "USR1", "USR2")
+)
 PATCHED = (asyncio, builtins, gc, os, random, shutil, signal, socket, subprocess, tempfile, threading, time)
 """What tests may put something else into, beside the package itself."""
 CODE = (
@@ -134,20 +134,19 @@ def changes(before: Traces, now: Traces, *scratch: str) -> Iterator[str]:
     for name, was in before.items():
         if name == "sys.modules":
             yield from _modules(was, now[name], *scratch)
+        elif (new := now[name]) == was:
+            pass
         elif isinstance(was, dict):
-            each_now = now[name]
-            yield from (
-                f"{name}: {each} was {was.get(each)!r:.80}, is {each_now.get(each)!r:.80}"
-                for each in ({**was} if name == "code" else {**was, **each_now})  # code may be imported late
-                if each_now.get(each) is not was.get(each) != each_now.get(each)
-            )
-        elif now[name] != was:
-            yield f"{name}: was {was!r:.300}, is {now[name]!r:.300}"
+            names = was if name == "code" else {**was, **new}  # code may be imported late
+            changed = (each for each in names if new.get(each) is not was.get(each) != new.get(each))
+            yield from (f"{name}: {each} was {was.get(each)!r:.80}, is {new.get(each)!r:.80}" for each in changed)
+        else:
+            yield f"{name}: was {was!r:.300}, is {new!r:.300}"
 
 
 def _modules(was: dict[str, object], now: dict[str, object], *scratch: str) -> Iterator[str]:
-    yield from (f"the module {name}" for name in now.keys() - was if is_written(now[name], *scratch))
     if len(was) != len(now) or any(map(operator.is_not, was.values(), now.values())):
+        yield from (f"the module {name}" for name in now.keys() - was if is_written(now[name], *scratch))
         yield from (f"another or no module {name}" for name, each in was.items() if now.get(name, was) is not each)
 
 
