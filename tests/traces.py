@@ -33,7 +33,7 @@ from typing import Any
 
 Traces = dict[str, Any]
 
-EXAMPLES = str(Path(__file__).parents[1] / "examples")
+TESTS, EXAMPLES = str(Path(__file__).parent), str(Path(__file__).parents[1] / "examples")
 SIGNALS = tuple(
     getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "HUP", "QUIT", "CHLD", "PIPE", "USR1", "USR2")
 )
@@ -66,7 +66,7 @@ LASTING = ("fsm", "MainThread", "Thread-", "execnet", "asyncio_", "mermaidx", "g
 def of_a_test() -> Traces:
     """What is looked at after each test."""
     policy = getattr(asyncio.events, "_event_loop_policy", None)
-    loggers = [logging.root, *map(logging.getLogger, ("fsm_conn", "asyncio"))]
+    loggers = (logging.root, logging.getLogger("fsm_conn"))
     return {
         "sys.modules": sys.modules.copy(),
         "os.environ": {
@@ -151,9 +151,10 @@ def _modules(was: dict[str, object], now: dict[str, object], *scratch: str) -> I
 
 
 def is_written(module: object, *scratch: str) -> bool:
-    """Whether a test wrote it, or it is an example. A hostile one is asked nothing."""
+    """Whether a test wrote it, or it is an example. A hostile one is asked nothing; libraries put in odd things, too."""
     if not issubclass(type(module), ModuleType):
-        return True
+        home = sys.modules.get(type.__getattribute__(type(module), "__module__"))
+        return module is None or home is module or (type(home) is ModuleType and is_written(home, TESTS, *scratch))
     file = ModuleType.__getattribute__(module, "__dict__").get("__file__")
     return type(file) is str and file.startswith((EXAMPLES, *scratch))
 
