@@ -61,6 +61,15 @@ LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutan
 """What takes longest begins first, so that no worker has it left when the others are done."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """In development mode asyncio tells of each callback that a busy machine delays, on standard error, which tests of
+    programs read: these programs get the warnings of that mode alone.
+    """
+    is_worker_s = hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None)
+    if is_worker_s and os.environ.pop("PYTHONDEVMODE", ""):
+        os.environ["PYTHONWARNINGS"] = "default"
+
+
 def runs_once(path: Path) -> bool:
     """Whether one interpreter is enough for the tests of a file."""
     return path not in EVERYWHERE and _is_in(ONCE, path)

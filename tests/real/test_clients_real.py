@@ -75,7 +75,6 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(sys.path),
         "PYTHONUTF8": "1",
-        "PYTHONDEVMODE": "",  # whose asyncio tells of each slow callback, host's and plugin's
     }
     with contextlib.ExitStack() as stack:
         running = {
