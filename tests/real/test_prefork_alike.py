@@ -73,9 +73,13 @@ DONE = {
         "import pathlib\nPATH = pathlib.Path(__file__).parent / 'unclosed'",
         "import atexit\natexit.register(lambda: None)\nheld = open(seen.PATH, 'w')\nheld.write('all of it')\ndef f(): return held",
     ),
+    "a file that a module leaves open": (
+        "from pathlib import Path\ndef keep():\n    global held\n    held = open(Path(__file__).parent / 'unclosed', 'w')\n    held.write('it')",
+        "seen.keep()",
+    ),
     "what is left at the end": (
-        "class Left:\n    def __del__(self): print('ended', file=error)\nkept = []",
-        "import sys\nseen.error = sys.stderr\nmine = seen.Left()\ndef f(): return mine\nseen.kept.append(seen.Left())",
+        "class Left:\n    def __del__(self): print('ended', file=error)",
+        "import sys\nseen.error = sys.stderr\nmine = seen.Left()\ndef f(): return mine",
     ),
     "the last error": (
         "import atexit, sys, traceback",
@@ -137,6 +141,31 @@ async def test_what_imports_do_that_no_copy_has(what: str, tmp_path: Path, caplo
     assert others == [spawned, spawned]
     (told,) = [record.message for record in caplog.records]
     assert why in told
+
+
+HELD = {
+    "object": "class Held:\n    def __init__(self): self.words = sys.argv\nheld = Held()\ndef get(): return held.words",
+    "default": "def get(words=sys.argv): return words",
+    "command": "held = [sys.orig_argv]\ndef get(): return held[0]",
+}
+
+
+@pytest.mark.parametrize("how", HELD)
+async def test_arguments_that_an_object_holds(how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without having read them: they are those of the plugin, and can be pickled."""
+    (tmp_path / "seen.py").write_text(f"import sys\n{HELD[how]}")
+    command = script(
+        tmp_path,
+        "import pickle, seen, time",
+        "print(seen.get(), pickle.loads(pickle.dumps(seen.get())), flush=True)",
+        "time.sleep(600)",
+    )
+    processes = [await printed(*command, level, prefork=choice) for choice in (True, False) for level in "56"]
+    lines = [line for _, line in processes]
+    assert lines[:2] == lines[2:]
+    assert is_forked(caplog)
+    for process, _ in processes:
+        await process.stop(0)
 
 
 READ = [

@@ -10,7 +10,6 @@ parent for the parent-death signal. A template that dies takes no plugin along.
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import struct
@@ -75,8 +74,7 @@ def serve(channel: socket.socket) -> becoming.Order:
     except forking.CannotForkError as error:
         send(channel, f"-{error}")
         os._exit(0)
-    # The collector never visits the current objects again, so pages that nobody writes to stay shared.
-    gc.freeze()
+    becoming.freeze()
     send(channel, "+")
     while True:
         order, pipes = wait(channel)
@@ -93,6 +91,7 @@ def serve(channel: socket.socket) -> becoming.Order:
             if pid == 0:
                 os.close(channel.detach())
                 becoming.become(order, pipes, kept, beginning)
+                imports.renew_arguments()
                 return order
             send(channel, f"+{pid}")
         for fd in pipes:

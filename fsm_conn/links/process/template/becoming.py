@@ -39,6 +39,21 @@ class Fields:
         return [self.one() for _ in range(int(self.one()))]
 
 
+def freeze() -> None:
+    """Keep the garbage collector from the current objects for good: pages that nobody writes to stay shared.
+
+    At a plugin's end, what modules hold is finalized all the same, such as a file with unwritten data: of `__main__` by
+    the collector, which does visit it; of imported modules by the interpreter, which clears those that live on.
+    """
+    held: list[object] = [module for name, module in sys.modules.items() if name != "__main__"]
+    held.append(held)
+    gc.freeze()
+    main = sys.modules["__main__"]
+    for each in (main, vars(main)):
+        ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(each))
+        ctypes.pythonapi.PyObject_GC_Track(ctypes.py_object(each))
+
+
 class Order:
     """The plugin that a copy is to become."""
 
@@ -245,8 +260,6 @@ def run(order: Order) -> None:
         if callable(getattr(sys, "excepthook", None)):
             sys.excepthook = _telling(sys.excepthook)  # the interpreter calls it, after this
         raise
-    finally:
-        gc.unfreeze()  # or nobody would finalize what modules hold, such as files with unwritten data
 
 
 def _run_script(whole: str, main: ModuleType) -> None:

@@ -67,6 +67,7 @@ class Imports:
         self._arguments: list[str] = []
         self._argued = ""
         self._keeps_arguments = True
+        self._watched: list[tuple[Arguments, list[str]]] = []
         self.file = ""
         if getattr(sys.flags, "safe_path", sys.flags.isolated):
             del sys.path[0]
@@ -116,6 +117,11 @@ class Imports:
         if self._argued and arguments != self._arguments:
             raise CannotForkError(f"what it imports ({self._argued}) reads the arguments of another plugin")
 
+    def renew_arguments(self) -> None:
+        """In a plugin: renew the arguments where an object holds them, such as one that was made of `sys.argv`."""
+        for watched, plain in self._watched:
+            watched[:] = plain
+
     @contextmanager
     def _given(self, command: list[str]) -> Iterator[None]:
         """Give the imports the arguments, and note which module reads or changes them."""
@@ -129,8 +135,7 @@ class Imports:
             first, *rest = list.copy(argv) or [None]
             is_first = first in ("-m" if self._kind == "module" else self._program, self.file)
             self._keeps_arguments = sys.argv is argv and is_first and rest == self._arguments
-            for each in both:
-                each.become_plain()
+            self._watched = [(each, each.replaced()) for each in both]
 
 
 class Arguments(list):  # type: ignore[type-arg]  # which is no class of types before it is run
@@ -138,12 +143,16 @@ class Arguments(list):  # type: ignore[type-arg]  # which is no class of types b
 
     reader = ""
 
-    def become_plain(self) -> None:
-        """Put a plain list in its place, also in a module that has said `from sys import argv`."""
+    def __reduce__(self) -> Any:
+        return list, ([*self],)
+
+    def replaced(self) -> list[str]:
+        """Put a plain list in its place, also in a module that has said `from sys import argv`, and return that."""
         plain = list.copy(self)
         for holder in gc.get_referrers(self):
             if isinstance(holder, dict):
                 holder.update({name: plain for name, value in holder.items() if value is self})
+        return plain
 
 
 def _noting(name: str) -> Callable[..., Any]:
