@@ -1,25 +1,58 @@
-"""Waits with a limit that is distinct from the awaitable's own `TimeoutError`, and streams that are closed in time."""
+"""Waits with a limit that is distinct from the awaitable's own `TimeoutError`, and streams that are closed in time.
+
+The rule for code of others, such as hooks and links: it has a task of its own, for it may ignore its cancellation, as
+`asyncio.wait_for` does now and then on Python 3.11. Then it is left behind, and nothing that waits for it hangs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
-__all__ = ["NEWS", "ExpiredError", "closing", "finish", "keep", "news_of_loss", "now", "within"]
+__all__ = [
+    "GRACE",
+    "NEWS",
+    "ExpiredError",
+    "closing",
+    "end",
+    "finish",
+    "keep",
+    "leave",
+    "limited",
+    "news_of_loss",
+    "now",
+    "within",
+]
 
 T = TypeVar("T")
 
+_log = logging.getLogger("fsm_conn")
+
+GRACE = 5.0
+"""Seconds in which code of others must end after it was cancelled; then it is left behind."""
 
 NEWS = 10
 """Turns of the loop after which a loss that has happened is certainly known. The end of a process takes six."""
 
+_SOON = 0.001
+"""Seconds. Timers are no finer, and may fire that much too early."""
+
 
 class ExpiredError(TimeoutError):
-    """The limit has passed, and the awaitable was cancelled. Internal: whoever set the limit explains it."""
+    """The limit has passed, and the awaitable was cancelled. Internal: whoever set the limit explains it.
+
+    Attributes:
+        late: how many seconds after the limit `limited` noticed it: many, if the loop was blocked.
+    """
+
+    def __init__(self, late: float = 0.0) -> None:
+        super().__init__()
+        self.late = late
 
 
 async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
@@ -41,6 +74,61 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
     finally:
         # It holds the task, which holds its exception, which holds this frame: a cycle, and what they hold.
         del limit
+
+
+async def limited(
+    seconds: float | None, work: Awaitable[T], owner: object, what: str, *, grace: float | None = None
+) -> T:
+    """As `within`, for code of others: what does not end within its time, however it ends then, has not succeeded.
+
+    Args:
+        seconds: the limit; None: no limit, apart from the cancellation of the caller.
+        work: what others have written.
+        owner: for whom it works, for the log.
+        what: its name, for the log.
+        grace: as for `end`.
+
+    Raises:
+        ExpiredError: the limit has passed.
+    """
+    task, began = asyncio.ensure_future(work), now()
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if not done and seconds is not None:
+            raise ExpiredError(now() - began - seconds)
+        return task.result()
+    finally:
+        if not task.done():
+            await end(owner, what, task, grace=grace)
+        del task  # it may hold an exception, which holds this frame
+
+
+async def end(owner: object, what: str, *tasks: asyncio.Future[Any], grace: float | None = None) -> None:
+    """Cancel tasks, and wait until they have ended, whatever happens; but for `GRACE` seconds, or `grace`, at most.
+
+    What does not end is left behind, and the log says so. Errors are ignored: nobody can use them any more.
+    """
+    for task in tasks:
+        if not (isinstance(task, asyncio.Task) and task.cancelling()):  # a second one would interrupt its cleaning up
+            task.cancel()
+        task.add_done_callback(_heed)
+    ended = tasks[0] if len(tasks) == 1 else asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        await finish(ended, GRACE if grace is None else grace)
+    finally:
+        leave(owner, what, ended)
+
+
+def _heed(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def leave(owner: object, what: str, task: asyncio.Future[Any]) -> None:
+    """Let a task go on that has not ended in time. The log says so."""
+    if not task.done():
+        keep(task)
+        _log.error("%r: %s ignores its cancellation and is left behind; let CancelledError pass in it", owner, what)
 
 
 async def news_of_loss() -> None:
@@ -91,12 +179,16 @@ class _Owned:
             sys.set_asyncgen_hooks(firstiter=told)
 
 
-async def finish(task: asyncio.Future[Any]) -> None:
-    """Wait until `task` is done, whatever happens; a cancellation of the caller is passed on afterwards."""
+async def finish(task: asyncio.Future[Any], seconds: float | None = None) -> None:
+    """Wait until `task` is done, or `seconds` have passed, whatever happens; a cancellation is passed on afterwards."""
     cancelled: asyncio.CancelledError | None = None
+    until = None if seconds is None else now() + seconds
     while not task.done():
+        left = None if until is None else until - now()
+        if left is not None and left < _SOON:
+            break
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=left)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:

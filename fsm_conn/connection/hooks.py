@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fsm_conn._util.text import named
-from fsm_conn._util.timing import ExpiredError, finish
+from fsm_conn._util.timing import ExpiredError, end
 from fsm_conn.connection.errors import HookError
 from fsm_conn.connection.link_holder import awaitable
 from fsm_conn.links.base import Link
@@ -60,7 +60,7 @@ async def run_on_open(hook: Awaitable[None], link: Link, limit: float, name: str
         Exception: the link was lost by this error meanwhile.
     """
     try:
-        await unless_lost(link, hook, limit)
+        await unless_lost(link, hook, limit, name, "on_open")
     except ExpiredError:
         raise StartTimeoutError(
             f"on_open did not end within {limit:g} s; a larger hook_timeout of the connection gives it longer"
@@ -72,8 +72,8 @@ async def run_on_open(hook: Awaitable[None], link: Link, limit: float, name: str
         raise HookError(f"on_open failed: {named(error)}") from error
 
 
-async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) -> None:
-    """Await, for at most `limit` seconds, and only until the link is lost.
+async def unless_lost(link: Link, work: Awaitable[None], limit: float | None, owner: object, what: str) -> None:
+    """Await, for at most `limit` seconds, and only until the link is lost. `owner` and `what` are for the log.
 
     Raises:
         ExpiredError: the limit has passed.
@@ -90,9 +90,7 @@ async def unless_lost(link: Link, work: Awaitable[None], limit: float | None) ->
             raise RuntimeError("it awaited a task that was cancelled, and did not catch the CancelledError")
         doing.result()
     finally:
-        doing.cancel()
-        loss.cancel()
-        await finish(asyncio.gather(doing, loss, return_exceptions=True))
+        await end(owner, f"{what} or {type(link).__name__}.lost()", doing, loss)
 
 
 async def _loss_of(link: Link) -> Exception:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from fsm_conn._util.timing import ExpiredError, finish, within
+from fsm_conn._util.timing import GRACE, ExpiredError, end, finish, keep, leave, limited, within
 from fsm_conn.connection.calling.traffic import Traffic
 from fsm_conn.links.base import Link
 from fsm_conn.links.errors import StartTimeoutError
@@ -89,7 +89,7 @@ class LinkHolder:
         if not isinstance(link, Link):
             raise TypeError(f"the target made {link!r:.60}, which is not a Link")
         async with link.start_slot():
-            await open_in_time(link, limit())
+            await open_in_time(link, limit(), owner, lambda: self._close(link, owner, close_timeout))
             if not is_wanted():
                 # The activity ignored its cancellation, and opened the link for a state that was left long ago.
                 await self._close(link, owner, close_timeout)
@@ -126,7 +126,7 @@ class LinkHolder:
 
         Args:
             owner: the owner of the link, for messages.
-            limit: seconds that closing may take; then the link is told to stop at once.
+            limit: seconds that closing may take; then the link is told to stop at once. If it does not, it is left.
         """
         link, self.link = self.link, None
         self.noted = self.route = None
@@ -138,10 +138,11 @@ class LinkHolder:
         closing = self._closing
         if closing is not None:
             try:
-                await finish(closing)
-                if not closing.cancelled():
+                await finish(closing, limit + GRACE)
+                if closing.done() and not closing.cancelled():
                     closing.result()  # it raises only what is no `Exception`: those are logged
             finally:
+                leave(owner, "close() of its link", closing)
                 self._closing = None
                 del closing  # which holds what it raised, which holds this frame
                 if link is not None and self._unclosed is link:
@@ -167,14 +168,13 @@ class LinkHolder:
             await self.release(owner, limit)
         finally:
             for link, task in tuple((self.retired or {}).items()):
-                task.cancel()
-                await finish(asyncio.gather(task, return_exceptions=True))
+                await end(owner, "drained() or close() of a retired link", task, grace=limit + 2 * GRACE)
                 if self._was_retired(link):
                     await self._close(link, owner, limit)  # it was cancelled before it had begun
 
     async def _drain(self, link: Link, owner: object, drain_timeout: float, close_timeout: float) -> None:
         try:
-            await within(drain_timeout, link.drained())
+            await limited(drain_timeout, link.drained(), owner, f"{type(link).__name__}.drained()")
         except ExpiredError:
             _log.warning("%r: calls on a retired link took more than %g s and are broken off", owner, drain_timeout)
         finally:
@@ -218,14 +218,27 @@ class LinkHolder:
             _log.warning("%r: closing the link failed", owner, exc_info=True)
 
 
-async def open_in_time(link: Link, limit: float) -> None:
-    """Open a link within `limit` seconds."""
+async def open_in_time(link: Link, limit: float, owner: object, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Open a link within `limit` seconds; `close` it if it ignores its cancellation, and opens all the same."""
+    opening: asyncio.Future[None] = asyncio.ensure_future(awaitable(link.open(), link, "open"))
     try:
-        await within(limit, awaitable(link.open(), link, "open"))
-    except ExpiredError:
+        await limited(limit, opening, owner, f"{type(link).__name__}.open()")
+    except BaseException as error:
+        if not opening.done():
+            keep(asyncio.ensure_future(_closed_if_opened(opening, close)))
+        else:
+            await _closed_if_opened(opening, close)
+        if not isinstance(error, ExpiredError):
+            raise
         raise StartTimeoutError(
             f"did not open within {limit:g} s: start_timeout= gives it longer", evidence=link.diagnostics()
         ) from None
+
+
+async def _closed_if_opened(opening: asyncio.Future[None], close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await asyncio.wait({opening})
+    if not opening.cancelled() and opening.exception() is None:
+        await close()
 
 
 def awaitable(answer: Any, link: Link, method: str) -> Any:

@@ -4,8 +4,8 @@ The rules that hold here:
 
 - A hook may be a plain or an async function. Whatever it raises, its caller gives back the connection.
 - Every hook has a limit: `on_open` the connection's `start_timeout`, the others the policy's `hook_timeout`. A hook
-  that passes its limit is cancelled, and the error and the log name it. If a hook ignores its cancellation and a
-  caller of `acquire` would hang with it, the hook is left behind.
+  that passes its limit is cancelled, and the error and the log name it. However it ends then, it has not succeeded. If
+  it ignores its cancellation, it is left behind.
 - A hook that fails because its link is lost may know of that first. So its error is raised only when the loss has had
   time to become known.
 """
@@ -14,27 +14,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import attrs
 
-from fsm_conn._util.timing import ExpiredError, keep, news_of_loss, within
+from fsm_conn._util.timing import ExpiredError, limited, news_of_loss
 from fsm_conn.connection.connection import Connection
 from fsm_conn.links.driver import DriverLink
 from fsm_conn.pool.errors import HookTimeoutError
-from fsm_conn.pool.users import acting_for, current_user
+from fsm_conn.pool.users import TaskRef, acting_for, current_user
 
 __all__ = ["Cleanups", "Hook", "Hooks", "ask", "begun", "run", "using"]
-
-_log = logging.getLogger("fsm_conn.pool")
 
 MOMENT = 0.02
 """Seconds in which the end of a connection arrives after the first sign of it."""
 GRACE = 1.0
-"""Seconds in which `on_acquire` may end after it was cancelled."""
+"""Seconds in which a hook may end after it was cancelled."""
 
 Hook = Callable[[Connection], Awaitable[None] | None]
 
@@ -73,7 +70,14 @@ async def run(name: str, hook: Hook, conn: Connection, limit: float | None) -> N
         if inspect.isawaitable(outcome):
             await outcome
 
-    await _bounded(name, call(), limit)
+    await _bounded(name, conn, call(), limit)
+
+
+async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
+    """As `run`, but a plain hook runs at once, and so costs no task."""
+    outcome = begun(hook, conn)
+    if inspect.isawaitable(outcome):
+        await _bounded(name, conn, outcome, limit)
 
 
 async def using(conn: Connection, act: Callable[[DriverLink[Any]], Awaitable[None] | None]) -> None:
@@ -88,71 +92,26 @@ async def using(conn: Connection, act: Callable[[DriverLink[Any]], Awaitable[Non
         link.end_use()
 
 
-async def ask(name: str, hook: Hook, conn: Connection, limit: float | None) -> None:
-    """As `run`, but an async hook has a task of its own, so one that ignores its cancellation does not block this."""
-    outcome = begun(hook, conn)
-    if not inspect.isawaitable(outcome):
-        return
-    task = asyncio.ensure_future(_awaited(outcome))
-    acting_for(task, current_user())
-    try:
-        done, _ = await asyncio.wait({task}, timeout=limit)
-    except asyncio.CancelledError:
-        await _cancelled(name, conn, task)
-        raise
-    if not done:
-        await _cancelled(name, conn, task)
-        raise _too_slow(name, limit)
-    if task.cancelled():
-        raise RuntimeError(f"{name} awaited something that was cancelled, and let that pass")
-    if task.exception() is not None:
-        await _loss_may_be_known()
-    task.result()
-
-
 def begun(hook: Hook, conn: Connection) -> Awaitable[None] | None:
     """Call a hook; a driver's link is not probed meanwhile."""
     return using(conn, lambda link: hook(conn)) if isinstance(conn.link, DriverLink) else hook(conn)
 
 
-def _too_slow(name: str, limit: float | None) -> HookTimeoutError:
-    option = "start_timeout" if name == "on_open" else "hook_timeout"
-    return HookTimeoutError(f"{name} did not end within {limit:g} s, its {option}")
-
-
-async def _awaited(outcome: Awaitable[None]) -> None:
+async def _acting(user: TaskRef, outcome: Awaitable[None]) -> None:
+    acting_for(user)
     await outcome
 
 
-async def _loss_may_be_known() -> None:
-    await news_of_loss()
-    await asyncio.sleep(MOMENT)
-
-
-async def _cancelled(name: str, conn: Connection, task: asyncio.Future[None]) -> None:
-    """Cancel a hook, and wait until it has ended, however long that takes."""
-    task.cancel()
-    task.add_done_callback(_heed)
-    await asyncio.wait({task}, timeout=GRACE)
-    if not task.done():
-        keep(task)
-        _log.error("%r: %s ignores its cancellation and is left behind; its link is replaced", conn, name)
-
-
-def _heed(task: asyncio.Future[None]) -> None:
-    """Ignore the hook's error: nobody can use it any more."""
-    if not task.cancelled():
-        task.exception()
-
-
-async def _bounded(name: str, outcome: Awaitable[None], limit: float | None) -> None:
+async def _bounded(name: str, conn: Connection, outcome: Awaitable[None], limit: float | None) -> None:
     """As `run`, for the awaitable that an async hook has returned."""
     try:
-        await within(limit, outcome)
+        await limited(limit, _acting(current_user(), outcome), conn, name, grace=GRACE)
     except ExpiredError:
-        raise _too_slow(name, limit) from None
+        option = "start_timeout" if name == "on_open" else "hook_timeout"
+        raise HookTimeoutError(f"{name} did not end within {limit:g} s, its {option}") from None
     except Exception:
-        await _loss_may_be_known()
+        await news_of_loss()
+        await asyncio.sleep(MOMENT)
         raise
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
@@ -167,15 +126,17 @@ class Cleanups:
     """The cleanups after leases that are still to run on one connection.
 
     Args:
+        conn: the connection.
         limit: seconds for each; None: no limit.
 
     Attributes:
         running: the name of the last one that ran.
     """
 
-    __slots__ = ("_limit", "_waiting", "running")
+    __slots__ = ("_conn", "_limit", "_waiting", "running")
 
-    def __init__(self, limit: float | None) -> None:
+    def __init__(self, conn: Connection, limit: float | None) -> None:
+        self._conn = conn
         self._limit = limit
         self._waiting: deque[tuple[str, Awaitable[None]]] = deque()
         self.running = ""
@@ -188,7 +149,7 @@ class Cleanups:
         """Wait for one after another. Raises as `run`."""
         while self._waiting:
             self.running, cleanup = self._waiting.popleft()
-            await _bounded(self.running, cleanup, self._limit)
+            await _bounded(self.running, self._conn, cleanup, self._limit)
 
     def drop(self) -> None:
         """Close cleanups that were not started: otherwise Python warns of coroutines that were never awaited."""

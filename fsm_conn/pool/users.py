@@ -26,9 +26,10 @@ def current_user() -> TaskRef:
 _askers: WeakKeyDictionary[asyncio.Future[Any], TaskRef] = WeakKeyDictionary()
 
 
-def acting_for(task: asyncio.Future[Any], user: TaskRef) -> None:
-    """Have a hook's task act for the user of the slot: what the hook does counts as done by that user."""
-    _askers[task] = user
+def acting_for(user: TaskRef) -> None:
+    """Have this task, a hook's, act for the user of the slot: what the hook does counts as done by that user."""
+    if (task := current_user()()) is not None:
+        _askers[task] = user
 
 
 def responsible() -> TaskRef:

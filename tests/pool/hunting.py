@@ -12,7 +12,7 @@ from fsm_conn.testing.lives.pools.hooks import HOOKS
 from fsm_conn.testing.lives.pools.life import PoolLife
 from fsm_conn.testing.lives.pools.offers import IMPATIENT
 
-__all__ = ["calls_live", "hanging_live", "hunt", "leases_live", "live", "refusing_live"]
+__all__ = ["calls_live", "deaf_live", "hanging_live", "hunt", "leases_live", "live", "refusing_live"]
 
 
 def policy(rng: random.Random) -> PoolPolicy:
@@ -59,6 +59,11 @@ def hanging_live(seed: int) -> None:
     live(seed, hooks="hanging")
 
 
+def deaf_live(seed: int) -> None:
+    """One of a pool with hooks of which some ignore their cancellation."""
+    live(seed, hooks="deaf")
+
+
 def live(
     seed: int,
     steps: int = 50,
@@ -73,7 +78,7 @@ def live(
     """
     rng = random.Random(seed)
     chosen = policy(rng)
-    kind = rng.choice(HOOKS) if hooks is None else hooks
+    kind = rng.choice(HOOKS[:-1]) if hooks is None else hooks  # `deaf_live` has the last kind
     life = PoolLife(
         pool_class,
         policy=chosen,

@@ -89,6 +89,11 @@ def served_and_cancelled_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "leave", lambda self, waiter, holder, wants=0: self.waiters.leave(waiter, wants))
 
 
+@mutant("a hook that ignores its cancellation keeps its slot", pools.deaf_live)
+def deaf_hooks_keep_the_slot(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hooks, "GRACE", 1e9)
+
+
 @mutant("waiters are served last come, first served", seed=13)
 def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
     def serve(self: Waiters, slot: Slot, now: float | None = None) -> bool:
@@ -584,7 +589,7 @@ def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("hooks have no limit", pools.hanging_live, seed=12)
 def hooks_without_limit(patch: pytest.MonkeyPatch) -> None:
-    async def unbounded(name: str, outcome: Any, limit: float | None) -> None:
+    async def unbounded(name: str, conn: Any, outcome: Any, limit: float | None) -> None:
         await outcome
 
     patch.setattr(hooks, "_bounded", unbounded)

@@ -5,12 +5,15 @@ of `mutants`, and names the test of this room that finds it.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
 
+from fsm_conn._util import timing
+from fsm_conn.connection import link_holder
 from fsm_conn.machine import activity
-from fsm_conn.pool import reasons
+from fsm_conn.pool import hooks, reasons
 from fsm_conn.pool.leasing import deadlocks, leases
 from fsm_conn.pool.leasing.waiters import Waiters
 from fsm_conn.pool.life import PoolMachine
@@ -18,7 +21,7 @@ from fsm_conn.pool.slots.slots import Slots
 from fsm_conn.pool.supervisor import Supervisor
 from fsm_conn.pool.targets.target import PoolTarget
 
-from . import test_asked_for, test_one_link, test_outages, test_pool, test_targets
+from . import test_asked_for, test_deaf, test_one_link, test_outages, test_pool, test_targets
 from .mutants import mutant, nothing
 from .scenarios import by
 
@@ -126,3 +129,43 @@ def reasons_of_all(patch: pytest.MonkeyPatch) -> None:
 )
 def deaf_hooks_hang_the_closing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(activity, "PATIENCE", 1000.0)
+    patch.setattr(hooks, "GRACE", 1000.0)
+
+
+@mutant(
+    "a close that ignores its cancellation is waited for",
+    by(test_deaf.test_a_close_that_ignores_its_cancellation_costs_no_slot),
+)
+def deaf_closes_cost_a_slot(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(link_holder, "GRACE", 1e9)
+
+
+@mutant(
+    "what a link opens when nobody wants it any more stays open",
+    by(partial(test_deaf.test_an_open_that_ignores_its_cancellation_costs_no_slot, "lose")),
+)
+def late_opens_leak(patch: pytest.MonkeyPatch) -> None:
+    async def _closed_if_opened(*given: Any) -> None:
+        return None
+
+    patch.setattr(link_holder, "_closed_if_opened", _closed_if_opened)
+
+
+@mutant(
+    "calls that never end keep a retired link open",
+    by(test_deaf.test_calls_of_a_retired_link_that_never_end_do_not_keep_it_open),
+)
+def deaf_calls_keep_a_link(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(link_holder, "limited", _within)
+
+
+@mutant(
+    "a hook that was cut off has succeeded, if it says nothing to that",
+    by(partial(test_deaf.test_a_hook_that_ignores_its_cancellation_has_failed, "on_release", False)),
+)
+def cut_off_is_done(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hooks, "limited", _within)
+
+
+async def _within(seconds: float | None, work: Any, *told: Any, **options: Any) -> Any:
+    return await timing.within(seconds, work)

@@ -536,7 +536,7 @@ def closing_badly_is_a_bug(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("opening may take for ever")
 def opening_has_no_limit(patch: pytest.MonkeyPatch) -> None:
-    async def open_in_time(link: Any, limit: float) -> None:
+    async def open_in_time(link: Any, *limits: Any) -> None:
         await link.open()
 
     patch.setattr(link_holder, "open_in_time", open_in_time)
@@ -546,7 +546,7 @@ def opening_has_no_limit(patch: pytest.MonkeyPatch) -> None:
 def link_is_kept_too_early(patch: pytest.MonkeyPatch) -> None:
     async def _open_link(self: Any) -> None:
         self._holder.link = self._make_link()
-        await open_in_time(self.link, self._time_to_open())
+        await open_in_time(self.link, self._time_to_open(), self, self.link.close)
 
     patch.setattr(Connection, "_open_link", _open_link)
 
@@ -555,7 +555,7 @@ def link_is_kept_too_early(patch: pytest.MonkeyPatch) -> None:
 def link_is_kept_too_late(patch: pytest.MonkeyPatch) -> None:
     async def _open_link(self: Any) -> None:
         link = self._make_link()
-        await open_in_time(link, self._time_to_open())
+        await open_in_time(link, self._time_to_open(), self, link.close)
         await asyncio.sleep(0)
         self._holder.link = link
 
@@ -567,9 +567,9 @@ def link_is_opened_again(patch: pytest.MonkeyPatch) -> None:
     async def _open_link(self: Any) -> None:
         link = self._make_link()
         try:
-            await open_in_time(link, self._time_to_open())
+            await open_in_time(link, self._time_to_open(), self, link.close)
         except OSError:
-            await open_in_time(link, self._time_to_open())
+            await open_in_time(link, self._time_to_open(), self, link.close)
         self._holder.link = link
 
     patch.setattr(Connection, "_open_link", _open_link)

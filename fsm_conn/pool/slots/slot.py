@@ -117,7 +117,7 @@ class Slot(StateMachine):
         self.backoff = Backoff(policy.replacement, conn.retry, rng)
         self.subscribers = Subscribers()
         self._link = self._outdated = self._configured = self._condemned = cast("Link | None", None)
-        self._cleanups, self._meddling = Cleanups(policy.hook_timeout), ""
+        self._cleanups, self._meddling = Cleanups(conn, policy.hook_timeout), ""
         self.keep_context()
         self._unsubscribe = conn.on_transition(self._conn_moved)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import random
 from collections.abc import Awaitable
@@ -15,12 +16,15 @@ from fsm_conn.connection.connection import Connection
 from fsm_conn.pool.hooks import Hook
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
-from fsm_conn.testing.lives.pools.model import HOOK_FAILED, PoolModel
+from fsm_conn.testing.lives.pools.model import HOOK_FAILED, SLACK, PoolModel
 
 __all__ = ["HOOKS", "SimulatedHooks"]
 
-HOOKS = ("", "plain", "async", "failing", "hanging")
-"""The kinds of hooks. A failing one fails now and then; a hanging one then does not end."""
+HOOKS = ("", "plain", "async", "failing", "hanging", "deaf")
+"""The kinds of hooks. A failing one fails now and then; a hanging one then does not end, and a deaf one ignores its
+cancellation for a minute besides."""
+SLOW = ("async", "hanging", "deaf")
+DEAF = 60.0
 
 
 class SimulatedHooks:
@@ -81,7 +85,7 @@ class SimulatedHooks:
         return self._asked(link, outcome) if inspect.isawaitable(outcome) else None
 
     def _open(self, conn: Connection) -> Any:
-        if self._kind not in ("async", "hanging"):
+        if self._kind not in SLOW:
             return self._fast_hook()
         self._model.unprepared.add(conn.link)
         return self._prepared(conn.link)
@@ -91,7 +95,7 @@ class SimulatedHooks:
         self._model.unprepared.discard(link)
 
     def _release(self, conn: Connection) -> Any:
-        if self._kind not in ("async", "hanging"):
+        if self._kind not in SLOW:
             return self._fast_hook()
         self._model.unclean[conn.link] += 1
         return self._released(conn.link)
@@ -105,8 +109,8 @@ class SimulatedHooks:
             raise OSError(HOOK_FAILED)
 
     def _ask(self, conn: Connection) -> Any:
-        if self._kind in ("async", "hanging"):
-            return self._asked(conn.link, self._slow_hook())
+        if self._kind in SLOW:
+            return self._asked(conn.link, self._slow_hook(is_deaf=False))
         try:
             self._fast_hook()
         except OSError:
@@ -125,8 +129,19 @@ class SimulatedHooks:
         self._model.doubtful.add(link)
         self.has_refused = self.are_own
 
-    async def _slow_hook(self) -> None:
-        if self._kind == "hanging" and not self.well and self._rng.random() < 0.2:
-            await asyncio.get_running_loop().create_future()
+    async def _slow_hook(self, *, is_deaf: bool = True) -> None:
+        if self._kind in ("hanging", "deaf") and not self.well and self._rng.random() < 0.2:
+            if self._kind == "deaf" and is_deaf:
+                await _ignore_cancellation()
+            else:
+                await asyncio.get_running_loop().create_future()
         await asyncio.sleep(self._rng.choice((0.0, 0.5)))
         self._fast_hook()
+
+
+async def _ignore_cancellation() -> None:
+    clock = asyncio.get_running_loop().time
+    end = clock() + DEAF
+    while clock() < end - SLACK:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(end - clock())
