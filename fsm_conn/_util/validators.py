@@ -58,19 +58,23 @@ def seconds(*, zero: bool = False, none: bool = False, least: float = 0.0) -> An
     return validate
 
 
+def check_whole(given: str, value: object, least: int, *, why: str = "", otherwise: str = "") -> None:
+    """Check that a value is a whole number, `least` or more. `given`, `otherwise` and errors as in `check_seconds`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{given}: give a whole number{otherwise}")
+    if value < least:
+        raise ValueError(f"{given}: {why}give {least} or more")
+    if value > sys.maxsize:
+        raise ValueError(f"{given}: give at most {sys.maxsize}{otherwise}")
+
+
 def whole(least: int, *, none: bool = False, why: str = "") -> Any:
     """A validator: a whole number, `least` or more; or None for no limit, if `none`."""
 
     def validate(policy: object, attribute: Any, value: object) -> None:
-        if none and value is None:
-            return
-        given = _given(policy, attribute, value)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{given}: give a whole number{', or None for no limit' if none else ''}")
-        if value < least:
-            raise ValueError(f"{given}: {why}give {least} or more")
-        if value > sys.maxsize:
-            raise ValueError(f"{given}: give at most {sys.maxsize}{', or None for no limit' if none else ''}")
+        if value is not None or not none:
+            otherwise = ", or None for no limit" if none else ""
+            check_whole(_given(policy, attribute, value), value, least, why=why, otherwise=otherwise)
 
     return validate
 

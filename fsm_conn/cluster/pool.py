@@ -25,7 +25,7 @@ import attrs
 from fsm_conn._util.keywords import explained
 from fsm_conn._util.text import said
 from fsm_conn._util.timing import ExpiredError, closing, within
-from fsm_conn._util.validators import check_seconds, shown
+from fsm_conn._util.validators import check_seconds, check_whole, shown
 from fsm_conn.cluster.calling.leases import MemberLeases
 from fsm_conn.cluster.calling.mapping import mapped
 from fsm_conn.cluster.calling.route import ClusterRoute
@@ -127,7 +127,9 @@ class ClusterPool(StateMachine):
         Raises:
             NoMemberError: too few served within the policy's `wait_timeout`; has the reasons. The pool is closed again.
             ServeError: the certificates or the token of the recipe cannot be read here.
+            TypeError, ValueError: `at_least` is no whole number of connections.
         """
+        check_whole(f"open(at_least={shown(at_least)})", at_least, 0)
         self.check_loop()
         if self._recipe is not None:
             self._recipe.endpoint("127.0.0.1:1")  # what is wrong with it is so for all members

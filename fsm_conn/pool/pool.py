@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_conn._util.keywords import explained, limits
-from fsm_conn._util.validators import check_seconds, shown
+from fsm_conn._util.validators import check_seconds, check_whole, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
 from fsm_conn.connection.calling.subscribing import Subscription
@@ -127,7 +127,12 @@ class ConnectionPool(PoolMachine):
         Raises:
             PoolUnavailableError: a connection could not be opened; has all causes. Nothing is left behind.
             PoolClosed: `close_all()` was called meanwhile.
+            TypeError, ValueError: an argument is wrong; nothing is opened.
         """
+        if progress is not None and not callable(progress):
+            raise TypeError(f"initialize(progress={progress!r}): give a function that takes two numbers")
+        if at_least is not None:
+            check_whole(f"initialize(at_least={shown(at_least)})", at_least, 0, otherwise=", or None for all")
         if self._was_forked:
             raise self.why_closed()
         self.check_loop()

@@ -349,6 +349,13 @@ async def test_a_pool_without_members_does_not_open() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.parametrize("at_least", [-1, True, "2"])
+async def test_it_does_not_open_with_a_wrong_number(at_least: Any) -> None:
+    """It is named at once."""
+    with pytest.raises((TypeError, ValueError), match=r"^open\(at_least="):
+        await pool(SimulatedMembers(0)).open(at_least=at_least)
+
+
 async def test_certificates_that_cannot_be_read_are_told_at_once() -> None:
     """It would be in vain to wait for members: no connection to any of them can be made."""
     files = TlsFiles(certificate="/nowhere/mine.pem", key="/nowhere/mine.key")

@@ -10,7 +10,7 @@ from peer import HANG, TRANSIENT, Peer
 
 from fsm_conn import LeaseError, PoolPolicy, PoolTimeoutError, PoolUnavailableError
 
-from .conftest import begun, make, now, settled
+from .conftest import begun, make, nothing_is_left, now, settled
 
 
 async def test_a_lease_that_is_discarded_has_its_link_replaced(opened: Any) -> None:
@@ -107,6 +107,20 @@ async def test_a_pool_opens_with_as_many_as_are_needed() -> None:
     with pytest.raises(PoolUnavailableError, match="could not be opened"):
         await pool.initialize(at_least=2)
     assert peer.open_now == 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"at_least": -1}, {"at_least": True}, {"at_least": 1.5}, {"at_least": "2"}, {"progress": 2}], ids=str
+)
+async def test_a_pool_does_not_open_with_wrong_arguments(given: Any) -> None:
+    """They are named at once, and nothing is opened."""
+    peer = Peer()
+    pool = make(peer, 2)
+    (name,) = given
+    with pytest.raises((TypeError, ValueError), match=rf"^initialize\({name}="):
+        await pool.initialize(**given)
+    nothing_is_left(pool, peer)
+    assert peer.tried == 0
 
 
 async def test_a_pool_opens_without_waiting_for_anything() -> None:
