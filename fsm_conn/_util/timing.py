@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from functools import partial
 from types import AsyncGeneratorType
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ __all__ = [
     "ExpiredError",
     "closing",
     "end",
+    "ended",
     "finish",
     "keep",
     "leave",
@@ -63,17 +65,43 @@ async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
     """
     if seconds is None:
         return await awaitable
-    limit = asyncio.timeout(seconds)
+    limit = _Limit(seconds)
     try:
-        async with limit:
-            return await awaitable
-    except TimeoutError:
-        if limit.expired():
+        return await awaitable
+    except (asyncio.CancelledError, TimeoutError) as error:
+        if limit.has_passed and (limit.end() or isinstance(error, TimeoutError)):
             raise ExpiredError from None
         raise
     finally:
+        limit.end()
         # It holds the task, which holds its exception, which holds this frame: a cycle, and what they hold.
         del limit
+
+
+class _Limit:
+    """Cancels the running task when the seconds have passed, as `asyncio.timeout` does in twice the time."""
+
+    __slots__ = ("_earlier", "_task", "_timer", "has_passed")
+
+    def __init__(self, seconds: float) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._earlier = task.cancelling()
+        self.has_passed = False
+        self._timer = loop.call_later(seconds, self._pass) if seconds > 0 else loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self.has_passed = True
+        self._task.cancel()
+
+    def end(self) -> bool:
+        """Take the cancellation back, if there was one. Return whether nobody else has cancelled the task meanwhile."""
+        self._timer.cancel()
+        if not self.has_passed:
+            return False
+        self.has_passed = False
+        return self._task.uncancel() <= self._earlier
 
 
 async def limited(
@@ -112,11 +140,11 @@ async def end(owner: object, what: str, *tasks: asyncio.Future[Any], grace: floa
         if not (isinstance(task, asyncio.Task) and task.cancelling()):  # a second one would interrupt its cleaning up
             task.cancel()
         task.add_done_callback(_heed)
-    ended = tasks[0] if len(tasks) == 1 else asyncio.gather(*tasks, return_exceptions=True)
+    all_of_them = tasks[0] if len(tasks) == 1 else asyncio.gather(*tasks, return_exceptions=True)
     try:
-        await finish(ended, GRACE if grace is None else grace)
+        await finish(all_of_them, GRACE if grace is None else grace)
     finally:
-        leave(owner, what, ended)
+        leave(owner, what, all_of_them)
 
 
 def _heed(task: asyncio.Future[Any]) -> None:
@@ -188,7 +216,7 @@ async def finish(task: asyncio.Future[Any], seconds: float | None = None) -> Non
         if left is not None and left < _SOON:
             break
         try:
-            await asyncio.wait({task}, timeout=left)
+            await ended(task, left)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
@@ -196,6 +224,30 @@ async def finish(task: asyncio.Future[Any], seconds: float | None = None) -> Non
             raise cancelled
         finally:
             del cancelled
+
+
+async def ended(task: asyncio.Future[Any], seconds: float | None = None) -> bool:
+    """Wait until `task` is done, for at most `seconds`; return whether it is. `asyncio.wait` takes three times as long.
+
+    It is neither cancelled nor read, and a cancellation of the caller ends the wait.
+    """
+    loop = asyncio.get_running_loop()
+    waiting = loop.create_future()
+    wake = partial(_wake, waiting)
+    task.add_done_callback(wake)
+    limit = None if seconds is None else loop.call_later(seconds, _wake, waiting)
+    try:
+        await waiting
+    finally:
+        task.remove_done_callback(wake)
+        if limit is not None:
+            limit.cancel()
+    return task.done()
+
+
+def _wake(waiting: asyncio.Future[None], task: asyncio.Future[Any] | None = None) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 _kept: set[asyncio.Future[Any]] = set()

@@ -23,7 +23,7 @@ from types import CodeType
 from typing import Any, ClassVar, Protocol
 
 from fsm_conn._util.text import traced
-from fsm_conn._util.timing import keep
+from fsm_conn._util.timing import ended, keep
 from fsm_conn.machine.binding import BoundTable
 from fsm_conn.machine.errors import IllegalTriggerError, StateTimeoutError, is_expected, strip_tracebacks
 from fsm_conn.machine.guardian import Guardian, outlast
@@ -298,7 +298,7 @@ class Run:
             if self._abandoning is None:
                 self._abandoning = self.loop.call_later(PATIENCE, self._abandon, task)
             while task is self.task and not task.done():
-                await asyncio.wait({task}, timeout=PATIENCE)
+                await ended(task, PATIENCE)
             await asyncio.sleep(0)  # for its callback
         self._release_guardian()
         self._let_go()

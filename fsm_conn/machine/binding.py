@@ -71,6 +71,8 @@ class BoundTable:
                 "have neither an activity nor a time limit; use another state, or on_state_change()"
             )
         self._places = self._placed()
+        self._triggers = frozenset(trigger for _, trigger in self._places)
+        self._allowed: dict[str, tuple[str, ...]] = {}
         self.machine = self._read_as_machine()
         self.hears_of_entering = False
         """Whether the class overrides `entered`."""
@@ -105,7 +107,11 @@ class BoundTable:
 
     def allowed(self, state: str) -> tuple[str, ...]:
         """The triggers that `state` handles, sorted by name."""
-        return tuple(sorted(trigger for source, trigger in self._places if source == state))
+        found = self._allowed.get(state)
+        if found is None:
+            found = tuple(sorted(trigger for source, trigger in self._places if source == state))
+            self._allowed[state] = found
+        return found
 
     def listen(self, callback: Listener) -> Callable[[], None]:
         """Call `callback(place, state, taken)` for each row that is tried.
@@ -153,7 +159,7 @@ class BoundTable:
                 trigger=trigger,
             )
         allowed = self.allowed(state)
-        triggers = {name for _, name in self._places}
+        triggers = self._triggers
         known = (
             "" if trigger in triggers else f" (no row of its table knows that trigger{did_you_mean(trigger, triggers)})"
         )

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar
 from typing import Any
 
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, ended, within
 from fsm_conn.machine.records import History, TransitionRecord
 
 __all__ = ["PATIENCE", "Observers", "TransitionCallback", "begun", "is_observing", "on_begun"]
@@ -225,11 +225,11 @@ class Observers:
 
     async def _wait_for(self, callback: Any, record: TransitionRecord, task: asyncio.Future[Any]) -> None:
         try:
-            done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+            is_done = await ended(task, PATIENCE)
         finally:
             task.cancel()
         try:
-            if not done:
+            if not is_done:
                 raise TimeoutError(f"took longer than {PATIENCE:g} s")
             task.result()
         except (KeyboardInterrupt, SystemExit):

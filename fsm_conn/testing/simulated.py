@@ -48,10 +48,12 @@ class PermanentRefusalError(LinkError):
     permanent = True
 
 
+_KINDS = frozenset(kind for kinds in OUTCOMES.values() for kind in kinds)
+
+
 def _kind(instance: Any, attribute: Any, value: str) -> None:
-    known = sorted({kind for kinds in OUTCOMES.values() for kind in kinds})
-    if value not in known:
-        raise ValueError(f"Outcome({value!r}): give one of {', '.join(known)}")
+    if value not in _KINDS:
+        raise ValueError(f"Outcome({value!r}): give one of {', '.join(sorted(_KINDS))}")
 
 
 @attrs.frozen
@@ -394,4 +396,7 @@ def is_deadline(error: BaseException | None) -> bool:
 
 
 def _outcome(value: Outcome | str) -> Outcome:
-    return value if isinstance(value, Outcome) else Outcome(value)
+    return value if isinstance(value, Outcome) else _PLAIN.get(value) or Outcome(value)
+
+
+_PLAIN = {kind: Outcome(kind) for kind in _KINDS}

@@ -72,7 +72,7 @@ def activities_end_with_their_state(life: ConnectionEvidence) -> str | None:
     """At most one activity runs: that of the current state, or one that is still cleaning up."""
     if life.conn.abandoned_activities:
         return _goes_on(_last_own_state(life), "had to be left behind")
-    running = life.conn.snapshot().activity or ""
+    running = (life.conn.snapshot().activity or "") if life.overrides.own else ""
     if running in life.overrides.own and running != activity_of(life.state) and _is_neglected(life):
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
     if life.checked == len(life.records):
@@ -110,6 +110,8 @@ def _is_neglected(life: ConnectionEvidence) -> bool:
 def losses_are_noticed(life: ConnectionEvidence) -> str | None:
     """A link is watched wherever a connection may rest with it, and a lost link does not count as connected."""
     state = life.state
+    if state not in life.conn.linked_states:
+        return None
     if nobody_watches(life):
         return f"a link is open in {state!r}, where nobody watches or closes it; {watch_it(state)}"
     if _loss_is_unseen(life):
@@ -133,7 +135,7 @@ def watch_it(state: str) -> str:
 
 def _loss_is_unseen(life: ConnectionEvidence) -> bool:
     link, state = life.peer.link, life.conn.lifecycle.states[life.state]
-    if link is None or not link.is_lost or life.state not in life.conn.linked_states:
+    if life.state not in life.conn.linked_states or link is None or not link.is_lost:
         return False
     if life.overrides.acts_by_itself(life.state) and life.conn.handles(Trigger.LOST):
         return True
@@ -155,6 +157,8 @@ def disconnect_leads_out(life: ConnectionEvidence) -> str | None:
 @invariant(AT_REST)
 def nobody_waits_in_vain(life: ConnectionEvidence) -> str | None:
     """A waiting caller returns as soon as there is a connection, and raises once there will be none."""
+    if not life.users:
+        return None
     state = life.conn.state
     waiting = [user.method for user in life.users]
     finished = tuple(each.what for each in life.peer.unanswered() if each.link.is_leaving and each.what != "close")

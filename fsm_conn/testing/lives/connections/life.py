@@ -233,9 +233,20 @@ class Life(SteppedLife, ConnectionEvidence):
 
     def try_refusals(self) -> None:
         """Fire all triggers that are illegal now. Each must be refused and change nothing."""
+        shown = len(self.script.steps)
+        wrong = self._inside(self._refused_wrongly)
+        if wrong:
+            self._fail("refusals_change_nothing", wrong)
+        self._settle(rush=True)
+        del self.script.steps[shown:]  # they changed nothing, so they need not be shown
+
+    def _refused_wrongly(self) -> str:
         for trigger in offers.refusals(self):
-            self.misfire(trigger, rush=True)
-            self.script.steps.pop()  # it changed nothing, so it need not be shown
+            self._step("misfire", trigger, rush=True)
+            wrong = self._fired_wrongly(trigger)
+            if wrong:
+                return wrong
+        return ""
 
     def unjudged(self) -> dict[str, str]:
         """Rules that are not applied to this class, each with the reason."""

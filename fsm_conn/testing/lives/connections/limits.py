@@ -91,8 +91,9 @@ def peers_are_asked(life: ConnectionEvidence) -> str | None:
 @invariant(AT_REST)
 def closing_is_waited_for(life: ConnectionEvidence) -> str | None:
     """While a link is being closed, the connection goes neither to rest nor to the next link."""
-    closes = any(each.what == "close" and not each.link.is_leaving for each in life.peer.unanswered())
-    if closes and (life.conn.state == S.DISCONNECTED or life.peer.waits_for("open")):
+    if life.conn.state != S.DISCONNECTED and not life.peer.waits_for("open"):
+        return None
+    if any(each.what == "close" and not each.link.is_leaving for each in life.peer.unanswered()):
         return f"a link is still being closed, and in {life.state!r} that is not waited for"
     return None
 

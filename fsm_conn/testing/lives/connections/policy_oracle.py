@@ -123,7 +123,7 @@ class PolicyOracle:
 
     def up_to_date(self) -> PolicyOracle:
         """Read the events since the last call."""
-        records, links = self.life.machine.records, self.life.links_asked
+        records, links = self.life.records, self.life.links_asked
         if self._records_read == len(records) and self._links_read == len(links):
             return self
         while self._records_read < len(records) or self._links_read < len(links):
