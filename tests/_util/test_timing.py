@@ -1,4 +1,4 @@
-"""Waits with a limit, and tasks that nobody waits for any more."""
+"""Waits with a limit, for tasks, and tasks that nobody waits for any more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import gc
 import weakref
 
-from fsm_conn._util.timing import keep
+import pytest
+
+from fsm_conn._util.timing import ExpiredError, ended, finish, keep, within
 
 
 async def test_what_is_kept_is_not_collected_while_it_runs() -> None:
@@ -29,3 +31,89 @@ async def test_what_is_kept_is_not_collected_while_it_runs() -> None:
     del kept
     gc.collect()
     assert seen() is None
+
+
+async def _for_ever(told: list[str]) -> None:
+    try:
+        await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:
+        told.append("cancelled")
+        raise
+
+
+async def test_what_takes_longer_than_its_limit_is_cancelled() -> None:
+    """What is awaited is told, the caller gets an error of its own, and its task is not left as one that is cancelled."""
+    told: list[str] = []
+    for limit in (0.5, 0.0, -1.0):
+        with pytest.raises(ExpiredError):
+            await within(limit, _for_ever(told))
+    task = asyncio.current_task()
+    assert task is not None
+    assert (told, task.cancelling()) == (["cancelled"] * 3, 0)
+
+
+async def test_a_cancellation_from_outside_is_no_limit_that_has_passed() -> None:
+    """Whoever cancels the task at the moment when its time is up gets his cancellation, as with `asyncio.timeout`."""
+    told: list[str] = []
+    task = asyncio.ensure_future(within(1.0, _for_ever(told)))
+    asyncio.get_running_loop().call_later(1.0, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert told == ["cancelled"]
+
+
+async def test_what_ends_in_spite_of_its_limit_is_heard() -> None:
+    """An answer counts although time was up as it came, and so does an error; but a `TimeoutError` means the limit."""
+
+    async def stubborn(error: Exception | None) -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+        return "an answer"
+
+    assert await within(1.0, stubborn(None)) == "an answer"
+    with pytest.raises(KeyError):
+        await within(1.0, stubborn(KeyError()))
+    with pytest.raises(ExpiredError):
+        await within(1.0, stubborn(TimeoutError()))
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_timeout_of_its_own_passes_a_limit() -> None:
+    """Only whoever sets the limit can explain it: a `TimeoutError` from inside is no `ExpiredError`."""
+
+    async def late() -> None:
+        raise TimeoutError("of its own")
+
+    with pytest.raises(TimeoutError) as raised:
+        await within(1.0, late())
+    assert type(raised.value) is TimeoutError
+    assert await within(None, asyncio.sleep(0, "without a limit")) == "without a limit"
+
+
+async def test_who_waits_for_a_task_neither_ends_it_nor_reads_it() -> None:
+    """A wait ends when the task does, or its time is up, or its caller is cancelled; the task goes on."""
+    told: list[str] = []
+    task = asyncio.ensure_future(_for_ever(told))
+    assert not await ended(task, 0.5)
+    waits = asyncio.ensure_future(ended(task))
+    await asyncio.sleep(0)
+    waits.cancel()
+    await asyncio.wait({waits})
+    assert waits.cancelled()
+    assert not told
+    finishes = asyncio.ensure_future(finish(task))
+    await asyncio.sleep(0)
+    finishes.cancel()
+    await asyncio.sleep(1.0)
+    assert not finishes.done()
+    task.cancel()
+    await asyncio.wait({finishes})
+    assert finishes.cancelled()
+    assert told == ["cancelled"]
+    assert await ended(task, 0.5)

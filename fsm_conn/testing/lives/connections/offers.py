@@ -42,36 +42,40 @@ MOODS = (("bad",), ("bad", "bad"), ("hang",))
 
 _ASKING = tuple(Step(name) for name in ("connect", "disconnect", "reconnect"))
 _USING = (Step("probe"), Step("call"))
-_PATIENT = Step("call_patiently")
+_PATIENT = (Step("call_patiently"),)
 _LOSING = (Step("lose"), Step("go_away"))
 _ANNOUNCING = (Step("announce", (False,)), Step("announce", (True,)))
 _ANSWERS = {
     what: tuple(Step("answer", (what, kind)) for kind in kinds if kind != "hang") for what, kinds in OUTCOMES.items()
 }
-_CANCELLING = tuple(Step("cancel", (number,)) for number in range(16))
+_CANCELLING = [tuple(Step("cancel", (number,)) for number in range(users)) for users in range(16)]
 _PASSING = tuple((Step("advance", (seconds,)), FAVOURED.get(("advance", (seconds,)), 1)) for seconds in TIMES)
 _TICK = (Step("tick"), 1)
 
 
 def options(life: ConnectionEvidence, users: int) -> list[Step]:
     """The steps that make sense now, with at most `users` callers at a time."""
-    steps: list[Step] = []
+    return [step for steps in _groups(life, users) for step in steps]
+
+
+def _groups(life: ConnectionEvidence, users: int) -> Iterator[tuple[Step, ...]]:
+    """The same, in groups of steps that make sense together."""
     if len(life.users) < users:
-        steps += _ASKING
+        yield _ASKING
         if life.is_serving:
-            steps += _USING
-        steps.append(_PATIENT)
-    for what in OUTCOMES:
+            yield _USING
+        yield _PATIENT
+    for what in OUTCOMES if life.peer.pending else ():
         if life.peer.waits_for(what):
-            steps += _ANSWERS[what]
+            yield _ANSWERS[what]
     link = life.peer.link
     if link is not None and not link.is_lost:
-        steps += _LOSING
+        yield _LOSING
         if link.news is not None:
-            steps += _ANNOUNCING
-    steps += _CANCELLING[: len(life.users)]
-    steps += [Step("fire", (trigger,)) for trigger in life.overrides.own_triggers if life.conn.handles(trigger)]
-    return steps
+            yield _ANNOUNCING
+    yield _CANCELLING[len(life.users)]
+    if life.overrides.own_triggers:
+        yield tuple(Step("fire", (each,)) for each in life.overrides.own_triggers if life.conn.handles(each))
 
 
 def passing(life: ConnectionEvidence) -> list[Step]:
@@ -89,9 +93,8 @@ def refusals(life: ConnectionEvidence) -> tuple[str, ...]:
 def offers(life: ConnectionEvidence, users: int = 6) -> list[Offer]:
     """The steps to choose from at random. Steps that lead to rare events have a higher weight."""
     found: list[Offer] = []
-    for step in options(life, users):
-        found.append((step, _weight(step)))
-        found.append((_rushed(step), 1))
+    for steps in _groups(life, users):
+        found += _offered(steps)
     refused = refusals(life)
     if refused:
         found.append((Step("misfire", (refused[len(life.script.steps) % len(refused)],)), 1))
@@ -107,13 +110,13 @@ def _manner(name: str, arguments: tuple[str, ...]) -> Offer:
 
 
 @cache
-def _weight(step: Step) -> int:
-    return FAVOURED.get((step.name, step.arguments), WEIGHTS.get(step.name, 1))
-
-
-@cache
-def _rushed(step: Step) -> Step:
-    return Step(step.name, step.arguments, True)
+def _offered(steps: tuple[Step, ...]) -> tuple[Offer, ...]:
+    """Each of these steps with its weight, and in a rush."""
+    weights = [FAVOURED.get((step.name, step.arguments), WEIGHTS.get(step.name, 1)) for step in steps]
+    rushed = [Step(step.name, step.arguments, True) for step in steps]
+    return tuple(
+        each for step, weight, rush in zip(steps, weights, rushed, strict=True) for each in ((step, weight), (rush, 1))
+    )
 
 
 def _manners(life: ConnectionEvidence) -> Iterator[tuple[str, tuple[str, ...]]]:

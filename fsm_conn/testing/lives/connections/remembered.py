@@ -41,10 +41,10 @@ def _memory(life: ConnectionEvidence) -> Any:
     )
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_rounded, value))
-    return round(value, 6) if isinstance(value, float) else value
+def _rounded(values: tuple[Any, ...]) -> Any:
+    return tuple(
+        round(each, 6) if type(each) is float else _rounded(each) if type(each) is tuple else each for each in values
+    )
 
 
 def _silent_for(life: ConnectionEvidence) -> tuple[float, ...]:
