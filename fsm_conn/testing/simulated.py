@@ -396,7 +396,4 @@ def is_deadline(error: BaseException | None) -> bool:
 
 
 def _outcome(value: Outcome | str) -> Outcome:
-    return value if isinstance(value, Outcome) else _PLAIN.get(value) or Outcome(value)
-
-
-_PLAIN = {kind: Outcome(kind) for kind in _KINDS}
+    return value if isinstance(value, Outcome) else Outcome(value)
