@@ -20,6 +20,8 @@ from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
+from fsm_conn.testing.lives.moments.elsewhere import Elsewhere
+from fsm_conn.testing.lives.moments.reading import past_read
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
@@ -31,6 +33,10 @@ __all__ = ["Exploration", "explore"]
 
 AT_FIRST = Step("advance", (0.0,))
 """Lets what begins by itself begin, before anything else happens: without it, the first moment is not judged."""
+
+
+APART = 100_000
+"""Steps after which moments are one although they have another past, and somebody reads it: some ten seconds."""
 
 
 @attrs.frozen
@@ -152,6 +158,8 @@ class _Walk:
         self.unjudged: dict[str, str] = {}
         self.loop = WatchedLoop()
         self.reach = Reach(subject)
+        self.elsewhere: Elsewhere | None = None
+        self.past: tuple[str, ...] = ()
 
     def run(self) -> Exploration:
         """Walk; once more from the beginning, when it turns out on the way that the hour matters."""
@@ -212,6 +220,10 @@ class _Walk:
 
     def _lived(self, path: _Path) -> Living:
         life: Living = self.life(self.subject, **{"loop": self._fresh_loop(), **self.options})
+        if self.elsewhere is None:
+            self.elsewhere = Elsewhere(life.owners())
+            self.past = past_read(life.owners(), self.options.get("invariants", ()))
+        self.blind |= self.elsewhere.begin()
         life.checking = self.loop.watches = False  # what comes before was checked on the way to other moments
         for step in path.steps[:-1]:
             step.take(life)
@@ -249,9 +261,10 @@ class _Walk:
         if life.ended:
             return []
         moment, blind = life.fingerprint()
-        if self.loop.clock_was_read:
-            moment = moment, round(self.loop.time(), 6)
-        self.blind |= blind
+        assert self.elsewhere is not None
+        kept, unknown = self.elsewhere.frozen(life.machine)
+        moment = (moment, kept, self._past(life), round(self.loop.time(), 6) if self.loop.clock_was_read else None)
+        self.blind |= blind | unknown
         if moment in self.known:
             return []
         self.known.add(moment)
@@ -265,6 +278,16 @@ class _Walk:
         self.sampled |= life.sampled
         self._end(life)
         return following
+
+    def _past(self, life: Living) -> Any:
+        """How it came to this moment, where somebody reads that; as long as there are not too many ways to it."""
+        if not self.past:
+            return None
+        if self.steps > APART:
+            self.blind |= {f"the past, which {each} reads" for each in self.past}
+            return None
+        now = self.loop.time()
+        return tuple((each.trigger, each.source, each.dest, round(now - each.at, 6)) for each in life.records)
 
     def _end(self, life: Living) -> None:
         """In every moment what cannot happen is refused; and from there the life comes to rest, and leaves nothing."""

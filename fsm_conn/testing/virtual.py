@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 STUBBORNNESS = 20
 """How often what swallows its cancellation is cancelled again, before it is left behind with its loop."""
+PATIENCE = 100.0
+"""Seconds of real time that a function in a thread may take before the loop is driven on without it."""
 ENDLESS = 20_000
 """Rounds of the loop at one and the same time, after which it is taken for one without an end."""
 
@@ -116,6 +118,10 @@ class _Selector(selectors.SelectSelector):
         else:
             raise _AllWaitError
         return []
+
+    def is_helped(self) -> bool:
+        """Wait for a function that runs in a thread: otherwise how fast it is would decide what comes before what."""
+        return self.helpers > 0 and self.woken.wait(PATIENCE)
 
 
 class VirtualLoop(LeanLoop):
@@ -293,13 +299,17 @@ class VirtualLoop(LeanLoop):
         return not self._selector.helpers
 
     def _run_what_is_due(self) -> None:
-        if not self._is_alone():
-            while self._ready or self._is_due():
+        if self._is_alone():
+            self._run_alone()
+        if self._selector.helpers:
+            while self._ready or self._is_due() or self._selector.is_helped():
                 self._run_once()
-            return
+
+    def _run_alone(self) -> None:
+        """As `_run_once`, for a loop that has nothing to poll."""
         rounds, timers, ready = 0, self._scheduled, self._ready
         limit = self._clock.now + self._clock_resolution
-        while True:  # as `_run_once`, for a loop that has nothing to poll
+        while True:
             while timers and timers[0]._when < limit:
                 timer = heapq.heappop(timers)
                 timer._scheduled = False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import subprocess
 import time
+from time import sleep
 from typing import Annotated, Any
 
 from fsm_conn import Fires, State, StateMachine, Transition
@@ -141,6 +144,39 @@ class Sleeper(Job):
     async def while_working(self) -> Annotated[str, Fires("worked")]:
         await asyncio.sleep(0.1)
         time.sleep(0.2)
+        return "worked"
+
+
+@careless("while_working", make=lambda: Fetching())
+class Fetching(Job):
+    """Waits for a thread, as only a thread may."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.Queue[str] = queue.Queue()
+
+    async def while_working(self) -> Annotated[str, Fires("worked")]:
+        await asyncio.sleep(1)
+        self.jobs.get(timeout=0.1)
+        return "worked"
+
+
+@careless("while_working", make=lambda: Sleepy())
+class Sleepy(Job):
+    """Sleeps by a name of its own."""
+
+    async def while_working(self) -> Annotated[str, Fires("worked")]:
+        sleep(0.1)
+        await asyncio.sleep(1)
+        return "worked"
+
+
+@careless("while_working", make=lambda: Spawning())
+class Spawning(Job):
+    """Runs a program, and waits for it."""
+
+    async def while_working(self) -> Annotated[str, Fires("worked")]:
+        await asyncio.sleep(1)
+        subprocess.run(["true"], check=True)
         return "worked"
 
 

@@ -330,6 +330,23 @@ class Sudden(ConnectionPool):
         return "drained"
 
 
+@careless("close_all")
+class Unlimited(ConnectionPool):
+    """Waits for leases as long as they are held, whatever it was told."""
+
+    async def close_all(self, timeout: float | None = 10.0) -> None:
+        await super().close_all(None)
+
+
+@careless("while_open")
+class Inattentive(ConnectionPool):
+    """Looks after its links for a minute, and then no more."""
+
+    async def while_open(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(super().while_open(), 60)
+
+
 @careless("begin_service")
 class Shy(ConnectionPool):
     """Does something of its own when it opens, and forgets the base class."""

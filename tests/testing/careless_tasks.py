@@ -189,6 +189,45 @@ class Counting(ConnectionPool):
         self.counts[conn.name] += 1  # type: ignore[attr-defined]
 
 
+# --- coroutines that nobody awaits ---------------------------------------------------------------------------------
+
+
+@careless("while_sending", make=lambda: Unsent())
+class Unsent(Parcel):
+    """What sends it is called, and not awaited."""
+
+    async def while_sending(self) -> Annotated[str, Fires("arrived")]:
+        self._hand_over()  # type: ignore[unused-coroutine]
+        await asyncio.sleep(1)
+        return "arrived"
+
+    async def _hand_over(self) -> None:
+        await asyncio.sleep(1)
+
+
+@careless("note")
+class Unmentioned(Parcel):
+    """An effect cannot await what tells others, and nothing else does."""
+
+    def note(self) -> None:
+        self._tell()  # type: ignore[unused-coroutine]
+
+    async def _tell(self) -> None:
+        await asyncio.sleep(1)
+
+
+@careless("_clean")
+class Unclean(ConnectionPool):
+    """A plain hook calls, and hands on nothing to await."""
+
+    def __init__(self, target: Any, *args: Any, **options: Any) -> None:
+        options["on_release"] = self._clean
+        super().__init__(target, *args, **options)
+
+    def _clean(self, conn: Connection) -> None:
+        conn.call("session.Reset")  # type: ignore[unused-coroutine]
+
+
 # --- speaking late ------------------------------------------------------------------------------------------------
 
 

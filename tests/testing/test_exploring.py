@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fsm_conn import Connection, HealthPolicy, RetryPolicy, State, StateMachine, Transition
-from fsm_conn.testing import Evidence, Life, explore, invariant
+from fsm_conn.testing import Evidence, Life, explore, exploring, invariant
 
 DEPTH = 4
 TRIGGERS = ("a", "b", "c")
@@ -224,9 +224,11 @@ class Recalls(Counts):
         self.last = len(self.history) > 10
 
 
-def test_who_reads_the_history_is_told_that_it_is_not_compared() -> None:
-    """It is as long as the life."""
-    assert explore(Recalls, depth=2).blind == ("history",)
+def test_where_the_history_is_read_moments_with_another_one_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as there are not too many: then that is told."""
+    assert explore(Recalls, depth=2).proven
+    monkeypatch.setattr(exploring, "APART", 1)
+    assert explore(Recalls, depth=2).blind == ("the past, which Recalls reads",)
 
 
 class Safe(StateMachine):

@@ -11,7 +11,8 @@ from typing import Any
 
 from fsm_conn.machine.table import ACTIVITY_PREFIX
 
-__all__ = ["blamed", "blamed_row", "is_foreign", "is_foreign_file", "line_of", "place", "role_of", "where_defined"]
+__all__ = ["blamed", "blamed_row", "is_foreign", "is_foreign_file", "is_ours_file", "line_at", "line_of"]
+__all__ += ["place", "role_of", "where_defined"]
 
 _OURS = (os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep,)
 _OTHERS = tuple(os.path.realpath(sysconfig.get_path(each)) + os.sep for each in ("stdlib", "purelib", "platlib"))
@@ -28,13 +29,17 @@ def is_foreign(code: CodeType) -> bool:
 
 def is_foreign_file(name: str) -> bool:
     """Whether a file belongs neither to this package nor to a library."""
-    ours = name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # a dispatch
-    return not ours and not os.path.realpath(name).startswith(_OTHERS)
+    return not is_ours_file(name) and not os.path.realpath(name).startswith(_OTHERS)
 
 
-def blamed(machine: Any, error: BaseException | None) -> str:
+def is_ours_file(name: str) -> bool:
+    """Whether a file belongs to this package."""
+    return name.startswith((*_OURS, "<frozen")) or (name.startswith("<") and ": " in name)  # a dispatch
+
+
+def blamed(machine: Any, error: BaseException | None, traceback: TracebackType | None = None) -> str:
     """The guard, effect, activity or function of the user's that raised, with its file and line; or empty."""
-    for code, line, inner_self in _frames(error):
+    for code, line, inner_self in _frames(error, traceback):
         if is_foreign(code):
             role = role_of(machine, code.co_name) if inner_self is machine else ""
             named = f"the {role} {code.co_qualname}()" if role else f"{code.co_qualname}()"
@@ -63,9 +68,14 @@ def role_of(machine: Any, name: str) -> str:
 
 
 def line_of(code: CodeType, line: int) -> str:
+    """A file, a line, and the source text of the line, where code runs."""
+    return line_at(code.co_filename, line)
+
+
+def line_at(path: str, line: int) -> str:
     """A file, a line, and the source text of the line."""
-    source = linecache.getline(code.co_filename, line).strip()
-    return f"{place(code.co_filename, line)}" + (f": {source}" if source else "")
+    source = linecache.getline(path, line).strip()
+    return place(path, line) + (f": {source}" if source else "")
 
 
 def where_defined(function: Any) -> str:
@@ -80,7 +90,7 @@ def place(path: str, line: int) -> str:
     return f"{path if relative.startswith('..') else relative}:{line}"
 
 
-def _frames(error: BaseException | None) -> Iterator[tuple[CodeType, int, Any]]:
+def _frames(error: BaseException | None, traceback: TracebackType | None = None) -> Iterator[tuple[CodeType, int, Any]]:
     """The code, line and `self` of each frame that an error has passed, innermost first; then those of its cause.
 
     Before those of a group come those of its parts.
@@ -89,10 +99,10 @@ def _frames(error: BaseException | None) -> Iterator[tuple[CodeType, int, Any]]:
         for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
             yield from _frames(part)
         found = []
-        traceback: TracebackType | None = error.__traceback__
+        traceback = error.__traceback__ or traceback
         while traceback is not None:
             frame = traceback.tb_frame
             found.append((frame.f_code, traceback.tb_lineno, frame.f_locals.get("self")))
             traceback = traceback.tb_next
         yield from reversed(found)
-        error = error.__cause__
+        error, traceback = error.__cause__, None

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.domain import Domain
 from fsm_conn.testing.lives.script import Script
+from fsm_conn.testing.lives.silenced import Logged
 from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["Evidence"]
@@ -34,7 +35,7 @@ class Evidence:
         values: for a state and a trigger, the values that each parameter of the trigger gets.
         sampled: descriptions of choices where `options` offered only some of many values.
         ignored: names of invariants that are not checked.
-        logged: errors that the package has logged.
+        logged: errors that the package has logged, each with its traceback.
         late: listens to triggers that are fired too late; None where no code of the user's own could do so.
         steps_in: how many steps were begun in each state.
     """
@@ -52,7 +53,7 @@ class Evidence:
         self.sampled: set[str] = set()
         self.ignored: frozenset[str] = frozenset()
         self.steps_in: Counter[str] = Counter()
-        self.logged: list[BaseException] = []
+        self.logged: list[Logged] = []
         self.late: Any = None
         self._parts: dict[type[Any], Any] = {}
         self._kept: list[Any] = []
@@ -75,6 +76,10 @@ class Evidence:
     def events(self) -> int:
         """How many events there were so far on which a rule `OfEvents` may depend."""
         return len(self.records)
+
+    def owners(self) -> tuple[type, ...]:
+        """The classes whose code runs in this life."""
+        return (type(self.machine),)
 
     def cell(self) -> Any:
         """A coarse description of the moment, used to find moments of other kinds."""

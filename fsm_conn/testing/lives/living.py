@@ -36,6 +36,9 @@ class Living(Protocol):
     def fingerprint(self) -> tuple[Any, frozenset[str]]:
         """The fingerprint of this moment, and the objects that could not be compared."""
 
+    def owners(self) -> tuple[type, ...]:
+        """The classes whose code runs in this life."""
+
     def cell(self) -> Any:
         """A coarse description of this moment."""
 

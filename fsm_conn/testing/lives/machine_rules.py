@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -136,6 +137,7 @@ def guards_are_pure(life: Evidence) -> str | None:
         changed = [] if before == vars(machine) else _differences(before, vars(machine))
         if within and not changed:
             changed = [f"what is in {each}" for each in _differences(within, _within(life))]
+        changed = [each for each in changed if not _is_cached(machine, each)]
         if changed:
             return (
                 f"the guard {_named(machine, name)} changed {', '.join(changed)}; "
@@ -164,6 +166,10 @@ def _within(life: Evidence) -> dict[str, Any]:
         for key, value in own_attributes(life.machine)
         if type(value) not in _PLAIN
     }
+
+
+def _is_cached(machine: Any, name: str) -> bool:
+    return isinstance(getattr(type(machine), name, None), cached_property)
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -235,7 +241,7 @@ def observers_raised_nothing(life: Evidence) -> str | None:
     failed = life.machine.observer_errors
     if not failed:
         return None
-    errors = [error for error in life.logged if SIMULATED_BUG not in str(error)]
+    errors = [error for error, _ in life.logged if SIMULATED_BUG not in str(error)]
     if not errors:
         return f"{failed} observers failed"
     return f"{blamed(life.machine, errors[0]) or 'an observer'} has a bug: {errors[0]!r}"
@@ -246,10 +252,10 @@ def bugs_are_not_hidden(life: Evidence) -> str | None:
     """No mistake is only logged: no trigger fired from inside is refused, no activity fails after its state is left."""
     if not life.logged or life.machine.observer_errors:
         return None
-    for error in life.logged:
+    for error, traceback in life.logged:
         is_bug = not is_expected(error) or isinstance(error, IllegalTriggerError)
         if is_bug and SIMULATED_BUG not in str(error) and not _is_told(error, life.records):
-            whose = blamed(life.machine, error) or "something fired from inside the machine"
+            whose = blamed(life.machine, error, traceback) or "something fired from inside the machine"
             return f"{whose} failed, and nobody but the log was told: {error!r}"
     return None
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+from types import TracebackType
 from typing import Any
 
-__all__ = ["SilencedLogs", "silenced"]
+__all__ = ["Logged", "SilencedLogs", "silenced"]
+
+
+Logged = tuple[BaseException, TracebackType | None]
+"""An error, and where it was raised: what is handed on may have lost its traceback since."""
 
 
 class SilencedLogs:
@@ -20,7 +25,7 @@ class SilencedLogs:
         self._depth = 0
         self._before: tuple[list[bool], Any] = ([], [])
         self._mine: list[logging.Filter] = [_Keeping(self)]
-        self.kept: list[BaseException] = []
+        self.kept: list[Logged] = []
 
     def __enter__(self) -> None:
         self._depth += 1
@@ -51,9 +56,8 @@ class _Keeping(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return False always, and keep the record if it is an error."""
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            self._owner.kept.append(error)
+        if record.exc_info and record.exc_info[1] is not None:
+            self._owner.kept.append((record.exc_info[1], record.exc_info[2]))
         return False
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from fsm_conn.machine.errors import FsmConnError
 from fsm_conn.machine.records import TransitionRecord
-from fsm_conn.testing.lives.blocking import RefusedSleep
+from fsm_conn.testing.lives.blocking import refused
 from fsm_conn.testing.lives.checks import (
     AFTER_EVENTS,
     ALWAYS,
@@ -34,6 +34,7 @@ from fsm_conn.testing.lives.machines.strays import LateSpeech, has_own_code, rea
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs, silenced
 from fsm_conn.testing.lives.suspects import suspects
+from fsm_conn.testing.lives.unawaited import unawaited
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
 __all__ = ["LIVENESS_BOUND", "Offer", "SteppedLife", "leave_behind"]
@@ -48,7 +49,6 @@ Offer = tuple[Step, int]
 """A step to choose, and its weight."""
 
 _silenced_loop = SilencedLogs("asyncio")
-_refused_sleep = RefusedSleep()
 
 
 class SteppedLife(Evidence):
@@ -79,6 +79,7 @@ class SteppedLife(Evidence):
         super().__init__()
         self.crashes: list[BaseException] = []
         self._unread: list[tuple[str, BaseException]] = []
+        self._unawaited: list[str] = []
         self._chosen = chosen((*self.all_invariants, *invariants), tuple(self.rules), tuple(dict(ignore or {}).items()))
         self.ignored = frozenset(ignore or ())
         self._shared = None if "objects_share_nothing" in self.ignored else Shared(script.subject)
@@ -86,6 +87,7 @@ class SteppedLife(Evidence):
         self.loop = loop or VirtualLoop()
         self.loop.set_exception_handler(self._crashed)
         self._owns_loop = loop is None
+        refused.include(script.subject)
         watch_over(self.loop, self.most_cpu_time)
         self._closed = False
         self._events_checked = -1
@@ -174,7 +176,7 @@ class SteppedLife(Evidence):
         await asyncio.sleep(0)
         self.seen_slowly.append(record)
 
-    def _step(self, name: str, *arguments: Any, rush: bool = False, **data: Any) -> None:
+    def _step(self, name: str, /, *arguments: Any, rush: bool = False, **data: Any) -> None:
         self.steps_in[self.state] += 1
         self.script.steps.append(Step(name, arguments, rush, data))
         if name not in self._quiet:
@@ -196,8 +198,8 @@ class SteppedLife(Evidence):
 
     def _run(self, run: Callable[[], Any]) -> None:
         """Run the loop, without logging: the invariants find mistakes, and logs would hide the life that is shown."""
-        silenced.kept = self.logged
-        with silenced, _refused_sleep:
+        silenced.kept, unawaited.kept = self.logged, self._unawaited
+        with silenced, unawaited, refused:
             try:
                 run()
             except LivelockError as error:
@@ -214,9 +216,9 @@ class SteppedLife(Evidence):
 
     def _inside(self, function: Callable[[], Any]) -> Any:
         """Call user code as if from inside the loop; an error of its own ends this life."""
-        silenced.kept = self.logged
+        silenced.kept, unawaited.kept = self.logged, self._unawaited
         try:
-            with silenced, _refused_sleep:
+            with silenced, unawaited, refused:
                 return self.loop.inside(function)
         except LivelockError as error:
             self._fail("no_livelock", str(error))
@@ -251,13 +253,15 @@ class SteppedLife(Evidence):
             self._turns_at_rest = self.loop.turns
 
     def _check_what_lies_beside(self, is_the_end: bool) -> None:
-        """Check what no invariant sees: errors that nobody reads, and what all objects of the class share."""
+        """Check what no invariant sees: what nobody reads or awaits, and what all objects of the class share."""
         unread = self._unread[0] if self._unread else None
         if unread is None and is_the_end:
             unread = unread_error(self.machine, self.loop)
         if unread is not None:
             whose, error = unread
             self._fail("errors_are_read", f"{whose} failed, and nobody reads it: {error!r}; await the task", error)
+        if self._unawaited:
+            self._fail("coroutines_are_awaited", self._unawaited[0])
         changed = None if self._shared is None else self._shared.changed()
         if changed is not None:
             self._fail("objects_share_nothing", changed)

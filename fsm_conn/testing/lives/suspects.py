@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from fsm_conn.testing.lives.culprits import is_foreign, place, where_defined
-from fsm_conn.testing.lives.moments.fingerprint import user_functions
+from fsm_conn.testing.lives.culprits import place, where_defined
+from fsm_conn.testing.lives.moments.reading import functions_within, user_functions
 
 __all__ = ["suspects", "suspects_in_class"]
 
@@ -47,9 +47,8 @@ def suspects_in_class(owner: type) -> tuple[str, ...]:
 
 def _named(functions: Any) -> Iterator[str]:
     for function in functions:
-        code = getattr(function, "__code__", None)
-        if code is not None and is_foreign(code):
-            yield f"{code.co_qualname}(), {where_defined(function)}"
+        for each in functions_within(function):
+            yield f"{each.__code__.co_qualname}(), {where_defined(each)}"
 
 
 def _definition(owner: type) -> Iterator[str]:

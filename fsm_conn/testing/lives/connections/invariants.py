@@ -231,6 +231,7 @@ RULES_OF_STEPS: dict[str, str] = {
     "refusals_change_nothing": "A trigger that the state does not handle is refused, and changes nothing.",
     "cancellation_is_honest": "Only a cancelled caller gets a `CancelledError`.",
     "errors_are_read": "An error that a task of user code ends with is read by somebody.",
+    "coroutines_are_awaited": "A coroutine that user code makes is awaited by somebody.",
     "objects_share_nothing": "No object changes what all objects of its class share.",
     "errors_are_ours": "Callers get only errors of this package.",
     "liveness": "Once the peer answers everything, the connection soon comes to rest.",

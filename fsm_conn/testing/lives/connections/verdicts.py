@@ -15,7 +15,7 @@ from fsm_conn.testing.lives.checks import Finding
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence, User
 from fsm_conn.testing.lives.connections.invariants import nobody_watches, watch_it
 from fsm_conn.testing.lives.connections.spinning import Spinning
-from fsm_conn.testing.lives.culprits import blamed_row
+from fsm_conn.testing.lives.culprits import blamed, blamed_row
 from fsm_conn.testing.lives.suspects import suspects_in_class
 from fsm_conn.testing.simulated import is_deadline
 
@@ -37,7 +37,9 @@ def told_wrongly(life: ConnectionEvidence, user: User) -> Finding | None:
     culprit = blamed_row(life.conn, error)
     if culprit and "faults_have_a_cause" not in life.ignored:
         return Finding("faults_have_a_cause", f"{culprit} has a bug: {error!r}, and {user.method}() was told", error)
-    return Finding("errors_are_ours", f"{user.method}() raised {error!r}, which is none of the package's errors", error)
+    whose = blamed(life.conn, error).rstrip(",")
+    told = f"{user.method}() raised {error!r}, which is none of the package's errors{whose and '; raised by '}{whose}"
+    return Finding("errors_are_ours", told, error)
 
 
 def why_it_spins(spinning: Spinning) -> str:

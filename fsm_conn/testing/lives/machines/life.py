@@ -32,7 +32,8 @@ from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivitie
 from fsm_conn.testing.lives.machines.callers import MOST_CALLERS, Callers, cancelled_callers_go, methods_of
 from fsm_conn.testing.lives.machines.following import failures_let_time_pass, something_follows
 from fsm_conn.testing.lives.machines.values import Data, values_for
-from fsm_conn.testing.lives.moments.fingerprint import clock_times, fingerprint, own_attributes
+from fsm_conn.testing.lives.moments.fingerprint import fingerprint, own_attributes
+from fsm_conn.testing.lives.moments.reading import clock_times
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.stepping import LIVENESS_BOUND, TIMES, Offer, SteppedLife
 from fsm_conn.testing.virtual import VirtualLoop
@@ -97,6 +98,7 @@ class MachineLife(SteppedLife):
         "it_can_be_closed": "`aclose()` ends, and soon.",
         "cancellation_is_honest": "Only a caller that was cancelled is told so; who waits for a state is told of it.",
         "errors_are_read": "An error that a task of user code ends with is read by somebody.",
+        "coroutines_are_awaited": "A coroutine that user code makes is awaited by somebody.",
         "objects_share_nothing": "No object changes what all objects of its class share.",
         "lives_can_be_repeated": "The same steps lead to the same state.",
     }
@@ -129,7 +131,7 @@ class MachineLife(SteppedLife):
 
     # --- steps ----------------------------------------------------------------------------------------------
 
-    def fire(self, trigger: str, *, rush: bool = False, **data: Any) -> None:
+    def fire(self, trigger: str, /, *, rush: bool = False, **data: Any) -> None:
         """Fire a trigger with data. A state that does not handle the trigger must refuse it and change nothing.
 
         `rush`, here and below: take the next step before anything else can run.

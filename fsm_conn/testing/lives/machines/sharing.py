@@ -12,7 +12,6 @@ from __future__ import annotations
 import enum
 import inspect
 import re
-import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any, ClassVar, get_origin
@@ -20,9 +19,9 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from fsm_conn.testing.lives.culprits import is_foreign_file, place, where_defined
-from fsm_conn.testing.lives.moments.fingerprint import user_functions
+from fsm_conn.testing.lives.culprits import place, where_defined
 from fsm_conn.testing.lives.moments.freezing import Freezer
+from fsm_conn.testing.lives.moments.reading import is_of_user, user_functions
 
 __all__ = ["Shared"]
 
@@ -84,7 +83,7 @@ def _put_back(value: Any, content: Any) -> None:
 
 def _attributes(owner: type) -> Iterator[_Thing]:
     for base in owner.__mro__:
-        if not is_foreign_file(getattr(sys.modules.get(base.__module__), "__file__", None) or "<frozen"):
+        if not is_of_user(base):
             continue
         hints = vars(base).get("__annotations__", {})
         for name, value in vars(base).items():
@@ -101,7 +100,7 @@ def _can_change(value: Any) -> bool:
         return True
     if isinstance(value, (type, enum.Enum)) or hasattr(kind, "__get__") or not hasattr(value, "__dict__"):
         return False
-    return is_foreign_file(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
+    return is_of_user(kind)
 
 
 def _is_meant(hint: Any) -> bool:

@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 from fsm_conn.machine.activity import acting_for
 from fsm_conn.machine.records import TransitionRecord
 from fsm_conn.testing.lives.culprits import blamed, is_foreign, place, where_defined
-from fsm_conn.testing.lives.moments.fingerprint import user_functions
 from fsm_conn.testing.lives.moments.freezing import closed_over_by, is_set_by_user
+from fsm_conn.testing.lives.moments.reading import user_functions
 from fsm_conn.testing.loops.lean import LeanLoop
 
 __all__ = ["LateSpeech", "has_own_code", "read_all", "unread_error", "whose_error"]

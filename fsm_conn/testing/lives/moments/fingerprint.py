@@ -8,31 +8,20 @@ variables of waiting user code, the timers, and the base's own data. Objects tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fsm_conn.testing.lives.culprits import is_foreign
 from fsm_conn.testing.lives.evidence import Evidence
-from fsm_conn.testing.lives.moments.freezing import Freezer, called, then_called
+from fsm_conn.testing.lives.moments.freezing import Freezer, called, slots_of, then_called
+from fsm_conn.testing.lives.moments.reading import is_of_user, read_outside, reads_clock, user_functions, uses_of
 from fsm_conn.testing.virtual import VirtualLoop
 
-__all__ = [
-    "clock_times",
-    "fingerprint",
-    "functions_read",
-    "own_attributes",
-    "pending_work",
-    "read_outside",
-    "reads_history",
-    "user_functions",
-]
+__all__ = ["fingerprint", "own_attributes", "pending_work"]
 
-_DURATIONS = frozenset({"snapshot", "since", "elapsed", "dwell"})
-_CLOCKS = _DURATIONS | {"time"}
-_LONGEST = 1e6
 _FRAMES: Mapping[type, Callable[[Any], tuple[Any, Any]]] = {
     CoroutineType: attrgetter("cr_frame", "cr_await"),
     AsyncGeneratorType: attrgetter("ag_frame", "ag_await"),
@@ -41,110 +30,35 @@ _FRAMES: Mapping[type, Callable[[Any], tuple[Any, Any]]] = {
 """Where a coroutine or a generator runs, and what it awaits."""
 
 
-_HISTORY = frozenset({"history", "records", "last_record"})
-"""The past. User code must not read it if moments are to be compared."""
-_CLOCK, _CHANCE = "the wall clock", "chance without a seed"
-_OUTSIDE = {"time": _CLOCK, "datetime": _CLOCK, "random": _CHANCE, "secrets": _CHANCE, "uuid": _CHANCE}
-"""The outside world. User code must not read it either: virtual time does not change it, and no life repeats it."""
-
-
 def own_attributes(machine: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes that a class adds to its base in this package, and the declared ones that users may set."""
-    described = _described.get(type(machine))
-    if described is None:
-        base, activities = _base_of(type(machine)), machine.lifecycle.activities.values()
-        described = _described[type(machine)] = frozenset([*dir(base), *activities])
+    """The attributes that a class adds to its base in this package, and those of its base that its own code sets."""
+    known = _known.get(type(machine))
+    if known is None:
+        known = _known[type(machine)] = _known_of(type(machine))
+    described, slots = known
     for name, value in vars(machine).items():
         if name not in described:
             yield name, value
+    for name in slots:
+        if hasattr(machine, name):
+            yield name, getattr(machine, name)
 
 
-_described: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
-"""The attributes that a class has from its base in this package, and its activities."""
+_known: WeakKeyDictionary[type, tuple[frozenset[str], tuple[str, ...]]] = WeakKeyDictionary()
+"""The attributes that a class has from its base in this package, and its activities; and its own slots."""
 
 
-def user_functions(owner: type) -> Iterator[FunctionType]:
-    """The functions of a class and its bases that are the user's own."""
-    for base in owner.__mro__:
-        for value in vars(base).values():
-            function = getattr(value, "__func__", getattr(value, "fget", value))
-            if isinstance(function, FunctionType) and is_foreign(function.__code__):
-                yield function
+def _known_of(owner: type) -> tuple[frozenset[str], tuple[str, ...]]:
+    base, table = _base_of(owner), owner.lifecycle  # type: ignore[attr-defined]
+    set_by_user = {name for function in user_functions(owner) for name in uses_of(function.__code__).stored}
+    described = {name for name in dir(base) if name not in set_by_user} | {*table.activities.values()}
+    slots = (name for each in owner.__mro__ if is_of_user(each) for name in slots_of(each))
+    return frozenset(described), tuple(dict.fromkeys(slots))
 
 
 def _base_of(owner: type) -> type:
     """The first base that belongs to this package."""
     return next((base for base in owner.__mro__ if base.__module__.partition(".")[0] == "fsm_conn"), object)
-
-
-def clock_times(owner: type) -> tuple[float, ...]:
-    """Durations in seconds that may matter to user code that reads the clock: the numbers in that code."""
-    found = _clock_times.get(owner)
-    if found is None:
-        numbers: set[float] = set()
-        for function in user_functions(owner):
-            if not _CLOCKS.isdisjoint(function.__code__.co_names):
-                consts = function.__code__.co_consts
-                numbers |= {float(each) for each in consts if type(each) in (int, float) and 0 < each <= _LONGEST}
-        if numbers:
-            named = (
-                value
-                for base in owner.__mro__
-                if base.__module__.partition(".")[0] != "fsm_conn"
-                for value in vars(base).values()
-            )
-            numbers |= {float(each) for each in named if type(each) in (int, float) and 0 < each <= _LONGEST}
-        found = _clock_times[owner] = tuple(sorted(numbers)[:4])
-    return found
-
-
-def reads_clock(owner: type) -> bool:
-    """Whether user code asks the machine for durations."""
-    found = _reads_clock.get(owner)
-    if found is None:
-        found = _reads_clock[owner] = functions_read(_DURATIONS, (owner,))
-    return found
-
-
-_reads_clock: dict[type, bool] = {}
-_clock_times: dict[type, tuple[float, ...]] = {}
-_reads_history: dict[type, bool] = {}
-_read_outside: dict[type, frozenset[str]] = {}
-
-
-def reads_history(owner: type) -> bool:
-    """Whether user code reads the past transitions."""
-    found = _reads_history.get(owner)
-    if found is None:
-        found = _reads_history[owner] = functions_read(_HISTORY, (owner,))
-    return found
-
-
-def functions_read(names: frozenset[str], owners: Iterable[type], functions: Iterable[Any] = ()) -> bool:
-    """Whether one of these functions, or of the user's own in these classes, uses one of the names."""
-    codes = [getattr(getattr(each, "__func__", each), "__code__", None) for each in functions]
-    codes += [each.__code__ for owner in owners for each in user_functions(owner)]
-    return any(not names.isdisjoint(each.co_names) for each in codes if each is not None)
-
-
-def read_outside(owner: type) -> frozenset[str]:
-    """What user code reads from the outside world and no life can repeat: the wall clock, randomness without a seed."""
-    found = _read_outside.get(owner)
-    if found is None:
-        found = _read_outside[owner] = frozenset(
-            f"{_OUTSIDE[module]} ({module} in {function.__name__})"
-            for function in user_functions(owner)
-            for module in _modules_named(function) & _OUTSIDE.keys()
-        )
-    return found
-
-
-def _modules_named(function: FunctionType) -> set[str]:
-    """The modules that a function refers to, by name or through their functions and classes."""
-    named = (function.__globals__.get(name) for name in function.__code__.co_names)
-    return {
-        each.__name__ if isinstance(each, ModuleType) else getattr(each, "__module__", None) or "" for each in named
-    }
 
 
 def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[Any, frozenset[str]]:
@@ -156,11 +70,10 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
         beside: further data of this kind of life.
     """
     machine = life.machine
-    freezer = Freezer({id(machine): "self", id(life.loop): "loop", id(life): "life", **known})
+    usual = {id(machine): "self", id(life.loop): "loop", id(life): "life", id(life.seen): "seen"}
+    freezer = Freezer({**usual, **known})
     own = tuple((name, freezer.frozen(value, name)) for name, value in sorted(own_attributes(machine)))
     reason = machine.reason
-    if reads_history(type(machine)):
-        freezer.blind.add("history")
     life.sampled |= read_outside(type(machine))
     key = (
         life.state,
@@ -169,9 +82,17 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
         pending_work(life.loop, freezer),
         _hours(machine, life.loop) if reads_clock(type(machine)) else None,
         None if life.late is None else life.late.remembered(life.loop._now()),
+        _observers(machine, freezer),
         beside,
     )
     return key, frozenset(freezer.blind)
+
+
+def _observers(machine: Any, freezer: Freezer) -> Any:
+    """What the user's observers are, and what they remember."""
+    observers = machine._fsm_observers
+    every = () if observers is None else observers._callbacks.values()
+    return tuple(called(getattr(each, "__wrapped__", each), (), freezer) for each in every)
 
 
 def _hours(machine: Any, loop: VirtualLoop) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from fsm_conn.machine.machine import StateMachine
 from fsm_conn.testing.lives.culprits import is_foreign
 
-__all__ = ["Freezer", "called", "closed_over_by", "is_set_by_user", "then_called"]
+__all__ = ["Freezer", "called", "closed_over_by", "is_set_by_user", "slots_of", "then_called"]
 
 _PLAIN = (int, str, bytes, type(None))
 _IDENTITIES = (type, ModuleType, CodeType, property)
@@ -41,6 +41,11 @@ class Freezer:
         self.blind: set[str] = set()
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
+
+    @property
+    def size(self) -> int:
+        """How many objects were met so far."""
+        return len(self._seen)
 
     def frozen(self, value: Any, where: str) -> Any:
         """The value of an object found at `where`."""
@@ -66,7 +71,7 @@ class Freezer:
         self._seen[id(value)] = len(self._seen)
         self._kept.append(value)  # so that no other object gets this id meanwhile
         if isinstance(value, enum.Enum):
-            return kind, value.name
+            return kind, value.name, self._of_members(value, where)
         if isinstance(value, _IDENTITIES):
             return value
         return self._contents(value, kind, where)
@@ -102,7 +107,13 @@ class Freezer:
         return value.__qualname__, self.frozen(value.__self__, where)
 
     def _error(self, value: BaseException, where: str) -> Any:
-        return self.frozen(value.args, where), self._attributes(value, where)
+        cause = None if value.__cause__ is None else self.frozen(value.__cause__, where)
+        return self.frozen(value.args, where), self._attributes(value, where), cause
+
+    def _of_members(self, value: enum.Enum, where: str) -> Any:
+        """What somebody has set at a member of an enum."""
+        names = sorted(name for name in vars(value) if not name.startswith("_"))
+        return tuple((name, self.frozen(getattr(value, name), where)) for name in names)
 
     def attributes_of(self, value: Any) -> dict[str, Any]:
         """The attributes of an object that are compared, by name."""
@@ -132,7 +143,7 @@ class Freezer:
         """Freezes an object of a type not written in Python: it is compared by equality, or not at all."""
         methods: dict[str, Any] = {name: getattr(kind, name) for name in ("__hash__", "__eq__")}
         if methods["__hash__"] not in (None, object.__hash__) and methods["__eq__"] is not object.__eq__:
-            return kind, value
+            return kind, value, self._attributes(value, where)
         self.blind.add(f"{where} ({kind.__name__})")
         return kind
 
@@ -165,10 +176,11 @@ def closed_over_by(cell: Any) -> Any:
 
 
 def _slots(value: Any) -> list[str]:
-    return [name for base in type(value).__mro__ for name in _slots_of(base)]
+    return [name for base in type(value).__mro__ for name in slots_of(base)]
 
 
-def _slots_of(base: type) -> list[str]:
+def slots_of(base: type) -> list[str]:
+    """The names of the attributes for which a class, its bases apart, has slots."""
     found = []
     slots = vars(base).get("__slots__", ())
     for name in (slots,) if isinstance(slots, str) else slots:
@@ -182,7 +194,7 @@ def _is_written_in_python(kind: type) -> bool:
     bases = [base for base in kind.__mro__ if base is not object]
     if not all(base.__flags__ & _HEAP and not base.__flags__ & _IMMUTABLE for base in bases):
         return False
-    return kind.__basicsize__ <= object.__basicsize__ + _WORD * (sum(map(len, map(_slots_of, bases))) + 2)
+    return kind.__basicsize__ <= object.__basicsize__ + _WORD * (sum(map(len, map(slots_of, bases))) + 2)
 
 
 def called(callback: Any, args: Any, freezer: Freezer) -> Any:

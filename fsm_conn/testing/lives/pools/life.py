@@ -74,7 +74,13 @@ class PoolLife(PoolStage):
 
     def close_all(self, timeout: float = 5.0, *, rush: bool = False) -> None:
         """A user calls `close_all()`."""
-        self._use("close_all", (timeout,), lambda: self.pool.close_all(timeout), rush)
+
+        async def close() -> None:
+            by, before = self.loop.time() + timeout, self.model.close_by
+            self.model.close_by = by if before is None else min(by, before)
+            await self.pool.close_all(timeout)
+
+        self._use("close_all", (timeout,), close, rush)
 
     def call(self, *, rush: bool = False) -> None:
         """A user makes a call without a lease."""

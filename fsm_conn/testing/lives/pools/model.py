@@ -98,6 +98,7 @@ class PoolModel:
         overflow: how many slots of overflow came into service.
         size: the size to which the pool was resized; None: it was not resized.
         until: the deadlines of calls without a lease.
+        close_by: when the time for leases is up that was given to `close_all()`; None while it is not being closed.
         lost_at: when links were lost.
     """
 
@@ -111,6 +112,7 @@ class PoolModel:
         self.overflow: Callable[[], int] = int
         self.size: int | None = None
         self.until: dict[asyncio.Task[Any], float] = {}
+        self.close_by: float | None = None
         self.lost_at: dict[Link, float] = {}
         self.waiting: list[PoolUser] = []
         self.holding: list[PoolUser] = []

@@ -15,8 +15,9 @@ from fsm_conn.machine.machine import StateMachine
 from fsm_conn.machine.observers import Observers
 from fsm_conn.pool.leasing.lease import Lease
 from fsm_conn.pool.leasing.waiters import Waiters
-from fsm_conn.testing.lives.moments.fingerprint import functions_read, pending_work, read_outside, reads_history
+from fsm_conn.testing.lives.moments.fingerprint import pending_work
 from fsm_conn.testing.lives.moments.freezing import Freezer
+from fsm_conn.testing.lives.moments.reading import functions_read, read_outside
 
 __all__ = ["fingerprint_of"]
 
@@ -77,8 +78,6 @@ def fingerprint_of(life: Any, known: Mapping[int, str]) -> tuple[Any, frozenset[
         pending_work(loop, freezer),
         life._watch.remembered(loop.time()),
     )
-    if any(map(reads_history, owners)):
-        freezer.blind.add("history")
     life.sampled |= read_outside(type(pool))
     return moment, frozenset(freezer.blind)
 

@@ -12,6 +12,7 @@ from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.table import SlotState, SlotTrigger
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import AT_REST, Invariant
+from fsm_conn.testing.lives.culprits import where_defined
 from fsm_conn.testing.lives.pools.model import SLACK, PoolModel
 from fsm_conn.testing.virtual import VirtualLoop
 
@@ -235,8 +236,11 @@ def errors_are_documented(pool: ConnectionPool, model: PoolModel, now: float) ->
 
 def closing_keeps_its_limit(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """When the time for leases is up, their connections are closed."""
-    until = pool._closing.until
-    if pool.state != PoolState.DRAINING or until is None or now <= until + SLACK:
+    if pool.state != PoolState.DRAINING:
+        model.close_by = None
+        return None
+    until = min((each for each in (pool._closing.until, model.close_by) if each is not None), default=math.inf)
+    if now <= until + SLACK:
         return None
     left = [slot for slot in pool.slots if not slot.is_retired]
     return f"{now - until:g} s beyond the limit of closing there is still {left[0]!r}" if left else None
@@ -301,6 +305,14 @@ def it_has_the_targets_that_it_was_given(pool: ConnectionPool, model: PoolModel,
     return None
 
 
+def it_is_looked_after(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
+    """As long as it is open, its activity goes on: it replaces what is too old, and closes what nobody needs."""
+    if pool.state != PoolState.OPEN or pool.snapshot().activity is not None or pool._fsm_is_closed:
+        return None
+    where = where_defined(type(pool).while_open)
+    return f"while_open(), {where}, has ended, and the pool is open: nothing replaces what is too old; let it go on"
+
+
 def links_are_used_rightly(pool: ConnectionPool, model: PoolModel, now: float) -> str | None:
     """The contract of links is kept: each is opened once, closed once, and used in between."""
     return model.peer.faults[0] if model.peer.faults else None
@@ -339,6 +351,7 @@ _RULES: tuple[Rule, ...] = (
     closing_keeps_its_limit,
     closed_is_empty,
     what_leaves_is_closed,
+    it_is_looked_after,
     links_are_used_rightly,
 )
 POOL_RULES: tuple[Invariant, ...] = tuple(map(_as_invariant, _RULES))

@@ -19,6 +19,7 @@ from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.connections.life import POLICY, START_TIMEOUT
+from fsm_conn.testing.lives.culprits import blamed, is_foreign
 from fsm_conn.testing.lives.pools.asking import ASKER, PoolPeer, SimulatedTarget
 from fsm_conn.testing.lives.pools.holding import tell_of_leases
 from fsm_conn.testing.lives.pools.hooks import SimulatedHooks
@@ -41,6 +42,7 @@ STEP_RULES: dict[str, str] = {
     "cancellation_is_honest": "Only a cancelled user gets a `CancelledError`.",
     "closing_ends_closed": "After `close_all()` the state is `closed`.",
     "errors_are_read": "An error that a task of user code ends with is read by somebody.",
+    "coroutines_are_awaited": "A coroutine that user code makes is awaited by somebody.",
     "objects_share_nothing": "No object changes what all objects of its class share.",
     "errors_are_ours": "Users get only errors of this package.",
     "everything_is_closed": "A closed pool has no tasks and no open links.",
@@ -123,13 +125,18 @@ class PoolStage(SteppedLife):
         """The fingerprint of this moment, and the objects that could not be compared."""
         return fingerprint_of(self, self._watch.known())
 
+    def owners(self) -> tuple[type, ...]:
+        """The classes of the pool and of its connections."""
+        return type(self.pool), *{type(target.connect(None)) for target in self.pool._targets}
+
     def cell(self) -> Any:
         """A coarse description of this moment."""
         return self.state, len(self.users), len(self.open_links())
 
     def unjudged(self) -> dict[str, str]:
-        """No rule depends on the class."""
-        return {}
+        """Rules that are not applied to this class, each with the reason."""
+        own = is_foreign(type(self.pool).call.__code__)
+        return {"unsent_calls_are_repeated": "call() is the class's own"} if own else {}
 
     def try_refusals(self) -> None:
         """A pool has nothing that must be refused."""
@@ -172,8 +179,10 @@ class PoolStage(SteppedLife):
             self.cancelled.discard(task)
         elif task.exception() is not None and not self._is_known(task.exception()):
             error = task.exception()
-            self._fail("errors_are_ours", f"a {task.get_name()} was told {error!r}", error)
-        elif _was_given_up(task):
+            whose = blamed(self.pool, error).rstrip(",")
+            told = f"a {task.get_name()} was told {error!r}{whose and '; raised by '}{whose}"
+            self._fail("errors_are_ours", told, error)
+        elif _was_given_up(task) and not self.unjudged():
             self._fail("unsent_calls_are_repeated", f"a {task.get_name()} was told {task.exception()!r}")
 
     def _is_known(self, error: BaseException | None) -> bool:
