@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from fsm_conn.testing.lives.blocking import refused
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
@@ -26,6 +27,7 @@ from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
 from fsm_conn.testing.lives.silenced import silenced
+from fsm_conn.testing.lives.unawaited import unawaited
 from fsm_conn.testing.virtual import WatchedLoop
 
 __all__ = ["Exploration", "explore"]
@@ -196,7 +198,7 @@ class _Walk:
             path = frontier.popleft()
             if self.progress is not None and len(frontier) % 100 == 0:
                 self.progress(len(path.steps), len(self.known))
-            with silenced:
+            with silenced, unawaited, refused:
                 frontier.extend(self._grown(path))
 
     def _is_over(self) -> bool:

@@ -147,6 +147,25 @@ class Sleeper(Job):
         return "worked"
 
 
+@careless("work_and_wait", make=lambda: OneOfTwo())
+class OneOfTwo(Job):
+    """Waits for success only, and it may fail for good."""
+
+    transitions = (
+        *(row for row in Job.transitions if row.trigger != "work"),
+        Transition("work", "idle", "working"),
+    )
+
+    async def work_and_wait(self) -> None:
+        if self.handles("work"):
+            self.fire("work")
+            await self.wait_for_state("done")
+
+    async def while_working(self) -> Annotated[str, Fires("worked")]:
+        await asyncio.sleep(1)
+        raise OSError("nobody is there")
+
+
 @careless("while_working", make=lambda: Fetching())
 class Fetching(Job):
     """Waits for a thread, as only a thread may."""

@@ -10,7 +10,7 @@ from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.machines.activities import Roles
 from fsm_conn.testing.virtual import waiting_place
 
-__all__ = ["failures_let_time_pass", "something_follows"]
+__all__ = ["failures_let_time_pass", "nobody_waits_in_vain", "something_follows"]
 
 
 @invariant(AT_REST)
@@ -44,6 +44,36 @@ def failures_let_time_pass(life: Evidence) -> str | None:
         f"{_named(life.machine, activities.spinning)} fails at once, and begins again and again while no time passes; "
         "count attempts in a guard, or wait in a state, or in the activity, before the next one"
     )
+
+
+@invariant(AT_REST)
+def nobody_waits_in_vain(life: Evidence) -> str | None:
+    """No method of the class's own waits, without a limit, for a state to which no way leads any more."""
+    machine, callers = life.machine, getattr(life, "callers", None)
+    if callers is None or not machine._fsm_waiters or life.ended or life.next_timer() is not None:
+        return None
+    for caller in callers.waiting:
+        states = None if caller.states else machine._fsm_waiters.get(caller.task._fut_waiter)
+        if states and _ahead(machine.lifecycle, life.state).isdisjoint(map(str, states)):
+            where = where_defined(getattr(type(machine), caller.method, None))
+            named = " or ".join(repr(str(each)) for each in states)
+            return (
+                f"{caller.method}(), {where}, waits for {named}, and no way leads there from {life.state!r}; "
+                "wait for every state in which it may end"
+            )
+    return None
+
+
+def _ahead(table: Any, state: str) -> set[str]:
+    """The states to which any way leads."""
+    found, todo = set[str](), [state]
+    while todo:
+        source = todo.pop()
+        rows = (row for row in table.transitions if row.dest is not None)
+        dests = {str(row.dest) for row in rows if source in map(str, row.sources(table.states))}
+        todo += dests - found
+        found |= dests
+    return found
 
 
 def _returned_nothing(life: Evidence, roles: Roles, state: str) -> str | None:

@@ -30,7 +30,7 @@ from fsm_conn.testing.lives.machine_rules import (
 )
 from fsm_conn.testing.lives.machines.activities import Roles, SimulatedActivities
 from fsm_conn.testing.lives.machines.callers import MOST_CALLERS, Callers, cancelled_callers_go, methods_of
-from fsm_conn.testing.lives.machines.following import failures_let_time_pass, something_follows
+from fsm_conn.testing.lives.machines.following import failures_let_time_pass, nobody_waits_in_vain, something_follows
 from fsm_conn.testing.lives.machines.values import Data, values_for
 from fsm_conn.testing.lives.moments.fingerprint import fingerprint, own_attributes
 from fsm_conn.testing.lives.moments.reading import clock_times
@@ -47,6 +47,7 @@ MACHINE_INVARIANTS: tuple[Invariant, ...] = (
     activities_let_go,
     cancelled_callers_go,
     something_follows,
+    nobody_waits_in_vain,
     failures_let_time_pass,
     bugs_are_not_hidden,
     nobody_speaks_late,
