@@ -159,12 +159,13 @@ def test_the_usual_limit_is_generous() -> None:
 
 def test_what_waits_outside_the_loop_takes_no_time_of_it() -> None:
     """A debugger may stop it for as long as it likes."""
-    waited = threading.Event()
+    held = threading.Lock()
+    held.acquire()
 
     class Debugged(Counts):
         def count(self) -> None:
             self.count_of += 1
-            waited.wait(0.5)
+            held.acquire(timeout=0.5)
 
     life = Soon(Debugged)
     life.fire("add")

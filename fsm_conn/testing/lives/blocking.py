@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fsm_conn.testing.lives.culprits import is_ours_file
+from fsm_conn.testing.lives.culprits import is_foreign, is_ours_file
 from fsm_conn.testing.lives.moments.reading import code_of
 
 __all__ = ["BlockingError", "refused"]
@@ -74,25 +74,28 @@ class RefusedCalls:
                 if id(value) in self._instead:
                     self._imported[id(known), name] = known, name, value, self._instead[id(value)]
 
-    def refuses(self) -> bool:
-        """Whether a call is to be refused: one in this thread, but not of this package."""
+    def refuses(self, holder: Any) -> bool:
+        """Whether a call is to be refused: one in this thread, but not of this package, nor a debugger's wait."""
         if threading.get_ident() != self._thread or not self._depth:
             return False
         frame: Any = sys._getframe(2)
-        while (
-            frame is not None
-            and frame.f_code is not _START
-            and os.path.realpath(frame.f_code.co_filename).startswith(_STDLIB)
-        ):
+        while frame is not None and frame.f_code is not _START and _is_stdlib(frame.f_code.co_filename):
             frame = frame.f_back
-        return frame is None or not (frame.f_code is _START or is_ours_file(frame.f_code.co_filename))
+        if frame is None or frame.f_code is _START:
+            return False
+        return is_foreign(frame.f_code) if holder is threading.Condition else not is_ours_file(frame.f_code.co_filename)
+
+
+def _is_stdlib(file: str) -> bool:
+    name = os.path.realpath(file)
+    return name.startswith(_STDLIB) and "site-packages" not in name
 
 
 def _refusing(refused: RefusedCalls, holder: Any, name: str, advice: str) -> Callable[..., Any]:
     original, called = getattr(holder, name), f"{getattr(holder, '__qualname__', holder.__name__)}.{name}"
 
     def refuse(*args: Any, **options: Any) -> Any:
-        if not refused.refuses():
+        if not refused.refuses(holder):
             return original(*args, **options)
         shown = repr(args[0]) if holder is time else "" if isinstance(holder, type) else "..."
         raise BlockingError(f"{called}({shown}) blocks the event loop; {advice.format(*args)}")
