@@ -46,15 +46,7 @@ _SOON = 0.001
 
 
 class ExpiredError(TimeoutError):
-    """The limit has passed, and the awaitable was cancelled. Internal: whoever set the limit explains it.
-
-    Attributes:
-        late: how many seconds after the limit `limited` noticed it: many, if the loop was blocked.
-    """
-
-    def __init__(self, late: float = 0.0) -> None:
-        super().__init__()
-        self.late = late
+    """The limit has passed, and the awaitable was cancelled. Internal: whoever set the limit explains it."""
 
 
 async def within(seconds: float | None, awaitable: Awaitable[T]) -> T:
@@ -119,11 +111,11 @@ async def limited(
     Raises:
         ExpiredError: the limit has passed.
     """
-    task, began = asyncio.ensure_future(work), now()
+    task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
-        if not done and seconds is not None:
-            raise ExpiredError(now() - began - seconds)
+        if not done:
+            raise ExpiredError
         return task.result()
     finally:
         if not task.done():

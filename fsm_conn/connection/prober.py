@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fsm_conn._util.timing import ExpiredError, end, finish, limited, within
+from fsm_conn._util.timing import ExpiredError, end, finish, within
 from fsm_conn.connection.hooks import unless_lost
 from fsm_conn.connection.link_holder import awaitable
 from fsm_conn.links.errors import NotServingError, ProbeError, ProbeTimeoutError
@@ -85,11 +85,13 @@ async def ask(link: Link, service: str, timeout: float, name: str) -> tuple[Heal
     When the time limit is noticed much too late, this process's own loop was blocked, and the answer may be waiting to
     be read. Then the peer is probed again, a few times, before it is blamed.
     """
+    clock = asyncio.get_running_loop().time
     for _ in range(_TRIES):
+        began = clock()
         try:
-            told = await limited(timeout, link.probe(service), name, f"{type(link).__name__}.probe()")
-        except ExpiredError as expired:
-            if expired.late < _BLOCKED:
+            told = await within(timeout, link.probe(service))
+        except ExpiredError:
+            if clock() - began - timeout < _BLOCKED:
                 break
         except NotServingError as error:
             return HealthStatus.NOT_SERVING, error
@@ -183,7 +185,7 @@ class Prober:
             try:
                 await end(self._link, "lost()", loss)
             finally:
-                await finish(asyncio.gather(probes, return_exceptions=True))  # which ends what it waits for in time
+                await finish(asyncio.gather(probes, return_exceptions=True))
 
     async def run(self) -> NoReturn:
         """Probe until cancelled. Unexpected errors of a probe or of the link's watch are raised as they are."""

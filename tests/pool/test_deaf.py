@@ -19,7 +19,7 @@ from .conftest import begun, make, now, settled
 DEAF = 600.0
 """Seconds for which it does not hear."""
 GONE = GoingAwayError("the peer goes away")
-METHODS = ("open", "close", "drained", "probe", "lost", "watch")
+METHODS = ("open", "close", "drained", "lost", "watch")
 
 
 async def ignore_cancellation() -> None:
@@ -144,14 +144,13 @@ async def test_calls_of_a_retired_link_that_never_end_do_not_keep_it_open() -> N
         assert peer.open_now == 0
 
 
-@pytest.mark.parametrize("method", ["probe", "watch", "lost"])
+@pytest.mark.parametrize("method", ["watch", "lost"])
 async def test_a_link_whose_methods_ignore_their_cancellation_is_replaced(method: str) -> None:
-    """A probe that does not end is no answer; and when a link is lost, nothing else is waited for."""
+    """When a link is lost, or given up, nothing else is waited for."""
     peer = Deaf()
     pool = make(peer, 1, health=HealthPolicy(interval=5, timeout=1, failure_threshold=1))
-    peer.method = "" if method == "probe" else method
+    peer.method = method
     await pool.initialize()
-    peer.method = method if method == "probe" else ""
     if method == "watch":
         await asyncio.sleep(1)
         peer.lose()
