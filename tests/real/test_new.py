@@ -59,12 +59,12 @@ def test_its_own_tests_pass(run: Run, project: Path) -> None:
     assert "4 passed" in tested.stdout
 
 
-def test_its_types_are_right(project: Path, tmp_path: Path) -> None:
+def test_its_types_are_right(project: Path, mypy_cache: Path) -> None:
     """By mypy --strict."""
     pytest.importorskip("mypy")
     path = "" if SOURCES.name == "site-packages" else str(SOURCES)  # mypy looks there anyway
     env = clean_environment(MYPYPATH=path, PYTHONPATH="")
-    command = (sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path), ".")
+    command = (sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(mypy_cache), ".")
     checked = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "Success" in checked.stdout
