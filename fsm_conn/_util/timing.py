@@ -113,8 +113,7 @@ async def limited(
     """
     task = asyncio.ensure_future(work)
     try:
-        done, _ = await asyncio.wait({task}, timeout=seconds)
-        if not done:
+        if not await ended(task, seconds):
             raise ExpiredError
         return task.result()
     finally:
