@@ -24,6 +24,11 @@ from fsm_conn.machine import binding, observers
 
 Leave = Callable[[pytest.MonkeyPatch, Path], object]
 
+
+def importer(name: str) -> None:
+    """As a test would write one."""
+
+
 LEFT: dict[str, Leave] = {
     "the module left_behind": lambda patch, path: imported("left_behind", path),
     "the module left_none": lambda patch, path: patch.setitem(sys.modules, "left_none", None),
@@ -34,7 +39,7 @@ LEFT: dict[str, Leave] = {
     "the working directory: was ": lambda patch, path: patch.chdir(path),
     "sys.path: was ": lambda patch, path: patch.setattr(sys, "path", ["", *sys.path]),
     "sys.argv: was ": lambda patch, path: patch.setattr(sys, "argv", ["left"]),
-    "what imports: was ": lambda patch, path: patch.setattr(sys, "meta_path", [*sys.meta_path, print]),
+    "what imports: was ": lambda patch, path: patch.setattr(sys, "meta_path", [*sys.meta_path, importer]),
     "signals: was ": lambda patch, path: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
     "hooks: was ": lambda patch, path: patch.setattr(threading, "excepthook", print),
     "the interpreter: was ": lambda patch, path: sys.setrecursionlimit(sys.getrecursionlimit() + 1),

@@ -66,6 +66,7 @@ LASTING = ("fsm", "MainThread", "Thread-", "execnet", "asyncio_", "mermaidx", "g
 def of_a_test() -> Traces:
     """What is looked at after each test."""
     policy = getattr(asyncio.events, "_event_loop_policy", None)
+    current = getattr(getattr(policy, "_local", None), "_loop", None)
     loggers = (logging.root, logging.getLogger("fsm_conn"))
     return {
         "sys.modules": sys.modules.copy(),
@@ -76,9 +77,10 @@ def of_a_test() -> Traces:
         "the working directory": os.getcwd(),
         "sys.path": [*sys.path],
         "sys.argv": [*sys.argv],
-        "what imports": [*sys.meta_path, *sys.path_hooks, builtins.__import__],
+        "what imports": [*filter(_of_tests, (*sys.meta_path, *sys.path_hooks)), builtins.__import__],
         "signals": [*map(signal.getsignal, SIGNALS), _wakeup()],
-        "the event loop": [policy, getattr(getattr(policy, "_local", None), "_loop", None)],
+        # Whether there is a current one depends on who asked before: pytest-asyncio makes one, `asyncio.run` forgets it.
+        "the event loop": [policy, current is not None and current.is_closed()],
         "hooks": [sys.excepthook, threading.excepthook, sys.unraisablehook, sys.displayhook, *sys.get_asyncgen_hooks()],
         "the interpreter": [sys.gettrace(), sys.getprofile(), sys.getswitchinterval(), sys.getrecursionlimit()],
         "the collector": [gc.isenabled(), gc.get_threshold(), gc.get_debug(), *filter(_ours, gc.callbacks)],
@@ -102,6 +104,12 @@ def _wakeup() -> int:
 def _ours(hook: object) -> bool:
     """Whether neither Hypothesis nor pytest has put it there, as they do for as long as they run."""
     return not getattr(hook, "__module__", "").startswith(("hypothesis", "_pytest"))
+
+
+def _of_tests(hook: object) -> bool:
+    """Whether a test wrote it. Libraries add their own when they are first imported."""
+    home = sys.modules.get(str(getattr(hook, "__module__", None) or type(hook).__module__))
+    return str(getattr(home, "__file__", "")).startswith(TESTS)
 
 
 def of_a_file() -> Traces:

@@ -125,8 +125,11 @@ async def limited(
 async def end(owner: object, what: str, *tasks: asyncio.Future[Any], grace: float | None = None) -> None:
     """Cancel tasks, and wait until they have ended, whatever happens; but for `GRACE` seconds, or `grace`, at most.
 
-    What does not end is left behind, and the log says so. Errors are ignored: nobody can use them any more.
+    What does not end is left behind, and the log says so. Errors are ignored: nobody can use them any more. When their
+    loop was closed, whoever waited is only freed, and nothing is done.
     """
+    if tasks[0].get_loop().is_closed():
+        return
     for task in tasks:
         if not (isinstance(task, asyncio.Task) and task.cancelling()):  # a second one would interrupt its cleaning up
             task.cancel()

@@ -223,6 +223,8 @@ async def open_in_time(link: Link, limit: float, owner: object, close: Callable[
     opening: asyncio.Future[None] = asyncio.ensure_future(awaitable(link.open(), link, "open"))
     try:
         await limited(limit, opening, owner, f"{type(link).__name__}.open()")
+    except GeneratorExit:  # the loop was closed
+        raise
     except BaseException as error:
         if not opening.done():
             keep(asyncio.ensure_future(_closed_if_opened(opening, close)))
