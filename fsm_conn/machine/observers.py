@@ -4,7 +4,7 @@ The rules that hold here:
 
 - Every callback is called at once, inside the dispatch, in the order of registration. A plain function is thus
   notified of every transition, whatever the others do.
-- The awaitables that async callbacks return are queued, and run one after the other, each in a task: those of one
+- The awaitable that an async callback returns is queued and run by a task: one after the other, those of one
   transition in the order of registration, then those of the next transition. So an async callback delays the other
   async ones, and nothing else.
 - An exception is logged and counted, and goes no further. An async callback that takes longer than `PATIENCE`
@@ -22,10 +22,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar
-from functools import partial
 from typing import Any
 
-from fsm_conn._util.timing import ExpiredError, within
+from fsm_conn._util.timing import ExpiredError, ended, within
 from fsm_conn.machine.records import History, TransitionRecord
 
 __all__ = ["PATIENCE", "Observers", "TransitionCallback", "begun", "is_observing", "on_begun"]
@@ -67,7 +66,7 @@ def is_observing(observers: Observers | None) -> bool:
 
 
 class Observers:
-    """The callbacks of one machine, and the queue of the async ones.
+    """The callbacks of one machine, and the task that runs the async ones.
 
     Args:
         context: the context that async callbacks run in.
@@ -85,7 +84,7 @@ class Observers:
         "_order",
         "_pending",
         "_queued",
-        "_running",
+        "_task",
         "_told_of",
         "errors",
     )
@@ -100,8 +99,7 @@ class Observers:
         self._pending: deque[tuple[TransitionRecord, _Slow]] = deque()
         self._queued = self._told_of = 0
         self._flushing: list[tuple[int, asyncio.Future[None]]] = []
-        self._running: tuple[asyncio.Task[Any], asyncio.TimerHandle] | None = None
-        """The task of the awaitable that runs, and the timer that ends it."""
+        self._task: asyncio.Task[None] | None = None
         self.errors = 0
 
     def add(self, callback: TransitionCallback) -> Callable[[], None]:
@@ -154,7 +152,7 @@ class Observers:
 
         Inside a callback it returns at once.
         """
-        if self._told_of == self._queued or is_observing(self):
+        if self._task is None or is_observing(self):
             return
         told = asyncio.get_running_loop().create_future()
         self._flushing.append((self._queued, told))
@@ -171,58 +169,43 @@ class Observers:
             return
         self._pending.append((record, slow))
         self._queued += 1
-        if self._running is None:
-            self._go_on()
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run_slow(self._pending), context=self._context.copy())
+            self._task.add_done_callback(self._ended, context=self._context)
 
-    def _go_on(self) -> None:
-        """Run the next queued awaitable. A transition of which none is left is published."""
-        while self._pending:
-            record, slow = self._pending[0]
+    async def _run_slow(self, pending: deque[tuple[TransitionRecord, _Slow]]) -> None:
+        """Run the queued awaitables until none is left. To stop this task, `pending` is emptied."""
+        while pending:
+            record, slow = pending[0]
             while slow:
                 key, callback, awaitable = slow.popleft()
                 if key in self._callbacks:
-                    self._run(callback, record, awaitable)
-                    return
-                _close(awaitable)
-            self._pending.popleft()
-            self._told(1)
+                    await self._wait_for(callback, record, self._started(awaitable))
+                else:
+                    _close(awaitable)
+            if pending:
+                pending.popleft()
+                self._told(1)
+        if pending is self._pending:
+            self._task = None
 
-    def _run(self, callback: Any, record: TransitionRecord, awaitable: Awaitable[Any]) -> None:
+    def _started(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
         """Run an awaitable in a task of its own, which can be left behind when it ignores its cancellation."""
-        loop = asyncio.get_running_loop()
+        if asyncio.isfuture(awaitable):
+            return awaitable
         work = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
-        task: asyncio.Task[Any] = loop.create_task(work, context=self._context.copy())
-        self._running = task, loop.call_later(PATIENCE, self._expired, task, callback, record, context=self._context)
-        task.add_done_callback(partial(self._ended, callback, record), context=self._context)
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        return task
 
-    def _ended(self, callback: Any, record: TransitionRecord, task: asyncio.Task[Any]) -> None:
-        if self._running is None or self._running[0] is not task:
-            return  # left behind
-        self._running[1].cancel()
-        self._running = None
-        try:
-            task.result()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:
-            if not task.cancelling():
-                self._failed(callback, record)
-        if task.cancelling():  # by somebody else: the loop ends
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The task was cancelled, perhaps before it began: the loop ends."""
+        if task is self._task:
             self._drop_what_waits()
-        else:
-            self._go_on()
-
-    def _expired(self, task: asyncio.Task[Any], callback: Any, record: TransitionRecord) -> None:
-        self._running = None
-        task.cancel()
-        try:
-            raise TimeoutError(f"took longer than {PATIENCE:g} s")
-        except TimeoutError:
-            self._failed(callback, record)
-        self._go_on()
 
     def _drop_what_waits(self) -> None:
         """Drop the queue: the loop ends, and async callbacks could not finish."""
+        self._task = None
         pending, self._pending = self._pending, deque()
         dropped = len(pending)
         while pending:
@@ -239,6 +222,20 @@ class Observers:
             elif not told.done():
                 told.set_result(None)
         self._flushing = still
+
+    async def _wait_for(self, callback: Any, record: TransitionRecord, task: asyncio.Future[Any]) -> None:
+        try:
+            is_done = await ended(task, PATIENCE)
+        finally:
+            task.cancel()
+        try:
+            if not is_done:
+                raise TimeoutError(f"took longer than {PATIENCE:g} s")
+            task.result()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            self._failed(callback, record)
 
     def _failed(self, callback: Any, record: TransitionRecord, why: str = "") -> None:
         self.errors += 1
