@@ -71,7 +71,17 @@ class Greeting(Connection):
         self.fire("greeted")
 
 
-SUBJECTS: tuple[type[Connection], ...] = (Connection, Greeting)
+class Stubborn(Connection):
+    """A subject with an activity that answers its cancellation as if nothing had been said."""
+
+    async def while_connecting(self) -> str:
+        try:
+            return await super().while_connecting()
+        except asyncio.CancelledError:
+            return T.OPENED
+
+
+SUBJECTS: tuple[type[Connection], ...] = (Connection, Greeting, Stubborn)
 """The classes that the mutants are mutants of; they have no fault."""
 
 
@@ -846,7 +856,7 @@ def self_transition_changes_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Run, "turn", turn)
 
 
-@mutant("an activity whose state was left still speaks")
+@mutant("an activity whose state was left still speaks", Stubborn)
 def stale_activity_speaks(patch: pytest.MonkeyPatch) -> None:
     right = Run._ended_late
 
