@@ -117,7 +117,9 @@ async def limited(
             raise ExpiredError
         return task.result()
     finally:
-        if not task.done():
+        if task.done():
+            _heed(task)  # the caller may have been cancelled in the moment in which it failed
+        else:
             await end(owner, what, task, grace=grace)
         del task  # it may hold an exception, which holds this frame
 

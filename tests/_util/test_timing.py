@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from fsm_conn._util.timing import ExpiredError, ended, finish, keep, within
+from fsm_conn._util.timing import ExpiredError, ended, finish, keep, limited, within
 
 
 async def test_what_is_kept_is_not_collected_while_it_runs() -> None:
@@ -117,3 +119,31 @@ async def test_who_waits_for_a_task_neither_ends_it_nor_reads_it() -> None:
     assert finishes.cancelled()
     assert told == ["cancelled"]
     assert await ended(task, 0.5)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_what_fails_in_the_moment_in_which_its_caller_is_cancelled_is_read(turns: int) -> None:
+    """Otherwise asyncio, whose own loop this is, complains of an exception that was never retrieved."""
+    unread: list[dict[str, Any]] = []
+
+    async def fail_and_cancel() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: unread.append(context))
+        failure: asyncio.Future[None] = loop.create_future()
+
+        async def work() -> None:
+            await failure
+
+        caller = asyncio.create_task(limited(None, work(), "it", "work"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        failure.set_exception(OSError())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        caller.cancel()
+        with suppress(asyncio.CancelledError, OSError):
+            await caller
+
+    asyncio.run(fail_and_cancel())
+    gc.collect()
+    assert unread == []
