@@ -36,6 +36,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers in this process add directories of their own to `sys.path`."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def short_linger() -> Iterator[None]:
     """Templates end soon after their plugins."""
