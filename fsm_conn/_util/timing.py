@@ -149,8 +149,8 @@ def _heed(task: asyncio.Future[Any]) -> None:
 
 
 def leave(owner: object, what: str, task: asyncio.Future[Any]) -> None:
-    """Let a task go on that has not ended in time. The log says so."""
-    if not task.done():
+    """Let a task go on that has not ended in time. The log says so. Nothing goes on in a loop that was closed."""
+    if not (task.done() or task.get_loop().is_closed()):
         keep(task)
         _log.error("%r: %s ignores its cancellation and is left behind; let CancelledError pass in it", owner, what)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fsm_conn._util.timing import ExpiredError, ended, finish, keep, limited, within
+from fsm_conn._util.timing import ExpiredError, end, ended, finish, keep, limited, within
 
 
 async def test_what_is_kept_is_not_collected_while_it_runs() -> None:
@@ -147,3 +147,24 @@ def test_what_fails_in_the_moment_in_which_its_caller_is_cancelled_is_read(turns
     asyncio.run(fail_and_cancel())
     gc.collect()
     assert unread == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of `deaf`, which is deaf to this, too
+def test_of_what_ends_with_its_loop_nobody_says_that_it_was_deaf(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is it kept."""
+
+    async def deaf() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    loop = asyncio.new_event_loop()
+    work = loop.create_task(deaf())
+    waiting = loop.create_task(end("it", "work", work))
+    known = weakref.ref(work)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    del work, waiting
+    gc.collect()
+    assert known() is None
+    assert "left behind" not in caplog.text
