@@ -273,9 +273,9 @@ async def test_threads_of_libraries_that_know_of_forks(tmp_path: Path, caplog: p
     (tmp_path / "library.c").write_text(LIBRARY)
     build = ["cc", "-shared", "-fPIC", "-pthread", "-o", tmp_path / "library.so", tmp_path / "library.c"]
     subprocess.run(build, check=True)
-    (tmp_path / "works.py").write_text(f"import ctypes\nlibrary = ctypes.CDLL('{tmp_path}/library.so')")
+    (tmp_path / "native.py").write_text(f"import ctypes\nlibrary = ctypes.CDLL('{tmp_path}/library.so')")
     count = "len(os.listdir('/proc/self/task'))"
-    command = script(tmp_path, "import works", "import os", f"print(works.library.start(), {count})")
+    command = script(tmp_path, "import native", "import os", f"print(native.library.start(), {count})")
     for choice in (False, True, True):
         assert "'1 2'" in (await ended(*command, prefork=choice))[1]
     assert is_forked(caplog)
