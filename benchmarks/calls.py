@@ -1,15 +1,20 @@
 """A unary call on an open connection, against a compiled stub on a plain grpc.aio channel to the same plugin.
 
 The work is one sequential caller adding two numbers. `conn.call("calculator.Add", a=..., b=...)`, a compiled stub from
-`conn.stub(...)` and a compiled stub on a plain channel take turns in blocks of a few calls; a block counts as the
-median of its calls, and the ratio is that of neighbouring blocks. The plain channel leads to the same socket of the
-same process and uses TLS exactly when the connection does, so that only the client's side differs; all of it is done
+`conn.stub(...)` and compiled stubs on two plain channels take turns in blocks of a few calls; a block counts as the
+median of its calls, and the ratio is that of neighbouring blocks. The plain channels lead to the same socket of the
+same process and use TLS exactly when the connection does, so that only the client's side differs; all of it is done
 once with TLS, which is the default, and once without, where a call is cheaper and the same overhead weighs more.
 Making the request message is part of every call.
 
+The order of each round is drawn anew. Were it forwards and backwards in turn, the first and the last would follow
+themselves every other time, on a channel that has just been used, and those between them never would.
+
 Two channels to one server are never quite alike: one may be faster than the other by a percent for as long as both
-live. So everything is repeated with new plugins and channels, and a second plain channel is measured as if it were
-ours: how far its ratio is from 1, and how far it spreads, is what this method cannot tell apart.
+live. So everything is repeated with new plugins and channels; ours is compared with either plain channel, each round
+giving two ratios; and the second plain channel is compared with the first: how far that ratio is from 1 is what this
+method cannot tell apart. Each row tells its standard error besides: a result within it of a goal has neither met nor
+missed it for certain.
 
 Beside the time there is the CPU that a call costs this process, gRPC's threads included, in longer blocks.
 """
@@ -17,13 +22,15 @@ Beside the time there is the CPU that a call costs this process, gRPC's threads 
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from benchmarks.core import Progress, Row, against, row_of, turns
+from benchmarks.core import Progress, Row, against, quartiles, row_of
 from benchmarks.plugin import CHANCE, COMMAND, calculator_stub, plain_channel
 from fsm_conn import Connection
 
@@ -31,7 +38,8 @@ BLOCK = 10
 """Calls in a row, before the next one takes its turn."""
 CPU_ROUNDS, CPU_BLOCK = 20, 50
 """The same for the CPU of this process, whose clock is coarser."""
-GOALS = {"conn.call": 1.03, "conn.stub": 1.01, "second plain channel": None}
+PLAIN, SECOND = "plain", "second plain channel"
+GOALS = {"conn.call": 1.03, "conn.stub": 1.01, SECOND: None}
 
 OURS = (
     "On the way to the channel lie 1.6 us of `conn.call`, or as much of `conn.stub`: about a hundredth of a call. What "
@@ -45,7 +53,7 @@ Times = dict[str, list[float]]
 
 def rows(quick: bool, progress: Progress) -> list[Row]:
     """Measure with TLS and without."""
-    plugins, rounds = (1, 50) if quick else (6, 100)
+    plugins, rounds = (1, 50) if quick else (12, 100)
     return [row for mtls in (None, False) for row in _measured(mtls, plugins, rounds, progress)]
 
 
@@ -78,10 +86,10 @@ async def _calls(conn: Connection, stack: AsyncExitStack) -> dict[str, Call]:
 
     plain, other = [calculator_stub(await stack.enter_async_context(plain_channel(conn))) for _ in range(2)]
     return {
-        "plain": through(plain),
+        PLAIN: through(plain),
         "conn.call": lambda a: conn.call("calculator.Add", a=a, b=2),
         "conn.stub": through(conn.stub(calculator_stub)),
-        "second plain channel": through(other),
+        SECOND: through(other),
     }
 
 
@@ -89,8 +97,12 @@ async def _blocks(
     calls: dict[str, Call], rounds: int, block: Callable[[Call], Awaitable[float]], progress: Progress, what: str
 ) -> Times:
     times: Times = {name: [] for name in calls}
-    for _, (name, call) in turns(list(calls.items()), rounds, progress, what):
-        times[name].append(await block(call))
+    order, rng = list(calls), random.Random(0)
+    for done in range(rounds):
+        progress.at(done, rounds, what)
+        rng.shuffle(order)
+        for name in order:
+            times[name].append(await block(calls[name]))
     return times
 
 
@@ -113,16 +125,29 @@ async def _cpu_block(call: Call) -> float:
 
 
 def _table(times: Times, what: str, of_what: str) -> list[Row]:
-    plain = times["plain"]
-    return [
-        row_of(
-            against(times[name], plain),
-            name=f"{name}, {what}",
-            work=f"{of_what}unary call, against a compiled stub on a plain channel",
-            unit="x",
-            goal=goal,
-            detail=f"{statistics.median(times[name]):.0f} against {statistics.median(plain):.0f} us",
-            why=CHANCE if goal is None else OURS,
-        )
-        for name, goal in GOALS.items()
-    ]
+    return [_row(times, name, goal, what, of_what) for name, goal in GOALS.items()]
+
+
+def _row(times: Times, name: str, goal: float | None, what: str, of_what: str) -> Row:
+    plain = [PLAIN] if name == SECOND else [PLAIN, SECOND]
+    ratios = [ratio for each in plain for ratio in against(times[name], times[each])]
+    theirs = statistics.median(taken for each in plain for taken in times[each])
+    return row_of(
+        ratios,
+        name=f"{name}, {what}",
+        work=f"{of_what}unary call, against a compiled stub on {'the other' if name == SECOND else 'a plain channel'}",
+        unit="x",
+        goal=goal,
+        detail=f"{statistics.median(times[name]):.0f} against {theirs:.0f} us, +-{_error(ratios, len(plain)):.3f}",
+        why=CHANCE if goal is None else OURS,
+    )
+
+
+def _error(ratios: list[float], per_round: int) -> float:
+    """The standard error of their median.
+
+    Two ratios of one round share our block: their mean has three quarters of the variance of one of them, not half.
+    """
+    low, _, high = quartiles(ratios)
+    spread = (high - low) / 1.349  # of a normal distribution, whose median has 1.2533 times the error of its mean
+    return 1.2533 * spread * math.sqrt((1 + 1 / per_round) / 2 / (len(ratios) / per_round))
