@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fsm_conn import CallOptions, Connection, ConnectionPool, Plugin
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError
 from fsm_conn.links.process import directory as private_directory
 from fsm_conn.links.process import prefork
+from fsm_conn.links.process.prefork_plan import LONGEST_PAUSE
 from fsm_conn.links.process.process import PluginProcess
 
 from .conftest import DEMO, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
@@ -609,6 +611,45 @@ class TestCannotBeForked:
             assert "'up'" in (await ended(*command, prefork=("crashes",)))[1]
         assert "has died twice" in caplog.text
         assert "has died 3 times while it imported" in caplog.text
+
+    @pytest.mark.parametrize("before", ["raise SystemError", "import os; os.kill(os.getpid(), 9)"])
+    async def test_what_may_pass_is_tried_again(
+        self, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A file that was being written, or an import that crashed: after a pause there is another template."""
+        module = tmp_path / "half_written.py"
+        module.write_text(before)
+        command = script(tmp_path, "import time", "print('up', flush=True)", "time.sleep(1000)")
+        options = {"prefork": ("half_written",)}
+        for _ in range(2):
+            process, _ = await printed(*command, **options)
+            await process.stop(0)
+        module.write_text("")
+        process, _ = await printed(*command, **options)
+        assert not is_forked(caplog)
+        assert prefork.templates() == []  # the pause has not passed
+        monkeypatch.setattr(prefork, "monotonic", lambda: time.monotonic() + LONGEST_PAUSE)
+        again, line = await printed(*command, **options)
+        assert line == "up"
+        assert len(prefork.templates()) == 1
+        assert not prefork._refused
+        assert not prefork._deaths
+        for each in (process, again):
+            await each.stop(0)
+
+    async def test_what_stays_as_it_is_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An import that starts a thread would do so each time."""
+        (tmp_path / "threaded.py").write_text(
+            "import threading, time\nthreading.Thread(target=time.sleep, args=[1000], daemon=True).start()"
+        )
+        command = script(tmp_path, "print('up', flush=True)")
+        await ended(*command, prefork=("threaded",))
+        assert "starts a thread" in caplog.text
+        monkeypatch.setattr(prefork, "monotonic", lambda: time.monotonic() + 1000 * LONGEST_PAUSE)
+        monkeypatch.setattr(prefork, "Template", None)
+        assert "'up'" in (await ended(*command, prefork=("threaded",)))[1]
 
 
 HOST = """

@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import attrs
@@ -37,7 +38,7 @@ from fsm_conn._util.forks import after_fork
 from fsm_conn.links.errors import LinkError
 from fsm_conn.links.process import directory, spawner
 from fsm_conn.links.process.prefork_child import Birth, ForkedChild
-from fsm_conn.links.process.prefork_plan import CannotForkError, Key, Program, executed, key_of, program_of
+from fsm_conn.links.process.prefork_plan import CannotForkError, Key, Program, Refusal, executed, key_of, program_of
 from fsm_conn.links.process.prefork_wire import TemplateGoneError, Wire
 from fsm_conn.links.process.spawner import Launch, Started
 
@@ -52,7 +53,7 @@ START_LIMIT = 60.0
 FORK_LIMIT = 10.0
 """Seconds for one fork, which takes some milliseconds. A template that takes longer is ended."""
 MOST_DEATHS = 3
-"""A template that has died this often before it was ready is not started again."""
+"""A template that has died this often before it was ready is not started again for a while."""
 MOST_KNOWN = 256
 """How many plugins that cannot be forked, and how many logged reasons, are remembered."""
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template")
@@ -119,8 +120,8 @@ def _route(job: _Job) -> None:
         job.path = spawner.resolve(job.launch)
         key = _key(job)
         with _lock:
-            if why := _refused.get(key):
-                raise CannotForkError(why)
+            if (refusal := _refused.get(key)) is not None and monotonic() < refusal.until:
+                raise CannotForkError(refusal.why)
             if key not in _templates:
                 _templates[key] = Template(key, job)
             _templates[key].add(job)
@@ -146,14 +147,9 @@ def _key(job: _Job) -> Key:
     launch, modules = job.launch, job.launch.prefork
     job.command = executed(job.path, launch.command[1:])
     job.program = program_of(job.command)
-    varying = _varying(launch)
-    env = {name: value for name, value in launch.env.items() if name not in varying}
+    own = launch.own_names
+    env = {name: value for name, value in launch.env.items() if name not in own}
     return key_of(job.command[0], job.program, env, launch.cwd, () if isinstance(modules, bool) else modules)
-
-
-def _varying(launch: Launch) -> set[str]:
-    """Variables that are different for each plugin."""
-    return {*launch.varying, *launch.directory_names}
 
 
 class Template:
@@ -211,13 +207,13 @@ class Template:
     # -- its thread --------------------------------------------------------------------------------------------------
 
     def _live(self) -> None:
-        why_not = ""
+        why_not: CannotForkError | None = None
         try:
             self._begin()
             while self._is_needed():
                 self._work()
         except CannotForkError as error:
-            why_not = str(error)
+            why_not = error
         except TemplateGoneError as gone:
             if not self._is_unwanted:
                 logger.debug("the template %s is given up: %s", self.pid, gone)
@@ -228,16 +224,19 @@ class Template:
         try:
             self._started = spawner.submit(self._spawned).result()
         except Exception as error:
-            raise CannotForkError(f"its template cannot be started ({type(error).__name__})") from None
+            raise CannotForkError(f"its template cannot be started ({type(error).__name__})", may_pass=True) from None
         self.pid = self._started.popen.pid
         self._wire.send([*self._imports()])
         self._wire.answer(START_LIMIT)
         self._is_ready = True
+        with _lock:
+            for known in (_refused, _deaths):
+                known.pop(self._key, None)
 
     def _imports(self) -> Iterator[str]:
         yield from (*self._key.program, self._key.beside)
         command, arguments = self._first.command, self._first.program.arguments
-        for many in (sorted(_varying(self._first.launch)), command, arguments, self._key.modules):
+        for many in (sorted(self._first.launch.own_names), command, arguments, self._key.modules):
             yield str(len(many))
             yield from many
 
@@ -324,19 +323,19 @@ class Template:
             with suppress(ProcessLookupError, PermissionError):
                 self._started.popen.kill()
 
-    def _leave(self, why_not: str) -> None:
+    def _leave(self, why_not: CannotForkError | None) -> None:
         """End the template, and pass the waiting jobs on: to a new template, or to be spawned."""
         with _lock:
             _drop(self)
-            if not why_not and not self._is_ready:
+            if why_not is None and not self._is_ready:
                 why_not = _count_death(self._key)
-            if why_not:
-                _remember(_refused, self._key, why_not)
+            if why_not is not None:
+                _remember(_refused, self._key, Refusal.of(why_not, monotonic(), _refused.get(self._key)))
         self.end()
         self.forget()
         for job in self._jobs:
             if why_not or job.tries > 1:
-                _submit(job.spawn, why_not or "its template has died twice")
+                _submit(job.spawn, str(why_not or "its template has died twice"))
             else:
                 _submit(_route, job)
 
@@ -345,7 +344,7 @@ class Template:
 
 _lock = threading.Lock()
 _templates: dict[Key, Template] = {}
-_refused: dict[Key, str] = {}
+_refused: dict[Key, Refusal] = {}
 _deaths: dict[Key, int] = {}
 _said: dict[tuple[str, str], bool] = {}
 
@@ -367,10 +366,11 @@ def _drop(template: Template) -> None:
         del _templates[template._key]
 
 
-def _count_death(key: Key) -> str:
+def _count_death(key: Key) -> CannotForkError | None:
     deaths = _deaths.get(key, 0) + 1
     _remember(_deaths, key, deaths)
-    return f"its template has died {MOST_DEATHS} times while it imported" if deaths >= MOST_DEATHS else ""
+    why = f"its template has died {MOST_DEATHS} times while it imported"
+    return CannotForkError(why, may_pass=True) if deaths >= MOST_DEATHS else None
 
 
 def _say_once(name: str, why: str) -> None:

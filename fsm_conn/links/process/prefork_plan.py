@@ -17,18 +17,59 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["CannotForkError", "Key", "Program", "executed", "key_of", "program_of"]
+__all__ = [
+    "FIRST_PAUSE",
+    "LONGEST_PAUSE",
+    "CannotForkError",
+    "Key",
+    "Program",
+    "Refusal",
+    "executed",
+    "key_of",
+    "program_of",
+]
 
 _INTERPRETER = re.compile(r"python(3(\.[0-9]+)?)?")
 _FLAGS = frozenset("bBdEIOPqRsSuv")
 """Options of the interpreter that have no value and affect only the interpreter."""
 _VALUED = frozenset("WX")
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 3600.0
+"""Seconds before a template that could not import is tried again."""
 LONGEST_HEAD = 256
 """Bytes at the beginning of a script in which Linux looks for the interpreter."""
 
 
 class CannotForkError(Exception):
-    """Why a plugin is to be started without a template, in words that follow "because"."""
+    """Why a plugin is to be started without a template, in words that follow "because".
+
+    Args:
+        why: these words.
+        may_pass: whether it may be otherwise another time.
+    """
+
+    def __init__(self, why: str, *, may_pass: bool = False) -> None:
+        super().__init__(why)
+        self.may_pass = may_pass
+
+
+@attrs.frozen
+class Refusal:
+    """Why plugins of one key are spawned, and until when.
+
+    An import may have failed because a file of it was being written, so what may pass is tried again after a pause,
+    which doubles. What an import would do each time, such as starting a thread, is not: it may have effects elsewhere.
+    """
+
+    why: str
+    until: float
+    """By `time.monotonic()`."""
+    pause: float
+
+    @classmethod
+    def of(cls, error: CannotForkError, now: float, earlier: Refusal | None) -> Refusal:
+        """The refusal for an error, after an earlier one."""
+        pause = FIRST_PAUSE if earlier is None else min(2 * earlier.pause, LONGEST_PAUSE)
+        return cls(str(error), now + pause if error.may_pass else float("inf"), pause)
 
 
 def executed(path: str, arguments: tuple[str, ...]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class Wire:
         if said.startswith("!"):
             raise TemplateGoneError(brief(said[1:], 400))
         if not said.startswith("+"):
-            raise CannotForkError(brief(said[1:], 400))
+            raise CannotForkError(brief(said[1:], 400), may_pass=said.startswith("~"))
         return said[1:]
 
     def _receive(self, size: int, end: float) -> bytes:

@@ -89,6 +89,11 @@ class Launch:
     group: str | int | None = None
     """The group that the program runs as."""
 
+    @property
+    def own_names(self) -> set[str]:
+        """The variables that are different for each plugin."""
+        return {*self.varying, *self.directory_names}
+
 
 @attrs.frozen
 class Started:

@@ -20,7 +20,14 @@ from traces import removed
 
 from fsm_conn.links.process import prefork, prefork_child
 from fsm_conn.links.process.prefork_child import Birth, ForkedChild, is_child
-from fsm_conn.links.process.prefork_plan import CannotForkError, key_of, program_of
+from fsm_conn.links.process.prefork_plan import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    CannotForkError,
+    Refusal,
+    key_of,
+    program_of,
+)
 from fsm_conn.links.process.prefork_wire import LONGEST_ANSWER, TemplateGoneError, Wire
 
 ROOM = Path(prefork.PROGRAM)
@@ -345,6 +352,19 @@ def test_what_is_learnt_of_plugins_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         prefork._count_death(number)  # type: ignore[arg-type]
     assert len(prefork._said) == len(prefork._deaths) == prefork.MOST_KNOWN
     assert ("plugin", f"reason {number}") in prefork._said
+
+
+def test_the_pause_after_which_a_template_is_tried_again_doubles() -> None:
+    """It has an end; and what cannot pass is never tried again."""
+    error, refusal, pauses = CannotForkError("why", may_pass=True), None, []
+    for _ in range(20):
+        refusal = Refusal.of(error, 1000.0, refusal)
+        pauses.append(refusal.until - 1000.0)
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses[-1] == LONGEST_PAUSE
+    assert refusal is not None
+    assert refusal.why == "why"
+    assert Refusal.of(CannotForkError("why"), 1000.0, None).until == float("inf")
 
 
 class TestBirth:

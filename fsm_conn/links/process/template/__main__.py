@@ -72,7 +72,7 @@ def serve(channel: socket.socket) -> becoming.Order:
         importing.check(beginning.ours)
         importing.check_memory()
     except forking.CannotForkError as error:
-        send(channel, f"-{error}")
+        send(channel, f"{error.mark}{error}")
         os._exit(0)
     becoming.freeze()
     send(channel, "+")

@@ -22,6 +22,15 @@ SYSTEM_CALLS = {"x86_64": (56, 274, 273, 3), "aarch64": (220, 100, 99, 4), "risc
 class CannotForkError(Exception):
     """Why the plugin must be started without a template."""
 
+    mark = "-"
+    """How the host is told."""
+
+
+class CannotImportError(CannotForkError):
+    """The same, where another template may find it otherwise."""
+
+    mark = "~"
+
 
 class Forks:
     """Makes children of the host that are copies of this process.

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from fsm_conn.links.process.template.forking import CannotForkError
+    from fsm_conn.links.process.template.forking import CannotForkError, CannotImportError
 else:
-    from forking import CannotForkError
+    from forking import CannotForkError, CannotImportError
 
 REFRESHED = ("pyvider.rpcplugin.config", "pyvider.rpcplugin.defaults")
 """Modules of pyvider's library whose settings are read again in each plugin. They also make defaults from the directory
@@ -90,8 +90,8 @@ class Imports:
             modules: to be imported.
 
         Raises:
-            CannotForkError: the modules cannot be imported, or read a variable that is different for each plugin, or
-                change the arguments.
+            CannotImportError: the modules cannot be imported.
+            CannotForkError: they read a variable that is different for each plugin, or change the arguments.
         """
         self._arguments = arguments
         read: dict[str, str] = {}
@@ -106,7 +106,7 @@ class Imports:
         except BaseException as error:
             missing = error.name if isinstance(error, ImportError) else None
             what = f"{type(error).__name__}: {missing}" if missing else type(error).__name__
-            raise CannotForkError(f"what it imports cannot be imported beforehand ({what})") from None
+            raise CannotImportError(f"what it imports cannot be imported beforehand ({what})") from None
         if not self._keeps_arguments:
             raise CannotForkError("what it imports changes the arguments")
         for variable, module in read.items():
