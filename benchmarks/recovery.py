@@ -176,7 +176,23 @@ def _table(times: Times) -> list[Row]:
             detail="all that is not the plugin's own start: certificates, the process, TLS, the handshake, reflection",
         ),
         _ratio("start, call, close", times.life, times.bare_life, "against the same of the bare client", 1.1, CLOSE),
+        _closing(times),
     ]
+
+
+def _closing(times: Times) -> Row:
+    """What of a life is its end: it explains the row of the whole."""
+    ours, theirs = (
+        [(life - start) * 1e3 for life, start in zip(lives, starts, strict=True)]
+        for lives, starts in ((times.life, times.start), (times.bare_life, times.bare))
+    )
+    return row_of(
+        ours,
+        name="close",
+        work="of that: the plugin is asked to go, and ends",
+        unit="ms",
+        detail=f"the bare client, which sends SIGTERM: {statistics.median(theirs):.0f} ms",
+    )
 
 
 def _ratio(name: str, ours: list[float], theirs: list[float], work: str, goal: float, why: str = "") -> Row:
