@@ -2,8 +2,9 @@
 
 Each repeat is the CPU of a whole process, which is nearly all that it takes where nothing else wants the cores: of one
 that imports fsm_conn, and of one that does nothing, in turn. Their difference is the import, with the reading of its
-files, which are compiled already and in the cache of the system. A third process imports asyncio alone, which no
-program that uses fsm_conn can do without: that row has no goal, and says which part of the first is not ours. `fsm-conn
+files, which are compiled already and in the cache of the system. The package imports its modules when a name of them is
+first used: another process uses the largest, a connection. And one imports asyncio alone, which no program that uses
+fsm_conn can do without. These two rows have no goal; the second says which part of the first is not ours. `fsm-conn
 --help` is a whole process, too, the interpreter included, where the command's extra is installed. In one more process
 the modules of grpc and pyvider that were imported on the way are counted.
 """
@@ -19,6 +20,7 @@ from importlib.util import find_spec
 from benchmarks.core import Progress, Row, row_of, turns
 
 IMPORT = "import fsm_conn"
+USE = "from fsm_conn import Connection"
 ASYNCIO = "import asyncio"
 NOTHING = "pass"
 HELP = """
@@ -37,12 +39,13 @@ print(*(name for name in sys.modules if name.partition(".")[0] in ("grpc", "grpc
 def rows(quick: bool, progress: Progress) -> list[Row]:
     """Measure."""
     heavy = _output(COUNT).split()
-    programs = (NOTHING, ASYNCIO, IMPORT, *([HELP] if find_spec("click") and find_spec("rich") else []))
+    programs = (NOTHING, ASYNCIO, USE, IMPORT, *([HELP] if find_spec("click") and find_spec("rich") else []))
     times: dict[str, list[float]] = {program: [_taken(program)] for program in programs}
     for _, program in turns(programs, 15 if quick else 60, progress):
         times[program].append(_taken(program))
     return [
         _beyond(times, IMPORT, 15),
+        _beyond(times, USE, None),
         _beyond(times, ASYNCIO, None),
         Row(
             name="modules of grpc and pyvider imported",
@@ -61,7 +64,7 @@ def rows(quick: bool, progress: Progress) -> list[Row]:
                 goal=150,
                 strict=True,
             )
-            for each in programs[3:]
+            for each in programs[4:]
         ),
     ]
 
