@@ -23,9 +23,10 @@ import pytest
 from fsm_conn import CallOptions, Connection, ConnectionPool, Plugin
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError
 from fsm_conn.links.process import directory as private_directory
-from fsm_conn.links.process import prefork
+from fsm_conn.links.process import prefork, spawner
 from fsm_conn.links.process.prefork_plan import LONGEST_PAUSE
 from fsm_conn.links.process.process import PluginProcess
+from fsm_conn.links.process.spawner import Launch, Started, start
 
 from .conftest import DEMO, PLUGINS, PYTHON, Leftovers, children, eventually, hostile, is_alive
 from .faults import FAULTS, Fault
@@ -80,6 +81,11 @@ async def ended(*command: str, **options: Any) -> tuple[int | None, str, str]:
     first = process.first_words()
     await process.stop()
     return code, first, process.diagnostics()
+
+
+def only_templates(launch: Launch, **options: Any) -> Started:
+    assert prefork.PROGRAM in launch.command, "it is spawned"
+    return start(launch, **options)
 
 
 def is_forked(caplog: pytest.LogCaptureFixture) -> bool:
@@ -616,7 +622,7 @@ class TestCannotBeForked:
     async def test_what_may_pass_is_tried_again(
         self, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A file that was being written, or an import that crashed: after a pause there is another template."""
+        """A file that was being written, or an import that crashed: after a pause another template tries it."""
         module = tmp_path / "half_written.py"
         module.write_text(before)
         command = script(tmp_path, "import time", "print('up', flush=True)", "time.sleep(1000)")
@@ -629,13 +635,32 @@ class TestCannotBeForked:
         assert not is_forked(caplog)
         assert prefork.templates() == []  # the pause has not passed
         monkeypatch.setattr(prefork, "monotonic", lambda: time.monotonic() + LONGEST_PAUSE)
-        again, line = await printed(*command, **options)
-        assert line == "up"
-        assert len(prefork.templates()) == 1
-        assert not prefork._refused
+        spawned, _ = await printed(*command, **options)
+        await eventually(lambda: not prefork._refused)
         assert not prefork._deaths
-        for each in (process, again):
+        monkeypatch.setattr(spawner, "start", only_templates)
+        forked, line = await printed(*command, **options)
+        assert line == "up"
+        for each in (process, spawned, forked):
             await each.stop(0)
+
+    async def test_no_start_waits_for_another_try(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An import that hangs would delay each start after a pause."""
+        (tmp_path / "hanging.py").write_text("import time; time.sleep(1000)")
+        command = script(tmp_path, "print('up', flush=True)")
+        monkeypatch.setattr(prefork, "START_LIMIT", 0.2)
+        for _ in range(2):
+            await ended(*command, prefork=("hanging",))
+        assert "has died 3 times" in caplog.text
+        monkeypatch.setattr(prefork, "START_LIMIT", 2 * QUICK)
+        monkeypatch.setattr(prefork, "monotonic", lambda: time.monotonic() + LONGEST_PAUSE)
+        for _ in range(2):
+            assert "'up'" in (await ended(*command, prefork=("hanging",)))[1]
+        (template,) = prefork.templates()
+        template.end()
+        await eventually(lambda: not prefork.templates())
 
     async def test_what_stays_as_it_is_is_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

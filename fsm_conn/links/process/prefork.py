@@ -120,10 +120,11 @@ def _route(job: _Job) -> None:
         job.path = spawner.resolve(job.launch)
         key = _key(job)
         with _lock:
-            if (refusal := _refused.get(key)) is not None and monotonic() < refusal.until:
-                raise CannotForkError(refusal.why)
-            if key not in _templates:
+            refusal = _refused.get(key)
+            if key not in _templates and (refusal is None or refusal.until <= monotonic()):
                 _templates[key] = Template(key, job)
+            if refusal is not None:  # a template may be at it, but no start waits for another try
+                raise CannotForkError(refusal.why)
             _templates[key].add(job)
     except Exception as error:
         if (why := _why_not(error)) is not None:

@@ -54,15 +54,17 @@ class CannotForkError(Exception):
 
 @attrs.frozen
 class Refusal:
-    """Why plugins of one key are spawned, and until when.
+    """Why plugins of one key are spawned, until a template has found it otherwise.
 
     An import may have failed because a file of it was being written, so what may pass is tried again after a pause,
     which doubles. What an import would do each time, such as starting a thread, is not: it may have effects elsewhere.
+
+    Attributes:
+        until: when it is tried again, by `time.monotonic()`.
     """
 
     why: str
     until: float
-    """By `time.monotonic()`."""
     pause: float
 
     @classmethod
