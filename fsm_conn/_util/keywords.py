@@ -210,7 +210,12 @@ def explained(places: Callable[[], Places] = dict) -> Callable[[F], F]:
 
         @functools.wraps(function)
         async def explaining_coroutine(*args: Any, **kwargs: Any) -> Any:
-            return await explaining(*args, **kwargs)
+            try:
+                work = function(*args, **kwargs)
+            except TypeError as error:
+                _explain(function, args, error, places)
+                raise
+            return await work
 
         return cast("F", explaining_coroutine if inspect.iscoroutinefunction(function) else explaining)
 

@@ -121,7 +121,9 @@ class LinkedMachine(StateMachine):
         """Whether the policy permits one more attempt. Never after a permanent error."""
         if getattr(reason, "permanent", False):
             return False
-        return (Outage(self._now()) if self._has_been_stable() else self._outage).permits(self.retry, self._now())
+        now = self._now()
+        is_new = self._holder.has_been_up(self.retry.stable_after, now)
+        return (Outage(now) if is_new else self._outage).permits(self.retry, now)
 
     def may_restart(self, reason: BaseException | None) -> bool:
         """Whether the policy permits replacing a lost link, so soon after earlier losses."""
@@ -310,7 +312,7 @@ class LinkedMachine(StateMachine):
         return self.retry.recover_after is not None and (self.retry.recover_unused or self._demand.is_used)
 
     def _has_been_stable(self) -> bool:
-        return self._holder.has_been_up(self.retry.stable_after, self._now())
+        return self._holder.up_since is not None and self._holder.has_been_up(self.retry.stable_after, self._now())
 
     def _settled(self) -> frozenset[str]:
         """The states that end the wait of `connect()`."""

@@ -16,18 +16,16 @@ from typing import Any
 
 import attrs
 
-from fsm_conn.testing.lives.blocking import refused
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
-from fsm_conn.testing.lives.machines.unawaited import unawaited
 from fsm_conn.testing.lives.moments.elsewhere import Elsewhere
 from fsm_conn.testing.lives.moments.reading import past_read
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
-from fsm_conn.testing.lives.silenced import silenced
+from fsm_conn.testing.lives.surroundings import surrounded
 from fsm_conn.testing.virtual import WatchedLoop
 
 __all__ = ["Exploration", "explore"]
@@ -198,7 +196,7 @@ class _Walk:
             path = frontier.popleft()
             if self.progress is not None and len(frontier) % 100 == 0:
                 self.progress(len(path.steps), len(self.known))
-            with silenced, unawaited, refused:
+            with surrounded:
                 frontier.extend(self._grown(path))
 
     def _is_over(self) -> bool:
@@ -259,7 +257,7 @@ class _Walk:
         return self.loop
 
     def _onward(self, life: Living, path: _Path) -> list[_Path]:
-        self.reach.note(life.records)
+        self.reach.note(life.records[path.led_to[1] if path.led_to else 0 :])
         if life.ended:
             return []
         moment, blind = life.fingerprint()

@@ -17,16 +17,14 @@ from typing import Any
 import attrs
 
 from fsm_conn.testing.archive import MOST, Archive
-from fsm_conn.testing.lives.blocking import refused
 from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
-from fsm_conn.testing.lives.machines.unawaited import unawaited
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
-from fsm_conn.testing.lives.silenced import silenced
+from fsm_conn.testing.lives.surroundings import surrounded
 from fsm_conn.testing.virtual import VirtualLoop
 
 __all__ = ["Lived", "check_make", "random_lives"]
@@ -127,7 +125,7 @@ class _Lives:
         try:
             with self.reach.watching(), rarely_collected:
                 while lived < lives and violation is None and not (until is not None and time.monotonic() > until):
-                    with silenced, unawaited, refused:
+                    with surrounded:
                         violation = self.live()
                     lived += 1
                     rarely_collected.lived()

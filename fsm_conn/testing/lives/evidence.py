@@ -73,6 +73,12 @@ class Evidence:
             kept.extend(history[index] for index in range(len(kept), len(history)))
         return kept
 
+    @property
+    def activity(self) -> str | None:
+        """The method that runs; None when none does. As in the machine's `snapshot()`, which reads more."""
+        run = self.machine._fsm_run
+        return None if run is None else run.activity
+
     def events(self) -> int:
         """How many events there were so far on which a rule `OfEvents` may depend."""
         return len(self.records)

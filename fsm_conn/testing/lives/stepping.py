@@ -31,9 +31,9 @@ from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.machines.sharing import Shared
 from fsm_conn.testing.lives.machines.strays import LateSpeech, has_own_code, read_all, unread_error, whose_error
-from fsm_conn.testing.lives.machines.unawaited import unawaited
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs, silenced
+from fsm_conn.testing.lives.surroundings import surrounded
 from fsm_conn.testing.lives.suspects import suspects
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 
@@ -198,8 +198,8 @@ class SteppedLife(Evidence):
 
     def _run(self, run: Callable[[], Any]) -> None:
         """Run the loop, without logging: the invariants find mistakes, and logs would hide the life that is shown."""
-        silenced.kept, unawaited.kept = self.logged, self._unawaited
-        with silenced, unawaited, refused:
+        surrounded.keep(self.logged, self._unawaited)
+        with surrounded:
             try:
                 run()
             except LivelockError as error:
@@ -216,9 +216,9 @@ class SteppedLife(Evidence):
 
     def _inside(self, function: Callable[[], Any]) -> Any:
         """Call user code as if from inside the loop; an error of its own ends this life."""
-        silenced.kept, unawaited.kept = self.logged, self._unawaited
+        surrounded.keep(self.logged, self._unawaited)
         try:
-            with silenced, unawaited, refused:
+            with surrounded:
                 return self.loop.inside(function)
         except LivelockError as error:
             self._fail("no_livelock", str(error))

@@ -19,6 +19,7 @@ __all__ = ["InterruptedTurn", "LeanLoop"]
 
 FEW = 64
 """So many tasks are recorded before finished ones are removed."""
+_new: Any = object.__new__
 _clock_of: Any = getattr(time, "pthread_getcpuclockid", None)
 _read: Any = getattr(time, "clock_gettime", None)
 
@@ -28,35 +29,19 @@ class InterruptedTurn(BaseException):
 
 
 class _Soon(asyncio.Handle):
-    """A callback that is about to run."""
+    """A callback that is about to run. The loop makes it without a constructor, whose call would cost the most."""
 
     __slots__ = ()
-
-    def __init__(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
 
 
 class _Later(asyncio.TimerHandle):
-    """A callback that waits for its time."""
+    """A callback that waits for its time; made in the same way."""
 
     __slots__ = ()
 
-    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
-        self._when = when
-        self._scheduled = True
+    _loop: Any
+    _when: float
+    _scheduled: bool
 
     def __lt__(self, other: Any) -> bool:
         return self._when < other._when  # type: ignore[no-any-return]
@@ -132,9 +117,12 @@ class LeanLoop(asyncio.SelectorEventLoop):
         """As in any loop."""
         if self._debug or self._closed:
             return super().call_soon(callback, *args, context=context)
-        handle = _Soon(callback, args, self, context)
+        handle = _new(_Soon)
+        handle._context = copy_context() if context is None else context
+        handle._loop, handle._callback, handle._args = self, callback, args
+        handle._cancelled, handle._repr, handle._source_traceback = False, None, None
         self._ready.append(handle)
-        return handle
+        return handle  # type: ignore[no-any-return]
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
@@ -150,7 +138,11 @@ class LeanLoop(asyncio.SelectorEventLoop):
         """As in any loop."""
         if self._debug or self._closed or when is None:
             return super().call_at(when, callback, *args, context=context)
-        timer = _Later(when, callback, args, self, context)
+        timer = _new(_Later)
+        timer._context = copy_context() if context is None else context
+        timer._loop, timer._callback, timer._args = self, callback, args
+        timer._cancelled, timer._repr, timer._source_traceback = False, None, None
+        timer._when, timer._scheduled = when, True
         heapq.heappush(self._scheduled, timer)
         return timer
 

@@ -143,7 +143,7 @@ class CallerOracle:
             raise
         finally:
             user.told_after = len(life.records)
-            since = [life.records[index] for index in range(begun, user.told_after)]
+            since = life.records[begun : user.told_after]
             call = Call(user, begun, state, joined, len(self._disconnects) > ends, since)
             self.lie = self.lie or self._lie(call, error)
 

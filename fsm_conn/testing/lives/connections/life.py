@@ -39,6 +39,7 @@ POLICY = RetryPolicy(max_attempts=3, initial_delay=1.0, multiplier=2.0, max_dela
 START_TIMEOUT = 5.0
 A_WHILE = 40.0
 """Seconds of rest after which nothing new is to be expected."""
+PATIENTLY = CallOptions(idempotent=True, timeout=20)
 USERS, FEW_USERS = 6, 2
 """The most callers at a time, in a random life and in a systematic one. More of them would reveal no more mistakes. Two
 can share an attempt, cancel one another's wait, and be the last to leave."""
@@ -145,8 +146,7 @@ class Life(SteppedLife, ConnectionEvidence):
 
     def call_patiently(self, *, rush: bool = False) -> None:
         """A caller makes an idempotent call, with a deadline."""
-        options = CallOptions(idempotent=True, timeout=20)
-        self._use("call_patiently", lambda: self.conn.call("simulated.Call", options, n=1), rush)
+        self._use("call_patiently", lambda: self.conn.call("simulated.Call", PATIENTLY, n=1), rush)
 
     def cancel(self, number: int, *, rush: bool = False) -> None:
         """Cancel the waiting caller with that number, counted from the oldest."""
@@ -358,6 +358,7 @@ class Life(SteppedLife, ConnectionEvidence):
     def _left(self) -> None:
         for user in self.users:
             user.leave()
+        self._spinning.end()
 
     def _suspects(self) -> tuple[str, ...]:
         return super()._suspects() or self.loop.inside(lambda: verdicts.suspects_in_links(self.conn))

@@ -37,7 +37,7 @@ def _memory(life: ConnectionEvidence) -> Any:
         _rounded(memory),
         _silent_for(life),
         hash(life.rng.getstate()) if conn.retry.jitter != Jitter.NONE or conn.health.interval else None,
-        conn.snapshot().activity,
+        life.activity,
     )
 
 

@@ -44,6 +44,7 @@ class Spinning:
     def __init__(self, conn: Connection, loop: VirtualLoop) -> None:
         self.task = self.method = ""
         self.refusal: BaseException | None = None
+        self._conn = conn
         self._loop = loop
         self._turn = self._calls = 0
         for name in _COUNTED:
@@ -63,6 +64,11 @@ class Spinning:
         counted.__name__ = name
         vars(counted)["__wrapped__"] = method
         return counted
+
+    def end(self) -> None:
+        """Count no more. What counts refers to the connection, so only the garbage collector could free either."""
+        for name in _COUNTED:
+            vars(self._conn).pop(name, None)
 
     def _is_endless(self, name: str) -> bool:
         self._calls = self._calls + 1 if self._turn == self._loop.turns else 1

@@ -21,7 +21,7 @@ def something_follows(life: Evidence) -> str | None:
     if life.ended or machine._fsm_is_closed or table.states[state].final or state not in table.activities:
         return None
     roles = life.part(Roles)
-    if machine.snapshot().activity is None:
+    if life.activity is None:
         return _returned_nothing(life, roles, state)
     if getattr(life, "activities", None) is not None or life.next_timer() is not None:
         return None  # a simulated activity ends when a step tells it to
@@ -79,7 +79,7 @@ def _ahead(table: Any, state: str) -> set[str]:
 def _returned_nothing(life: Evidence, roles: Roles, state: str) -> str | None:
     """The activity of the present visit has ended, and its result has changed nothing."""
     role = roles.of[state]
-    if not life.records and life.machine.snapshot().since is None:
+    if not life.records and life.machine._fsm_since is None:
         return None  # it has not begun
     last = life.records[-1] if life.records else None
     if last is not None and last.internal and str(last.trigger) in roles.internal:

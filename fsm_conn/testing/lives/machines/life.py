@@ -246,7 +246,7 @@ class MachineLife(SteppedLife):
         """The state, the plain values of the machine, and the time in the state as far as it may matter."""
         own = [value for _, value in own_attributes(self.machine)]
         times = clock_times(type(self.machine))
-        since = self.machine.snapshot().since if times else None
+        since = self.machine._fsm_since if times else None
         lasts = 0 if since is None else bisect(times, self.loop.time() - since)
         return self.state, lasts, tuple(value if type(value) in _PLAIN else _size(value) for value in own)
 

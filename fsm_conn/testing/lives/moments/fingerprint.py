@@ -82,22 +82,23 @@ def fingerprint(life: Evidence, known: Mapping[int, str], beside: Any) -> tuple[
         pending_work(life.loop, freezer),
         _hours(machine, life.loop) if reads_clock(type(machine)) else None,
         None if life.late is None else life.late.remembered(life.loop._now()),
-        _observers(machine, freezer),
+        _observers(life, freezer),
         beside,
     )
     return key, frozenset(freezer.blind)
 
 
-def _observers(machine: Any, freezer: Freezer) -> Any:
-    """What the user's observers are, and what they remember."""
-    observers = machine._fsm_observers
+def _observers(life: Evidence, freezer: Freezer) -> Any:
+    """What the user's observers are, and what they remember; not those of the life, which are always the same."""
+    observers, own = life.machine._fsm_observers, (id(life), id(life.seen), id(life.late))
     every = () if observers is None else observers._callbacks.values()
-    return tuple(called(getattr(each, "__wrapped__", each), (), freezer) for each in every)
+    users = (each for each in every if id(getattr(each, "__self__", None)) not in own)
+    return tuple(called(getattr(each, "__wrapped__", each), (), freezer) for each in users)
 
 
 def _hours(machine: Any, loop: VirtualLoop) -> Any:
     """The time, and since when the machine has been in its state."""
-    return round(loop.time(), 6), machine.snapshot().since
+    return round(loop.time(), 6), machine._fsm_since
 
 
 def pending_work(loop: VirtualLoop, freezer: Freezer) -> Any:
