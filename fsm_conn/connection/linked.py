@@ -121,9 +121,7 @@ class LinkedMachine(StateMachine):
         """Whether the policy permits one more attempt. Never after a permanent error."""
         if getattr(reason, "permanent", False):
             return False
-        now = self._now()
-        is_new = self._holder.has_been_up(self.retry.stable_after, now)
-        return (Outage(now) if is_new else self._outage).permits(self.retry, now)
+        return (Outage(self._now()) if self._has_been_stable() else self._outage).permits(self.retry, self._now())
 
     def may_restart(self, reason: BaseException | None) -> bool:
         """Whether the policy permits replacing a lost link, so soon after earlier losses."""

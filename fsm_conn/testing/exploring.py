@@ -20,12 +20,12 @@ from fsm_conn.testing.lives.checks import ViolationError
 from fsm_conn.testing.lives.collecting import rarely_collected
 from fsm_conn.testing.lives.kinds import life_for
 from fsm_conn.testing.lives.living import Living
+from fsm_conn.testing.lives.machines.surroundings import surrounded
 from fsm_conn.testing.lives.moments.elsewhere import Elsewhere
 from fsm_conn.testing.lives.moments.reading import past_read
 from fsm_conn.testing.lives.reach import Reach
 from fsm_conn.testing.lives.replaying import shortest
 from fsm_conn.testing.lives.script import Step
-from fsm_conn.testing.lives.surroundings import surrounded
 from fsm_conn.testing.virtual import WatchedLoop
 
 __all__ = ["Exploration", "explore"]

@@ -16,7 +16,7 @@ from fsm_conn.testing.lives.script import Script
 from fsm_conn.testing.lives.silenced import Logged
 from fsm_conn.testing.virtual import VirtualLoop
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "activity_in"]
 
 PartT = TypeVar("PartT")
 
@@ -73,12 +73,6 @@ class Evidence:
             kept.extend(history[index] for index in range(len(kept), len(history)))
         return kept
 
-    @property
-    def activity(self) -> str | None:
-        """The method that runs; None when none does. As in the machine's `snapshot()`, which reads more."""
-        run = self.machine._fsm_run
-        return None if run is None else run.activity
-
     def events(self) -> int:
         """How many events there were so far on which a rule `OfEvents` may depend."""
         return len(self.records)
@@ -107,3 +101,9 @@ class Evidence:
         if found is None:
             found = self._parts[kind] = kind(self)  # type: ignore[index]
         return found  # type: ignore[no-any-return]
+
+
+def activity_in(life: Evidence) -> str | None:
+    """The method that runs in the machine; None when none does. Its `snapshot()` has that, too, and takes longer."""
+    run = life.machine._fsm_run
+    return None if run is None else run.activity

@@ -31,9 +31,9 @@ from fsm_conn.testing.lives.endless import watch_over
 from fsm_conn.testing.lives.evidence import Evidence
 from fsm_conn.testing.lives.machines.sharing import Shared
 from fsm_conn.testing.lives.machines.strays import LateSpeech, has_own_code, read_all, unread_error, whose_error
+from fsm_conn.testing.lives.machines.surroundings import surrounded
 from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.lives.silenced import SilencedLogs, silenced
-from fsm_conn.testing.lives.surroundings import surrounded
 from fsm_conn.testing.lives.suspects import suspects
 from fsm_conn.testing.virtual import LivelockError, VirtualLoop
 

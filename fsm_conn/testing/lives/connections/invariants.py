@@ -23,6 +23,7 @@ from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
 from fsm_conn.testing.lives.connections.limits import OF_TIME
 from fsm_conn.testing.lives.connections.overrides import activity_of
 from fsm_conn.testing.lives.connections.policy_rules import OF_THE_POLICY
+from fsm_conn.testing.lives.evidence import activity_in
 from fsm_conn.testing.lives.machine_rules import (
     OF_MOVES,
     async_observers_saw_everything,
@@ -72,7 +73,7 @@ def activities_end_with_their_state(life: ConnectionEvidence) -> str | None:
     """At most one activity runs: that of the current state, or one that is still cleaning up."""
     if life.conn.abandoned_activities:
         return _goes_on(_last_own_state(life), "had to be left behind")
-    running = life.activity or "" if life.overrides.own else ""
+    running = activity_in(life) or "" if life.overrides.own else ""
     if running in life.overrides.own and running != activity_of(life.state) and _is_neglected(life):
         return _goes_on(running.removeprefix(ACTIVITY_PREFIX), f"{life.state!r} has to wait for it")
     if life.checked == len(life.records):
@@ -180,7 +181,7 @@ def _comes_back(life: ConnectionEvidence) -> bool:
 
 def _is_cleaning_up(life: ConnectionEvidence) -> bool:
     """Whether an activity of a state of rest does more than wait for the time to try again."""
-    if life.activity is None:
+    if activity_in(life) is None:
         return False
     return life.peer.waits_for("close") or life.peer.open_now > 0 or life.overrides.acts_by_itself(life.state)
 

@@ -11,6 +11,7 @@ from typing import Any
 from fsm_conn.connection.policy import Jitter
 from fsm_conn.testing.lives.connections.caller_oracle import CallerOracle
 from fsm_conn.testing.lives.connections.evidence import ConnectionEvidence
+from fsm_conn.testing.lives.evidence import activity_in
 from fsm_conn.testing.lives.moments.fingerprint import fingerprint
 
 __all__ = ["fingerprint_of", "turning_points"]
@@ -37,7 +38,7 @@ def _memory(life: ConnectionEvidence) -> Any:
         _rounded(memory),
         _silent_for(life),
         hash(life.rng.getstate()) if conn.retry.jitter != Jitter.NONE or conn.health.interval else None,
-        life.activity,
+        activity_in(life),
     )
 
 

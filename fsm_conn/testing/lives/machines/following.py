@@ -6,7 +6,7 @@ from typing import Any
 
 from fsm_conn.testing.lives.checks import AT_REST, invariant
 from fsm_conn.testing.lives.culprits import is_foreign, where_defined
-from fsm_conn.testing.lives.evidence import Evidence
+from fsm_conn.testing.lives.evidence import Evidence, activity_in
 from fsm_conn.testing.lives.machines.activities import Roles
 from fsm_conn.testing.virtual import waiting_place
 
@@ -21,7 +21,7 @@ def something_follows(life: Evidence) -> str | None:
     if life.ended or machine._fsm_is_closed or table.states[state].final or state not in table.activities:
         return None
     roles = life.part(Roles)
-    if life.activity is None:
+    if activity_in(life) is None:
         return _returned_nothing(life, roles, state)
     if getattr(life, "activities", None) is not None or life.next_timer() is not None:
         return None  # a simulated activity ends when a step tells it to
