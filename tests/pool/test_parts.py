@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +13,12 @@ from fsm_conn import RetryPolicy
 from fsm_conn.checks import check
 from fsm_conn.pool.policy import PoolPolicy
 from fsm_conn.pool.slots.backoff import Backoff
-from fsm_conn.pool.slots.slot import SLOW_START, Slot
+from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.pool.slots.slots import Slots
-from fsm_conn.pool.slots.table import IN_SERVICE, STARTING, SlotState, SlotTrigger
+from fsm_conn.pool.slots.table import IN_SERVICE, SlotState, SlotTrigger
 from fsm_conn.pool.stats import PoolStats
+
+from .members import Member
 
 # --- the table ----------------------------------------------------------------------------------------------------------
 
@@ -142,23 +143,8 @@ def test_pauses_that_are_drawn_from_the_last_one_grow_from_it() -> None:
 # --- plans ----------------------------------------------------------------------------------------------------------------
 
 
-def slot(state: str, *, began: float = 0.0, cause: Any = None, overflow: bool = False, holders: int = 0) -> Any:
-    """What a plan reads of a slot."""
-    in_service = state in IN_SERVICE
-    hopeful = in_service or (cause is None and state in STARTING)
-    return SimpleNamespace(
-        state=state,
-        cause=cause,
-        in_service=in_service,
-        is_active=in_service,
-        is_overflow=overflow,
-        is_replaced=False,
-        predecessor=None,
-        is_hopeful=hopeful,
-        is_asleep=state == SlotState.ASLEEP,
-        is_coming=lambda now: hopeful and not in_service and now < began + SLOW_START,
-        room=max(0, 1 - holders),
-    )
+def slot(state: str, *, began: float = 0.0, cause: Any = None, holders: int = 0) -> Any:
+    return Member(None, state, began=began, cause=cause, holders=["somebody"] * holders)
 
 
 def slots(*members: Any, **policy: Any) -> Slots:

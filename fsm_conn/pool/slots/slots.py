@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sized
-from typing import cast
 
 import attrs
 
@@ -63,7 +62,8 @@ class Slots:
         self.set_aside: list[Slot] = []
         self.leaving: set[Slot] = set()
         self.overflow_failures = 0
-        self.is_complete, self.first = False, cast("Slot | None", None)
+        self.is_complete = False
+        self.first: Slot | None = None
         self.overflow_at = 0.0
         self._targets = targets
         self._counts = counts

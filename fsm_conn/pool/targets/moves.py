@@ -127,7 +127,7 @@ class Moves:
 
     def _even_out(self) -> None:
         usable = [target for target in self._targets if not target.is_left_out]
-        if len(usable) < 2 or any(slot.predecessor is not None and self._is_move(slot) for slot in self._slots):
+        if len(usable) < 2 or any(self._is_move(slot) for slot in self._slots):
             return
         count = self._count()
         fewest, most = min(usable, key=count.__getitem__), max(usable, key=count.__getitem__)
