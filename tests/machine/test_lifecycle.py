@@ -499,6 +499,7 @@ class Waits(StateMachine):
 
     async def while_working(self) -> str:
         await self.wait_for_state("working", "done")  # that is the present one
+        self.said = "on"
         await self.wait_for_state("done")
         return "worked"
 
@@ -509,6 +510,7 @@ async def test_an_activity_cannot_wait_for_a_state_that_ends_it() -> None:
         machine.fire("work")
         await machine.wait_for_state("idle")
         assert "return a trigger from the activity instead" in str(machine.reason)
+        assert machine.said == "on"
 
 
 class SpeaksLate(StateMachine):
