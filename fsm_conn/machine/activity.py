@@ -157,14 +157,13 @@ class Run:
             self._deadline.cancel()
             self._deadline = None
         if limit is not None and not self.is_ending:
-            self._deadline = self.loop.call_later(
-                limit, self._expired, self._machine.visit, limit, context=self.context.copy()
-            )
+            self._deadline = self.loop.call_later(limit, self._expired, limit, context=self.context.copy())
 
-    def _expired(self, visit: int, limit: float) -> None:
+    def _expired(self, limit: float) -> None:
+        """The state lasts too long: had it been left, its deadline would have been cancelled."""
         self._deadline = None
         machine = self._machine
-        if visit == machine.visit and not self.is_ending:
+        if not self.is_ending:
             state = machine.lifecycle.states[machine.state]
             assert state.on_timeout is not None
             self._say(state.on_timeout, StateTimeoutError(f"{state.name} has lasted longer than {limit:g} s"))
@@ -219,7 +218,7 @@ class Run:
             strip_tracebacks(error)
             self._say(machine.lifecycle.states[machine.state].on_error, error)
         elif error is not None:
-            _say_where(error, getattr(machine, machine.lifecycle.activities[machine.state], None))
+            _say_where(error, getattr(machine, machine.lifecycle.activities[machine.state]))
             _log.error("%r: the activity of %s failed", machine, machine.state, exc_info=traced(error))
             self._say(FAULT, error)
         elif task.result() is not None:
@@ -256,7 +255,7 @@ class Run:
     def rest(self) -> None:
         """Called by an activity that only waits from here on."""
         self._rested_visit = self._machine.visit
-        if self._at_rest is not None and not self._at_rest.done():
+        if self._at_rest is not None:
             self._at_rest.set_result(None)
         self._at_rest = None
 

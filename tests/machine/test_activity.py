@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import pytest
 
-from fsm_conn import State, StateMachine, Transition
+from fsm_conn import IllegalTriggerError, State, StateMachine, Transition
 from fsm_conn.machine.activity import acting_for
+from fsm_conn.testing import run_virtually
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 HANG = "hang"
@@ -146,7 +148,158 @@ async def test_who_waits_for_rest_waits_for_that_of_this_visit() -> None:
             assert during(machine) == (None, False, None)
 
 
+async def test_nobody_need_wait_for_rest() -> None:
+    """It may be told again, too."""
+
+    class Rests(Work):
+        async def while_working(self) -> Any:
+            for _ in range(2):
+                self.rest()
+                await asyncio.sleep(1)
+            waiter = asyncio.create_task(self.wait_for_rest())
+            await asyncio.sleep(0)
+            assert waiter.done()
+            return "worked"
+
+    machine = await done(Rests())
+    assert machine.reason is None
+
+
+# --- how long it runs -----------------------------------------------------------------------------------------------------
+
+
+class Deaf(Work):
+    """Its activity ignores its cancellation for so many seconds."""
+
+    deaf = 1000.0
+
+    async def while_working(self) -> Any:
+        until = asyncio.get_running_loop().time() + self.deaf
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(left)
+        return "worked"
+
+
+async def test_what_ignores_its_cancellation_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten seconds after its state was left, each time; and who waits for rest waits no longer."""
+    async with Deaf() as machine:
+        for number in (1, 2):
+            machine.fire("work")
+            await asyncio.sleep(1)
+            waiter = asyncio.create_task(machine.wait_for_rest())
+            await asyncio.sleep(1)
+            machine.fire("late")
+            await asyncio.sleep(9.9)
+            assert (machine.abandoned_activities, machine.snapshot().activity) == (number - 1, "while_working")
+            await asyncio.sleep(0.2)
+            assert (machine.abandoned_activities, machine.snapshot().activity) == (number, None)
+            assert machine.activity_task is None
+            await asyncio.sleep(10)
+            assert waiter.done()
+    told = "<Deaf done>: <Deaf working>.while_working ignores its cancellation and is left behind; let CancelledError pass in it"
+    assert said(caplog) == [told] * 2
+
+
+async def test_what_ends_in_time_is_not_left_behind() -> None:
+    """Its state was left, so what it returned does not count. The ten seconds are those of each activity."""
+    async with Deaf() as machine:
+        machine.deaf = 8.0
+        for _ in range(2):
+            machine.fire("work")
+            await asyncio.sleep(1)
+            machine.fire("late")
+            machine.fire("work")
+            machine.fire("late")
+            await asyncio.sleep(7.5)
+            assert machine.activity_task is None
+        machine.deaf = 0.0
+        machine.fire("work")
+        await machine.wait_for_state("done")
+        await asyncio.sleep(20)
+    assert machine.abandoned_activities == 0
+
+
+async def test_a_machine_that_has_nothing_to_do_has_no_loop() -> None:
+    """While it has a time limit, it has one, and no task."""
+
+    class Silent(Work):
+        async def while_working(self) -> None:
+            await asyncio.sleep(1)
+
+    async with Silent() as machine:
+        machine.fire("work")
+        assert machine.loop is asyncio.get_running_loop()
+        assert len(asyncio.all_tasks()) > 1
+        await asyncio.sleep(2)
+        assert during(machine) == (None, False, 3.0)
+        assert machine.loop is asyncio.get_running_loop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await asyncio.sleep(4)
+        assert (machine.state, machine.loop, machine.is_ending()) == ("done", None, False)
+
+
+async def test_a_limit_that_passes_and_leaves_the_state_does_not_end_the_activity() -> None:
+    class Reminded(StateMachine):
+        states = (State("idle", initial=True), State("working", timeout=5.0, on_timeout="late"), State("done"))
+        transitions = (
+            Transition("work", "idle", "working"),
+            Transition("late", "working", None),
+            Transition("worked", "working", "done"),
+            Transition("fault", "*", "done"),
+        )
+
+        async def while_working(self) -> str:
+            await asyncio.sleep(8)
+            return "worked"
+
+    async with Reminded() as machine:
+        machine.fire("work")
+        await asyncio.sleep(6)
+        assert machine.activity_task in asyncio.all_tasks()
+        await asyncio.sleep(3)
+        assert [str(record.trigger) for record in machine.history] == ["work", "late", "worked"]
+
+
+async def test_a_state_with_a_limit_alone_has_no_activity() -> None:
+    class Waits(StateMachine):
+        states = (State("waiting", initial=True, timeout=5.0, on_timeout="late"), State("done"))
+        transitions = (Transition("late", "waiting", "done"), Transition("fault", "*", "done"))
+
+    async with Waits() as machine:
+        machine.rest()
+        assert (machine.snapshot().activity, machine.snapshot().time_left, machine.activity_task) == (None, 5.0, None)
+        await machine.wait_for_rest()
+
+
+def test_no_limit_passes_while_the_loop_ends() -> None:
+    """However long the activity cleans up: what ends it is not its time limit."""
+
+    class CleansUp(Work):
+        async def while_working(self) -> None:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(6)
+                self.heard.append("cleaned up")
+
+    async def main() -> CleansUp:
+        machine = CleansUp()
+        machine.fire("work")
+        await asyncio.sleep(1)
+        return machine
+
+    machine = run_virtually(main())
+    assert (machine.heard[0], machine.loop) == ("cleaned up", None)
+    assert "late" not in [record.trigger for record in machine.history]
+
+
 # --- what is said ---------------------------------------------------------------------------------------------------------
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """As it was when it was logged."""
+    return [record.message for record in caplog.records]
 
 
 def line(function: Any, number: int) -> str:
@@ -228,3 +381,50 @@ async def test_a_trigger_that_does_not_exist_breaks_a_rule() -> None:
         machine = await done(Work(wrong))
         assert f"{wrong!r}" in str(machine.reason)
         assert str(machine.last_record.trigger) == "fault"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message", "error"),
+    [
+        (KeyError("x"), "<Work working>: the activity of working failed", KeyError),
+        ("work", "<Work working>: the activity of working broke a rule", IllegalTriggerError),
+        (OSError("refused"), None, None),
+        ("worked", None, None),
+    ],
+)
+async def test_a_mistake_is_logged_and_an_error_of_the_world_is_not(
+    outcome: Any, message: str | None, error: type[BaseException] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With where it came up. An expected error keeps no frames alive."""
+    machine = await done(Work(outcome))
+    assert said(caplog) == [message] * (message is not None)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [error] * (error is not None)
+    if isinstance(outcome, OSError):
+        assert machine.reason is outcome
+        assert outcome.__traceback__ is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"),
+    [(KeyError("x"), True), (OSError("refused"), False), (asyncio.CancelledError(), False)],
+    ids=repr,
+)
+async def test_a_mistake_of_a_late_activity_is_logged(
+    error: BaseException, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its state was left, so no trigger tells of it."""
+
+    class Late(Work):
+        async def while_working(self) -> Any:
+            try:
+                await asyncio.sleep(9)
+            finally:
+                raise error
+
+    async with Late() as machine:
+        machine.fire("work")
+        await asyncio.sleep(1)
+        machine.fire("late")
+        await asyncio.sleep(1)
+    assert said(caplog) == ["<Late done>: an activity failed after its state was left"] * is_logged
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error] * is_logged

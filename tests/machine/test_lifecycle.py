@@ -509,7 +509,10 @@ async def test_an_activity_cannot_wait_for_a_state_that_ends_it() -> None:
     async with Waits() as machine:
         machine.fire("work")
         await machine.wait_for_state("idle")
-        assert "return a trigger from the activity instead" in str(machine.reason)
+        assert str(machine.reason) == (
+            "<Waits working>: wait_for_state() was called from the activity of the same machine, which ends when its "
+            "state is left; return a trigger from the activity instead"
+        )
         assert machine.said == "on"
 
 
