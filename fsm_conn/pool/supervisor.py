@@ -338,10 +338,10 @@ class Supervisor:
         self.provide()
 
     def _even_active(self) -> None:
-        """Make as many regular slots active as allowed: the others are standby."""
+        """Make as many regular slots active as allowed, those in use first: the others are standby."""
         regular = [slot for slot in self.slots if not (slot.is_overflow or slot.is_replaced) and slot.in_service]
-        for slot in sorted(regular, key=lambda slot: (not slot.is_active, not slot.is_used)):
-            slot.activate(self.slots.active() - slot.is_active < self.policy.size)
+        for number, slot in enumerate(sorted(regular, key=lambda slot: (not slot.is_used, not slot.is_active))):
+            slot.activate(number < self.policy.size)
             self.put(slot)
 
     def add_target(self, target: Target) -> None:

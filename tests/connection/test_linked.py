@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from peer import TRANSIENT, Peer, Permanent
 
-from fsm_conn import Connection, ConnectionState, HealthPolicy, HealthStatus, LinkError, RetryPolicy, StateMachine
+from fsm_conn import (
+    Connection,
+    ConnectionState,
+    HealthPolicy,
+    HealthStatus,
+    LinkError,
+    LinkLostError,
+    RetryPolicy,
+    StateMachine,
+)
 from fsm_conn.connection.options import shared_rng
 from fsm_conn.links.errors import ProbeError, ProbeTimeoutError
 
@@ -111,7 +120,8 @@ async def test_failed_probes_in_a_row_are_counted() -> None:
     conn = connection(health=HealthPolicy(interval=None, failure_threshold=3))
     for _ in range(2):
         for number in range(3):
-            assert conn.is_unhealthy(ProbeTimeoutError("late")) is (number == 2)
+            for reason in (ProbeTimeoutError("late"), OSError("of another kind"), None):
+                assert conn.is_unhealthy(reason) is (number == 2)
             assert conn.is_unhealthy(Conclusive("it says so"))
             assert conn._probes.failed == number
             conn.note_failed_probe(None)
@@ -188,6 +198,19 @@ async def test_a_peer_that_does_not_answer_is_not_waited_for() -> None:
     assert peer.condemned == 0
     conn.mark_unresponsive(ProbeTimeoutError("late"))
     assert peer.condemned == 1
+    await conn.disconnect()
+
+
+async def test_a_link_that_is_lost_for_no_known_reason_is_lost_all_the_same() -> None:
+    """What its kind says is told as the cause."""
+    peer = Peer()
+    conn = Connection(peer)
+    await conn.connect()
+    cause = KeyError("x")
+    peer.lose(cause)
+    await conn.wait_for_state(ConnectionState.RECONNECTING)
+    assert isinstance(conn.reason, LinkLostError)
+    assert (str(conn.reason), conn.reason.__cause__) == ("the link was lost: KeyError: 'x'", cause)
     await conn.disconnect()
 
 

@@ -278,3 +278,66 @@ async def test_a_renewed_link_that_fails_on_its_way_begins_a_new_outage() -> Non
         peer.go_away()
         await conn.wait_for_state(S.FAILED)
         assert [record.attempt for record in conn.history if record.dest == S.RECONNECTING] == [1, 2]
+
+
+class Stubborn(Link):
+    """Its calls never end, nor does its closing."""
+
+    async def drained(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.get_running_loop().create_future()
+
+
+class StubbornPeer(LinkPeer):
+    def __call__(self) -> PeerLink:
+        link = Stubborn(self)
+        self.made.append(link)
+        return link
+
+
+async def test_when_the_next_link_does_not_open_the_old_one_has_its_time_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """For its calls, and for closing; and who it was is said."""
+    peer = StubbornPeer(None, TRANSIENT)
+    conn = Connection(peer, retry=RETRY, name="plug")
+    conn.drain_timeout, conn.close_timeout = 7, 3
+    await conn.connect()
+    await asyncio.sleep(2)
+    peer.go_away()
+    await asyncio.sleep(6.9)
+    assert (len(conn._holder.retired or ()), peer.made[0].closes) == (1, 0)
+    await asyncio.sleep(0.2)
+    assert (conn._holder.retired, peer.made[0].closes, conn.state) == ({}, 1, S.CONNECTED)
+    await asyncio.sleep(3)
+    assert caplog.messages[-2:] == [
+        f"{conn!r}: calls on a retired link took more than 7 s and are broken off",
+        f"{conn!r}: closing the link did not end within 3 s; it was cancelled",
+    ]
+    await conn.disconnect()
+
+
+async def test_a_link_that_was_opened_in_vain_is_closed_before_the_next_one() -> None:
+    """Nobody has used it, so nothing is waited for but its closing."""
+    prepared: list[int] = []
+
+    async def prepare(conn: Connection) -> None:
+        prepared.append(len(peer.made))
+        if len(peer.made) == 2:
+            raise TRANSIENT
+
+    peer = StubbornPeer()
+    conn = Connection(peer, retry=RETRY, on_open=prepare)
+    conn.drain_timeout, conn.close_timeout = 50, 3
+    await conn.connect()
+    await asyncio.sleep(2)
+    peer.go_away()
+    await asyncio.sleep(4)
+    assert prepared == [1, 2, 3]
+    assert list(conn._holder.retired or ()) == peer.made[:1]
+    assert [link.closes for link in peer.made] == [0, 1, 0]
+    await conn.disconnect()
+    assert peer.open_now == 0

@@ -38,6 +38,12 @@ class Member:
         self.backoff = SimpleNamespace(failures=0, wait=0.0, forgot=None)
         self.backoff.forget = lambda count=0: setattr(self.backoff, "forgot", count)
         self.fired: list[SlotTrigger] = []
+        self.is_exclusive = self.is_retired = False
+        self.expires_at: float | None = None
+        self.idle_since = 0.0
+        self.conn = SimpleNamespace(state="connected", serving_states={"connected"})
+        self.dismissed = 0
+        self.subscribers = SimpleNamespace(dismiss=lambda: setattr(self, "dismissed", self.dismissed + 1))
         self.__dict__.update(attributes)
 
     @property
@@ -52,10 +58,18 @@ class Member:
     def is_hopeful(self) -> bool:
         return self.in_service or (self.cause is None and self.state in STARTING)
 
-    def is_coming(self, at: float) -> bool:
+    @property
+    def is_stale(self) -> bool:
+        return self.state == SlotState.STALE
+
+    @property
+    def slow_at(self) -> float | None:
         is_plain = self.in_service and self.state != SlotState.RESETTING
         since = self.probed_since if is_plain else self.began if self.is_hopeful else None
-        return since is not None and at < since + SLOW_START
+        return None if since is None else since + SLOW_START
+
+    def is_coming(self, at: float) -> bool:
+        return self.slow_at is not None and at < self.slow_at
 
     @property
     def room(self) -> int:
@@ -80,8 +94,13 @@ class Member:
     def expire(self, *, is_replaced: bool = False) -> None:
         self.is_old, self.is_replaced = True, is_replaced
 
+    def outdate(self) -> None:
+        self.expire()
+
     def fire(self, trigger: SlotTrigger) -> None:
         self.fired.append(trigger)
+
+    try_to_fire = fire
 
 
 class Board:
