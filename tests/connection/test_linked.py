@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peer import TRANSIENT, Peer, Permanent
+from peer import HANG, TRANSIENT, Peer, Permanent
 
 from fsm_conn import (
     Connection,
@@ -127,6 +127,24 @@ async def test_failed_probes_in_a_row_are_counted() -> None:
             conn.note_failed_probe(None)
         conn.forget_probes(None)
         assert conn._probes.failed == 0
+
+
+async def test_probes_that_fail_together_count_once() -> None:
+    """Each time; and what they raised keeps no frames alive."""
+    peer = Peer()
+    conn = Connection(peer, health=HealthPolicy(interval=None, failure_threshold=9))
+    await conn.connect()
+    for number in (1, 2, 3):
+        peer.probe_outcomes = [HANG] * 2
+        await asyncio.gather(*(conn._probe(peer.link, 1.0) for _ in range(2)))
+        assert (conn._probes.failed, conn._probes.status) == (number, HealthStatus.NO_ANSWER)
+    peer.probe_outcomes = ["it is ill"]
+    failure = await conn._probe(peer.link, 1.0)
+    assert (str(failure), failure.__traceback__) == ("it is ill", None)
+    assert (conn._probes.failed, conn._probes.status) == (4, HealthStatus.NOT_SERVING)
+    await conn._probe(peer.link, 1.0)
+    assert (conn._probes.failed, conn._probes.status) == (0, HealthStatus.SERVING)
+    await conn.disconnect()
 
 
 # --- effects --------------------------------------------------------------------------------------------------------------

@@ -201,6 +201,20 @@ async def test_what_ignores_its_cancellation_is_left_behind(caplog: pytest.LogCa
     assert said(caplog) == [told] * 2
 
 
+async def test_so_is_each_of_several_in_a_row() -> None:
+    """The next one begins when the one before it has been left behind."""
+    async with Deaf() as machine:
+        machine.fire("work")
+        await asyncio.sleep(1)
+        for number in (1, 2):
+            machine.fire("late")
+            await asyncio.sleep(9.9)
+            machine.fire("work")
+            assert machine.abandoned_activities == number - 1
+            await asyncio.sleep(0.2)
+            assert (machine.abandoned_activities, machine.snapshot().activity) == (number, "while_working")
+
+
 async def test_what_ends_in_time_is_not_left_behind() -> None:
     """Its state was left, so what it returned does not count. The ten seconds are those of each activity."""
     async with Deaf() as machine:
