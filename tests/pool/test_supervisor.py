@@ -39,6 +39,8 @@ class Office(Supervisor):
         super().__init__(
             "<pool>", PoolPolicy(replacement=PLAIN, **{"max_overflow": 0, **policy}), targets, self._member, self.counts
         )
+        assert not self.is_serving
+        assert not self.is_open
         self.moves.is_open = self.is_open = is_open
         self.is_serving = True
         self.lookout.due = float("inf")
@@ -192,6 +194,26 @@ async def test_who_leaves_takes_a_successor_along() -> None:
     office.retire(old)
     assert office.gone(old)
     assert office.gone(successor)
+
+
+async def test_a_slot_that_was_cleaned_up_or_probed_is_leased_again() -> None:
+    """And meanwhile it is not; it is in service throughout."""
+    office = Office(size=1)
+    slot = office.put_in("opening")
+    assert not office.slots.is_complete
+    office.moved(slot, "ready")
+    assert office.slots.is_complete
+    office.moved(slot, "resetting")
+    assert office.slots.free == []
+    office.moved(slot, "ready")
+    assert office.slots.free == [slot]
+    for since, free in ((0.0, []), (None, [slot])):
+        slot.probed_since = since
+        office.news.clear()
+        office.slot_probed(slot)
+        assert (office.slots.free, office.news.is_set()) == (free, True)
+    office.moved(slot, "opening")
+    assert not office.slots.is_complete
 
 
 # --- a slot goes down -----------------------------------------------------------------------------------------------------
@@ -364,6 +386,16 @@ async def test_a_hook_that_fails_alike_is_told_in_full_once(caplog: pytest.LogCa
         None,
         "'x'",
     ]
+
+
+async def test_the_last_errors_are_known_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Eight of them; the kind of an error and its text tell one from another."""
+    office = Office()
+    slot = office.put_in(conn="<conn>")
+    errors = [OSError("x"), ValueError("x"), *(OSError(str(number)) for number in range(6))]
+    for error in (*errors, *errors, OSError("y"), errors[0], errors[-1]):
+        office.hook_failed(slot, "on_open", error)
+    assert ["as before" in text for _, text in said(caplog)] == [False] * 8 + [True] * 8 + [False, False, True]
 
 
 async def test_a_constructor_that_fails_is_told_to_nobody_who_waits(caplog: pytest.LogCaptureFixture) -> None:
