@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -229,6 +230,25 @@ async def test_a_link_that_is_lost_for_no_known_reason_is_lost_all_the_same() ->
     await conn.wait_for_state(ConnectionState.RECONNECTING)
     assert isinstance(conn.reason, LinkLostError)
     assert (str(conn.reason), conn.reason.__cause__) == ("the link was lost: KeyError: 'x'", cause)
+    await conn.disconnect()
+
+
+async def test_a_class_of_ones_own_prepares_its_links(caplog: pytest.LogCaptureFixture) -> None:
+    """When the peer is ready, as the log tells."""
+    caplog.set_level(logging.INFO, "fsm_conn")
+    prepared: list[float] = []
+
+    class Prepared(Connection):
+        async def on_open(self) -> None:
+            prepared.append(now())
+
+    peer = Peer()
+    peer.probe_outcomes = ["it is warming up"]
+    conn = Prepared(peer, name="plug", health=HealthPolicy(interval=None, ready_timeout=5.0))
+    await conn.connect()
+    assert len(prepared) == 1
+    assert prepared[0] > 0
+    assert "plug: not ready yet (it is warming up): waiting for 5 s at most (ready_timeout)" in caplog.messages
     await conn.disconnect()
 
 

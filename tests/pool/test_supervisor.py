@@ -530,6 +530,10 @@ async def test_the_last_one_in_service_has_a_successor_before_its_link_is_replac
     office = Office(max_overflow=1)
     office.settle(office.put_in(is_old=True, is_overflow=True))
     assert office.made == []
+    office.put_in()
+    office.put_in("opening")
+    office.settle(office.put_in(is_old=True))
+    assert office.made == []  # another one serves: when the third does, too, it can be replaced
 
 
 async def test_who_waits_has_as_much_started_as_is_needed() -> None:
