@@ -22,7 +22,7 @@ from fsm_conn import (
     StateMachine,
 )
 from fsm_conn.connection.options import shared_rng
-from fsm_conn.links.errors import ProbeError, ProbeTimeoutError
+from fsm_conn.links.errors import ProbeError, ProbeTimeoutError, StartTimeoutError
 
 PLAIN = RetryPolicy(
     max_attempts=2, initial_delay=2.0, jitter="none", stable_after=10.0, max_restarts=1, restart_window=60.0
@@ -75,7 +75,10 @@ async def test_attempts_are_made_until_the_deadline() -> None:
         await asyncio.sleep(9)
         assert conn.may_retry(None)
         assert conn._time_left() == 1.0
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(1)
+        with pytest.raises(StartTimeoutError):
+            conn._time_left()
+        await asyncio.sleep(0.1)
         assert not conn.may_retry(None)
 
 

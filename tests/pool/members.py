@@ -74,7 +74,8 @@ class Member:
     @property
     def room(self) -> int:
         most = 1 if self.policy is None else self.policy.leases_per_connection
-        return 0 if self.probed_since is not None else most - len(self.holders)
+        used = len(self.holders) + (most == 1 and bool(self.callers))
+        return 0 if self.probed_since is not None else max(0, most - used)
 
     @property
     def is_used(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import LinkLostError, PoolTimeoutError
+from fsm_conn import LinkLostError, PoolTimeoutError, PoolUnavailableError
 from fsm_conn.pool.errors import HookTimeoutError
 from fsm_conn.pool.leasing.waiters import CALL, LEASE, PATIENT
 from fsm_conn.pool.policy import PoolPolicy
@@ -311,13 +311,19 @@ async def test_an_attempt_that_fails_is_no_news_when_nobody_is_served() -> None:
 
 
 async def test_who_can_hope_for_nothing_is_told_at_once() -> None:
-    """Except who waits through an outage."""
-    office = Office()
+    """Except who waits through an outage, for whom overflow is tried."""
+    office = Office(max_overflow=1)
     office.put_in("backing_off", cause=OSError("refused"))
+    for number in (1, 2):
+        waiter = office.wait()
+        office.provide()
+        assert str(waiter.exception()) == "'<pool>' has no connection: refused"
+        assert (office.counts.refused, office.made) == (number, [])
     waiter, patient = office.wait(), office.wait(LEASE | PATIENT)
     office.provide()
-    assert str(waiter.exception()) == "'<pool>' has no connection: refused"
-    assert (patient.done(), office.counts.refused) == (False, 1)
+    assert (waiter.done(), patient.done(), office.counts.refused) == (True, False, 3)
+    assert isinstance(waiter.exception(), PoolUnavailableError)
+    assert [slot.is_overflow for slot in office.made] == [True]
     patient.cancel()
 
 
@@ -399,14 +405,19 @@ async def test_the_last_errors_are_known_again(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_constructor_that_fails_is_told_to_nobody_who_waits(caplog: pytest.LogCaptureFixture) -> None:
-    office = Office(size=1, max_overflow=1)
+    """It is called once, however many wait."""
+    office = Office("ab", size=1, max_overflow=3)
     office.put_in(holders=["somebody"])
     office.can_make = False
-    waiter = office.wait()
+    waiters = [office.wait() for _ in range(3)]
     office.provide()
-    assert (waiter.done(), len(office.slots)) == (False, 1)
+    assert (any(waiter.done() for waiter in waiters), len(office.slots)) == (False, 1)
     assert said(caplog) == [("ERROR", "'<pool>': a connection beyond its size could not be made")]
-    waiter.cancel()
+    office.can_make = True
+    office.provide()
+    assert [slot.target.name for slot in office.made] == ["b", "a", "b"]
+    for waiter in waiters:
+        waiter.cancel()
 
 
 # --- serving --------------------------------------------------------------------------------------------------------------
@@ -429,15 +440,17 @@ async def test_who_waits_is_served_first_and_in_order() -> None:
 
 async def test_a_call_is_served_where_a_lease_would_not_be() -> None:
     """By a slot that carries calls already; and not by one that is leased."""
-    for holders, room, wants, served in (
-        ([], 0.0, CALL, False),
-        ([], None, CALL, True),
-        (["somebody"], None, CALL, False),
-        (["somebody"], None, LEASE, False),
-        ([], None, LEASE, True),
+    for users, probed_since, wants, served in (
+        ({}, 0.0, CALL, False),
+        ({}, None, CALL, True),
+        ({"callers": ["somebody"]}, None, CALL, True),
+        ({"callers": ["somebody"]}, None, LEASE, False),
+        ({"holders": ["somebody"]}, None, CALL, False),
+        ({"holders": ["somebody"]}, None, LEASE, False),
+        ({}, None, LEASE, True),
     ):
         office = Office()
-        slot = office.put_in(holders=holders, probed_since=room)
+        slot = office.put_in(probed_since=probed_since, **users)
         waiter = office.wait(wants)
         office.put(slot)
         assert waiter.done() is served
@@ -632,6 +645,21 @@ async def test_what_is_due_for_who_waits() -> None:
     assert office.clean_up() is None
     for waiter in waiters:
         waiter.cancel()
+
+
+async def test_the_first_that_is_due_is_told() -> None:
+    """Of links that age, of targets that are tried again, and of what is to come for who waits."""
+    office = Office("ab", max_overflow=1)
+    office.put_in(holders=["somebody"], expires_at=7.0)
+    assert office.clean_up() == 7.0
+    office.target("b").failed(OSError("refused"), 4.0, PLAIN)
+    assert office.clean_up() == 6.0
+    office.slots.overflow_at = 9.0
+    waiter = office.wait()
+    assert office.clean_up() == 6.0
+    office.slots.overflow_at = 5.0
+    assert office.clean_up() == 5.0
+    waiter.cancel()
 
 
 async def test_an_old_link_is_replaced_when_the_others_are_back() -> None:
