@@ -17,7 +17,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from certificates import Authority
-from screens import COMMAND, clean_environment
+from screens import clean_environment
 
 from fsm_conn import CallOptions, ConnectFailedError, Connection, Endpoint, FsmConnError, NotServingError, RetryPolicy
 from fsm_conn.cluster import Recipe, ServeError, ServeLimits, Server, ServerState, Token, serve
@@ -356,7 +356,7 @@ class Served:
         self, *arguments: str, env: dict[str, str] | None = None, command: tuple[str, ...] = CALCULATOR
     ) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", *arguments, "--", *command],
+            [PYTHON, str(PLUGINS / "measured.py"), "fsm_conn.cli", "serve", *arguments, "--", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

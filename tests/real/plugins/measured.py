@@ -1,4 +1,4 @@
-"""A plugin of the package, whose lines are counted where those of the tests are: `measured.py MODULE` (see `lines`)."""
+"""A program of the package, whose lines are counted where those of the tests are: `measured.py MODULE` (see `lines`)."""
 
 import atexit
 import importlib
@@ -11,4 +11,4 @@ import lines
 
 atexit.register(lines.write)
 sys.argv = sys.argv[1:]
-importlib.import_module(sys.argv[0]).main()
+sys.exit(importlib.import_module(sys.argv[0]).main())
