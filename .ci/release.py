@@ -3,20 +3,21 @@
     python .ci/release.py 0.3.0
 
 dates the changelog's section "Unreleased", sets the version, writes down the public surface that is promised from now
-on, commits that, runs `tox` and the jobs for a release, and says what is left. It neither tags nor uploads.
+on, commits that, runs all that CI runs and the jobs for a release, and says what is left. It neither tags nor uploads.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-JOBS = (("tox",), ("tox", "-e", "lowest,sbom,audit"))
-"""The commands of Python's -m, one after the other."""
+JOBS = (("tox",), ("tox", "-p", "-m", "rest"), ("tox", "-e", "lowest,sbom,audit"))
+"""The commands of Python's -m, one after the other; searches go three times as far as usual."""
 UNRELEASED = "## [Unreleased]\n"
 WRITTEN = ("CHANGELOG.md", "fsm_conn/version.py", "tests/surface.txt")
 LEFT = """\
@@ -69,6 +70,7 @@ def main() -> None:
     module.write_text(re.sub(r'(__version__ = ")[^"]*', rf"\g<1>{version}", module.read_text("utf-8")), "utf-8")
     run(sys.executable, "tests/surface.py")
     run("git", "commit", "-q", "-m", f"Release {version}", "--", *WRITTEN)
+    os.environ.setdefault("SEARCH", "3")
     for job in JOBS:
         run(sys.executable, "-m", *job)
     print(LEFT.format(version=version))

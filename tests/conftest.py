@@ -32,24 +32,32 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 HERE = Path(__file__).parent
 REAL = (HERE / "real", HERE / "links", HERE / "blocking")
-ONCE = tuple(
-    HERE / name
+SEARCHES = tuple(
+    HERE / f"{name}.py"
     for name in (
-        *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
-        *(
-            "connection/test_beside.py",
-            "connection/test_patience.py",
-            "connection/test_serving.py",
-            "pool/test_exploring.py",
-            "pool/test_merging.py",
-            "pool/test_mutants.py",
-            "pool/test_storm.py",
-        ),
-        *("links/test_fuzz_files.py", "links/grpc/test_fuzz_reflection.py", "links/grpc/test_fuzz_requests.py"),
-        *("links/plugin/test_hclog.py", "links/process/test_fuzz_output.py"),
-        *("test_benchmarks.py", "test_layers.py", "test_patience.py", "test_platforms.py", "test_security_document.py"),
-        "test_surface.py",
+        *("connection/test_beside", "connection/test_long_life", "connection/test_serving"),
+        *("pool/test_merging", "pool/test_mutants", "pool/test_storm"),
+        *("testing/test_careless", "testing/test_cases", "testing/test_exploring", "testing/test_mutants"),
+        *("testing/test_own_ways", "testing/test_premises", "testing/test_reach", "testing/test_schedules"),
+        "testing/test_users_faults",
     )
+)
+"""Thousands of lives, on the search for one that goes wrong. The lines that they run others run, too: they are not
+counted here, which would take a fifth longer.
+"""
+ONCE = (
+    *SEARCHES,
+    *(
+        HERE / name
+        for name in (
+            *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
+            *("connection/test_patience.py", "pool/test_exploring.py"),
+            *("links/test_fuzz_files.py", "links/grpc/test_fuzz_reflection.py", "links/grpc/test_fuzz_requests.py"),
+            *("links/plugin/test_hclog.py", "links/process/test_fuzz_output.py"),
+            *("test_benchmarks.py", "test_layers.py", "test_patience.py", "test_platforms.py"),
+            *("test_security_document.py", "test_surface.py"),
+        )
+    ),
 )
 """What one interpreter shows for all: texts, pictures, documents, pages, searches by chance and for seeded faults, days
 of virtual time, and peers that others wrote. None of that asks more of the interpreter than the tests of machines,
@@ -57,6 +65,19 @@ connections and pools do. In files of those, the longest tests of that kind have
 """
 EVERYWHERE = tuple(HERE / "real" / f"test_{name}.py" for name in ("connection_real", "prefork_real", "process"))
 """What of that depends on the interpreter: its processes, its forks, its event loop."""
+THOROUGH = (
+    *SEARCHES,
+    *(HERE / name for name in ("real", "diagrams/test_rendered.py", "diagrams/test_sphinx.py", "test_benchmarks.py")),
+    HERE / "testing/test_plugin.py",
+)
+"""What takes longer than all the rest together: searches, programs, pages, servers and plugins that others wrote."""
+LEFT_OUT: dict[str, Callable[[Path], bool]] = {
+    "not once": lambda path: runs_once(path),
+    "not thorough": lambda path: is_thorough(path),
+    "thorough and not search": lambda path: not is_thorough(path) or _is_in(SEARCHES, path),
+    "search": lambda path: not _is_in(SEARCHES, path),
+}
+"""Files in which a marker expression chooses nothing."""
 LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutants.py", "inspector", "diagrams"))
 """What takes longest begins first, so that no worker has it left when the others are done."""
 
@@ -75,6 +96,11 @@ def runs_once(path: Path) -> bool:
     return path not in EVERYWHERE and _is_in(ONCE, path)
 
 
+def is_thorough(path: Path) -> bool:
+    """Whether the tests of a file are left to `tox -e thorough`."""
+    return path not in EVERYWHERE and _is_in(THOROUGH, path)
+
+
 @cache  # asked for each test, and there are thousands in a few hundred files
 def _is_in(parts: tuple[Path, ...], path: Path) -> bool:
     return any(part == path or part in path.parents for part in parts)
@@ -82,8 +108,10 @@ def _is_in(parts: tuple[Path, ...], path: Path) -> bool:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even import what will not run."""
-    left_out = config.option.markexpr == "not once" and collection_path.suffix == ".py" and runs_once(collection_path)
-    return True if left_out and collection_path.name.startswith("test_") else None
+    is_left_out = LEFT_OUT.get(config.option.markexpr)
+    if is_left_out is None or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    return True if is_left_out(collection_path) else None
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -156,13 +184,17 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes (`pytest -m "not real"`), and what need not run on every interpreter."""
+    """Mark what starts real processes (`pytest -m "not real"`), and what need not run on every interpreter or in every run."""
     items.sort(key=lambda item: not _is_in(LONG, item.path))
     for item in items:
         if HERE / "real" in item.path.parents:
             item.add_marker(pytest.mark.real)
         if runs_once(item.path):
             item.add_marker(pytest.mark.once)
+        if is_thorough(item.path):
+            item.add_marker(pytest.mark.thorough)
+        if _is_in(SEARCHES, item.path):
+            item.add_marker(pytest.mark.search)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:

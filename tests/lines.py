@@ -1,8 +1,9 @@
-"""Which lines and branches of the package run in the tests: `LINES_SEEN=FOLDER python -m pytest -p lines` (`tox -e py311`).
+"""Which lines and branches of the package run in the tests: `LINES_SEEN=FOLDER python -m pytest -p lines` (`tox -e py,thorough,lines`).
 
 SlipCover takes its marks away where a line has been seen, so that searches that run the same lines thousands of times
 take no longer for it. Each process of the tests writes what it has seen into a file of that folder, and so does each
-program that `warm` forks for a test that asks for it; `python tests/lines.py FOLDER PERCENT` puts all together.
+program that `warm` forks for a test that asks for it. `python tests/lines.py FOLDER PERCENT` puts all together, and
+without a percentage forgets what is there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
+import time
 from fnmatch import fnmatch
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -53,7 +56,7 @@ def write() -> None:
     """Write down what this process has seen."""
     if SEEN is not None and FOLDER is not None:
         Path(FOLDER).mkdir(parents=True, exist_ok=True)
-        (Path(FOLDER) / f"{os.getpid()}.json").write_text(json.dumps(SEEN.get_coverage()))
+        (Path(FOLDER) / f"{os.getpid()}-{time.time_ns()}.json").write_text(json.dumps(SEEN.get_coverage()))
 
 
 pytest_sessionfinish = write
@@ -64,8 +67,11 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONPATH", None)
 
 
-def main(folder: str, least: str) -> int:
-    """Print what was not run, file by file; exit status 1 where it is too much."""
+def main(folder: str, least: str = "") -> int:
+    """Print what was not run, file by file; exit status 1 where it is too much. Without a percentage, forget it all."""
+    if not least:
+        shutil.rmtree(folder, ignore_errors=True)
+        return 0
     everything = Slipcover(branch=True, source=[package()], omit=OMITTED, exclude_lines=NOT_COUNTED).get_coverage()
     for file in Path(folder).glob("*.json"):
         merge_coverage(everything, json.loads(file.read_text()))

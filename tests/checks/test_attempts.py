@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
+from extent import far
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ def tables(draw: st.DrawFn) -> list[Transition]:
     return [attrs.evolve(row, trigger=f"t{number}") for number, row in enumerate(drawn)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=far(100))
 @given(tables())
 def test_what_is_found_is_what_some_walk_does(rows: list[Transition]) -> None:
     """In both directions."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
+from extent import far
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,7 +164,7 @@ ways = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=far(50))
 @given(ways)
 def test_what_is_found_goes_unnoticed_and_nothing_else_does(way: Way) -> None:
     """In both directions: no false alarm, and none left out."""

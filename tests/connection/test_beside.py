@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import pytest
+from extent import far
 from shown_examples import example
 
 from fsm_conn import Connection, Fires, HealthPolicy, LinkState, Metrics, RetryPolicy, TransitionRecord, Trigger
@@ -61,10 +62,10 @@ def losses_are_noticed_beside_connected(life: Life) -> str | None:
 BESIDE = (losses_are_noticed_beside_connected,)
 CLASSES: tuple[type[Connection], ...] = (Pausable, ProbedPausable, Throttled, Probed)
 
-TestPausable = lifecycle_test(Pausable, max_examples=80, invariants=BESIDE)
-TestProbedPausable = lifecycle_test(ProbedPausable, max_examples=80, invariants=BESIDE)
-TestThrottled = lifecycle_test(Throttled, max_examples=80, invariants=BESIDE)
-TestProbed = lifecycle_test(Probed, max_examples=80, invariants=BESIDE)
+TestPausable = lifecycle_test(Pausable, max_examples=far(30), invariants=BESIDE)
+TestProbedPausable = lifecycle_test(ProbedPausable, max_examples=far(30), invariants=BESIDE)
+TestThrottled = lifecycle_test(Throttled, max_examples=far(30), invariants=BESIDE)
+TestProbed = lifecycle_test(Probed, max_examples=far(30), invariants=BESIDE)
 
 
 @pytest.mark.parametrize("owner", CLASSES)

@@ -1,7 +1,7 @@
 """A day in the life of a connection and a pool: flaps, probes, callers that come and go, and nothing that grows.
 
-In virtual time. `FSM_CONN_LONG_LIFE_HOURS=24 pytest -s tests/test_long_life.py` lives the whole day and prints what
-was measured every hour; by default it is half of one. With `PYTHONTRACEMALLOC=1` bytes are measured, too.
+In virtual time. `SEARCH=3 pytest -s tests/connection/test_long_life.py` lives the whole day and prints what was
+measured every hour; by default it is a third of one. With `PYTHONTRACEMALLOC=1` bytes are measured, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import random
 import sys
 import tracemalloc
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from extent import far
 from prometheus_client import CollectorRegistry
 
 from fsm_conn import (
@@ -35,12 +35,12 @@ from fsm_conn import (
 from fsm_conn.telemetry import LogObserver, OpenTelemetry, PrometheusMetrics
 from fsm_conn.testing import Outcome, SimulatedPeer
 
-HOURS = int(os.environ.get("FSM_CONN_LONG_LIFE_HOURS", "12"))
+HOURS = far(8)
 HISTORY = 16
 SETTLED = 2
 """Hours after which what is bounded is nearly full: histories, caches, the labels of metrics."""
-MOST = {"objects": 800, "grpc": 0, "blocks": 4000, "tasks": 8, "bytes": 500_000}
-"""What may be added in all the hours after that: in half a day, less than one object for every second link."""
+MOST = {"objects": 500, "grpc": 0, "blocks": 2500, "tasks": 8, "bytes": 300_000}
+"""What may be added in all the hours after that: less than one object for every second link."""
 RETRY = RetryPolicy(
     max_attempts=4, initial_delay=1, max_delay=20, max_restarts=20, restart_window=300, recover_after=60
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+from extent import far
 from peer import Peer
 from shown_examples import example
 
@@ -53,8 +54,8 @@ class Throttled(Connection):
             return "eased"
 
 
-TestDegradable = lifecycle_test(Degradable, max_examples=80)
-TestProbed = lifecycle_test(Probed, max_examples=80)
+TestDegradable = lifecycle_test(Degradable, max_examples=far(30))
+TestProbed = lifecycle_test(Probed, max_examples=far(30))
 
 
 @pytest.mark.parametrize("owner", [Degradable, Probed])
@@ -71,8 +72,8 @@ def pool_of(owner: type[Connection]) -> Any:
     return lambda link, options: ConnectionPool(link, connection_class=owner, **options)
 
 
-TestPoolOfDegradable = pool_test(ConnectionPool, make=pool_of(Degradable), max_examples=60)
-TestPoolOfThrottled = pool_test(ConnectionPool, make=pool_of(Throttled), max_examples=60)
+TestPoolOfDegradable = pool_test(ConnectionPool, make=pool_of(Degradable), max_examples=far(20))
+TestPoolOfThrottled = pool_test(ConnectionPool, make=pool_of(Throttled), max_examples=far(20))
 
 
 def test_a_pool_is_not_expected_to_serve_by_what_is_paused_for_good() -> None:

@@ -9,6 +9,7 @@ from itertools import count, pairwise
 from typing import Any
 
 import pytest
+from extent import far
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rendered import Seen, by_graphviz, by_mermaid
@@ -107,7 +108,7 @@ def machines(draw: st.DrawFn) -> Machine:
     return machine
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=far(3), suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("name", RENDERERS)
 @given(machine=machines())
 def test_any_flat_machine_is_drawn_as_transitions_has_it(name: str, machine: Machine) -> None:
@@ -186,7 +187,7 @@ def nested_machines(draw: st.DrawFn) -> HierarchicalMachine:
     return machine
 
 
-@settings(deadline=None, max_examples=6, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=far(2), suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("name", RENDERERS)
 @given(machine=nested_machines())
 def test_any_nested_machine_is_drawn_as_transitions_has_it(name: str, machine: HierarchicalMachine) -> None:

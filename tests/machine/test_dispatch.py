@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from extent import far
 from transitions import Machine, MachineError
 
 from fsm_conn import IllegalTriggerError, State, StateMachine, Transition, others
 from fsm_conn.machine.dispatch import CORE
 
-TABLES = int(os.environ.get("FSM_CONN_TABLES", "1000"))
-"""How many tables are compared: ten thousand, whenever dispatch is changed, take a minute."""
-BATCH = 250
+TABLES = far(400)
+"""How many tables are compared: ten thousand, whenever dispatch is changed, take a minute (`SEARCH=25`)."""
+BATCH = 100
 FIRED = 12
 """Triggers that each table is fired with."""
 GUARDS, EFFECTS = ("may", "might", "can", "shall"), ("count", "note", "tell")

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from extent import far
 from hypothesis import settings
 from peer import TRANSIENT, Peer
 
@@ -17,7 +18,7 @@ from fsm_conn.testing import pool_test, run_virtually
 from . import drivers, hunting, starts
 from .conftest import begun, make, nothing_is_left, settled
 
-TestPool = pool_test(ConnectionPool, max_examples=150)
+TestPool = pool_test(ConnectionPool, max_examples=far(50))
 
 
 class Renamed(ConnectionPool):
@@ -29,7 +30,7 @@ class Renamed(ConnectionPool):
 
 
 TestWithAConstructorOfItsOwn = pool_test(
-    Renamed, make=lambda link, options: Renamed("north", target=link, **options), max_examples=20, hooks=("",)
+    Renamed, make=lambda link, options: Renamed("north", target=link, **options), max_examples=far(10), hooks=("",)
 )
 
 
@@ -43,7 +44,7 @@ def test_wrong_use_of_pool_test_is_told() -> None:
 
 
 @pytest.mark.parametrize("lives", [hunting, drivers, starts], ids=lambda each: each.__name__.rpartition(".")[2])
-@pytest.mark.parametrize("seed", range(0, 300, 50))
+@pytest.mark.parametrize("seed", range(0, far(100), 50))
 def test_random_lives_are_survived(seed: int, lives: ModuleType) -> None:
     """The same that kill the mutants."""
     for number in range(seed, seed + 50):
@@ -98,14 +99,14 @@ async def all_ten_are_usable(pool: ConnectionPool) -> None:
     assert pool.get_pool_stats()["available_in_pool"] == 10
 
 
-@pytest.mark.parametrize("seeds", range(10))
+@pytest.mark.parametrize("seeds", range(far(4)))
 def test_a_storm_of_cancellations(seeds: int) -> None:
-    """Afterwards ten of ten slots are usable, and no task hangs; a hundred times."""
+    """Afterwards ten of ten slots are usable, and no task hangs; each time ten times."""
     for seed in range(seeds * 10, seeds * 10 + 10):
         run_virtually(storm(seed))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(far(4)))
 def test_a_storm_with_hooks(seed: int) -> None:
     """The same with hooks that await, overflow and several leases for each connection."""
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from extent import far
 from peer import HANG, TRANSIENT, Peer
 from readings import METRICS, Otel, Prometheus
 
@@ -396,7 +397,7 @@ def spans_are_right(life: Life) -> str | None:
 TestLives = lifecycle_test(
     Connection,
     make=watched,
-    max_examples=20,
+    max_examples=far(10),
     steps=30,
     invariants=[invariant()(totals_are_right), invariant(AT_THE_END)(spans_are_right)],
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from extent import far
 
 from fsm_conn import (
     Connection,
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from authenticated import Authenticated
 
 S, T = ConnectionState, Trigger
-LIVES = 60
+LIVES = far(20)
 BEGIN = ("begin_outage", "count_attempt")
 
 
