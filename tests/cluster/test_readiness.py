@@ -13,7 +13,7 @@ from fsm_conn.cluster.serving.readiness import notify
 def manager(address: str) -> socket.socket:
     """A service manager that listens."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listening.settimeout(60)
+    listening.settimeout(200)
     listening.bind(address)
     return listening
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -417,8 +418,9 @@ class TestTemplates:
         def killer() -> None:
             while not stop.wait(0.005):
                 for template in prefork.templates():
-                    if template.pid is not None:
-                        os.kill(template.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it has just ended, and the loop was told
+                        if (pid := template.pid) is not None:
+                            os.kill(pid, signal.SIGKILL)
 
         async def life() -> None:
             process, line = await printed(*hostile("stubborn"))
