@@ -56,7 +56,13 @@ def write() -> None:
     """Write down what this process has seen."""
     if SEEN is not None and FOLDER is not None:
         Path(FOLDER).mkdir(parents=True, exist_ok=True)
-        (Path(FOLDER) / f"{os.getpid()}-{time.time_ns()}.json").write_text(json.dumps(SEEN.get_coverage()))
+        (Path(FOLDER) / f"{os.getpid()}-{time.time_ns()}.json").write_text(json.dumps(_relative(SEEN.get_coverage())))
+
+
+def _relative(coverage: Any) -> Any:
+    """The same with names of files that do not say where the package is: `py` and `thorough` have one each."""
+    coverage["files"] = {os.path.relpath(name, package()): seen for name, seen in coverage["files"].items()}
+    return coverage
 
 
 pytest_sessionfinish = write
@@ -72,7 +78,8 @@ def main(folder: str, least: str = "") -> int:
     if not least:
         shutil.rmtree(folder, ignore_errors=True)
         return 0
-    everything = Slipcover(branch=True, source=[package()], omit=OMITTED, exclude_lines=NOT_COUNTED).get_coverage()
+    known = Slipcover(branch=True, source=[package()], omit=OMITTED, exclude_lines=NOT_COUNTED)
+    everything = _relative(known.get_coverage())
     for file in Path(folder).glob("*.json"):
         merge_coverage(everything, json.loads(file.read_text()))
     print_coverage(everything, skip_covered=True, missing_width=60)

@@ -140,7 +140,7 @@ def test_the_two_commands_are_one_line_each_and_set_up_all_they_need() -> None:
         assert "\n" not in command
         assert command.startswith("python3.11 -m venv .venv && .venv/bin/pip install -q ")
     assert demo.endswith(" '.[cli]' && .venv/bin/fsm-conn demo")
-    assert tests.endswith(" tox && .venv/bin/tox -p")
+    assert tests.endswith(" tox && .venv/bin/tox")
     assert re.search(r"\^python3\.\* tox", (ROOT / ".ci" / "run").read_text())
 
 
