@@ -13,7 +13,7 @@ import attrs
 from fsm_conn._util.keywords import explained_class
 from fsm_conn.machine.table import State, Transition, others
 
-__all__ = ["LINK_OPEN", "SERVES", "STATES", "TRANSITIONS", "ConnectionState", "LinkState", "Trigger"]
+__all__ = ["LINK_OPEN", "LOSING", "SERVES", "STATES", "TRANSITIONS", "ConnectionState", "LinkState", "Trigger"]
 
 LINK_OPEN = "link open"
 SERVES = "serves calls"
@@ -85,6 +85,8 @@ class LinkState(State):
 
 _S, _T = ConnectionState, Trigger
 
+LOSING = frozenset({_T.LOST, _T.PROBE_FAILED})
+"""The triggers by which an open link is lost, if they lead to a state without one."""
 
 STATES: tuple[State, ...] = (
     State(_S.DISCONNECTED, initial=True, final=True),

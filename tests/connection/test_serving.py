@@ -17,6 +17,7 @@ from fsm_conn import (
     ConnectionPool,
     HealthPolicy,
     Metrics,
+    PoolPolicy,
     RetryPolicy,
     State,
     add_state,
@@ -26,6 +27,8 @@ from fsm_conn.checks import check
 from fsm_conn.connection.clients import HealthMonitoredClient
 from fsm_conn.connection.table import LinkState
 from fsm_conn.diagrams import diagram
+from fsm_conn.links.errors import GoingAwayError
+from fsm_conn.pool.slots.slot import Slot
 from fsm_conn.testing import Life, explore, lifecycle_test, pool_test
 from fsm_conn.testing.lives.pools.life import PoolLife
 
@@ -234,6 +237,110 @@ async def test_it_stays_in_service() -> None:
             assert pool.get_pool_stats()["available_in_pool"] == 0
         async with pool.acquire(timeout=10) as lease:
             assert (lease.connection.state, peer.open_now) == ("connected", 1)
+
+
+def test_to_serve_nobody_for_a_while_is_no_loss() -> None:
+    """However often it does so: the link is the same, so a pool of them keeps the rule of pauses after losses."""
+    life = PoolLife(
+        make=pool_of(Throttled),
+        retry=RetryPolicy(initial_delay=1, jitter="none", stable_after=30, max_restarts=1, restart_window=20),
+    )
+    life.open()
+    life.answer("open")
+    for _ in range(3):
+        life.fire("throttle")
+        life.fire("eased")
+    life.end()
+
+
+async def _goes_away(peer: Peer, conn: Connection) -> None:
+    """Closed in good order, and renewed."""
+    peer.lose(GoingAwayError("an update"))
+    await conn.wait_for_state("renewing")
+    await conn.wait_for_state("connected")
+
+
+async def _is_throttled(peer: Peer, conn: Connection) -> None:
+    """Serves nobody, and then serves again."""
+    conn.fire("throttle")
+    await conn.wait_for_state("connected")
+
+
+async def _is_replaced(peer: Peer, conn: Connection) -> None:
+    """By whoever leases it."""
+    await conn.reconnect()
+
+
+def _strict(restart_window: float = 1000, stable_after: float = 100) -> dict[str, Any]:
+    """The options of a pool of one, that waits long after two losses in a row, and a second after each failure."""
+    retry = RetryPolicy(max_attempts=1, max_restarts=1, restart_window=restart_window, stable_after=stable_after)
+    pauses = RetryPolicy(max_attempts=None, initial_delay=1, max_delay=1, jitter="none")
+    policy = PoolPolicy(size=1, max_overflow=0, replacement=pauses)
+    return {"connection_class": Throttled, "retry": retry, "policy": policy}
+
+
+@pytest.mark.parametrize("happens", [_goes_away, _is_throttled, _is_replaced])
+async def test_only_losses_count_as_losses(happens: Any) -> None:
+    """After all else, a connection that gives up is opened again after the pool's pause, not that of lost links."""
+    peer = Peer()
+    async with ConnectionPool(peer, **_strict()) as pool:
+        (slot,) = pool.slots
+        for _ in range(3):
+            await happens(peer, slot.conn)
+            await slot.wait_for_state("ready")
+        began = asyncio.get_running_loop().time()
+        peer.lose()
+        await slot.wait_for_state("backing_off")
+        await slot.wait_for_state("ready")
+        assert asyncio.get_running_loop().time() - began == pytest.approx(1, abs=0.1)
+
+
+async def test_a_link_lost_while_it_serves_nobody_is_lost() -> None:
+    """It counts as any other: the second within the window is followed by the pause that the policy asks for."""
+    peer = Peer()
+    async with ConnectionPool(peer, **_strict(restart_window=50)) as pool:
+        (slot,) = pool.slots
+        began = asyncio.get_running_loop().time()
+        for _ in range(2):
+            slot.conn.fire("throttle")
+            peer.lose()
+            await slot.conn.wait_for_state("failed")
+            await slot.wait_for_state("ready")
+        assert asyncio.get_running_loop().time() - began == pytest.approx(50, abs=2)
+
+
+async def _on_trial(peer: Peer, pool: ConnectionPool) -> Slot:
+    """The only slot, after its connection gave up once."""
+    (slot,) = pool.slots
+    peer.lose()
+    await slot.wait_for_state("backing_off")
+    await slot.wait_for_state("ready")
+    assert slot.backoff.failures == 1
+    return slot
+
+
+async def test_a_link_on_trial_that_serves_nobody_for_a_while_goes_on() -> None:
+    """That is no failed attempt: the link is kept, and has been up since it was opened."""
+    peer = Peer()
+    async with ConnectionPool(peer, **_strict(stable_after=3)) as pool:
+        slot = await _on_trial(peer, pool)
+        await asyncio.sleep(2)
+        await _is_throttled(peer, slot.conn)
+        await slot.wait_for_state("ready")
+        assert (peer.opened, slot.backoff.failures) == (2, 1)
+        assert not slot.is_on_trial(None)
+
+
+async def test_a_link_on_trial_that_is_lost_while_it_serves_nobody_has_failed() -> None:
+    """The pool makes the next attempt, after its pause."""
+    peer = Peer()
+    async with ConnectionPool(peer, **_strict()) as pool:
+        slot = await _on_trial(peer, pool)
+        slot.conn.fire("throttle")
+        assert slot.state == "opening"
+        peer.lose()
+        await slot.wait_for_state("backing_off")
+        assert slot.backoff.failures == 2
 
 
 class _Silent(Degradable):  # type: ignore[misc, valid-type]

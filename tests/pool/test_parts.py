@@ -35,7 +35,9 @@ def test_a_slot_is_closed_from_everywhere_and_lost_wherever_it_has_a_link() -> N
         assert lifecycle.handles(state, SlotTrigger.RETIRE) or state == SlotState.CLOSED
         assert lifecycle.handles(state, SlotTrigger.FAULT)
         has_link = state in IN_SERVICE or state == SlotState.CONFIGURING
-        assert lifecycle.handles(state, SlotTrigger.LOST) == has_link
+        assert lifecycle.handles(state, SlotTrigger.WITHDRAWN) == has_link
+        may_have_link = has_link or state == SlotState.OPENING  # one that serves nobody for a while
+        assert lifecycle.handles(state, SlotTrigger.LOST) == may_have_link
 
 
 # --- pauses ---------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from fsm_conn.connection.calling.records import CallOutcome, CallRecord
 from fsm_conn.connection.counting.link_span import LinkSpan
 from fsm_conn.connection.errors import CallTimeoutError, ConnectAbandonedError, ConnectFailedError, NotConnectedError
 from fsm_conn.connection.records import ConnectionRecord
-from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.connection.table import LOSING, ConnectionState, Trigger
 
 if TYPE_CHECKING:
     from fsm_conn.connection.linked import LinkedMachine
@@ -30,8 +30,6 @@ SAMPLES = 1024
 
 _REFUSED = (NotConnectedError, ConnectFailedError, ConnectAbandonedError, CallTimeoutError)
 """The errors of calls that were not sent."""
-
-_LOSSES = frozenset({Trigger.LOST, Trigger.PROBE_FAILED})
 
 
 def _latencies() -> deque[float]:
@@ -141,7 +139,7 @@ class Metrics:
             return
         if record.source == ConnectionState.CONNECTED:
             self.connected_since = None
-            self.losses += record.trigger in _LOSSES
+            self.losses += record.trigger in LOSING
         if record.dest == ConnectionState.CONNECTED:
             self._note_connected(record.at)
         elif record.dest == ConnectionState.DISCONNECTED:

@@ -54,11 +54,12 @@ class Backoff:
         return self.failures > 0 and not self._has_been_stable(now)
 
     def came_up(self, now: float) -> None:
-        """A link is open."""
+        """A link is in service at last; if the one that it renews was stable, earlier failures do not count."""
+        self.went_down(now)
         self._up_since = now
 
     def went_down(self, now: float) -> None:
-        """The link is out of service; if it was stable, earlier failures do not count."""
+        """The link is gone, or will be; if it was stable, earlier failures do not count."""
         if self._has_been_stable(now):
             self.forget()
         self._up_since = None

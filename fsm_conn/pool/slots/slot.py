@@ -28,7 +28,7 @@ from fsm_conn.pool.slots.generation import Generation
 from fsm_conn.pool.slots.kind import Kind, SlotOwner
 from fsm_conn.pool.slots.subscribers import Subscribers
 from fsm_conn.pool.slots.table import IN_SERVICE, SLOT_STATES, SLOT_TRANSITIONS, STARTING, SlotState, SlotTrigger
-from fsm_conn.pool.slots.watch import meddling, told_by
+from fsm_conn.pool.slots.watch import is_loss, meddling, told_by
 
 if TYPE_CHECKING:
     import random
@@ -235,7 +235,8 @@ class Slot(StateMachine):
 
     def must_pause(self, reason: BaseException | None) -> bool:
         """Whether the pool, rather than the connection, makes the next attempt."""
-        return self.conn.state == ConnectionState.FAILED or self.is_on_trial(reason)
+        is_gone = self.conn.state not in self.conn.linked_states
+        return is_gone and (self.conn.state == ConnectionState.FAILED or self.is_on_trial(reason))
 
     def was_retired(self, reason: BaseException | None) -> bool:
         """Whether the slot has left the pool."""
@@ -267,16 +268,12 @@ class Slot(StateMachine):
         self.note_cause(reason)
         self._owner.gave_up(self, is_news=self.backoff.failures == 1)
 
-    def note_loss(self, reason: BaseException | None) -> None:
-        """One more link was lost."""
-        self.backoff.lost(now())
-
     def begin_service(self, reason: BaseException | None) -> None:
         """The link can be leased."""
         began = self.idle_since = now()
-        self.backoff.came_up(began)
         self.cause = None
         if self.conn.link is not self._link:
+            self.backoff.came_up(began)
             self._link = self.conn.link
             self.is_exclusive = self._link is not None and self._link.one_at_a_time
             self.has_reset = has_reset(self._link)
@@ -359,12 +356,15 @@ class Slot(StateMachine):
 
     def _conn_moved(self, record: TransitionRecord) -> None:
         """The connection moved: take the slot out of service at once, whatever else runs in the loop first."""
-        is_gone = record.dest not in self.conn.linked_states or self.conn.link is not self._link
+        linked = self.conn.linked_states
+        if is_loss(record, linked):
+            self.backoff.lost(now())
+        is_gone = record.dest not in linked or self.conn.link is not self._link
         if is_gone and not self.policy.lease_outlives_link:
             self._end_leases(record.reason)
         if self._state == _S.CONFIGURING:
             self._meddling = self._meddling or meddling(record)
-        if (trigger := told_by(record, self._state, self.conn.serving_states)) and not self._meddling:
+        if (trigger := told_by(record, self._state, linked, self.conn.serving_states)) and not self._meddling:
             self.fire(trigger, record.reason)
 
     def _end_leases(self, reason: BaseException | None) -> None:

@@ -47,6 +47,8 @@ class SlotTrigger(StrEnum):
     """The connection has given up, or `on_open` has refused the link."""
     LOST = "lost"
     """The link is gone."""
+    WITHDRAWN = "withdrawn"
+    """The link is open and serves nobody for a while: it is throttled, say, or its peer closes it in good order."""
     RESET = "reset"
     """A lease is over, and `on_release` is to clean up after it."""
     RESET_DONE = "reset_done"
@@ -73,6 +75,7 @@ STARTING = frozenset({_S.OPENING, _S.CONFIGURING})
 """The states in which a connection is being opened."""
 IN_SERVICE = frozenset({_S.READY, _S.RESETTING, _S.STALE})
 """The states in which a link is open and `on_open` has finished with it."""
+_WITH_LINK = (_S.OPENING, _S.CONFIGURING, _S.READY, _S.RESETTING, _S.STALE)
 _AWAKE = others(_S.ASLEEP, _S.CLOSING, _S.CLOSED)
 
 SLOT_STATES: tuple[State, ...] = (
@@ -107,17 +110,13 @@ SLOT_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.OPEN_FAILED, (_S.OPENING, _S.CONFIGURING), _S.BACKING_OFF, effects="note_failure"),
     Transition(_T.RETRY, _S.BACKING_OFF, _S.OPENING, timer="replacement"),
     # The link is lost: the connection opens another by its own policy, unless that has ended.
-    Transition(_T.LOST, _S.CONFIGURING, _S.BACKING_OFF, guards="must_pause", effects=("note_loss", "note_failure")),
-    Transition(_T.LOST, _S.CONFIGURING, _S.OPENING, effects="note_loss"),
-    Transition(
-        _T.LOST,
-        (_S.READY, _S.RESETTING, _S.STALE),
-        _S.BACKING_OFF,
-        guards="must_pause",
-        effects=("end_service", "note_loss", "note_failure"),
-    ),
-    Transition(_T.LOST, _S.RESETTING, _S.OPENING, effects=("condemn_link", "end_service", "note_loss")),
-    Transition(_T.LOST, (_S.READY, _S.STALE), _S.OPENING, effects=("end_service", "note_loss")),
+    Transition(_T.LOST, _WITH_LINK, _S.BACKING_OFF, guards="must_pause", effects=("end_service", "note_failure")),
+    Transition(_T.LOST, _S.OPENING, None, effects="end_service"),
+    Transition(_T.LOST, _S.RESETTING, _S.OPENING, effects=("condemn_link", "end_service")),
+    Transition(_T.LOST, (_S.CONFIGURING, _S.READY, _S.STALE), _S.OPENING, effects="end_service"),
+    # The link is out of service, and not lost: that is no failure, and the time for which it has been up goes on.
+    Transition(_T.WITHDRAWN, _S.RESETTING, _S.OPENING, effects="condemn_link"),
+    Transition(_T.WITHDRAWN, (_S.CONFIGURING, _S.READY, _S.STALE), _S.OPENING),
     # Clean up after a lease; replace a link of unknown state when nobody uses it.
     Transition(_T.RESET, _S.READY, _S.RESETTING),
     Transition(_T.RESET, _S.RESETTING, None),

@@ -5,30 +5,40 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.connection.table import LOSING, ConnectionState, Trigger
 from fsm_conn.pool.slots.table import IN_SERVICE, SlotState, SlotTrigger
 
 if TYPE_CHECKING:
     from fsm_conn.machine.records import TransitionRecord
 
-__all__ = ["meddling", "told_by"]
+__all__ = ["is_loss", "meddling", "told_by"]
 
 
-def told_by(record: TransitionRecord, state: str, serving: Collection[str]) -> SlotTrigger | None:
+def told_by(
+    record: TransitionRecord, state: str, linked: Collection[str], serving: Collection[str]
+) -> SlotTrigger | None:
     """The trigger for the slot, in its present state; None when the transition means nothing to it.
 
     Args:
         record: the transition of the connection.
         state: the state of the slot.
+        linked: the states of the connection throughout which a link is open.
         serving: the states of the connection in which calls are served.
     """
     if record.internal or record.dest in serving:
         return None
     if state in IN_SERVICE or state == SlotState.CONFIGURING:
+        return SlotTrigger.WITHDRAWN if record.dest in linked else SlotTrigger.LOST
+    if state != SlotState.OPENING:
+        return None
+    if is_loss(record, linked):
         return SlotTrigger.LOST
-    if state == SlotState.OPENING and record.trigger == Trigger.OPEN_FAILED:
-        return SlotTrigger.ATTEMPT_FAILED
-    return None
+    return SlotTrigger.ATTEMPT_FAILED if record.trigger == Trigger.OPEN_FAILED else None
+
+
+def is_loss(record: TransitionRecord, linked: Collection[str]) -> bool:
+    """Whether a link was lost, rather than closed on request, renewed, or out of service for a while."""
+    return record.trigger in LOSING and record.dest not in linked
 
 
 def meddling(record: TransitionRecord) -> str:

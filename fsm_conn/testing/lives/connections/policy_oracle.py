@@ -17,7 +17,7 @@ import attrs
 
 from fsm_conn.connection.policy import Jitter, RetryPolicy
 from fsm_conn.connection.records import ConnectionRecord
-from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.connection.table import LOSING, ConnectionState, Trigger
 from fsm_conn.machine.errors import is_expected
 from fsm_conn.testing.lives.checks import EPSILON
 from fsm_conn.testing.lives.connections.evidence import Asked, ConnectionEvidence
@@ -28,8 +28,6 @@ __all__ = ["REASONS_TO_GIVE_UP", "Decision", "PolicyOracle"]
 S, T = ConnectionState, Trigger
 FAILING = frozenset({T.OPEN_FAILED, T.LOST, T.PROBE_FAILED})
 """Triggers after which the connection decides whether to open a link again."""
-LOSING = frozenset({T.LOST, T.PROBE_FAILED})
-"""Those of these triggers that end an open link."""
 ASKING = frozenset({T.CONNECT, T.RECONNECT})
 """Triggers by which a caller asks for a link, whatever happened before."""
 BEGINNING = ASKING | {T.RECOVER}

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from fsm_conn.connection.table import ConnectionState, Trigger
+from fsm_conn.connection.table import LOSING, ConnectionState, Trigger
 from fsm_conn.pool.pool import ConnectionPool
 from fsm_conn.pool.slots.slot import Slot
-from fsm_conn.pool.slots.table import SlotState, SlotTrigger
+from fsm_conn.pool.slots.table import SlotState
 from fsm_conn.pool.table import PoolState
 from fsm_conn.testing.lives.checks import AT_REST, Invariant
 from fsm_conn.testing.lives.culprits import where_defined
@@ -144,8 +144,9 @@ def attempts_have_pauses(pool: ConnectionPool, model: PoolModel, now: float) -> 
 
 
 def _span(slot: Slot, count: int) -> float:
-    """The shortest time within which a slot has lost that many links."""
-    lost = [record.at for record in slot.history if record.trigger == SlotTrigger.LOST]
+    """The shortest time within which a slot has lost that many links. One that only stops serving is not lost."""
+    linked = slot.conn.linked_states
+    lost = [each.at for each in slot.conn.history if each.trigger in LOSING and each.dest not in linked]
     return min((then - first for first, then in zip(lost, lost[count - 1 :], strict=False)), default=math.inf)
 
 
