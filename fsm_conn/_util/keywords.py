@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from fsm_conn._util.field_docs import FieldDocs
@@ -18,6 +18,7 @@ __all__ = [
     "limits",
     "named",
     "refuse_unknown",
+    "remembered",
     "taken_by",
 ]
 
@@ -154,6 +155,9 @@ _ADDRESS, _COOKIE = "one string, such as 'localhost:50051'", "the cookie is a va
 HOW = {"host": _ADDRESS, "port": _ADDRESS, "cookie": _COOKIE, "magic_cookie": _COOKIE}
 """What to say beside the keyword to write instead."""
 
+_HOMES: dict[str, Callable[..., Any]] = {}
+"""The constructors of public classes, by the names of the classes: those imported so far."""
+
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _TOO_MANY = re.compile(r"takes (?:from \d+ to )?\d+ positional arguments? but \d+ were given")
@@ -168,13 +172,20 @@ def advice(name: str, own: Iterable[str], places: Places) -> str:
         places: the places that take others.
     """
     known = list(own)
-    for wanted in ((name, *WORDS.get(name, ())), _near(name, known, places)):
-        found = [f"{word}=..." for word in wanted if word in known]
-        found += [place.format(f"{word}=...") for word in wanted for place, words in places.items() if word in words]
-        if found:
-            how = f": {HOW[name]}" if name in HOW else ""
-            return f"give {' or '.join(dict.fromkeys(found))}{how}"
-    return f"it takes {', '.join(known) or 'no keywords'}"
+    takes = f"it takes {', '.join(known) or 'no keywords'}"
+    if found := _found((name, *WORDS.get(name, ())), known, places):
+        return f"give {found}: {HOW[name]}" if name in HOW else f"give {found}"
+    if homes := [f"{home}({name}=...)" for home, made in _HOMES.items() if name in _taken(made)]:
+        return f"that is {' or '.join(homes)}; {takes}"  # rather than a name that is only like it
+    near = _found(_near(name, known, places), known, places)
+    return f"give {near}" if near else takes
+
+
+def _found(names: Collection[str], known: Collection[str], places: Places) -> str:
+    """Where any of these names may be given; empty when nothing takes one."""
+    found = [f"{word}=..." for word in names if word in known]
+    found += [place.format(f"{word}=...") for word in names for place, words in places.items() if word in words]
+    return " or ".join(dict.fromkeys(found))
 
 
 def _near(name: str, own: Iterable[str], places: Places) -> list[str]:
@@ -200,6 +211,8 @@ def explained(places: Callable[[], Places] = dict) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
+        remembered(function)
+
         @functools.wraps(function)
         def explaining(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -222,6 +235,17 @@ def explained(places: Callable[[], Places] = dict) -> Callable[[F], F]:
     return decorate
 
 
+def remembered(function: F) -> F:
+    """Remember which keywords a constructor of ours takes, for whoever gives one of them to something else.
+
+    A life under test takes what it passes on, so none is remembered.
+    """
+    room = function.__module__.partition("fsm_conn.")[2]
+    if function.__name__ == "__init__" and room and not room.startswith("testing"):
+        _HOMES[function.__qualname__.removesuffix(".__init__")] = function
+    return function
+
+
 def _explain(
     function: Callable[..., Any], args: tuple[Any, ...], error: TypeError, places: Callable[[], Places]
 ) -> None:
@@ -241,6 +265,11 @@ def named(function: Callable[..., Any], *kinds: Any) -> list[str]:
     """The parameters that a caller can name; with `kinds`, those of these kinds."""
     parameters = inspect.signature(function).parameters.values()
     return [each.name for each in parameters if each.kind in (kinds or _NAMED) and each.name not in ("self", "cls")]
+
+
+@functools.cache
+def _taken(made: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(named(made))
 
 
 def taken_by(owner: type) -> Iterator[str]:

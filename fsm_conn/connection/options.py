@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -37,6 +38,9 @@ ATTRIBUTES = (
 )
 """The attributes of nearly every connection that was connected."""
 
+_BY_CLASS = ("close_timeout", "drain_timeout", "hook_timeout")
+"""The limits that a class sets, rather than each connection."""
+
 _MOST_RECORDS = 100_000_000
 
 
@@ -53,7 +57,10 @@ def other_places() -> Places:
         "Endpoint(address, {}) as the target": Endpoint,
     }
     given_first = {"address", "command"}
-    return {place: attrs.fields_dict(home).keys() - given_first for place, home in homes.items()}
+    found: dict[str, Iterable[str]] = {
+        place: attrs.fields_dict(home).keys() - given_first for place, home in homes.items()
+    }
+    return {**found, "{} as an attribute of a subclass of Connection": _BY_CLASS}
 
 
 def attempt_limit() -> Places:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from fsm_conn._util.keywords import explained, limits
+from fsm_conn._util.keywords import explained, limits, remembered
 from fsm_conn._util.validators import check_seconds, check_whole, shown
 from fsm_conn.connection.calling.calls import Calls, split_arguments
 from fsm_conn.connection.calling.proxies import ServiceProxy, Services
@@ -81,6 +81,7 @@ class ConnectionPool(PoolMachine):
     process was forked refuses everything in the child.
     """
 
+    @remembered
     def __init__(
         self,
         target: PoolTargets,

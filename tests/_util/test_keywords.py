@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pydoc
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,8 @@ from fsm_conn import (
     diagrams,
     testing,
 )
-from fsm_conn._util.keywords import WORDS, explained_class
+from fsm_conn._util import keywords
+from fsm_conn._util.keywords import WORDS, explained_class, named, taken_by
 
 SETTINGS = (CallOptions, Endpoint, HealthPolicy, Plugin, PoolPolicy, Reattach, RetryPolicy, Tls)
 
@@ -73,6 +75,15 @@ SETTINGS = (CallOptions, Endpoint, HealthPolicy, Plugin, PoolPolicy, Reattach, R
             lambda **wrong: Connection("h:1", **wrong),
             "port: Connection(port=...): give target=...: one string, such as 'localhost:50051'",
         ),
+        (
+            lambda **wrong: Connection(["x"], **wrong),
+            "drain_timeout: Connection(drain_timeout=...): give drain_timeout=... as an attribute of a subclass of Connection",
+        ),
+        (lambda **wrong: RetryBudget(1, **wrong), "leases: RetryBudget(leases=...): it takes rate, burst"),
+        (
+            lambda **wrong: Tls(**wrong),
+            "ready_timeout: Tls(ready_timeout=...): that is HealthPolicy(ready_timeout=...); it takes roots, certificate, key",
+        ),
         (lambda **wrong: Connection(**wrong), "command: Connection(command=...): give target=..."),
         (
             lambda **wrong: Plugin(["x"], **wrong),
@@ -90,6 +101,68 @@ def test_a_wrong_keyword_finds_the_right_one(make: Callable[..., Any], told: str
     with pytest.raises(TypeError) as caught:
         make(**{wrong: 1})
     assert str(caught.value) == text
+
+
+def _public_classes() -> dict[str, type]:
+    """Those of all rooms whose constructors take something; of two with one name, that of the first room."""
+    found: dict[str, type] = {}
+    for package in surface.packages():
+        module = importlib.import_module(package)
+        things = {name: getattr(module, name) for name in module.__all__}
+        found = {name: each for name, each in things.items() if inspect.isclass(each)} | found
+    return {name: each for name, each in found.items() if not issubclass(each, BaseException) and any(taken_by(each))}
+
+
+PUBLIC = _public_classes()
+_CALL = re.compile(r"(?:(\w+)=)?(\w+)\((?:\w+, )?(\w+)=\.\.\.\)(?: as the target| with a call)?")
+_OWN = re.compile(r"(\w+)=\.\.\.( as an attribute of a subclass of Connection)?")
+
+
+def _takes(owner: type) -> set[str]:
+    """What may be given to a class; a pool and a client pass to a connection what is not for them."""
+    passes_on = any(
+        "options" in inspect.signature(vars(each).get("__init__", owner)).parameters for each in owner.__mro__[:-1]
+    )
+    return {
+        *taken_by(owner),
+        *(taken_by(Connection) if passes_on else ()),
+        *(taken_by(ConnectionPool) if passes_on else ()),
+    }
+
+
+def _explains(owner: type) -> bool:
+    return hasattr(owner.__init__, "__wrapped__") or issubclass(owner, ConnectionPool)
+
+
+@pytest.mark.parametrize("name", [name for name, owner in PUBLIC.items() if _explains(owner)])
+def test_a_keyword_of_something_else_is_told_a_place_that_takes_it(name: str) -> None:
+    """Whichever public class it belongs to: no advice names a place that refuses it, or one that is only named like it."""
+    owner = PUBLIC[name]
+    needed = [each for each in named(owner.__init__) if _is_needed(owner, each)]
+    for keyword in sorted({each for other in keywords._HOMES.values() for each in named(other)} - _takes(owner)):
+        with pytest.raises(TypeError) as caught:
+            owner(**{each: ["x"] for each in needed}, **{keyword: 1})
+        told = str(caught.value).partition("=...): ")[2]
+        for advised in re.sub(r"; it takes .*|: one string.*|: the cookie.*", "", told).split(" or "):
+            _check_advice(owner, keyword, advised.removeprefix("give ").removeprefix("that is "))
+
+
+def _is_needed(owner: type, keyword: str) -> bool:
+    return inspect.signature(owner).parameters[keyword].default is inspect.Parameter.empty
+
+
+def _check_advice(owner: type, keyword: str, advised: str) -> None:
+    assert not advised.startswith("it takes "), "it is a keyword of something"
+    if call := _CALL.fullmatch(advised):
+        given_as, home, word = call.groups()
+        assert word in _takes(PUBLIC[home])
+        assert given_as is None or given_as in _takes(owner)
+    else:
+        own = _OWN.fullmatch(advised)
+        assert own is not None, advised
+        word = own[1]
+        assert hasattr(Connection, word) if own[2] else word in _takes(owner)
+    assert word in (keyword, *WORDS.get(keyword, ())), f"{word} is only like {keyword}"
 
 
 def test_values_without_names_are_told_which_to_name() -> None:
@@ -176,7 +249,10 @@ def test_a_class_without_source_has_its_own_docstring() -> None:
         (lambda: diagrams.diagram(Connection, fmt="svg"), "diagram(fmt=...): give format=..."),  # type: ignore[call-overload]
         (lambda: testing.explore(Connection, steps=3), "explore(steps=...): give depth=..."),
         (lambda: testing.lifecycle_test(Connection, examples=3), "lifecycle_test(examples=...): give max_examples=..."),
-        (lambda: testing.pool_test(ConnectionPool, size=3), "pool_test(size=...): it takes "),
+        (
+            lambda: testing.pool_test(ConnectionPool, size=3),
+            "pool_test(size=...): that is PoolPolicy(size=...); it takes ",
+        ),
         (lambda: testing.Life(Connection, timeout=3), "Life(timeout=...): give start_timeout=..."),  # type: ignore[call-arg]
         (lambda: checks.check(Connection, ignore={}), "check(ignore=...): give accept=..."),  # type: ignore[call-arg]
         (

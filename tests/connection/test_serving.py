@@ -100,7 +100,9 @@ def test_only_connected_serves_by_itself() -> None:
 
 def test_only_a_state_with_a_link_can_serve() -> None:
     """There is no other way to say it."""
-    with pytest.raises(TypeError, match=r"State\(serves=\.\.\.\): it takes name, "):
+    with pytest.raises(
+        TypeError, match=r"^State\(serves=\.\.\.\): that is LinkState\(serves=\.\.\.\); it takes name, "
+    ):
         State("idle", serves=True)  # type: ignore[call-arg]
 
 
