@@ -353,6 +353,37 @@ async def test_no_more_wait_than_the_policy_allows(opened: Any) -> None:
     assert pool.get_pool_stats()["stats"]["refused"] == 1
 
 
+@pytest.mark.parametrize("most", [1, 2])
+async def test_as_many_wait_when_less_overflow_is_allowed_than_there_is(opened: Any, most: int) -> None:
+    """What is still leased beyond the new limit is nobody's place in the queue."""
+    pool, _ = await opened(1, 2, policy=PoolPolicy(max_waiters=most))
+    leases = [await pool.acquire() for _ in range(3)]
+    pool.resize(max_overflow=0)
+    tasks = begun(*(pool.acquire() for _ in range(most)))
+    await settled()
+    assert not any(task.done() for task in tasks)
+    with pytest.raises(PoolFullError, match=f"{most} wait for a connection already"):
+        await pool.acquire()
+    for lease in leases:
+        lease.release()
+    for task in tasks:
+        (await task).release()
+
+
+async def test_a_task_that_waits_for_itself_is_warned_when_less_overflow_is_allowed(
+    opened: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No connection can be started for it."""
+    pool, _ = await opened(1, 2)
+    leases = [await pool.acquire() for _ in range(3)]
+    pool.resize(max_overflow=0)
+    with pytest.raises(PoolTimeoutError):
+        await pool.acquire(timeout=0.1)
+    assert "holds" in caplog.text
+    for lease in leases:
+        lease.release()
+
+
 async def test_several_leases_of_one_connection(opened: Any) -> None:
     """The one with the fewest is taken; overflow only when all are full."""
     pool, peer = await opened(2, 1, policy=PoolPolicy(leases_per_connection=2))

@@ -283,7 +283,7 @@ class Slots:
     def _room_for_overflow(self, now: float) -> int:
         if now + SOON < self.overflow_at:
             return 0
-        return self.policy.max_overflow - sum(slot.is_overflow for slot in self._slots)
+        return max(0, self.policy.max_overflow - sum(slot.is_overflow for slot in self._slots))
 
 
 def _doubt(slot: Slot) -> bool:
