@@ -35,6 +35,7 @@ class LinkHolder:
 
     __slots__ = (
         "_closing",
+        "_drained",
         "_suspicion",
         "_unclosed",
         "incoming",
@@ -51,6 +52,7 @@ class LinkHolder:
         self.incoming: tuple[Link, Traffic] | None = None
         self.traffic = Traffic(0.0)
         self.retired: dict[Link, asyncio.Task[None]] | None = None
+        self._drained: tuple[asyncio.Task[None], ...] = ()
         self.up_since: float | None = None
         self.noted: Link | None = None
         self.route: Any = None
@@ -171,6 +173,9 @@ class LinkHolder:
                 await end(owner, "drained() or close() of a retired link", task, grace=limit + 2 * GRACE)
                 if self._was_retired(link):
                     await self._close(link, owner, limit)  # it was cancelled before it had begun
+            for closing in self._drained:  # in good order, within the limit of each
+                await finish(closing, limit + 2 * GRACE)
+                leave(owner, "close() of a retired link", closing)
 
     async def _drain(self, link: Link, owner: object, drain_timeout: float, close_timeout: float) -> None:
         try:
@@ -179,7 +184,13 @@ class LinkHolder:
             _log.warning("%r: calls on a retired link took more than %g s and are broken off", owner, drain_timeout)
         finally:
             self._was_retired(link)
-            await self._close(link, owner, close_timeout)
+            task = asyncio.current_task()
+            assert task is not None
+            self._drained += (task,)
+            try:
+                await self._close(link, owner, close_timeout)
+            finally:
+                self._drained = tuple(other for other in self._drained if other is not task)
 
     def _was_retired(self, link: Link) -> bool:
         """Whether a link is among the retired ones, which it leaves."""
@@ -192,7 +203,7 @@ class LinkHolder:
     def let_go(self) -> None:
         """Drop the links: their loop was closed, and nothing can be awaited in it."""
         self.link = self.incoming = self.noted = self.route = self._closing = self._suspicion = None
-        self.retired = None
+        self.retired, self._drained = None, ()
 
     def entered(self, is_linked: bool, serves: bool, now: Callable[[], float]) -> float | None:
         """Note since when the link is up, when a state is entered; return the earlier value."""

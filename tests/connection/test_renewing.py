@@ -156,10 +156,11 @@ async def test_what_was_really_broken_is_still_an_outage() -> None:
         assert peer.open_now == 1
 
 
+@pytest.mark.parametrize("close_delay", [0.0, 1.0])
 @pytest.mark.parametrize("at", [0.0, 0.5, 2.0, 4.0])
-async def test_a_disconnect_ends_all_links(at: float) -> None:
+async def test_a_disconnect_ends_all_links(at: float, close_delay: float) -> None:
     """While the next one is opened, and while the old one finishes its calls."""
-    peer = LinkPeer(delay=1.5)
+    peer = LinkPeer(delay=1.5, close_delay=close_delay)
     conn = Connection(peer, retry=RETRY)
     await conn.connect()
     call = asyncio.create_task(conn.call("a.B", takes=100))
