@@ -572,11 +572,12 @@ async def test_all_links_are_closed_at_once_when_everything_ends(caplog: pytest.
 
 async def test_a_link_that_is_replaced_has_its_time_for_closing(caplog: pytest.LogCaptureFixture) -> None:
     """The one that the connection gives it."""
-    link = Held(closes=50)
-    await retired(link, Held())
+    await retired(Held(closes=50), Held())
     await asyncio.sleep(CLOSE + 0.1)
     assert caplog.messages == [LATE]
-    assert not link.done[1:] or link.done[-1][0] == "drained"
+    await retired(Held(drains=50), Held())
+    await asyncio.sleep(DRAIN + 0.1)
+    assert caplog.messages[1:] == ["'the owner': calls on a retired link took more than 20 s and are broken off"]
 
 
 async def test_retired_links_are_closed_though_the_present_one_fails_to() -> None:
@@ -601,13 +602,14 @@ async def test_a_retired_link_is_closed_whose_task_had_not_begun(caplog: pytest.
 
 async def test_the_closing_of_a_retired_link_is_waited_for() -> None:
     """It goes on in good order, and nothing is left when everything has ended."""
-    link = Held(drains=1, closes=2)
-    holder = await holding(link)
+    links = [Held(drains=1, closes=2), Held(drains=1, closes=2.5), Held(drains=1, closes=0.5)]
+    holder = await retired(*links)
     holder.retire(OWNER, DRAIN, CLOSE)
     await asyncio.sleep(2)
-    assert (holder.retired, link.closes) == ({}, 1)
+    assert (holder.retired, [link.closes for link in links]) == ({}, [1, 1, 1])
     await holder.release_all(OWNER, CLOSE)
-    assert (now(), link.done[-1], link.closes) == (3.0, ("close", 3.0), 1)
+    assert [link.done[-1] for link in links] == [("close", 3.0), ("close", 3.5), ("close", 1.5)]
+    assert (now(), [link.closes for link in links]) == (3.5, [1, 1, 1])
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -395,3 +395,29 @@ async def test_a_slot_comes_back_from_another_thread_by_way_of_its_loop(where: s
     assert (slot.holders, failed) == ([ME], [])
     await settled()
     assert slot.holders == ([] if where == "elsewhere" else [ME])
+
+
+# --- leases that are not released -----------------------------------------------------------------------------------------
+
+
+async def test_a_lease_that_is_held_too_long_is_named_with_its_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """And where it was got, if that is known."""
+    Counter(lease_limit=7.0).leases.overdue("a lease", ", since there")
+    assert caplog.messages == ["'a lease' has been held for 7 s, and is perhaps forgotten, since there"]
+
+
+async def test_a_lease_that_was_dropped_gives_back_its_slot(caplog: pytest.LogCaptureFixture) -> None:
+    """In the loop, and is counted, unless its link was lost before."""
+    counter = Counter()
+    for number in (1, 2):
+        slot = counter.put(holders=[ME])
+        counter.leases.forgotten(slot, ME, slot.generation, "100 % forgotten")
+        assert slot.holders == [ME]
+        await settled()
+        assert (slot.holders, counter.counts.leaked) == ([], number)
+    slot = counter.put(holders=[ME])
+    slot.generation.end(None)
+    counter.leases.forgotten(slot, ME, slot.generation, "lost")
+    await settled()
+    assert (slot.holders, counter.counts.leaked) == ([ME], 2)
+    assert caplog.messages == ["100 % forgotten"] * 2
