@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,12 +13,18 @@ import pytest
 from extent import far
 from transitions import Machine, MachineError
 
-from fsm_conn import IllegalTriggerError, State, StateMachine, Transition, others
+from fsm_conn import IllegalTriggerError, MissingDataError, State, StateMachine, Transition, others
 from fsm_conn.machine.dispatch import CORE
 
+<<<<<<< HEAD
 TABLES = far(400)
 """How many tables are compared: ten thousand, whenever dispatch is changed, take a minute (`SEARCH=25`)."""
 BATCH = 100
+=======
+TABLES = int(os.environ.get("FSM_CONN_TABLES", "1000"))
+"""How many tables are compared: ten thousand, whenever dispatch is changed, take a minute."""
+BATCH = 25
+>>>>>>> a2156fc (Test what dispatch says when data are missing, and what it writes)
 FIRED = 12
 """Triggers that each table is fired with."""
 GUARDS, EFFECTS = ("may", "might", "can", "shall"), ("count", "note", "tell")
@@ -293,3 +300,151 @@ def test_what_runs_can_be_read() -> None:
         Loud.lifecycle.source("off", "pull")
     assert [row.dest for row in Loud.lifecycle.rows("off", "push")] == ["on", None]
     assert Loud.lifecycle.rows("off", "pull") == ()
+
+
+# --- what is missing ------------------------------------------------------------------------------------------------------
+
+
+class Needy(StateMachine):
+    """Everything needs something."""
+
+    states = (State("off", initial=True, exit="leave"), State("on", entry="come"))
+    transitions = (
+        Transition("guarded", "off", "on", "may"),
+        Transition("guarded", "off", None),
+        Transition("acted", "off", None, (), "note"),
+        Transition("pushed", "off", "on"),
+        Transition("pulled", "on", None, (), "blame"),
+    )
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def may(self, key: int) -> bool:
+        return key == 1
+
+    def note(self, word: str) -> None:
+        self.told.append(word)
+
+    def leave(self, bag: str) -> None:
+        self.told.append(bag)
+
+    def come(self, light: str = "none") -> None:
+        self.told.append(light)
+
+    def blame(self, error: Exception) -> None:
+        self.told.append(error)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "kind", "method", "name"),
+    [
+        ("guarded", "guard", "may", "key"),
+        ("acted", "effect", "note", "word"),
+        ("pushed", "exit effect", "leave", "bag"),
+    ],
+)
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG])
+def test_what_was_not_given_is_named(trigger: str, kind: str, method: str, name: str, level: int) -> None:
+    """With who needs it, and how to give it; nothing has changed."""
+    machine = Needy()
+    with said(level), pytest.raises(MissingDataError) as told:
+        machine.fire(trigger)
+    assert str(told.value) == (
+        f"{machine!r}: {trigger!r} cannot be decided, because the {kind} {method}() needs {name!r}, which was not given; "
+        f"fire it as fire({trigger!r}, {name}=...), or give the parameter a default"
+    )
+    assert (told.value.trigger, told.value.missing) == (trigger, name)
+    assert (machine.state, machine.told, machine.visit) == ("off", [], 0)
+
+
+class Demanding(Needy):
+    """Its new state needs something, too."""
+
+    def come(self, light: str) -> None:  # type: ignore[override]
+        self.told.append(light)
+
+
+def test_what_a_new_state_needs_is_asked_for_before_anything_is_left() -> None:
+    """So that nothing has to be taken back."""
+    machine = Demanding()
+    with pytest.raises(MissingDataError, match=r"because the entry effect come\(\) needs 'light'"):
+        machine.fire("pushed", bag="a bag")
+    assert (machine.state, machine.told) == ("off", [])
+    machine.fire("pushed", bag="a bag", light="bright")
+    assert (machine.state, machine.told) == ("on", ["a bag", "bright"])
+
+
+def test_who_calls_the_reason_an_error_is_told_so() -> None:
+    """It is the one mistake that everybody makes."""
+    machine = Needy()
+    machine.fire("pushed", bag="a bag")
+    text = "or give the parameter a default. The error behind a trigger is given to a parameter that is called 'reason'"
+    with pytest.raises(MissingDataError, match=text):
+        machine.fire("pulled", OSError("refused"))
+
+
+# --- what is written ------------------------------------------------------------------------------------------------------
+
+
+class Broken(StateMachine):
+    """An effect that raises."""
+
+    states = (State("off", initial=True), State("on"))
+    transitions = (Transition("push", "off", "on", (), "fail"), Transition("note", "off", None))
+
+    def fail(self) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_traceback_shows_the_line_that_was_compiled() -> None:
+    """In a file that is named by the class, the trigger and the state."""
+    try:
+        Broken().fire("push")
+    except ZeroDivisionError as error:
+        shown = "".join(traceback.format_exception(error))
+    assert f'File "<{__name__}.Broken: push in off>", line 2, in step\n    self.fail()\n' in shown
+
+
+def test_what_is_shown_is_what_runs_while_nobody_listens() -> None:
+    """Also while somebody does."""
+    before = Loud.lifecycle.source("off", "push")
+    end = Loud.lifecycle.listen(lambda *row: None)
+    assert Loud.lifecycle.source("off", "push") == before
+    end()
+    assert "heard" not in before
+    assert "log" not in before
+
+
+def test_observers_are_told_whether_the_state_was_left() -> None:
+    """By each record."""
+    machine, told = Broken(), []
+    machine.on_transition(told.append)
+    machine.fire("note")
+    assert [(each.trigger, each.source, each.dest, each.internal) for each in told] == [("note", "off", "off", True)]
+    assert told[0].internal is True
+    loud = Loud()
+    loud.on_transition(told.append)
+    loud.fire("push")
+    assert (told[1].dest, told[1].internal) == ("on", False)
+    assert told[1].internal is False
+
+
+def test_a_place_of_several_guards_is_told_to_who_listens() -> None:
+    """Once for the row, by the guard that refused, or when it was taken."""
+
+    class Both(StateMachine):
+        states = (State("off", initial=True), State("on"))
+        transitions = (Transition("push", "off", "on", ("may", "can")), Transition("push", "off", None))
+
+        def may(self) -> bool:
+            return True
+
+        def can(self) -> bool:
+            return self.visit > 99
+
+    told: list[Any] = []
+    end = Both.lifecycle.listen(lambda *row: told.append(row))
+    Both().fire("push")
+    end()
+    assert told == [(0, "off", False), (1, "off", True)]
