@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsm_conn import LinkLostError, RetryPolicy
+from fsm_conn import DriverLink, LinkLostError, RetryPolicy
 from fsm_conn.connection.errors import ConnectAbandonedError, ConnectFailedError
 from fsm_conn.connection.table import Trigger
 from fsm_conn.pool.policy import PoolPolicy
@@ -93,12 +93,14 @@ class Owner:
 
     def gave_up(self, slot: Any, *, is_news: bool) -> None:
         self.told.append(("gave up", is_news))
+        assert isinstance(slot, Slot)
 
     def hook_failed(self, slot: Any, name: str, error: Any) -> None:
         self.told.append((name, error))
+        assert isinstance(slot, Slot)
 
     def slot_probed(self, slot: Any) -> None:
-        self.told.append("probed")
+        self.told.append(("probed", slot))
 
 
 def made(state: str = S.ASLEEP, *, kind: Kind = Kind.REGULAR, on_open: Any = None, **policy: Any) -> Any:
@@ -391,6 +393,69 @@ async def test_what_is_noted_of_a_new_link() -> None:
     slot.conn.link = None
     slot.begin_service(None)
     assert slot.is_exclusive is False
+
+
+@pytest.mark.parametrize("resets", [False, True])
+async def test_what_is_noted_of_a_driver(resets: bool) -> None:
+    """Whether its `reset` is to be called; and its probes are told to the owner."""
+
+    class Driver(DriverLink[Any]):
+        async def connect(self) -> Any:
+            return object()
+
+    class Resetting(Driver):
+        async def reset(self, driver: Any) -> None: ...
+
+    slot = made(S.OPENING)
+    slot.conn.link = link = Resetting() if resets else Driver()
+    slot.begin_service(None)
+    assert slot.has_reset is resets
+    link._on_probe()  # type: ignore[misc]
+    assert slot._owner.told == [("probed", slot)]
+
+
+async def test_what_cleans_up_has_a_limit_and_is_one_after_another() -> None:
+    """Nobody gets the slot before; the state is entered once."""
+    slot, done = made(S.READY, hook_timeout=3.0), []
+    slot.in_service = True
+
+    async def clean(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        done.append(seconds)
+
+    slot.reset("reset", clean(1))
+    slot.reset("on_release", clean(50))
+    assert (slot.state, slot.holders) == (S.RESETTING, [])
+    assert list(slot.users()) == [slot.activity_task]
+    await asyncio.sleep(3.9)
+    assert done == [1]
+    await asyncio.sleep(0.2)
+    assert (slot.state, done) == (S.STALE, [1])
+    ((name, error),) = [each for each in slot._owner.told if each[0] != "moved"]
+    assert (name, str(error)) == ("on_release", "on_release did not end within 3 s, its hook_timeout")
+
+
+@pytest.mark.parametrize("state", [S.OPENING, S.CLOSING, S.BACKING_OFF])
+async def test_only_what_cleans_up_uses_a_slot(state: SlotState) -> None:
+    """Not what else it does by itself."""
+    slot = made()
+    slot.conn.state = "failed"
+    slot.try_to_fire(T.WAKE)
+    assert slot.activity_task is not None
+    slot._state = state
+    assert list(slot.users()) == []
+    slot._state = S.OPENING
+    await slot.end()
+    assert slot.is_retired is True
+    assert slot.state == S.CLOSED
+
+
+async def test_pauses_are_shortened_by_the_pool_s_own_dice() -> None:
+    """The one that it was given."""
+    slot = made(S.OPENING)
+    slot.backoff._replacement = RetryPolicy(max_attempts=None, initial_delay=2.0, jitter="full")
+    slot.note_failure(REFUSED)
+    assert slot.backoff.wait == RetryPolicy(initial_delay=2.0, jitter="full").delay(1, 0.0, random.Random(1))
 
 
 # --- activities -----------------------------------------------------------------------------------------------------------
