@@ -446,5 +446,9 @@ def test_a_place_of_several_guards_is_told_to_who_listens() -> None:
     told: list[Any] = []
     end = Both.lifecycle.listen(lambda *row: told.append(row))
     Both().fire("push")
-    end()
     assert told == [(0, "off", False), (1, "off", True)]
+    agreed = Both()
+    agreed._fsm_visit = 100
+    agreed.fire("push")
+    end()
+    assert told[2:] == [(0, "off", True)]
