@@ -16,15 +16,9 @@ from transitions import Machine, MachineError
 from fsm_conn import IllegalTriggerError, MissingDataError, State, StateMachine, Transition, others
 from fsm_conn.machine.dispatch import CORE
 
-<<<<<<< HEAD
 TABLES = far(400)
 """How many tables are compared: ten thousand, whenever dispatch is changed, take a minute (`SEARCH=25`)."""
-BATCH = 100
-=======
-TABLES = int(os.environ.get("FSM_CONN_TABLES", "1000"))
-"""How many tables are compared: ten thousand, whenever dispatch is changed, take a minute."""
 BATCH = 25
->>>>>>> a2156fc (Test what dispatch says when data are missing, and what it writes)
 FIRED = 12
 """Triggers that each table is fired with."""
 GUARDS, EFFECTS = ("may", "might", "can", "shall"), ("count", "note", "tell")

@@ -304,8 +304,10 @@ async def test_a_slot_pauses_when_its_connection_gave_up_or_had_before() -> None
     assert not slot.is_on_trial(None)
     slot.conn.state = "connected"
     slot.note_failure(REFUSED)
-    assert slot.must_pause(None)
+    assert not slot.must_pause(None)
     assert slot.is_on_trial(None)
+    slot.conn.state = "connecting"
+    assert slot.must_pause(None)
     slot.begin_service(None)
     await asyncio.sleep(9.9)
     assert slot.is_on_trial(None)
@@ -366,9 +368,12 @@ async def test_losses_are_counted_from_when_they_were() -> None:
     """For the restart intensity."""
     slot = made(S.OPENING)
     slot.backoff._retry = RetryPolicy(max_restarts=1, restart_window=60)
+    slot._state = S.BACKING_OFF
     for _ in range(3):
         await asyncio.sleep(10)
-        slot.note_loss(None)
+        slot.conn.tell("closing")
+        slot.conn.tell("backing_off", Trigger.RECONNECT)
+        slot.conn.tell("backing_off")
     slot.note_failure(None)
     assert slot.backoff.wait == 50.0
 
@@ -592,7 +597,7 @@ async def test_a_slot_is_closed_by_its_connection() -> None:
         ("connected", False, True, False),
     ],
 )
-def test_leases_end_with_their_link(dest: str, is_same: bool, outlives: bool, ends: bool) -> None:
+async def test_leases_end_with_their_link(dest: str, is_same: bool, outlives: bool, ends: bool) -> None:
     """Unless the policy says otherwise; they are told why."""
     slot = made(S.READY, lease_outlives_link=outlives)
     slot.fire = lambda *what: None
@@ -607,7 +612,7 @@ def test_leases_end_with_their_link(dest: str, is_same: bool, outlives: bool, en
     assert slot.generation is generation
 
 
-def test_a_slot_is_told_of_what_means_something_to_it() -> None:
+async def test_a_slot_is_told_of_what_means_something_to_it() -> None:
     """With the reason; not while `on_open` replaces the link itself."""
     slot = made(S.READY)
     fired: list[Any] = []
@@ -616,6 +621,8 @@ def test_a_slot_is_told_of_what_means_something_to_it() -> None:
     assert fired == []
     slot.conn.tell("backing_off", reason=REFUSED)
     assert fired == [(T.LOST, REFUSED)]
+    slot.conn.tell("closing", reason=REFUSED)
+    assert fired.pop() == (T.WITHDRAWN, REFUSED)
     slot._state = S.CONFIGURING
     slot.conn.tell("connecting", Trigger.RECONNECT)
     slot.conn.tell("backing_off")
