@@ -105,9 +105,10 @@ def test_a_target_is_added_once() -> None:
     it = targets("a")
     new = it.add("b")
     assert (new.name, [each.name for each in it]) == ("b", ["a", "b"])
+    assert it.add("c").name == "c"
     with pytest.raises(ValueError, match=r"^'b' is a target of this pool already$"):
         it.add("b")
-    assert len(it) == 2
+    assert len(it) == 3
 
 
 def test_a_target_is_named_as_no_other_when_it_is_added() -> None:
@@ -156,6 +157,8 @@ def test_the_next_connection_goes_where_the_fewest_are(there: str, replaced: str
         named(it, name).failures = 1
     given = [*slots(it, there), *slots(it, replaced, is_replaced=True)]
     assert it.place(given).name == placed
+    two = targets("ab")
+    assert [two.place(slots(two, there)).name for there in ("", "a", "ab", "b")] == ["a", "b", "a", "a"]
 
 
 def test_an_only_target_is_the_next_whatever_it_is() -> None:
