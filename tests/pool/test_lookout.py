@@ -210,8 +210,9 @@ async def test_a_pool_that_has_closed_gets_nothing_back() -> None:
 
 @pytest.mark.parametrize("is_due", [True, False])
 async def test_who_wants_to_hear_the_news_waits_for_them(is_due: bool) -> None:
-    """If a check is due, or one goes on."""
-    keeper = Keeper(Slot("a"))
+    """If a check is due, or one goes on; and no longer."""
+    keeper, loop = Keeper(Slot("a")), asyncio.get_running_loop()
+    before = loop.time()
     looks, moment = lookout(keeper)
     looks.due = moment.now if is_due else moment.now + 1
     await looks.heard()
@@ -221,3 +222,4 @@ async def test_who_wants_to_hear_the_news_waits_for_them(is_due: bool) -> None:
     looks.due = math.inf
     await looks.heard()
     assert [name for _, name, _ in keeper.diary] == [*["a"] * is_due, "b"]
+    assert loop.time() == before
