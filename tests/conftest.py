@@ -42,9 +42,7 @@ SEARCHES = tuple(
         "testing/test_users_faults",
     )
 )
-"""Thousands of lives, on the search for one that goes wrong. The lines that they run others run, too: they are not
-counted here, which would take a fifth longer.
-"""
+"""Thousands of lives, on the search for one that goes wrong."""
 ONCE = (
     *SEARCHES,
     *(
@@ -74,8 +72,7 @@ THOROUGH = (
 LEFT_OUT: dict[str, Callable[[Path], bool]] = {
     "not once": lambda path: runs_once(path),
     "not thorough": lambda path: is_thorough(path),
-    "thorough and not search": lambda path: not is_thorough(path) or _is_in(SEARCHES, path),
-    "search": lambda path: not _is_in(SEARCHES, path),
+    "thorough": lambda path: not is_thorough(path),
 }
 """Files in which a marker expression chooses nothing."""
 LONG = tuple(HERE / name for name in ("real", "testing", "cli", "pool/test_mutants.py", "inspector", "diagrams"))
@@ -193,8 +190,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.once)
         if is_thorough(item.path):
             item.add_marker(pytest.mark.thorough)
-        if _is_in(SEARCHES, item.path):
-            item.add_marker(pytest.mark.search)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
