@@ -24,6 +24,7 @@ from slipcover.importer import SlipcoverLoader
 
 NOT_COUNTED = ["if TYPE_CHECKING:", r"\.\.\.$", "@overload"]
 OMITTED = ["*_pb2*.py"]
+FRAMES = sys._current_frames
 
 
 def package() -> str:
@@ -46,8 +47,20 @@ class Finder(PathFinder):
         return found
 
 
+class Counter(Slipcover):
+    """Takes marks away without a look at what runs: to look at its variables would keep them, and what they refer to."""
+
+    def deinstrument_seen(self) -> None:
+        """Take away the marks of lines that were seen (Python 3.11)."""
+        sys._current_frames = dict
+        try:
+            super().deinstrument_seen()
+        finally:
+            sys._current_frames = FRAMES
+
+
 FOLDER = os.environ.get("LINES_SEEN")
-SEEN = Slipcover(branch=True, exclude_lines=NOT_COUNTED) if FOLDER else None
+SEEN = Counter(branch=True, exclude_lines=NOT_COUNTED) if FOLDER else None
 if SEEN is not None:
     sys.meta_path.insert(0, Finder)
 
