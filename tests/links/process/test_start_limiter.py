@@ -108,23 +108,28 @@ async def test_error_inside_gives_the_slot_back() -> None:
     await all_slots_are_back(gate, 1)
 
 
-async def test_slow_holder_does_not_stop_others() -> None:
+def test_slow_holder_does_not_stop_others() -> None:
     """A slot that is out for too long goes to the next; given back later, it does not count twice."""
-    gate, log = StartLimiter(1, patience=0.05), []
-    slow, next_one = Guest(gate, log), Guest(gate, log)
-    async with asyncio.timeout(QUICK):
-        while not next_one.inside:
-            await asyncio.sleep(0.01)
-    assert slow.inside
-    slow.leave.set()
-    await slow.task
-    third = Guest(gate, log)
-    await settle()
-    assert not third.inside
-    for guest in (next_one, third):
-        guest.leave.set()
-        await guest.task
-    await all_slots_are_back(gate, 1)
+
+    async def scene() -> None:
+        gate, log = StartLimiter(1, patience=0.05), []
+        slow, next_one = Guest(gate, log), Guest(gate, log)
+        async with asyncio.timeout(QUICK):
+            while not next_one.inside:
+                await asyncio.sleep(0.01)
+        assert slow.inside
+        slow.leave.set()
+        await slow.task
+        third = Guest(gate, log)
+        await settle()
+        assert not third.inside
+        for guest in (next_one, third):
+            guest.leave.set()
+            await guest.task
+        await all_slots_are_back(gate, 1)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scene())
 
 
 def test_only_what_is_out_for_long_is_taken_back() -> None:
@@ -147,18 +152,23 @@ def test_only_what_is_out_for_long_is_taken_back() -> None:
         runner.run(scene())
 
 
-async def test_all_waiters_get_past_slow_holders() -> None:
+def test_all_waiters_get_past_slow_holders() -> None:
     """Holders that never leave slow others down and do not keep them out."""
-    gate, log = StartLimiter(2, patience=0.02), []
-    guests = [Guest(gate, log) for _ in range(9)]
-    async with asyncio.timeout(QUICK):
-        while len(log) < 9:
-            await asyncio.sleep(0.01)
-    assert log == guests
-    for guest in guests:
-        guest.leave.set()
-        await guest.task
-    await all_slots_are_back(gate, 2)
+
+    async def scene() -> None:
+        gate, log = StartLimiter(2, patience=0.02), []
+        guests = [Guest(gate, log) for _ in range(9)]
+        async with asyncio.timeout(QUICK):
+            while len(log) < 9:
+                await asyncio.sleep(0.01)
+        assert log == guests
+        for guest in guests:
+            guest.leave.set()
+            await guest.task
+        await all_slots_are_back(gate, 2)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scene())
 
 
 def test_one_start_does_not_wait_for_many_of_another_thing() -> None:
