@@ -254,6 +254,17 @@ class TestWhatTheInterpreterDoesAtItsStart:
         assert forked == spawned
         assert "opens a file, which all plugins would share" in caplog.text
 
+    async def test_a_library_that_maps_itself(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """And keeps its descriptor for that, as libffi does from 3.5 on: that has no state, and a fork keeps it."""
+        code = "import _ctypes, os\nheld = os.open(_ctypes.__file__, os.O_RDONLY)"
+        (tmp_path / "mapped.py").write_text(code)
+        command = script(tmp_path, "import mapped, os", "print(os.readlink(f'/proc/self/fd/{mapped.held}'))")
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        spawned, forked = [await ended(*command, prefork=choice, env=env) for choice in (False, True)]
+        assert forked == spawned
+        assert "_ctypes" in forked[1]
+        assert is_forked(caplog)
+
 
 LIBRARY = """
 #include <pthread.h>

@@ -12,6 +12,8 @@ import __main__
 
 
 def descriptors():
+    import ctypes  # noqa: F401  # libffi, which it loads, may keep a descriptor of itself
+
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:

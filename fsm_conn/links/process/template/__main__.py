@@ -17,15 +17,16 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fsm_conn.links.process.template import becoming, forking, importing, sources
+    from fsm_conn.links.process.template import becoming, forking, importing, sharing, sources
 else:
     import becoming
     import forking
     import importing
+    import sharing
     import sources
 
 # The plugin may have modules of these names.
-for _name in ("becoming", "forking", "importing", "sources"):
+for _name in ("becoming", "forking", "importing", "sharing", "sources"):
     del sys.modules[_name]
 
 LENGTH = struct.Struct("!I")
@@ -69,8 +70,8 @@ def serve(channel: socket.socket) -> becoming.Order:
         beginning.end_of_imports(keeps=bool(kind))
         files.note(imports.file)
         forks.stop_threads()
-        importing.check(beginning.ours)
-        importing.check_memory()
+        sharing.check(beginning.ours)
+        sharing.check_memory()
     except forking.CannotForkError as error:
         send(channel, f"{error.mark}{error}")
         os._exit(0)
@@ -83,7 +84,7 @@ def serve(channel: socket.socket) -> becoming.Order:
             os._exit(0)
         try:
             imports.check_arguments(order.arguments)
-            kept = importing.check(beginning.ours | {*pipes})
+            kept = sharing.check(beginning.ours | {*pipes})
             pid = forks.fork()
         except (forking.CannotForkError, OSError) as error:
             send(channel, f"-{error}")

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
     from fsm_conn.links.process.template.forking import CannotForkError
-    from fsm_conn.links.process.template.importing import descriptors, main_of_script, refresh
+    from fsm_conn.links.process.template.importing import main_of_script, refresh
+    from fsm_conn.links.process.template.sharing import descriptors
 else:
     from forking import CannotForkError
-    from importing import descriptors, main_of_script, refresh
+    from importing import main_of_script, refresh
+    from sharing import descriptors
 
 MOST_PRINTED = 65536
 """Bytes printed by imports that each plugin prints again, for each stream."""

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 
-PR_GET_TID_ADDRESS = 40
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
 
 # By machine: the numbers of clone, get_robust_list and set_robust_list, and the position of clone's child_tid argument.
@@ -57,14 +56,15 @@ class Forks:
         self._robust = (ctypes.c_long(set_list), self._head, self._size)
 
     def _thread_number(self) -> int:
-        """The address where glibc keeps the number of this thread; a child's must be written there."""
-        address = ctypes.c_void_p()
-        done = self._libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0)
-        if done or not address.value or ctypes.c_int.from_address(address.value).value != os.getpid():
-            raise CannotForkError(
-                "this system does not tell what a fork has to know (glibc, CONFIG_CHECKPOINT_RESTORE)"
-            )
-        return address.value
+        """The address where glibc keeps the number of this thread; a child's must be written there.
+
+        It stands two words before the list of robust locks. The kernel tells an address, too (`PR_GET_TID_ADDRESS`):
+        that of what it clears when the thread ends, which from glibc 2.43 on is something else.
+        """
+        address = (self._head.value or 0) - 16
+        if address < 0 or ctypes.c_int.from_address(address).value != os.getpid():
+            raise CannotForkError("this system does not tell what a fork has to know: that needs glibc")
+        return address
 
     def fork(self) -> int:
         """Like `os.fork`, but the child is a sibling of this process."""

@@ -1,7 +1,6 @@
-"""What a template imports, and whether it can be forked after that.
+"""What a template imports.
 
-A template only imports. It runs no event loop, starts no thread and initialises nothing of gRPC. If an import does so,
-or opens what plugins would share, or reads a variable that is different for each of them, the template is not used.
+If an import reads a variable that is different for each plugin, the template is not used.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ import ast
 import builtins
 import gc
 import os
-import signal
-import stat
 import sys
 from contextlib import contextmanager, suppress
 from types import ModuleType
@@ -38,15 +35,8 @@ PASSING_ON = {"os", "tempfile", "collections", "_collections_abc", "importlib", 
 OPERATIONS = ("getitem", "iter", "reversed", "len", "contains", "repr", "eq", "ne", "add", "mul")
 READING = (*map("__{}__".format, OPERATIONS), "copy", "count", "index")
 """Methods of a list that tell what is in it."""
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-"""Devices that may stay open: they have no state that plugins could share."""
 IMPORTED_LATER = {"cryptography.x509": "cryptography.hazmat.backends.openssl"}
 """What libraries import only when they are used. Each plugin would do so after the fork: here, those that speak TLS."""
-OBJECTS_OF_GRPC = {"Channel", "Server", "AioChannel", "AioServer", "CompletionQueue", "PollerCompletionQueue"} | {
-    "ChannelCredentials",
-    "ServerCredentials",
-    "CallCredentials",
-}
 
 
 class Imports:
@@ -257,7 +247,12 @@ def main_of_script(whole: str) -> dict[str, Any]:
     """The attributes of `__main__` that the interpreter sets for a script."""
     from importlib.machinery import SourceFileLoader
 
-    return {"__file__": whole, "__cached__": None, "__loader__": SourceFileLoader("__main__", whole)}
+    return {"__file__": whole, **_cached(None), "__loader__": SourceFileLoader("__main__", whole)}
+
+
+def _cached(path: str | None) -> dict[str, str | None]:
+    """The file of a module's bytecode, which is an attribute of the module up to Python 3.14."""
+    return {"__cached__": path} if sys.version_info < (3, 15) else {}
 
 
 def _source(kind: str, program: str) -> tuple[str, dict[str, Any], bytes]:
@@ -272,7 +267,7 @@ def _source(kind: str, program: str) -> tuple[str, dict[str, Any], bytes]:
         spec = find_spec(program + ".__main__")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(name=program)
-    main = {"__file__": spec.origin, "__cached__": spec.cached, "__loader__": spec.loader}
+    main = {"__file__": spec.origin, **_cached(spec.cached), "__loader__": spec.loader}
     with open(spec.origin, "rb") as file:
         return spec.name, {**main, "__package__": spec.parent, "__spec__": spec}, file.read()
 
@@ -332,64 +327,3 @@ def _sets_environment(node: ast.stmt) -> bool:
         given = all(isinstance(argument, ast.Constant) for argument in call.args)
         return ast.unparse(call.func) == "os.environ.setdefault" and given and not call.keywords
     return False
-
-
-def descriptors() -> set[int]:
-    """The descriptors that are open."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            os.fstat(int(name))
-        except OSError:  # the descriptor with which the directory was read
-            continue
-        found.add(int(name))
-    return found
-
-
-def is_stateless(fd: int) -> bool:
-    """Whether it is a device that plugins may share."""
-    return stat.S_ISCHR(os.fstat(fd).st_mode) and os.readlink(f"/proc/self/fd/{fd}") in DEVICES
-
-
-def check(ours: set[int]) -> list[int]:
-    """Refuse a fork where a plugin would share, or lose, what an import made; return the descriptors that may stay.
-
-    Args:
-        ours: the descriptors that were open before.
-    """
-    if len(os.listdir("/proc/self/task")) > 1:
-        raise CannotForkError("what it imports starts a thread, which a fork would not have")
-    if _has_children():
-        raise CannotForkError("what it imports starts a process, whose parent a fork would not be")
-    more = descriptors() - ours
-    if shared := [fd for fd in more if not is_stateless(fd)]:
-        what = os.readlink(f"/proc/self/fd/{shared[0]}").partition(":")[0]
-        kind = "a file" if what.startswith("/") else {"anon_inode": "an event loop"}.get(what, f"a {what}")
-        raise CannotForkError(f"what it imports opens {kind}, which all plugins would share")
-    return sorted(more)
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def check_memory() -> None:
-    """Refuse a fork if an import has made what no fork has, or what all would share, or an object of gRPC.
-
-    gRPC allows no fork after that.
-    """
-    if any(signal.getitimer(which)[0] for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)):
-        raise CannotForkError("what it imports sets a timer, which a fork would not have")
-    with open("/proc/self/maps", "rb") as file:
-        if any(line.split(None, 2)[1] == b"rw-s" for line in file):
-            raise CannotForkError("what it imports makes shared memory, which all plugins would share")
-    for each in gc.get_objects():
-        kind = type(each)
-        if kind.__name__ in OBJECTS_OF_GRPC and str(kind.__module__).partition(".")[0] == "grpc":
-            held = getattr(each, "_credentials", None)
-            if type(held).__name__ != "InsecureChannelCredentials":
-                raise CannotForkError(f"what it imports makes an object of gRPC ({kind.__name__})")
