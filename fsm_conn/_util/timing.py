@@ -20,6 +20,7 @@ __all__ = [
     "NEWS",
     "ExpiredError",
     "closing",
+    "either",
     "end",
     "ended",
     "finish",
@@ -153,6 +154,27 @@ def leave(owner: object, what: str, task: asyncio.Future[Any]) -> None:
     if not (task.done() or task.get_loop().is_closed()):
         keep(task)
         _log.error("%r: %s ignores its cancellation and is left behind; let CancelledError pass in it", owner, what)
+
+
+async def either(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one has ended, as `asyncio.wait` does.
+
+    That holds, from Python 3.14 on, the task that waits, which, once cancelled, holds the wait: a cycle, with all that
+    the task's frames hold.
+    """
+    first = asyncio.get_running_loop().create_future()
+
+    def tell(_: asyncio.Future[Any]) -> None:
+        if not first.done():
+            first.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(tell)
+    try:
+        await first
+    finally:
+        for future in futures:
+            future.remove_done_callback(tell)
 
 
 async def news_of_loss() -> None:

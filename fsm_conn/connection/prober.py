@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fsm_conn._util.timing import ExpiredError, end, finish, within
+from fsm_conn._util.timing import ExpiredError, either, end, finish, within
 from fsm_conn.connection.hooks import unless_lost
 from fsm_conn.connection.link_holder import awaitable
 from fsm_conn.links.errors import NotServingError, ProbeError, ProbeTimeoutError
@@ -178,7 +178,7 @@ class Prober:
         probes = asyncio.ensure_future(self.run())
         loss: asyncio.Future[Exception] = asyncio.ensure_future(awaitable(self._link.lost(), self._link, "lost"))
         try:
-            await asyncio.wait((probes, loss), return_when=asyncio.FIRST_COMPLETED)
+            await either(probes, loss)
             return loss.result() if loss.done() else await probes
         finally:
             probes.cancel()
