@@ -30,6 +30,10 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, usual)
 
+# The demo's plugins set these when they are imported, as some tests do: which of them is the first makes no difference.
+os.environ.setdefault("PROVIDE_LOG_LEVEL", "CRITICAL")
+os.environ.setdefault("FOUNDATION_LOG_LEVEL", "CRITICAL")
+
 HERE = Path(__file__).parent
 REAL = (HERE / "real", HERE / "links", HERE / "blocking")
 SEARCHES = tuple(

@@ -649,6 +649,9 @@ class TestWithoutClosing:
         assert killed.returncode == -signal.SIGKILL
         watchdog._finish()
 
+    @pytest.mark.filterwarnings(
+        "ignore:This process .* is multi-threaded:DeprecationWarning"
+    )  # its child does next to nothing
     async def test_forked_child_kills_nothing(self) -> None:
         """A forked copy of the host that ends does not end the host's plugins."""
         process = await started(*hostile("silent"))
