@@ -209,6 +209,7 @@ class VirtualLoop(LeanLoop):
         for timer in self._scheduled:
             timer.cancel()
         self._scheduled.clear()
+        self.told_of_timers.clear()
         self._timer_cancelled_count = 0
         self._clock = self._selector.clock = _Clock()
 

@@ -85,6 +85,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
 
     Attributes:
         silenced: tasks that had failed before they were cancelled, and whose errors nobody has read, oldest first.
+        told_of_timers: lists to which each timer is added when it is set, for who wants to know of them.
         turns: counts the callbacks that were run. While it does not change, the same task is running.
     """
 
@@ -108,6 +109,7 @@ class LeanLoop(asyncio.SelectorEventLoop):
         self._made: list[ref[asyncio.Task[Any]]] = []
         self._many = FEW
         self.silenced: dict[asyncio.Task[Any], None] = {}
+        self.told_of_timers: list[list[ref[asyncio.TimerHandle]]] = []
         self.turns = self._busy = self._thread = self._times = self._cpu_clock = 0
         self._endless, self._unraisable = "", None
 
@@ -137,13 +139,18 @@ class LeanLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         """As in any loop."""
         if self._debug or self._closed or when is None:
-            return super().call_at(when, callback, *args, context=context)
+            return self._told_of(super().call_at(when, callback, *args, context=context))
         timer = _new(_Later)
         timer._context = copy_context() if context is None else context
         timer._loop, timer._callback, timer._args = self, callback, args
         timer._cancelled, timer._repr, timer._source_traceback = False, None, None
         timer._when, timer._scheduled = when, True
         heapq.heappush(self._scheduled, timer)
+        return self._told_of(timer) if self.told_of_timers else timer
+
+    def _told_of(self, timer: asyncio.TimerHandle) -> asyncio.TimerHandle:
+        for told in self.told_of_timers:
+            told.append(ref(timer))
         return timer
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from types import CodeType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from fsm_conn.machine.activity import acting_for
 from fsm_conn.machine.records import TransitionRecord
@@ -77,6 +77,7 @@ class LateSpeech:
         self._machine = machine
         self._states: dict[int | None, str] = {machine.visit: machine.state}
         self._timers: dict[int, _SetTimer] = {}
+        self._new: list[ref[asyncio.TimerHandle]] | None = None
         self.told: str | None = None
         machine.on_transition(self._heard)
 
@@ -124,14 +125,27 @@ class LateSpeech:
 
     def _note_timers(self, visit: int | None) -> None:
         """Those that were set since the last transition were set for this visit, as its state was entered."""
-        timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        timers = self._new_timers()
         if not timers and not self._timers:
             return
         now = asyncio.get_running_loop().time()
         self._timers = {key: each for key, each in self._timers.items() if each.is_set or each.timer.when() >= now}
         for timer in timers:
-            if id(timer) not in self._timers and not timer.cancelled() and is_set_by_user(timer._callback):
+            if timer._scheduled and not timer.cancelled() and is_set_by_user(timer._callback):
                 self._timers[id(timer)] = _SetTimer(timer, visit)
+
+    def _new_timers(self) -> list[Any]:
+        """Those that were set since it was asked before. To look through all of them each time would take the longest
+        where attempts follow one another in no time, for each leaves the timer of its limit behind.
+        """
+        loop: Any = asyncio.get_running_loop()
+        if self._new is None:
+            self._new = []
+            loop.told_of_timers.append(self._new)
+            return [*loop._scheduled]
+        timers = [timer for each in self._new if (timer := each()) is not None]
+        self._new.clear()
+        return timers
 
 
 def _runs_callbacks(code: CodeType) -> bool:
