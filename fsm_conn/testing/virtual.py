@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fsm_conn.machine.errors import FsmConnError
+from fsm_conn.testing.loops.hurry import Hurry
 from fsm_conn.testing.loops.lean import InterruptedTurn, LeanLoop
 from fsm_conn.testing.loops.waiting import waiting, waiting_place
 
@@ -309,7 +310,7 @@ class VirtualLoop(LeanLoop):
     def _run_alone(self) -> None:
         """As `_run_once`, for a loop that has nothing to poll."""
         rounds, timers, ready = 0, self._scheduled, self._ready
-        limit = self._clock.now + self._clock_resolution
+        limit, most = self._clock.now + self._clock_resolution, ENDLESS * Hurry.rounds
         while True:
             while timers and timers[0]._when < limit:
                 timer = heapq.heappop(timers)
@@ -319,7 +320,7 @@ class VirtualLoop(LeanLoop):
             if not ready:
                 return
             rounds += 1
-            if rounds > ENDLESS:
+            if rounds > most:
                 raise LivelockError(f"something goes on and on, and no time passes:\n{waiting(self)}")
             self._run_ready()
 

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import sys
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from fsm_conn import Connection, State, StateMachine, Transition
+from fsm_conn import Connection, Fires, State, StateMachine, Transition
 from fsm_conn.testing import Life, MachineLife, ViolationError, VirtualLoop, explore, random_lives
 from fsm_conn.testing.lives import endless
 from fsm_conn.testing.lives.endless import _interrupt
+from fsm_conn.testing.lives.replaying import replay, shortest
+from fsm_conn.testing.lives.script import Script, Step
 from fsm_conn.testing.loops.lean import InterruptedTurn
 from fsm_conn.testing.virtual import LivelockError
 
@@ -121,6 +123,40 @@ def test_an_endless_loop_is_told_as_a_life(subject: type[Any], search: Any) -> N
     assert f"{subject.__name__}." in violation.message
     assert "test_endless.py:" in violation.message
     assert len(violation.script.steps) <= 4, str(violation)
+
+
+class TakesItsTime(StateMachine):
+    """What it starts goes on for long at one and the same time, or for ever."""
+
+    states = (State("idle", initial=True), State("long"), State("spinning"))
+    transitions = (
+        Transition("start", "idle", "long"),
+        Transition("done", "long", "idle"),
+        Transition("fault", ("long", "spinning"), "idle"),
+        Transition("spin", "idle", "spinning"),
+    )
+
+    async def while_long(self) -> Annotated[str, Fires("done")]:
+        """It ends."""
+        for _ in range(5000):
+            await asyncio.sleep(0)
+        return "done"
+
+    async def while_spinning(self) -> None:
+        """It does not."""
+        while True:
+            await asyncio.sleep(0)
+
+
+def test_what_only_takes_long_is_no_endless_loop_in_a_shorter_life_either() -> None:
+    """There, loops are taken for endless after fewer rounds; what is told is found again with all of them."""
+    steps = [Step("fire", ("start",)), Step("fire", ("spin",))]
+    with pytest.raises(ViolationError) as caught:
+        replay(Script(MachineLife, TakesItsTime, {}, steps), make=TakesItsTime)
+    assert caught.value.invariant == "no_livelock"
+    script = shortest(caught.value, make=TakesItsTime).script
+    assert script is not None
+    assert [str(step) for step in script.steps] == ["life.fire('spin')"]
 
 
 class Clumsy:

@@ -18,9 +18,10 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from fsm_conn.testing.lives.culprits import is_foreign, line_of
+from fsm_conn.testing.loops.hurry import Hurry
 from fsm_conn.testing.loops.lean import InterruptedTurn, LeanLoop
 
-__all__ = ["Hurry", "watch_over"]
+__all__ = ["watch_over"]
 
 LOOKS = 20
 """How many times within the limit a turn is checked; once interrupted, it is interrupted again as often."""
@@ -28,23 +29,7 @@ SOONEST, SELDOM = 0.01, 0.5
 """The least and the most seconds between two checks."""
 
 _limits: WeakKeyDictionary[LeanLoop, float] = WeakKeyDictionary()
-_hurried = 1.0
 _watcher: threading.Thread | None = None
-
-
-class Hurry:
-    """While entered, all limits are multiplied by `share`: for code that is known to run for ever."""
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-
-    def __enter__(self) -> None:
-        global _hurried
-        _hurried = self._share
-
-    def __exit__(self, *error: object) -> None:
-        global _hurried
-        _hurried = 1.0
 
 
 def watch_over(loop: LeanLoop, seconds: float) -> None:
@@ -72,7 +57,7 @@ def _watch() -> None:
             if loop.is_closed():
                 del _limits[loop]
                 continue
-            limit = seconds * _hurried
+            limit = seconds * Hurry.share
             pause = min(pause, max(limit / LOOKS, SOONEST))
             _look_at(loop, limit, marks)
         loop = None  # type: ignore[assignment]  # otherwise it would never be released
