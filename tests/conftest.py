@@ -119,6 +119,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def as_the_file_found_it(scratch: str) -> Iterator[None]:
     """A file of tests leaves the process as it found it: which files share one differs from run to run."""
     yield from _as_it_was(traces.of_a_file, scratch)
+    if not gc.get_freeze_count():  # asked once, for all that is frozen is counted; see `pytest_collection_finish`
+        pytest.fail("the process is not as it was found: what was frozen is not any more", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

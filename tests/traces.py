@@ -26,7 +26,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
@@ -118,23 +119,27 @@ def of_a_file() -> Traces:
     found: Traces = {}
     for module in (*modules, *PATCHED):
         if isinstance(module, ModuleType):  # and no stranger's proxy
-            classes = [
-                each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__
-            ]
-            for owner in (module, *classes):
-                found |= {
-                    f"{_name(owner)}.{name}": each for name, each in vars(owner).items() if isinstance(each, CODE)
-                }
-    for name in filter(str.isupper, dir(resource)):
-        if name.startswith("RLIMIT_"):
-            found[name] = resource.getrlimit(getattr(resource, name))
+            found[module.__name__] = held = _code_in(vars(module))
+            for each in held.values():
+                if isinstance(each, type) and each.__module__ == module.__name__:
+                    found[_name(each)] = _code_in(vars(each))
+    limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
     mask = os.umask(0o77)
     os.umask(mask)
-    return {**of_a_test(), "umask": mask, "what is frozen": gc.get_freeze_count() > 0, "code": found}
+    return {**of_a_test(), "umask": mask, "limits": limits, "code": found}
 
 
-def _name(owner: ModuleType | type) -> str:
-    return owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__module__}.{owner.__qualname__}"
+def _code_in(held: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in held.items() if _is_code(type(each))}
+
+
+@cache  # asked for each name in the package, and there are few types
+def _is_code(kind: type) -> bool:
+    return issubclass(kind, CODE)
+
+
+def _name(owner: type) -> str:
+    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 def changes(before: Traces, now: Traces, *scratch: str) -> Iterator[str]:
@@ -142,14 +147,24 @@ def changes(before: Traces, now: Traces, *scratch: str) -> Iterator[str]:
     for name, was in before.items():
         if name == "sys.modules":
             yield from _modules(was, now[name], *scratch)
+        elif name == "code":
+            yield from _code(was, now[name])
         elif (new := now[name]) == was:
             pass
         elif isinstance(was, dict):
-            names = was if name == "code" else {**was, **new}  # code may be imported late
-            changed = (each for each in names if new.get(each) is not was.get(each) != new.get(each))
+            changed = (each for each in {**was, **new} if new.get(each) is not was.get(each) != new.get(each))
             yield from (f"{name}: {each} was {was.get(each)!r:.80}, is {new.get(each)!r:.80}" for each in changed)
         else:
             yield f"{name}: was {was!r:.300}, is {new!r:.300}"
+
+
+def _code(was: Traces, now: Traces) -> Iterator[str]:
+    """What was imported late is not looked at."""
+    for owner, held in was.items():
+        new = now.get(owner, {})
+        for name, each in held.items() if new != held else ():
+            if new.get(name) is not each != new.get(name):
+                yield f"code: {owner}.{name} was {each!r:.80}, is {new.get(name)!r:.80}"
 
 
 def _modules(was: dict[str, object], now: dict[str, object], *scratch: str) -> Iterator[str]:
