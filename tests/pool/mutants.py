@@ -89,7 +89,7 @@ def served_and_cancelled_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "leave", lambda self, waiter, holder, wants=0: self.waiters.leave(waiter, wants))
 
 
-@mutant("a hook that ignores its cancellation keeps its slot", pools.deaf_live)
+@mutant("a hook that ignores its cancellation keeps its slot", pools.deaf_live, seed=70)
 def deaf_hooks_keep_the_slot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hooks, "GRACE", 1e9)
 
@@ -241,7 +241,7 @@ def overflow_is_not_asked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "__len__", lambda self: self.policy.size)
 
 
-@mutant("who is late is told at leisure")
+@mutant("who is late is told at leisure", seed=2)
 def late_and_later(patch: pytest.MonkeyPatch) -> None:
     async def within(limit: float, slot: Any) -> Any:
         try:
@@ -253,7 +253,7 @@ def late_and_later(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leases_module, "within", within)
 
 
-@mutant("all links that expire have successors at once", pools.leases_live)
+@mutant("all links that expire have successors at once", pools.leases_live, seed=4)
 def successors_of_all(patch: pytest.MonkeyPatch) -> None:
     def expire_all(self: Supervisor) -> None:
         for slot in tuple(self.slots):
@@ -279,7 +279,7 @@ def no_timeouts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "_slot_in_time", lambda self, holder, limit: self._agreed_slot(holder, 2))
 
 
-@mutant("a slot with room for one more lease is taken for full")
+@mutant("a slot with room for one more lease is taken for full", seed=2)
 def room_is_one_too_few(patch: pytest.MonkeyPatch) -> None:
     room = property(lambda self: max(0, self.policy.leases_per_connection - len(self.holders) - bool(self.holders)))
     patch.setattr(Slot, "room", room)
@@ -291,7 +291,7 @@ def room_is_one_too_many(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "room", room)
 
 
-@mutant("a lease goes on with the next link as if nothing had happened")
+@mutant("a lease goes on with the next link as if nothing had happened", seed=2)
 def leases_outlive_links(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "_end_leases", nothing)
 
@@ -302,12 +302,12 @@ def calls_through_leases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "least_busy", lambda self, avoided=(): next((each for each in self if each.in_service), None))
 
 
-@mutant("a connection is leased while calls without a lease go through it")
+@mutant("a connection is leased while calls without a lease go through it", seed=2)
 def leases_under_calls(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "room", property(lambda self: max(0, self.policy.leases_per_connection - len(self.holders))))
 
 
-@mutant("a call that has ended keeps its slot")
+@mutant("a call that has ended keeps its slot", seed=2)
 def calls_never_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "end_call", nothing)
 
@@ -332,7 +332,7 @@ def tried_again_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "while_backing_off", while_backing_off)
 
 
-@mutant("a link that dies as soon as it is open is no failure")
+@mutant("a link that dies as soon as it is open is no failure", seed=2)
 def crashes_do_not_count(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slot, "must_pause", lambda self, reason: False)
 
@@ -366,7 +366,7 @@ def standby_sleeps(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "standby", nothing)
 
 
-@mutant("standby is leased as all others are")
+@mutant("standby is leased as all others are", seed=3)
 def standby_is_active(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "active", lambda self: 0)
 
@@ -419,7 +419,7 @@ def gives_up_at_the_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Slots, "is_hopeless", lambda self: any(slot.cause is not None for slot in self))
 
 
-@mutant("who has named a time to wait is told at once that nothing can connect")
+@mutant("who has named a time to wait is told at once that nothing can connect", seed=2)
 def patience_is_not_heeded(patch: pytest.MonkeyPatch) -> None:
     refuse = Waiters.refuse
     patch.setattr(Waiters, "refuse", lambda self, why, *, patient_too=True: refuse(self, why))
@@ -496,7 +496,7 @@ def restarts_wait_too_long(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Backoff, "_until_restart", lambda self, now: 3 * until(self, now))
 
 
-@mutant("overflow that never came up was used")
+@mutant("overflow that never came up was used", seed=4)
 def overflow_is_used_in_vain(patch: pytest.MonkeyPatch) -> None:
     absorb = PoolStats.absorb
 
@@ -507,7 +507,7 @@ def overflow_is_used_in_vain(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PoolStats, "absorb", count)
 
 
-@mutant("nobody waits for the end of a slot that has left")
+@mutant("nobody waits for the end of a slot that has left", seed=2)
 def left_and_forgotten(patch: pytest.MonkeyPatch) -> None:
     retire = Supervisor.retire
 
@@ -572,17 +572,17 @@ def counted_twice(patch: pytest.MonkeyPatch) -> None:
 # --- calls, hooks, threads --------------------------------------------------------------------------------------------
 
 
-@mutant("an idempotent call that ends its links is sent again for ever", seed=13)
+@mutant("an idempotent call that ends its links is sent again for ever", seed=16)
 def calls_are_repeated_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls, "MOST_REPEATS", 1000)
 
 
-@mutant("a call that ends its links is sent again once more than it may be", seed=13)
+@mutant("a call that ends its links is sent again once more than it may be", seed=16)
 def calls_are_repeated_once_more(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls, "MOST_REPEATS", calls.MOST_REPEATS + 1)
 
 
-@mutant("a call that has waited has all of its time before it", pools.calls_live)
+@mutant("a call that has waited has all of its time before it", pools.calls_live, seed=3)
 def deadlines_begin_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(calls.Patience, "what_is_left", lambda self: self._options)
 
@@ -614,7 +614,7 @@ def returned_by_threads_past_the_line(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "returned", slowly)
 
 
-@mutant("what another thread gives back does not wake the loop")
+@mutant("what another thread gives back does not wake the loop", seed=2)
 def threads_do_not_wake_the_loop(patch: pytest.MonkeyPatch) -> None:
     def call_soon(self: Leases, slot: Slot, holder: Any, generation: int) -> None:
         if self.loop is not None and not self.loop.is_closed():
@@ -712,7 +712,7 @@ def opens_all_or_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Opening, "at_least", property(lambda self: None, nothing), raising=False)
 
 
-@mutant("a target that is removed keeps its connections")
+@mutant("a target that is removed keeps its connections", seed=3)
 def removed_and_kept(patch: pytest.MonkeyPatch) -> None:
     async def removed(self: Drain, slots: Any, timeout: float | None) -> None: ...
 
@@ -735,7 +735,7 @@ def never_evened_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Moves, "clean_up", lambda self, now: [])
 
 
-@mutant("a target that is added is forgotten")
+@mutant("a target that is added is forgotten", seed=3)
 def added_and_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "add_target", nothing)
 
