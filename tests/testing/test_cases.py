@@ -134,7 +134,7 @@ def test_a_run_that_failed_is_lived_again_first() -> None:
     run(case)
     assert case.lived.seed == seed
     healed = machine_test(ThirdRefusal, ignore={"faults_have_a_cause": "known"}, **FAULTY)
-    healed.settings = case.settings
+    healed.settings = settings(case.settings, max_examples=20)
     assert run(healed).wasSuccessful()
     assert not list(database.fetch(case._key(case("runTest"))))
 
