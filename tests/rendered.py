@@ -5,6 +5,7 @@ A line leads from the box that its one end touches to the box that its arrow tou
 
 from __future__ import annotations
 
+import atexit
 import re
 from collections import Counter
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import attrs
-import mermaidx
+from mermaidx.engines.quickjs_engine import Engine
 
 from fsm_conn.diagrams import diagram
 
@@ -117,10 +118,25 @@ class Seen:
         ]
 
 
+class _OnePage(Engine):  # type: ignore[misc]
+    """Draws all pictures on one page: to load Mermaid anew takes as long as to draw a small one, and only ids differ."""
+
+    def _ensure_fresh_context(self) -> None:
+        """The first is kept."""
+
+
+@cache
+def _page() -> _OnePage:
+    page = _OnePage()
+    page.start()
+    atexit.register(page.close)
+    return page
+
+
 @cache
 def _drawn_by_mermaid(source: str) -> str:
     """Kept, for it takes seconds to draw a connection."""
-    picture: str = mermaidx.render(source).svg()
+    picture: str = _page().render_svg(source, "default", None, None)
     return picture
 
 
