@@ -250,6 +250,7 @@ def test_a_forked_child_is_refused_what_its_parent_made() -> None:
     assert (status, out) == (0, "True\n"), err
 
 
+@pytest.mark.once
 def test_without_the_library_the_extra_is_named() -> None:
     """The error says what to install."""
     code = """

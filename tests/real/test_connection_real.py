@@ -97,6 +97,7 @@ async def test_what_the_plugin_answers_arrives_as_it_is_and_does_not_hurt() -> N
         assert len(conn.history) == 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("method", "fields", "error", "message"),
     [
@@ -276,6 +277,7 @@ async def test_disconnect_during_a_start_is_immediate_and_final() -> None:
     assert children() == before
 
 
+@pytest.mark.once
 async def test_sixteen_plugins_at_once_leave_the_threads_to_the_application() -> None:
     """All come up, more than the default executor has threads, and `to_thread` still works."""
     others = {*threading.enumerate()}
@@ -469,6 +471,7 @@ def test_an_interrupt_ends_host_and_plugin_quietly() -> None:
     assert not is_alive(int(plugin))
 
 
+@pytest.mark.once
 def test_the_demo_shows_the_whole_life_and_nothing_else() -> None:
     """Every transition, the kill, the next reply and the recovery; no noise, no traceback, exit status 0."""
     result = subprocess.run(
@@ -490,6 +493,7 @@ def test_the_demo_shows_the_whole_life_and_nothing_else() -> None:
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.once
 def test_a_demo_whose_reader_leaves_ends_quietly() -> None:
     """`fsm-conn demo | head -1`."""
     with subprocess.Popen(
@@ -510,6 +514,7 @@ def kill_and_block(pid: int) -> None:
     time.sleep(0.15)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["call", "stream", "waiting"])
 async def test_what_is_called_after_a_blocked_loop_was_not_sent(kind: str) -> None:
     """The plugin died while a task computed: what is called then was provably not executed, and may go to the next."""

@@ -774,6 +774,7 @@ class TestConnections:
             assert prefork.templates() == [template]
             monkeypatch.setattr(prefork, "LINGER", 0.2)
 
+    @pytest.mark.once
     async def test_pool_under_fire(self) -> None:
         """One of the plugins is killed every now and then: each idempotent call is answered."""
         answers, unanswered, is_over = [0] * 20, [], asyncio.Event()

@@ -231,6 +231,7 @@ def test_a_package_of_several_services_is_ambiguous() -> None:
         match_service("f", SERVICES)
 
 
+@pytest.mark.once
 @given(st.lists(st.from_regex(r"\A([a-z]{1,3}\.){0,2}[A-Za-z]{1,4}\Z"), min_size=1, unique=True), st.data())
 def test_a_full_name_always_means_itself(services: list[str], data: st.DataObject) -> None:
     """Whatever else a peer offers, and however alike the names are."""
