@@ -6,15 +6,17 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pyte
+from warm import Warm
 
 COMMAND = (sys.executable, "-m", "fsm_conn")
 
@@ -31,24 +33,70 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": os.pathsep.join(sys.path), **more}
 
 
+class Program(Protocol):
+    """A process that runs on a terminal: what `subprocess.Popen` has of one."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self) -> int: ...
+
+
+class Forked:
+    """A program that a warm process forks: see `warm`."""
+
+    def __init__(self, by: Warm, *arguments: str, terminal: str, env: dict[str, str]) -> None:
+        self._by = by
+        self._status: int | None = None
+        self.pid = by.begin(*arguments, terminal=terminal, env=env)
+        self._end = os.pidfd_open(self.pid)
+
+    def poll(self) -> int | None:
+        """The exit status, or minus the signal that ended it; None while it runs."""
+        return self.wait() if self._status is not None or select.select([self._end], [], [], 0)[0] else None
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end; the same as `poll`."""
+        if self._status is None:
+            self._status = self._by.ended(self.pid)
+            os.close(self._end)
+        return self._status
+
+
 class Terminal:
     """`fsm-conn` with `arguments` on a terminal of `columns` x `lines`; use it as a context manager.
 
     A shell opens the terminal, as the leader of a session without one, so that it becomes the one of the session, whose
-    keys send signals. So nothing runs between fork and exec, where Python may not be trusted.
+    keys send signals. So nothing runs between fork and exec, where Python may not be trusted. With `by`, a process that
+    was started with a clean environment forks, which has no other threads.
     """
 
-    def __init__(self, *arguments: str, columns: int = 80, lines: int = 24, **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, by: Warm | None = None, columns: int = 80, lines: int = 24, **environment: str
+    ) -> None:
         self.columns, self.lines = columns, lines
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=1)
         self._stream = pyte.ByteStream(self.screen)
         self.written = b""
         self._master, self._slave = pty.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        shell = ("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._slave))
-        self._process = subprocess.Popen(
-            [*shell, *COMMAND, *arguments], env=clean_environment(**environment), start_new_session=True
-        )
+        name = os.ttyname(self._slave)
+        self._process: Program
+        if by is not None:
+            self._process = Forked(by, *COMMAND[1:], *arguments, terminal=name, env=environment)
+        else:
+            shell = ("/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', name)
+            self._process = subprocess.Popen(
+                [*shell, *COMMAND, *arguments], env=clean_environment(**environment), start_new_session=True
+            )
 
     def __enter__(self) -> Terminal:
         return self

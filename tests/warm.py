@@ -38,11 +38,25 @@ class Warm:
             os.pwrite(read.fileno(), (given or "").encode(), 0)
             files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (read, out, err)]
             job = {"arguments": arguments, "cwd": str(cwd or Path.cwd()), "files": files}
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            self._process.stdin.flush()
-            status = int(self._process.stdout.readline())
+            status = self._answer(job)
             said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
         return subprocess.CompletedProcess(arguments, status, *said)
+
+    def begin(self, *arguments: str, terminal: str, env: dict[str, str]) -> int:
+        """As `python ARGUMENTS` in a session of its own on a terminal, with more in its environment: the number of the
+        process, which exists until `ended` is asked.
+        """
+        job = {"arguments": arguments, "cwd": str(Path.cwd()), "terminal": terminal, "env": env}
+        return self._answer(job)
+
+    def ended(self, pid: int) -> int:
+        """Wait for a process that was begun: its exit status; minus the signal that ended it."""
+        return self._answer({"ended": pid})
+
+    def _answer(self, job: dict[str, object]) -> int:
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 @contextmanager
@@ -63,7 +77,11 @@ def started(env: dict[str, str] | None = None, *also: str, measured: bool = Fals
 def forked(job: dict[str, object]) -> None:
     """Become the program."""
     os.chdir(job["cwd"])
-    for number, path in enumerate(job["files"]):
+    if "terminal" in job:
+        os.environ.update(job["env"])
+        os.setsid()  # a leader of a session without a terminal, whose terminal is the one that it opens next
+        sys.stdout.reconfigure(line_buffering=True)
+    for number, path in enumerate([job["terminal"]] * 3 if "terminal" in job else job["files"]):
         descriptor = os.open(path, os.O_RDWR)
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -84,7 +102,9 @@ def forked(job: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Fork for each line of standard input, and tell on standard output how the program has ended."""
+    """Fork for each line of standard input, and tell on standard output how the program has ended; of one that has a
+    terminal, first its number.
+    """
     # In development mode asyncio tells of turns of the loop that take long; but that is the machine's affair.
     logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
     if "LINES_SEEN" in os.environ:
@@ -95,11 +115,14 @@ def main() -> None:
         __import__(name)
     gc.freeze()
     for line in sys.stdin.buffer:
-        pid = os.fork()
-        if not pid:
-            forked(json.loads(line))
+        job = json.loads(line)
+        answer = job.get("ended") or os.fork()
+        if not answer:
+            forked(job)
             return
-        os.write(1, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        if "terminal" not in job:
+            answer = os.waitstatus_to_exitcode(os.waitpid(answer, 0)[1])
+        os.write(1, b"%d\n" % answer)
 
 
 if __name__ == "__main__":

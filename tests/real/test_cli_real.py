@@ -21,6 +21,7 @@ from fsm_conn import Connection
 from fsm_conn.testing import conforms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Opened = Callable[..., Terminal]
 PLUGINS = Path(__file__).parent / "plugins"
 CALCULATOR = ("--", sys.executable, str(PLUGINS / "lean.py"))
 WITHOUT_REFLECTION = ("--", sys.executable, str(PLUGINS / "ailing.py"), "none")
@@ -33,10 +34,22 @@ def hostile(*words: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """`fsm-conn`, without a terminal."""
+def process() -> Iterator[warm.Warm]:
+    """What forks most of the commands; some are processes of their own, as those of users are."""
     with warm.started(clean_environment(), measured=True) as process:
-        yield partial(process.run, *COMMAND[1:])
+        yield process
+
+
+@pytest.fixture(scope="module")
+def run(process: warm.Warm) -> Run:
+    """`fsm-conn`, without a terminal."""
+    return partial(process.run, *COMMAND[1:])
+
+
+@pytest.fixture(scope="module")
+def opened(process: warm.Warm) -> Opened:
+    """`fsm-conn` on a terminal."""
+    return partial(Terminal, by=process)
 
 
 def run_after(command: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -97,9 +110,9 @@ def test_the_demo_in_a_pipe_is_plain_lines(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (120, 40)])
-def test_the_demo_on_a_terminal_lights_the_state_that_it_is_in(columns: int, lines: int) -> None:
+def test_the_demo_on_a_terminal_lights_the_state_that_it_is_in(opened: Opened, columns: int, lines: int) -> None:
     """The states are drawn below the lines; nothing is wider than the terminal; both plugins are gone at the end."""
-    with Terminal("demo", "--pause", "0.05", columns=columns, lines=lines) as terminal:
+    with opened("demo", "--pause", "0.05", columns=columns, lines=lines) as terminal:
         first = plugin_on(terminal)
         terminal.until("╭")
         terminal.until("Disconnected. No process is left")
@@ -114,13 +127,13 @@ def test_the_demo_on_a_terminal_lights_the_state_that_it_is_in(columns: int, lin
     assert not [pid for pid in pids if is_alive(pid)]
 
 
-def test_a_terminal_without_colours_or_without_anything() -> None:
+def test_a_terminal_without_colours_or_without_anything(opened: Opened) -> None:
     """NO_COLOR leaves the drawing, without colours. A dumb terminal gets lines, and no escape code."""
-    with Terminal("demo", "--pause", "0", NO_COLOR="1") as terminal:
+    with opened("demo", "--pause", "0", NO_COLOR="1") as terminal:
         assert terminal.ended() == 0
         assert {cell.fg for row in terminal.screen.buffer.values() for cell in row.values()} == {"default"}
         assert "╭" in terminal.text
-    with Terminal("demo", TERM="dumb") as terminal:
+    with opened("demo", TERM="dumb") as terminal:
         assert terminal.ended() == 0
         assert ESCAPE.encode() not in terminal.written
         assert "╭" not in terminal.text
@@ -134,9 +147,9 @@ def test_a_terminal_without_unicode_is_drawn_on_in_ascii() -> None:
         assert "| disconnected  |--->|" in terminal.text
 
 
-def test_a_narrow_terminal_is_told_the_state_by_its_name() -> None:
+def test_a_narrow_terminal_is_told_the_state_by_its_name(opened: Opened) -> None:
     """Half a drawing would tell less."""
-    with Terminal("demo", "--pause", "0", columns=40, lines=10) as terminal:
+    with opened("demo", "--pause", "0", columns=40, lines=10) as terminal:
         assert terminal.ended() == 0
         assert "╭" not in terminal.text
         assert {cell.reverse for cell in terminal.styles("     disconnected ")[5:]} == {True}
@@ -160,9 +173,9 @@ def test_ctrl_c_ends_the_demo_and_its_plugin() -> None:
 # --- watch --------------------------------------------------------------------------------------------------
 
 
-def test_on_a_narrow_terminal_each_fact_has_a_line() -> None:
+def test_on_a_narrow_terminal_each_fact_has_a_line(opened: Opened) -> None:
     """None is cut off, and nothing is drawn of which half would be missing."""
-    with Terminal(*WATCH, "--interval", "0.2", *CALCULATOR, columns=40, lines=14) as terminal:
+    with opened(*WATCH, "--interval", "0.2", *CALCULATOR, columns=40, lines=14) as terminal:
         shown = terminal.until(lambda text: re.search(r"state connected\n +health serving\n", text) is not None)
         assert re.search(r"attempt 1 of 5\n +losses 0\n +process \d+\n", shown)
         assert "╭" not in shown
@@ -171,9 +184,9 @@ def test_on_a_narrow_terminal_each_fact_has_a_line() -> None:
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (120, 40)])
-def test_a_plugin_that_is_killed_is_seen_to_come_back(columns: int, lines: int) -> None:
+def test_a_plugin_that_is_killed_is_seen_to_come_back(opened: Opened, columns: int, lines: int) -> None:
     """Connected and healthy; killed, reconnecting, with the reason; connected and healthy again, in another process."""
-    with Terminal(*WATCH, "--interval", "0.2", *CALCULATOR, columns=columns, lines=lines) as terminal:
+    with opened(*WATCH, "--interval", "0.2", *CALCULATOR, columns=columns, lines=lines) as terminal:
         terminal.until("health serving")
         assert {cell.bg for cell in terminal.styles("   connected   ")} == {"green"}
         first = plugin_on(terminal)
@@ -194,9 +207,9 @@ def test_a_plugin_that_is_killed_is_seen_to_come_back(columns: int, lines: int) 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_signals_end_what_is_watched_with_the_watcher(number: int, status: int) -> None:
+def test_signals_end_what_is_watched_with_the_watcher(opened: Opened, number: int, status: int) -> None:
     """As Ctrl-C does."""
-    with Terminal(*WATCH, *CALCULATOR) as terminal:
+    with opened(*WATCH, *CALCULATOR) as terminal:
         pid = plugin_on(terminal)
         os.kill(terminal.pid, number)
         assert terminal.ended() == status
@@ -213,9 +226,9 @@ def test_a_watcher_that_is_killed_leaves_the_terminal_in_order() -> None:
         assert terminal.shows_what_is_typed
 
 
-def test_keys_that_are_pressed_do_not_spoil_the_drawing() -> None:
+def test_keys_that_are_pressed_do_not_spoil_the_drawing(opened: Opened) -> None:
     """They are shown and drawn over; Enter moves the drawing on by a line, and nothing of it is left behind."""
-    with Terminal(*WATCH, "--interval", "0.2", *CALCULATOR, lines=40) as terminal:
+    with opened(*WATCH, "--interval", "0.2", *CALCULATOR, lines=40) as terminal:
         terminal.until("health serving")
         for keys in ("x", "\n", "yes\n", "\n"):
             terminal.press(keys)
@@ -243,10 +256,10 @@ def test_watching_ends_with_its_reader(options: tuple[str, ...]) -> None:
         assert watching.stderr.read() == b""
 
 
-def test_a_plugin_that_is_stopped_is_noticed_by_its_probes() -> None:
+def test_a_plugin_that_is_stopped_is_noticed_by_its_probes(opened: Opened) -> None:
     """No answer, said with the reason; and then it is replaced."""
     options = ("--interval", "0.2", "--probe-timeout", "0.3", "--threshold", "2")
-    with Terminal(*WATCH, *options, *CALCULATOR) as terminal:
+    with opened(*WATCH, *options, *CALCULATOR) as terminal:
         terminal.until("health serving")
         first = plugin_on(terminal)
         os.kill(first, signal.SIGSTOP)
@@ -304,10 +317,10 @@ def test_watching_as_json_is_a_trace_that_conforms(run: Run, tmp_path: Path) -> 
     assert result.stdout.endswith("conforms to Connection: 6 transitions of 1 life\n")
 
 
-def test_what_a_plugin_prints_cannot_command_the_terminal(run: Run) -> None:
+def test_what_a_plugin_prints_cannot_command_the_terminal(run: Run, opened: Opened) -> None:
     """Neither as the reason of a failure, nor as its output: no colour, no clearing, no markup."""
     evil = "\x1b[31;1m[bold red]boo[/]\x1b[2J\x07"
-    with Terminal("watch", "-v", "--attempts", "1", *hostile("line", evil), columns=200) as terminal:
+    with opened("watch", "-v", "--attempts", "1", *hostile("line", evil), columns=200) as terminal:
         assert terminal.ended() == 1
         assert "[bold red]boo[/]" in terminal.text
         assert b"\x1b[2J" not in terminal.written
@@ -319,9 +332,9 @@ def test_what_a_plugin_prints_cannot_command_the_terminal(run: Run) -> None:
     assert ESCAPE not in result.stderr
 
 
-def test_a_command_that_does_not_exist(run: Run) -> None:
+def test_a_command_that_does_not_exist(run: Run, opened: Opened) -> None:
     """One line, also below a drawing."""
-    with Terminal(*WATCH, "--", "no-such-plugin", columns=300) as terminal:
+    with opened(*WATCH, "--", "no-such-plugin", columns=300) as terminal:
         assert terminal.ended() == 1
         assert terminal.text.splitlines()[-1].startswith(
             "fsm-conn watch: given up at the first attempt: the plugin's command"
@@ -437,9 +450,9 @@ def test_services_are_listed_and_described(run: Run) -> None:
     assert "message calculator.Operands {\n  double a = 1;\n  double b = 2;\n}\n" in shown
 
 
-def test_a_reply_on_a_terminal_is_indented_and_coloured() -> None:
+def test_a_reply_on_a_terminal_is_indented_and_coloured(opened: Opened) -> None:
     """Where people read it."""
-    with Terminal(*CALL, "calculator.Add", "a=5", "b=3", *CALCULATOR) as terminal:
+    with opened(*CALL, "calculator.Add", "a=5", "b=3", *CALCULATOR) as terminal:
         assert terminal.ended() == 0
         assert json.loads(terminal.text) == {"result": 8.0}
         assert len(terminal.text.splitlines()) == 3
@@ -460,9 +473,9 @@ def test_a_reader_that_has_enough_ends_a_stream() -> None:
     assert (result.stdout, result.stderr) == ('{"result": 1.0}\n0\n', "")
 
 
-def test_ctrl_c_ends_a_call_and_the_plugin() -> None:
+def test_ctrl_c_ends_a_call_and_the_plugin(opened: Opened) -> None:
     """However long the stream."""
-    with Terminal(*CALL, "calculator.Count", "limit=100000000", *CALCULATOR) as terminal:
+    with opened(*CALL, "calculator.Count", "limit=100000000", *CALCULATOR) as terminal:
         terminal.until('{"result": 50.0}')
         pids = children_of(terminal.pid)
         terminal.interrupt()

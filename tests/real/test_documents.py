@@ -252,7 +252,7 @@ def test_the_table_of_commands_has_all_of_them() -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"inspect", "serve", "trace", "watch"}))
 def test_a_command_of_the_table_does_what_it_says(run: Run, command: str, tmp_path: Path) -> None:
-    """As it stands there, with a plugin and a class that exist. (`inspect`, `serve` and `watch` have no end, and `trace` needs what it wrote.)"""
+    """As it stands there, with a plugin and a class that exist, of which fewer lives are lived. (`inspect`, `serve` and `watch` have no end, and `trace` needs what it wrote.)"""
     given = {
         "module:Class": ["fsm_conn:Connection"],
         "python": [sys.executable],
@@ -261,6 +261,8 @@ def test_a_command_of_the_table_does_what_it_says(run: Run, command: str, tmp_pa
     arguments = [word for each in COMMANDS[command] for word in given.get(each, [each])]
     if command == "call":
         arguments.insert(0, "--start-timeout=100")
+    if command == "explore":
+        arguments[:0] = ["--depth=2", "--lives=20"]
     result = run("-m", "fsm_conn", command, *arguments, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert bool(result.stdout) != (command == "diagram")

@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import warm
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
 GREETER = ROOT / "examples" / "tutorial" / "greeter"
 PAGES = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
@@ -21,17 +25,16 @@ PATIENCE = 500.0
 pytestmark = pytest.mark.timeout(600)
 
 
-def run(*arguments: str, path: Path = GREETER) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *sys.path]), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=GREETER,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+def environment(*paths: Path) -> dict[str, str]:
+    path = os.pathsep.join([*map(str, paths), *sys.path])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Programs, as by the interpreter's command line, among the greeter's."""
+    with warm.started(environment()) as process:
+        yield partial(process.run, cwd=GREETER)
 
 
 def without_times(text: str) -> str:
@@ -48,21 +51,22 @@ def test_every_program_is_shown_with_what_it_prints() -> None:
 
 
 @pytest.mark.parametrize("command", SESSIONS)
-def test_a_program_prints_what_its_page_shows(command: str) -> None:
+def test_a_program_prints_what_its_page_shows(run: Run, command: str) -> None:
     """Letter by letter, but for times and numbers of processes."""
-    done = run(*command.split()[1:])
+    program, *arguments = command.split()[1:]
+    done = run(str(GREETER / program), *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert without_times(done.stdout) == without_times(SESSIONS[command])
 
 
-def test_the_plugin_says_that_a_host_is_to_start_it() -> None:
+def test_the_plugin_says_that_a_host_is_to_start_it(run: Run) -> None:
     """In one line."""
-    done = run("greeter_plugin.py")
+    done = run(str(GREETER / "greeter_plugin.py"))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"greeter: this is a plugin, for a host to start: .*\n", done.stderr)
 
 
-def test_the_command_of_the_first_page_calls_it() -> None:
+def test_the_command_of_the_first_page_calls_it(run: Run) -> None:
     """As it is written there."""
     page = (ROOT / "docs" / "tutorial" / "plugin.md").read_text("utf-8")
     command = re.search(r"^fsm-conn (call .*?)\n```", page, re.MULTILINE | re.DOTALL)
@@ -81,5 +85,7 @@ def test_its_tests_pass(tmp_path: Path) -> None:
         "settings.register_profile('fewer', max_examples=20, deadline=None, database=None)\n"
         "settings.load_profile('fewer')\n"
     )
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "fewer", path=tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "fewer"]
+    env = environment(tmp_path)
+    done = subprocess.run(command, cwd=GREETER, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert re.search(r"^4 passed in ", done.stdout, re.MULTILINE), done.stdout + done.stderr

@@ -114,9 +114,9 @@ def test_too_little_fails_the_run(shop: pytest.Pytester, least: str, status: int
 def test_a_failed_run_stays_failed(shop: pytest.Pytester) -> None:
     """Enough coverage does not mend a test; too little does not hide why a run was broken off."""
     shop.makepyfile(test_more="def test_it(): assert 0")
-    assert run(shop, "--fsm-coverage-fail-under=0").ret == 1
+    assert run(shop, ONLY, "--fsm-coverage-fail-under=0").ret == 1
     shop.makepyfile(test_more="import nonesuch")
-    assert run(shop, "--fsm-coverage-fail-under=100").ret == 2
+    assert run(shop, ONLY, "--fsm-coverage-fail-under=100").ret == 2
 
 
 def test_no_class_at_all_is_too_little(shop: pytest.Pytester) -> None:
@@ -137,7 +137,7 @@ def test_a_wrong_percentage_is_refused(shop: pytest.Pytester, wrong: str) -> Non
 def test_json_is_written_where_it_was_asked_for(shop: pytest.Pytester) -> None:
     """Directories are made; what is read back is what ran."""
     path, hooks = shop.path / "build" / "coverage.json", list(machine.on_bound)
-    assert run(shop, f"--fsm-coverage-json={path}").ret == 0
+    assert run(shop, ONLY, f"--fsm-coverage-json={path}").ret == 0
     report = Report.from_json(path.read_text())
     assert report.overlay("shop.Door") == {
         ("push", "shut", "open"): 2,
@@ -150,7 +150,7 @@ def test_json_is_written_where_it_was_asked_for(shop: pytest.Pytester) -> None:
 
 def test_json_that_cannot_be_written_fails_the_run(shop: pytest.Pytester) -> None:
     """With a line that says why, and no traceback."""
-    result = run(shop, f"--fsm-coverage-json={shop.path}")
+    result = run(shop, ONLY, f"--fsm-coverage-json={shop.path}")
     result.stdout.fnmatch_lines(["the transition coverage could not be written: *"])
     assert result.ret == 1
 
