@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import attrs
 
+from fsm_conn._util.lookup import working_directory
 from fsm_conn.checks.rules import RULES, Finding
 from fsm_conn.version import __version__
 
@@ -82,8 +83,8 @@ def _where(finding: Finding) -> str:
 
 def _relative(file: str) -> Path:
     """From here, for what is below: so that it reads the same on every machine."""
-    path = Path(file)
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    path, here = Path(file), working_directory()
+    return path.relative_to(here) if here and path.is_relative_to(here) else path
 
 
 def _uri(file: str) -> str:

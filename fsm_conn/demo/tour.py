@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fsm_conn import CallOptions, Connection, ConnectionRecord
+from fsm_conn._util.lookup import working_directory
 
 __all__ = ["COMMAND", "Page", "activation", "tour"]
 
@@ -76,7 +77,7 @@ def activation() -> list[str]:
     found = shutil.which("fsm-conn")
     if (found is not None and Path(found).parent == Path(sys.executable).parent) or not script.is_file():
         return []
-    return [f". {shlex.quote(os.path.relpath(script))}"]
+    return [f". {shlex.quote(os.path.relpath(script) if working_directory() else str(script))}"]
 
 
 async def _kill_and_recover(conn: Connection, page: Page) -> None:

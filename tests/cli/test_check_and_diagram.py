@@ -53,6 +53,17 @@ def test_mistakes_are_shown_with_the_remedy(trapped: str, capsys: pytest.Capture
     assert "error" in shown.err
 
 
+def test_mistakes_are_shown_where_the_working_directory_was_removed(
+    trapped: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the whole path."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["check", trapped]) == 1
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/trapped_app.py:")
+
+
 def test_the_formats_for_programs(trapped: str, capsys: pytest.CaptureFixture[str]) -> None:
     """JSON and SARIF on stdout, with the same exit status."""
     assert cli.main(["check", "--format", "json", trapped]) == 1

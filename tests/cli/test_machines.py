@@ -12,6 +12,7 @@ import pytest
 
 from fsm_conn import Connection
 from fsm_conn.cli.machines import ConnectionClass, Machine
+from fsm_conn.testing.lives.culprits import place
 
 APP = """
 from transitions import Machine
@@ -133,6 +134,7 @@ def test_a_working_directory_that_was_deleted(here: Path) -> None:
     gone.rmdir()
     assert found("fsm_conn:Connection") is Connection
     assert found(f"{here}/app_of_mine.py:Mine").__name__ == "Mine"
+    assert place(f"{here}/app_of_mine.py", 7) == f"{here}/app_of_mine.py:7"
     for text in ("app_of_yours:Mine", "app.py:Mine", "room/app.py:Mine"):
         with pytest.raises(click.ClickException, match="the working directory does not exist any more") as caught:
             found(text)

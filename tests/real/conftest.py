@@ -149,6 +149,16 @@ def binary(tmp_path_factory: pytest.TempPathFactory, cache: str) -> str:
     return built(go, directory, cache)
 
 
+def _shown(pids: set[int]) -> list[str]:
+    """Each process as `ps` would show it: the state that it is in, and its command."""
+    shown = []
+    for pid in pids:
+        with _gone_is_fine():
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            shown.append(f"{pid} {state} {Path(f'/proc/{pid}/cmdline').read_text()!r}")
+    return shown
+
+
 class Leftovers:
     """What there was at one moment, to be compared with what there is later."""
 
@@ -172,7 +182,7 @@ class Leftovers:
         """Wait until nothing is left that was not there before; fail after `limit` seconds."""
         end = time.monotonic() + limit
         while grown := self._grown():
-            assert time.monotonic() < end, f"left behind: {grown}"
+            assert time.monotonic() < end, f"left behind: {grown} {_shown(children() - self.before['processes'])}"  # type: ignore[operator]
             await asyncio.sleep(0.01)
 
 

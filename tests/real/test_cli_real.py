@@ -52,10 +52,10 @@ def opened(process: warm.Warm) -> Opened:
     return partial(Terminal, by=process)
 
 
-def run_after(command: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_after(command: Sequence[str], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """As a process of its own, which another command becomes."""
     whole = [*command, *COMMAND, *arguments]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=300, env=clean_environment())
+    return subprocess.run(whole, capture_output=True, text=True, timeout=300, env=clean_environment(**environment))
 
 
 def is_alive(pid: int) -> bool:
@@ -376,10 +376,14 @@ def test_in_a_directory_that_was_removed(tmp_path: Path) -> None:
     called = run_after(gone, *CALL, "calculator.Add", "a=5", "b=3", *CALCULATOR)
     assert (called.returncode, called.stdout, called.stderr) == (0, '{"result": 8.0}\n', "")
     (tmp_path / "gone").mkdir()
-    toured = run_after(gone, "demo")
-    assert (toured.returncode, toured.stderr) == (0, "")
-    assert moves(toured.stdout) == THERE_AND_BACK
-    (tmp_path / "gone").mkdir()
+    for path in (
+        os.defpath,
+        os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+    ):  # found by the shell or not
+        toured = run_after(gone, "demo", PATH=path)
+        assert (toured.returncode, toured.stderr) == (0, "")
+        assert moves(toured.stdout) == THERE_AND_BACK
+        (tmp_path / "gone").mkdir()
     refused = run_after(gone, "watch", "--", "./plugin")
     assert refused.returncode == 1
     assert refused.stderr == (

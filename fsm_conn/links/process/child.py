@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import threading
 from contextlib import suppress
 from typing import IO, Any, Protocol
 
-__all__ = ["Child", "has_ended", "is_ours", "signal_group"]
+__all__ = ["REAP_LIMIT", "Child", "has_ended", "is_ours", "reap", "signal_group"]
+
+REAP_LIMIT = 1.0
+"""Seconds to wait for a process that was killed. It takes milliseconds, unless the machine is very busy, or the process
+is stuck in the kernel."""
 
 
 class Child(Protocol):
@@ -85,3 +91,15 @@ def signal_group(popen: Child, *signals: signal.Signals) -> None:
         if is_ours(popen):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(popen.pid, each)
+
+
+def reap(popen: Child) -> None:
+    """Wait for a child that was killed, at most `REAP_LIMIT` seconds here, and after that in a thread of its own.
+
+    So whoever waits here is not held up, and no zombie stays however late the child ends.
+    """
+    try:
+        popen.wait(timeout=REAP_LIMIT)
+    except subprocess.TimeoutExpired:
+        with suppress(RuntimeError):  # The interpreter is ending; the system reaps what it leaves.
+            threading.Thread(target=popen.wait, name="fsm-conn-reaper", daemon=True).start()

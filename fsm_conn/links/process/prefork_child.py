@@ -19,12 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from fsm_conn.links.process import system
+from fsm_conn.links.process import child, system
 
 __all__ = ["Birth", "ForkedChild", "is_child"]
 
-REAP_LIMIT = 1.0
-"""Seconds to wait for a child that was killed."""
 LONGEST_WORD = 64
 """Bytes of what a child says of itself, at most."""
 
@@ -173,7 +171,7 @@ class ForkedChild:
 
     def was_killed(self) -> bool:
         """Whether SIGKILL or SIGTERM ended it. Waits a moment for the end, and does not reap the child."""
-        end = time.monotonic() + REAP_LIMIT
+        end = time.monotonic() + child.REAP_LIMIT
         while (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
             if time.monotonic() > end:
                 return False
@@ -189,8 +187,7 @@ class ForkedChild:
     def destroy(self) -> None:
         """Kill it, and leave nothing of it."""
         self.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(REAP_LIMIT)
+        child.reap(self)
         for pipe in (self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()

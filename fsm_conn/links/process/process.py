@@ -31,7 +31,7 @@ from fsm_conn._util.redact import Redactor
 from fsm_conn._util.text import brief
 from fsm_conn.links.process import directory, spawner, system, watchdog
 from fsm_conn.links.process import prefork as forking
-from fsm_conn.links.process.child import has_ended, is_ours, signal_group
+from fsm_conn.links.process.child import REAP_LIMIT, has_ended, is_ours, signal_group
 from fsm_conn.links.process.output import FirstLine, Heard, LineLog, Pipe, Tail
 from fsm_conn.links.process.spawner import Launch, Started
 
@@ -41,8 +41,6 @@ logger = logging.getLogger("fsm_conn.process")
 
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL. go-plugin's client gives a plugin as long to end by itself."""
-REAP_LIMIT = 1.0
-"""Seconds to wait for a process that was killed. It takes milliseconds, unless the process is stuck in the kernel."""
 POLL_INTERVAL = 0.02
 """Seconds between two checks of a process, where the system has no better way."""
 DIRECTORY_NAMES = ("TMPDIR", "TEMP_DIR", "PLUGIN_UNIX_SOCKET_DIR")

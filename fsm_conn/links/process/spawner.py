@@ -32,7 +32,7 @@ from fsm_conn._util import workers
 from fsm_conn.links.errors import CommandNotExecutableError, CommandNotFoundError, LinkError
 from fsm_conn.links.process import accounts, directory, sealed, system, watchdog
 from fsm_conn.links.process.accounts import Account
-from fsm_conn.links.process.child import Child, signal_group
+from fsm_conn.links.process.child import Child, reap, signal_group
 from fsm_conn.links.process.paths import absolute
 
 __all__ = ["Launch", "Started", "remove", "resolve", "start", "submit"]
@@ -107,8 +107,7 @@ class Started:
     def undo(self) -> None:
         """End the process and everything it started, and leave nothing behind. Blocks for some milliseconds."""
         signal_group(self.popen, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            self.popen.wait(timeout=1)
+        reap(self.popen)
         watchdog.release(self.popen.pid)
         for pipe in (self.popen.stdout, self.popen.stderr):
             if pipe is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
+from fsm_conn._util.lookup import working_directory
 from fsm_conn.machine.table import ACTIVITY_PREFIX
 
 __all__ = ["blamed", "blamed_row", "is_foreign", "is_foreign_file", "is_ours_file", "line_at", "line_of"]
@@ -86,7 +87,7 @@ def where_defined(function: Any) -> str:
 
 def place(path: str, line: int) -> str:
     """A place as an editor opens it: relative to the working directory if it is inside."""
-    relative = os.path.relpath(path) if os.path.isabs(path) else path
+    relative = os.path.relpath(path) if os.path.isabs(path) and working_directory() else path
     return f"{path if relative.startswith('..') else relative}:{line}"
 
 

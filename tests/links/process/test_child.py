@@ -6,12 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
 
+from fsm_conn.links.process import child as child_module
 from fsm_conn.links.process import directory
 from fsm_conn.links.process.child import is_ours, signal_group
+from fsm_conn.links.process.prefork_child import ForkedChild
 from fsm_conn.links.process.spawner import Started
 
 
@@ -45,6 +49,24 @@ def test_one_that_was_reaped_by_others(ignored: bool, signalled: list[Any]) -> N
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert signalled == []
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_one_that_ends_late_is_reaped_all_the_same(forked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it, and no zombie stays, as on a machine that is too busy to end it within the limit."""
+    monkeypatch.setattr(child_module, "REAP_LIMIT", 0)
+    popen = child("import time; print(flush=True); time.sleep(60)")
+    os.kill(popen.pid, signal.SIGSTOP)
+    assert popen.stdout is not None
+    late = ForkedChild(popen.pid, popen.stdout, popen.stdout, lambda: None) if forked else popen
+    kill = threading.Timer(0.1, os.killpg, (popen.pid, signal.SIGKILL))
+    monkeypatch.setattr(os, "killpg", lambda *each: kill.start())
+    Started(late, directory.make()).undo()
+    kill.join()
+    while is_ours(late):
+        time.sleep(0.001)
+    popen.returncode = late.wait()
+    assert popen.returncode == -signal.SIGKILL
 
 
 def test_one_that_runs(signalled: list[Any]) -> None:
