@@ -53,7 +53,7 @@ ONCE = (
         HERE / name
         for name in (
             *("_util", "checks", "cli", "cluster", "diagrams", "inspector", "real", "telemetry", "testing"),
-            *("connection/test_patience.py", "pool/test_exploring.py"),
+            *("connection/test_patience.py", "pool/test_exploring.py", "pool/test_own_leases.py"),
             *("links/test_fuzz_files.py", "links/grpc/test_fuzz_reflection.py", "links/grpc/test_fuzz_requests.py"),
             *("links/plugin/test_hclog.py", "links/process/test_fuzz_output.py"),
             *("test_benchmarks.py", "test_layers.py", "test_patience.py", "test_platforms.py"),
