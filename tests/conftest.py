@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import traces
+import warm
 from hypothesis import HealthCheck, settings
 
 import fsm_conn
@@ -88,6 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
     programs read: these programs get the warnings of that mode alone.
     """
     is_worker_s = hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None)
+    warm.ignore_slow_turns()
     if is_worker_s and os.environ.pop("PYTHONDEVMODE", ""):
         os.environ["PYTHONWARNINGS"] = "default"
 

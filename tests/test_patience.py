@@ -6,8 +6,11 @@ Most tests live in virtual time, where this does not matter. These rules are for
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 HERE = Path(__file__).parent
 REAL = ("real", "links", "blocking")
@@ -129,3 +132,14 @@ def test_nobody_sleeps_until_something_is_done() -> None:
     """A wait is for an event, or looks again and again; the few that sleep have a reason."""
     found = {path: {*sleeps(tree)} for path, tree in trees(*(f"{room}/**/test_*.py" for room in REAL))}
     assert {path: who for path, who in found.items() if who} == SLEEP
+
+
+def test_a_slow_turn_of_the_loop_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """In development mode asyncio logs each, and on a busy machine any turn may be slow."""
+
+    async def main() -> None:
+        asyncio.get_running_loop().slow_callback_duration = 0
+        await asyncio.sleep(0)
+
+    asyncio.run(main(), debug=True)
+    assert not caplog.records

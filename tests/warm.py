@@ -24,6 +24,11 @@ from pathlib import Path
 IMPORTED = ("fsm_conn.cli.app", "fsm_conn.links.plugin.client", "fsm_conn.links.plugin.link", "fsm_conn.pool.pool")
 
 
+def ignore_slow_turns() -> None:
+    """In development mode asyncio tells of turns of the loop that take long; but that is the machine's affair."""
+    logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
+
+
 class Warm:
     """The process that forks."""
 
@@ -105,8 +110,7 @@ def main() -> None:
     """Fork for each line of standard input, and tell on standard output how the program has ended; of one that has a
     terminal, first its number.
     """
-    # In development mode asyncio tells of turns of the loop that take long; but that is the machine's affair.
-    logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
+    ignore_slow_turns()
     if "LINES_SEEN" in os.environ:
         import lines
 
